@@ -1,0 +1,5 @@
+"""``python -m mlmd``."""
+
+from mlmd.cli import main
+
+main()

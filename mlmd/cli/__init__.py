@@ -1,0 +1,90 @@
+"""The command line: every verb parses, calls one library function and says where the results are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+import mlmd
+from mlmd.errors import MlmdError, StorageError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
+    "check": ("mlmd.cli.inspect:check", "Validate an input, load its potential, estimate memory and ns/day."),
+    "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
+    "show": ("mlmd.cli.inspect:show", "Describe a potential, a structure or a run folder."),
+    "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
+    "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
+    "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of a user's day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and return its command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs from the table above: nothing is imported to print it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """An unknown verb is answered with the closest known one."""
+        from mlmd.errors import did_you_mean
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"{args[0]!r} is not a command. {did_you_mean(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mlmd.__version__, "-V", "--version", prog_name="mlmd")
+def group() -> None:
+    """Molecular dynamics with machine-learned interatomic potentials.
+
+    Physics stands in the input file; flags say where and on what hardware.
+    """
+
+
+def main() -> None:
+    """Entry point: runs a verb and turns errors into one message and an exit code."""
+    try:
+        code = group.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except MlmdError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        click.echo(f"{StorageError.__name__}: {error.strerror or error}{place}", err=True)
+        code = StorageError.exit_code
+    except Exception:
+        import traceback
+
+        click.echo(traceback.format_exc(), err=True)
+        click.echo("This is a bug in mlmd; the lines above say where. Please report them with your input.", err=True)
+        code = MlmdError.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,61 @@
+"""What can go wrong, in the words of the person at the terminal.
+
+Every error says what was got, what was needed, where it stands and what to try. The command line turns each
+class into its exit code and prints the message alone; a traceback is shown for bugs only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MlmdError(Exception):
+    """Base of all errors that mlmd raises on purpose."""
+
+    exit_code = 70
+
+
+class InputError(MlmdError):
+    """The input file, the structure or an argument is wrong."""
+
+    exit_code = 2
+
+
+class SimulationError(MlmdError):
+    """The physics failed: non-finite forces, an explosion, a barostat that cannot move."""
+
+    exit_code = 3
+
+
+class StorageError(MlmdError):
+    """A file or folder cannot be read, written or trusted: permissions, disk full, damaged checkpoint."""
+
+    exit_code = 4
+
+
+class InUseError(MlmdError):
+    """The run folder belongs to a process that is still running."""
+
+    exit_code = 5
+
+
+class ModelError(MlmdError):
+    """A model file was refused: damaged, of an unknown format or version, or able to execute code."""
+
+    exit_code = 6
+
+
+class Stopped(MlmdError):
+    """The run was stopped on request after a checkpoint; the same command continues it."""
+
+    exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known word, or lists what is known when nothing is close."""
+    options = sorted(known)
+    close = get_close_matches(word, options, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return "Known: " + ", ".join(options) + "." if options else "Nothing is known here."

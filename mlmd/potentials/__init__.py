@@ -1,0 +1,152 @@
+"""Potentials: what gives energy, forces and stress, and what the engine calls every step.
+
+`Potential` is the protocol that every kind of potential obeys; `EnergyModel` gives forces and stress to whoever
+writes the energy of each atom; an `Evaluator` is a potential made ready for one system in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.graph import Graph
+
+POTENTIALS: dict[str, str] = {
+    "mlmd": "mlmd.potentials.modelfile:load",
+    "mtp": "mlmd.potentials.mtp:load",
+    "lennard-jones": "mlmd.potentials.pair:LennardJones",
+    "morse": "mlmd.potentials.pair:Morse",
+    "zbl": "mlmd.potentials.pair:ZBL",
+}
+"""Kinds an input file may name, and what builds them from the keywords of their table."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says about the structures of a graph."""
+
+    energy: Tensor
+    """(n_structures,) eV, float64."""
+    forces: Tensor
+    """(n_atoms, 3) eV/Å, float64."""
+    stress: Tensor
+    """(n_structures, 3, 3) eV/Å³, +(1/V) dE/dε, positive in tension; nan without full periodicity."""
+    virial: Tensor
+    """(n_structures, 3, 3) eV, Σ vectors ⊗ dE/d(vectors) = V · stress, defined for open systems too."""
+    energies: Tensor | None = None
+    """(n_atoms,) eV, where the potential divides its energy among atoms."""
+    spread: Tensor | None = None
+    """(n_atoms,) eV/Å, expected error of the force, or None."""
+    grade: Tensor | None = None
+    """(n_atoms,) extrapolation grade γ, dimensionless, or None."""
+    properties: Mapping[str, Tensor] = field(default_factory=dict)
+    """Other heads by name."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy and derivatives of one system at one moment of a run."""
+
+    energy: float
+    """eV."""
+    forces: np.ndarray
+    """(n_atoms, 3) eV/Å, float64, C order."""
+    virial: np.ndarray
+    """(3, 3) eV, Σ r ⊗ dE/dr; the pressure of the configuration is -trace / 3V."""
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """Energy, forces and stress of any structures made of known elements."""
+
+    cutoff: float
+    """Å."""
+    elements: tuple[str, ...]
+    """Chemical symbols it knows; empty means any."""
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Energy, forces and stress of every structure in the graph."""
+        ...
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say to build it again (JSON-able), without its fitted numbers."""
+        ...
+
+
+class Evaluator(Protocol):
+    """A potential made ready for one system in a run: owns the pair list and the buffers.
+
+    `state` is what an exact restart needs besides positions and cell: the configuration of the last pair search,
+    since the order of pairs is the order of the sums.
+    """
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """Energy, forces and virial at positions (n_atoms, 3) Å and cell (3, 3) Å."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Arrays that reproduce the pair list."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a `state`."""
+        ...
+
+
+class EnergyModel(torch.nn.Module):
+    """A potential given by the energy of each atom; forces and stress follow by one derivative.
+
+    With g = dE/d(vectors), the force on an atom is the sum of g over the pairs it is the centre of minus the sum
+    over the pairs it is the neighbour of, and the virial is Σ vectors ⊗ g.
+    """
+
+    cutoff: float
+    elements: tuple[str, ...]
+
+    def atomic_energies(self, graph: Graph) -> Tensor:
+        """(n_atoms,) eV: all that a subclass writes; differentiable with respect to ``graph.vectors``."""
+        raise NotImplementedError
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say to build it again."""
+        raise NotImplementedError
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Energy, forces and stress; see `Prediction` for shapes, units and signs."""
+        with torch.enable_grad():
+            vectors = graph.vectors.detach().requires_grad_(True)
+            energies = self.atomic_energies(graph.with_vectors(vectors)).double()
+            gradient = torch.autograd.grad(energies.sum(), vectors, allow_unused=True)[0]
+        if gradient is None:  # no pair, or a model without interactions
+            gradient = torch.zeros_like(vectors)
+        return assemble(graph, energies.detach(), gradient.detach())
+
+
+def assemble(graph: Graph, energies: Tensor, gradient: Tensor) -> Prediction:
+    """Forces, virial and stress from atomic energies (n_atoms,) and dE/d(vectors) (n_pairs, 3), in eV and Å."""
+    n_atoms, n_structures = graph.n_atoms, graph.n_structures
+    centre, neighbour = graph.pairs
+    gradient = gradient.to(graph.positions.dtype)
+    forces = torch.zeros((n_atoms, 3), dtype=gradient.dtype, device=gradient.device)
+    forces.index_add_(0, centre, gradient).index_add_(0, neighbour, gradient, alpha=-1.0)
+    energy = torch.zeros(n_structures, dtype=torch.float64, device=gradient.device)
+    energy.index_add_(0, graph.owner, energies.double())
+    if n_structures == 1:
+        virial = (graph.vectors.detach().T @ gradient)[None]
+    else:
+        outer = graph.vectors.detach()[:, :, None] * gradient[:, None, :]
+        virial = torch.zeros((n_structures, 3, 3), dtype=gradient.dtype, device=gradient.device)
+        virial.index_add_(0, graph.owner[centre], outer)
+    virial = 0.5 * (virial + virial.transpose(1, 2))
+    return Prediction(
+        energy=energy,
+        forces=forces,
+        stress=virial / graph.volumes[:, None, None],
+        virial=virial,
+        energies=energies.double(),
+    )
