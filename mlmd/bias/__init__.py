@@ -1,0 +1,1 @@
+"""Biases: PLUMED and only here; positions in, bias energy and forces out."""

@@ -1,0 +1,254 @@
+"""PLUMED as a bias: positions in, bias energy, forces and virial out; updated once per step.
+
+An engine may ask for the bias several times within one step (trial volumes, printing). The bias is therefore
+computed without update (``performCalcNoUpdate``) as often as asked, and `PlumedBias.update` deposits hills and
+prints once, for the last configuration computed.
+
+PLUMED keeps its own units in plumed.dat (nm, kJ/mol, ps unless UNITS says otherwise) and counts atoms from 1.
+Reference: Tribello, Bonomi, Branduardi, Camilloni, Bussi, Comput. Phys. Commun. 185, 604 (2014).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlmd import units
+from mlmd.bias.script import Script, read_script
+from mlmd.errors import InputError, StorageError
+
+INSTALL_HINT = (
+    "Install a kernel with `pip install --no-deps hillclimber==0.1.8`, or set PLUMED_KERNEL to your libplumedKernel.so "
+    "(with `pip install plumed` for the Python module)."
+)
+
+
+def find_kernel(wanted: Path | None = None) -> Path:
+    """The PLUMED kernel: the input file's, else PLUMED_KERNEL, else the one inside an installed wheel.
+
+    Raises:
+        InputError: when there is none, or the one asked for does not exist.
+    """
+    for source, name in (("the input file", wanted), ("PLUMED_KERNEL", os.environ.get("PLUMED_KERNEL"))):
+        if name:
+            if Path(name).is_file():
+                return Path(name)
+            raise InputError(f"the PLUMED kernel {name} that {source} names does not exist.")
+    package = find_spec("plumed")
+    for root in (package.submodule_search_locations or []) if package else []:
+        for kernel in sorted(Path(root).rglob("libplumedKernel.*")):
+            return kernel
+    raise InputError(f"no PLUMED kernel was found. {INSTALL_HINT}")
+
+
+def start(kernel: Path | None = None) -> Any:
+    """A new PLUMED object.
+
+    Raises:
+        InputError: when PLUMED is not installed or its kernel does not load.
+    """
+    path = find_kernel(kernel)
+    try:
+        import plumed
+    except ImportError as error:
+        raise InputError(f"PLUMED's Python module cannot be imported ({error}). {INSTALL_HINT}") from None
+    try:
+        return plumed.Plumed(kernel=str(path))
+    except Exception as error:  # the wrapper raises plain exceptions of several kinds
+        raise InputError(f"the PLUMED kernel {path} does not load: {error}. {INSTALL_HINT}") from None
+
+
+class PlumedBias:
+    """A PLUMED script acting on all atoms of a system.
+
+    PLUMED receives pointers to whole arrays and copies only the atoms that its variables use.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        masses: np.ndarray,
+        charges: np.ndarray | None = None,
+        timestep: float,
+        temperature: float | None,
+        kernel: Path | None = None,
+        log: Path | None = None,
+        restart: bool = False,
+    ) -> None:
+        """Start PLUMED and read the script; its files are opened in the current folder.
+
+        Args:
+            script: what `read_script` gave.
+            masses: (n_atoms,) amu.
+            charges: (n_atoms,) e, zero when not given.
+            timestep: fs.
+            temperature: K, PLUMED's kT when an action does not name one.
+            kernel: file, else found by `find_kernel`.
+            log: PLUMED's own log, else thrown away.
+            restart: append to the files of an earlier run and continue its bias.
+
+        Raises:
+            InputError: for an error in the script, with its line.
+        """
+        self.script = script
+        self.step: int | None = None
+        """Step of the last configuration computed and not yet updated."""
+        self.masses = np.ascontiguousarray(masses, dtype=np.float64)
+        self.charges = (
+            np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
+        )
+        self._energy = np.zeros(1)
+        self._step = np.zeros(
+            1, dtype=np.longlong
+        )  # as an array, since the wrapper passes plain ints as 32 bits
+        self._plumed = start(kernel)
+        command = self._plumed.cmd
+        command("setMDEngine", "mlmd")
+        command("setMDEnergyUnits", 1.0 / units.EV_PER_KJMOL)
+        command("setMDLengthUnits", 0.1)
+        command("setMDTimeUnits", 1e-3)
+        command("setTimestep", float(timestep))
+        if temperature is not None:
+            command("setKbT", units.KB * temperature)
+        command("setNatoms", len(self.masses))
+        command("setLogFile", os.devnull if log is None else str(log))
+        command("setRestart", int(restart))
+        command("init")
+        for statement in script.statements:
+            self._read(statement.line, statement.text)
+        # what a step has written is complete on disk before a checkpoint measures the files
+        self._read(0, "FLUSH STRIDE=1")
+
+    def _read(self, line: int, text: str) -> None:
+        try:
+            self._plumed.cmd("readInputLine", text)
+        except Exception as error:
+            raise InputError(
+                f"{self.script.path}: line {line}: {_explain(error)} It reads: {text[:200]}"
+            ) from None
+
+    def compute(
+        self,
+        step: int,
+        positions: np.ndarray,
+        cell: np.ndarray,
+        energy: float,
+        forces: np.ndarray,
+        virial: np.ndarray,
+    ) -> float:
+        """Add the bias to forces and virial without updating it.
+
+        Args:
+            step: global step.
+            positions: (n_atoms, 3) Å, C order.
+            cell: (3, 3) Å, zero rows where not periodic.
+            energy: of the potential, eV; used by scripts that bias the energy itself.
+            forces: (n_atoms, 3) eV/Å, changed in place.
+            virial: (3, 3) eV, Σ r ⊗ dE/dr, changed in place.
+
+        Returns:
+            The bias energy, eV.
+
+        Raises:
+            StorageError: when PLUMED cannot read or write its files.
+            InputError: when the script fails at run time.
+        """
+        command = self._plumed.cmd
+        self._step[0] = step
+        command("setStepLongLong", self._step)
+        command("setBox", cell)
+        command("setMasses", self.masses)
+        command("setCharges", self.charges)
+        command("setPositions", positions)
+        command("setForces", forces)
+        # PLUMED's virial is -Σ r ⊗ f = Σ r ⊗ dE/dr, ours
+        command("setVirial", virial)
+        try:
+            command("prepareCalc")
+            command("setEnergy", energy)
+            command("performCalcNoUpdate")
+        except Exception as error:
+            raise _failure(self.script, error) from None
+        command("getBias", self._energy)
+        self.step = step
+        return float(self._energy[0])
+
+    def update(self) -> None:
+        """Deposit and print for the configuration computed last: once per step."""
+        if self.step is None:
+            return
+        self.step = None
+        try:
+            self._plumed.cmd("update")
+        except Exception as error:
+            raise _failure(self.script, error) from None
+
+    def close(self) -> None:
+        """Close PLUMED's files."""
+        self._plumed.finalize()
+
+
+def _failure(script: Script, error: Exception) -> InputError | StorageError:
+    message = f"PLUMED stopped while running {script.path.name}: {_explain(error)}"
+    return StorageError(message) if "file" in str(error).lower() else InputError(message)
+
+
+def _explain(error: Exception) -> str:
+    """PLUMED's own words without the frames and source lines around them."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("+++", "(", "############"))]
+    text = " ".join(kept) or type(error).__name__
+    return text if text.endswith((".", "!")) else text + "."
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make a folder the current one for a while: PLUMED opens its files there and has no other way to be told."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def copy_inputs(script: Script, folder: Path) -> None:
+    """Copy the files that the script reads into the folder where it runs, keeping those already there."""
+    for name in script.reads:
+        target = folder / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(script.path.parent / name, target)
+
+
+def check(
+    path: Path,
+    *,
+    n_atoms: int,
+    timestep: float = 1.0,
+    temperature: float | None = 300.0,
+    allow_unsafe: bool = False,
+    kernel: Path | None = None,
+) -> Script:
+    """Read a script and let PLUMED parse it in a folder of its own, so that nothing is left behind.
+
+    Raises:
+        InputError: for anything wrong in it, with the line.
+    """
+    script = read_script(path, allow_unsafe=allow_unsafe)
+    with tempfile.TemporaryDirectory() as name:
+        copy_inputs(script, Path(name))
+        with working_in(Path(name)):
+            PlumedBias(
+                script, masses=np.ones(n_atoms), timestep=timestep, temperature=temperature, kernel=kernel
+            ).close()
+    return script

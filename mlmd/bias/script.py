@@ -1,0 +1,164 @@
+"""A plumed.dat read before PLUMED sees it: what it would execute, which files it touches, where its strides are.
+
+PLUMED can load shared objects, import Python and write anywhere; a file from somebody else must not, unless the
+person who runs it says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mlmd.errors import InputError
+
+EXECUTES = ("LOAD", "PYCVINTERFACE", "PYFUNCTION", "PYTORCH_MODEL", "PYTORCH_MODEL_CV")
+"""Actions that run code from a file."""
+
+DEFAULT_OUTPUTS = {"METAD": ("HILLS",), "PBMETAD": (), "OPES_METAD": ("KERNELS",), "OPES_METAD_EXPLORE": ("KERNELS",),
+                   "OPES_EXPANDED": ("DELTAFS",), "PRINT": ()}  # fmt: skip
+"""Files that actions write although the script does not name them."""
+
+_EXPRESSIONS = ("FUNC", "LABEL", "ARG", "SWITCH", "ATOMS", "GROUP", "UNITS", "PERIODIC")
+_KEYWORD = re.compile(r"([A-Z][A-Z0-9_]*)=(\{[^}]*\}|\S+)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One action of the script, continuation lines joined."""
+
+    line: int
+    """Line of the file where it begins, from 1."""
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        """The statement's words, its label left out."""
+        words = self.text.split()
+        return words[1:] if words and words[0].endswith(":") else words
+
+    @property
+    def action(self) -> str:
+        """The name of the action, e.g. ``METAD``."""
+        return self.words[0] if self.words else ""
+
+    @property
+    def keywords(self) -> list[tuple[str, str]]:
+        """``KEY=value`` pairs, braces removed."""
+        return [(key, value.strip("{}")) for key, value in _KEYWORD.findall(self.text)]
+
+
+@dataclass(frozen=True)
+class Script:
+    """The statements of a plumed.dat and the files it reads."""
+
+    path: Path
+    statements: tuple[Statement, ...]
+    text: str
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """Files beside the script that it names and that exist: they travel into the run folder."""
+        return tuple(
+            dict.fromkeys(part for _, _, part in self._paths() if (self.path.parent / part).is_file())
+        )
+
+    @cached_property
+    def appends(self) -> tuple[str, ...]:
+        """Files that PLUMED writes line by line; a restart cuts them back to the checkpoint."""
+        named = [part for _, key, part in self._paths() if key == "FILE" and part not in self.reads]
+        defaults = [name for s in self.statements for name in DEFAULT_OUTPUTS.get(s.action, ())]
+        return tuple(dict.fromkeys(named + defaults))
+
+    @cached_property
+    def rewrites(self) -> tuple[str, ...]:
+        """Files that PLUMED writes anew each time (states, grids); a restart puts back the checkpoint's copy."""
+        return tuple(dict.fromkeys(part for _, key, part in self._paths() if key.endswith("WFILE")))
+
+    @cached_property
+    def paces(self) -> tuple[int, ...]:
+        """Strides at which a bias changes: a checkpoint at such a step would not continue exactly."""
+        values = [
+            v for s in self.statements for key, v in s.keywords if key in ("PACE", "PERIOD", "STATE_WSTRIDE")
+        ]
+        return tuple(sorted({int(v) for v in values if v.isdigit() and int(v) > 0}))
+
+    def quiet_step(self, step: int) -> bool:
+        """Whether no bias changes at this step (True too when biases change at every step)."""
+        return all(pace == 1 or step % pace for pace in self.paces)
+
+    def _paths(self) -> Iterator[tuple[Statement, str, str]]:
+        for statement in self.statements:
+            for key, value in statement.keywords:
+                if key not in _EXPRESSIONS:
+                    yield from ((statement, key, part) for part in value.split(",") if part)
+
+    def refuse_unsafe(self) -> None:
+        """Refuse what could execute code or reach outside the run folder.
+
+        Raises:
+            InputError: naming the line and what stands there.
+        """
+        way_out = "Set plumed = { file = ..., allow_unsafe = true } if you trust this file."
+        for statement in self.statements:
+            # the label may be glued to the action, and LOAD must not hide behind it
+            for word in re.split(r"[\s:]+", statement.text):
+                if word in EXECUTES:
+                    raise InputError(
+                        f"{self.path}: line {statement.line}: {word} executes code from a file. {way_out}"
+                    )
+        for statement, key, part in self._paths():
+            if part.startswith(("/", "~")) or ".." in Path(part).parts:
+                raise InputError(
+                    f"{self.path}: line {statement.line}: {key}={part} leaves the run folder. Name files without "
+                    f"a folder (files beside {self.path.name} are copied into the run folder). {way_out}"
+                )
+
+
+def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
+    """Read a plumed.dat, its INCLUDEd files too.
+
+    Raises:
+        InputError: when a file cannot be read or a multi-line statement does not end, and, unless
+            `allow_unsafe`, for actions that execute code and paths outside the run folder.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise InputError(f"PLUMED file {path} cannot be read: {reason}.") from None
+    script = Script(path, tuple(_statements(path, text)), text)
+    if not script.statements:
+        raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
+    if not allow_unsafe:
+        script.refuse_unsafe()
+        for statement in script.statements:
+            if statement.action == "INCLUDE":
+                for name in (value for key, value in statement.keywords if key == "FILE"):
+                    read_script(path.parent / name)
+    return script
+
+
+def _statements(path: Path, text: str) -> Iterator[Statement]:
+    """Join ``LABEL: ACTION ... / ... / ... ACTION`` blocks; leave out comments and what follows ENDPLUMED."""
+    begun, parts = 0, list[str]()
+    for number, raw in enumerate(text.splitlines(), 1):
+        words = raw.split("#", 1)[0].split()
+        if not parts:
+            if words == ["ENDPLUMED"]:
+                return
+            if words and words[-1] == "...":
+                begun, parts = number, words[:-1]
+            elif words:
+                yield Statement(number, " ".join(words))
+        elif words and words[0] == "...":
+            yield Statement(begun, " ".join(parts))
+            parts = []
+        else:
+            parts += words
+    if parts:
+        raise InputError(
+            f"{path}: line {begun}: the statement that ends in '...' is never closed by a line '...'."
+        )

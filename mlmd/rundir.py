@@ -1,0 +1,209 @@
+"""One run is one folder: its manifest, its lock, and which frame of the trajectory belongs to which step."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd.errors import InUseError, StorageError
+
+if TYPE_CHECKING:
+    import ase
+
+MANIFEST = "run.json"
+STRUCTURE = "structure.extxyz"
+LOG = "log.csv"
+MESSAGES = "messages.log"
+FINAL = "final.extxyz"
+CHECKPOINTS = "checkpoint"
+CRASH = "crash"
+STOP = "STOP"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a reader of the folder needs to know about one stage."""
+
+    index: int
+    kind: str
+    first_step: int
+    """Global step at which the stage begins."""
+    n_steps: int
+    """Planned steps; 0 for a minimisation."""
+    timestep: float
+    """fs."""
+    temperature: tuple[float, float] | None
+    """Target at the start and at the end, K."""
+    pressure: tuple[float, float] | None
+    """Target at the start and at the end, bar."""
+    log_every: int
+    trajectory_every: int
+    """Steps between frames."""
+    barostat: str | None
+
+    @property
+    def last_step(self) -> int:
+        """Global step at which the stage ends."""
+        return self.first_step + self.n_steps
+
+    def output_steps(self, every: int, *, first: bool) -> np.ndarray:
+        """Steps of the stage, counted from its start, at which something is written every `every` steps.
+
+        Args:
+            every: steps between two writings.
+            first: whether the stage is the first with dynamics; then its step 0 is written too.
+        """
+        return np.arange(0 if first else every, self.n_steps + 1, every)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened for reading."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @cached_property
+    def stages(self) -> tuple[StageRecord, ...]:
+        """The stages in their order."""
+        return tuple(_stage(record) for record in self.manifest["stages"])
+
+    @cached_property
+    def atoms(self) -> ase.Atoms:
+        """The initial structure as simulated: after supercell and mass changes, in the user's orientation."""
+        import ase.io
+
+        atoms: ase.Atoms = ase.io.read(self.path / STRUCTURE, index=-1)  # type: ignore[assignment]
+        return atoms
+
+    @property
+    def trajectory(self) -> Path:
+        """The trajectory file."""
+        return self.path / str(self.manifest["trajectory"]["file"])
+
+    @property
+    def log(self) -> Path:
+        """The table of energies and temperatures."""
+        return self.path / LOG
+
+    def frame_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stage index, global step and time (fs) of every planned frame, in the order of the file.
+
+        The file of an unfinished run holds fewer frames, never others.
+        """
+        stages, steps, times = [], [], []
+        start_time, first = 0.0, True
+        for stage in self.stages:
+            if stage.n_steps:
+                local = stage.output_steps(stage.trajectory_every, first=first)
+                stages.append(np.full(len(local), stage.index))
+                steps.append(stage.first_step + local)
+                times.append(start_time + local * stage.timestep)
+                start_time += stage.n_steps * stage.timestep
+                first = False
+        if not stages:
+            return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+        return np.concatenate(stages), np.concatenate(steps), np.concatenate(times)
+
+
+def _stage(record: Mapping[str, Any]) -> StageRecord:
+    pairs = {
+        key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")
+    }
+    return StageRecord(**{**record, **pairs})
+
+
+def stage_record(stage: StageRecord) -> dict[str, Any]:
+    """A stage as it stands in the manifest."""
+    return asdict(stage)
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run folder for reading.
+
+    Raises:
+        StorageError: when the folder is no run folder, or of a newer format.
+    """
+    folder = Path(path)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except OSError as error:
+        raise StorageError(
+            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). "
+            "Give the folder that `mlmd simulate` made, by default <input>.run."
+        ) from None
+    except ValueError as error:
+        raise StorageError(f"{folder / MANIFEST} is damaged: {error}.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != "mlmd-run":
+        raise StorageError(f"{folder / MANIFEST} is not the manifest of an mlmd run.")
+    if manifest.get("version") != 1:
+        raise StorageError(
+            f"{folder} has run format {manifest.get('version')}; this mlmd reads format 1. Install a newer mlmd."
+        )
+    return Run(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Replace run.json in one atomic step."""
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash either the old or the new content stands there, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; it is given back by the system when the process dies, however it dies.
+
+    Raises:
+        InUseError: when another process holds it; names the host and the process.
+    """
+    path = folder / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            raise InUseError(
+                f"{folder} is in use by {holder}. Wait for it, or stop it, or give another --out."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
