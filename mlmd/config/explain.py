@@ -1,0 +1,138 @@
+"""pydantic's errors in the words of the input file: place, what was got, what was needed, what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from mlmd.config.quantities import shorten
+from mlmd.errors import did_you_mean
+
+_NEEDED = {
+    "bool_type": "true or false is needed.",
+    "int_type": "a whole number is needed.",
+    "int_from_float": "a whole number is needed.",
+    "float_type": "a number is needed.",
+    "finite_number": "a finite number is needed.",
+    "string_type": "text in quotes is needed.",
+    "tuple_type": "a list is needed.",
+    "dict_type": "a table is needed.",
+    "model_type": "a table is needed.",
+    "model_attributes_type": "a table is needed.",
+    "greater_than_equal": "at least {ge} is needed.",
+    "less_than_equal": "at most {le} is needed.",
+    "less_than": "less than {lt} is needed.",
+    "too_short": "at least one is needed.",
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
+    """One line for each mistake, in the order of the model's keys."""
+    lines: dict[str, None] = {}  # a set that keeps its order
+    for details in error.errors(include_url=False):
+        for line in _lines(details, model, data):
+            lines[line] = None
+    return [line for line in lines if not _is_misspelt(line, lines)]
+
+
+def _is_misspelt(line: str, lines: Iterable[str]) -> bool:
+    """Whether a missing key stands in the file under a wrong name, which another line says already."""
+    place, missing, _ = line.partition(" is missing")
+    start, _, key = place.rpartition(": ")
+    hint = f"Did you mean {key}?"
+    return bool(missing) and any(other.startswith(start) and other.endswith(hint) for other in lines)
+
+
+def _lines(details: Any, model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[str]:
+    """One mistake; checks of the whole file bring several lines with their places."""
+    location, kind, context = details["loc"], details["type"], details.get("ctx", {})
+    if not location:
+        yield from str(context.get("message", details["msg"])).split("\n")
+        return
+    if kind == "extra_forbidden":
+        place = _place(location[:-1], data)
+        yield f"{place}{_unknown(str(location[-1]), _model_at(model, location[:-1]))}"
+    elif kind == "missing":
+        place, key = _place(location[:-1], data), str(location[-1])
+        owner = _model_at(model, location[:-1])
+        meaning = owner.model_fields[key].description if owner and key in owner.model_fields else None
+        yield f"{place}{key!r} is missing" + (f" ({meaning})." if meaning else ".")
+    else:
+        yield f"{_place(location, data)}{_wrong(details, location, context)}"
+
+
+def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) -> str:
+    """What is wrong with a value."""
+    kind, value = details["type"], details["input"]
+    if kind == "mlmd":
+        return str(context["message"])
+    if kind == "union_tag_not_found":
+        return "'kind' is missing."
+    if kind == "union_tag_invalid":
+        tag, known = str(context["tag"]), context["expected_tags"].replace("'", "").split(", ")
+        noun = next(part for part in reversed(location) if isinstance(part, str))
+        return f"{tag!r} is not a kind of {noun}. {did_you_mean(tag, known)}"
+    if kind == "literal_error":
+        known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"
+    if location[-1] == "stage" and isinstance(value, Mapping):
+        return "stages are a list; write [[stage]] with double brackets."
+    needed = _NEEDED.get(kind)
+    return f"{shorten(value)}: {needed.format(**context) if needed else details['msg']}"
+
+
+def _unknown(key: str, owner: type[BaseModel] | None) -> str:
+    """An unknown key: what to do instead, or the closest known one."""
+    if owner is None:
+        return f"{key!r} is not an option."
+    refused: dict[str, str] = getattr(owner, "refused", {})
+    hint = refused.get(key) or did_you_mean(key, owner.model_fields)
+    return f"{key!r} is not an option{' here' if key in refused else ''}. {hint}"
+
+
+def _place(location: tuple[Any, ...], data: Any) -> str:
+    """Where a key stands, e.g. ``stage 2 (npt): thermostat: `` (tags of unions are left out)."""
+    words: list[str] = []
+    for part in location:
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list) and part < len(data) else data
+            kind = data.get("kind") if isinstance(data, Mapping) else None
+            number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
+            if words and words[-1] in ("stage", "potential"):
+                words[-1] += f" {number}"
+            else:
+                words.append(f"item {part + 1}")
+        elif isinstance(data, Mapping) and part in data:
+            words.append(part)
+            data = data[part]
+        elif not (isinstance(data, Mapping) and data.get("kind") == part) and part != "[key]":
+            words.append(part)
+    return "".join(f"{word}: " for word in words)
+
+
+def _model_at(model: Any, location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model that a location leads to, through lists and tagged unions."""
+    current: Any = model
+    for part in location:
+        members = _members(current)
+        tables = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+        if isinstance(part, int):
+            current = next((get_args(m)[0] for m in members if get_origin(m) is tuple), None)
+            continue
+        tagged = [m for m in tables if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        owner = next((m for m in tables if part in m.model_fields), None)
+        current = tagged[0] if tagged else owner.model_fields[part].annotation if owner else None
+    found = [m for m in _members(current) if isinstance(m, type) and issubclass(m, BaseModel)]
+    return found[0] if len(found) == 1 else None
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of an annotation, without its decorations."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return [annotation]

@@ -1,0 +1,124 @@
+"""From a TOML file to a validated model, with every mistake reported at once in the words of the file."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mlmd.config.explain import explain
+from mlmd.config.simulate import Simulate, Table
+from mlmd.errors import InputError
+
+MAX_BYTES = 2_000_000
+"""An input file is written by a person; a larger file was meant for something else."""
+MAX_DEPTH = 20
+"""Tables and lists within each other."""
+
+Model = TypeVar("Model", bound=Table)
+
+
+def load_simulate(path: str | Path) -> Simulate:
+    """The input of ``mlmd simulate``; paths in it count from the folder it lies in.
+
+    Raises:
+        InputError: with one line for each thing that is wrong.
+    """
+    return load(path, Simulate)
+
+
+def load(path: str | Path, model: type[Model]) -> Model:
+    """A TOML file as a model.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, or does not fit the model.
+    """
+    path = Path(path)
+    data = read_toml(path)
+    try:
+        return model.model_validate(data, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise InputError("\n".join(f"{path.name}: {line}" for line in explain(error, model, data))) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, free of nan, inf, dates and numbers beyond 64 bits.
+
+    Raises:
+        InputError: naming the line, or the key, that is wrong.
+    """
+    text = _text(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"{path.name}: not valid TOML: {error}. {_toml_hint(text, str(error))}".strip()
+        ) from None
+    except RecursionError:
+        raise InputError(f"{path.name}: tables or lists are nested too deeply.") from None
+    except ValueError as error:  # e.g. an integer of 5,000 digits
+        raise InputError(f"{path.name}: a value cannot be read: {str(error).partition(';')[0]}.") from None
+    problem = _odd_value(data)
+    if problem:
+        raise InputError(f"{path.name}: {problem}")
+    return data
+
+
+def _text(path: Path) -> str:
+    """The text of an input file, with or without a byte-order mark."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file. `mlmd new simulate` writes one to start from.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; an input file (.toml) is needed.")
+    try:
+        size = path.stat().st_size
+        raw = path.read_bytes() if size <= MAX_BYTES else b""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    if size > MAX_BYTES:
+        raise InputError(f"{path} has {size / 1e6:.0f} MB; that is not an input file (.toml).")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path.name}: line {line} is not UTF-8 text; save the file as UTF-8.") from None
+
+
+def _toml_hint(text: str, message: str) -> str:
+    """What people most often get wrong in TOML, judged by the line that the parser names."""
+    number = message.partition("at line ")[2].partition(",")[0]
+    lines = text.splitlines()
+    if not number.isdigit() or not 0 < int(number) <= len(lines):
+        return ""
+    line = lines[int(number) - 1].strip()[:80]
+    hint = (
+        " Values with a unit stand in quotes."
+        if "Invalid value" in message or "Expected newline" in message
+        else ""
+    )
+    return f"The line is: {line}{hint}"
+
+
+def _odd_value(data: Mapping[str, Any]) -> str | None:
+    """The first value that TOML allows and no input means; walks without recursion, whatever the depth."""
+    todo: list[tuple[tuple[str, ...], Any]] = [((), data)]
+    while todo:
+        place, value = todo.pop()
+        name = ": ".join(place)
+        if len(place) > MAX_DEPTH:
+            return f"{': '.join(place[:3])}: tables or lists are nested too deeply."
+        if isinstance(value, Mapping):
+            todo += [((*place, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            todo += [((*place, f"item {number}"), item) for number, item in enumerate(value, 1)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"{name}: {value} is not a number that can be used. Write a finite one."
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            return f"{name}: a whole number of more than 64 bits cannot be used."
+        elif not isinstance(value, bool | int | float | str):
+            return f"{name}: {value} is a date or time of day, which no option is. Write text in quotes."
+    return None

@@ -1,0 +1,54 @@
+"""The resolved input: every default filled in, every unit written, every path absolute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mlmd.config.simulate import Simulate, Table
+
+_PATHS = {"structure", "path", "file", "kernel"}
+
+
+def resolved(model: Table) -> dict[str, Any]:
+    """A model as JSON-able tables that load as the same model; keys that are not set are left out."""
+    tables: dict[str, Any] = _without_none(model.model_dump(mode="json"))
+    return tables
+
+
+def from_resolved(data: dict[str, Any]) -> Simulate:
+    """The model of a `resolved` input, e.g. of ``run.json``."""
+    return Simulate.model_validate(data)
+
+
+def physics_hash(model: Simulate) -> str:
+    """SHA-256 of everything that a continued run may not change.
+
+    Left out are the durations of stages, `checkpoint_every`, the analyses, and the folders of files: a run
+    that was moved with its input is the same run. What the files contain is hashed in ``run.json``.
+    """
+    data = resolved(model)
+    data.pop("analysis", None)
+    data["output"].pop("checkpoint_every")
+    for stage in data["stage"]:
+        stage.pop("duration", None)
+    text = json.dumps(_names_only(data), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_none(value: Any) -> Any:
+    """Tables without the keys that are not set."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+def _names_only(value: Any, key: str = "") -> Any:
+    """Paths cut to the names of their files."""
+    if isinstance(value, dict):
+        return {name: _names_only(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_names_only(item, key) for item in value]
+    return Path(value).name if key in _PATHS and isinstance(value, str) else value
