@@ -47,7 +47,10 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
     "length": {"Å": 1.0, "A": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "bohr": 0.529177210544},
     "energy": {"eV": 1.0, "meV": 1e-3, "kJ/mol": EV_PER_KJMOL, "kcal/mol": EV_PER_KCALMOL, "hartree": 27.211386245981},
     "force": {"eV/Å": 1.0, "eV/A": 1.0, "meV/Å": 1e-3, "meV/A": 1e-3, "kJ/mol/nm": EV_PER_KJMOL / 10},
-    "rate": {"1/fs": 1.0, "1/ps": 1e-3, "1/ns": 1e-6, "fs^-1": 1.0, "ps^-1": 1e-3, "ns^-1": 1e-6, "THz": 1e-3},
+    "rate": {
+        "1/fs": 1.0, "1/ps": 1e-3, "1/ns": 1e-6, "/fs": 1.0, "/ps": 1e-3, "/ns": 1e-6,
+        "fs^-1": 1.0, "ps^-1": 1e-3, "ns^-1": 1e-6, "THz": 1e-3,
+    },
     "mass": {"amu": 1.0, "u": 1.0, "Da": 1.0, "g/mol": 1.0},
 }  # fmt: skip
 """Quantity -> unit -> size in mlmd's unit of that quantity (pressure: bar; wall time: s)."""

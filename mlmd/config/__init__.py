@@ -3,25 +3,12 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
+from mlmd.config.document import Option, option_table, options, template
+from mlmd.config.potential import PotentialTable
 from mlmd.config.read import load, load_simulate
 from mlmd.config.resolve import from_resolved, physics_hash, resolved
-from mlmd.config.simulate import (
-    NPT,
-    NVE,
-    NVT,
-    Analysis,
-    Barostat,
-    Frozen,
-    Guard,
-    Langevin,
-    Minimize,
-    NoseHoover,
-    Output,
-    Plumed,
-    PotentialTable,
-    Simulate,
-    Stage,
-)
+from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
+from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
 
 __all__ = [
     "NPT",
@@ -34,6 +21,7 @@ __all__ = [
     "Langevin",
     "Minimize",
     "NoseHoover",
+    "Option",
     "Output",
     "Plumed",
     "PotentialTable",
@@ -42,6 +30,9 @@ __all__ = [
     "from_resolved",
     "load",
     "load_simulate",
+    "option_table",
+    "options",
     "physics_hash",
     "resolved",
+    "template",
 ]

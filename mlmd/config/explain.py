@@ -25,7 +25,6 @@ _NEEDED = {
     "greater_than_equal": "at least {ge} is needed.",
     "less_than_equal": "at most {le} is needed.",
     "less_than": "less than {lt} is needed.",
-    "too_short": "at least one is needed.",
 }
 
 
@@ -53,15 +52,15 @@ def _lines(details: Any, model: type[BaseModel], data: Mapping[str, Any]) -> Ite
         yield from str(context.get("message", details["msg"])).split("\n")
         return
     if kind == "extra_forbidden":
-        place = _place(location[:-1], data)
+        place = place_of(location[:-1], data)
         yield f"{place}{_unknown(str(location[-1]), _model_at(model, location[:-1]))}"
     elif kind == "missing":
-        place, key = _place(location[:-1], data), str(location[-1])
+        place, key = place_of(location[:-1], data), str(location[-1])
         owner = _model_at(model, location[:-1])
         meaning = owner.model_fields[key].description if owner and key in owner.model_fields else None
         yield f"{place}{key!r} is missing" + (f" ({meaning})." if meaning else ".")
     else:
-        yield f"{_place(location, data)}{_wrong(details, location, context)}"
+        yield f"{place_of(location, data)}{_wrong(details, location, context)}"
 
 
 def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) -> str:
@@ -93,12 +92,14 @@ def _unknown(key: str, owner: type[BaseModel] | None) -> str:
     return f"{key!r} is not an option{' here' if key in refused else ''}. {hint}"
 
 
-def _place(location: tuple[Any, ...], data: Any) -> str:
+def place_of(location: tuple[Any, ...], data: Any) -> str:
     """Where a key stands, e.g. ``stage 2 (npt): thermostat: `` (tags of unions are left out)."""
     words: list[str] = []
     for part in location:
         if isinstance(part, int):
-            data = data[part] if isinstance(data, list) and part < len(data) else data
+            if not isinstance(data, list):  # one entry written without a list
+                continue
+            data = data[part] if part < len(data) else None
             kind = data.get("kind") if isinstance(data, Mapping) else None
             number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
             if words and words[-1] in ("stage", "potential"):

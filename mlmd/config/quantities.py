@@ -136,14 +136,14 @@ def _symbol(value: object) -> str:
     return value
 
 
-def _symbols(value: object) -> tuple[str, ...]:
+def symbols(value: object) -> tuple[str, ...]:
     """Different chemical symbols."""
     if not isinstance(value, list | tuple):
         raise refuse(f'{shorten(value)} is not a list of chemical symbols. Write for example ["Li", "Cl"].')
-    symbols = tuple(_symbol(item) for item in value)
-    if len(set(symbols)) < len(symbols):
-        raise refuse(f"{shorten(list(symbols))} names an element twice.")
-    return symbols
+    names = tuple(_symbol(item) for item in value)
+    if len(set(names)) < len(names):
+        raise refuse(f"{shorten(list(names))} names an element twice.")
+    return names
 
 
 def _repeats(value: object) -> tuple[int, ...]:
@@ -171,5 +171,5 @@ TemperatureRamp = Annotated[tuple[float, float], Ramp("temperature", above=0.0)]
 PressureRamp = Annotated[tuple[float, float], Ramp("pressure")]
 InputPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str)]
 Symbol = Annotated[str, BeforeValidator(_symbol)]
-Symbols = Annotated[tuple[str, ...], BeforeValidator(_symbols), Field(strict=False)]
+Symbols = Annotated[tuple[str, ...], BeforeValidator(symbols), Field(strict=False)]
 Repeats = Annotated[tuple[int, int, int], BeforeValidator(_repeats), Field(strict=False)]

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mlmd.config.explain import explain
-from mlmd.config.simulate import Simulate, Table
+from mlmd.config.explain import explain, place_of
+from mlmd.config.simulate import Simulate
+from mlmd.config.table import Table
 from mlmd.errors import InputError
 
 MAX_BYTES = 2_000_000
@@ -100,25 +101,30 @@ def _toml_hint(text: str, message: str) -> str:
         if "Invalid value" in message or "Expected newline" in message
         else ""
     )
-    return f"The line is: {line}{hint}"
+    return f"The line is `{line}`.{hint}"
 
 
 def _odd_value(data: Mapping[str, Any]) -> str | None:
     """The first value that TOML allows and no input means; walks without recursion, whatever the depth."""
-    todo: list[tuple[tuple[str, ...], Any]] = [((), data)]
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
     while todo:
         place, value = todo.pop()
-        name = ": ".join(place)
         if len(place) > MAX_DEPTH:
-            return f"{': '.join(place[:3])}: tables or lists are nested too deeply."
-        if isinstance(value, Mapping):
-            todo += [((*place, key), item) for key, item in value.items()]
-        elif isinstance(value, list):
-            todo += [((*place, f"item {number}"), item) for number, item in enumerate(value, 1)]
-        elif isinstance(value, float) and not math.isfinite(value):
-            return f"{name}: {value} is not a number that can be used. Write a finite one."
-        elif isinstance(value, int) and abs(value) >= 2**63:
-            return f"{name}: a whole number of more than 64 bits cannot be used."
-        elif not isinstance(value, bool | int | float | str):
-            return f"{name}: {value} is a date or time of day, which no option is. Write text in quotes."
+            return f"{place_of(place[:3], data)}tables or lists are nested too deeply."
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            todo += [((*place, key), item) for key, item in items]
+        elif problem := _odd_scalar(value):
+            return place_of(place, data) + problem
+    return None
+
+
+def _odd_scalar(value: object) -> str | None:
+    """Why a scalar cannot be the value of any option."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a number that can be used. Write a finite one."
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a whole number of more than 64 bits cannot be used."
+    if not isinstance(value, bool | int | float | str):
+        return f"{value} is a date or time of day, which no option is. Write text in quotes."
     return None

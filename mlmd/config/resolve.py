@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlmd.config.simulate import Simulate, Table
+from mlmd.config.simulate import Simulate
+from mlmd.config.table import Table
 
 _PATHS = {"structure", "path", "file", "kernel"}
 

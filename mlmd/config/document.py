@@ -1,0 +1,184 @@
+"""Documentation written from the models: the table of options and the input files to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from mlmd.config.potential import PotentialTable
+from mlmd.config.quantities import Quantity
+from mlmd.config.resolve import resolved
+from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
+from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
+from mlmd.config.table import Table
+from mlmd.errors import InputError, did_you_mean
+
+TABLES: dict[str, type[Table]] = {
+    "": Simulate,
+    "potential = { ... }": PotentialTable,
+    '[[stage]] kind = "minimize"': Minimize,
+    '[[stage]] kind = "nve"': NVE,
+    '[[stage]] kind = "nvt"': NVT,
+    '[[stage]] kind = "npt"': NPT,
+    'thermostat = { kind = "langevin" }': Langevin,
+    'thermostat = { kind = "nose-hoover" }': NoseHoover,
+    "barostat = { ... }": Barostat,
+    "plumed = { ... }": Plumed,
+    "[frozen]": Frozen,
+    "[output]": Output,
+    "[guard]": Guard,
+    "[analysis]": Analysis,
+}
+"""Every table of an input of ``mlmd simulate``, as it is headed in the file."""
+
+_SECTIONS = {"stage", "output", "guard", "analysis"}
+"""Keys that are written as tables under their own heading."""
+
+_START: dict[str, Any] = {
+    "structure": "structure.cif",
+    "potential": "potential.mlmd",
+    "timestep": "1 fs",
+    "seed": 1,
+    "stage": [
+        {"kind": "minimize"},
+        {"kind": "nvt", "temperature": "300 K", "duration": "10 ps"},
+        {"kind": "npt", "temperature": "300 K", "pressure": "1 bar", "duration": "100 ps"},
+    ],
+    "output": {"trajectory_every": "500 fs", "log_every": "100 fs"},
+}
+"""What the files to start from say."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of an input file."""
+
+    table: str
+    """Heading of its table; empty at the top of the file."""
+    key: str
+    unit: str | None
+    """Unit of a bare number; None for what is not a quantity."""
+    required: bool
+    default: str | None
+    """As it is written in TOML; None when the key is required or not set by default."""
+    description: str
+
+
+def options() -> tuple[Option, ...]:
+    """Every option of ``mlmd simulate``, in the order of the models."""
+    return tuple(
+        _option(table, key, field) for table, model in TABLES.items() for key, field in _fields(model)
+    )
+
+
+def option_table() -> str:
+    """The options as Markdown, one table for each table of the file."""
+    lines: list[str] = []
+    for table in TABLES:
+        lines += [f"`{table}`" if table else "At the top of the file", ""]
+        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+        lines += [_row(option) for option in options() if option.table == table]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def template(command: str, full: bool = False) -> str:
+    """A commented input file to start from.
+
+    Args:
+        command: ``"simulate"``.
+        full: list every option with its default, as a comment.
+
+    Raises:
+        InputError: for a command without an input file.
+    """
+    if command != "simulate":
+        raise InputError(f"There is no input file for {command!r}. {did_you_mean(command, ['simulate'])}")
+    title = "every option; those that are commented out show their defaults" if full else "a start"
+    lines = [f"# mlmd simulate: {title}. Numbers carry units; paths count from this file.", ""]
+    lines += _block(Simulate, _START, full)
+    for stage in _START["stage"]:
+        model = next(m for m in (Minimize, NVT, NPT) if m.model_fields["kind"].default == stage["kind"])
+        lines += ["", "[[stage]]", *_block(model, stage, full)]
+    tables = (("output", Output), ("guard", Guard), ("analysis", Analysis)) if full else (("output", Output),)
+    for key, table in tables:
+        lines += ["", f"[{key}]", *_block(table, _START.get(key, {}), full)]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(model: type[Table]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a model, its kind first."""
+    yield from sorted(model.model_fields.items(), key=lambda item: item[0] != "kind")
+
+
+def _option(table: str, key: str, field: FieldInfo) -> Option:
+    """What a field of a model says about itself."""
+    quantity = _quantity(field)
+    return Option(
+        table=table,
+        key=key,
+        unit=quantity.unit if quantity else None,
+        required=field.is_required(),
+        default=_default(field),
+        description=field.description or "",
+    )
+
+
+def _row(option: Option) -> str:
+    """A line of a Markdown table."""
+    unit = f" (bare number: {option.unit})" if option.unit else ""
+    default = "required" if option.required else f"`{option.default}`" if option.default else ""
+    return f"| `{option.key}` | {default} | {option.description.replace('|', chr(92) + '|')}{unit} |"
+
+
+def _block(model: type[Table], values: Mapping[str, Any], full: bool) -> list[str]:
+    """The keys of a table, one a line, with their descriptions as comments in one column."""
+    pairs: list[tuple[str, str]] = []
+    for key, field in _fields(model):
+        if key in _SECTIONS:
+            continue
+        if key in values:
+            pairs.append((f"{key} = {_toml(values[key])}", field.description or ""))
+        elif full:
+            shown = _default(field) or _toml((field.examples or [""])[0])
+            pairs.append((f"# {key} = {shown}", field.description or ""))
+    width = max((len(line) for line, _ in pairs), default=0)
+    return [f"{line.ljust(width)}  # {comment}" for line, comment in pairs]
+
+
+def _default(field: FieldInfo) -> str | None:
+    """The default as it is written in TOML; None when there is none."""
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if field.is_required() or value is None:
+        return None
+    quantity = _quantity(field)
+    return _toml(quantity.write(value) if quantity else value)
+
+
+def _quantity(field: FieldInfo) -> Quantity | None:
+    """The unit annotation of a field, also within `| None`."""
+    todo: list[Any] = [*field.metadata, field.annotation]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Quantity):
+            return item
+        todo += [*get_args(item), *getattr(item, "__metadata__", ())]
+    return None
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, Table):
+        value = resolved(value)
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        text = value.replace(".0 ", " ").replace(" 1/ps", " ps^-1").replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{text}"'
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,80 @@
+"""The potential of an input file: a file, or a kind with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
+
+from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
+from mlmd.config.table import NONEMPTY, Table, named
+
+
+class PotentialTable(Table):
+    """A potential: a file, or a kind with its parameters."""
+
+    kind: str | None = Field(
+        default=None,
+        examples=["mtp"],
+        description="kind of potential; recognised from the file when left out",
+    )
+    path: InputPath | None = Field(
+        default=None, examples=["fitted.mtp"], description="file of the potential, relative to this file"
+    )
+    elements: Symbols | None = Field(
+        default=None,
+        min_length=1,
+        description="chemical symbols in the order of the file, for formats that have none (.mtp)",
+    )
+    precision: Literal["float64", "float32"] = Field(
+        default="float64", description="numbers the model computes with"
+    )
+    trust: str | None = Field(
+        default=None,
+        examples=["sha256:..."],
+        description='"sha256:..." of a model file that can execute code, to load it all the same',
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the kind, written directly in the table"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        """Keys that are not fields are parameters of the kind."""
+        if not isinstance(data, Mapping):
+            raise refuse(f"{shorten(data)} is not a potential: a file name or a table is needed.")
+        own = {key: value for key, value in data.items() if key in cls.model_fields and key != "options"}
+        given = data.get("options", {})
+        if not isinstance(given, Mapping):
+            raise refuse("options: a table is needed.")
+        return own | {
+            "options": dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}
+        }
+
+    @model_validator(mode="after")
+    def _says_which(self) -> PotentialTable:
+        """A file or a kind must be named."""
+        if self.path is None and self.kind is None:
+            raise refuse('a potential needs path = "file" or kind = "lennard-jones".')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _spread_options(self, handler: Any) -> dict[str, Any]:
+        """Parameters stand beside the other keys, as a user writes them."""
+        table: dict[str, Any] = handler(self)
+        return {key: table[key] for key in table if key != "options"} | table["options"]
+
+
+def _as_list(value: object) -> object:
+    """One potential is a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Potentials = Annotated[
+    tuple[Annotated[PotentialTable, named("path")], ...],
+    NONEMPTY,
+    BeforeValidator(_as_list),
+    Field(strict=False),
+]

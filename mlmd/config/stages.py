@@ -1,0 +1,136 @@
+"""The stages of a run: minimize, nve, nvt, npt, and what they are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mlmd.config.quantities import Force, InputPath, Pressure, PressureRamp, Rate, TemperatureRamp, Time
+from mlmd.config.table import NONEMPTY, Table, named
+
+MAX_STEPS = 2**53
+"""Steps beyond this are not exact as floating-point numbers."""
+
+
+class Langevin(Table):
+    """Langevin thermostat: friction and random forces, integrated with the middle scheme."""
+
+    kind: Literal["langevin"] = Field(default="langevin", description="kind of thermostat")
+    friction: Rate = Field(default=1e-3, description="coupling to the heat bath")
+
+
+class NoseHoover(Table):
+    """Nosé–Hoover chain thermostat: deterministic, little disturbance of the dynamics."""
+
+    kind: Literal["nose-hoover"] = Field(default="nose-hoover", description="kind of thermostat")
+    frequency: Rate = Field(
+        default=1e-2, description="coupling to the chain, the inverse of its relaxation time"
+    )
+    chain_length: int = Field(default=3, ge=1, le=32, description="thermostats in the chain")
+
+
+Thermostat = Annotated[Langevin | NoseHoover, Field(discriminator="kind"), named("kind")]
+
+
+class Barostat(Table):
+    """Monte Carlo barostat: random changes of the cell, accepted so that the ensemble is NPT."""
+
+    kind: Literal["isotropic", "anisotropic", "flexible"] = Field(
+        default="isotropic",
+        description="isotropic: volume only; anisotropic: three lengths; flexible: lengths and angles",
+    )
+    every: int = Field(default=25, ge=1, description="steps between attempts to change the cell")
+
+
+class Plumed(Table):
+    """A PLUMED bias."""
+
+    file: InputPath = Field(examples=["plumed.dat"], description="PLUMED input, relative to this file")
+    allow_unsafe: bool = Field(
+        default=False,
+        description="allow LOAD, Python functions and files outside the run folder in the PLUMED input",
+    )
+    kernel: InputPath | None = Field(
+        default=None,
+        examples=["/opt/plumed/lib/libplumedKernel.so"],
+        description="PLUMED library; else the variable PLUMED_KERNEL or the installed one",
+    )
+
+
+Bias = Annotated[Plumed, named("file")]
+
+
+class Dynamics(Table):
+    """What stages of dynamics have in common."""
+
+    duration: Time = Field(examples=["100 ps"], description="length of the stage")
+    plumed: Bias | None = Field(
+        default=None, examples=["plumed.dat"], description="PLUMED input that biases and watches this stage"
+    )
+
+    def n_steps(self, timestep: float) -> int:
+        """Steps of `timestep` fs in this stage."""
+        return round(min(self.duration / timestep, 2.0 * MAX_STEPS))
+
+
+class Minimize(Table):
+    """Move atoms (and the cell) downhill in energy."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "plumed": "A minimization has no bias; put plumed in a stage of dynamics.",
+        "duration": "A minimization ends at max_force or after max_steps.",
+        "temperature": "A minimization has no temperature.",
+    }
+    kind: Literal["minimize"] = Field(default="minimize", description="kind of stage")
+    max_force: Force = Field(default=0.01, description="done when no atom feels a larger force")
+    max_steps: int = Field(default=2000, ge=1, description="give up after so many steps")
+    cell: bool = Field(default=False, description="relax the cell too")
+    pressure: Pressure = Field(default=0.0, description="pressure the cell is relaxed at")
+
+    def n_steps(self, timestep: float) -> int:
+        """A minimization takes no time."""
+        return 0
+
+
+class NVE(Dynamics):
+    """Dynamics at constant energy."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "temperature": 'NVE has no thermostat; set velocities above the stages, or use kind = "nvt".',
+        "thermostat": 'NVE has no thermostat; use kind = "nvt".',
+        "pressure": 'NVE has a fixed cell; use kind = "npt".',
+    }
+    kind: Literal["nve"] = Field(default="nve", description="kind of stage")
+
+
+class NVT(Dynamics):
+    """Dynamics at constant volume and temperature."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "pressure": 'NVT has a fixed cell; use kind = "npt".',
+        "barostat": 'NVT has a fixed cell; use kind = "npt".',
+    }
+    kind: Literal["nvt"] = Field(default="nvt", description="kind of stage")
+    temperature: TemperatureRamp = Field(
+        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]'
+    )
+    thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
+
+
+class NPT(Dynamics):
+    """Dynamics at constant pressure and temperature."""
+
+    kind: Literal["npt"] = Field(default="npt", description="kind of stage")
+    temperature: TemperatureRamp = Field(
+        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]'
+    )
+    thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
+    pressure: PressureRamp = Field(examples=["1 bar"], description="pressure; may be a ramp")
+    barostat: Annotated[Barostat, named("kind")] = Field(
+        default=Barostat(), description="what holds the pressure"
+    )
+
+
+Stage = Annotated[Minimize | NVE | NVT | NPT, Field(discriminator="kind")]
+Stages = Annotated[tuple[Stage, ...], NONEMPTY, Field(strict=False)]

@@ -1,0 +1,32 @@
+"""What every table of an input file has in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from mlmd.config.quantities import refuse
+
+
+class Table(BaseModel):
+    """A table of an input file: unknown keys and wrong types are errors, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    refused: ClassVar[dict[str, str]] = {}
+    """Keys that people write here by mistake, with what to do instead."""
+
+
+def named(key: str) -> BeforeValidator:
+    """A bare string stands for a table with only this key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _nonempty(value: object) -> object:
+    """A list with something in it (pydantic's own check counts only the entries without errors)."""
+    if isinstance(value, list | tuple) and not value:
+        raise refuse("the list is empty; at least one entry is needed.")
+    return value
+
+
+NONEMPTY = BeforeValidator(_nonempty)
