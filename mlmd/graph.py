@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 class Graph:
     """One or more structures with the pairs of atoms closer than a cutoff.
 
-    Pairs may be listed a little beyond the cutoff of a potential (a skin list does); every potential is exactly
-    zero there. The order of pairs is the order of the sums, and so part of what an exact restart repeats.
+    Pairs may be listed beyond the cutoff of a potential (a sum of potentials does); every potential is
+    exactly zero there. The order of pairs is the order of the sums, and so part of what an exact restart
+    repeats.
     """
 
     numbers: Tensor
@@ -25,7 +26,7 @@ class Graph:
     pbc: Tensor
     """(n_structures, 3) bool."""
     pairs: Tensor
-    """(2, n_pairs) rows i (centre, ascending) and j (neighbour), int64; both directions of every pair are present."""
+    """(2, n_pairs) rows i (centre, ascending) and j (neighbour), int64; both directions of every pair."""
     shifts: Tensor
     """(n_pairs, 3) cell vectors crossed from i to j, integers as float64."""
     vectors: Tensor
@@ -61,3 +62,12 @@ class Graph:
     def with_vectors(self, vectors: Tensor) -> Graph:
         """The same pairs with other vectors, e.g. a leaf of a derivative."""
         return replace(self, vectors=vectors)
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The same graph on another device."""
+        tensors = {
+            one.name: value.to(device)
+            for one in fields(self)
+            if (value := getattr(self, one.name)) is not None
+        }
+        return replace(self, **tensors)

@@ -1,7 +1,7 @@
 """Potentials: what gives energy, forces and stress, and what the engine calls every step.
 
-`Potential` is the protocol that every kind of potential obeys; `EnergyModel` gives forces and stress to whoever
-writes the energy of each atom; an `Evaluator` is a potential made ready for one system in a run.
+`Potential` is the protocol that every kind of potential obeys; `EnergyModel` gives forces and stress to
+whoever writes the energy of each atom; an `Evaluator` is a potential made ready for one system in a run.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Potential(Protocol):
 class Evaluator(Protocol):
     """A potential made ready for one system in a run: owns the pair list and the buffers.
 
-    `state` is what an exact restart needs besides positions and cell: the configuration of the last pair search,
-    since the order of pairs is the order of the sums.
+    `state` is what an exact restart needs besides positions and cell: the configuration of the last pair
+    search, since the order of pairs is the order of the sums.
     """
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
@@ -101,8 +101,8 @@ class Evaluator(Protocol):
 class EnergyModel(torch.nn.Module):
     """A potential given by the energy of each atom; forces and stress follow by one derivative.
 
-    With g = dE/d(vectors), the force on an atom is the sum of g over the pairs it is the centre of minus the sum
-    over the pairs it is the neighbour of, and the virial is Σ vectors ⊗ g.
+    With g = dE/d(vectors), the force on an atom is the sum of g over the pairs it is the centre of minus
+    the sum over the pairs it is the neighbour of, and the virial is Σ vectors ⊗ g.
     """
 
     cutoff: float
@@ -128,12 +128,14 @@ class EnergyModel(torch.nn.Module):
 
 
 def assemble(graph: Graph, energies: Tensor, gradient: Tensor) -> Prediction:
-    """Forces, virial and stress from atomic energies (n_atoms,) and dE/d(vectors) (n_pairs, 3), in eV and Å."""
+    """Forces, virial and stress from atomic energies (n_atoms,) eV and dE/d(vectors) (n_pairs, 3) eV/Å."""
     n_atoms, n_structures = graph.n_atoms, graph.n_structures
     centre, neighbour = graph.pairs
     gradient = gradient.to(graph.positions.dtype)
-    forces = torch.zeros((n_atoms, 3), dtype=gradient.dtype, device=gradient.device)
-    forces.index_add_(0, centre, gradient).index_add_(0, neighbour, gradient, alpha=-1.0)
+    # along the last axis: torch adds rows of three numbers one by one, twenty times slower
+    by_axis, columns = gradient.new_zeros((3, n_atoms)), gradient.T.contiguous()
+    by_axis.index_add_(1, centre, columns).index_add_(1, neighbour, columns, alpha=-1.0)
+    forces = by_axis.T.contiguous()
     energy = torch.zeros(n_structures, dtype=torch.float64, device=gradient.device)
     energy.index_add_(0, graph.owner, energies.double())
     if n_structures == 1:

@@ -1,0 +1,244 @@
+"""Pair potentials: Lennard-Jones, Morse and ZBL, brought smoothly to zero at the cutoff.
+
+E = ½ Σ_i Σ_j φ(r_ij) s(r_ij), where s is the quintic step from `onset` to `cutoff`: forces and their
+derivative are continuous. Parameters hold for all elements, or are given by pair of elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mlmd import units
+from mlmd.descriptors.cutoffs import quintic
+from mlmd.descriptors.species import check_symbols, species, species_table
+from mlmd.errors import InputError, did_you_mean
+from mlmd.graph import Graph
+from mlmd.potentials import EnergyModel
+from mlmd.potentials.precision import dtype_of
+
+COULOMB = units.units_of("energy")["hartree"] * units.units_of("length")["bohr"]
+"""e²/(4πε₀) in eV Å: one hartree times one bohr."""
+
+_ONSET = 0.9  # of the cutoff
+
+
+class PairPotential(EnergyModel):
+    """A sum over pairs; subclasses write `pair_energies` and name their parameters."""
+
+    kind: ClassVar[str]
+    quantities: ClassVar[Mapping[str, str]] = {}
+    """Parameter -> quantity that its unit belongs to (a key of `units.DEFAULT_UNIT`)."""
+
+    def __init__(
+        self,
+        *,
+        cutoff: object,
+        onset: object = None,
+        elements: Sequence[str] | None = None,
+        pairs: Mapping[str, Mapping[str, object]] | None = None,
+        precision: str = "float64",
+        **parameters: object,
+    ) -> None:
+        """Read what an input table says.
+
+        Args:
+            cutoff: length beyond which the energy is zero.
+            onset: length where the smooth step to zero begins; 0.9 of the cutoff when not given.
+            elements: symbols; without them, and without `pairs`, any element is accepted.
+            pairs: ``{"Ar-Kr": {parameters}}``; an element alone, ``{"Ar": {parameters}}``, stands for its
+                pair with itself and is mixed with the others where their pair is not given.
+            precision: "float64" or "float32".
+            **parameters: for all pairs that `pairs` does not name.
+
+        Raises:
+            InputError: for a missing, unknown or impossible parameter.
+        """
+        super().__init__()
+        self.cutoff = _length(cutoff, "cutoff")
+        self.onset = _ONSET * self.cutoff if onset is None else _length(onset, "onset")
+        if not 0 <= self.onset < self.cutoff:
+            raise InputError(f"onset {self.onset:g} Å must lie below the cutoff, {self.cutoff:g} Å.")
+        self.dtype = dtype_of(precision)
+        self.elements = check_symbols(elements if elements is not None else _symbols_in(pairs or {}))
+        self._given = self._read(parameters, pairs or {})
+        self.register_buffer("species_table", species_table(self.elements), persistent=False)
+        for name in self.quantities:
+            self.register_buffer(name, self._matrix(name), persistent=False)
+
+    def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
+        """φ(r) in eV, (n_pairs,), without the step; distances (n_pairs,) in Å."""
+        raise NotImplementedError
+
+    def mix(self, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float] | None:
+        """Parameters of two unlike elements from their own, or None where no rule is established."""
+        return None
+
+    def atomic_energies(self, graph: Graph) -> Tensor:
+        """(n_atoms,) eV: half of every pair's energy."""
+        distances = graph.distances.to(self.dtype)
+        energies = self.pair_energies(distances, graph) * quintic(distances, self.cutoff, self.onset)
+        total = torch.zeros(graph.n_atoms, dtype=torch.float64, device=distances.device)
+        return total.index_add(0, graph.pairs[0], 0.5 * energies.double())
+
+    def parameters_of(self, graph: Graph) -> list[Tensor]:
+        """Each parameter by pair, (n_pairs,); a single number where one kind of pair is known."""
+        types = species(graph.numbers, self.species_table)
+        matrices: list[Tensor] = [getattr(self, name) for name in self.quantities]
+        if len(self.elements) < 2:
+            return [matrix[0, 0] for matrix in matrices]
+        centre, neighbour = (types.index_select(0, atoms) for atoms in graph.pairs)
+        pair = centre * len(self.elements) + neighbour
+        return [matrix.flatten().index_select(0, pair) for matrix in matrices]
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        spec: dict[str, Any] = {"kind": self.kind, "precision": str(self.dtype).removeprefix("torch.")}
+        spec |= {name: units.with_unit(getattr(self, name), "length") for name in ("cutoff", "onset")}
+        if not self.elements:
+            return spec | self._with_units(self._given[""])
+        spec["elements"] = list(self.elements)
+        if self.quantities:
+            spec["pairs"] = {pair: self._with_units(values) for pair, values in self._given.items()}
+        return spec
+
+    def _with_units(self, values: Mapping[str, float]) -> dict[str, str]:
+        return {name: units.with_unit(values[name], quantity) for name, quantity in self.quantities.items()}
+
+    def _read(self, common: Mapping[str, object], pairs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """Parameters by pair "A-B" in the order of `elements`, or under "" when they hold for any element."""
+        everywhere = self._parse(common, self.kind) if common else None
+        if everywhere is None and not pairs:
+            everywhere = self._parse({}, self.kind)  # complains, unless nothing is needed
+        if not self.elements:
+            return {"": everywhere or {}}
+        given = {_pair_key(key, self.elements): self._parse(one, key) for key, one in pairs.items()}
+        table = {}
+        for first, second in combinations_with_replacement(self.elements, 2):
+            values = given.get(frozenset((first, second))) or everywhere
+            if values is None and {frozenset((first,)), frozenset((second,))} <= given.keys():
+                values = self.mix(given[frozenset((first,))], given[frozenset((second,))])
+            if values is None:
+                raise InputError(
+                    f'{self.kind}: the pair {first}-{second} has no parameters. Give "{first}-{second}".'
+                )
+            table[f"{first}-{second}"] = values
+        return table
+
+    def _parse(self, values: Mapping[str, object], where: str) -> dict[str, float]:
+        for name in values:
+            if name not in self.quantities:
+                raise InputError(
+                    f"{where}: {name!r} is not a parameter. {did_you_mean(name, self.quantities)}"
+                )
+        missing = [name for name in self.quantities if name not in values]
+        if missing:
+            raise InputError(f"{where}: {' and '.join(missing)} must be given.")
+        return {name: _positive(values[name], quantity, name) for name, quantity in self.quantities.items()}
+
+    def _matrix(self, name: str) -> Tensor:
+        """(n_species, n_species) of one parameter."""
+        n_species = max(1, len(self.elements))
+        matrix = torch.empty((n_species, n_species), dtype=self.dtype)
+        indices = combinations_with_replacement(range(n_species), 2)
+        for (i, j), values in zip(indices, self._given.values(), strict=True):
+            matrix[i, j] = matrix[j, i] = values[name]
+        return matrix
+
+    species_table: Tensor
+
+
+class LennardJones(PairPotential):
+    """φ(r) = 4ε [(σ/r)¹² - (σ/r)⁶] (Jones, Proc. R. Soc. A 106, 463, 1924).
+
+    Unlike elements mix by Lorentz and Berthelot: σ = (σ_a + σ_b) / 2, ε = √(ε_a ε_b).
+    """
+
+    kind = "lennard-jones"
+    quantities: ClassVar = {"epsilon": "energy", "sigma": "length"}
+
+    def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
+        """See the class."""
+        epsilon, sigma = self.parameters_of(graph)
+        sixth = (sigma / distances) ** 6
+        return 4 * epsilon * sixth * (sixth - 1)
+
+    def mix(self, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+        """Lorentz-Berthelot."""
+        return {
+            "epsilon": (first["epsilon"] * second["epsilon"]) ** 0.5,
+            "sigma": 0.5 * (first["sigma"] + second["sigma"]),
+        }
+
+
+class Morse(PairPotential):
+    """φ(r) = D [(1 - exp(-a (r - r₀)))² - 1] (Morse, Phys. Rev. 34, 57, 1929).
+
+    `width` is 1/a. There is no established mixing rule: name every pair of unlike elements.
+    """
+
+    kind = "morse"
+    quantities: ClassVar = {"depth": "energy", "width": "length", "r0": "length"}
+
+    def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
+        """See the class."""
+        depth, width, r0 = self.parameters_of(graph)
+        decay = torch.exp((r0 - distances) / width)
+        return depth * decay * (decay - 2)
+
+
+class ZBL(PairPotential):
+    """Screened repulsion of nuclei at short distance.
+
+    φ(r) = Z_i Z_j e²/(4πε₀ r) Σ_k c_k exp(-d_k r/a), a = 0.46850 Å / (Z_i^0.23 + Z_j^0.23)
+    (Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Matter, 1985). It has no parameters;
+    any element is accepted unless `elements` are given.
+    """
+
+    kind = "zbl"
+    _TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+
+    def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
+        """See the class."""
+        species(graph.numbers, self.species_table)  # refuses elements that were not named
+        charges = graph.numbers.to(self.dtype)
+        first, second = (charges.index_select(0, atoms) for atoms in graph.pairs)
+        x = distances * (first**0.23 + second**0.23) / 0.46850
+        screening = torch.zeros_like(distances)
+        for weight, decay in self._TERMS:
+            screening = screening + weight * torch.exp(-decay * x)
+        return COULOMB * first * second / distances * screening
+
+
+def _length(value: object, name: str) -> float:
+    return _positive(value, "length", name)
+
+
+def _positive(value: object, quantity: str, name: str) -> float:
+    """A positive number with unit; the error names the parameter."""
+    try:
+        number = units.parse(value, quantity)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    if number <= 0:
+        raise InputError(f"{name}: {value!r} must be positive.")
+    return number
+
+
+def _symbols_in(pairs: Mapping[str, object]) -> tuple[str, ...]:
+    """Elements in the order in which the keys "A-B" name them."""
+    return tuple(dict.fromkeys(symbol for key in pairs for symbol in key.split("-")))
+
+
+def _pair_key(key: str, elements: Sequence[str]) -> frozenset[str]:
+    """The one or two elements that a key "A-B" or "A" names."""
+    symbols = key.split("-")
+    unknown = [symbol for symbol in symbols if symbol not in elements]
+    if unknown or len(symbols) > 2:
+        example = f"{elements[0]}-{elements[-1]}"
+        raise InputError(f'{key!r} is not a pair of {", ".join(elements)}. Write for example "{example}".')
+    return frozenset(symbols)
