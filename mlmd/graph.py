@@ -65,9 +65,5 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on another device."""
-        tensors = {
-            one.name: value.to(device)
-            for one in fields(self)
-            if (value := getattr(self, one.name)) is not None
-        }
+        tensors = {one.name: value.to(device) for one in fields(self) if (value := getattr(self, one.name)) is not None}
         return replace(self, **tensors)

@@ -118,9 +118,7 @@ class Run:
 
 
 def _stage(record: Mapping[str, Any]) -> StageRecord:
-    pairs = {
-        key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")
-    }
+    pairs = {key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")}
     return StageRecord(**{**record, **pairs})
 
 

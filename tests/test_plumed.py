@@ -125,7 +125,7 @@ def test_errors_name_the_line(tmp_path, text, line, words):
     assert words in str(caught.value)
 
 
-def test_a_script_says_which_files_and_strides_it_has(tmp_path):
+def test_a_script_says_which_files_it_reads_and_writes(tmp_path):
     (tmp_path / "ref.pdb").write_text("END\n")
     script = read_script(
         write(
@@ -134,11 +134,9 @@ def test_a_script_says_which_files_and_strides_it_has(tmp_path):
         )
     )
     assert script.reads == ("ref.pdb",)
-    assert script.appends == ("HILLS", "COLVAR", "KERNELS")
+    assert script.prints == ("COLVAR",)
+    assert script.histories == ("HILLS", "KERNELS")
     assert script.rewrites == ("STATE",)
-    assert script.paces == (5, 7, 70)
-    assert not script.quiet_step(10)
-    assert script.quiet_step(11)
 
 
 def test_check_leaves_nothing_behind(tmp_path):

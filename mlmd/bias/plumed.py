@@ -100,16 +100,12 @@ class PlumedBias:
             InputError: for an error in the script, with its line.
         """
         self.script = script
-        self.step: int | None = None
-        """Step of the last configuration computed and not yet updated."""
+        self.pending = False
+        """Whether a configuration was computed that has not been updated."""
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
-        self.charges = (
-            np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
-        )
+        self.charges = np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
         self._energy = np.zeros(1)
-        self._step = np.zeros(
-            1, dtype=np.longlong
-        )  # as an array, since the wrapper passes plain ints as 32 bits
+        self._step = np.zeros(1, dtype=np.longlong)  # as an array, since the wrapper passes plain ints as 32 bits
         self._plumed = start(kernel)
         command = self._plumed.cmd
         command("setMDEngine", "mlmd")
@@ -132,9 +128,7 @@ class PlumedBias:
         try:
             self._plumed.cmd("readInputLine", text)
         except Exception as error:
-            raise InputError(
-                f"{self.script.path}: line {line}: {_explain(error)} It reads: {text[:200]}"
-            ) from None
+            raise InputError(f"{self.script.path}: line {line}: {_explain(error)} It reads: {text[:200]}") from None
 
     def compute(
         self,
@@ -179,14 +173,14 @@ class PlumedBias:
         except Exception as error:
             raise _failure(self.script, error) from None
         command("getBias", self._energy)
-        self.step = step
+        self.pending = True
         return float(self._energy[0])
 
     def update(self) -> None:
         """Deposit and print for the configuration computed last: once per step."""
-        if self.step is None:
+        if not self.pending:
             return
-        self.step = None
+        self.pending = False
         try:
             self._plumed.cmd("update")
         except Exception as error:

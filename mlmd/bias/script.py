@@ -1,4 +1,4 @@
-"""A plumed.dat read before PLUMED sees it: what it would execute, which files it touches, where its strides are.
+"""A plumed.dat read before PLUMED sees it: what it would execute, and which files it touches.
 
 PLUMED can load shared objects, import Python and write anywhere; a file from somebody else must not, unless the
 person who runs it says so.
@@ -17,9 +17,14 @@ from mlmd.errors import InputError
 EXECUTES = ("LOAD", "PYCVINTERFACE", "PYFUNCTION", "PYTORCH_MODEL", "PYTORCH_MODEL_CV")
 """Actions that run code from a file."""
 
-DEFAULT_OUTPUTS = {"METAD": ("HILLS",), "PBMETAD": (), "OPES_METAD": ("KERNELS",), "OPES_METAD_EXPLORE": ("KERNELS",),
-                   "OPES_EXPANDED": ("DELTAFS",), "PRINT": ()}  # fmt: skip
-"""Files that actions write although the script does not name them."""
+HISTORIES = {
+    "METAD": ("HILLS",),
+    "PBMETAD": (),
+    "OPES_METAD": ("KERNELS",),
+    "OPES_METAD_EXPLORE": ("KERNELS",),
+    "OPES_EXPANDED": ("DELTAFS",),
+}
+"""Actions with a memory, and the files that keep it although the script may not name them."""
 
 _EXPRESSIONS = ("FUNC", "LABEL", "ARG", "SWITCH", "ATOMS", "GROUP", "UNITS", "PERIODIC")
 _KEYWORD = re.compile(r"([A-Z][A-Z0-9_]*)=(\{[^}]*\}|\S+)")
@@ -61,33 +66,27 @@ class Script:
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """Files beside the script that it names and that exist: they travel into the run folder."""
-        return tuple(
-            dict.fromkeys(part for _, _, part in self._paths() if (self.path.parent / part).is_file())
-        )
+        return tuple(dict.fromkeys(part for _, _, part in self._paths() if (self.path.parent / part).is_file()))
 
     @cached_property
-    def appends(self) -> tuple[str, ...]:
-        """Files that PLUMED writes line by line; a restart cuts them back to the checkpoint."""
-        named = [part for _, key, part in self._paths() if key == "FILE" and part not in self.reads]
-        defaults = [name for s in self.statements for name in DEFAULT_OUTPUTS.get(s.action, ())]
-        return tuple(dict.fromkeys(named + defaults))
+    def prints(self) -> tuple[str, ...]:
+        """Files that PLUMED adds lines to and never reads again (COLVAR)."""
+        return tuple(name for name in self._outputs(HISTORIES, wanted=False) if name not in self.histories)
+
+    @cached_property
+    def histories(self) -> tuple[str, ...]:
+        """Files that PLUMED adds lines to and reads when a bias continues (HILLS, KERNELS)."""
+        return self._outputs(HISTORIES, wanted=True)
+
+    def _outputs(self, actions: dict[str, tuple[str, ...]], *, wanted: bool) -> tuple[str, ...]:
+        chosen = [s for s in self.statements if (s.action in actions) is wanted]
+        named = [part for s, key, part in self._paths() if s in chosen and key == "FILE" and part not in self.reads]
+        return tuple(dict.fromkeys(named + [name for s in chosen for name in actions.get(s.action, ())]))
 
     @cached_property
     def rewrites(self) -> tuple[str, ...]:
         """Files that PLUMED writes anew each time (states, grids); a restart puts back the checkpoint's copy."""
         return tuple(dict.fromkeys(part for _, key, part in self._paths() if key.endswith("WFILE")))
-
-    @cached_property
-    def paces(self) -> tuple[int, ...]:
-        """Strides at which a bias changes: a checkpoint at such a step would not continue exactly."""
-        values = [
-            v for s in self.statements for key, v in s.keywords if key in ("PACE", "PERIOD", "STATE_WSTRIDE")
-        ]
-        return tuple(sorted({int(v) for v in values if v.isdigit() and int(v) > 0}))
-
-    def quiet_step(self, step: int) -> bool:
-        """Whether no bias changes at this step (True too when biases change at every step)."""
-        return all(pace == 1 or step % pace for pace in self.paces)
 
     def _paths(self) -> Iterator[tuple[Statement, str, str]]:
         for statement in self.statements:
@@ -106,9 +105,7 @@ class Script:
             # the label may be glued to the action, and LOAD must not hide behind it
             for word in re.split(r"[\s:]+", statement.text):
                 if word in EXECUTES:
-                    raise InputError(
-                        f"{self.path}: line {statement.line}: {word} executes code from a file. {way_out}"
-                    )
+                    raise InputError(f"{self.path}: line {statement.line}: {word} executes code from a file. {way_out}")
         for statement, key, part in self._paths():
             if part.startswith(("/", "~")) or ".." in Path(part).parts:
                 raise InputError(
@@ -159,6 +156,4 @@ def _statements(path: Path, text: str) -> Iterator[Statement]:
         else:
             parts += words
     if parts:
-        raise InputError(
-            f"{path}: line {begun}: the statement that ends in '...' is never closed by a line '...'."
-        )
+        raise InputError(f"{path}: line {begun}: the statement that ends in '...' is never closed by a line '...'.")

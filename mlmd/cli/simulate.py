@@ -1,0 +1,144 @@
+"""``mlmd simulate``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mlmd.engine.stage import Moment
+    from mlmd.rundir import Run
+
+QUIET_EVERY = 30.0
+"""Seconds between lines when nobody is looking at a terminal."""
+
+
+@click.command()
+@click.argument("input_file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: <input>.run].")
+@click.option("--platform", default="auto", show_default=True, help="OpenMM platform: Reference, CPU, CUDA, ...")
+@click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the potential [default: all cores].")
+@click.option("--max-hours", type=click.FloatRange(min=0), help="Stop after so many hours, to be continued (code 75).")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def simulate(
+    input_file: Path,
+    out: Path | None,
+    platform: str,
+    device: str,
+    threads: int | None,
+    max_hours: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run INPUT_FILE in a folder of its own. The same command again continues where it stopped.
+
+    Ctrl-C, SIGTERM, --max-hours or a file STOP in the run folder end the run after a checkpoint with exit code 75.
+    """
+    from mlmd.engine.run import simulate as run_input
+
+    hush = quiet or as_json
+    with _display(hush) as (progress, tell):
+        run = run_input(
+            input_file, out, platform=platform, device=device, threads=threads, max_hours=max_hours,
+            progress=progress, tell=tell,
+        )  # fmt: skip
+    results = _analyze(run, input_file)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"run": str(run.path), "results": [result.to_json() for result in results]}))
+    elif not quiet:
+        _tell_results(run, results)
+
+
+def _analyze(run: Run, input_file: Path) -> list[Any]:
+    """What [analysis] asks for."""
+    from mlmd.config import load_simulate
+
+    wanted = load_simulate(input_file).analysis
+    if wanted is None:
+        return []
+    from mlmd import analysis
+    from mlmd.report import write_report
+
+    results = analysis.run_all(run, wanted.run, charges=wanted.charges, drift=wanted.drift)
+    if wanted.report:
+        write_report(run)
+    return results
+
+
+def _tell_results(run: Run, results: list[Any]) -> None:
+    for result in results:
+        click.echo(str(result))
+    click.echo(f"The run is complete: {_near(run.path)}/")
+    report = run.path / "report.html"
+    if report.exists():
+        click.echo(f"Report: {_near(report)}")
+
+
+def _near(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def _display(hush: bool) -> Iterator[tuple[Callable[[Moment], None], Callable[[str], None]]]:
+    """A live line on a terminal, a plain line now and then elsewhere, nothing at all when hushed."""
+    if hush:
+        yield (lambda moment: None), (lambda text: None)
+    elif not sys.stderr.isatty():
+        yield _Plain(), lambda text: click.echo(text, err=True)
+    else:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            drift = _Drift()
+            yield (lambda moment: live.update(Text(describe(moment, drift(moment))))), console.print
+
+
+class _Plain:
+    """A line at most every `QUIET_EVERY` seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._drift = _Drift()
+
+    def __call__(self, moment: Moment) -> None:
+        drift = self._drift(moment)
+        if time.monotonic() - self._last >= QUIET_EVERY:
+            self._last = time.monotonic()
+            click.echo(describe(moment, drift), err=True)
+
+
+class _Drift:
+    """Change of the total energy per atom since the first moment of a stage, eV."""
+
+    def __init__(self) -> None:
+        self._stage, self._first = -1, 0.0
+
+    def __call__(self, moment: Moment) -> float:
+        if moment.stage.index != self._stage:
+            self._stage, self._first = moment.stage.index, moment.energy
+        return moment.energy - self._first
+
+
+def describe(moment: Moment, drift: float) -> str:
+    """One line: where the run is, how fast, how long still, temperature, change of the energy."""
+    record = moment.stage
+    hours, rest = divmod(int(moment.seconds_left), 3600)
+    return (
+        f"stage {record.index + 1} {record.kind}  {moment.step / record.n_steps:4.0%}  "
+        f"step {moment.step:,} of {record.n_steps:,}  {moment.ns_per_day:.3g} ns/day  "
+        f"{hours}:{rest // 60:02d}:{rest % 60:02d} left  {moment.temperature:.0f} K  ΔE {1e3 * drift:+.2f} meV/atom"
+    )

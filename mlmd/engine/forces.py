@@ -1,0 +1,187 @@
+"""What OpenMM calls every step: the potential and the bias behind one PythonForce.
+
+OpenMM asks several times within one step (integrator, printing, trial volumes), so the last evaluation is kept and
+given again for the same positions. The bias is computed with each new configuration and updated once per step, when
+the first question about the next step comes: the configuration computed last is then the one the step ended with.
+Nothing non-finite passes: OpenMM's Reference platform would not notice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd import units
+from mlmd.errors import SimulationError
+from mlmd.potentials import Evaluation, Evaluator
+
+if TYPE_CHECKING:
+    from mlmd.bias.plumed import PlumedBias
+
+NM = 10.0
+"""One nm in Å."""
+_FORCE = NM / units.EV_PER_KJMOL
+"""One eV/Å in kJ/mol/nm."""
+_ENERGY = 1.0 / units.EV_PER_KJMOL
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Energy and forces at one configuration, bias included."""
+
+    positions: np.ndarray
+    """(n_atoms, 3) nm, as OpenMM gave them."""
+    cell: np.ndarray
+    """(3, 3) Å."""
+    evaluation: Evaluation
+    """Potential and bias together."""
+    bias: float
+    """Energy of the bias alone, eV."""
+
+
+class ForceFailure(SimulationError):
+    """Energy or forces were not finite, or above the guard's limit."""
+
+    def __init__(self, message: str, positions: np.ndarray, forces: np.ndarray, atom: int | None) -> None:
+        super().__init__(message)
+        self.positions = positions
+        """(n_atoms, 3) Å, the configuration that failed."""
+        self.forces = forces
+        """(n_atoms, 3) eV/Å there."""
+        self.atom = atom
+        """Index of the atom with the worst force, counted from 0."""
+
+
+class Forces:
+    """The function behind OpenMM's PythonForce, with the memory that a step needs."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        cell: np.ndarray,
+        *,
+        bias: PlumedBias | None = None,
+        max_force: float | None = None,
+        first_step: int = 0,
+        bias_cell: np.ndarray | None = None,
+    ) -> None:
+        """
+        Args:
+            evaluator: the potential, made ready for this system.
+            cell: (3, 3) Å in the engine's frame.
+            bias: acts on all atoms, or None.
+            max_force: eV/Å, above which the run stops, or None.
+            first_step: global step at which OpenMM's counter is zero.
+            bias_cell: the cell PLUMED sees where it differs (rows of zeros for open directions).
+        """
+        self.evaluator = evaluator
+        self.cell = np.ascontiguousarray(cell, dtype=np.float64)
+        self.bias = bias
+        self.max_force = max_force
+        self.first_step = first_step
+        self.step: int | None = None
+        """Global step of the last question."""
+        self.answer: Answer | None = None
+        self.failure: Exception | None = None
+        """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
+        self._open_cell = bias_cell
+
+    def __call__(self, state: Any) -> tuple[float, np.ndarray]:
+        """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm) of an OpenMM state."""
+        try:
+            answer = self.at(state.getPositions(asNumpy=True)._value, self.first_step + state.getStepCount())
+        except Exception as error:
+            self.failure = error
+            raise
+        return answer.evaluation.energy * _ENERGY, answer.evaluation.forces * _FORCE
+
+    def at(self, positions: np.ndarray, step: int) -> Answer:
+        """Energy and forces at positions (n_atoms, 3) nm in the present cell, at a global step."""
+        kept, same_step = self.answer, self.bias is None or step == self.step
+        if kept is not None and same_step and np.array_equal(positions, kept.positions):
+            return kept
+        if not same_step:
+            self.finish_step()
+        self.step = step
+        answer = self._evaluate(positions, self.cell, step)
+        self._inspect(answer)
+        self.answer = answer
+        return answer
+
+    def trial(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
+        """Energy and forces at trial positions (n_atoms, 3) nm and cell (3, 3) Å; followed by `accept` or `reject`.
+
+        A trial may be absurd; it is inspected when it is accepted.
+        """
+        return self._evaluate(positions, np.ascontiguousarray(cell), step)
+
+    def accept(self, answer: Answer) -> None:
+        """Go on from a trial."""
+        self._inspect(answer)
+        self.answer, self.cell = answer, answer.cell
+
+    def change_lattice(self, cell: np.ndarray) -> None:
+        """Describe the same crystal by other lattice vectors (3, 3) Å: positions and energy stay."""
+        self.cell = np.ascontiguousarray(cell)
+        if self.answer is not None:
+            self.answer = replace(self.answer, cell=self.cell)
+
+    def resume(self, answer: Answer, step: int) -> None:
+        """Begin with the answer of a checkpoint, bit for bit, and bring the bias to its step."""
+        self.cell, self.answer, self.step = answer.cell, answer, step
+        self.reject(step)
+
+    def reject(self, step: int) -> None:
+        """Go back to the configuration before the trial; the bias must see it last before its update."""
+        if self.bias is not None and self.answer is not None:
+            potential = self.answer.evaluation.energy - self.answer.bias
+            nowhere, virial = np.zeros_like(self.answer.positions), np.zeros((3, 3))
+            self.bias.compute(step, self.answer.positions * NM, self._box(self.cell), potential, nowhere, virial)
+
+    def finish_step(self) -> None:
+        """Update the bias for the step that has ended, at the configuration computed last."""
+        if self.bias is not None:
+            self.bias.update()
+
+    def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
+        scaled = positions * NM
+        result = self.evaluator.evaluate(scaled, cell)
+        bias = 0.0
+        if self.bias is not None:
+            forces, virial = result.forces.copy(), np.ascontiguousarray(result.virial)
+            bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
+            result = replace(result, energy=result.energy + bias, forces=forces, virial=virial)
+        return Answer(positions, cell, result, bias)
+
+    def _box(self, cell: np.ndarray) -> np.ndarray:
+        return cell if self._open_cell is None else self._open_cell
+
+    def _inspect(self, answer: Answer) -> None:
+        result = answer.evaluation
+        # one dot product answers both questions in the usual case: finite, and no force above the limit
+        total = float(np.vdot(result.forces, result.forces))
+        limit = math.inf if self.max_force is None else self.max_force
+        if math.isfinite(result.energy) and math.isfinite(total) and total <= limit**2:
+            return
+        self._explain(result, answer.positions * NM, limit)
+
+    @staticmethod
+    def _explain(result: Evaluation, positions: np.ndarray, limit: float) -> None:
+        norms = np.linalg.norm(result.forces, axis=1)
+        if not math.isfinite(result.energy) or not np.all(np.isfinite(norms)):
+            bad = np.flatnonzero(~np.isfinite(norms))
+            where = f" Force on atom {bad[0]} (counted from 0): {result.forces[bad[0]]}." if len(bad) else ""
+            raise ForceFailure(
+                f"the potential gave a non-finite result: energy {result.energy} eV.{where}",
+                positions, result.forces, int(bad[0]) if len(bad) else None,
+            )  # fmt: skip
+        worst = int(norms.argmax())
+        if norms[worst] > limit:
+            raise ForceFailure(
+                f"the force on atom {worst} (counted from 0) is {norms[worst]:.4g} eV/Å, above "
+                f"[guard] max_force = {limit:g} eV/Å.",
+                positions, result.forces, worst,
+            )  # fmt: skip

@@ -1,0 +1,59 @@
+"""What stops a run whose physics has failed, and what is left for the person to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+
+from mlmd.config import Guard
+from mlmd.engine.outputs import Snapshot, to_atoms
+from mlmd.errors import SimulationError
+from mlmd.rundir import CRASH
+
+CHECK_EVERY = 10
+"""Steps between looks at the temperature."""
+ADVICE = (
+    "Try a shorter timestep, a minimize stage first, or a potential that knows such configurations; "
+    "see also [guard] in the input."
+)
+
+
+class Thermometer:
+    """Stops a run that stays above its largest temperature for `CHECK_EVERY` steps."""
+
+    def __init__(self, guard: Guard) -> None:
+        """`guard` is the table of the input."""
+        self._guard = guard
+        self._was_above = False
+
+    def look(self, temperature: float, target: float | None, step: int, time: float) -> None:
+        """Look at the temperature (K) at a global step and time (fs); `target` in K, None without a thermostat.
+
+        Raises:
+            SimulationError: when it was above the limit at this look and the one before.
+        """
+        limit = self._guard.temperature_limit(target) if self._guard.enabled and target else None
+        above = limit is not None and not temperature <= limit
+        if above and self._was_above:
+            raise SimulationError(
+                f"temperature {temperature:.3g} K at step {step:,} ({time / 1e3:g} ps), above the limit of {limit:g} K "
+                f"([guard] max_temperature) for {CHECK_EVERY} steps."
+            )
+        self._was_above = above
+
+
+def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Snapshot | None, message: str) -> Path:
+    """Write the last good and the bad frame and the explanation into the crash folder; gives the file of frames."""
+    crash = folder / CRASH
+    crash.mkdir(exist_ok=True)
+    path = crash / "last.extxyz"
+    frames = [to_atoms(snapshot, template) for snapshot in (good, bad) if snapshot is not None]
+    for frame in frames:
+        if frame.calc is not None and not np.all(np.isfinite(frame.calc.results["forces"])):
+            frame.info["note"] = "forces are not finite"
+    ase.io.write(path, frames, format="extxyz")
+    (crash / "why.txt").write_text(message + "\n")
+    return path

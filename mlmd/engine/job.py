@@ -1,0 +1,107 @@
+"""From an input file to a job: everything read, checked and understood before a folder is made."""
+
+from __future__ import annotations
+
+import platform as python_platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import ase
+import numpy as np
+
+import mlmd
+from mlmd.bias.script import Script, read_script
+from mlmd.config import NPT, Minimize, Simulate, physics_hash, resolved
+from mlmd.engine.frame import Frame, frame_of
+from mlmd.engine.schedule import files_of, stage_records
+from mlmd.engine.system import Body, body_of
+from mlmd.errors import InputError
+from mlmd.io.structures import read_structure
+from mlmd.potentials import Potential
+from mlmd.potentials.load import check_elements, load_potential
+from mlmd.rundir import StageRecord, sha256, stage_record
+
+PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An input, understood."""
+
+    config: Simulate
+    atoms: ase.Atoms
+    """The structure as simulated: supercell and masses applied, user's orientation."""
+    body: Body
+    potential: Potential
+    scripts: Mapping[int, Script]
+    """PLUMED script of each stage that has one."""
+    stages: tuple[StageRecord, ...]
+    cell: np.ndarray
+    """(3, 3) Å in the engine's frame."""
+    frame: Frame
+
+
+def prepare(config: Simulate) -> Job:
+    """Read and check everything an input names.
+
+    Raises:
+        InputError, ModelError: for anything wrong; nothing is written.
+    """
+    atoms = read_structure(config.structure, config.supercell)
+    potential = load_potential(config.potential)
+    check_elements(potential, atoms.get_chemical_symbols())
+    body = body_of(config, atoms)
+    atoms.set_masses(body.masses)
+    _check_cell(config, atoms)
+    if config.velocities == "file" and not atoms.has("momenta"):
+        raise InputError(f'velocities = "file": {config.structure} holds no velocities.')
+    scripts = {
+        index: read_script(stage.plumed.file, allow_unsafe=stage.plumed.allow_unsafe)
+        for index, stage in enumerate(config.stage)
+        if not isinstance(stage, Minimize) and stage.plumed is not None
+    }
+    cell, frame = frame_of(atoms.cell.array, atoms.pbc)
+    return Job(config, atoms, body, potential, scripts, stage_records(config), cell, frame)
+
+
+def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:
+    for number, stage in enumerate(config.stage, 1):
+        if isinstance(stage, NPT) and not atoms.pbc.all():
+            raise InputError(
+                f"stage {number} (npt): the structure {config.structure} has no cell that is periodic in all three "
+                "directions, so there is no volume to change. Use nvt, or give it a cell."
+            )
+
+
+def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says about a run that begins."""
+    kind = job.config.output.trajectory_format
+    return {
+        "format": "mlmd-run",
+        "version": 1,
+        "mlmd": mlmd.__version__,
+        "created": created,
+        "state": "running",
+        "seed": seed,
+        "physics_hash": physics_hash(job.config),
+        "input": resolved(job.config),
+        "files": {name: {"path": str(path), "sha256": sha256(path)} for name, path in files_of(job.config).items()},
+        "versions": versions(),
+        "platform": dict(platform),
+        "orientation": job.frame.rotation.tolist(),
+        "stages": [stage_record(record) for record in job.stages],
+        "trajectory": {"file": f"trajectory.{kind}", "format": kind},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    found = {"python": python_platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,191 @@
+"""``mlmd simulate``: one input file, one run folder, stage after stage; stopped, killed or finished, never lost."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlmd.config import Simulate, load_simulate
+from mlmd.engine.folder import Messages, existing_run
+from mlmd.engine.schedule import stage_records
+from mlmd.errors import StorageError
+from mlmd.rundir import STOP, STRUCTURE, Run, locked, open_run, stage_record, write_manifest
+
+if TYPE_CHECKING:
+    from mlmd.engine.job import Job
+    from mlmd.engine.stage import Moment
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and on what hardware a run goes on: nothing of the physics."""
+
+    platform: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    max_hours: float | None = None
+    progress: Callable[[Moment], None] = lambda moment: None
+    tell: Callable[[str], None] = lambda text: None
+
+
+def default_folder(input_path: Path) -> Path:
+    """``<input stem>.run`` beside where one stands."""
+    return Path(input_path.stem + ".run")
+
+
+def simulate(input_path: Path | str, out: Path | str | None = None, **options: Any) -> Run:
+    """Run an input file, or continue it where it stopped; a finished run is left as it is.
+
+    Args:
+        input_path: the TOML file.
+        out: run folder, by default ``<input stem>.run`` in the current folder.
+        **options: see `Options`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError, ModelError: the input or something it names is wrong; nothing is written.
+        StorageError: the folder belongs to another input, or cannot be written.
+        InUseError: another process is running in the folder.
+        SimulationError: the physics failed; the last checkpoint is good and the crash folder explains.
+        Stopped: on request, after a checkpoint.
+    """
+    source = Path(input_path)
+    config = load_simulate(source)
+    folder = (Path(out) if out is not None else default_folder(source)).absolute()
+    settings = Options(**options)
+    with ExitStack() as stack:
+        if folder.is_dir() and (folder / "lock").exists():
+            stack.enter_context(locked(folder))  # before the slow imports: a second run is refused at once
+        run = existing_run(folder, config)
+        if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
+            return run
+        return _simulate(source, config, folder, run, settings, stack)
+
+
+def _grown(run: Run, config: Simulate) -> bool:
+    return any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(config), strict=True))
+
+
+def _simulate(
+    source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, stack: ExitStack
+) -> Run:
+    import torch
+
+    from mlmd.engine.course import Course
+    from mlmd.engine.job import prepare
+    from mlmd.engine.stop import stop_requests
+    from mlmd.engine.system import choose_platform
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    job = prepare(config)
+    _check_scripts(job)
+    platform, properties = choose_platform(settings.platform, settings.threads)
+    hardware = {
+        "openmm": platform,
+        "device": _device(settings.device),
+        "threads": torch.get_num_threads(),
+        "properties": properties,
+    }
+    if run is None:
+        if not folder.exists():
+            _make(folder)
+        if not (folder / "lock").exists():
+            stack.enter_context(locked(folder))
+        run = _begin(source, job, folder, hardware)
+    else:
+        run = _continue(job, run)
+    messages = Messages(folder, settings.tell)
+    (folder / STOP).unlink(missing_ok=True)
+    request = stack.enter_context(stop_requests(folder / STOP, settings.max_hours))
+    with _state_on_failure(run):
+        Course(job, run, hardware, messages, request, settings.progress).go()
+    return _set_state(run, "done")
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    from mlmd.errors import InputError
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {wanted}: torch sees no CUDA device here. Use --device cpu.")
+    return wanted
+
+
+def _check_scripts(job: Job) -> None:
+    """Let PLUMED read every script before anything is written."""
+    from mlmd.bias.plumed import check
+
+    for index, script in job.scripts.items():
+        stage = job.config.stage[index]
+        plumed = getattr(stage, "plumed", None)
+        check(
+            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
+            allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
+        )  # fmt: skip
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StorageError(f"the run folder {folder} cannot be made: {error.strerror}. Give another --out.") from None
+
+
+def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Run:
+    """Write what stands in a folder before the first step; the manifest last, so that half a start is no run."""
+    import ase.io
+
+    from mlmd.bias.plumed import copy_inputs
+    from mlmd.engine.job import manifest_of
+
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"the run folder {folder} cannot be written. Give another --out.")
+    shutil.copyfile(source, folder / "input.toml")
+    ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
+    for script in job.scripts.values():
+        copy_inputs(script, folder)
+    seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
+    created = datetime.now().astimezone().isoformat(timespec="seconds")
+    write_manifest(folder, manifest_of(job, seed=seed, created=created, platform=hardware))
+    return open_run(folder)
+
+
+def _continue(job: Job, run: Run) -> Run:
+    """Take over durations that have grown; everything else is the same."""
+    manifest = {**run.manifest, "state": "running", "stages": [stage_record(record) for record in job.stages]}
+    write_manifest(run.path, manifest)
+    return open_run(run.path)
+
+
+def _set_state(run: Run, state: str) -> Run:
+    changed = replace(run, manifest={**run.manifest, "state": state})
+    write_manifest(run.path, changed.manifest)
+    return changed
+
+
+@contextmanager
+def _state_on_failure(run: Run) -> Any:
+    """Write into the manifest how the run ended when it did not end well."""
+    from mlmd.errors import SimulationError, Stopped
+
+    try:
+        yield
+    except Stopped:
+        _set_state(run, "stopped")
+        raise
+    except SimulationError:
+        _set_state(run, "failed")
+        raise

@@ -1,0 +1,39 @@
+"""What an input says in steps and files, known without loading anything heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlmd.config import NPT, NVE, Minimize, Simulate
+from mlmd.rundir import StageRecord
+
+
+def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
+    """Steps, intervals and targets of all stages."""
+    records, first_step = [], 0
+    for index, stage in enumerate(config.stage):
+        n_steps = stage.n_steps(config.timestep)
+        records.append(
+            StageRecord(
+                index, stage.kind, first_step, n_steps, config.timestep,
+                temperature=None if isinstance(stage, Minimize | NVE) else stage.temperature,
+                pressure=stage.pressure if isinstance(stage, NPT) else None,
+                log_every=max(1, round(config.output.log_every / config.timestep)),
+                trajectory_every=max(1, round(config.output.trajectory_every / config.timestep)),
+                barostat=stage.barostat.kind if isinstance(stage, NPT) else None,
+            )
+        )  # fmt: skip
+        first_step += n_steps
+    return tuple(records)
+
+
+def files_of(config: Simulate) -> dict[str, Path]:
+    """All files an input names, by what they are."""
+    files = {"structure": config.structure}
+    for number, table in enumerate(config.potential, 1):
+        if table.path is not None:
+            files["potential" if len(config.potential) == 1 else f"potential {number}"] = table.path
+    for number, stage in enumerate(config.stage, 1):
+        if not isinstance(stage, Minimize) and stage.plumed is not None:
+            files[f"plumed of stage {number}"] = stage.plumed.file
+    return files

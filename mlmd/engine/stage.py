@@ -1,0 +1,385 @@
+"""One stage of dynamics: OpenMM in blocks that end where something is due, the same whether resumed or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ase
+import numpy as np
+import openmm
+
+from mlmd import units
+from mlmd.config import NPT, NVE, NVT, Guard
+from mlmd.engine.barostat import Barostat
+from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.forces import NM, Answer, ForceFailure, Forces
+from mlmd.engine.frame import Frame
+from mlmd.engine.guard import CHECK_EVERY, Thermometer
+from mlmd.engine.outputs import Log, Snapshot, Trajectory
+from mlmd.engine.system import (
+    PS,
+    SPEED,
+    Body,
+    make_context,
+    make_integrator,
+    positions_of,
+    set_cell,
+    velocities_of,
+)
+from mlmd.errors import SimulationError
+from mlmd.potentials import Evaluation
+from mlmd.rundir import StageRecord
+
+RAMP_EVERY = 10
+"""Steps between changes of a target that is ramped."""
+LONGEST_BLOCK = 0.5
+"""Wall-clock seconds after which a request to stop is looked at."""
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Where everything is between stages, in the engine's frame."""
+
+    positions: np.ndarray
+    """(n_atoms, 3) Å."""
+    velocities: np.ndarray
+    """(n_atoms, 3) Å/fs."""
+    cell: np.ndarray
+    """(3, 3) Å."""
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a live line shows."""
+
+    stage: StageRecord
+    step: int
+    """Within the stage."""
+    temperature: float
+    """K."""
+    energy: float
+    """Total energy per atom, eV."""
+    ns_per_day: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where the stage runs."""
+
+    platform: str
+    properties: dict[str, str]
+
+
+class DynamicsStage:
+    """A stage of dynamics that has been set up and can be run to its end or to a request to stop."""
+
+    def __init__(
+        self,
+        stage: NVE | NVT | NPT,
+        record: StageRecord,
+        body: Body,
+        forces: Forces,
+        start: Particles,
+        *,
+        template: ase.Atoms,
+        hardware: Hardware,
+        seed: np.random.SeedSequence,
+        guard: Guard,
+        start_time: float,
+        first: bool,
+    ) -> None:
+        """
+        Args:
+            stage: of the input.
+            record: its steps, intervals and targets.
+            body: masses and mobility.
+            forces: potential and bias of this stage.
+            start: positions and velocities.
+            template: numbers, masses and periodicity of the structure.
+            hardware: OpenMM platform.
+            seed: of this stage.
+            guard: of the input.
+            start_time: fs at which the stage begins.
+            first: whether this is the first stage with dynamics (it then writes its step 0).
+        """
+        self.stage, self.record, self.body, self.forces, self.template = stage, record, body, forces, template
+        self.frame = start.frame
+        self.step = 0
+        self._first, self._start_time = first, start_time
+        integrator_seed, barostat_seed = seed.spawn(2)
+        self.integrator = make_integrator(stage, record.timestep, int(integrator_seed.generate_state(1)[0] >> 1) or 1)
+        self.context = make_context(body, forces, self.integrator, hardware.platform, hardware.properties)
+        self.context.setPositions(start.positions / NM)
+        self.context.setVelocities(start.velocities / SPEED)
+        self.barostat = None
+        if isinstance(stage, NPT):
+            self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
+        self._thermometer = Thermometer(guard)
+        self._guarded = guard.enabled
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        log: Log,
+        trajectory: Trajectory,
+        *,
+        pause: Callable[[DynamicsStage], bool],
+        progress: Callable[[Moment], None],
+    ) -> bool:
+        """Go on to the end of the stage.
+
+        Args:
+            log, trajectory: what is written to.
+            pause: called at every boundary; makes checkpoints, and ends the run by giving True.
+            progress: called at every line of the log.
+
+        Returns:
+            Whether the stage is complete.
+
+        Raises:
+            SimulationError: when the physics has failed.
+        """
+        clock, clock_step, seconds_per_step = time.perf_counter(), self.step, 0.0
+        if self.step == 0 and self._first:
+            self._write(log, trajectory)
+        while self.step < self.record.n_steps:
+            block = self._next_boundary(seconds_per_step) - self.step
+            self._set_targets()
+            self._advance(block)
+            self._boundary(log, trajectory)
+            elapsed = time.perf_counter() - clock
+            seconds_per_step = elapsed / (self.step - clock_step)
+            if self.step % self.record.log_every == 0 or self.step == self.record.n_steps:
+                progress(self._moment(seconds_per_step))
+            if pause(self):
+                return self.step == self.record.n_steps
+        return True
+
+    def _next_boundary(self, seconds_per_step: float) -> int:
+        """The next step at which something is due; where a block ends changes nothing of the dynamics."""
+        grids = [self.record.log_every, self.record.trajectory_every]
+        if self._guarded:
+            grids.append(CHECK_EVERY)
+        if self.barostat is not None and isinstance(self.stage, NPT):
+            grids.append(self.stage.barostat.every)
+        if self._ramped:
+            grids.append(RAMP_EVERY)
+        longest = max(1, int(LONGEST_BLOCK / seconds_per_step)) if seconds_per_step else 1
+        due = [self.step + grid - self.step % grid for grid in grids]
+        return min(*due, self.step + longest, self.record.n_steps)
+
+    def _advance(self, n_steps: int) -> None:
+        try:
+            self.integrator.step(n_steps)
+        except Exception as error:
+            failure = self.forces.failure
+            if failure is not None:
+                raise failure from None
+            raise SimulationError(f"OpenMM stopped at step {self.global_step:,}: {error}") from None
+        self.step += n_steps
+
+    def _boundary(self, log: Log, trajectory: Trajectory) -> None:
+        if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
+            self._change_volume()
+        if self._guarded and self.step % CHECK_EVERY == 0:
+            temperature = self.body.temperature(self.body.kinetic_energy(velocities_of(self.context)))
+            self._thermometer.look(temperature, self.target_temperature, self.global_step, self.time)
+        self._write(log, trajectory)
+
+    def _write(self, log: Log, trajectory: Trajectory) -> None:
+        """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""
+        if self.step % self.record.log_every == 0:
+            log.row(self.global_step, self.record.index, self._row())
+        if self.step % self.record.trajectory_every == 0:
+            trajectory.frame(self.snapshot())
+
+    def _change_volume(self) -> None:
+        assert self.barostat is not None and self.target_temperature is not None
+        pressure = self._target(self.record.pressure) * units.BAR
+        moved = self.barostat.move(
+            self.forces, positions_of(self.context), self.global_step, self.target_temperature, pressure
+        )
+        if moved is None:
+            return
+        cell, frame = self.frame.reduce(self.forces.cell)
+        if frame.lattice is not self.frame.lattice and not np.array_equal(frame.lattice, self.frame.lattice):
+            self.frame = frame
+            self.forces.change_lattice(cell)
+        set_cell(self.context, self.forces.cell)
+        self.context.setPositions(moved)
+
+    def _set_targets(self) -> None:
+        """Set the thermostat for the block that begins; a ramp changes on a fixed grid of steps."""
+        if (self._ramped and self.step % RAMP_EVERY == 0) or self.step == 0:
+            self._set_thermostat()
+
+    def _set_thermostat(self) -> None:
+        if self.target_temperature is not None and isinstance(
+            self.integrator, openmm.LangevinMiddleIntegrator | openmm.NoseHooverIntegrator
+        ):
+            self.integrator.setTemperature(self.target_temperature)
+
+    @property
+    def _ramped(self) -> bool:
+        return any(pair is not None and pair[0] != pair[1] for pair in (self.record.temperature, self.record.pressure))
+
+    def _target(self, ramp: tuple[float, float] | None) -> float:
+        if ramp is None:
+            return float("nan")
+        reached = (self.step - self.step % RAMP_EVERY) / self.record.n_steps
+        return ramp[0] + (ramp[1] - ramp[0]) * reached
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    @property
+    def global_step(self) -> int:
+        """Steps since the run began."""
+        return self.record.first_step + self.step
+
+    @property
+    def time(self) -> float:
+        """fs since the run began."""
+        return self._start_time + self.step * self.record.timestep
+
+    @property
+    def target_temperature(self) -> float | None:
+        """K, at this step; None without a thermostat."""
+        return None if self.record.temperature is None else self._target(self.record.temperature)
+
+    def answer(self) -> Answer:
+        """Energy and forces at the present positions; the next step uses them again."""
+        return self.forces.at(positions_of(self.context), self.global_step)
+
+    def kinetic_energy(self) -> float:
+        """eV, at the time of the positions for leapfrog integrators."""
+        try:
+            state = self.context.getState(energy=True)
+        except Exception:
+            if self.forces.failure is not None:
+                raise self.forces.failure from None
+            raise
+        kinetic: float = state.getKineticEnergy()._value
+        return kinetic * units.EV_PER_KJMOL
+
+    def snapshot(self) -> Snapshot:
+        """The present moment in the user's orientation."""
+        answer = self.answer()
+        to_user = self.frame.to_user
+        return Snapshot(
+            self.global_step, self.time, to_user(answer.positions * NM), self.frame.user_cell(self.forces.cell),
+            to_user(velocities_of(self.context)), answer.evaluation.energy, to_user(answer.evaluation.forces),
+        )  # fmt: skip
+
+    def failed_snapshot(self, failure: ForceFailure) -> Snapshot:
+        """The configuration at which the forces failed, in the user's orientation."""
+        to_user = self.frame.to_user
+        return Snapshot(
+            self.global_step, self.time, to_user(failure.positions), self.frame.user_cell(self.forces.cell),
+            forces=to_user(failure.forces), energy=float("nan"),
+        )  # fmt: skip
+
+    def _row(self) -> list[float]:
+        kinetic, answer = self.kinetic_energy(), self.answer()
+        energy, bias = answer.evaluation.energy, answer.bias
+        volume = float(np.linalg.det(self.forces.cell)) if self.body.pbc.all() else float("nan")
+        pressure = (2.0 * kinetic - float(np.trace(answer.evaluation.virial))) / (3.0 * volume)
+        target = self.target_temperature
+        return [
+            self.time / PS, energy - bias, kinetic, (energy + kinetic) / self.body.n_atoms,
+            self.body.temperature(kinetic), pressure / units.BAR, volume,
+            self.body.masses.sum() / volume * units.DENSITY, float("nan") if target is None else target, bias,
+        ]  # fmt: skip
+
+    def _moment(self, seconds_per_step: float) -> Moment:
+        kinetic = self.body.kinetic_energy(velocities_of(self.context))
+        total = (kinetic + self.answer().evaluation.energy) / self.body.n_atoms
+        speed = self.record.timestep * 1e-6 * 86400 / seconds_per_step
+        left = (self.record.n_steps - self.step) * seconds_per_step
+        return Moment(self.record, self.step, self.body.temperature(kinetic), total, speed, left)
+
+    # -- stopping and going on -------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything this stage needs to go on bit for bit, and positions and velocities for any other platform."""
+        answer = self.answer()
+        header: dict[str, Any] = {
+            "stage": self.record.index,
+            "step": self.step,
+            "lattice": self.frame.lattice.tolist(),
+            "bias_energy": answer.bias,
+            "energy": answer.evaluation.energy,
+            "barostat": None if self.barostat is None else self.barostat.state(),
+        }
+        arrays = {
+            "positions": answer.positions,
+            "velocities": velocities_of(self.context),
+            "cell": self.forces.cell,
+            "forces": answer.evaluation.forces,
+            "virial": answer.evaluation.virial,
+            "openmm": np.frombuffer(self.context.createCheckpoint(), dtype=np.uint8),
+        }
+        arrays |= {f"evaluator/{name}": array for name, array in self.forces.evaluator.state().items()}
+        return Checkpoint(header, arrays)
+
+    def resume(self, checkpoint: Checkpoint, *, exact: bool) -> None:
+        """Go on from a checkpoint of this stage.
+
+        Args:
+            checkpoint: of this stage.
+            exact: whether platform and versions are those of the checkpoint; else only positions, velocities and
+                the cell are taken, a statistical continuation.
+
+        Raises:
+            SimulationError: when the potential gives another energy than it gave then.
+        """
+        header, arrays = checkpoint.header, checkpoint.arrays
+        self.step = int(header["step"])
+        self.frame = Frame(self.frame.rotation, np.array(header["lattice"]))
+        self.forces.cell = arrays["cell"]
+        if self.barostat is not None:
+            self.barostat.restore(header["barostat"])
+        if exact:
+            self.context.loadCheckpoint(arrays["openmm"].tobytes())
+        else:
+            self.context.setPositions(arrays["positions"])
+            self.context.setVelocities(arrays["velocities"] / SPEED)
+            self.context.setStepCount(self.step)
+            if self.body.pbc.all():
+                set_cell(self.context, self.forces.cell)
+        self._set_thermostat()
+        self._verify(header, arrays)
+        if exact:
+            evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
+            answer = Answer(arrays["positions"], arrays["cell"], evaluation, float(header["bias_energy"]))
+            self.forces.resume(answer, self.global_step)
+
+    def _verify(self, header: Any, arrays: Any) -> None:
+        """The potential must say what it said; afterwards its pair list is what it was."""
+        evaluator = self.forces.evaluator
+        saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
+        evaluator.restore(saved)
+        now = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"]).energy
+        then = float(header["energy"]) - float(header["bias_energy"])
+        evaluator.restore(saved)
+        if not abs(now - then) <= 1e-6 * max(1.0, abs(then)):
+            raise SimulationError(
+                f"the potential gives {now:.9g} eV at the checkpoint, where it gave {then:.9g} eV: it is not the same "
+                "potential, or computes differently here."
+            )
+
+    def particles(self) -> Particles:
+        """Where everything is now, for the stage that follows."""
+        positions = positions_of(self.context) * NM
+        return Particles(positions, velocities_of(self.context), self.forces.cell, self.frame)
+
+
+def particles_at(checkpoint: Checkpoint, rotation: np.ndarray) -> Particles:
+    """Where everything was at a checkpoint."""
+    arrays, lattice = checkpoint.arrays, np.array(checkpoint.header["lattice"])
+    return Particles(arrays["positions"] * NM, arrays["velocities"], arrays["cell"], Frame(rotation, lattice))
