@@ -1,0 +1,1 @@
+"""Files: structures (read with suspicion) and trajectories (lazy, in chunks)."""
