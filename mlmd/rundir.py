@@ -184,24 +184,39 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it is given back by the system when the process dies, however it dies.
+def reserved(folder: Path) -> Iterator[None]:
+    """Make the folder if needed and hold its lock; what was made goes again if nothing comes to stand in it.
+
+    The lock is given back by the system when the process dies, however it dies.
 
     Raises:
         InUseError: when another process holds it; names the host and the process.
+        StorageError: when the folder cannot be made or written.
     """
-    path = folder / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise InUseError(
-                f"{folder} is in use by {holder}. Wait for it, or stop it, or give another --out."
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(
+            f"the run folder {folder} cannot be written: {error.strerror}. Give another --out."
+        ) from None
+    try:
+        _lock(descriptor, folder)
         yield
     finally:
+        if made and [path.name for path in folder.iterdir()] == ["lock"]:
+            (folder / "lock").unlink()
+            for path in made:
+                path.rmdir()
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        raise InUseError(f"{folder} is in use by {holder}. Wait for it, stop it, or give another --out.") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

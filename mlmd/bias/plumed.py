@@ -11,6 +11,7 @@ Reference: Tribello, Bonomi, Branduardi, Camilloni, Bussi, Comput. Phys. Commun.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -106,7 +107,9 @@ class PlumedBias:
         self.charges = np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
         self._energy = np.zeros(1)
         self._step = np.zeros(1, dtype=np.longlong)  # as an array, since the wrapper passes plain ints as 32 bits
-        self._plumed = start(kernel)
+        self.kernel = find_kernel(kernel)
+        """The library in use."""
+        self._plumed = start(self.kernel)
         command = self._plumed.cmd
         command("setMDEngine", "mlmd")
         command("setMDEnergyUnits", 1.0 / units.EV_PER_KJMOL)
@@ -119,6 +122,8 @@ class PlumedBias:
         command("setLogFile", os.devnull if log is None else str(log))
         command("setRestart", int(restart))
         command("init")
+        self.version = _version(log)
+        """As PLUMED's log gives it."""
         for statement in script.statements:
             self._read(statement.line, statement.text)
         # what a step has written is complete on disk before a checkpoint measures the files
@@ -189,6 +194,11 @@ class PlumedBias:
     def close(self) -> None:
         """Close PLUMED's files."""
         self._plumed.finalize()
+
+
+def _version(log: Path | None) -> str:
+    found = re.findall(r"^PLUMED: Version: (\S+)", log.read_text(errors="replace"), re.M) if log is not None else []
+    return str(found[-1]) if found else "of unknown version"
 
 
 def _failure(script: Script, error: Exception) -> InputError | StorageError:

@@ -101,6 +101,11 @@ class Barostat:
         self.sizes[which] = min(self.sizes[which] * (1.1 if rate > 0.75 else 1 / 1.1), _LARGEST_STEP)
         self.attempts[which] = self.accepts[which] = 0
 
+    def describe(self) -> str:
+        """How the moves went, in words."""
+        attempts, accepts = (int(n) for n in self.totals)
+        return f"{attempts:,} changes of the cell tried, {accepts / max(1, attempts):.0%} accepted"
+
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs, JSON-able and exact."""
         return {

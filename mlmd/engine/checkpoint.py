@@ -55,7 +55,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     Raises:
         StorageError: when there are checkpoints and none of them is valid.
     """
-    problems = []
+    problems: list[str] = []
     for path in _by_age(folder):
         try:
             return read(path), problems

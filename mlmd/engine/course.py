@@ -1,8 +1,7 @@
-"""The course of a run: from the newest checkpoint through the stages that are left, with one commit point."""
+"""The course of a run: from the newest checkpoint through the stages that are left to final.extxyz."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,26 +12,26 @@ import numpy as np
 
 from mlmd.bias.plumed import PlumedBias, working_in
 from mlmd.config import Minimize
-from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.commit import Commit
 from mlmd.engine.folder import Messages
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, save_crash
-from mlmd.engine.job import Job
+from mlmd.engine.job import Job, bias_of
 from mlmd.engine.minimize import minimize
-from mlmd.engine.outputs import DCD, Log, Snapshot, measure, open_trajectory, rewind, to_atoms
+from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.stage import DynamicsStage, Hardware, Moment, Particles, particles_at
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
-from mlmd.rundir import CHECKPOINTS, FINAL, LOG, Run, StageRecord, write_atomically
+from mlmd.rundir import FINAL, LOG, Run, StageRecord
 
 
 class Course:
-    """Runs the stages that are left, makes checkpoints, and ends with final.extxyz."""
+    """Runs the stages that are left."""
 
     def __init__(
         self,
@@ -46,12 +45,14 @@ class Course:
         """`run` is an open folder whose lock is held; `hardware` is what run.json says about platform and threads."""
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
-        self._hardware = hardware
-        self._saved_at = time.monotonic()
-        self._mutable = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
-        self._prints = _names(script.prints for script in job.scripts.values())
-        self._histories = _names(script.histories for script in job.scripts.values())
-        self._rewrites = _names(script.rewrites for script in job.scripts.values())
+        self._hardware = Hardware(hardware["openmm"], hardware["properties"])
+        self._device = hardware["device"]
+        versions = run.manifest["versions"]
+        machine = {
+            "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
+            "openmm": versions["openmm"], "torch": versions["torch"],
+        }  # fmt: skip
+        self.commit = Commit(run, job.scripts.values(), machine, messages)
 
     def go(self) -> None:
         """Run to the end.
@@ -59,20 +60,17 @@ class Course:
         Raises:
             SimulationError, StorageError, Stopped: see `mlmd.engine.run.simulate`.
         """
-        # PLUMED opens its files in the current folder
-        with working_in(self.folder):
-            saved = self._load()
-            particles = self._start() if saved is None else particles_at(saved, self._rotation)
+        with working_in(self.folder):  # PLUMED opens its files in the current folder
+            saved = self.commit.load()
+            particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
+            reached = (0, -1) if saved is None else saved.position
             for record in self.run.stages:
-                if saved is not None and record.index < saved.position[0]:
+                if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
                     continue
-                here = saved if saved is not None and record.index == saved.position[0] else None
-                if here is not None and here.position[1] >= record.n_steps:
-                    continue
-                particles = self._stage(record, particles, here)
+                particles = self._stage(record, particles, saved if record.index == reached[0] else None)
             self._finish(particles)
 
-    # -- stages ----------------------------------------------------------------------------------------------
+    # -- stages ------------------------------------------------------------------------------------------------------
 
     def _stage(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> Particles:
         stage = self.job.config.stage[record.index]
@@ -80,69 +78,65 @@ class Course:
         if isinstance(stage, Minimize):
             self.messages(f"{name} begins")
             return self._minimize(stage, record, particles)
-        resumed = f" continues at step {saved.position[1]:,} of" if saved is not None else " begins:"
-        self.messages(f"{name}{resumed} {record.n_steps:,} steps, {record.n_steps * record.timestep / PS:g} ps")
-        return self._dynamics(record, particles, saved)
+        begins = "begins:" if saved is None else f"continues at step {saved.position[1]:,} of"
+        self.messages(f"{name} {begins} {record.n_steps:,} steps, {record.n_steps * record.timestep / PS:g} ps")
+        clock, first = time.perf_counter(), 0 if saved is None else saved.position[1]
+        dynamics = self._dynamics(record, particles, saved)
+        seconds = time.perf_counter() - clock
+        speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
+        moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
+        self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        return dynamics.particles()
 
     def _minimize(self, stage: Minimize, record: StageRecord, particles: Particles) -> Particles:
-        job, frame = self.job, particles.frame
-        atoms = job.atoms.copy()
+        frame, atoms = particles.frame, self.job.atoms.copy()
         atoms.set_cell(frame.user_cell(particles.cell))
         atoms.positions = frame.to_user(particles.positions)
-        result = minimize(stage, self._evaluator(), atoms, job.body.mobile, self._interrupt)
+        result = minimize(stage, self._evaluator(), atoms, self.job.body.mobile, self._interrupt)
         how = "converged" if result.converged else "did NOT converge"
         self.messages(
             f"stage {record.index + 1} (minimize) {how} in {result.n_steps} steps: energy {result.energy:.6f} eV, "
             f"largest force {result.max_force:.3g} eV/Å"
         )
-        moved = self._relaxed(result.positions, result.cell, particles)
-        self._write_checkpoint(_between_stages(record, moved))
+        # the orientation stays what it was at the start: a crystal that is turned as a whole is the same crystal
+        reduced, found = frame_of(result.cell, self.job.atoms.pbc)
+        frame = Frame(frame.rotation, found.lattice)
+        moved = Particles(found.to_engine(result.positions), particles.velocities, reduced, frame)
+        self.commit.write(_between_stages(record, moved))
         return moved
 
-    def _relaxed(self, positions: np.ndarray, cell: np.ndarray, before: Particles) -> Particles:
-        """A minimum in the engine's frame; the orientation stays, since a turned crystal is the same crystal."""
-        reduced, frame = frame_of(cell, self.job.atoms.pbc)
-        return Particles(
-            frame.to_engine(positions),
-            before.velocities,
-            reduced,
-            Frame(before.frame.rotation, frame.lattice),
-        )
+    def _interrupt(self, step: int) -> None:
+        reason = self.request.reason()
+        if reason:
+            raise Stopped(f"stopped by {reason} in step {step} of a minimization, which the same command begins anew.")
 
-    def _dynamics(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> Particles:
+    def _dynamics(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> DynamicsStage:
         stage = self._set_up(record, particles, restart=saved is not None)
         if saved is not None:
-            exact = self._same_machine(saved)
-            stage.resume(saved, exact=exact)
+            stage.resume(saved, exact=self.commit.same_machine(saved))
         log = Log(self.folder / LOG)
-        frame_time = record.trajectory_every * record.timestep
-        trajectory = open_trajectory(
-            self.folder / self.run.trajectory.name, str(self.run.manifest["trajectory"]["format"]), self.job.atoms,
-            frame_time,
-        )  # fmt: skip
+        kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
+        trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
 
-        def commit() -> None:
+        def save() -> None:
             log.commit()
             trajectory.commit()
+            content, prints = stage.checkpoint(), self.commit.measure_prints()
+            stage.forces.finish_step()
+            self.commit.write(content, prints)
 
-        def pause(stage: DynamicsStage) -> bool:
-            reason = self.request.reason()
-            due = time.monotonic() - self._saved_at >= self.job.config.output.checkpoint_every
-            ended = stage.step == record.n_steps
+        def pause() -> None:
+            reason, ended = self.request.reason(), stage.step == record.n_steps
+            due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
             if ended or due or reason:
-                commit()
-                self._checkpoint(stage)
+                save()
             if reason and not ended:
-                raise Stopped(
-                    f"stopped by {reason} at step {stage.global_step:,} ({stage.time / PS:g} ps), after a checkpoint. "
-                    "The same command continues."
-                )
-            return False
+                when = f"step {stage.global_step:,} ({stage.time / PS:g} ps)"
+                raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")
 
         try:
             if saved is None:
-                commit()
-                self._checkpoint(stage)
+                save()
             stage.run(log, trajectory, pause=pause, progress=self.progress)
         except SimulationError as error:
             raise self._explain(stage, error) from None
@@ -151,139 +145,62 @@ class Course:
             log.close()
             if stage.forces.bias is not None:
                 stage.forces.bias.close()
-        return stage.particles()
+        return stage
 
     def _set_up(self, record: StageRecord, particles: Particles, *, restart: bool) -> DynamicsStage:
         job, config = self.job, self.job.config
-        stage = config.stage[record.index]
+        stage, guard = config.stage[record.index], config.guard
         assert not isinstance(stage, Minimize)
-        guard = config.guard
         open_cell = None if job.body.pbc.all() else np.where(job.body.pbc[:, None], particles.cell, 0.0)
         forces = Forces(
             self._evaluator(), particles.cell, bias=self._bias(record, restart=restart),
             max_force=guard.max_force if guard.enabled else None, first_step=record.first_step, bias_cell=open_cell,
         )  # fmt: skip
+        earlier = self.run.stages[: record.index]
         return DynamicsStage(
-            stage, record, job.body, forces, particles, template=job.atoms,
-            hardware=Hardware(self._hardware["openmm"], self._hardware["properties"]),
+            stage, record, job.body, forces, particles, template=job.atoms, hardware=self._hardware,
             seed=np.random.SeedSequence([int(self.run.manifest["seed"]), record.index]), guard=guard,
-            start_time=sum(r.n_steps * r.timestep for r in self.run.stages[: record.index]),
-            first=all(r.n_steps == 0 for r in self.run.stages[: record.index]),
+            usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
+            start_time=sum(r.n_steps * r.timestep for r in earlier),
         )  # fmt: skip
+
+    def _usual_temperature(self, record: StageRecord) -> float | None:
+        """K: what a stage without a thermostat is measured by, the last target before it or the temperature at the start."""
+        targets = [r.temperature[1] for r in self.run.stages[: record.index] if r.temperature is not None]
+        return targets[-1] if targets else self.job.config.start_temperature
 
     def _bias(self, record: StageRecord, *, restart: bool) -> PlumedBias | None:
         script = self.job.scripts.get(record.index)
         if script is None:
             return None
-        plumed = getattr(self.job.config.stage[record.index], "plumed")  # noqa: B009 (only stages of dynamics have it)
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
-        return PlumedBias(
+        bias = PlumedBias(
             script, masses=self.job.body.masses, charges=_charges(self.job), timestep=record.timestep,
-            temperature=record.temperature[0] if record.temperature else None, kernel=plumed.kernel,
+            temperature=record.temperature[0] if record.temperature else None,
+            kernel=bias_of(self.job.config, record.index).kernel,
             log=self.folder / "plumed.log", restart=restart or bool(earlier),
         )  # fmt: skip
+        self.messages(f"bias of {script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
+        return bias
 
     def _evaluator(self) -> Evaluator:
         body = self.job.body
-        return evaluator(self.job.potential, body.numbers, body.pbc, device=self._hardware["device"])
-
-    def _interrupt(self, step: int) -> None:
-        reason = self.request.reason()
-        if reason:
-            raise Stopped(f"stopped by {reason} in step {step} of a minimization, which the same command begins anew.")
+        return evaluator(self.job.potential, body.numbers, body.pbc, device=self._device)
 
     def _explain(self, stage: DynamicsStage, error: SimulationError) -> SimulationError:
         """Leave the last good and the bad frame, and say where they are."""
-        message = str(error)
-        good = bad = None
+        message, bad = str(error), None
         if isinstance(error, ForceFailure):
-            step = stage.forces.step if stage.forces.step is not None else stage.global_step
+            step = stage.global_step if stage.forces.step is None else stage.forces.step
             when = stage.time + (step - stage.global_step) * stage.record.timestep
             message = f"at step {step:,} ({when / PS:g} ps) {message}"
             bad = replace(stage.failed_snapshot(error), step=step, time=when)
-        answer = stage.forces.answer
-        if answer is not None:
-            good = Snapshot(
-                stage.global_step, stage.time, stage.frame.to_user(answer.positions * NM),
-                stage.frame.user_cell(answer.cell), energy=answer.evaluation.energy,
-                forces=stage.frame.to_user(answer.evaluation.forces),
-            )  # fmt: skip
-        path = save_crash(self.folder, self.job.atoms, good, bad, message)
+        path = save_crash(self.folder, self.job.atoms, stage.last_good(), bad, message)
         self.messages(message)
         return SimulationError(f"{message} The last good and the bad frame are in {path}. {ADVICE}")
 
-    # -- checkpoints -----------------------------------------------------------------------------------------
-
-    def _checkpoint(self, stage: DynamicsStage) -> None:
-        """The commit point: outputs durable, bias updated, then one atomic file that remembers all sizes.
-
-        What a bias deposits at this step goes into its history now, and a continued run takes the forces of this
-        step from the checkpoint, so that it does not matter that PLUMED deposits nothing in a first step. What
-        PLUMED prints at this step is cut away again when the stage continues, because PLUMED then prints it anew.
-        """
-        content = stage.checkpoint()
-        before = measure(self.folder, self._prints)
-        stage.forces.finish_step()
-        self._write_checkpoint(content, prints=before)
-
-    def _write_checkpoint(self, content: Checkpoint, prints: dict[str, Any] | None = None) -> None:
-        names = self._mutable | self._prints | self._histories
-        header = {
-            **content.header,
-            "files": measure(self.folder, names),
-            "prints": prints or {},
-            "rewritten": [name for name in self._rewrites if (self.folder / name).exists()],
-            "machine": self._machine(),
-        }
-        copies = {
-            f"file/{name}": np.frombuffer((self.folder / name).read_bytes(), np.uint8) for name in header["rewritten"]
-        }
-        checkpoints.write(self.folder / CHECKPOINTS, Checkpoint(header, {**content.arrays, **copies}))
-        self._saved_at = time.monotonic()
-
-    def _load(self) -> Checkpoint | None:
-        """The newest valid checkpoint, all files cut back to it."""
-        saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
-        for problem in problems:
-            self.messages(f"{problem} The one before it is used.")
-        recorded: dict[str, Any] = {}
-        if saved is not None:
-            recorded = dict(saved.header["files"])
-            stage, step = saved.position
-            if step < self.run.stages[stage].n_steps:  # the stage goes on, and prints this step again
-                for name in self._prints:
-                    recorded.pop(name, None)
-                recorded |= saved.header["prints"]
-        for line in rewind(self.folder, recorded, self._mutable | self._prints | self._histories):
-            self.messages(line)
-        for name in self._rewrites:
-            if saved is not None and name in saved.header["rewritten"]:
-                write_atomically(self.folder / name, saved.arrays[f"file/{name}"].tobytes())
-            else:
-                (self.folder / name).unlink(missing_ok=True)
-        return saved
-
-    def _machine(self) -> dict[str, Any]:
-        versions = self.run.manifest["versions"]
-        return {
-            "platform": self._hardware["openmm"], "device": self._hardware["device"],
-            "threads": self._hardware["threads"], "openmm": versions["openmm"], "torch": versions["torch"],
-        }  # fmt: skip
-
-    def _same_machine(self, saved: Checkpoint) -> bool:
-        """Whether OpenMM's own checkpoint can be used; says so when the continuation is statistical only."""
-        then, now = saved.header["machine"], self._machine()
-        changed = [f"{key}: {then[key]} before, {now[key]} now" for key in now if then.get(key) != now[key]]
-        if changed:
-            self.messages("the run continues statistically, not bit for bit: " + "; ".join(changed))
-        return bool(then["platform"] == now["platform"] and then["openmm"] == now["openmm"])
-
-    # -- beginning and end -----------------------------------------------------------------------------------
-
-    @property
-    def _rotation(self) -> np.ndarray:
-        return self.job.frame.rotation
+    # -- beginning and end -------------------------------------------------------------------------------------------
 
     def _start(self) -> Particles:
         job, frame = self.job, self.job.frame
@@ -305,12 +222,8 @@ class Course:
         )  # fmt: skip
         temporary = self.folder / (FINAL + ".tmp")
         ase.io.write(temporary, to_atoms(snapshot, self.job.atoms), format="extxyz")
-        os.replace(temporary, self.folder / FINAL)  # noqa: PTH105
+        temporary.replace(self.folder / FINAL)
         self.messages(f"finished: {last.last_step:,} steps, {end / PS:g} ps")
-
-
-def _names(groups: Any) -> dict[str, int]:
-    return {name: 0 for group in groups for name in group}
 
 
 def _charges(job: Job) -> np.ndarray | None:
@@ -321,9 +234,5 @@ def _charges(job: Job) -> np.ndarray | None:
 
 def _between_stages(record: StageRecord, particles: Particles) -> Checkpoint:
     header = {"stage": record.index, "step": 0, "lattice": particles.frame.lattice.tolist()}
-    arrays = {
-        "positions": particles.positions / NM,
-        "velocities": particles.velocities,
-        "cell": particles.cell,
-    }
+    arrays = {"positions": particles.positions / NM, "velocities": particles.velocities, "cell": particles.cell}
     return Checkpoint(header, arrays)

@@ -13,7 +13,7 @@ import numpy as np
 
 import mlmd
 from mlmd.bias.script import Script, read_script
-from mlmd.config import NPT, Minimize, Simulate, physics_hash, resolved
+from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.system import Body, body_of
@@ -23,7 +23,7 @@ from mlmd.potentials import Potential
 from mlmd.potentials.load import check_elements, load_potential
 from mlmd.rundir import StageRecord, sha256, stage_record
 
-PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed")
+PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed", "hillclimber")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,13 @@ def prepare(config: Simulate) -> Job:
     }
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
     return Job(config, atoms, body, potential, scripts, stage_records(config), cell, frame)
+
+
+def bias_of(config: Simulate, index: int) -> Plumed:
+    """The PLUMED table of a stage that has one."""
+    stage = config.stage[index]
+    assert not isinstance(stage, Minimize) and stage.plumed is not None
+    return stage.plumed
 
 
 def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:

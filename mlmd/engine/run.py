@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlmd.config import Simulate, load_simulate
 from mlmd.engine.folder import Messages, existing_run
 from mlmd.engine.schedule import stage_records
-from mlmd.errors import StorageError
-from mlmd.rundir import STOP, STRUCTURE, Run, locked, open_run, stage_record, write_manifest
+from mlmd.rundir import STOP, STRUCTURE, Run, open_run, reserved, stage_record, write_manifest
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job
@@ -62,22 +60,19 @@ def simulate(input_path: Path | str, out: Path | str | None = None, **options: A
     config = load_simulate(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     settings = Options(**options)
-    with ExitStack() as stack:
-        if folder.is_dir() and (folder / "lock").exists():
-            stack.enter_context(locked(folder))  # before the slow imports: a second run is refused at once
+    existing_run(folder, config)  # a folder of somebody else is not even locked
+    with reserved(folder):  # before the slow imports: a second run is refused at once
         run = existing_run(folder, config)
         if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
             return run
-        return _simulate(source, config, folder, run, settings, stack)
+        return _simulate(source, config, folder, run, settings)
 
 
 def _grown(run: Run, config: Simulate) -> bool:
     return any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(config), strict=True))
 
 
-def _simulate(
-    source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, stack: ExitStack
-) -> Run:
+def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options) -> Run:
     import torch
 
     from mlmd.engine.course import Course
@@ -96,18 +91,10 @@ def _simulate(
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
-    if run is None:
-        if not folder.exists():
-            _make(folder)
-        if not (folder / "lock").exists():
-            stack.enter_context(locked(folder))
-        run = _begin(source, job, folder, hardware)
-    else:
-        run = _continue(job, run)
-    messages = Messages(folder, settings.tell)
+    run = _begin(source, job, folder, hardware) if run is None else _continue(job, run)
     (folder / STOP).unlink(missing_ok=True)
-    request = stack.enter_context(stop_requests(folder / STOP, settings.max_hours))
-    with _state_on_failure(run):
+    messages = Messages(folder, settings.tell)
+    with stop_requests(folder / STOP, settings.max_hours) as request, _state_on_failure(run):
         Course(job, run, hardware, messages, request, settings.progress).go()
     return _set_state(run, "done")
 
@@ -127,21 +114,14 @@ def _device(wanted: str) -> str:
 def _check_scripts(job: Job) -> None:
     """Let PLUMED read every script before anything is written."""
     from mlmd.bias.plumed import check
+    from mlmd.engine.job import bias_of
 
     for index, script in job.scripts.items():
-        stage = job.config.stage[index]
-        plumed = getattr(stage, "plumed", None)
+        plumed = bias_of(job.config, index)
         check(
             script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
             allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
         )  # fmt: skip
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StorageError(f"the run folder {folder} cannot be made: {error.strerror}. Give another --out.") from None
 
 
 def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Run:
@@ -151,8 +131,6 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     from mlmd.bias.plumed import copy_inputs
     from mlmd.engine.job import manifest_of
 
-    if not os.access(folder, os.W_OK):
-        raise StorageError(f"the run folder {folder} cannot be written. Give another --out.")
     shutil.copyfile(source, folder / "input.toml")
     ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
     for script in job.scripts.values():

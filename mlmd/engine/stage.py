@@ -90,6 +90,7 @@ class DynamicsStage:
         hardware: Hardware,
         seed: np.random.SeedSequence,
         guard: Guard,
+        usual_temperature: float | None,
         start_time: float,
         first: bool,
     ) -> None:
@@ -104,13 +105,14 @@ class DynamicsStage:
             hardware: OpenMM platform.
             seed: of this stage.
             guard: of the input.
+            usual_temperature: K that the guard compares with where the stage has no thermostat.
             start_time: fs at which the stage begins.
             first: whether this is the first stage with dynamics (it then writes its step 0).
         """
         self.stage, self.record, self.body, self.forces, self.template = stage, record, body, forces, template
         self.frame = start.frame
         self.step = 0
-        self._first, self._start_time = first, start_time
+        self._first, self._start_time, self._usual_temperature = first, start_time, usual_temperature
         integrator_seed, barostat_seed = seed.spawn(2)
         self.integrator = make_integrator(stage, record.timestep, int(integrator_seed.generate_state(1)[0] >> 1) or 1)
         self.context = make_context(body, forces, self.integrator, hardware.platform, hardware.properties)
@@ -129,18 +131,15 @@ class DynamicsStage:
         log: Log,
         trajectory: Trajectory,
         *,
-        pause: Callable[[DynamicsStage], bool],
+        pause: Callable[[], None],
         progress: Callable[[Moment], None],
-    ) -> bool:
+    ) -> None:
         """Go on to the end of the stage.
 
         Args:
             log, trajectory: what is written to.
-            pause: called at every boundary; makes checkpoints, and ends the run by giving True.
+            pause: called at every boundary; makes checkpoints, and ends the run by raising.
             progress: called at every line of the log.
-
-        Returns:
-            Whether the stage is complete.
 
         Raises:
             SimulationError: when the physics has failed.
@@ -157,9 +156,7 @@ class DynamicsStage:
             seconds_per_step = elapsed / (self.step - clock_step)
             if self.step % self.record.log_every == 0 or self.step == self.record.n_steps:
                 progress(self._moment(seconds_per_step))
-            if pause(self):
-                return self.step == self.record.n_steps
-        return True
+            pause()
 
     def _next_boundary(self, seconds_per_step: float) -> int:
         """The next step at which something is due; where a block ends changes nothing of the dynamics."""
@@ -189,7 +186,8 @@ class DynamicsStage:
             self._change_volume()
         if self._guarded and self.step % CHECK_EVERY == 0:
             temperature = self.body.temperature(self.body.kinetic_energy(velocities_of(self.context)))
-            self._thermometer.look(temperature, self.target_temperature, self.global_step, self.time)
+            usual = self.target_temperature or self._usual_temperature
+            self._thermometer.look(temperature, usual, self.global_step, self.time)
         self._write(log, trajectory)
 
     def _write(self, log: Log, trajectory: Trajectory) -> None:
@@ -282,6 +280,16 @@ class DynamicsStage:
         return Snapshot(
             self.global_step, self.time, to_user(failure.positions), self.frame.user_cell(self.forces.cell),
             forces=to_user(failure.forces), energy=float("nan"),
+        )  # fmt: skip
+
+    def last_good(self) -> Snapshot | None:
+        """The last configuration whose forces were fine, in the user's orientation."""
+        answer, to_user = self.forces.answer, self.frame.to_user
+        if answer is None:
+            return None
+        return Snapshot(
+            self.global_step, self.time, to_user(answer.positions * NM), self.frame.user_cell(answer.cell),
+            energy=answer.evaluation.energy, forces=to_user(answer.evaluation.forces),
         )  # fmt: skip
 
     def _row(self) -> list[float]:

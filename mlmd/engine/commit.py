@@ -1,0 +1,90 @@
+"""The commit point: outputs durable first, then one atomic file that remembers all their sizes.
+
+What a bias deposits at the step of a checkpoint goes into its history (HILLS) just before; a continued run takes
+the forces of this step from the checkpoint, so it does not matter that PLUMED deposits nothing in a first step.
+What PLUMED prints at this step is cut away again when the stage continues, because PLUMED then prints it anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mlmd.bias.script import Script
+from mlmd.engine import checkpoint as checkpoints
+from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.folder import Messages
+from mlmd.engine.outputs import DCD, measure, rewind
+from mlmd.rundir import CHECKPOINTS, LOG, Run, write_atomically
+
+
+class Commit:
+    """Writes checkpoints of a run and goes back to the newest."""
+
+    def __init__(self, run: Run, scripts: Iterable[Script], machine: Mapping[str, Any], messages: Messages) -> None:
+        """`machine` is what decides the last bits: platform, threads, versions."""
+        scripts = list(scripts)
+        self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
+        self.saved_at = time.monotonic()
+        self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
+        self._appended |= {name: 0 for script in scripts for name in script.histories}
+        self._prints = {name: 0 for script in scripts for name in script.prints}
+        self._rewritten = {name for script in scripts for name in script.rewrites}
+
+    def measure_prints(self) -> dict[str, Any]:
+        """Sizes of what PLUMED prints, before it prints the step of the checkpoint."""
+        return measure(self.folder, self._prints)
+
+    def write(self, content: Checkpoint, prints: Mapping[str, Any] | None = None) -> None:
+        """Make a checkpoint of `content` and all files; `prints` was measured before the bias was updated."""
+        kept = sorted(name for name in self._rewritten if (self.folder / name).exists())
+        header = {
+            **content.header,
+            "files": measure(self.folder, self._appended | self._prints),
+            "prints": dict(prints or {}),
+            "rewritten": kept,
+            "machine": dict(self.machine),
+        }
+        copies = {f"file/{name}": np.frombuffer((self.folder / name).read_bytes(), np.uint8) for name in kept}
+        checkpoints.write(self.folder / CHECKPOINTS, Checkpoint(header, {**content.arrays, **copies}))
+        self.saved_at = time.monotonic()
+
+    def load(self) -> Checkpoint | None:
+        """The newest valid checkpoint, all files cut back to it; None when the run has none yet.
+
+        Raises:
+            StorageError: when no checkpoint is valid, or a file is not what it was. Nothing is cut then.
+        """
+        saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
+        for problem in problems:
+            self.messages(f"{problem} The one before it is used.")
+        for line in rewind(self.folder, self._sizes(saved), self._appended | self._prints):
+            self.messages(line)
+        for name in self._rewritten:
+            if saved is not None and name in saved.header["rewritten"]:
+                write_atomically(self.folder / name, saved.arrays[f"file/{name}"].tobytes())
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+        return saved
+
+    def _sizes(self, saved: Checkpoint | None) -> dict[str, Any]:
+        if saved is None:
+            return {}
+        sizes = dict(saved.header["files"])
+        stage, step = saved.position
+        if step < self.run.stages[stage].n_steps:  # the stage goes on, and prints this step again
+            for name in self._prints:
+                sizes.pop(name, None)
+            sizes |= saved.header["prints"]
+        return sizes
+
+    def same_machine(self, saved: Checkpoint) -> bool:
+        """Whether OpenMM's own checkpoint can be used; says so when the continuation is statistical only."""
+        then, now = saved.header["machine"], self.machine
+        changed = [f"{key}: {then.get(key)} before, {now[key]} now" for key in now if then.get(key) != now[key]]
+        if changed:
+            self.messages("the run continues statistically, not bit for bit: " + "; ".join(changed))
+        return bool(then["platform"] == now["platform"] and then["openmm"] == now["openmm"])
