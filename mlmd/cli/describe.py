@@ -1,0 +1,120 @@
+"""What a file or folder is, in facts: for ``mlmd show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlmd.errors import InputError
+
+if TYPE_CHECKING:
+    from mlmd.rundir import Run
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts about a run folder, a structure or a potential, recognised by name and content.
+
+    Returns:
+        JSON-able facts in the order in which a person wants them; the first is what it is.
+
+    Raises:
+        InputError: when the file is none of these.
+        StorageError: for a folder that is no run folder.
+        ModelError: for a potential that is damaged or may execute code.
+    """
+    if not path.exists() and "@" not in path.name:
+        raise InputError(f"{path}: no such file or folder.")
+    if path.is_dir():
+        from mlmd.rundir import open_run
+
+        return _run(open_run(path))
+    if path.suffix == ".toml":
+        raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
+    if _is_structure(path):
+        return _structure(path)
+    return _potential(path)
+
+
+def _is_structure(path: Path) -> bool:
+    """Whether the name is that of a structure file."""
+    from mlmd.io.structures import FORMATS
+
+    suffix = path.suffix.partition("@")[0].lower()
+    return suffix in FORMATS or path.name.upper().startswith(("POSCAR", "CONTCAR"))
+
+
+def _structure(path: Path) -> dict[str, Any]:
+    """Facts about a structure."""
+    from mlmd.io.structures import read_structure
+    from mlmd.io.validity import closest_neighbour
+    from mlmd.units import DENSITY
+
+    atoms = read_structure(path)
+    facts: dict[str, Any] = {
+        "what": "structure",
+        "formula": atoms.get_chemical_formula("metal"),
+        "atoms": len(atoms),
+        "periodic": [bool(flag) for flag in atoms.pbc],
+    }
+    if atoms.pbc.any():
+        lengths = ", ".join(f"{length:.4f}" for length in atoms.cell.lengths())
+        angles = ", ".join(f"{angle:.2f}" for angle in atoms.cell.angles())
+        facts["cell"] = f"{lengths} Å; {angles}°"
+    if atoms.pbc.all():
+        facts["volume [Å^3]"] = float(atoms.get_volume())
+        facts["density [g/cm^3]"] = float(atoms.get_masses().sum() / atoms.get_volume() * DENSITY)
+    if pair := closest_neighbour(atoms, 6.0):
+        i, j, distance = pair
+        facts["closest atoms"] = f"{i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}), {distance:.3f} Å"
+    facts["velocities"] = atoms.has("momenta")
+    if "constrained" in atoms.info:
+        facts["fixed in the file"] = len(atoms.info["constrained"])
+    return facts
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """Facts about a run folder."""
+    manifest = run.manifest
+    facts: dict[str, Any] = {
+        "what": "run",
+        "state": manifest["state"],
+        "created": manifest["created"],
+        "mlmd": manifest["mlmd"],
+        "atoms": len(run.atoms),
+        "formula": run.atoms.get_chemical_formula("metal"),
+        "seed": manifest["seed"],
+        "stages": [
+            f"{stage.index + 1}  {stage.kind}  {stage.n_steps:,} steps of {stage.timestep:g} fs" for stage in run.stages
+        ],
+        "platform": ", ".join(f"{key} {value}" for key, value in manifest["platform"].items() if value),
+    }
+    if row := _last_row(run):
+        facts["last line of the log"] = row
+    facts["files"] = sorted(path.name for path in run.path.iterdir())
+    return facts
+
+
+def _last_row(run: Run) -> dict[str, str]:
+    """The last complete line of log.csv by column."""
+    if not run.log.exists():
+        return {}
+    lines = [line for line in run.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    if len(lines) < 2:
+        return {}
+    return dict(zip(lines[0].strip().split(","), lines[-1].strip().split(","), strict=False))
+
+
+def _potential(path: Path) -> dict[str, Any]:
+    """Facts about a potential, from its card where it has one."""
+    from mlmd.config import PotentialTable
+    from mlmd.potentials.load import load_potential
+
+    potential = load_potential((PotentialTable.model_validate({"path": str(path)}),))
+    card = getattr(potential, "card", None)
+    facts: dict[str, Any] = {
+        "what": "potential",
+        "elements": list(potential.elements),
+        "cutoff [Å]": float(potential.cutoff),
+    }
+    facts |= {key: value for key, value in potential.spec().items() if key not in ("elements", "cutoff")}
+    return facts | dict(card or {})

@@ -1,0 +1,210 @@
+"""``mlmd new``, ``check``, ``show`` and ``doctor``: to look at things without running them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlmd.errors import MlmdError, StorageError
+
+if TYPE_CHECKING:
+    from mlmd.engine.preview import Preview
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def new() -> None:
+    """Write a commented input file to start from."""
+
+
+@new.command("simulate")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: print it].")
+@click.option("--full", is_flag=True, help="List every option with its default.")
+def new_simulate(output: Path | None, full: bool) -> None:
+    """A commented input file of `mlmd simulate`, printed, or written to a new file with -o."""
+    from mlmd.config import template
+
+    text = template("simulate", full=full)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise StorageError(f"{output} exists already; nothing was written. Give another name.") from None
+    except OSError as error:
+        raise StorageError(f"{output} cannot be written: {error.strerror}.") from None
+    click.echo(f"Wrote {output}. Edit it, then: mlmd check {output}", err=True)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, inputs: tuple[Path, ...], device: str, as_json: bool) -> None:
+    """Validate INPUTS, load their potentials, and estimate memory, time per step and ns/day. Writes nothing."""
+    results: list[tuple[Path, Preview | MlmdError]] = [(path, _preview(path, device)) for path in inputs]
+    errors = [result for _, result in results if isinstance(result, MlmdError)]
+    if as_json:
+        click.echo(json.dumps({"inputs": [_as_json(path, result) for path, result in results]}))
+    elif len(results) == 1:
+        if errors:
+            raise errors[0]
+        _print_preview(results[0][1])  # type: ignore[arg-type]
+    else:
+        _print_table(results)
+    if errors:
+        ctx.exit(errors[0].exit_code)
+
+
+def _preview(path: Path, device: str) -> Preview | MlmdError:
+    """What an input would do, or why it is wrong."""
+    try:
+        from mlmd.config import load_simulate
+
+        load_simulate(path)  # a mistake in the file itself is answered before torch is imported
+        from mlmd.engine.preview import preview
+
+        return preview(path, device)
+    except MlmdError as error:
+        return error
+
+
+def _as_json(path: Path, result: Preview | MlmdError) -> dict[str, Any]:
+    """An entry of the list that --json prints."""
+    if isinstance(result, MlmdError):
+        return {
+            "input": str(path), "ok": False, "error": type(result).__name__, "message": str(result),
+            "exit_code": result.exit_code,
+        }  # fmt: skip
+    return {"ok": True, **result.to_json()}
+
+
+def _print_preview(result: Preview) -> None:
+    """One input as a list of facts."""
+    structure = f"{result.formula}, {result.n_atoms:,} atoms"
+    if result.volume is not None:
+        structure += f", {result.volume:.1f} Å³, {result.density:.4g} g/cm³"
+    at_rest = f"{result.energy:.5f} eV/atom, largest force {result.max_force:.3g} eV/Å"
+    if result.pressure is not None:
+        at_rest += f", {result.pressure:.4g} bar"
+    facts = {
+        "structure": structure,
+        "potential": f"{result.potential}, cutoff {result.cutoff:g} Å",
+        "as it is": at_rest,
+        "stages": "\n".join(f"{number}  {stage}" for number, stage in enumerate(result.stages, 1)),
+        "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",
+        "dynamics": f"{result.n_steps:,} steps, about {_duration(result.hours)}",
+        "memory": f"{result.memory:.0f} MB",
+        "trajectory": f"{result.trajectory:.3g} MB",
+    }
+    _print_facts(result.input, facts)
+    for note in result.notes:
+        click.echo(f"Note: {note}.")
+    click.echo("The input is valid.")
+
+
+def _print_table(results: list[tuple[Path, Preview | MlmdError]]) -> None:
+    """Several inputs, one a line; what is wrong with them below, on standard error."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("input", "atoms", "potential", "ms/step", "ns/day", "time", "MB"):
+        table.add_column(heading, justify="left" if heading in ("input", "potential") else "right")
+    for path, result in results:
+        if isinstance(result, MlmdError):
+            table.add_row(escape(str(path)), "", f"[red]{type(result).__name__}[/red]")
+        else:
+            table.add_row(
+                escape(str(path)), f"{result.n_atoms:,}", result.potential, f"{1e3 * result.seconds_per_step:.3g}",
+                f"{result.ns_per_day:.3g}", _duration(result.hours), f"{result.memory:.0f}",
+            )  # fmt: skip
+    _console().print(table)
+    for _, result in results:
+        if isinstance(result, MlmdError):
+            click.echo(f"{type(result).__name__}: {result}", err=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_JSON
+def show(file: Path, as_json: bool) -> None:
+    """Describe FILE: a potential, a structure or a run folder."""
+    from mlmd.cli.describe import describe
+
+    facts = describe(file)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        _print_facts(str(file), {key: _text(value) for key, value in facts.items()})
+
+
+@click.command()
+@_JSON
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """The state of the installation: packages, OpenMM platforms, GPU, PLUMED kernel."""
+    from mlmd.cli.surroundings import survey
+
+    findings = survey()
+    if as_json:
+        click.echo(json.dumps([finding.to_json() for finding in findings]))
+    else:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("", "state", "version", "what to know"):
+            table.add_column(heading)
+        colours = {"ok": "green", "missing": "red", "broken": "red", "optional": "yellow"}
+        for finding in findings:
+            state = f"[{colours[finding.state]}]{finding.state}[/]"
+            table.add_row(finding.name, state, finding.version or "", escape(finding.note))
+        _console().print(table)
+    if any(finding.state in ("missing", "broken") for finding in findings):
+        ctx.exit(2)
+
+
+def _print_facts(title: str, facts: dict[str, str]) -> None:
+    """Two columns under a title."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, title=escape(title), title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for key, value in facts.items():
+        table.add_row(escape(key), escape(value))
+    _console().print(table)
+
+
+def _console() -> Any:
+    """Standard output; wide when it is not a terminal, so that nothing is folded in a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _text(value: Any) -> str:
+    """A fact as text."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value)) if any(" " in str(item) for item in value) else ", ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _duration(hours: float) -> str:
+    """Hours in words, e.g. ``42 s``, ``3.5 h``, ``12 d``."""
+    for limit, size, unit in ((1 / 60, 3600, "s"), (1, 60, "min"), (48, 1, "h")):
+        if hours < limit:
+            return f"{hours * size:.2g} {unit}"
+    return f"{hours / 24:.3g} d"

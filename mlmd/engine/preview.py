@@ -1,0 +1,166 @@
+"""What an input would do: everything checked, a few real force calls, nothing written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlmd.bias.plumed import check
+from mlmd.config import load_simulate
+from mlmd.engine.job import Job, bias_of, prepare
+from mlmd.potentials import Evaluation
+from mlmd.potentials.evaluate import evaluator
+from mlmd.rundir import StageRecord
+from mlmd.units import BAR, DENSITY
+
+BUDGET = 2.0
+"""Seconds of force calls, unless a single call takes longer."""
+DISPLACEMENT = 0.02
+"""Å moved at random between calls: about one step of dynamics, so that pair lists are used as in a run."""
+OVERHEAD = (60e-6, 5e-8)
+"""Seconds per step, and per step and atom, of everything around the potential (``benchmarks/step.py``)."""
+FRAME_BYTES = {"dcd": 12.0, "xtc": 5.0, "extxyz": 60.0}
+"""Bytes of a trajectory per atom and frame, about."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known about a run before it begins."""
+
+    input: str
+    formula: str
+    n_atoms: int
+    volume: float | None
+    """Å³; None without full periodicity."""
+    density: float | None
+    """g/cm³."""
+    potential: str
+    cutoff: float
+    """Å."""
+    stages: tuple[str, ...]
+    n_steps: int
+    """Steps of dynamics in all stages."""
+    energy: float
+    """eV per atom of the structure as it is."""
+    max_force: float
+    """eV/Å."""
+    pressure: float | None
+    """bar, of the structure at rest."""
+    seconds_per_step: float
+    ns_per_day: float
+    hours: float
+    memory: float
+    """MB, the most that this process has used."""
+    trajectory: float
+    """MB that the trajectory will have."""
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def preview(path: Path, device: str = "auto") -> Preview:
+    """Check an input as `simulate` does and measure its forces.
+
+    Args:
+        path: input file.
+        device: where the potential computes.
+
+    Raises:
+        InputError, ModelError: whatever `simulate` would refuse.
+    """
+    job = prepare(load_simulate(path))
+    for index, script in job.scripts.items():
+        bias = bias_of(job.config, index)
+        check(
+            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
+            allow_unsafe=bias.allow_unsafe, kernel=bias.kernel,
+        )  # fmt: skip
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    first, seconds = _measure(job, device)
+    return _summary(path, job, first, seconds)
+
+
+def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
+    """Forces of the structure as it is, and seconds per call while atoms jitter."""
+    positions, cell = job.atoms.get_positions(), job.atoms.cell.array
+    engine = evaluator(job.potential, job.body.numbers, job.body.pbc, device=device)
+    first = engine.evaluate(positions, cell)
+    random = np.random.default_rng(0)
+    times: list[float] = []
+    while sum(times) < BUDGET and len(times) < 20:
+        moved = positions + random.normal(0.0, DISPLACEMENT, positions.shape)
+        start = time.perf_counter()
+        engine.evaluate(moved, cell)
+        times.append(time.perf_counter() - start)
+    return first, float(np.median(times))
+
+
+def _summary(path: Path, job: Job, first: Evaluation, seconds: float) -> Preview:
+    """Everything in one record."""
+    n_atoms, config = job.body.n_atoms, job.config
+    step = seconds + OVERHEAD[0] + OVERHEAD[1] * n_atoms
+    n_steps = sum(stage.n_steps for stage in job.stages)
+    volume = job.atoms.get_volume() if job.body.pbc.all() else None
+    frames = sum(stage.n_steps // stage.trajectory_every for stage in job.stages)
+    return Preview(
+        input=str(path),
+        formula=job.atoms.get_chemical_formula("metal"),
+        n_atoms=n_atoms,
+        volume=volume,
+        density=float(job.body.masses.sum()) / volume * DENSITY if volume else None,
+        potential=" + ".join(table.kind or (table.path.name if table.path else "?") for table in config.potential),
+        cutoff=float(job.potential.cutoff),
+        stages=tuple(_stage(stage) for stage in job.stages),
+        n_steps=n_steps,
+        energy=first.energy / n_atoms,
+        max_force=float(np.linalg.norm(first.forces, axis=1).max()),
+        pressure=-float(np.trace(first.virial)) / (3 * volume) / BAR if volume else None,
+        seconds_per_step=step,
+        ns_per_day=86400 / step * config.timestep * 1e-6,
+        hours=n_steps * step / 3600,
+        memory=_memory(),
+        trajectory=frames * n_atoms * FRAME_BYTES[config.output.trajectory_format] / 1e6,
+        notes=_notes(job, first),
+    )  # fmt: skip
+
+
+def _stage(stage: StageRecord) -> str:
+    """A stage in a few words, e.g. ``nvt 300→600 K 20 ps``."""
+    words = [stage.kind]
+    for ends, unit in ((stage.temperature, "K"), (stage.pressure, "bar")):
+        if ends is not None:
+            words.append("→".join(f"{value:g}" for value in dict.fromkeys(ends)) + f" {unit}")
+    if stage.n_steps:
+        words.append(f"{stage.n_steps * stage.timestep / 1e3:g} ps")
+    return " ".join(words)
+
+
+def _memory() -> float:
+    """MB, the largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts bytes, Linux kB
+
+
+def _notes(job: Job, first: Evaluation) -> tuple[str, ...]:
+    """What is allowed and may still surprise."""
+    notes = []
+    limit, largest = job.config.guard.max_force, float(np.linalg.norm(first.forces, axis=1).max())
+    starts_with_dynamics = job.stages[0].n_steps > 0
+    if limit is not None and largest > limit and starts_with_dynamics and job.config.guard.enabled:
+        notes.append(f"the largest force, {largest:.3g} eV/Å, is above guard.max_force: begin with a minimize stage")
+    constrained = job.atoms.info.get("constrained")
+    if constrained and job.config.frozen is None:
+        notes.append(f"the structure file fixes {len(constrained)} atoms; here they move, unless [frozen] names them")
+    if job.config.seed is None:
+        notes.append("no seed: it will be drawn and written to run.json")
+    return tuple(notes)

@@ -1,0 +1,166 @@
+"""``mlmd new``, ``check``, ``show`` and ``doctor`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import mlmd
+
+from mlmd import config
+
+ARGON = """2
+Lattice="12 0 0 0 12 0 0 0 12" Properties=species:S:1:pos:R:3 pbc="T T T"
+Ar 0 0 0
+Ar 3.8 0 0
+"""
+INPUT = """structure = "argon.extxyz"
+potential = { kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "5 Å" }
+timestep = "2 fs"
+[[stage]]
+kind = "nvt"
+temperature = ["10 K", "20 K"]
+duration = "1 ps"
+"""
+
+
+@pytest.fixture
+def argon(tmp_path: Path) -> Path:
+    """A valid input of two atoms."""
+    (tmp_path / "argon.extxyz").write_text(ARGON)
+    path = tmp_path / "argon.toml"
+    path.write_text(INPUT)
+    return path
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder."""
+    return {path.name for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("full", [[], ["--full"]])
+def test_new_prints_a_valid_input(tmp_path: Path, full: list[str]) -> None:
+    answer = mlmd("new", "simulate", *full)
+    assert answer.code == 0
+    path = tmp_path / "a.toml"
+    path.write_text(answer.out)
+    assert len(config.load_simulate(path).stage) == 3
+
+
+def test_new_writes_a_file_and_never_overwrites_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    assert mlmd("new", "simulate", "-o", path).code == 0
+    before = path.read_bytes()
+    answer = mlmd("new", "simulate", "--full", "-o", path)
+    assert answer.code == 4
+    assert "exists already" in answer.err
+    assert path.read_bytes() == before
+    assert mlmd("new", "simulate", "-o", tmp_path / "no" / "a.toml").code == 4
+
+
+def test_check_describes_the_run_and_writes_nothing(argon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(argon.parent)
+    before = names(argon.parent)
+    answer = mlmd("check", argon)
+    assert (answer.code, answer.err) == (0, "")
+    for expected in ("Ar2", "cutoff 5 Å", "nvt 10→20 K 1 ps", "500 steps", "ns/day", "The input is valid."):
+        assert expected in answer.out
+    assert names(argon.parent) == before
+
+
+def test_check_json_holds_numbers_and_nothing_else_is_printed(argon: Path) -> None:
+    answer = mlmd("check", argon, "--json")
+    assert answer.err == ""
+    (entry,) = json.loads(answer.out)["inputs"]
+    assert entry["ok"]
+    assert entry["n_steps"] == 500
+    assert entry["seconds_per_step"] > 0
+    assert entry["ns_per_day"] == pytest.approx(86400 / entry["seconds_per_step"] * 2e-6)
+    # the pair at 3.8 Å, from the formula; the density from two atoms of 39.95 amu in 12³ Å³
+    sixth = (3.4 / 3.8) ** 6
+    assert entry["energy"] == pytest.approx(4 * 0.0104 * sixth * (sixth - 1) / 2)
+    assert entry["density"] == pytest.approx(2 * 39.95 * 1.66054 / 12**3, rel=1e-3)
+
+
+def test_check_of_several_inputs_is_a_table_and_ends_with_the_first_error(argon: Path) -> None:
+    wrong = argon.with_name("wrong.toml")
+    wrong.write_text(INPUT.replace("timestep", "timstep"))
+    answer = mlmd("check", argon, wrong)
+    assert answer.code == 2
+    assert "lennard-jones" in answer.out
+    assert "InputError: wrong.toml: 'timstep' is not an option. Did you mean 'timestep'?" in answer.err
+    answer = mlmd("check", wrong, argon, "--json")
+    assert answer.code == 2
+    assert [entry["ok"] for entry in json.loads(answer.out)["inputs"]] == [False, True]
+
+
+def test_check_warns_of_forces_above_the_guard(argon: Path) -> None:
+    (argon.parent / "argon.extxyz").write_text(ARGON.replace("3.8", "1.9"))
+    assert "begin with a minimize stage" in mlmd("check", argon).out
+
+
+def test_check_lets_plumed_read_its_file(argon: Path) -> None:
+    argon.write_text(INPUT + 'plumed = "p.dat"\n')
+    (argon.parent / "p.dat").write_text("d: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=0.4 KAPA=10\n")
+    answer = mlmd("check", argon)
+    assert answer.code == 2
+    assert "line 2" in answer.err
+    (argon.parent / "p.dat").write_text("d: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=0.4 KAPPA=10\n")
+    assert mlmd("check", argon).code == 0
+
+
+def test_show_recognises_a_structure(argon: Path) -> None:
+    answer = mlmd("show", argon.parent / "argon.extxyz")
+    assert answer.code == 0
+    for expected in ("structure", "Ar2", "density [g/cm^3]", "0 (Ar) and 1 (Ar), 3.800 Å"):
+        assert expected in answer.out
+    facts = json.loads(mlmd("show", argon.parent / "argon.extxyz", "--json").out)
+    assert facts["atoms"] == 2
+
+
+def test_show_recognises_a_run(argon: Path) -> None:
+    folder = argon.parent / "argon.run"
+    assert mlmd("simulate", argon, "--out", folder, "--quiet").code == 0
+    facts = json.loads(mlmd("show", folder, "--json").out)
+    assert facts["what"] == "run"
+    assert facts["state"] == "done"
+    assert facts["atoms"] == 2
+    assert "500 steps of 2 fs" in facts["stages"][0]
+    assert facts["last line of the log"]["step"] == "500"
+    assert "argon.run" in mlmd("show", folder).out
+
+
+def test_show_recognises_a_published_potential(shared: Path) -> None:
+    answer = mlmd("show", shared / "models_mvl" / "Cu" / "mtp.2020.01" / "fitted.mtp", "--json")
+    assert answer.code == 0
+    facts = json.loads(answer.out)
+    assert facts["what"] == "potential"
+    assert facts["cutoff [Å]"] == pytest.approx(3.9)
+
+
+def test_show_sends_input_files_to_check_and_refuses_the_rest(argon: Path) -> None:
+    assert "mlmd check" in mlmd("show", argon).err
+    assert mlmd("show", argon.parent / "none.cif").code == 2
+    assert mlmd("show", argon.parent).code == 4
+
+
+def test_doctor_reports_every_package_and_platform() -> None:
+    answer = mlmd("doctor", "--json")
+    findings = {entry["name"]: entry for entry in json.loads(answer.out)}
+    for name in ("openmm", "openmm-torch", "torch", "ase", "mdtraj", "numpy", "click", "plumed", "GPU"):
+        assert name in findings
+    assert "Reference" in findings["OpenMM platforms"]["note"]
+    assert answer.code == (2 if any(f["state"] in ("missing", "broken") for f in findings.values()) else 0)
+    assert "openmm" in mlmd("doctor").out
+
+
+def test_doctor_tells_what_to_install_and_fails_when_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlmd.cli import surroundings
+
+    monkeypatch.setitem(surroundings.REQUIRED, "no-such-package", ("no_such_package", "1.0"))
+    monkeypatch.setitem(surroundings.REQUIRED, "numpy", ("numpy", "99.0"))
+    answer = mlmd("doctor")
+    assert answer.code == 2
+    assert 'pip install "no-such-package>=1.0"' in answer.out
+    assert "too old" in answer.out
