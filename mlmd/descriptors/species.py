@@ -22,9 +22,7 @@ def check_symbols(elements: Sequence[str]) -> tuple[str, ...]:
     symbols = tuple(elements)
     for symbol in symbols:
         if atomic_numbers.get(symbol, 0) == 0:
-            raise InputError(
-                f"{symbol!r} is not a chemical element. {did_you_mean(symbol, chemical_symbols[1:])}"
-            )
+            raise InputError(f"{symbol!r} is not a chemical element. {did_you_mean(symbol, chemical_symbols[1:])}")
         if symbols.count(symbol) > 1:
             raise InputError(f"element {symbol} is given twice in {', '.join(symbols)}.")
     return symbols

@@ -19,7 +19,7 @@ from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError, did_you_mean
 from mlmd.graph import Graph
 from mlmd.potentials import EnergyModel
-from mlmd.potentials.precision import dtype_of
+from mlmd.precision import dtype_of
 
 COULOMB = units.units_of("energy")["hartree"] * units.units_of("length")["bohr"]
 """e²/(4πε₀) in eV Å: one hartree times one bohr."""
@@ -123,18 +123,14 @@ class PairPotential(EnergyModel):
             if values is None and {frozenset((first,)), frozenset((second,))} <= given.keys():
                 values = self.mix(given[frozenset((first,))], given[frozenset((second,))])
             if values is None:
-                raise InputError(
-                    f'{self.kind}: the pair {first}-{second} has no parameters. Give "{first}-{second}".'
-                )
+                raise InputError(f'{self.kind}: the pair {first}-{second} has no parameters. Give "{first}-{second}".')
             table[f"{first}-{second}"] = values
         return table
 
     def _parse(self, values: Mapping[str, object], where: str) -> dict[str, float]:
         for name in values:
             if name not in self.quantities:
-                raise InputError(
-                    f"{where}: {name!r} is not a parameter. {did_you_mean(name, self.quantities)}"
-                )
+                raise InputError(f"{where}: {name!r} is not a parameter. {did_you_mean(name, self.quantities)}")
         missing = [name for name in self.quantities if name not in values]
         if missing:
             raise InputError(f"{where}: {' and '.join(missing)} must be given.")

@@ -1,0 +1,41 @@
+"""Descriptors (the D of P = F[D(S)]): numbers that describe the surroundings of an atom, or a structure.
+
+A descriptor is differentiable with respect to the vectors of its pairs, does not change when a structure
+is moved, rotated or its equal atoms are renumbered, and does not know what is fitted to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mlmd.graph import Graph
+
+DESCRIPTORS: dict[str, str] = {"moments": "mlmd.descriptors.moments:Moments"}
+"""Kinds an input file may name, and the classes behind them."""
+
+
+class Descriptor(Protocol):
+    """Features of the atoms of a graph; a `torch.nn.Module` whose parameters and buffers are its state."""
+
+    kind: str
+    """What a row of features belongs to: ``"atom"``, ``"structure"`` or ``"direction"``."""
+    cutoff: float
+    """Å."""
+    elements: tuple[str, ...]
+    """Chemical symbols it knows, in the order of its species."""
+    n_features: int
+    """Columns of `features`."""
+
+    def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
+        """(n_atoms, n_features), or only the rows of some consecutive atoms.
+
+        Features of an atom depend on the pairs of which it is the centre only, so that large systems can be
+        worked through piece by piece.
+        """
+        ...
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say to build it again (JSON-able), without its fitted numbers."""
+        ...

@@ -1,0 +1,58 @@
+"""The pairs of consecutive atoms, laid out as a table with one row of neighbours for each atom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmd.graph import Graph
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Neighbours of consecutive atoms, padded to the largest number of neighbours."""
+
+    vectors: Tensor
+    """(3, n_atoms, n_neighbours) Å; where there is no neighbour, a vector along x as long as the cutoff."""
+    kinds: Tensor
+    """(n_atoms, n_neighbours) species of the neighbours; 0 where there is none."""
+    centre_kinds: Tensor
+    """(n_atoms,) species of the atoms."""
+
+
+def neighbourhoods(
+    graph: Graph, kinds: Tensor, cutoff: float, dtype: torch.dtype, centres: slice | None = None
+) -> Neighbourhoods:
+    """Arrange the pairs of some consecutive atoms (of all, by default).
+
+    Every function of a padded place must be zero at the cutoff, together with its derivative.
+
+    Args:
+        graph: pairs sorted by centre.
+        kinds: (n_atoms,) species of all atoms.
+        cutoff: Å, the length of padded vectors.
+        dtype: of the vectors.
+        centres: consecutive atoms.
+    """
+    first, last, _ = (centres or slice(None)).indices(graph.n_atoms)
+    bounds = torch.tensor([first, last], device=graph.pairs.device)
+    start, end = torch.searchsorted(graph.pairs[0].contiguous(), bounds).tolist()
+    centre, neighbour = graph.pairs[0, start:end] - first, graph.pairs[1, start:end]
+    n_atoms = last - first
+    counts = torch.bincount(centre, minlength=n_atoms)
+    width = max(1, int(counts.max())) if n_atoms else 1
+    before = torch.cumsum(counts, 0) - counts
+    rank = torch.arange(end - start, device=centre.device) - before.index_select(0, centre)
+    place = centre * width + rank
+    vectors = torch.zeros((3, n_atoms * width), dtype=dtype, device=centre.device)
+    vectors[0] = cutoff
+    vectors = vectors.index_copy(1, place, graph.vectors[start:end].T.to(dtype))
+    of_neighbour = torch.zeros(n_atoms * width, dtype=torch.int64, device=centre.device)
+    of_neighbour[place] = kinds.index_select(0, neighbour)
+    return Neighbourhoods(
+        vectors=vectors.view(3, n_atoms, width),
+        kinds=of_neighbour.view(n_atoms, width),
+        centre_kinds=kinds[first:last],
+    )

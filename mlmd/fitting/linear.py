@@ -1,0 +1,67 @@
+"""Linear regression: the energy is a weighted sum of features and a constant of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError
+
+
+class Linear(torch.nn.Module):
+    """e = x · w + c[kind]."""
+
+    accepts: tuple[str, ...] = ("atom",)
+    coefficients: torch.nn.Parameter
+    """w, (n_features,) eV per unit of the feature."""
+    constants: torch.nn.Parameter
+    """c, (n_kinds,) eV."""
+
+    def __init__(self, *, n_features: int, n_kinds: int = 1) -> None:
+        """All zeros, to be fitted or loaded."""
+        super().__init__()
+        self.n_features, self.n_kinds = n_features, n_kinds
+        for name, size in (("coefficients", n_features), ("constants", n_kinds)):
+            zeros = torch.zeros(size, dtype=torch.float64)
+            self.register_parameter(name, torch.nn.Parameter(zeros, requires_grad=False))
+
+    def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).
+
+        The constants, which may be large, are added in float64 whatever the precision of the features.
+        """
+        varying = features @ self.coefficients.to(features.dtype)
+        return varying.double() + self.constants.double().index_select(0, kinds)
+
+    def fit(self, design: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Least squares: minimise Σ w² (design · (coefficients, constants) - targets)².
+
+        Args:
+            design: (n_equations, n_features + n_kinds): for the energy of a structure the sums of its
+            features,
+                then how many rows of each kind it has; for a force, minus their derivatives, then zeros.
+            targets: (n_equations,) eV or eV/Å.
+            weights: (n_equations,), all one by default.
+
+        Returns:
+            Residuals design · (coefficients, constants) - targets, unweighted.
+
+        Raises:
+            InputError: when the shapes do not fit.
+        """
+        expected = (len(targets), self.n_features + self.n_kinds)
+        if design.shape != expected:
+            raise InputError(f"a design matrix of shape {tuple(design.shape)} was given, {expected} is needed.")
+        scale = torch.ones_like(targets) if weights is None else weights
+        # the minimum-norm solution: features may depend linearly on each other
+        solution = torch.linalg.lstsq(design * scale[:, None], (targets * scale)[:, None], driver="gelsd").solution
+        with torch.no_grad():
+            self.coefficients.copy_(solution[: self.n_features, 0])
+            self.constants.copy_(solution[self.n_features :, 0])
+        return design @ solution[:, 0] - targets
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        return {"kind": "linear", "n_features": self.n_features, "n_kinds": self.n_kinds}

@@ -1,0 +1,79 @@
+"""Where a descriptor and a regressor meet: a learned potential, E = Σ_i F(D_i)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlmd.descriptors import Descriptor
+from mlmd.descriptors.species import species, species_table
+from mlmd.errors import InputError
+from mlmd.fitting import Regressor
+from mlmd.graph import Graph
+from mlmd.potentials import EnergyModel, Prediction, assemble
+
+ATOMS_AT_ONCE = 256
+"""Worked through together on a CPU: their intermediate results stay in its cache, and memory stays bounded."""
+ATOMS_AT_ONCE_GPU = 16384
+"""The same on a GPU, which needs more to be busy."""
+
+
+class LearnedPotential(EnergyModel):
+    """The energy of an atom is a regressor's, from a descriptor's features."""
+
+    def __init__(self, descriptor: Descriptor, regressor: Regressor) -> None:
+        """Join the two.
+
+        Raises:
+            InputError: when the regressor does not take what the descriptor gives.
+        """
+        super().__init__()
+        if descriptor.kind not in regressor.accepts:
+            raise InputError(
+                f"{type(regressor).__name__} takes features of {' or '.join(regressor.accepts)}, "
+                f"{type(descriptor).__name__} gives features of {descriptor.kind}."
+            )
+        if descriptor.n_features != regressor.n_features:
+            raise InputError(
+                f"{type(descriptor).__name__} gives {descriptor.n_features} features, "
+                f"{type(regressor).__name__} takes {regressor.n_features}."
+            )
+        self.descriptor, self.regressor = descriptor, regressor
+        self.cutoff, self.elements = descriptor.cutoff, descriptor.elements
+        self.register_buffer("species_table", species_table(self.elements), persistent=False)
+
+    def atomic_energies(self, graph: Graph, centres: slice | None = None) -> Tensor:
+        """(n_atoms,) eV, or those of some consecutive atoms."""
+        features = self.descriptor.features(graph, centres)
+        numbers = graph.numbers if centres is None else graph.numbers[centres]
+        return self.regressor.energies(features, species(numbers, self.species_table))
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
+        n_at_once = ATOMS_AT_ONCE if graph.positions.device.type == "cpu" else ATOMS_AT_ONCE_GPU
+        pieces = [
+            self._piece(graph, slice(first, min(first + n_at_once, graph.n_atoms)))
+            for first in range(0, graph.n_atoms, n_at_once)
+        ]
+        energies, gradients = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return assemble(graph, energies, gradients)
+
+    def _piece(self, graph: Graph, centres: slice) -> tuple[Tensor, Tensor]:
+        """Energies of consecutive atoms, and the derivative with respect to the vectors of their pairs."""
+        bounds = torch.tensor([centres.start, centres.stop], device=graph.pairs.device)
+        own = slice(*torch.searchsorted(graph.pairs[0].contiguous(), bounds).tolist())
+        with torch.enable_grad():
+            vectors = graph.vectors[own].detach().requires_grad_(True)
+            part = replace(graph, pairs=graph.pairs[:, own], shifts=graph.shifts[own], vectors=vectors)
+            energies = self.atomic_energies(part, centres)
+            (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+        return energies.detach(), gradient
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        return {"kind": "learned", "descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
+
+    species_table: Tensor
