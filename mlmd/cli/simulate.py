@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mlmd.engine.stage import Moment
+    from mlmd.engine.observe import Moment
     from mlmd.rundir import Run
 
 QUIET_EVERY = 30.0

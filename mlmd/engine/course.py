@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import ase.io
@@ -12,6 +11,7 @@ import numpy as np
 
 from mlmd.bias.plumed import PlumedBias, working_in
 from mlmd.config import Minimize
+from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.folder import Messages
@@ -20,8 +20,10 @@ from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, save_crash
 from mlmd.engine.job import Job, bias_of
 from mlmd.engine.minimize import minimize
+from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
-from mlmd.engine.stage import DynamicsStage, Hardware, Moment, Particles, particles_at
+from mlmd.engine.resume import checkpoint_of, particles_at, resume
+from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
@@ -113,7 +115,7 @@ class Course:
     def _dynamics(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> DynamicsStage:
         stage = self._set_up(record, particles, restart=saved is not None)
         if saved is not None:
-            stage.resume(saved, exact=self.commit.same_machine(saved))
+            resume(stage, saved, exact=self.commit.same_machine(saved))
         log = Log(self.folder / LOG)
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
@@ -121,7 +123,7 @@ class Course:
         def save() -> None:
             log.commit()
             trajectory.commit()
-            content, prints = stage.checkpoint(), self.commit.measure_prints()
+            content, prints = checkpoint_of(stage), self.commit.measure_prints()
             stage.forces.finish_step()
             self.commit.write(content, prints)
 
@@ -165,7 +167,7 @@ class Course:
         )  # fmt: skip
 
     def _usual_temperature(self, record: StageRecord) -> float | None:
-        """K: what a stage without a thermostat is measured by, the last target before it or the temperature at the start."""
+        """K: what a stage without a thermostat is measured by: the last target before it, or how the run began."""
         targets = [r.temperature[1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
@@ -192,11 +194,9 @@ class Course:
         """Leave the last good and the bad frame, and say where they are."""
         message, bad = str(error), None
         if isinstance(error, ForceFailure):
-            step = stage.global_step if stage.forces.step is None else stage.forces.step
-            when = stage.time + (step - stage.global_step) * stage.record.timestep
-            message = f"at step {step:,} ({when / PS:g} ps) {message}"
-            bad = replace(stage.failed_snapshot(error), step=step, time=when)
-        path = save_crash(self.folder, self.job.atoms, stage.last_good(), bad, message)
+            bad = observe.failed(stage, error)
+            message = f"at step {bad.step:,} ({bad.time / PS:g} ps) {message}"
+        path = save_crash(self.folder, self.job.atoms, observe.last_good(stage), bad, message)
         self.messages(message)
         return SimulationError(f"{message} The last good and the bad frame are in {path}. {ADVICE}")
 

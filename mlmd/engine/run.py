@@ -18,7 +18,7 @@ from mlmd.rundir import STOP, STRUCTURE, Run, open_run, reserved, stage_record, 
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job
-    from mlmd.engine.stage import Moment
+    from mlmd.engine.observe import Moment
 
 
 @dataclass(frozen=True)

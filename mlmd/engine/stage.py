@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import ase
 import numpy as np
@@ -13,14 +12,14 @@ import openmm
 
 from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Guard
+from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat
-from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.forces import NM, Answer, ForceFailure, Forces
+from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
 from mlmd.engine.guard import CHECK_EVERY, Thermometer
-from mlmd.engine.outputs import Log, Snapshot, Trajectory
+from mlmd.engine.observe import Moment
+from mlmd.engine.outputs import Log, Trajectory
 from mlmd.engine.system import (
-    PS,
     SPEED,
     Body,
     make_context,
@@ -30,7 +29,6 @@ from mlmd.engine.system import (
     velocities_of,
 )
 from mlmd.errors import SimulationError
-from mlmd.potentials import Evaluation
 from mlmd.rundir import StageRecord
 
 RAMP_EVERY = 10
@@ -50,21 +48,6 @@ class Particles:
     cell: np.ndarray
     """(3, 3) Å."""
     frame: Frame
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a live line shows."""
-
-    stage: StageRecord
-    step: int
-    """Within the stage."""
-    temperature: float
-    """K."""
-    energy: float
-    """Total energy per atom, eV."""
-    ns_per_day: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -155,7 +138,7 @@ class DynamicsStage:
             elapsed = time.perf_counter() - clock
             seconds_per_step = elapsed / (self.step - clock_step)
             if self.step % self.record.log_every == 0 or self.step == self.record.n_steps:
-                progress(self._moment(seconds_per_step))
+                progress(observe.moment(self, seconds_per_step))
             pause()
 
     def _next_boundary(self, seconds_per_step: float) -> int:
@@ -193,9 +176,9 @@ class DynamicsStage:
     def _write(self, log: Log, trajectory: Trajectory) -> None:
         """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""
         if self.step % self.record.log_every == 0:
-            log.row(self.global_step, self.record.index, self._row())
+            log.row(self.global_step, self.record.index, observe.row(self))
         if self.step % self.record.trajectory_every == 0:
-            trajectory.frame(self.snapshot())
+            trajectory.frame(observe.snapshot(self))
 
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None
@@ -215,9 +198,10 @@ class DynamicsStage:
     def _set_targets(self) -> None:
         """Set the thermostat for the block that begins; a ramp changes on a fixed grid of steps."""
         if (self._ramped and self.step % RAMP_EVERY == 0) or self.step == 0:
-            self._set_thermostat()
+            self.set_thermostat()
 
-    def _set_thermostat(self) -> None:
+    def set_thermostat(self) -> None:
+        """Give the thermostat the target of this step."""
         if self.target_temperature is not None and isinstance(
             self.integrator, openmm.LangevinMiddleIntegrator | openmm.NoseHooverIntegrator
         ):
@@ -265,129 +249,7 @@ class DynamicsStage:
         kinetic: float = state.getKineticEnergy()._value
         return kinetic * units.EV_PER_KJMOL
 
-    def snapshot(self) -> Snapshot:
-        """The present moment in the user's orientation."""
-        answer = self.answer()
-        to_user = self.frame.to_user
-        return Snapshot(
-            self.global_step, self.time, to_user(answer.positions * NM), self.frame.user_cell(self.forces.cell),
-            to_user(velocities_of(self.context)), answer.evaluation.energy, to_user(answer.evaluation.forces),
-        )  # fmt: skip
-
-    def failed_snapshot(self, failure: ForceFailure) -> Snapshot:
-        """The configuration at which the forces failed, in the user's orientation."""
-        to_user = self.frame.to_user
-        return Snapshot(
-            self.global_step, self.time, to_user(failure.positions), self.frame.user_cell(self.forces.cell),
-            forces=to_user(failure.forces), energy=float("nan"),
-        )  # fmt: skip
-
-    def last_good(self) -> Snapshot | None:
-        """The last configuration whose forces were fine, in the user's orientation."""
-        answer, to_user = self.forces.answer, self.frame.to_user
-        if answer is None:
-            return None
-        return Snapshot(
-            self.global_step, self.time, to_user(answer.positions * NM), self.frame.user_cell(answer.cell),
-            energy=answer.evaluation.energy, forces=to_user(answer.evaluation.forces),
-        )  # fmt: skip
-
-    def _row(self) -> list[float]:
-        kinetic, answer = self.kinetic_energy(), self.answer()
-        energy, bias = answer.evaluation.energy, answer.bias
-        volume = float(np.linalg.det(self.forces.cell)) if self.body.pbc.all() else float("nan")
-        pressure = (2.0 * kinetic - float(np.trace(answer.evaluation.virial))) / (3.0 * volume)
-        target = self.target_temperature
-        return [
-            self.time / PS, energy - bias, kinetic, (energy + kinetic) / self.body.n_atoms,
-            self.body.temperature(kinetic), pressure / units.BAR, volume,
-            self.body.masses.sum() / volume * units.DENSITY, float("nan") if target is None else target, bias,
-        ]  # fmt: skip
-
-    def _moment(self, seconds_per_step: float) -> Moment:
-        kinetic = self.body.kinetic_energy(velocities_of(self.context))
-        total = (kinetic + self.answer().evaluation.energy) / self.body.n_atoms
-        speed = self.record.timestep * 1e-6 * 86400 / seconds_per_step
-        left = (self.record.n_steps - self.step) * seconds_per_step
-        return Moment(self.record, self.step, self.body.temperature(kinetic), total, speed, left)
-
-    # -- stopping and going on -------------------------------------------------------------------------------
-
-    def checkpoint(self) -> Checkpoint:
-        """Everything this stage needs to go on bit for bit, and positions and velocities for any other platform."""
-        answer = self.answer()
-        header: dict[str, Any] = {
-            "stage": self.record.index,
-            "step": self.step,
-            "lattice": self.frame.lattice.tolist(),
-            "bias_energy": answer.bias,
-            "energy": answer.evaluation.energy,
-            "barostat": None if self.barostat is None else self.barostat.state(),
-        }
-        arrays = {
-            "positions": answer.positions,
-            "velocities": velocities_of(self.context),
-            "cell": self.forces.cell,
-            "forces": answer.evaluation.forces,
-            "virial": answer.evaluation.virial,
-            "openmm": np.frombuffer(self.context.createCheckpoint(), dtype=np.uint8),
-        }
-        arrays |= {f"evaluator/{name}": array for name, array in self.forces.evaluator.state().items()}
-        return Checkpoint(header, arrays)
-
-    def resume(self, checkpoint: Checkpoint, *, exact: bool) -> None:
-        """Go on from a checkpoint of this stage.
-
-        Args:
-            checkpoint: of this stage.
-            exact: whether platform and versions are those of the checkpoint; else only positions, velocities and
-                the cell are taken, a statistical continuation.
-
-        Raises:
-            SimulationError: when the potential gives another energy than it gave then.
-        """
-        header, arrays = checkpoint.header, checkpoint.arrays
-        self.step = int(header["step"])
-        self.frame = Frame(self.frame.rotation, np.array(header["lattice"]))
-        self.forces.cell = arrays["cell"]
-        if self.barostat is not None:
-            self.barostat.restore(header["barostat"])
-        if exact:
-            self.context.loadCheckpoint(arrays["openmm"].tobytes())
-        else:
-            self.context.setPositions(arrays["positions"])
-            self.context.setVelocities(arrays["velocities"] / SPEED)
-            self.context.setStepCount(self.step)
-            if self.body.pbc.all():
-                set_cell(self.context, self.forces.cell)
-        self._set_thermostat()
-        self._verify(header, arrays)
-        if exact:
-            evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
-            answer = Answer(arrays["positions"], arrays["cell"], evaluation, float(header["bias_energy"]))
-            self.forces.resume(answer, self.global_step)
-
-    def _verify(self, header: Any, arrays: Any) -> None:
-        """The potential must say what it said; afterwards its pair list is what it was."""
-        evaluator = self.forces.evaluator
-        saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
-        evaluator.restore(saved)
-        now = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"]).energy
-        then = float(header["energy"]) - float(header["bias_energy"])
-        evaluator.restore(saved)
-        if not abs(now - then) <= 1e-6 * max(1.0, abs(then)):
-            raise SimulationError(
-                f"the potential gives {now:.9g} eV at the checkpoint, where it gave {then:.9g} eV: it is not the same "
-                "potential, or computes differently here."
-            )
-
     def particles(self) -> Particles:
         """Where everything is now, for the stage that follows."""
         positions = positions_of(self.context) * NM
         return Particles(positions, velocities_of(self.context), self.forces.cell, self.frame)
-
-
-def particles_at(checkpoint: Checkpoint, rotation: np.ndarray) -> Particles:
-    """Where everything was at a checkpoint."""
-    arrays, lattice = checkpoint.arrays, np.array(checkpoint.header["lattice"])
-    return Particles(arrays["positions"] * NM, arrays["velocities"], arrays["cell"], Frame(rotation, lattice))

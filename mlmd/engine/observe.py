@@ -1,0 +1,90 @@
+"""What is read off a stage: a row of the log, a frame of the trajectory, a live line. Nothing here moves an atom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlmd import units
+from mlmd.engine.forces import NM, ForceFailure
+from mlmd.engine.outputs import Snapshot
+from mlmd.engine.system import PS, velocities_of
+from mlmd.rundir import StageRecord
+
+if TYPE_CHECKING:
+    from mlmd.engine.stage import DynamicsStage
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a live line shows."""
+
+    stage: StageRecord
+    step: int
+    """Within the stage."""
+    temperature: float
+    """K."""
+    energy: float
+    """Total energy per atom, eV."""
+    ns_per_day: float
+    seconds_left: float
+
+
+def row(stage: DynamicsStage) -> list[float]:
+    """The columns of log.csv after step and stage.
+
+    The pressure is P = (N kT - tr(virial) / 3) / V with the kinetic temperature T of all degrees of freedom, so that
+    holding the centre of mass does not lower it; the bias is in it.
+    """
+    kinetic, answer, body = stage.kinetic_energy(), stage.answer(), stage.body
+    energy, bias = answer.evaluation.energy, answer.bias
+    volume = float(np.linalg.det(stage.forces.cell)) if body.pbc.all() else float("nan")
+    temperature, target = body.temperature(kinetic), stage.target_temperature
+    ideal = int(body.mobile.sum()) * units.KB * temperature
+    pressure = (ideal - float(np.trace(answer.evaluation.virial)) / 3.0) / volume
+    return [
+        stage.time / PS, energy - bias, kinetic, (energy + kinetic) / body.n_atoms, temperature, pressure / units.BAR,
+        volume, body.masses.sum() / volume * units.DENSITY, float("nan") if target is None else target, bias,
+    ]  # fmt: skip
+
+
+def snapshot(stage: DynamicsStage) -> Snapshot:
+    """The present moment in the user's orientation."""
+    answer, to_user = stage.answer(), stage.frame.to_user
+    return Snapshot(
+        stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(stage.forces.cell),
+        to_user(velocities_of(stage.context)), answer.evaluation.energy, to_user(answer.evaluation.forces),
+    )  # fmt: skip
+
+
+def last_good(stage: DynamicsStage) -> Snapshot | None:
+    """The last configuration whose forces were fine, in the user's orientation."""
+    answer, to_user = stage.forces.answer, stage.frame.to_user
+    if answer is None:
+        return None
+    return Snapshot(
+        stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
+        energy=answer.evaluation.energy, forces=to_user(answer.evaluation.forces),
+    )  # fmt: skip
+
+
+def failed(stage: DynamicsStage, failure: ForceFailure) -> Snapshot:
+    """The configuration at which the forces failed, in the user's orientation, with its own step and time."""
+    step = stage.global_step if stage.forces.step is None else stage.forces.step
+    time = stage.time + (step - stage.global_step) * stage.record.timestep
+    to_user = stage.frame.to_user
+    return Snapshot(
+        step, time, to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
+        forces=to_user(failure.forces), energy=float("nan"),
+    )  # fmt: skip
+
+
+def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:
+    """Speed, temperature and energy for a live line."""
+    kinetic, record = stage.body.kinetic_energy(velocities_of(stage.context)), stage.record
+    total = (kinetic + stage.answer().evaluation.energy) / stage.body.n_atoms
+    speed = record.timestep * 1e-6 * 86400 / seconds_per_step
+    left = (record.n_steps - stage.step) * seconds_per_step
+    return Moment(record, stage.step, stage.body.temperature(kinetic), total, speed, left)

@@ -1,0 +1,97 @@
+"""A stage into a checkpoint and back, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.forces import NM, Answer
+from mlmd.engine.frame import Frame
+from mlmd.engine.stage import DynamicsStage, Particles
+from mlmd.engine.system import SPEED, set_cell, velocities_of
+from mlmd.errors import SimulationError
+from mlmd.potentials import Evaluation, Evaluator
+
+
+def checkpoint_of(stage: DynamicsStage) -> Checkpoint:
+    """Everything a stage needs to go on bit for bit, and positions and velocities for any other platform.
+
+    The forces belong to it: they may have been summed over the pairs of an earlier search than the one the next
+    step uses (a trial volume searches too), and a bias may have grown since.
+    """
+    answer = stage.answer()
+    header: dict[str, Any] = {
+        "stage": stage.record.index,
+        "step": stage.step,
+        "lattice": stage.frame.lattice.tolist(),
+        "energy": answer.evaluation.energy,
+        "bias_energy": answer.bias,
+        "barostat": None if stage.barostat is None else stage.barostat.state(),
+    }
+    arrays = {
+        "positions": answer.positions,
+        "velocities": velocities_of(stage.context),
+        "cell": stage.forces.cell,
+        "forces": answer.evaluation.forces,
+        "virial": answer.evaluation.virial,
+        "openmm": np.frombuffer(stage.context.createCheckpoint(), dtype=np.uint8),
+    }
+    arrays |= {f"evaluator/{name}": array for name, array in stage.forces.evaluator.state().items()}
+    return Checkpoint(header, arrays)
+
+
+def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None:
+    """Go on from a checkpoint of this stage.
+
+    Args:
+        stage: newly set up.
+        checkpoint: of the same stage.
+        exact: whether platform and versions are those of the checkpoint; else only positions, velocities and the
+            cell are taken, a statistical continuation.
+
+    Raises:
+        SimulationError: when the potential gives another energy than it gave then.
+    """
+    header, arrays = checkpoint.header, checkpoint.arrays
+    stage.step = int(header["step"])
+    stage.frame = Frame(stage.frame.rotation, np.array(header["lattice"]))
+    stage.forces.cell = arrays["cell"]
+    if stage.barostat is not None:
+        stage.barostat.restore(header["barostat"])
+    if exact:
+        stage.context.loadCheckpoint(arrays["openmm"].tobytes())
+    else:
+        stage.context.setPositions(arrays["positions"])
+        stage.context.setVelocities(arrays["velocities"] / SPEED)
+        stage.context.setStepCount(stage.step)
+        if stage.body.pbc.all():
+            set_cell(stage.context, stage.forces.cell)
+    stage.set_thermostat()
+    _restore_evaluator(stage.forces.evaluator, header, arrays)
+    if exact:
+        evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
+        answer = Answer(arrays["positions"], arrays["cell"], evaluation, float(header["bias_energy"]))
+        stage.forces.resume(answer, stage.global_step)
+
+
+def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """The potential must say what it said; afterwards its pair list is what it was."""
+    saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
+    evaluator.restore(saved)
+    now = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"]).energy
+    then = float(header["energy"]) - float(header["bias_energy"])
+    evaluator.restore(saved)
+    if not abs(now - then) <= 1e-6 * max(1.0, abs(then)):
+        raise SimulationError(
+            f"the potential gives {now:.9g} eV at the checkpoint, where it gave {then:.9g} eV: it is not the same "
+            "potential, or computes differently here."
+        )
+
+
+def particles_at(checkpoint: Checkpoint, rotation: np.ndarray) -> Particles:
+    """Where everything was at a checkpoint."""
+    arrays, lattice = checkpoint.arrays, np.array(checkpoint.header["lattice"])
+    return Particles(arrays["positions"] * NM, arrays["velocities"], arrays["cell"], Frame(rotation, lattice))
