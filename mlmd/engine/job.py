@@ -6,6 +6,7 @@ import platform as python_platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import ase
@@ -21,8 +22,9 @@ from mlmd.errors import InputError
 from mlmd.io.structures import read_structure
 from mlmd.potentials import Potential
 from mlmd.potentials.load import check_elements, load_potential
-from mlmd.rundir import StageRecord, sha256, stage_record
+from mlmd.rundir import FINAL, LOG, MANIFEST, MESSAGES, STRUCTURE, StageRecord, sha256, stage_record
 
+RESERVED = {LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, "lock", "input.toml", "report.html", "plumed.log"}
 PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed", "hillclimber")
 
 
@@ -62,8 +64,23 @@ def prepare(config: Simulate) -> Job:
         for index, stage in enumerate(config.stage)
         if not isinstance(stage, Minimize) and stage.plumed is not None
     }
+    _check_outputs(scripts)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
     return Job(config, atoms, body, potential, scripts, stage_records(config), cell, frame)
+
+
+def _check_outputs(scripts: Mapping[int, Script]) -> None:
+    """Two scripts may not write one file: PLUMED would move the first's away. One script in two stages goes on."""
+    writer: dict[str, Path] = {}
+    for index, script in scripts.items():
+        for name in (*script.prints, *script.histories, *script.rewrites):
+            if writer.setdefault(name, script.path) != script.path:
+                raise InputError(
+                    f"stage {index + 1}: {script.path.name} and {writer[name].name} both write {name}. "
+                    "Give one of them another FILE=."
+                )
+            if name in RESERVED:
+                raise InputError(f"stage {index + 1}: {script.path.name} writes {name}, which is a file of mlmd's own.")
 
 
 def bias_of(config: Simulate, index: int) -> Plumed:
