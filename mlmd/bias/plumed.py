@@ -94,7 +94,7 @@ class PlumedBias:
             timestep: fs.
             temperature: K, PLUMED's kT when an action does not name one.
             kernel: file, else found by `find_kernel`.
-            log: PLUMED's own log, else thrown away.
+            log: PLUMED's own log of this start, else thrown away.
             restart: append to the files of an earlier run and continue its bias.
 
         Raises:
@@ -119,11 +119,12 @@ class PlumedBias:
         if temperature is not None:
             command("setKbT", units.KB * temperature)
         command("setNatoms", len(self.masses))
+        if log is not None:
+            log.unlink(missing_ok=True)  # else PLUMED keeps a hundred backups of it and then refuses to start
+        self._log = log
         command("setLogFile", os.devnull if log is None else str(log))
         command("setRestart", int(restart))
         command("init")
-        self.version = _version(log)
-        """As PLUMED's log gives it."""
         for statement in script.statements:
             self._read(statement.line, statement.text)
         # what a step has written is complete on disk before a checkpoint measures the files
@@ -191,14 +192,16 @@ class PlumedBias:
         except Exception as error:
             raise _failure(self.script, error) from None
 
+    @property
+    def version(self) -> str:
+        """PLUMED's version as its log gives it, known after the first update."""
+        text = "" if self._log is None else self._log.read_text(errors="replace")
+        found = re.search(r"^PLUMED: Version: (\S+)", text, re.M)
+        return found[1] if found else "of unknown version"
+
     def close(self) -> None:
         """Close PLUMED's files."""
         self._plumed.finalize()
-
-
-def _version(log: Path | None) -> str:
-    found = re.findall(r"^PLUMED: Version: (\S+)", log.read_text(errors="replace"), re.M) if log is not None else []
-    return str(found[-1]) if found else "of unknown version"
 
 
 def _failure(script: Script, error: Exception) -> InputError | StorageError:

@@ -29,6 +29,7 @@ class Commit:
         scripts = list(scripts)
         self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
         self.saved_at = time.monotonic()
+        self._last_prints: dict[str, Any] = {}
         self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
         self._appended |= {name: 0 for script in scripts for name in script.histories}
         self._prints = {name: 0 for script in scripts for name in script.prints}
@@ -40,11 +41,12 @@ class Commit:
 
     def write(self, content: Checkpoint, prints: Mapping[str, Any] | None = None) -> None:
         """Make a checkpoint of `content` and all files; `prints` was measured before the bias was updated."""
+        self._last_prints = dict(prints or {})
         kept = sorted(name for name in self._rewritten if (self.folder / name).exists())
         header = {
             **content.header,
             "files": measure(self.folder, self._appended | self._prints),
-            "prints": dict(prints or {}),
+            "prints": self._last_prints,
             "rewritten": kept,
             "machine": dict(self.machine),
         }
@@ -61,6 +63,7 @@ class Commit:
         saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
         for problem in problems:
             self.messages(f"{problem} The one before it is used.")
+        self._last_prints = {} if saved is None else dict(saved.header.get("prints", {}))
         for line in rewind(self.folder, self._sizes(saved), self._appended | self._prints):
             self.messages(line)
         for name in self._rewritten:
@@ -69,6 +72,10 @@ class Commit:
             else:
                 (self.folder / name).unlink(missing_ok=True)
         return saved
+
+    def cut_prints(self) -> None:
+        """Take back what PLUMED printed at the last checkpoint, since it is about to print that step again."""
+        rewind(self.folder, self._last_prints, dict.fromkeys(self._last_prints, 0))
 
     def _sizes(self, saved: Checkpoint | None) -> dict[str, Any]:
         if saved is None:

@@ -139,6 +139,7 @@ class Course:
         try:
             if saved is None:
                 save()
+                self._name_bias(stage)
             stage.run(log, trajectory, pause=pause, progress=self.progress)
         except SimulationError as error:
             raise self._explain(stage, error) from None
@@ -177,14 +178,19 @@ class Course:
             return None
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
-        bias = PlumedBias(
+        if earlier and not restart:
+            self.commit.cut_prints()  # PLUMED prints the step between the stages again
+        return PlumedBias(
             script, masses=self.job.body.masses, charges=_charges(self.job), timestep=record.timestep,
             temperature=record.temperature[0] if record.temperature else None,
             kernel=bias_of(self.job.config, record.index).kernel,
             log=self.folder / "plumed.log", restart=restart or bool(earlier),
         )  # fmt: skip
-        self.messages(f"bias of {script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
-        return bias
+
+    def _name_bias(self, stage: DynamicsStage) -> None:
+        bias = stage.forces.bias
+        if bias is not None:
+            self.messages(f"bias of {bias.script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
 
     def _evaluator(self) -> Evaluator:
         body = self.job.body
