@@ -56,6 +56,24 @@ class MomentBasis:
             levels[target] = levels[first] + levels[second]
         return max(levels[scalar] for scalar in self.scalars)
 
+    def check(self) -> None:
+        """Make sure that every index leads somewhere and no moment is used before it is complete.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
+        n_basic, n_moments = len(self.basic), self.n_moments
+        if not (self.basic and self.scalars):
+            raise ValueError("there is no basic moment or no basis function")
+        if min(min(row) for row in (*self.basic, *self.products, self.scalars)) < 0:
+            raise ValueError("there is a negative index")
+        complete = {row[3]: index for index, row in enumerate(self.products)}
+        for index, (first, second, _, target) in enumerate(self.products):
+            if target < n_basic or any(n >= n_basic and complete.get(n, index) >= index for n in (first, second)):
+                raise ValueError(f"product {index} uses a moment that is not complete")
+        if max(self.scalars) >= n_moments:
+            raise ValueError("a basis function is not among the moments")
+
 
 Powers = tuple[int, int, int]
 Tensor = tuple[int, int]  # μ and the number of free indices

@@ -85,11 +85,11 @@ class _Sums(torch.autograd.Function):
         n_atoms, values = unit.shape[1], ctx.values.permute(1, 0, 2)  # (n_atoms, monomial, neighbour)
         full = adjoint.new_zeros((table.n_radial * table.n_monomials, n_atoms))
         full.index_copy_(0, table.where, adjoint)
-        by_atom = full.T.reshape(n_atoms, table.n_radial, table.n_monomials)
+        by_atom = full.T.contiguous().view(n_atoms, table.n_radial, table.n_monomials)
         to_radial = torch.bmm(by_atom, values)
         padded = torch.cat([adjoint, adjoint.new_zeros((1, n_atoms))])
         shifted = padded.index_select(0, table.source).mul_(table.factor[:, None])
-        shifted = shifted.T.reshape(n_atoms, 3 * table.n_radial, table.n_lower)
+        shifted = shifted.T.contiguous().view(n_atoms, 3 * table.n_radial, table.n_lower)
         slopes = torch.bmm(shifted, values[:, : table.n_lower]).view(n_atoms, 3, table.n_radial, -1)
         to_unit = (slopes * radial[:, None]).sum(dim=2).transpose(0, 1)
         return to_unit, to_radial, None

@@ -6,7 +6,7 @@ products of such tensors (Shapeev, Multiscale Model. Simul. 14, 1153, 2016).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.precision import dtype_of
+
+_TABLES = ("basic", "products", "scalars")
 
 
 class Moments(torch.nn.Module):
@@ -81,6 +83,8 @@ class Moments(torch.nn.Module):
         radial = torch.eye(n_radial, n_chebyshev, dtype=torch.float64).expand(n_species, n_species, -1, -1)
         self.radial = torch.nn.Parameter(radial.clone(), requires_grad=False)
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
+        for name in _TABLES:  # part of the state: a file's basis may differ from ours of the same level
+            self.register_buffer(name, torch.tensor(getattr(basis, name), dtype=torch.int64))
         self.sums, self.contraction = MomentSums(basis), Contraction(basis)
         self.to(dtype_of(precision))
 
@@ -114,6 +118,23 @@ class Moments(torch.nn.Module):
         while len(rows) < self.radial.shape[3]:
             rows.append(2 * x * rows[-1] - rows[-2])
         return torch.stack(rows, dim=1)
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Moments:
+        """Build again from `spec` and the tensors of `state_dict`, which are not loaded yet.
+
+        Raises:
+            ValueError, KeyError, TypeError, RuntimeError: when the two do not fit.
+        """
+        rows = {name: state[name].tolist() for name in _TABLES}
+        basis = MomentBasis(
+            basic=tuple((mu, a, b, c) for mu, a, b, c in rows["basic"]),
+            products=tuple((first, second, c, target) for first, second, c, target in rows["products"]),
+            scalars=tuple(rows["scalars"]),
+        )
+        basis.check()
+        given = {name: value for name, value in spec.items() if name not in ("kind", "level")}
+        return cls(**given, basis=basis)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,11 @@ class Linear(torch.nn.Module):
             self.coefficients.copy_(solution[: self.n_features, 0])
             self.constants.copy_(solution[self.n_features :, 0])
         return design @ solution[:, 0] - targets
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Linear:
+        """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
+        return cls(n_features=spec["n_features"], n_kinds=spec["n_kinds"])
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

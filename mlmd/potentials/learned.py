@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mlmd.descriptors import Descriptor
+from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
-from mlmd.fitting import Regressor
+from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.graph import Graph
 from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.registry import find
 
 ATOMS_AT_ONCE = 256
 """Worked through together on a CPU: their intermediate results stay in its cache, and memory stays bounded."""
@@ -71,6 +73,20 @@ class LearnedPotential(EnergyModel):
             energies = self.atomic_energies(part, centres)
             (gradient,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradient
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> LearnedPotential:
+        """Build again from `spec`, with parts that the tensors of `state_dict` fit; they are not loaded yet.
+
+        Raises:
+            ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
+        """
+        parts = {}
+        for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
+        return cls(**parts)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

@@ -188,25 +188,24 @@ class _File:
 
 def _basis(file: _File) -> MomentBasis:
     """The tables of moments, products and scalars, checked against each other."""
-    basic = file.table("alpha_index_basic", 4)
-    products = file.table("alpha_index_times", 4)
-    scalars = [row[0] for row in file.table("alpha_moment_mapping", 1)]
-    n_moments, n_functions = file.integer("alpha_moments_count"), file.integer("radial_funcs_count")
-    number = file.entry("alpha_index_times")[0]
-    if not basic or any(row[0] >= n_functions for row in basic):
-        raise file.error(file.entry("alpha_index_basic")[0], f"there are only {n_functions} radial functions.")
-    if any(max(row[0], row[1], row[3]) >= n_moments or row[3] < len(basic) for row in products):
-        raise file.error(number, f"a product of moments leads outside the {n_moments} that there are.")
-    written = {row[3]: index for index, row in enumerate(products)}
-    if any(written.get(operand, -1) >= n for n, row in enumerate(products) for operand in row[:2]):
-        raise file.error(number, "a moment is used before it is complete.")
-    if len(scalars) != file.integer("alpha_scalar_moments") or max(scalars) >= n_moments:
-        raise file.error(file.entry("alpha_moment_mapping")[0], "it does not fit the moments that there are.")
-    return MomentBasis(
-        basic=tuple((mu, a, b, c) for mu, a, b, c in basic),
-        products=tuple((first, second, c, target) for first, second, c, target in products),
-        scalars=tuple(scalars),
+    number, _ = file.entry("alpha_moment_mapping")
+    basis = MomentBasis(
+        basic=tuple((mu, a, b, c) for mu, a, b, c in file.table("alpha_index_basic", 4)),
+        products=tuple((first, second, c, to) for first, second, c, to in file.table("alpha_index_times", 4)),
+        scalars=tuple(row[0] for row in file.table("alpha_moment_mapping", 1)),
     )
+    try:
+        basis.check()
+    except ValueError as error:
+        raise file.error(number, f"the tables of moments do not fit: {error}.") from None
+    for key, count in (
+        ("alpha_scalar_moments", len(basis.scalars)),
+        ("alpha_moments_count", basis.n_moments),
+        ("radial_funcs_count", basis.n_radial_functions),
+    ):
+        if file.integer(key) < count or (key == "alpha_scalar_moments" and file.integer(key) != count):
+            raise file.error(file.entry(key)[0], f"{key} does not fit the tables of moments, which have {count}.")
+    return basis
 
 
 def _lines(moments: Moments, linear: Linear) -> Iterator[str]:

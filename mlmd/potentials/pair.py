@@ -95,6 +95,11 @@ class PairPotential(EnergyModel):
         pair = centre * len(self.elements) + neighbour
         return [matrix.flatten().index_select(0, pair) for matrix in matrices]
 
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> PairPotential:
+        """Build again from `spec`; there is no state."""
+        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
         spec: dict[str, Any] = {"kind": self.kind, "precision": str(self.dtype).removeprefix("torch.")}

@@ -1,0 +1,126 @@
+"""Potentials that are made of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError
+from mlmd.graph import Graph
+from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
+from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
+
+
+class Sum(torch.nn.Module):
+    """The sum of several potentials, e.g. a learned one and ZBL at short distance.
+
+    Its cutoff is the largest of its parts, each of which is zero beyond its own; its elements are those
+    that all parts know.
+    """
+
+    def __init__(self, parts: Sequence[Potential]) -> None:
+        """Add potentials up.
+
+        Raises:
+            InputError: when there is none, or when they have no element in common.
+        """
+        super().__init__()
+        if not parts:
+            raise InputError("a sum of potentials needs at least one.")
+        self.parts = tuple(parts)
+        for index, part in enumerate(parts):  # so that `to` and `state_dict` reach them
+            if isinstance(part, torch.nn.Module):
+                self.add_module(f"part{index}", part)
+        self.cutoff = max(part.cutoff for part in parts)
+        self.elements = _common_elements(self.parts)
+
+    def predict(self, graph: Graph) -> Prediction:
+        """The sum of the predictions; energies of atoms where all parts have them."""
+        predictions = [part.predict(graph) for part in self.parts]
+        energies = [one.energies for one in predictions if one.energies is not None]
+        return Prediction(
+            energy=_total([one.energy for one in predictions]),
+            forces=_total([one.forces for one in predictions]),
+            stress=_total([one.stress for one in predictions]),
+            virial=_total([one.virial for one in predictions]),
+            energies=_total(energies) if len(energies) == len(predictions) else None,
+        )
+
+    def evaluator(
+        self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = SKIN, device: torch.device | str = "cpu"
+    ) -> Evaluator:
+        """Parts that bring an evaluator use it; the others share one list of pairs."""
+        bring = [part for part in self.parts if hasattr(part, "evaluator")]
+        share = [part for part in self.parts if not hasattr(part, "evaluator")]
+        if not bring:
+            return GraphEvaluator(self, numbers, pbc, skin, device)
+        evaluators = [evaluator(part, numbers, pbc, skin=skin, device=device) for part in bring]
+        if share:
+            evaluators.append(GraphEvaluator(Sum(share), numbers, pbc, skin, device))
+        return SumEvaluator(evaluators)
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Sum:
+        """Build again from `spec`, with parts that the tensors of `state_dict` fit; they are not loaded yet."""
+        from mlmd.potentials.modelfile import restore
+
+        parts = []
+        for index, part in enumerate(spec["parts"]):
+            prefix = f"part{index}."
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            parts.append(restore(part, own))
+        return cls(parts)
+
+    def spec(self) -> dict[str, Any]:
+        """The specs of all parts."""
+        return {"kind": "sum", "parts": [part.spec() for part in self.parts]}
+
+
+class SumEvaluator:
+    """Several evaluators of one system, added up."""
+
+    def __init__(self, parts: Sequence[Evaluator]) -> None:
+        """Take the evaluators of the parts."""
+        self.parts = tuple(parts)
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """The sum of energies (eV), forces (eV/Å) and virials (eV)."""
+        results = [part.evaluate(positions, cell) for part in self.parts]
+        return Evaluation(
+            energy=sum(one.energy for one in results),
+            forces=np.sum([one.forces for one in results], axis=0),
+            virial=np.sum([one.virial for one in results], axis=0),
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The states of the parts, each name preceded by the number of its part."""
+        return {f"{n}.{name}": value for n, part in enumerate(self.parts) for name, value in part.state().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a `state`."""
+        for n, part in enumerate(self.parts):
+            prefix = f"{n}."
+            part.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def _common_elements(parts: Sequence[Potential]) -> tuple[str, ...]:
+    """Elements that every part knows; a part without elements knows all."""
+    choosy = [part.elements for part in parts if part.elements]
+    if not choosy:
+        return ()
+    common = tuple(symbol for symbol in choosy[0] if all(symbol in elements for elements in choosy))
+    if not common:
+        lists = " and ".join("(" + ", ".join(elements) + ")" for elements in choosy)
+        raise InputError(f"the potentials of a sum have no element in common: {lists}.")
+    return common
+
+
+def _total(tensors: Sequence[Tensor]) -> Tensor:
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total

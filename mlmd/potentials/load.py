@@ -1,0 +1,178 @@
+"""From what an input file says about potentials to one potential."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from mlmd.errors import InputError, ModelError, did_you_mean
+from mlmd.potentials import POTENTIALS, Potential
+from mlmd.potentials.combine import Sum
+from mlmd.potentials.modelfile import is_modelfile, read_card
+from mlmd.potentials.mtp import is_mtp
+from mlmd.registry import find
+
+
+class Table(Protocol):
+    """One potential of an input file (`mlmd.config.PotentialTable`)."""
+
+    @property
+    def kind(self) -> str | None:
+        """A key of `POTENTIALS`; None when the file tells."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where there is one."""
+        ...
+
+    @property
+    def elements(self) -> tuple[str, ...] | None:
+        """Symbols in the order of the file's species."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """ "float64" or "float32"."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What else the table says."""
+        ...
+
+
+def load_potential(tables: Sequence[Table]) -> Potential:
+    """The potential of an input file; their sum when several tables are given.
+
+    Raises:
+        InputError: for a missing file, an unknown kind and unknown, missing or wrong options.
+        ModelError: for a file that is damaged, unknown, or able to execute code.
+    """
+    parts = [_load(table) for table in tables]
+    return parts[0] if len(parts) == 1 else Sum(parts)
+
+
+def check_elements(potential: Potential, symbols: Sequence[str], structure: str = "the structure") -> None:
+    """Make sure that a potential knows all elements of a structure.
+
+    Raises:
+        InputError: e.g. ``si.mlmd knows Si; the structure also has O (48 atoms). Train with O or remove it.``
+    """
+    if not potential.elements:
+        return
+    unknown = Counter(symbol for symbol in symbols if symbol not in potential.elements)
+    if unknown:
+        counts = ", ".join(f"{symbol} ({n} atom{'s' * (n > 1)})" for symbol, n in unknown.items())
+        name = getattr(potential, "source", "the potential")
+        raise InputError(
+            f"{name} knows {', '.join(potential.elements)}; {structure} also has {counts}. "
+            f"Train with {', '.join(unknown)} or remove {'it' if len(unknown) == 1 else 'them'}."
+        )
+
+
+def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
+    """Facts that a person wants to see: kind, elements, cutoff, precision, parameters, card.
+
+    Args:
+        potential: what was loaded.
+        path: its file, for the card of a `.mlmd` file.
+    """
+    spec = potential.spec()
+    facts: dict[str, Any] = {
+        "kind": spec["kind"],
+        "elements": list(potential.elements),
+        "cutoff": f"{potential.cutoff:g} Å",
+    }
+    if isinstance(potential, torch.nn.Module):
+        parameters = list(potential.parameters())
+        facts["precision"] = str(getattr(potential, "dtype", None) or _dtype(parameters)).removeprefix("torch.")
+        facts["n_parameters"] = sum(parameter.numel() for parameter in parameters)
+    facts["spec"] = spec
+    if path is not None and recognise(path) == "mlmd":
+        facts["card"] = read_card(path)
+    return facts
+
+
+def recognise(path: Path) -> str:
+    """The kind of potential in a file, by what the file begins with.
+
+    Raises:
+        InputError: when there is no such file.
+        ModelError: when it can execute code, is damaged, or is nothing that mlmd knows.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+    with path.open("rb") as stream:
+        start = stream.read(4096)
+    if is_mtp(start):
+        return "mtp"
+    if is_modelfile(start):
+        return "mlmd"
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd and .mtp files.")
+
+
+def _what_it_is(start: bytes) -> str:
+    """Words for a file that is not read."""
+    if not start.strip():
+        return "the file is empty"
+    if start[:1] == b"\x80":
+        return "a Python pickle, which can execute code when it is opened, so it is not"
+    if start[:2] == b"PK":
+        return "a zip archive (PyTorch, TorchScript), which can execute code when it is opened, so it is not"
+    if start.lstrip()[:1] == b"<":
+        return "an HTML or XML page, perhaps a failed download"
+    return "not the file of a potential"
+
+
+def _load(table: Table) -> Potential:
+    kind = table.kind or (recognise(table.path) if table.path is not None else None)
+    if kind is None:
+        raise InputError(f"a potential needs a path or a kind. {did_you_mean('', POTENTIALS)}")
+    given: dict[str, Any] = {**table.options, "precision": table.precision}
+    for name in ("path", "elements"):
+        if getattr(table, name) is not None:
+            given[name] = getattr(table, name)
+    if table.path is not None:
+        _check_file(kind, table.path)
+    try:
+        potential = build(kind, given)
+    except InputError as error:
+        raise InputError(f"potential ({kind}): {error}") from None
+    if table.path is not None:
+        potential.source = table.path.name
+    return potential
+
+
+def _check_file(kind: str, path: Path) -> None:
+    """A file that says what it is must be of the kind asked for."""
+    if kind in ("mlmd", "mtp") and (found := recognise(path)) != kind:
+        raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
+
+
+def build(kind: str, given: Mapping[str, Any]) -> Any:
+    """Call what is registered for a kind with the options given.
+
+    Raises:
+        InputError: for an unknown kind, and unknown or missing options.
+    """
+    target = find("mlmd.potentials", kind, POTENTIALS)
+    parameters = inspect.signature(target).parameters
+    known = [name for name, one in parameters.items() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(known) == len(parameters):
+        for name in given:
+            if name not in known:
+                raise InputError(f"{name!r} is not an option. {did_you_mean(name, known)}")
+    missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in given]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} must be given.")
+    return target(**given)
+
+
+def _dtype(parameters: Sequence[torch.Tensor]) -> torch.dtype:
+    return parameters[0].dtype if parameters else torch.float64

@@ -1,0 +1,168 @@
+"""The one file of a trained potential, `.mlmd`: read without executing anything.
+
+A safetensors file (a length, a JSON header, raw numbers). Its metadata hold ``format``, ``version``, and
+as JSON the ``spec`` (what an input file would say) and the ``card`` (what a person should know), and a
+``digest`` over all of it and the tensors, so that damage does not go unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import mlmd
+from mlmd.errors import InputError, ModelError
+from mlmd.potentials import POTENTIALS, Potential
+from mlmd.precision import dtype_of
+from mlmd.registry import find
+
+FORMAT = "mlmd-potential"
+VERSION = 1
+"""Of the files that are written; older ones are brought up to it when read."""
+_SAVED = {
+    "learned": "mlmd.potentials.learned:LearnedPotential",
+    "sum": "mlmd.potentials.combine:Sum",
+}
+_DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
+UNITS = {"energy": "eV", "length": "Å", "force": "eV/Å", "stress": "eV/Å³"}
+
+
+def save(potential: Potential, path: Path | str, card: Mapping[str, Any] | None = None) -> None:
+    """Write a potential to one file, whole or not at all.
+
+    Args:
+        potential: one that is built of parts mlmd can build again, not somebody else's model.
+        path: where; an existing file is replaced.
+        card: training set, errors, licence, ...; elements, cutoff, units and mlmd's version are filled in.
+
+    Raises:
+        InputError: when the potential cannot be stored.
+    """
+    if not isinstance(potential, torch.nn.Module) or not hasattr(type(potential), "restore"):
+        raise InputError(f"a {type(potential).__name__} cannot be stored as .mlmd; keep its own file.")
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in potential.state_dict().items()}
+    facts = {
+        "elements": list(potential.elements),
+        "cutoff": f"{potential.cutoff!r} Å",
+        "units": UNITS,
+        "mlmd": mlmd.__version__,
+    }
+    texts = {"spec": json.dumps(potential.spec()), "card": json.dumps({**(card or {}), **facts})}
+    metadata = {"format": FORMAT, "version": str(VERSION), **texts, "digest": _digest(texts, state)}
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(state, partial, metadata=metadata)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path | str, precision: str = "float64") -> Potential:
+    """Read a potential.
+
+    Raises:
+        InputError: when the file does not exist.
+        ModelError: when it is damaged, of another kind or of a later version.
+    """
+    path = Path(path)
+    metadata, state = _read(path)
+    try:
+        potential = restore(json.loads(metadata["spec"]), state)
+        _load_state(potential, state)
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError, InputError) as error:
+        raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
+    return potential.to(dtype_of(precision))
+
+
+def read_card(path: Path | str) -> dict[str, Any]:
+    """The card of a file, without its tensors.
+
+    Raises:
+        InputError, ModelError: as `load`.
+    """
+    metadata, _ = _read(Path(path), tensors=False)
+    card: dict[str, Any] = json.loads(metadata["card"])
+    return card
+
+
+def restore(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
+    """The potential of a spec, with its parts shaped to fit the state, which is not loaded yet."""
+    return find("mlmd.potentials", spec["kind"], POTENTIALS | _SAVED).restore(spec, state)
+
+
+def is_modelfile(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a safetensors file: a length and a JSON object."""
+    return len(start) > 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors, checked."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            _check_version(path, metadata)
+            state = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except (SafetensorError, ValueError, OverflowError, MemoryError, OSError) as error:
+        raise ModelError(f"{path}: not an mlmd potential, or damaged: {_one_line(error)}.") from None
+    texts = {name: metadata.get(name, "") for name in ("spec", "card")}
+    if tensors and _digest(texts, state) != metadata.get("digest"):
+        raise ModelError(f"{path}: damaged: its contents do not have the digest that was written with them.")
+    return metadata, state
+
+
+def _check_version(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: a safetensors file, but not an mlmd potential.")
+    version = metadata.get("version", "")
+    if not version.isdecimal() or int(version) < 1:
+        raise ModelError(f"{path}: {version[:20]!r} is not a version.")
+    if int(version) > VERSION:
+        raise ModelError(
+            f"{path}: written in version {version} of the format; mlmd {mlmd.__version__} reads up to "
+            f"{VERSION}. Update mlmd."
+        )
+
+
+def _load_state(potential: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy the tensors in, insisting on names, shapes, types of number and finite values."""
+    own = potential.state_dict()
+    if own.keys() != state.keys():
+        raise ValueError(f"tensors {sorted(own.keys() ^ state.keys())} are missing or not expected")
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape or tensor.dtype not in _DTYPES:
+            raise ValueError(f"tensor {name!r} is {tuple(tensor.shape)} of {tensor.dtype}")
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise ValueError(f"tensor {name!r} has numbers of another type, {tensor.dtype}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"tensor {name!r} has numbers that are not finite")
+    potential.load_state_dict(dict(state))
+
+
+def _digest(texts: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over texts and tensors, with names, types and shapes."""
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        digest.update(f"{name}\0{texts[name]}\0".encode())
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
