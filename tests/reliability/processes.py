@@ -1,0 +1,75 @@
+"""The command line in processes of their own, that can be killed.
+
+They are forked from a server that has imported everything once, so that starting one takes no seconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+PRELOAD = ["mlmd.engine.course", "mlmd.engine.run", "mlmd.cli.simulate", "mlmd.potentials.load", "ase.io.extxyz"]
+DEADLINE = 120.0
+"""Seconds after which a child counts as hanging."""
+
+
+def start(arguments: Sequence[object], errors: Path, *, killed_at: int | None = None) -> BaseProcess:
+    """Start ``mlmd ARGUMENTS``; its messages go to the file `errors`.
+
+    Args:
+        arguments: of the command.
+        errors: file that receives stderr.
+        killed_at: kill the process with SIGKILL when it makes the n-th change to the file system that a
+            checkpoint depends on (before it happens): an fsync, a rename, a truncation or a removal.
+    """
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a forked child must find no threads
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=_command, args=(list(map(str, arguments)), str(errors), killed_at))
+    process.start()
+    return process
+
+
+def mlmd(arguments: Sequence[object], errors: Path, *, killed_at: int | None = None) -> int:
+    """Run ``mlmd ARGUMENTS`` to its end and give its exit code, -9 when it was killed."""
+    process = start(arguments, errors, killed_at=killed_at)
+    process.join(DEADLINE)
+    assert process.exitcode is not None, "the command hangs"
+    return process.exitcode
+
+
+def _command(arguments: list[str], errors: str, killed_at: int | None) -> None:
+    from mlmd.cli import main
+
+    descriptor = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["mlmd", *arguments]
+    if killed_at is not None:
+        _die_at(killed_at)
+    main()
+
+
+def _die_at(count: int) -> None:
+    """Kill this process when the system is asked for the n-th time to make something durable or to take it away."""
+    left = count
+
+    def watched(name: str) -> None:
+        original = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        setattr(os, name, call)
+
+    for name in ("fsync", "replace", "rename", "truncate", "unlink"):
+        watched(name)
