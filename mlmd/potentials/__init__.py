@@ -133,7 +133,7 @@ def assemble(graph: Graph, energies: Tensor, gradient: Tensor) -> Prediction:
     centre, neighbour = graph.pairs
     gradient = gradient.to(graph.positions.dtype)
     by_axis = gradient.new_zeros((3, n_atoms))
-    for axis in range(3):  # torch adds rows of three numbers one by one, many times slower than single numbers
+    for axis in range(3):  # torch adds rows of three numbers many times slower than single numbers
         column = gradient[:, axis].contiguous()
         by_axis[axis].index_add_(0, centre, column).index_add_(0, neighbour, column, alpha=-1.0)
     forces = by_axis.T.contiguous()

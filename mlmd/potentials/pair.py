@@ -64,8 +64,9 @@ class PairPotential(EnergyModel):
         if not 0 <= self.onset < self.cutoff:
             raise InputError(f"onset {self.onset:g} Å must lie below the cutoff, {self.cutoff:g} Å.")
         self.dtype = dtype_of(precision)
-        self.elements = check_symbols(elements if elements is not None else _symbols_in(pairs or {}))
-        self._given = self._read(parameters, pairs or {})
+        pairs = {} if pairs is None else pairs
+        self.elements = check_symbols(elements if elements is not None else _symbols_in(pairs))
+        self._given = self._read(parameters, pairs)
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
         for name in self.quantities:
             self.register_buffer(name, self._matrix(name), persistent=False)
@@ -114,31 +115,50 @@ class PairPotential(EnergyModel):
     def _with_units(self, values: Mapping[str, float]) -> dict[str, str]:
         return {name: units.with_unit(values[name], quantity) for name, quantity in self.quantities.items()}
 
-    def _read(self, common: Mapping[str, object], pairs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    def _read(self, common: Mapping[str, object], pairs: object) -> dict[str, dict[str, float]]:
         """Parameters by pair "A-B" in the order of `elements`, or under "" when they hold for any element."""
-        everywhere = self._parse(common, self.kind) if common else None
-        if everywhere is None and not pairs:
-            everywhere = self._parse({}, self.kind)  # complains, unless nothing is needed
+        if not isinstance(pairs, Mapping) or not all(isinstance(one, Mapping) for one in pairs.values()):
+            raise InputError('pairs must be a table of tables, e.g. { "Ar-Kr" = { ... } }.')
+        everywhere = self._parse(common) if common or not pairs else None
         if not self.elements:
             return {"": everywhere or {}}
-        given = {_pair_key(key, self.elements): self._parse(one, key) for key, one in pairs.items()}
-        table = {}
-        for first, second in combinations_with_replacement(self.elements, 2):
-            values = given.get(frozenset((first, second))) or everywhere
-            if values is None and {frozenset((first,)), frozenset((second,))} <= given.keys():
-                values = self.mix(given[frozenset((first,))], given[frozenset((second,))])
-            if values is None:
-                raise InputError(f'{self.kind}: the pair {first}-{second} has no parameters. Give "{first}-{second}".')
-            table[f"{first}-{second}"] = values
-        return table
+        given: dict[frozenset[str], dict[str, float]] = {}
+        for key, values in pairs.items():
+            pair = _pair_key(key, self.elements)
+            if pair in given:
+                raise InputError(f"the pair {key} is given twice.")
+            given[pair] = self._parse(values, f"{key}: ")
+        return {
+            f"{first}-{second}": self._of_pair(first, second, given, everywhere)
+            for first, second in combinations_with_replacement(self.elements, 2)
+        }
 
-    def _parse(self, values: Mapping[str, object], where: str) -> dict[str, float]:
+    def _of_pair(
+        self,
+        first: str,
+        second: str,
+        given: Mapping[frozenset[str], dict[str, float]],
+        everywhere: dict[str, float] | None,
+    ) -> dict[str, float]:
+        """What is given for a pair, else for all pairs, else mixed from the pairs of like atoms."""
+        own = [frozenset((first,)), frozenset((second,))]
+        if (pair := frozenset((first, second))) in given:
+            return given[pair]
+        if everywhere is not None:
+            return everywhere
+        mixed = self.mix(*(given[one] for one in own)) if all(one in given for one in own) else None
+        if mixed is None:
+            raise InputError(f'the pair {first}-{second} has no parameters. Give "{first}-{second}" in pairs.')
+        return mixed
+
+    def _parse(self, values: Mapping[str, object], where: str = "") -> dict[str, float]:
         for name in values:
             if name not in self.quantities:
-                raise InputError(f"{where}: {name!r} is not a parameter. {did_you_mean(name, self.quantities)}")
+                hint = did_you_mean(name, self.quantities) if self.quantities else "It has none."
+                raise InputError(f"{where}{name!r} is not a parameter of {self.kind}. {hint}")
         missing = [name for name in self.quantities if name not in values]
         if missing:
-            raise InputError(f"{where}: {' and '.join(missing)} must be given.")
+            raise InputError(f"{where}{' and '.join(missing)} must be given.")
         return {name: _positive(values[name], quantity, name) for name, quantity in self.quantities.items()}
 
     def _matrix(self, name: str) -> Tensor:

@@ -1,0 +1,113 @@
+"""Every kind of potential, with structures it should be right on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from mlmd.descriptors.moments import Moments
+from mlmd.fitting.linear import Linear
+from mlmd.potentials import Potential
+from mlmd.potentials.combine import Sum
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.mtp import load as load_mtp
+from mlmd.potentials.pair import ZBL, LennardJones, Morse
+
+
+@dataclass(frozen=True)
+class Case:
+    """A potential and what it is tried on."""
+
+    name: str
+    make: Callable[[], Potential]
+    elements: tuple[str, ...]
+    """Of the structures."""
+    spacing: float
+    """Å, typical distance of neighbours."""
+    precision: str = "float64"
+
+    @property
+    def rounding(self) -> float:
+        """Relative difference allowed between two ways to compute the same thing."""
+        return 1e-10 if self.precision == "float64" else 5e-5
+
+    def crystal(self, seed: int = 0) -> Atoms:
+        """Eight atoms in a triclinic cell smaller than the cutoff, off their places."""
+        return _scattered(self, seed, pbc=True)
+
+    def cluster(self, seed: int = 0) -> Atoms:
+        """The same atoms without periodicity, far from the origin of a cell of zeros."""
+        atoms = _scattered(self, seed, pbc=False)
+        return Atoms(atoms.symbols, positions=atoms.positions + 7.0)
+
+    def slab(self, seed: int = 0) -> Atoms:
+        """The same atoms, periodic in the plane of the first two cell vectors only."""
+        return _scattered(self, seed, pbc=(True, True, False))
+
+
+def _scattered(case: Case, seed: int, pbc: object) -> Atoms:
+    generator = np.random.default_rng(seed)
+    cell = case.spacing * np.array([[2.0, 0.0, 0.0], [0.4, 2.1, 0.0], [-0.3, 0.5, 1.9]])
+    corners = np.array([[a, b, c] for a in (0, 0.5) for b in (0, 0.5) for c in (0, 0.5)])
+    symbols = [case.elements[index % len(case.elements)] for index in range(8)]
+    atoms = Atoms(symbols, scaled_positions=corners, cell=cell, pbc=pbc)
+    atoms.positions += generator.uniform(-0.06, 0.06, (8, 3)) * case.spacing
+    return atoms
+
+
+def random_mtp(elements: tuple[str, ...], level: int, precision: str = "float64") -> LearnedPotential:
+    """A moment tensor potential with random numbers in the place of fitted ones."""
+    generator = torch.Generator().manual_seed(level)
+    moments = Moments(elements=elements, cutoff=5.0, min_distance=1.5, level=level, scaling=0.05)
+    linear = Linear(n_features=moments.n_features, n_kinds=len(elements))
+    with torch.no_grad():
+        for tensor in (moments.radial, linear.coefficients, linear.constants):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5)
+    potential = LearnedPotential(moments, linear)
+    return potential.to(getattr(torch, precision))
+
+
+def _argon(precision: str = "float64") -> LennardJones:
+    return LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å", precision=precision)
+
+
+def _mixture() -> LennardJones:
+    argon, krypton = {"epsilon": 0.0104, "sigma": 3.4}, {"epsilon": 0.0141, "sigma": 3.65}
+    return LennardJones(pairs={"Ar": argon, "Kr": krypton}, cutoff="7 Å")
+
+
+def _morse() -> Morse:
+    return Morse(depth="0.33 eV", width="0.72 Å", r0="2.87 Å", cutoff="6 Å", elements=["Cu"])
+
+
+def _sum() -> Sum:
+    return Sum([random_mtp(("Si", "O"), 8), ZBL(cutoff="2.5 Å", onset="1 Å"), _morse_of_all()])
+
+
+def _morse_of_all() -> Morse:
+    return Morse(depth="0.1 eV", width="0.5 Å", r0="2 Å", cutoff="6.5 Å")
+
+
+CASES = (
+    Case("lennard-jones", _argon, ("Ar",), 3.6),
+    Case("lennard-jones-float32", lambda: _argon("float32"), ("Ar",), 3.6, "float32"),
+    Case("lennard-jones-mixture", _mixture, ("Ar", "Kr"), 3.7),
+    Case("morse", _morse, ("Cu",), 2.7),
+    Case("zbl", lambda: ZBL(cutoff="3 Å", onset="1 Å"), ("W", "He"), 1.7),
+    Case("sum", _sum, ("Si", "O"), 2.1),
+    Case("mtp-1-element", lambda: random_mtp(("Cu",), 12), ("Cu",), 2.6),
+    Case("mtp-2-elements", lambda: random_mtp(("Si", "O"), 10), ("Si", "O"), 2.1),
+    Case("mtp-3-elements", lambda: random_mtp(("Li", "Y", "Cl"), 8), ("Li", "Y", "Cl"), 2.7),
+    Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
+)
+
+
+def published(folder: Path) -> Case:
+    """The moment tensor potential of Li3YCl6 (Qi et al., Mater. Today Phys. 21, 100463, 2021)."""
+    file = folder / "models_mvl" / "Li3YCl6" / "mtp.2021.06" / "fitted.mtp.PBE.PBE"
+    return Case("mtp-published", lambda: load_mtp(file, ("Li", "Y", "Cl")), ("Li", "Y", "Cl"), 2.8)
