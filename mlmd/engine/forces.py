@@ -40,6 +40,8 @@ class Answer:
     """Potential and bias together."""
     bias: float
     """Energy of the bias alone, eV."""
+    step: int
+    """Global step."""
 
 
 class ForceFailure(SimulationError):
@@ -154,7 +156,7 @@ class Forces:
             forces, virial = result.forces.copy(), np.ascontiguousarray(result.virial)
             bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
             result = replace(result, energy=result.energy + bias, forces=forces, virial=virial)
-        return Answer(positions, cell, result, bias)
+        return Answer(positions, cell, result, bias, step)
 
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell

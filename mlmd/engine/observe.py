@@ -65,7 +65,7 @@ def last_good(stage: DynamicsStage) -> Snapshot | None:
     if answer is None:
         return None
     return Snapshot(
-        stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
+        answer.step, _time(stage, answer.step), to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
         energy=answer.evaluation.energy, forces=to_user(answer.evaluation.forces),
     )  # fmt: skip
 
@@ -73,12 +73,16 @@ def last_good(stage: DynamicsStage) -> Snapshot | None:
 def failed(stage: DynamicsStage, failure: ForceFailure) -> Snapshot:
     """The configuration at which the forces failed, in the user's orientation, with its own step and time."""
     step = stage.global_step if stage.forces.step is None else stage.forces.step
-    time = stage.time + (step - stage.global_step) * stage.record.timestep
     to_user = stage.frame.to_user
     return Snapshot(
-        step, time, to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
+        step, _time(stage, step), to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
         forces=to_user(failure.forces), energy=float("nan"),
     )  # fmt: skip
+
+
+def _time(stage: DynamicsStage, step: int) -> float:
+    """Time (fs) of a global step that may lie within the present block."""
+    return stage.time + (step - stage.global_step) * stage.record.timestep
 
 
 def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:

@@ -73,8 +73,8 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
     _restore_evaluator(stage.forces.evaluator, header, arrays)
     if exact:
         evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
-        answer = Answer(arrays["positions"], arrays["cell"], evaluation, float(header["bias_energy"]))
-        stage.forces.resume(answer, stage.global_step)
+        bias, step = float(header["bias_energy"]), stage.global_step
+        stage.forces.resume(Answer(arrays["positions"], arrays["cell"], evaluation, bias, step), step)
 
 
 def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
