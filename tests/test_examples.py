@@ -1,0 +1,62 @@
+"""The examples run, are short, and print what they promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+
+
+def output(script: Path, *arguments: object, folder: Path) -> str:
+    """What a script prints; it must not fail, warn or say anything on standard error but progress."""
+    command = [sys.executable, "-W", "error::UserWarning", str(script), *map(str, arguments)]
+    environment = {"PYTHONPATH": str(EXAMPLES.parent), "PATH": "", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_examples_are_numbered_without_gaps() -> None:
+    assert [script.name[:3] for script in SCRIPTS] == [f"{number:02d}_" for number in range(1, len(SCRIPTS) + 1)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_an_example_is_short(script: Path) -> None:
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_the_force_is_the_difference_of_energies(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "01_energy_and_forces.py", "--short", folder=tmp_path)
+    assert re.search(r"largest force 0\.\d+ eV/Å", text)
+
+
+def test_a_published_potential_gives_forces_too(shared: Path, tmp_path: Path) -> None:
+    fitted = shared / "models_mvl" / "Cu" / "mtp.2020.01" / "fitted.mtp"
+    copper = EXAMPLES.parent / "inputs" / "copper.extxyz"
+    script = EXAMPLES / "01_energy_and_forces.py"
+    text = output(script, "--short", "--mtp", fitted, "--elements", "Cu", "--structure", copper, folder=tmp_path)
+    energy = float(re.findall(r"as read\s+(\S+) eV/atom", text)[0])
+    assert -4.2 < energy < -4.0  # copper's is -4.10 eV in these data; the atoms are rattled
+
+
+def test_a_thermostat_holds_its_temperature(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "02_nvt.py", "--short", folder=tmp_path)
+    assert 60 < float(re.findall(r"temperature (\S+) K", text)[0]) < 130  # 94.4 K ± 4 standard errors of 1 ps
+
+
+def test_metadynamics_fills_a_well(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "03_metadynamics.py", "--short", folder=tmp_path)
+    assert float(re.findall(r"deviation (\S+) kJ/mol", text)[0]) < 16  # the depth of the well: hills were summed
+
+
+@pytest.mark.slow
+def test_metadynamics_finds_the_exact_free_energy(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "03_metadynamics.py", folder=tmp_path)
+    # 400 hills of 1 kJ/mol with bias factor 8 scatter by about 1 kJ/mol; the barrier is 16
+    assert float(re.findall(r"deviation (\S+) kJ/mol", text)[0]) < 2.0
