@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,16 +106,27 @@ def _last_row(run: Run) -> dict[str, str]:
 
 
 def _potential(path: Path) -> dict[str, Any]:
-    """Facts about a potential, from its card where it has one."""
+    """Facts about a potential, with its card where it has one."""
     from mlmd.config import PotentialTable
-    from mlmd.potentials.load import load_potential
+    from mlmd.potentials import load
 
-    potential = load_potential((PotentialTable.model_validate({"path": str(path)}),))
-    card = getattr(potential, "card", None)
-    facts: dict[str, Any] = {
-        "what": "potential",
-        "elements": list(potential.elements),
-        "cutoff [Å]": float(potential.cutoff),
-    }
-    facts |= {key: value for key, value in potential.spec().items() if key not in ("elements", "cutoff")}
-    return facts | dict(card or {})
+    table: dict[str, Any] = {"path": str(path)}
+    unnamed = load.recognise(path) == "mtp"
+    if unnamed:  # such a file counts its species and does not name them: any names will do to look at it
+        table["elements"] = _stand_ins(path)
+    potential = load.load_potential((PotentialTable.model_validate(table),))
+    facts = {"what": "potential", **load.describe(potential, path)}
+    del facts["spec"]
+    if unnamed:
+        facts["elements"] = f"{len(potential.elements)}, which the file does not name"
+    return facts
+
+
+def _stand_ins(path: Path) -> list[str]:
+    """As many symbols as an .mtp file has species."""
+    from ase.data import chemical_symbols
+
+    with path.open("rb") as file:
+        head = file.read(4096).decode(errors="replace")
+    count = re.search(r"species_count\s*=\s*(\d{1,3})\b", head)
+    return chemical_symbols[1 : 1 + int(count[1])] if count else ["H"]

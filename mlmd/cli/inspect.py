@@ -177,11 +177,12 @@ def _print_facts(title: str, facts: dict[str, str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, show_header=False, pad_edge=False, title=escape(title), title_justify="left")
+    table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
     for key, value in facts.items():
         table.add_row(escape(key), escape(value))
+    click.echo(title)
     _console().print(table)
 
 

@@ -1,0 +1,103 @@
+"""The inputs that come with mlmd: each is complete, valid, and describes what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import mlmd
+
+from mlmd import config
+from mlmd.io.structures import read_structure
+from mlmd.units import DENSITY
+
+INPUTS = Path(__file__).parents[1] / "inputs"
+OWN = ["quickstart.toml", "metadynamics.toml"]
+PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
+
+
+def density(path: Path) -> float:
+    """g/cm³ of a structure file."""
+    atoms = read_structure(path)
+    return float(atoms.get_masses().sum() / atoms.get_volume() * DENSITY)
+
+
+def test_the_list_of_inputs_is_complete() -> None:
+    assert sorted(path.name for path in INPUTS.glob("*.toml")) == sorted(OWN + PUBLISHED)
+
+
+@pytest.mark.parametrize("name", OWN + PUBLISHED)
+def test_every_input_is_understood_and_its_structure_is_sound(name: str) -> None:
+    run = config.load_simulate(INPUTS / name)
+    assert len(read_structure(run.structure, run.supercell)) > 0
+    assert run.seed is not None
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_check_accepts_the_inputs_that_need_no_other_files(name: str) -> None:
+    answer = mlmd("check", INPUTS / name)
+    assert (answer.code, answer.err) == (0, "")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_check_accepts_the_inputs_of_published_potentials(name: str, shared: Path, tmp_path: Path) -> None:
+    # the inputs name their potential relative to themselves; here it stands where the data are
+    for file in INPUTS.iterdir():
+        shutil.copy(file, tmp_path)
+    text = (INPUTS / name).read_text()
+    (tmp_path / name).write_text(text.replace("../../shared/data", str(shared)))
+    answer = mlmd("check", tmp_path / name, "--json")
+    assert answer.code == 0
+    (entry,) = json.loads(answer.out)["inputs"]
+    assert entry["max_force"] < 0.05  # eV/Å: the structures are relaxed, or perfect crystals
+
+
+def test_a_published_potential_that_is_absent_is_an_input_error(tmp_path: Path) -> None:
+    for file in INPUTS.iterdir():
+        shutil.copy(file, tmp_path)
+    answer = mlmd("check", tmp_path / "npt_copper.toml")
+    assert answer.code == 2
+    assert "fitted.mtp" in answer.err
+
+
+def test_argon_has_the_density_of_rahmans_liquid() -> None:
+    assert density(INPUTS / "argon.extxyz") == pytest.approx(1.374, abs=5e-4)
+
+
+def test_copper_has_its_density_at_room_temperature() -> None:
+    assert density(INPUTS / "copper.extxyz") == pytest.approx(8.94, abs=0.02)
+
+
+def test_lithium_and_yttrium_stand_in_octahedra_of_chlorine() -> None:
+    atoms = read_structure(INPUTS / "li3ycl6.cif", (1, 1, 2))
+    assert atoms.get_chemical_formula("metal") == "Li18Y6Cl36"
+    distances = np.sort(atoms.get_all_distances(mic=True)[:, atoms.numbers == 17], axis=1)
+    lithium, yttrium = distances[atoms.numbers == 3], distances[atoms.numbers == 39]
+    # the sums of ionic radii (Shannon) are 2.57 and 2.71 Å; the seventh neighbour is far beyond the sixth
+    assert ((yttrium[:, :6] > 2.55) & (yttrium[:, :6] < 2.75)).all()
+    assert ((lithium[:, :6] > 2.4) & (lithium[:, :6] < 2.8)).all()
+    assert (distances[atoms.numbers != 17][:, 6] > 4.0).all()
+
+
+def test_the_quickstart_runs_to_its_report(tmp_path: Path) -> None:
+    text = (INPUTS / "quickstart.toml").read_text().replace('"10 ps"', '"0.2 ps"').replace('"80 ps"', '"4 ps"')
+    (tmp_path / "short.toml").write_text(text)
+    shutil.copy(INPUTS / "argon.extxyz", tmp_path)
+    answer = mlmd("simulate", tmp_path / "short.toml", "--out", tmp_path / "short.run", "--json")
+    assert answer.code == 0, answer.err
+    assert len(json.loads(answer.out)["results"]) == 2
+    assert "</html>" in (tmp_path / "short.run" / "report.html").read_text()
+
+
+def test_the_metadynamics_input_deposits_hills(tmp_path: Path) -> None:
+    for file in INPUTS.iterdir():
+        shutil.copy(file, tmp_path)
+    text = (INPUTS / "metadynamics.toml").read_text().replace('"1 ns"', '"10 ps"')
+    (tmp_path / "metadynamics.toml").write_text(text)
+    answer = mlmd("simulate", tmp_path / "metadynamics.toml", "--out", tmp_path / "m.run", "--quiet")
+    assert answer.code == 0, answer.err
+    hills = [line for line in (tmp_path / "m.run" / "HILLS").read_text().splitlines() if not line.startswith("#")]
+    assert len(hills) == 4  # 1,000 steps, one hill every 250, none at step 0
