@@ -14,7 +14,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 def output(script: Path, *arguments: object, folder: Path) -> str:
-    """What a script prints; it must not fail, warn or say anything on standard error but progress."""
+    """What a script prints, which must not fail or warn."""
     command = [sys.executable, "-W", "error::UserWarning", str(script), *map(str, arguments)]
     environment = {"PYTHONPATH": str(EXAMPLES.parent), "PATH": "", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
