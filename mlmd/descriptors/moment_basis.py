@@ -180,9 +180,9 @@ class _Planner:
         return MomentBasis(
             basic=tuple((mu, *powers) for index in basic for mu, powers in moments[index][0]),
             products=tuple(
-                (place[first], place[second], coefficient, place[index])
+                (min(place[a], place[b]), max(place[a], place[b]), coefficient, place[index])
                 for index in order
-                for (first, second), coefficient in self._recipes[index].items()
+                for (a, b), coefficient in self._recipes[index].items()
             ),
             scalars=tuple(place[scalar] for scalar in scalars),
         )

@@ -99,7 +99,10 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
 def restore(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """The potential of a spec, with its parts shaped to fit the state, which is not loaded yet."""
-    return find("mlmd.potentials", spec["kind"], POTENTIALS | _SAVED).restore(spec, state)
+    kind = find("mlmd.potentials", spec["kind"], POTENTIALS | _SAVED)
+    if not hasattr(kind, "restore"):
+        raise ValueError(f"potentials of kind {spec['kind']!r} are not stored in such files")
+    return kind.restore(spec, state)
 
 
 def is_modelfile(start: bytes) -> bool:
