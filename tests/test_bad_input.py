@@ -1,0 +1,387 @@
+"""Everything that can be wrong with an input: its exit code, one message with place and hint, nothing written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from command_line import mlmd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlmd import config
+from mlmd.errors import InputError
+
+STRUCTURE = """2
+Lattice="12 0 0 0 12 0 0 0 12" Properties=species:S:1:pos:R:3 pbc="T T T"
+Ar 0 0 0
+Ar 3.8 0 0
+"""
+LJ = '{ kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "5 Å" }'
+INPUT = f"""structure = "argon.extxyz"
+potential = {LJ}
+timestep = "2 fs"
+seed = 1
+
+[[stage]]
+kind = "nvt"
+temperature = "10 K"
+duration = "20 fs"
+"""
+NPT = INPUT.replace("nvt", "npt") + 'pressure = "1 bar"\n'
+BIAS = "d: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=0.4 KAPPA=10\n"
+CIF = """data_x
+_cell_length_a 9
+_cell_length_b 9
+_cell_length_c 9
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Ar1 Ar 0 0 0 0.5
+"""
+
+
+def from_file(name: str) -> str:
+    """The input with a potential read from a file."""
+    return INPUT.replace(LJ, f'"{name}"')
+
+
+def modelfile(version: int) -> bytes:
+    """The head of a potential file in some version of the format, and no numbers."""
+    metadata = {"format": "mlmd-potential", "version": str(version), "spec": "{}", "card": "{}", "digest": "0"}
+    header = json.dumps({"__metadata__": metadata}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something wrong: what the files say, the exit code, and words of the message."""
+
+    name: str
+    code: int
+    said: tuple[str, ...]
+    text: str | bytes = INPUT
+    files: dict[str, str | bytes] = field(default_factory=dict)
+
+
+def structure(name: str, said: str, text: str, code: int = 2, run: str = INPUT) -> Case:
+    """A wrong structure file."""
+    return Case(name, code, ("argon.extxyz", said), run, {"argon.extxyz": text})
+
+
+CASES = [
+    Case("unknown key", 2, ("in.toml: 'timstep'", "Did you mean 'timestep'?"), INPUT.replace("timestep", "timstep")),
+    Case(
+        "unknown key of a stage",
+        2,
+        ("stage 1 (nvt): 'temperatur'", "Did you mean"),
+        INPUT.replace("temperature", "temperatur"),
+    ),
+    Case("unknown table", 2, ("'outputs'", "Did you mean 'output'?"), INPUT + "[outputs]\n"),
+    Case("key of another stage", 2, ("stage 1 (nvt)", 'use kind = "npt"'), INPUT + 'pressure = "1 bar"\n'),
+    Case(
+        "wrong unit",
+        2,
+        ("stage 1 (nvt): temperature", "'bar' is not a unit of temperature"),
+        INPUT.replace("10 K", "10 bar"),
+    ),
+    Case("not a number", 2, ("stage 1 (nvt): temperature: nan",), INPUT.replace('"10 K"', "nan")),
+    Case("negative time", 2, ("stage 1 (nvt): duration", "above 0"), INPUT.replace("20 fs", "-20 fs")),
+    Case("truth for a number", 2, ("timestep: True is not a time",), INPUT.replace('"2 fs"', "true")),
+    Case(
+        "stage shorter than a step", 2, ("stage 1 (nvt): duration: 1.0 fs is shorter",), INPUT.replace("20 fs", "1 fs")
+    ),
+    Case("unknown stage", 2, ("'nvtt' is not a kind of stage", "Did you mean 'nvt'?"), INPUT.replace("nvt", "nvtt")),
+    Case("missing key", 2, ("'structure' is missing",), INPUT.replace('structure = "argon.extxyz"\n', "")),
+    Case("no quotes", 2, ("line 3", "stand in quotes"), INPUT.replace('"2 fs"', "2 fs")),
+    Case("not text", 2, ("in.toml: line 1 is not UTF-8",), b"\xff\xfe\x00"),
+    Case(
+        "nve without velocities", 2, ("velocities",), INPUT.replace("nvt", "nve").replace('temperature = "10 K"\n', "")
+    ),
+    Case("frozen atoms in npt", 2, ("stage 1 (npt): NPT scales all positions",), NPT + "[frozen]\nindices = [0]\n"),
+    Case("frozen atom that is not there", 2, ("there is no atom 7",), INPUT + "[frozen]\nindices = [7]\n"),
+    Case("frozen element that is not there", 2, ("has no Xe",), INPUT + '[frozen]\nelements = ["Xe"]\n'),
+    Case("everything frozen", 2, ("every atom is frozen",), INPUT + '[frozen]\nelements = ["Ar"]\n'),
+    Case("no velocities in the file", 2, ("holds no velocities",), 'velocities = "file"\n' + INPUT),
+    Case("no structure file", 2, ("none.cif", "no such file"), INPUT.replace("argon.extxyz", "none.cif")),
+    Case("unknown format", 2, ("a.xlsx", "Known: .extxyz"), INPUT.replace("argon.extxyz", "a.xlsx"), {"a.xlsx": "x"}),
+    Case(
+        "partial occupancy", 2, ("a.cif", "Ar 0.5 at (0, 0, 0)"), INPUT.replace("argon.extxyz", "a.cif"), {"a.cif": CIF}
+    ),
+    structure("position that is no number", "atom 1 has a position", STRUCTURE.replace("3.8", "nan")),
+    structure("empty structure", "has no atoms", "0\n\n"),
+    structure("cell without volume", "no volume", STRUCTURE.replace('0 0 0 12"', '0 12 12 0"')),
+    structure("left-handed cell", "left-handed", STRUCTURE.replace('0 12"', '0 -12"')),
+    structure("overlapping atoms", "atoms 0 (Ar) and 1 (Ar) are 0.38 Å apart", STRUCTURE.replace("3.8", "0.38")),
+    structure("unknown element", "cannot be read", STRUCTURE.replace("Ar 3.8", "Qq 3.8")),
+    structure("element X", "atom 1 has no known element", STRUCTURE.replace("Ar 3.8", "X 3.8")),
+    structure("torn structure file", "cannot be read", STRUCTURE[:-12]),
+    structure("several structures", "Choose one", STRUCTURE * 2),
+    structure(
+        "npt without a cell", "periodic in all three", "1\n\nAr 0 0 0\n", run="remove_com_motion = false\n" + NPT
+    ),
+    structure(
+        "supercell without a cell",
+        "not periodic along cell vector 1",
+        "1\n\nAr 0 0 0\n",
+        run="supercell = [2, 1, 1]\n" + INPUT,
+    ),
+    Case(
+        "unknown potential", 2, ("'lenard-jones'", "Did you mean 'lennard-jones'?"), INPUT.replace("lennard", "lenard")
+    ),
+    Case("unknown parameter", 2, ("'sigm'", "Did you mean 'sigma'?"), INPUT.replace("sigma", "sigm")),
+    Case(
+        "parameter in a wrong unit", 2, ("epsilon", "is not a unit of energy"), INPUT.replace("0.0104 eV", "0.0104 K")
+    ),
+    Case("no potential file", 2, ("none.mlmd", "does not exist"), from_file("none.mlmd")),
+    Case(
+        "element the potential does not know",
+        2,
+        ("knows Kr", "Ar (2 atoms)"),
+        INPUT.replace("epsilon", 'elements = ["Kr"], epsilon'),
+    ),
+    Case(
+        "damaged mtp",
+        6,
+        ("a.mtp",),
+        INPUT.replace(LJ, '{ path = "a.mtp", elements = ["Ar"] }'),
+        {"a.mtp": "MTP\nspecies_count = 1\nmax_dist = x\n"},
+    ),
+    Case("damaged potential", 6, ("a.mlmd",), from_file("a.mlmd"), {"a.mlmd": modelfile(1)[:60]}),
+    Case(
+        "potential of a future version",
+        6,
+        ("a.mlmd", "version 7", "Update mlmd"),
+        from_file("a.mlmd"),
+        {"a.mlmd": modelfile(7)},
+    ),
+    Case("empty potential file", 6, ("a.mlmd", "empty"), from_file("a.mlmd"), {"a.mlmd": b""}),
+    Case("pickle", 6, ("a.pt", "can execute code"), from_file("a.pt"), {"a.pt": pickle.dumps({"a": 1})}),
+    Case("web page", 6, ("a.mlmd", "failed download"), from_file("a.mlmd"), {"a.mlmd": "<!DOCTYPE html><html></html>"}),
+    Case("no plumed file", 2, ("none.dat", "cannot be read"), INPUT + 'plumed = "none.dat"\n'),
+    Case(
+        "plumed syntax",
+        2,
+        ("p.dat: line 2", "KAPA"),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": BIAS.replace("KAPPA", "KAPA")},
+    ),
+    Case(
+        "plumed atom that is not there",
+        2,
+        ("p.dat: line 1",),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": BIAS.replace("1,2", "1,99")},
+    ),
+    Case(
+        "plumed that loads code",
+        2,
+        ("p.dat: line 1: LOAD", "allow_unsafe"),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": "LOAD FILE=x.so\n" + BIAS},
+    ),
+    Case(
+        "plumed that leaves the folder",
+        2,
+        ("p.dat: line 3", "/tmp/out"),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": BIAS + "PRINT ARG=d FILE=/tmp/out\n"},
+    ),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a valid input, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "argon.extxyz").write_text(STRUCTURE)
+    (tmp_path / "in.toml").write_text(INPUT)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and the folders."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Text or bytes."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize("verb", ["check", "simulate"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_wrong_input_is_one_message_and_leaves_nothing_behind(place: Path, case: Case, verb: str) -> None:
+    write(place / "in.toml", case.text)
+    for name, content in case.files.items():
+        write(place / name, content)
+    before = contents(place)
+    answer = mlmd(verb, "in.toml")
+    assert answer.code == case.code, answer.err
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    assert len(answer.err.splitlines()) == 1, answer.err
+    for words in case.said:
+        assert words in answer.err
+    assert contents(place) == before
+
+
+def test_a_published_mtp_without_its_elements_is_refused_with_an_example(place: Path, shared: Path) -> None:
+    path = shared / "models_mvl" / "Cu" / "mtp.2020.01" / "fitted.mtp"
+    (place / "in.toml").write_text(from_file(str(path)))
+    answer = mlmd("check", "in.toml")
+    assert answer.code == 2
+    assert "has 1 species" in answer.err
+    assert "elements = [" in answer.err
+
+
+def finished(place: Path) -> None:
+    """A run that is over."""
+    assert mlmd("simulate", "in.toml", "--quiet").code == 0
+
+
+def other_input(place: Path) -> None:
+    """A run of another input stands where this one would go."""
+    finished(place)
+    (place / "in.toml").write_text(INPUT.replace("10 K", "11 K"))
+
+
+def other_structure(place: Path) -> None:
+    """The run was made with another structure of the same name."""
+    finished(place)
+    (place / "argon.extxyz").write_text(STRUCTURE.replace("3.8", "3.9"))
+
+
+def strangers(place: Path) -> None:
+    """The folder holds something that is no run."""
+    (place / "in.run").mkdir()
+    (place / "in.run" / "thesis.tex").write_text("x")
+
+
+def damaged_manifest(place: Path) -> None:
+    """run.json is torn."""
+    finished(place)
+    path = place / "in.run" / "run.json"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def future_run(place: Path) -> None:
+    """run.json was written by a later mlmd."""
+    finished(place)
+    path = place / "in.run" / "run.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9', 1))
+
+
+COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, str]] = [
+    ("no such input", None, ("simulate", "none.toml"), 2, "no such file"),
+    ("a folder as input", None, ("check", "."), 2, "is a folder"),
+    (
+        "a folder of another input",
+        other_input,
+        ("simulate", "in.toml"),
+        4,
+        "stage 1.temperature: was 10.0 K, is 11.0 K",
+    ),
+    ("a folder of another structure", other_structure, ("simulate", "in.toml"), 4, "argon.extxyz"),
+    ("a folder of something else", strangers, ("simulate", "in.toml"), 4, "thesis.tex"),
+    ("a damaged run folder", damaged_manifest, ("simulate", "in.toml"), 4, "damaged"),
+    ("a run of a later version", future_run, ("simulate", "in.toml"), 4, "Install a newer mlmd"),
+    ("a file as run folder", None, ("simulate", "in.toml", "--out", "argon.extxyz"), 4, "is a file"),
+    ("a run folder below a file", None, ("simulate", "in.toml", "--out", "in.toml/run"), 4, "in.toml/run"),
+    ("a read-only place", None, ("simulate", "in.toml", "--out", "/proc/mlmd.run"), 4, "/proc/mlmd.run"),
+    ("an unknown platform", None, ("simulate", "in.toml", "--platform", "Abacus"), 2, "It has"),
+    ("an unknown command", None, ("simulte", "in.toml"), 2, "Did you mean 'simulate'?"),
+    ("an unknown flag", None, ("simulate", "in.toml", "--stepz", "3"), 2, "--stepz"),
+    ("to show nothing", None, ("show", "none.cif"), 2, "no such file"),
+    ("to show a folder that is no run", None, ("show", "."), 4, "not a run folder"),
+    ("to write over a file", None, ("new", "simulate", "-o", "in.toml"), 4, "exists already"),
+]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "code", "said"), [c[1:] for c in COMMANDS], ids=[c[0] for c in COMMANDS]
+)
+def test_a_wrong_command_is_one_message_and_changes_nothing(
+    place: Path, prepare: Callable[[Path], None] | None, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    if prepare is not None:
+        prepare(place)
+    before = contents(place)
+    answer = mlmd(*arguments)
+    assert answer.code == code, answer.err
+    assert said in answer.err
+    assert "Traceback" not in answer.err
+    assert contents(place) == before
+
+
+def test_a_run_folder_in_use_is_refused_with_its_owner(place: Path) -> None:
+    from mlmd.rundir import reserved
+
+    with reserved(place / "in.run"):
+        answer = mlmd("simulate", "in.toml")
+        assert answer.code == 5
+        assert "in use by process" in answer.err
+
+
+FULL = (
+    'supercell = [2, 1, 3]\nseed = 7\nvelocities = "800 K"\nhydrogen_mass = "3 amu"\n'
+    + INPUT.replace('"10 K"', '["10 K", "600 K"]')
+    + 'thermostat = { kind = "nose-hoover", frequency = "7 / ps" }\nplumed = "p.dat"\n'
+    + '[output]\ntrajectory_every = "1 ps"\n[guard]\nmax_temperature = "2.5x"\n'
+    + '[analysis]\nrun = ["diffusion"]\ncharges = { Li = 1 }\ndrift = ["Cl"]\n'
+)
+PIECES = [
+    "nan",
+    "inf",
+    "-1",
+    "1e999",
+    "true",
+    "[",
+    "]",
+    "{",
+    "}",
+    '"',
+    "=",
+    "\n",
+    "9" * 40,
+    "\x00",
+    "\ufeff",
+    "é",
+    "#",
+    "'''",
+    ".",
+]
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_mutated_input_is_read_or_refused_at_once(tmp_path: Path, data: st.DataObject) -> None:
+    raw = bytearray(FULL.encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, len(raw)))
+        if data.draw(st.booleans()):
+            raw[at : at + data.draw(st.integers(0, 30))] = data.draw(st.sampled_from(PIECES)).encode()
+        else:
+            raw[at : at + 1] = data.draw(st.binary(max_size=3))
+    path = tmp_path / "in.toml"
+    path.write_bytes(raw)
+    start = time.perf_counter()
+    try:
+        run = config.load_simulate(path)
+    except InputError as error:
+        assert "in.toml" in str(error)
+    else:
+        assert config.from_resolved(json.loads(json.dumps(config.resolved(run)))) == run
+    assert time.perf_counter() - start < 2.0
