@@ -1,0 +1,405 @@
+"""Trajectories: what the analyses read. Frames stay in their file and come in chunks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mlmd.errors import InputError, StorageError, did_you_mean
+from mlmd.io.dcd import open_dcd, standard_cells
+from mlmd.io.extxyz import open_extxyz
+from mlmd.io.log import read_log
+from mlmd.io.xtc import XTCReader, open_xtc
+from mlmd.rundir import Run, StageRecord
+from mlmd.rundir import open_run as open_folder
+
+if TYPE_CHECKING:
+    import ase
+
+CHUNK_BYTES = 32e6
+"""Size of a chunk of positions when the caller does not say."""
+SAME_CELL = 1e-4
+"""Å: cells of a file this close to the initial structure's are that cell, which is known exactly (XTC is float32)."""
+
+
+class FrameReader(Protocol):
+    """A file of frames of the same atoms."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in every frame."""
+
+    @property
+    def n_frames(self) -> int:
+        """Complete frames in the file."""
+
+    def read(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Positions of some atoms in some frames, (n, n_atoms, 3) Å, float64."""
+
+    def cells(self, frames: range) -> np.ndarray | None:
+        """Cells, (n, 3, 3) Å, rows are vectors, or None when the file has no cells."""
+
+
+_OPENERS: dict[str, Callable[[Path], FrameReader]] = {
+    ".dcd": open_dcd,
+    ".xtc": open_xtc,
+    ".extxyz": open_extxyz,
+    ".xyz": open_extxyz,
+}
+_ASE_FORMATS = {"XDATCAR": "vasp-xdatcar", ".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text"}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Consecutive frames of a trajectory."""
+
+    positions: np.ndarray
+    """(n, n_atoms, 3) Å."""
+    cells: np.ndarray
+    """(n, 3, 3) Å, rows are vectors; zero without periodicity."""
+    times: np.ndarray
+    """(n,) fs."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the frames of an analysis come from."""
+
+    path: str
+    stage: int | None
+    """Number of the stage, counted from 1; None for files that are not of a run."""
+    kind: str | None
+    first_time: float
+    """fs since the beginning of the run."""
+    last_time: float
+    interval: float
+    """fs between frames."""
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Positions of the same atoms at increasing times, at one temperature."""
+
+    reader: FrameReader
+    rows: range
+    """Frames of the file that belong to this trajectory."""
+    times: np.ndarray
+    """(n_frames,) fs since the beginning of the run."""
+    cells: np.ndarray
+    """(n_frames, 3, 3) Å, rows are vectors; zero without periodicity."""
+    numbers: np.ndarray
+    """(n_atoms,) atomic numbers."""
+    masses: np.ndarray
+    """(n_atoms,) amu."""
+    pbc: np.ndarray
+    """(3,) bool."""
+    unwrapped: bool
+    """Whether atoms that leave the cell keep going (True) or come back on the other side (False)."""
+    temperature: float | None
+    """K: target of the thermostat, or mean of the run without one."""
+    provenance: Provenance
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.rows)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> np.ndarray:
+        """(n_atoms,) element symbols."""
+        from ase.data import chemical_symbols
+
+        return np.array(chemical_symbols)[self.numbers]
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements that occur, in the order of their first atom."""
+        return tuple(dict.fromkeys(self.symbols.tolist()))
+
+    @property
+    def constant_cell(self) -> bool:
+        """Whether all frames have the same cell."""
+        return bool((self.cells == self.cells[:1]).all())
+
+    def volume(self) -> float:
+        """Mean volume of the cell, Å³; nan without full periodicity."""
+        return float(np.mean(np.abs(np.linalg.det(self.cells)))) if self.pbc.all() else float("nan")
+
+    def atoms_of(self, elements: Sequence[str]) -> np.ndarray:
+        """Indices of the atoms of some elements.
+
+        Raises:
+            InputError: when an element does not occur.
+        """
+        for element in elements:
+            if element not in self.elements:
+                raise InputError(
+                    f"There is no {element!r} in {self.provenance.path}. {did_you_mean(element, self.elements)}"
+                )
+        return np.flatnonzero(np.isin(self.symbols, list(elements)))
+
+    def chunks(
+        self, start: int = 0, stop: int | None = None, step: int = 1, n_per_chunk: int | None = None,
+        atoms: slice | np.ndarray = slice(None),
+    ) -> Iterator[Frames]:  # fmt: skip
+        """Frames start, start + step, ... before stop, some at a time.
+
+        Args:
+            start, stop, step: as in a slice, step > 0.
+            n_per_chunk: frames in memory at once; by default about `CHUNK_BYTES`.
+            atoms: which atoms to read.
+        """
+        frames = range(self.n_frames)[start:stop:step]
+        n_atoms = max(1, len(np.arange(self.n_atoms)[atoms]))
+        size = n_per_chunk or max(1, int(CHUNK_BYTES / (24 * n_atoms)))
+        for first in range(0, len(frames), size):
+            part = frames[first : first + size]
+            where = slice(part.start, part.stop, part.step)
+            yield Frames(self.reader.read(self.rows[where], atoms), self.cells[where], self.times[where])
+
+
+def open_run(
+    run: Run | Path | str, stage: int | None = None, first_time: float | None = None, last_time: float | None = None
+) -> Trajectory:
+    """The frames of one stage of a run that are in its trajectory file by now.
+
+    Args:
+        run: a run folder.
+        stage: number of the stage, counted from 1; by default the last one that has frames.
+        first_time, last_time: fs since the beginning of the run; by default all of the stage.
+
+    Raises:
+        InputError: when the stage does not exist, has no frames, or changes its temperature.
+        StorageError: when the folder or its trajectory cannot be read.
+    """
+    run = run if isinstance(run, Run) else open_folder(run)
+    reader = _open_file(run.trajectory)
+    stages, _, times = run.frame_table()
+    written = min(reader.n_frames, len(stages))
+    record = _choose_stage(run, stages[:written], stage)
+    rows = _rows_between(run, record, stages[:written], times, first_time, last_time)
+    atoms = run.atoms
+    _check_atoms(run.trajectory, reader.n_atoms, len(atoms))
+    orientation = np.array(run.manifest.get("orientation", np.eye(3)), dtype=float)
+    cells = _cells(reader, rows, atoms, orientation)
+    origin = _provenance(run.path, times[rows.start : rows.stop], run.stages.index(record) + 1, record.kind)
+    temperature = record.temperature[0] if record.temperature else _mean_temperature(run, record, origin)
+    return Trajectory(
+        reader, rows, times[rows.start : rows.stop], cells, atoms.numbers, atoms.get_masses(), atoms.pbc,
+        True, temperature, origin,
+    )  # fmt: skip
+
+
+def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> float | None:
+    """Of the log between the first and the last frame, K: what a stage without thermostat has for a temperature."""
+    if not run.log.exists():
+        return None
+    log = read_log(run.log)
+    time = log["time [ps]"] * 1e3
+    inside = (log["stage"] == record.index) & (time >= origin.first_time) & (time <= origin.last_time)
+    return float(np.mean(log["temperature [K]"][inside])) if inside.any() else None
+
+
+def _choose_stage(run: Run, stages: np.ndarray, number: int | None) -> StageRecord:
+    present = [record for record in run.stages if record.index in stages]
+    listing = ", ".join(f"{run.stages.index(record) + 1} ({record.kind})" for record in present) or "none yet"
+    if not present:
+        raise InputError(f"{run.path} has no frames. Wait for the run, or lower [output] trajectory_every.")
+    if number is None:
+        record = present[-1]
+    elif 1 <= number <= len(run.stages) and run.stages[number - 1] in present:
+        record = run.stages[number - 1]
+    else:
+        raise InputError(f"{run.path} has no frames of a stage {number}. Stages with frames: {listing}.")
+    if record.temperature and record.temperature[0] != record.temperature[1]:
+        first, last = record.temperature
+        raise InputError(
+            f"{run.path}: stage {run.stages.index(record) + 1} goes from {first:g} to {last:g} K, and an average over "
+            f"temperatures has no meaning. Choose another with --stage. Stages with frames: {listing}."
+        )
+    return record
+
+
+def _rows_between(
+    run: Run, record: StageRecord, stages: np.ndarray, times: np.ndarray, first: float | None, last: float | None
+) -> range:
+    rows = np.flatnonzero(stages == record.index)
+    tolerance = 1e-6 * record.timestep
+    begin = -np.inf if first is None else first - tolerance
+    end = np.inf if last is None else last + tolerance
+    chosen = rows[(times[rows] >= begin) & (times[rows] <= end)]
+    if not len(chosen):
+        raise InputError(
+            f"{run.path}: no frame lies between --from and --to. "
+            f"The frames of this stage go from {times[rows[0]] / 1e3:g} ps to {times[rows[-1]] / 1e3:g} ps "
+            "(time since the beginning of the run)."
+        )
+    return range(int(chosen[0]), int(chosen[-1]) + 1)
+
+
+def open_trajectory(
+    path: Path | str, topology: ase.Atoms | Path | str, *, unwrapped: bool | None = None,
+    interval: float | None = None, temperature: float | None = None,
+) -> Trajectory:  # fmt: skip
+    """A trajectory written by another program.
+
+    Args:
+        path: DCD, XTC, (extended) XYZ, XDATCAR or LAMMPS text dump. DCD cells are taken to have a along x and b
+            in the xy plane.
+        topology: a structure with the same atoms in the same order.
+        unwrapped: True when atoms keep going after they left the cell, False when they come back on the other
+            side. A file does not tell, and a guess would give a wrong diffusion coefficient.
+        interval: fs between frames; needed unless the file (XTC) tells.
+        temperature: K, for the conductivity.
+
+    Raises:
+        InputError: when `unwrapped` or `interval` is not given, the format is unknown or the atoms do not match.
+        StorageError: when the file cannot be read.
+    """
+    from mlmd.io.structures import read_structure
+
+    path = Path(path)
+    if unwrapped is None:
+        raise InputError(
+            f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (atoms keep going "
+            "after they left the cell) or unwrapped=False (they come back on the other side)."
+        )
+    reader = _open_file(path)
+    atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
+    _check_atoms(path, reader.n_atoms, len(atoms))
+    rows = range(reader.n_frames)
+    times = _foreign_times(path, reader, interval)
+    return Trajectory(
+        reader, rows, times, _cells(reader, rows, atoms, np.eye(3)), atoms.numbers, atoms.get_masses(), atoms.pbc,
+        unwrapped, temperature, _provenance(path, times, None, None),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """Frames that are already in memory."""
+
+    positions: np.ndarray
+    """(n_frames, n_atoms, 3) Å."""
+    boxes: np.ndarray | None
+    """(n_frames, 3, 3) Å."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in every frame."""
+        return int(self.positions.shape[1])
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.positions)
+
+    def read(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Positions of some atoms in some frames, (n, n_atoms, 3) Å, float64."""
+        return np.asarray(self.positions[slice(frames.start, frames.stop, frames.step)][:, atoms], dtype=float)
+
+    def cells(self, frames: range) -> np.ndarray | None:
+        """Cells, (n, 3, 3) Å, rows are vectors."""
+        return None if self.boxes is None else self.boxes[slice(frames.start, frames.stop, frames.step)]
+
+
+def from_arrays(
+    positions: np.ndarray, atoms: ase.Atoms, *, interval: float, unwrapped: bool, cells: np.ndarray | None = None,
+    temperature: float | None = None,
+) -> Trajectory:  # fmt: skip
+    """A trajectory from positions in memory.
+
+    Args:
+        positions: (n_frames, n_atoms, 3) Å.
+        atoms: the elements, masses, periodicity, and the cell where `cells` is not given.
+        interval: fs between frames.
+        unwrapped: whether atoms that leave the cell keep going.
+        cells: (n_frames, 3, 3) Å, rows are vectors.
+        temperature: K.
+    """
+    reader = ArrayReader(positions, cells)
+    times = interval * np.arange(reader.n_frames)
+    _check_atoms(Path("<memory>"), reader.n_atoms, len(atoms))
+    boxes = _cells(reader, range(reader.n_frames), atoms, np.eye(3))
+    return Trajectory(
+        reader, range(reader.n_frames), times, boxes, atoms.numbers, atoms.get_masses(), atoms.pbc, unwrapped,
+        temperature, _provenance(Path("<memory>"), times, None, None),
+    )  # fmt: skip
+
+
+def _open_file(path: Path) -> FrameReader:
+    opener = _OPENERS.get(path.suffix.lower())
+    if opener is not None:
+        return opener(path)
+    ase_format = _ASE_FORMATS.get(path.name, _ASE_FORMATS.get(path.suffix.lower()))
+    if ase_format is None:
+        raise InputError(
+            f"{path}: not a trajectory format that is read. Known: {', '.join([*_OPENERS, *_ASE_FORMATS])}."
+        )
+    return _read_with_ase(path, ase_format)
+
+
+def _read_with_ase(path: Path, ase_format: str) -> ArrayReader:
+    import ase.io
+
+    try:
+        frames = ase.io.read(path, index=":", format=ase_format)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+    except Exception as error:  # ASE's parsers raise whatever the damaged text leads them to
+        raise StorageError(f"{path} cannot be read as {ase_format}: {error}.") from None
+    return ArrayReader(np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames]))
+
+
+def _check_atoms(path: Path, in_file: int, in_structure: int) -> None:
+    if in_file != in_structure:
+        raise InputError(f"{path} has {in_file} atoms, its structure {in_structure}.")
+
+
+def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> np.ndarray:
+    if interval is not None:
+        return interval * np.arange(reader.n_frames)
+    if isinstance(reader, XTCReader):
+        return reader.times
+    raise InputError(f"{path} does not tell the time between frames. Give interval=... in fs.")
+
+
+def _cells(reader: FrameReader, rows: range, atoms: ase.Atoms, orientation: np.ndarray) -> np.ndarray:
+    """Cells of the frames in the orientation of the positions, (n, 3, 3) Å.
+
+    Binary formats keep lengths and angles, or a cell turned to the program's axes: the standard cell times the
+    orientation is the cell in the axes of the positions.
+    """
+    own = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
+    cells = reader.cells(rows) if atoms.pbc.any() else None
+    if cells is None:
+        return np.broadcast_to(own, (len(rows), 3, 3))
+    if not np.array_equal(orientation, np.eye(3)):
+        cells = _standardised(cells) @ orientation
+    if np.allclose(cells, own, rtol=0.0, atol=SAME_CELL):
+        return np.broadcast_to(own, (len(rows), 3, 3))
+    return cells
+
+
+def _standardised(cells: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(cells, axis=2)
+    units = cells / lengths[:, :, None]
+    cosines = np.stack([np.einsum("ni,ni->n", units[:, j], units[:, k]) for j, k in ((1, 2), (0, 2), (0, 1))], axis=-1)
+    return standard_cells(lengths, cosines)
+
+
+def _provenance(path: Path, times: np.ndarray, stage: int | None, kind: str | None) -> Provenance:
+    if not len(times):
+        raise InputError(f"{path} has no complete frame.")
+    interval = float(times[1] - times[0]) if len(times) > 1 else 0.0
+    return Provenance(str(path), stage, kind, float(times[0]), float(times[-1]), interval, len(times))
