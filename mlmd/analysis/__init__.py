@@ -1,0 +1,107 @@
+"""Properties of trajectories: every analysis is a function that returns its own result, with errors and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlmd.errors import InputError
+from mlmd.registry import find
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mlmd.rundir import Run
+
+FOLDER = "analysis"
+"""Where in a run folder results are written."""
+
+ANALYSES: dict[str, str] = {
+    "diffusion": "mlmd.analysis.diffusion:diffusion",
+    "rdf": "mlmd.analysis.rdf:rdf",
+}
+"""Name -> the function that does it."""
+
+
+class Result(Protocol):
+    """What an analysis returns. `str` of it is a line or a few for a person."""
+
+    @property
+    def name(self) -> str:
+        """Of the analysis; results are written under this name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers with errors, units and provenance."""
+
+    def to_csv(self) -> str:
+        """The curves, a column each, units in the header."""
+
+    def figure(self) -> Figure:
+        """A picture of the curves."""
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """An analysis that could not be done, and why: a run that has finished is not to fail because of it."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        """The name and the reason."""
+        return f"{self.name}: not done. {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The name and the reason."""
+        return {"analysis": self.name, "error": self.reason}
+
+
+def run_all(
+    run: Run, names: Sequence[str], *, charges: Mapping[str, float] | None = None, drift: str | Sequence[str] = "cell"
+) -> list[Result | Unavailable]:
+    """Do some analyses of the last stage of a run and write their results into its folder.
+
+    Args:
+        run: an open run folder.
+        names: of `ANALYSES`.
+        charges: e, by element, for the conductivity.
+        drift: what is taken to be at rest in diffusion.
+
+    Returns:
+        The results in the order of the names; `Unavailable` where the trajectory does not allow an analysis.
+
+    Raises:
+        InputError: for a name that is not known.
+        StorageError: when the trajectory cannot be read.
+    """
+    from mlmd.io.trajectories import open_run
+
+    options: dict[str, dict[str, Any]] = {"diffusion": {"charges": charges, "drift": drift}}
+    results: list[Result | Unavailable] = []
+    for name in names:
+        analysis = find("mlmd.analyses", name, ANALYSES)
+        try:
+            result: Result = analysis(open_run(run), **options.get(name, {}))
+        except InputError as error:
+            results.append(Unavailable(name, str(error)))
+        else:
+            write(result, run.path / FOLDER)
+            results.append(result)
+    return results
+
+
+def write(result: Result, folder: Path) -> tuple[Path, Path, Path]:
+    """Write NAME.json, NAME.csv and NAME.png of a result, making the folder where needed."""
+    import json
+
+    from mlmd.analysis.figures import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / f"{result.name}.json", folder / f"{result.name}.csv", folder / f"{result.name}.png"
+    content = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    paths[0].write_text(content + "\n", encoding="utf-8")
+    paths[1].write_text(result.to_csv(), encoding="utf-8")
+    save(result.figure(), paths[2])
+    return paths

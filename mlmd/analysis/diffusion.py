@@ -1,0 +1,204 @@
+"""Self-diffusion coefficients and the Nernst–Einstein conductivity of a trajectory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd import units
+from mlmd.analysis.einstein import Line, fit_diffusive, fit_from
+from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.msd import AXES, MSD, mean_squared_displacements
+from mlmd.errors import InputError
+from mlmd.io.trajectories import Provenance, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+D_UNIT = "cm²/s"
+HOP = 1.0
+"""Å: atoms that have moved less than this on average have not left their places."""
+_LOCAL_MOTION = 0.8
+"""Exponent of the MSD below which local motion is worth a remark."""
+
+
+@dataclass(frozen=True)
+class ElementDiffusion:
+    """Diffusion of the atoms of one element."""
+
+    element: str
+    n_atoms: int
+    coefficient: Estimate
+    """D = lim MSD / 6t, cm²/s."""
+    along: Mapping[str, Estimate]
+    """D = lim MSD / 2t along x, y and z, cm²/s."""
+    window: tuple[float, float] | None
+    """Lags between which the MSD is a straight line, fs; None when it is nowhere."""
+    line: Line | None
+    notes: tuple[str, ...]
+    """What a careful reader should know."""
+    msd: MSD
+
+
+@dataclass(frozen=True)
+class DiffusionResult:
+    """Diffusion coefficients of a trajectory, element by element."""
+
+    species: tuple[ElementDiffusion, ...]
+    conductivity: Estimate | None
+    """Nernst–Einstein, S/cm: as if ions moved independently of each other. None without charges."""
+    charges: Mapping[str, float]
+    """e, by element."""
+    temperature: float | None
+    """K."""
+    volume: float
+    """Å³, mean."""
+    drift: str | tuple[str, ...]
+    """What was taken to be at rest."""
+    provenance: Provenance
+
+    name = "diffusion"
+
+    def __str__(self) -> str:
+        """One line for each element, and one for the conductivity."""
+        lines = ["; ".join([f"D({one.element}) = {one.coefficient}", *one.notes]) for one in self.species]
+        if self.conductivity is not None:
+            lines.append(f"Nernst–Einstein conductivity = {self.conductivity}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers with errors, units and provenance; the curves are in the CSV file."""
+        return {
+            "analysis": self.name,
+            "elements": {one.element: _element_json(one) for one in self.species},
+            "conductivity": None if self.conductivity is None else self.conductivity.to_dict(),
+            "charges_e": dict(self.charges),
+            "temperature_K": self.temperature,
+            "volume_A3": None if math.isnan(self.volume) else self.volume,
+            "drift": self.drift if isinstance(self.drift, str) else list(self.drift),
+            "provenance": asdict(self.provenance),
+        }
+
+    def to_csv(self) -> str:
+        """Mean squared displacements at all lags, in total and along each axis."""
+        names, columns = ["lag [ps]"], [self.species[0].msd.times / 1e3]
+        for one in self.species:
+            names += [f"MSD {one.element} [Å^2]", *(f"MSD {one.element} {axis} [Å^2]" for axis in "xyz")]
+            columns += [one.msd.total, *one.msd.values.T]
+        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
+        return ",".join(names) + "\n" + rows + "\n"
+
+    def figure(self) -> Figure:
+        """The MSDs and their lines."""
+        from mlmd.analysis.figures import diffusion_figure
+
+        return diffusion_figure(self)
+
+
+def diffusion(
+    trajectory: Trajectory,
+    *,
+    elements: Sequence[str] | None = None,
+    charges: Mapping[str, float] | None = None,
+    drift: str | Sequence[str] = "cell",
+    temperature: float | None = None,
+) -> DiffusionResult:
+    """Diffusion coefficients with errors that know how little independent data there is.
+
+    D comes from the slope of the mean squared displacement where it has become a straight line, by generalised
+    least squares (`mlmd.analysis.einstein`). With charges, the Nernst–Einstein conductivity
+    σ = Σ N q² D / (V k_B T) follows.
+
+    Args:
+        trajectory: frames at equal intervals, at one temperature.
+        elements: by default all.
+        charges: e, by element; others count as neutral.
+        drift: what is taken to be at rest: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of
+            a framework.
+        temperature: K; by default the trajectory's.
+
+    Raises:
+        InputError: for too few frames, unknown elements, or a conductivity without temperature or volume.
+    """
+    charges = dict(charges or {})
+    trajectory.atoms_of(tuple(charges))
+    chosen = tuple(dict.fromkeys([*(elements or trajectory.elements), *charges]))
+    msds = mean_squared_displacements(trajectory, chosen, drift)
+    species = tuple(_element(msd, trajectory.n_frames, trajectory.provenance.interval) for msd in msds.values())
+    temperature = trajectory.temperature if temperature is None else temperature
+    return DiffusionResult(
+        species, _conductivity(species, charges, temperature, trajectory.volume()) if charges else None, charges,
+        temperature, trajectory.volume(), drift if isinstance(drift, str) else tuple(drift), trajectory.provenance,
+    )  # fmt: skip
+
+
+def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
+    line = fit_diffusive(msd.windows["xyz"], msd.total, n_frames)
+    if line is None:
+        still = not msd.values.any()
+        value = Estimate(0.0, 0.0, D_UNIT, math.nan) if still else Estimate(math.nan, math.nan, D_UNIT, 0.0)
+        note = (
+            "the atoms do not move" if still else
+            "no diffusive regime: the MSD is not yet a straight line within an eighth of the trajectory; run longer"
+        )  # fmt: skip
+        return ElementDiffusion(msd.element, msd.n_atoms, value, dict.fromkeys("xyz", value), None, None, (note,), msd)
+    lines = {
+        axis: fit_from(msd.windows[axis], msd.values[:, index], n_frames, line.first_lag)
+        for index, axis in enumerate(AXES[1:])
+    }
+    along = {axis: _coefficient(one, 1, interval) for axis, one in lines.items()}
+    total = _coefficient(line, 3, interval)
+    window = (line.first_lag * interval, line.last_lag * interval)
+    return ElementDiffusion(msd.element, msd.n_atoms, total, along, window, line, _notes(total, line, msd), msd)
+
+
+def _coefficient(line: Line, n_axes: int, interval: float) -> Estimate:
+    scale = units.CM2_PER_S / (2 * n_axes * interval)
+    n_independent = 2.0 / (n_axes * line.relative_variance)
+    return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, n_independent)
+
+
+def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
+    notes = []
+    reached = math.sqrt(msd.total[line.last_lag])
+    if coefficient.consistent_with_zero:
+        limit = max(coefficient.value, 0.0) + 2.0 * coefficient.error
+        notes.append(f"consistent with zero (below {limit:.1e} {D_UNIT} at 95 %)")
+    if reached < HOP:
+        notes.append(f"atoms move by only {reached:.2f} Å within the fit, less than a hop: no evidence of diffusion")
+    elif line.exponent < _LOCAL_MOTION:
+        notes.append(f"local motion is a large part of the MSD (ln MSD / ln t = {line.exponent:.2f} in the fit)")
+    if not line.steady:
+        notes.append("the first and the second half of the trajectory disagree: not in equilibrium, or too short")
+    return tuple(notes)
+
+
+def _conductivity(
+    species: Sequence[ElementDiffusion], charges: Mapping[str, float], temperature: float | None, volume: float
+) -> Estimate:
+    if temperature is None or not temperature > 0.0:
+        raise InputError("A conductivity needs the temperature. Give temperature=... in K.")
+    if math.isnan(volume):
+        raise InputError("A conductivity needs a cell that is periodic in all three directions.")
+    charged = [one for one in species if charges.get(one.element)]
+    factors = [one.n_atoms * charges[one.element] ** 2 / (volume * units.KB * temperature) for one in charged]
+    scale = units.S_PER_CM / units.CM2_PER_S
+    value = sum(factor * one.coefficient.value for factor, one in zip(factors, charged, strict=True))
+    error = math.hypot(*(factor * one.coefficient.error for factor, one in zip(factors, charged, strict=True)))
+    n_independent = min((one.coefficient.n_independent for one in charged), default=math.nan)
+    return Estimate(value * scale, error * scale, "S/cm", n_independent)
+
+
+def _element_json(one: ElementDiffusion) -> dict[str, Any]:
+    return {
+        "n_atoms": one.n_atoms,
+        "D": one.coefficient.to_dict(),
+        **{f"D_{axis}": estimate.to_dict() for axis, estimate in one.along.items()},
+        "window_ps": None if one.window is None else [lag / 1e3 for lag in one.window],
+        "exponent": None if one.line is None else one.line.exponent,
+        "notes": list(one.notes),
+    }

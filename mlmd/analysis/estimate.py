@@ -1,0 +1,83 @@
+"""A number with its error: what every analysis hands out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, its unit, and how many independent observations stand behind it.
+
+    Prints as ``1.32(4)e-05 cm²/s``: the digits in brackets are the error in units of the last digit shown. An error
+    that is not known prints as ``1.32e-05(?)``.
+    """
+
+    value: float
+    error: float
+    """One standard error; nan when it is not known."""
+    unit: str
+    n_independent: float
+    """Effective number of independent observations; nan when it is not known."""
+
+    def __str__(self) -> str:
+        """The value with its error in brackets and the unit."""
+        return f"{_with_error(self.value, self.error)} {self.unit}".rstrip()
+
+    def __format__(self, spec: str) -> str:
+        """As `str`, with alignment and width of a format string."""
+        return format(str(self), spec)
+
+    @property
+    def consistent_with_zero(self) -> bool:
+        """Whether zero lies within two standard errors."""
+        return abs(self.value) <= 2.0 * self.error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, with null for what is not known."""
+        return {
+            "value": _or_none(self.value),
+            "error": _or_none(self.error),
+            "unit": self.unit,
+            "n_independent": _or_none(self.n_independent),
+        }
+
+
+def _or_none(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def _with_error(value: float, error: float) -> str:
+    if not math.isfinite(value):
+        return f"{value}"
+    if not math.isfinite(error):
+        return f"{_trim(value, 3)}(?)"
+    if error == 0.0:
+        return f"{value:.6g}(0)"
+    last = _last_digit(error)
+    value = round(value / 10.0**last) * 10.0**last + 0.0  # -0.0 becomes 0.0
+    exponent = max(_exponent(value), last) if value else last
+    if -4 < exponent < 5 and last <= 0:
+        exponent = 0
+    decimals = exponent - last
+    digits = round(error / 10.0**last)
+    mantissa = f"{value / 10.0**exponent:.{decimals}f}"
+    bracket = f"{digits}" if decimals == 0 or digits < 10**decimals else f"{digits / 10**decimals:.{decimals}f}"
+    return f"{mantissa}({bracket})" + (f"e{exponent:+03d}" if exponent else "")
+
+
+def _last_digit(error: float) -> int:
+    """Power of ten of the last digit worth showing: one digit of the error, two when it begins with 1."""
+    first = _exponent(float(f"{error:.1e}"))
+    leading = float(f"{error:.1e}") / 10.0**first
+    return first - 1 if leading < 1.95 else first
+
+
+def _exponent(number: float) -> int:
+    return int(f"{abs(number):e}".split("e")[1])
+
+
+def _trim(value: float, digits: int) -> str:
+    return f"{value:.{digits - 1}e}" if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.{digits}g}"

@@ -1,0 +1,162 @@
+"""Mean squared displacements over all pairs of frames, element by element and along each axis.
+
+MSD(m) = ⟨|r(t + m) - r(t)|²⟩ over all t and atoms, from two sums that are cheap for all lags at once
+(Calandrini et al., École thématique de la Société Française de la Neutronique 2011, 12, 201, section 4.2): one of
+squares by recursion, one of products, Σ r(t)·r(t + m), by fast Fourier transform. The trajectory is read once or a
+few times in blocks of atoms, so that memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from mlmd.analysis.einstein import WindowStatistics, sampled_lags
+from mlmd.analysis.unwrap import drift_path, unwrapped
+from mlmd.errors import InputError
+from mlmd.io.trajectories import Trajectory
+
+READ_BYTES = 256e6
+"""Positions in memory at once."""
+TRANSFORM_BYTES = 64e6
+"""Of them, what is Fourier transformed at once."""
+MAX_WINDOWS = 100_000
+"""Windows of one lag that are looked at one by one."""
+_MIN_FRAMES = 10
+AXES = ("xyz", "x", "y", "z")
+"""What an MSD is taken of: the displacement, or its part along one axis."""
+
+
+@dataclass(frozen=True)
+class MSD:
+    """Mean squared displacement of the atoms of one element."""
+
+    element: str
+    n_atoms: int
+    times: np.ndarray
+    """(n_lags,) fs, all lags from 0."""
+    values: np.ndarray
+    """(n_lags, 3) Å² along x, y and z."""
+    windows: dict[str, WindowStatistics]
+    """At some lags, for each of `AXES`."""
+
+    @property
+    def total(self) -> np.ndarray:
+        """(n_lags,) Å², sum over the axes."""
+        total: np.ndarray = self.values.sum(axis=1)
+        return total
+
+
+def mean_squared_displacements(
+    trajectory: Trajectory, elements: Sequence[str] | None = None, drift: str | Sequence[str] = "cell"
+) -> dict[str, MSD]:
+    """MSD of each element, without the motion of what is taken to be at rest.
+
+    Args:
+        trajectory: frames at equal intervals.
+        elements: by default all.
+        drift: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of a framework.
+
+    Raises:
+        InputError: for fewer than ten frames, unequal intervals or elements that do not occur.
+    """
+    _check_times(trajectory)
+    rest = drift_path(trajectory, drift)
+    chosen = tuple(elements) if elements else trajectory.elements
+    return {element: _msd_of(trajectory, element, rest) for element in chosen}
+
+
+def _check_times(trajectory: Trajectory) -> None:
+    origin = trajectory.provenance
+    if trajectory.n_frames < _MIN_FRAMES:
+        raise InputError(
+            f"{origin.path} has {trajectory.n_frames} frames; a mean squared displacement needs at least "
+            f"{_MIN_FRAMES}. Run longer, or lower [output] trajectory_every."
+        )
+    intervals = np.diff(trajectory.times)
+    if np.ptp(intervals) > 1e-3 * origin.interval:
+        raise InputError(
+            f"{origin.path}: frames are not at equal intervals ({intervals.min():g} to {intervals.max():g} fs)."
+        )
+
+
+def _msd_of(trajectory: Trajectory, element: str, rest: np.ndarray) -> MSD:
+    atoms = trajectory.atoms_of([element])
+    sums = _Sums(trajectory.n_frames)
+    for block in _blocks(trajectory, atoms, rest):
+        sums.add(block)
+    times = trajectory.provenance.interval * np.arange(trajectory.n_frames)
+    return MSD(element, len(atoms), times, sums.msd() / len(atoms), sums.statistics(len(atoms)))
+
+
+def _blocks(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> Iterator[np.ndarray]:
+    """Paths of some atoms at a time relative to their first position, (n_atoms, 3, n_frames) Å."""
+    per_atom = 24 * trajectory.n_frames
+    n_read, n_block = max(1, int(READ_BYTES / per_atom)), max(1, int(TRANSFORM_BYTES / (4 * per_atom)))
+    for first in range(0, len(atoms), n_read):
+        part = atoms[first : first + n_read]
+        paths, frame = np.empty((len(part), 3, trajectory.n_frames)), 0
+        for positions in unwrapped(trajectory, part):
+            stop = frame + len(positions)
+            paths[:, :, frame:stop] = (positions - rest[frame:stop, None]).transpose(1, 2, 0)
+            frame = stop
+        paths -= paths[:, :, :1].copy()  # small numbers: the sums below are differences of squares
+        for start in range(0, len(part), n_block):
+            yield paths[start : start + n_block]
+
+
+class _Sums:
+    """Sums over atoms from which MSDs and their fluctuations follow."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._size = fft.next_fast_len(2 * n_frames, real=True)
+        self._squares = np.zeros((3, n_frames))
+        self._spectrum = np.zeros((3, self._size // 2 + 1))
+        self._lags = sampled_lags(n_frames)
+        # Windows of a long lag differ little from one frame to the next: a sixteenth of the lag apart is enough.
+        steps = np.maximum(1, np.maximum(self._lags // 16, n_frames // MAX_WINDOWS))
+        self._starts = [np.arange(0, n_frames - lag, step) for lag, step in zip(self._lags, steps, strict=True)]
+        self._products = [np.zeros((3, len(starts))) for starts in self._starts]
+
+    def add(self, paths: np.ndarray) -> None:
+        """Add the paths of some atoms, (n_atoms, 3, n_frames) Å."""
+        self._squares += np.einsum("adt,adt->dt", paths, paths)
+        transform = fft.rfft(paths, self._size, axis=2)
+        self._spectrum += np.einsum("adf,adf->df", transform.real, transform.real)
+        self._spectrum += np.einsum("adf,adf->df", transform.imag, transform.imag)
+        for index, lag in enumerate(self._lags):
+            step = self._starts[index][1]
+            begin, end = paths[:, :, :-lag:step], paths[:, :, lag::step]
+            self._products[index] += np.einsum("adt,adt->dt", begin, end)
+
+    def msd(self) -> np.ndarray:
+        """Sum over atoms of the MSD at all lags, (n_frames, 3) Å²."""
+        n = self._n_frames
+        products = fft.irfft(self._spectrum, self._size, axis=1)[:, :n]
+        head = np.cumsum(self._squares, axis=1)[:, ::-1]  # squares of the frames at which windows begin ...
+        tail = np.cumsum(self._squares[:, ::-1], axis=1)[:, ::-1]  # ... and end
+        msd = (head + tail - 2.0 * products) / (n - np.arange(n))
+        msd[:, 0] = 0.0
+        return np.maximum(msd, 0.0).T
+
+    def statistics(self, n_atoms: int) -> dict[str, WindowStatistics]:
+        """Means and variances over windows of the mean over atoms, for each of `AXES`."""
+        series: list[np.ndarray] = []
+        for lag, starts, products in zip(self._lags, self._starts, self._products, strict=True):
+            along = (self._squares[:, starts] + self._squares[:, starts + lag] - 2.0 * products) / n_atoms
+            series.append(np.concatenate([along.sum(axis=0, keepdims=True), along]))
+        return {axis: self._along([values[row] for values in series]) for row, axis in enumerate(AXES)}
+
+    def _along(self, series: list[np.ndarray]) -> WindowStatistics:
+        halves = [np.searchsorted(starts, (starts[-1] + 1) / 2) for starts in self._starts]
+        return WindowStatistics(
+            self._lags,
+            np.array([values.mean() for values in series]),
+            np.array([values.var(ddof=1) for values in series]),
+            np.array([values[:half].mean() for values, half in zip(series, halves, strict=True)]),
+            np.array([values[half:].mean() for values, half in zip(series, halves, strict=True)]),
+        )

@@ -1,0 +1,186 @@
+"""``mlmd analyze`` and ``mlmd report``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlmd.errors import InputError
+from mlmd.units import parse
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlmd.analysis import Result
+    from mlmd.analysis.diffusion import DiffusionResult
+    from mlmd.analysis.rdf import RDFResult
+    from mlmd.io.trajectories import Trajectory
+
+
+class Time(click.ParamType):
+    """A time with a unit, in fs; a bare number is fs."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        return parse(value, "time")
+
+
+def trajectory_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which frames of which run."""
+    options = (
+        click.argument("run", type=click.Path(path_type=Path)),
+        click.option(
+            "--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with frames]."
+        ),
+        click.option("--from", "first_time", type=Time(), help='Leave out frames before, e.g. "20 ps" of the run.'),
+        click.option("--to", "last_time", type=Time(), help="Leave out frames after."),
+        click.option("--element", "elements", multiple=True, help="Only this element (may be repeated)."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def analyze() -> None:
+    """Properties of a run, with error bars. Results are written into RUN/analysis."""
+
+
+@analyze.command()
+@trajectory_options
+@click.option(
+    "--charges", multiple=True, metavar="ELEMENT=CHARGE", help='For the conductivity, e.g. "Li=1" (repeatable).'
+)
+@click.option(
+    "--drift", default="cell", show_default=True, help='What is at rest: "cell", "none", or elements, e.g. "P,S".'
+)
+def diffusion(
+    run: Path, stage: int | None, first_time: float | None, last_time: float | None, elements: tuple[str, ...],
+    as_json: bool, charges: tuple[str, ...], drift: str,
+) -> None:  # fmt: skip
+    """Diffusion coefficients of RUN, and its conductivity where charges are given."""
+    from mlmd.analysis.diffusion import diffusion as compute
+
+    trajectory = _open(run, stage, first_time, last_time)
+    rest = drift if drift in ("cell", "none") else [element.strip() for element in drift.split(",")]
+    result = compute(trajectory, elements=elements or None, charges=_charges(charges), drift=rest)
+    _hand_out(result, run, as_json, lambda: _diffusion_table(result), _diffusion_notes(result))
+
+
+@analyze.command()
+@trajectory_options
+@click.option("--r-max", default=10.0, show_default=True, help="Å; may be larger than half the cell.")
+@click.option("--bin", "bin_width", default=0.05, show_default=True, help="Å.")
+def rdf(
+    run: Path, stage: int | None, first_time: float | None, last_time: float | None, elements: tuple[str, ...],
+    as_json: bool, r_max: float, bin_width: float,
+) -> None:  # fmt: skip
+    """Radial distribution functions of RUN, of every pair of elements."""
+    from mlmd.analysis.rdf import rdf as compute
+
+    trajectory = _open(run, stage, first_time, last_time)
+    result = compute(trajectory, elements=elements or None, r_max=r_max, bin_width=bin_width)
+    _hand_out(result, run, as_json, lambda: _rdf_table(result), result.notes)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the path as JSON, and nothing else.")
+def report(run: Path, as_json: bool) -> None:
+    """Write RUN/report.html: one page that needs no other file."""
+    import json
+
+    from mlmd.report import write_report
+    from mlmd.rundir import open_run
+
+    path = write_report(open_run(run))
+    click.echo(json.dumps({"report": str(path)}) if as_json else f"Report: {path}")
+
+
+def _open(run: Path, stage: int | None, first_time: float | None, last_time: float | None) -> Trajectory:
+    from mlmd.io.trajectories import open_run
+
+    return open_run(run, stage, first_time, last_time)
+
+
+def _charges(texts: tuple[str, ...]) -> dict[str, float]:
+    """``("Li=1", "Cl=-1")`` or ``("Li=1,Cl=-1",)`` by element."""
+    charges = {}
+    for text in (part for one in texts for part in one.split(",")):
+        element, _, charge = text.partition("=")
+        try:
+            charges[element.strip()] = float(charge)
+        except ValueError:
+            raise InputError(f"--charges {text!r} is not ELEMENT=CHARGE. Write for example --charges Li=1.") from None
+    return charges
+
+
+def _hand_out(result: Result, run: Path, as_json: bool, table: Callable[[], Table], notes: Sequence[str]) -> None:
+    import json
+
+    from mlmd.analysis import FOLDER, write
+
+    paths = write(result, run / FOLDER)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(table())
+    for note in notes:
+        click.echo(note)
+    endings = ",".join(path.suffix[1:] for path in paths)
+    click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}")
+
+
+def _table(result: DiffusionResult | RDFResult, *columns: str) -> Table:
+    from rich.table import Table
+
+    origin = result.provenance
+    title = (
+        f"Stage {origin.stage} ({origin.kind}), {origin.first_time / 1e3:g} to {origin.last_time / 1e3:g} ps, "
+        f"{origin.n_frames} frames"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _diffusion_table(result: DiffusionResult) -> Table:
+    table = _table(result, "element", "atoms", "D (cm²/s)", "D_x", "D_y", "D_z", "fit (ps)")
+    for one in result.species:
+        window = "–" if one.window is None else f"{one.window[0] / 1e3:g} to {one.window[1] / 1e3:g}"
+        numbers = [str(one.coefficient), *(str(one.along[axis]) for axis in "xyz")]
+        table.add_row(
+            one.element,
+            str(one.n_atoms),
+            *(number.removesuffix(f" {one.coefficient.unit}") for number in numbers),
+            window,
+        )
+    return table
+
+
+def _diffusion_notes(result: DiffusionResult) -> list[str]:
+    conductivity = (
+        [] if result.conductivity is None
+        else [f"Nernst–Einstein conductivity {result.conductivity} at {result.temperature:.4g} K"]
+    )  # fmt: skip
+    return conductivity + [f"{one.element}: {note}" for one in result.species for note in one.notes]
+
+
+def _rdf_table(result: RDFResult) -> Table:
+    table = _table(result, "pair", "first peak (Å)", "coordination number", "within (Å)")
+    for one in result.pairs:
+        table.add_row(
+            one.pair, "–" if one.peak is None else f"{one.peak.value:.2f}",
+            "–" if one.first_shell is None else str(one.first_shell),
+            "–" if one.shell_radius is None else f"{one.shell_radius:.2f}",
+        )  # fmt: skip
+    return table
