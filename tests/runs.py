@@ -28,6 +28,13 @@ def fcc_argon(repeat: int, lattice_constant: float = 5.4) -> ase.Atoms:
     return atoms
 
 
+def primitive_argon() -> ase.Atoms:
+    """27 atoms in a rhombohedral cell, whose angles of 60° lie on the border of OpenMM's reduced form."""
+    atoms = ase.build.bulk("Ar", "fcc", 5.4).repeat(3)
+    atoms.rattle(0.03, seed=1)
+    return atoms
+
+
 def skewed(atoms: ase.Atoms) -> tuple[ase.Atoms, np.ndarray]:
     """The same crystal, turned and described by other lattice vectors; and the rotation (3, 3), x' = x @ rotation.
 
@@ -55,9 +62,8 @@ def write_input(
     timestep = "" if "timestep" in options else 'timestep = "5 fs"\n'
     seed = "" if "seed" in options else "seed = 1\n"
     path = folder / "input.toml"
-    path.write_text(
-        f'structure = "atoms.extxyz"\npotential = {potential}\n{timestep}{seed}{options}\n{stages}\n[output]\n{output}\n'
-    )
+    top = f'structure = "atoms.extxyz"\npotential = {potential}\n{timestep}{seed}{options}\n'
+    path.write_text(f"{top}\n{stages}\n[output]\n{output}\n")
     return path
 
 

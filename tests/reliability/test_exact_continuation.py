@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import assert_same_run, fcc_argon, read_log, run_in_parts, write_input
+from runs import assert_same_run, fcc_argon, primitive_argon, read_log, run_in_parts, skewed, stopping, write_input
 
+from mlmd.engine import checkpoint
 from mlmd.engine.run import simulate
+from mlmd.errors import Stopped
+from mlmd.rundir import CHECKPOINTS
 
-NVE = '[[stage]]\nkind = "nve"\nduration = "1500 fs"'
-LANGEVIN = '[[stage]]\nkind = "nvt"\ntemperature = ["60 K", "120 K"]\nduration = "1500 fs"'
+NVE = '[[stage]]\nkind = "nve"\nduration = "1000 fs"'
+LANGEVIN = '[[stage]]\nkind = "nvt"\ntemperature = ["60 K", "120 K"]\nduration = "1000 fs"'
 NOSE_HOOVER = (
-    '[[stage]]\nkind = "nvt"\ntemperature = ["60 K", "120 K"]\nduration = "1500 fs"\n'
+    '[[stage]]\nkind = "nvt"\ntemperature = ["60 K", "120 K"]\nduration = "1000 fs"\n'
     'thermostat = { kind = "nose-hoover", frequency = "5 / ps" }'
 )
 
@@ -23,7 +26,7 @@ def npt(barostat: str, thermostat: str = "langevin") -> str:
     return (
         '[[stage]]\nkind = "npt"\ntemperature = ["40 K", "90 K"]\npressure = ["1 bar", "2 kbar"]\n'
         f'thermostat = {{ kind = "{thermostat}" }}\nbarostat = {{ kind = "{barostat}", every = 4 }}\n'
-        'duration = "1500 fs"'
+        'duration = "1000 fs"'
     )
 
 
@@ -44,5 +47,46 @@ def test_a_stopped_and_continued_run_is_the_same_as_one_run(ensemble: str, platf
     # the pieces end on and off the grids of the trajectory (20), the barostat (4) and the thermometer (10)
     path = write_input(tmp_path, STAGES[ensemble])
     simulate(path, tmp_path / "one", platform=platform, threads=1)
-    run_in_parts(path, tmp_path / "parts", [10, 130, 200, 290], platform=platform, threads=1)
+    run_in_parts(path, tmp_path / "parts", [10, 100, 130, 190], platform=platform, threads=1)
     assert_same_run(tmp_path / "one", tmp_path / "parts")
+
+
+def test_a_run_whose_lattice_vectors_change_places_is_continued_exactly(tmp_path: Path) -> None:
+    # the angles of the cell pass through 60°, where OpenMM wants other lattice vectors for the same crystal
+    path = write_input(tmp_path, npt("flexible").replace("every = 4", "every = 1"), atoms=primitive_argon())
+    simulate(path, tmp_path / "one", threads=1)
+    run_in_parts(path, tmp_path / "parts", [10, 100, 130, 190], threads=1)
+    assert_same_run(tmp_path / "one", tmp_path / "parts")
+    saved, _ = checkpoint.newest(tmp_path / "parts" / CHECKPOINTS)
+    assert saved is not None and saved.header["lattice"] != np.eye(3).tolist()
+
+
+@pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz"])
+def test_every_stage_and_format_of_a_longer_course_is_continued_exactly(kind: str, tmp_path: Path) -> None:
+    # minimization, then three ensembles: stopped in each of them and at the last step of one
+    stages = "\n".join(
+        [
+            '[[stage]]\nkind = "minimize"\nmax_force = "0.01 eV/Å"',
+            STAGES["langevin"].replace("1000 fs", "300 fs"),
+            npt("anisotropic").replace("1000 fs", "300 fs"),
+            NVE.replace("1000 fs", "300 fs"),
+        ]
+    )
+    atoms, _ = skewed(fcc_argon(2))
+    output = f'log_every = "50 fs"\ntrajectory_every = "100 fs"\ntrajectory_format = "{kind}"'
+    path = write_input(tmp_path, stages, atoms=atoms, output=output)
+    simulate(path, tmp_path / "one", threads=1)
+    run_in_parts(path, tmp_path / "parts", [30, 90, 110, 150], threads=1)
+    assert_same_run(tmp_path / "one", tmp_path / "parts")
+
+
+def test_on_another_platform_a_run_goes_on_with_the_same_state_and_says_so(tmp_path: Path) -> None:
+    path, out = write_input(tmp_path, STAGES["npt isotropic"]), tmp_path / "run"
+    with pytest.raises(Stopped):
+        simulate(path, out, platform="Reference", threads=1, progress=stopping(out, 100))
+    simulate(path, out, platform="CPU", threads=1)
+    messages = (out / "messages.log").read_text()
+    assert "continues statistically, not bit for bit: platform: Reference before, CPU now" in messages
+    log = read_log(out)
+    assert np.array_equal(log["step"], np.arange(0, 201, 10))
+    assert abs(np.diff(log["energy per atom"])).max() < 0.002  # no jump where the platform changed

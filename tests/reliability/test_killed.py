@@ -9,11 +9,10 @@ import time
 from itertools import count
 from pathlib import Path
 
-import ase.build
 import numpy as np
 import pytest
 from processes import mlmd, start
-from runs import assert_same_run, fcc_argon, read_log, skewed, write_input
+from runs import assert_same_run, fcc_argon, primitive_argon, read_log, skewed, write_input
 
 from mlmd.rundir import open_run
 
@@ -24,13 +23,6 @@ SQUEEZED = (
     '[[stage]]\nkind = "npt"\ntemperature = "40 K"\npressure = ["1 bar", "5 kbar"]\nduration = "{0} fs"\n'
     'barostat = {{ kind = "flexible", every = 4 }}'
 )
-
-
-def primitive_argon() -> ase.Atoms:
-    """27 atoms in a rhombohedral cell, whose angles of 60° lie on the border of the reduced form."""
-    atoms = ase.build.bulk("Ar", "fcc", 5.4).repeat(3)
-    atoms.rattle(0.03, seed=1)
-    return atoms
 
 
 def assert_complete(folder: Path, log_every: int = 10, trajectory_every: int = 20) -> None:

@@ -1,0 +1,188 @@
+"""What a disk, a person or another program does to a run folder is noticed, and never continued from silently."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import mlmd
+from runs import assert_same_run, run_in_parts, stopping, write_input
+
+from mlmd.engine import checkpoint
+from mlmd.engine.run import simulate
+from mlmd.errors import Stopped, StorageError
+from mlmd.rundir import CHECKPOINTS
+
+DAMAGED = 4
+STAGE = (
+    '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "1 ps"\n'
+    'barostat = { kind = "anisotropic", every = 4 }'
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input, its finished run `one`, and `part`: stopped at steps 50, 100 and 150 of 200."""
+    folder = tmp_path_factory.mktemp("original")
+    path = write_input(folder, STAGE)
+    simulate(path, folder / "one", threads=1)
+    for step in (50, 100, 150):
+        with pytest.raises(Stopped):
+            simulate(path, folder / "part", threads=1, progress=stopping(folder / "part", step))
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((folder / "part" / CHECKPOINTS).glob("*.ckpt"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Fingerprints of all files of the stopped run, what says who runs or stops it left out."""
+    files = sorted(
+        path for path in (folder / "part").rglob("*") if path.is_file() and path.name not in {"lock", "STOP"}
+    )
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def go_on(folder: Path) -> tuple[int, str]:
+    """Continue the stopped run; exit code and messages."""
+    answer = mlmd("simulate", folder / "input.toml", "--out", folder / "part", "--threads", 1)
+    return answer.code, answer.err
+
+
+def test_every_damage_to_a_checkpoint_is_detected(folder: Path) -> None:
+    path, rng = checkpoints(folder)[-1], random.Random(1)
+    good = path.read_bytes()
+    for n in range(200):
+        bad = bytearray(good)
+        if n % 2:
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        else:
+            del bad[rng.randrange(len(bad)) :]
+        path.write_bytes(bad)
+        with pytest.raises(StorageError, match="damaged"):
+            checkpoint.read(path)
+    path.write_bytes(bytes(len(good)))
+    with pytest.raises(StorageError, match="damaged"):
+        checkpoint.read(path)
+
+
+def test_a_damaged_newest_checkpoint_is_replaced_by_the_one_before(folder: Path) -> None:
+    newest = checkpoints(folder)[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    code, messages = go_on(folder)
+    assert code == 0
+    assert f"{newest.name} is damaged" in messages and "continues at step 100" in messages
+    assert_same_run(folder / "one", folder / "part")
+
+
+def test_without_the_newest_checkpoint_the_files_are_cut_back_to_the_one_before(folder: Path) -> None:
+    checkpoints(folder)[-1].unlink()
+    code, messages = go_on(folder)
+    assert code == 0
+    assert "log.csv" in messages and "trajectory.dcd" in messages and "bytes after the checkpoint removed" in messages
+    assert_same_run(folder / "one", folder / "part")
+
+
+def test_without_a_sound_checkpoint_nothing_is_touched(folder: Path) -> None:
+    for path in checkpoints(folder):
+        path.write_bytes(b"MLMDCKP1" + bytes(1000))
+    before = contents(folder)
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert "no checkpoint can be used" in messages
+    after = contents(folder)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"messages.log", "run.json"}
+
+
+def test_a_checkpoint_of_another_run_is_not_used(folder: Path) -> None:
+    other = folder / "other"
+    run_in_parts(write_input(other, STAGE, options="seed = 2"), other / "run", [170], threads=1)
+    stranger = sorted((other / "run" / CHECKPOINTS).glob("*.ckpt"))[-2]
+    assert stranger.name.endswith("170.ckpt")
+    shutil.copy(stranger, folder / "part" / CHECKPOINTS)
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert "log.csv" in messages
+
+
+@pytest.mark.parametrize("name", ["log.csv", "trajectory.dcd"])
+def test_a_file_edited_before_the_checkpoint_is_refused_by_name(name: str, folder: Path) -> None:
+    path = folder / "part" / name
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    before = contents(folder)
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert f"{name} was changed since the last checkpoint" in messages
+    assert {n for n, h in contents(folder).items() if h != before[n]} <= {"messages.log", "run.json"}
+
+
+@pytest.mark.parametrize("name", ["log.csv", "trajectory.dcd"])
+def test_a_missing_file_is_named(name: str, folder: Path) -> None:
+    (folder / "part" / name).unlink()
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert f"{name} is missing or shorter" in messages
+
+
+def test_torn_ends_of_files_are_cut_and_written_anew(folder: Path) -> None:
+    for name, torn in (("log.csv", b"160,0,0.8,-1.2"), ("trajectory.dcd", bytes(333))):
+        with (folder / "part" / name).open("ab") as file:
+            file.write(torn)
+    code, messages = go_on(folder)
+    assert code == 0
+    assert "log.csv: 14 bytes" in messages and "trajectory.dcd: 333 bytes" in messages
+    assert_same_run(folder / "one", folder / "part")
+
+
+def test_the_right_checkpoint_is_chosen_by_its_step_not_by_its_date(folder: Path) -> None:
+    for path in reversed(checkpoints(folder)):
+        path.touch()  # as after copying: the oldest looks newest
+    code, messages = go_on(folder)
+    assert code == 0
+    assert "continues at step 150" in messages
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('temperature = "60 K"', 'temperature = "61 K"', "temperature"),
+        ('timestep = "5 fs"', 'timestep = "4 fs"', "timestep"),
+        ("every = 4", "every = 5", "barostat.every"),
+        ('sigma = "3.4 Å"', 'sigma = "3.5 Å"', "sigma"),
+    ],
+)
+def test_a_folder_of_other_physics_is_refused_naming_the_difference(
+    old: str, new: str, named: str, folder: Path
+) -> None:
+    path = folder / "input.toml"
+    path.write_text(path.read_text().replace(old, new))
+    tomllib.loads(path.read_text())
+    before = contents(folder)
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert named in messages and "belongs to another input" in messages
+    assert contents(folder) == before
+
+
+def test_a_changed_structure_is_refused(folder: Path) -> None:
+    path = folder / "atoms.extxyz"
+    path.write_text(path.read_text().replace("Ar ", "Kr ", 1))
+    code, messages = go_on(folder)
+    assert code == DAMAGED
+    assert "atoms.extxyz" in messages

@@ -1,0 +1,98 @@
+"""Signals, a file named STOP and a time limit end a run after a checkpoint with exit code 75."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from processes import mlmd, start
+from runs import assert_same_run, write_input
+
+from mlmd.engine import checkpoint
+from mlmd.rundir import CHECKPOINTS, open_run
+
+STAGE = '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "5 ps"\nbarostat = { every = 5 }'
+STOPPED, INTERRUPTED = 75, 130
+
+
+def wait_for(condition: Path, process: BaseProcess) -> None:
+    """Wait until a file stands."""
+    while not condition.exists():
+        assert process.is_alive()
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An input and the folder of its run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    path = write_input(folder, STAGE)
+    assert mlmd(["simulate", path, "--out", folder / "one", "--threads", 1], folder / "errors") == 0
+    return path, folder / "one"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_the_run_after_a_checkpoint(
+    number: signal.Signals, uninterrupted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
+    arguments = ["simulate", path, "--out", out, "--threads", 1]
+    process = start(arguments, errors)
+    wait_for(out / "log.csv", process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    asked = time.monotonic()
+    process.join(30)
+    assert process.exitcode == STOPPED
+    assert time.monotonic() - asked < 2.0
+    assert f"stopped by signal {number.name}" in errors.read_text()
+    assert "The same command continues" in errors.read_text()
+    assert open_run(out).manifest["state"] == "stopped"
+    saved, _ = checkpoint.newest(out / CHECKPOINTS)
+    assert saved is not None and 0 < saved.position[1] < 1000
+
+    assert mlmd(arguments, errors) == 0
+    assert_same_run(one, out)
+
+
+def test_a_file_named_stop_ends_the_run_once(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
+    arguments = ["simulate", path, "--out", out, "--threads", 1]
+    process = start(arguments, errors)
+    wait_for(out / "log.csv", process)
+    (out / "STOP").touch()
+    process.join(30)
+    assert process.exitcode == STOPPED
+    assert mlmd(arguments, errors) == 0
+    assert not (out / "STOP").exists()
+    assert_same_run(one, out)
+
+
+def test_runs_with_a_time_limit_make_progress_to_the_end(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
+    codes = []
+    while not codes or codes[-1] == STOPPED:
+        codes.append(mlmd(["simulate", path, "--out", out, "--threads", 1, "--max-hours", 0.3 / 3600], errors))
+    assert codes[-1] == 0
+    assert len(codes) > 1
+    assert_same_run(one, out)
+
+
+def test_a_second_signal_does_not_wait_and_does_no_damage(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
+    arguments = ["simulate", path, "--out", out, "--threads", 1]
+    process = start(arguments, errors)
+    wait_for(out / "log.csv", process)
+    assert process.pid is not None
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.001)
+    process.join(30)
+    assert process.exitcode in (STOPPED, INTERRUPTED)
+    assert not (out / "crash").exists()
+    assert mlmd(arguments, errors) == 0
+    assert_same_run(one, out)
