@@ -87,7 +87,7 @@ class Forces:
         self.step: int | None = None
         """Global step of the last question."""
         self.answer: Answer | None = None
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
         self._open_cell = bias_cell
 
@@ -95,7 +95,7 @@ class Forces:
         """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm) of an OpenMM state."""
         try:
             answer = self.at(state.getPositions(asNumpy=True)._value, self.first_step + state.getStepCount())
-        except Exception as error:
+        except BaseException as error:  # an impatient Ctrl-C too: OpenMM would make a physical failure of it
             self.failure = error
             raise
         return answer.evaluation.energy * _ENERGY, answer.evaluation.forces * _FORCE

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import Simulate, load_simulate
+from mlmd.config import Simulate, load_simulate, resolved
 from mlmd.engine.folder import Messages, existing_run
 from mlmd.engine.schedule import stage_records
-from mlmd.rundir import STOP, STRUCTURE, Run, open_run, reserved, stage_record, write_manifest
+from mlmd.rundir import STOP, STRUCTURE, Run, open_run, reserved, stage_record, write_atomically, write_manifest
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job
@@ -91,7 +91,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
-    run = _begin(source, job, folder, hardware) if run is None else _continue(job, run)
+    run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     with stop_requests(folder / STOP, settings.max_hours) as request, _state_on_failure(run):
@@ -141,10 +141,11 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     return open_run(folder)
 
 
-def _continue(job: Job, run: Run) -> Run:
-    """Take over durations that have grown; everything else is the same."""
-    manifest = {**run.manifest, "state": "running", "stages": [stage_record(record) for record in job.stages]}
-    write_manifest(run.path, manifest)
+def _continue(source: Path, job: Job, run: Run) -> Run:
+    """Take over the input, in which durations may have grown; the physics is the same."""
+    stages = [stage_record(record) for record in job.stages]
+    write_atomically(run.path / "input.toml", source.read_bytes())
+    write_manifest(run.path, {**run.manifest, "state": "running", "input": resolved(job.config), "stages": stages})
     return open_run(run.path)
 
 
