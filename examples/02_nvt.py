@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlmd.engine.run import simulate
-from mlmd.rundir import Run
+from mlmd.io.log import read_log
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 INPUT = """
@@ -35,15 +35,9 @@ thermostat = {{ kind = "langevin", friction = "2 / ps" }}
 duration = "{production}"
 
 [output]
+trajectory_every = "50 fs"
 log_every = "50 fs"
 """
-
-
-def read_log(run: Run) -> dict[str, np.ndarray]:
-    """The columns of log.csv by name; the names carry the units."""
-    with run.log.open() as file:
-        names = file.readline().strip().split(",")
-        return dict(zip(names, np.loadtxt(file, delimiter=",", unpack=True), strict=True))
 
 
 def main() -> None:
@@ -58,7 +52,7 @@ def main() -> None:
         keys = dict(zip(("repeats", "equilibration", "production"), size, strict=True))
         source.write_text(INPUT.format(structure=INPUTS / "argon.extxyz", **keys), encoding="utf-8")
         run = simulate(source, options.out or Path(scratch) / "nvt.run")
-        log = read_log(run)
+        log = read_log(run.log)
         n_dof = 3 * (len(run.atoms) - 1)  # the centre of mass is at rest
     temperature = log["temperature [K]"][log["stage"] == run.stages[-1].index]
     mean, spread = temperature.mean(), temperature.std()

@@ -60,3 +60,15 @@ def test_metadynamics_finds_the_exact_free_energy(tmp_path: Path) -> None:
     text = output(EXAMPLES / "03_metadynamics.py", folder=tmp_path)
     # 400 hills of 1 kJ/mol with bias factor 8 scatter by about 1 kJ/mol; the barrier is 16
     assert float(re.findall(r"deviation (\S+) kJ/mol", text)[0]) < 2.0
+
+
+def test_the_error_of_a_diffusion_coefficient_is_its_scatter(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "04_diffusion.py", "--short", folder=tmp_path)
+    # the scatter of ten values is known to 1 / √18: 0.24, four of which are allowed
+    assert 0.05 < float(re.findall(r"(\S+) of the errors given", text)[0]) < 2.0
+
+
+def test_a_run_has_a_diffusion_coefficient(tmp_path: Path) -> None:
+    output(EXAMPLES / "02_nvt.py", "--short", "--out", tmp_path / "nvt.run", folder=tmp_path)
+    text = output(EXAMPLES / "04_diffusion.py", tmp_path / "nvt.run", folder=tmp_path)
+    assert len(re.findall(r"^D\(Ar\) = \S+ cm²/s", text, re.MULTILINE)) == 3
