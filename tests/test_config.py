@@ -154,6 +154,7 @@ WRONG = [
     (HEAD + NVT.replace('"300 K"', "true"), "stage 1 (nvt): temperature: True is not a temperature"),
     (HEAD + NVT.replace('"300 K"', "nan"), "stage 1 (nvt): temperature: nan"),
     (HEAD + NVT.replace('"300 K"', "-inf"), "stage 1 (nvt): temperature: -inf"),
+    (HEAD.replace('"b.mtp"', '{ kind = "zbl", inner = [1, nan] }') + NVT, "potential: inner: item 2: nan"),
     (HEAD + NVT.replace("300 K", "0 K"), 'stage 1 (nvt): temperature: "0 K": a temperature above 0.0 K'),
     (HEAD + NVT.replace('"300 K"', "[1, 2, 3]"), "a ramp has two values"),
     (HEAD + NVT.replace("1 ps", "-1 ps"), 'stage 1 (nvt): duration: "-1 ps": a time above 0.0 fs'),
@@ -229,9 +230,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG, ids=[said[:60] for _, said in WRONG])
-def test_a_mistake_is_answered_with_its_place_and_a_hint(
-    tmp_path: Path, text: str | bytes, said: str
-) -> None:
+def test_a_mistake_is_answered_with_its_place_and_a_hint(tmp_path: Path, text: str | bytes, said: str) -> None:
     answer = message(tmp_path, text)
     assert said in answer
     assert all(line.startswith("in.toml: ") for line in answer.splitlines())
@@ -281,10 +280,7 @@ def test_the_option_table_has_a_meaning_for_every_key() -> None:
     listed = config.options()
     assert all(option.description for option in listed)
     assert {"timestep", "friction", "chain_length", "checkpoint_every", "drift"} <= {o.key for o in listed}
-    assert (
-        '| `friction` | `"1 ps^-1"` | coupling to the heat bath (bare number: 1/ps) |'
-        in config.option_table()
-    )
+    assert '| `friction` | `"1 ps^-1"` | coupling to the heat bath (bare number: 1/ps) |' in config.option_table()
 
 
 def test_reading_an_input_imports_no_heavy_package() -> None:

@@ -94,4 +94,9 @@ def test_units_agree_with_ase() -> None:
     assert pytest.approx(ase_units.kB, rel=1e-6) == units.KB
     assert pytest.approx(ase_units.GPa, rel=1e-6) == units.GPA
     assert pytest.approx(ase_units.kJ / ase_units.mol, rel=1e-6) == units.EV_PER_KJMOL
-    assert pytest.approx(ase_units.kcal / ase_units.mol, rel=1e-6) == units.EV_PER_KCALMOL
+    assert pytest.approx(ase_units.kcal / ase_units.mol, rel=1e-6) == units.parse("1 kcal/mol", "energy")
+    assert pytest.approx(ase_units.Hartree, rel=1e-6) == units.parse("1 hartree", "energy")
+    assert pytest.approx(ase_units.Bohr, rel=1e-6) == units.parse("1 bohr", "length")
+    assert pytest.approx(ase_units.bar, rel=1e-6) == units.parse("1 bar", "pressure") * units.BAR
+    assert pytest.approx(1 / ase_units.bar, rel=1e-6) == units.parse("1 eV/Å³", "pressure")
+    assert pytest.approx(ase_units.kJ / ase_units.mol / 10, rel=1e-6) == units.parse("1 kJ/mol/nm", "force")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 
 from mlmd.errors import InputError
 
@@ -140,7 +141,8 @@ def _with_images(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (n, 3) Å with the atoms first, and (n,) indices of atoms.
     """
-    cell = np.asarray(atoms.cell.complete().array)
+    # of all cells of this lattice the most compact one, whose images are near
+    cell = np.asarray(minkowski_reduce(atoms.cell.complete().array, atoms.pbc)[0])
     scaled = np.linalg.solve(cell.T, atoms.positions.T).T
     scaled[:, atoms.pbc] -= np.floor(scaled[:, atoms.pbc])
     owner = np.arange(len(atoms))
@@ -148,7 +150,7 @@ def _with_images(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     for axis in np.flatnonzero(atoms.pbc):
         margin = cutoff / heights[axis]
         copies, owners = [scaled], [owner]
-        for shift in range(1, min(math.ceil(margin) + 1, 6)):  # thinner cells have closer images than five away
+        for shift in range(1, min(math.ceil(margin) + 1, 6)):  # thinner ones have an image of the atom itself nearby
             for sign in (-shift, shift):
                 moved = scaled[:, axis] + sign
                 near = (moved > -margin) & (moved < 1 + margin)
