@@ -68,7 +68,7 @@ def test_a_file_is_replaced_whole_and_leaves_nothing_behind(file: Path) -> None:
 
 def test_a_potential_may_be_loaded_in_another_precision(file: Path) -> None:
     single = modelfile.load(file, precision="float32")
-    assert single.descriptor.radial.dtype == torch.float32
+    assert single.descriptor.radial.coefficients.dtype == torch.float32
     atoms = bulk("Si")
     atoms.rattle(0.1, seed=1)
     graph = build_graph(atoms, 5.0)

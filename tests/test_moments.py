@@ -108,7 +108,7 @@ def make(level: int = 10, elements: tuple[str, ...] = ("Si", "O")) -> LearnedPot
     moments = Moments(elements=elements, cutoff="4.5 Å", min_distance=1.5, level=level, scaling=0.1)
     linear = Linear(n_features=moments.n_features, n_kinds=len(elements))
     generator = torch.Generator().manual_seed(1)
-    for tensor in (moments.radial.data, linear.coefficients.data, linear.constants.data):
+    for tensor in (moments.radial.coefficients.data, linear.coefficients.data, linear.constants.data):
         tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5)
     return LearnedPotential(moments, linear)
 
@@ -118,7 +118,7 @@ def test_forces_can_be_differentiated_by_the_radial_coefficients() -> None:
     atoms = bulk("Si")
     atoms.rattle(0.1, seed=2)
     graph = build_graph(atoms, potential.cutoff)
-    radial = potential.descriptor.radial.requires_grad_(True)
+    radial = potential.descriptor.radial.coefficients.requires_grad_(True)
 
     def gradient() -> torch.Tensor:
         vectors = graph.vectors.clone().requires_grad_(True)

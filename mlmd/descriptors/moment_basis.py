@@ -67,6 +67,8 @@ class MomentBasis:
             raise ValueError("there is no basic moment or no basis function")
         if min(min(row) for row in (*self.basic, *self.products, self.scalars)) < 0:
             raise ValueError("there is a negative index")
+        if len(set(self.basic)) < n_basic:
+            raise ValueError("a basic moment is there twice")
         complete = {row[3]: index for index, row in enumerate(self.products)}
         for index, (first, second, _, target) in enumerate(self.products):
             if target < n_basic or any(n >= n_basic and complete.get(n, index) >= index for n in (first, second)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,27 +21,20 @@ class MomentSums(torch.nn.Module):
     where shifting G along a costs per atom what differentiating the monomials would cost per pair.
     """
 
+    order: Tensor
+
     def __init__(self, basis: MomentBasis) -> None:
-        """Number the monomials and find, for each, what its derivatives are."""
+        """Divide the basic moments into blocks.
+
+        The higher μ is, the fewer are its monomials: f_0 has a block of its own, the others share one.
+        """
         super().__init__()
-        self.n_basic, self.n_radial = len(basis.basic), basis.n_radial_functions
         self.rank = max(a + b + c for _, a, b, c in basis.basic)
-        powers = monomials(self.rank)
-        place = {power: index for index, power in enumerate(powers)}
-        number = {row: index for index, row in enumerate(basis.basic)}
-        lower = [power for power in powers if sum(power) < self.rank]
-        self.n_monomials, self.n_lower = len(powers), len(lower)
-        where = [mu * len(powers) + place[a, b, c] for mu, a, b, c in basis.basic]
-        source, factor = [], []
-        for axis in range(3):
-            for mu in range(self.n_radial):
-                for power in lower:
-                    a, b, c = (n + (k == axis) for k, n in enumerate(power))
-                    source.append(number.get((mu, a, b, c), self.n_basic))
-                    factor.append(float((a, b, c)[axis]))
-        self.register_buffer("where", torch.tensor(where), persistent=False)
-        self.register_buffer("source", torch.tensor(source, dtype=torch.int64), persistent=False)
-        self.register_buffer("factor", torch.tensor(factor, dtype=torch.float64), persistent=False)
+        n_functions = basis.n_radial_functions
+        spans = [range(1), range(1, n_functions)] if n_functions > 1 else [range(1)]
+        self.blocks = torch.nn.ModuleList(_Block(basis, span) for span in spans)
+        rows = [row for span in spans for row in _rows(basis, span)]
+        self.register_buffer("order", torch.argsort(torch.tensor(rows)), persistent=False)
 
     def forward(self, unit: Tensor, radial: Tensor) -> Tensor:
         """Basic moments (n_basic, n_atoms).
@@ -55,44 +48,96 @@ class MomentSums(torch.nn.Module):
 
     def from_monomials(self, values: Tensor, radial: Tensor) -> Tensor:
         """Basic moments (n_basic, n_atoms) from monomials (n_monomials, n_atoms, n_neighbours)."""
-        moments = torch.bmm(radial, values.permute(1, 2, 0))  # (n_atoms, μ, monomial)
-        return moments.flatten(1).T.index_select(0, self.where)
+        return torch.cat([block(values, radial) for block in self.blocks]).index_select(0, self.order)
+
+
+def _rows(basis: MomentBasis, functions: range) -> list[int]:
+    """Which basic moments are of some radial functions."""
+    return [row for row, (mu, *_) in enumerate(basis.basic) if mu in functions]
+
+
+class _Block(torch.nn.Module):
+    """Basic moments of consecutive radial functions, with the monomials up to their highest rank."""
 
     where: Tensor
     source: Tensor
+    shifted: Tensor
     factor: Tensor
+
+    def __init__(self, basis: MomentBasis, functions: range) -> None:
+        """Find the place of every moment in a table (μ, monomial), and what its derivatives are."""
+        super().__init__()
+        rows = {basis.basic[row]: row for row in _rows(basis, functions)}
+        powers = monomials(max(a + b + c for _, a, b, c in rows))
+        lower = monomials(max(a + b + c for _, a, b, c in rows) - 1)
+        self.functions = slice(functions.start, functions.stop)
+        self.n_functions, self.n_monomials, self.n_lower = len(functions), len(powers), len(lower)
+        place = {power: index for index, power in enumerate(powers)}
+        where = [(mu - functions.start) * len(powers) + place[a, b, c] for mu, a, b, c in rows]
+        nothing = len(basis.basic)  # a row of zeros behind all moments
+        table = [(mu, *power) for mu in functions for power in powers]
+        raised = [
+            (mu, a + (axis == 0), b + (axis == 1), c + (axis == 2))
+            for axis in range(3)
+            for mu in functions
+            for a, b, c in lower
+        ]
+        factor = [float(key[1 + index // (len(raised) // 3)]) for index, key in enumerate(raised)]
+        for name, numbers in (
+            ("where", torch.tensor(where, dtype=torch.int64)),
+            ("source", torch.tensor([rows.get(key, nothing) for key in table])),
+            ("shifted", torch.tensor([rows.get(key, nothing) for key in raised], dtype=torch.int64)),
+            ("factor", torch.tensor(factor, dtype=torch.float64)),
+        ):
+            self.register_buffer(name, numbers, persistent=False)
+
+    def forward(self, values: Tensor, radial: Tensor) -> Tensor:
+        """The block's moments (n_rows, n_atoms); arguments as in `MomentSums.from_monomials`."""
+        moments = torch.bmm(radial[:, self.functions], values[: self.n_monomials].permute(1, 2, 0))
+        return moments.flatten(1).T.index_select(0, self.where)
+
+    def slopes(self, adjoint: Tensor, values: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+        """dE/d(unit) (n_atoms, 3, n_neighbours) and dE/df (n_atoms, n_functions, n_neighbours).
+
+        Args:
+            adjoint: (n_basic + 1, n_atoms) dE/d(basic moment), the last row zero.
+            values: (n_atoms, n_monomials, n_neighbours).
+            radial: (n_atoms, n_radial_functions, n_neighbours).
+        """
+        n_atoms = adjoint.shape[1]
+        table = adjoint.index_select(0, self.source).T.contiguous()
+        to_radial = torch.bmm(table.view(n_atoms, self.n_functions, self.n_monomials), values[:, : self.n_monomials])
+        table = adjoint.index_select(0, self.shifted).mul_(self.factor[:, None]).T.contiguous()
+        rises = torch.bmm(table.view(n_atoms, 3 * self.n_functions, self.n_lower), values[:, : self.n_lower]).view(
+            n_atoms, 3, self.n_functions, -1
+        )
+        return (rises * radial[:, None, self.functions]).sum(dim=2), to_radial
 
 
 class _Sums(torch.autograd.Function):
     """See `MomentSums`."""
 
     @staticmethod
-    def forward(ctx: Any, unit: Tensor, radial: Tensor, table: MomentSums) -> Tensor:
-        values = monomial_values(unit, table.rank)
-        ctx.table, ctx.values = table, values
+    def forward(ctx: Any, unit: Tensor, radial: Tensor, sums: MomentSums) -> Tensor:
+        values = monomial_values(unit, sums.rank)
+        ctx.sums, ctx.values = sums, values
         ctx.save_for_backward(unit, radial)
-        return table.from_monomials(values, radial)
+        return sums.from_monomials(values, radial)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        table: MomentSums = ctx.table
+        sums: MomentSums = ctx.sums
         unit, radial = ctx.saved_tensors
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: let autograd follow
-            sums = table.from_monomials(torch.stack(_monomial_rows(unit, table.rank)), radial)
-            to_unit, to_radial = torch.autograd.grad(sums, (unit, radial), gradients[0], create_graph=True)
-            return to_unit, to_radial, None
-        adjoint = gradients[0]
-        n_atoms, values = unit.shape[1], ctx.values.permute(1, 0, 2)  # (n_atoms, monomial, neighbour)
-        full = adjoint.new_zeros((table.n_radial * table.n_monomials, n_atoms))
-        full.index_copy_(0, table.where, adjoint)
-        by_atom = full.T.contiguous().view(n_atoms, table.n_radial, table.n_monomials)
-        to_radial = torch.bmm(by_atom, values)
-        padded = torch.cat([adjoint, adjoint.new_zeros((1, n_atoms))])
-        shifted = padded.index_select(0, table.source).mul_(table.factor[:, None])
-        shifted = shifted.T.contiguous().view(n_atoms, 3 * table.n_radial, table.n_lower)
-        slopes = torch.bmm(shifted, values[:, : table.n_lower]).view(n_atoms, 3, table.n_radial, -1)
-        to_unit = (slopes * radial[:, None]).sum(dim=2).transpose(0, 1)
-        return to_unit, to_radial, None
+            moments = sums.from_monomials(torch.stack(_monomial_rows(unit, sums.rank)), radial)
+            slopes = torch.autograd.grad(moments, (unit, radial), gradients[0], create_graph=True)
+            return slopes[0], slopes[1], None
+        adjoint = torch.cat([gradients[0], gradients[0].new_zeros((1, unit.shape[1]))])
+        values = ctx.values.permute(1, 0, 2)
+        to_unit, to_radial = zip(
+            *(cast(_Block, block).slopes(adjoint, values, radial) for block in sums.blocks), strict=True
+        )
+        return torch.stack(to_unit).sum(dim=0).transpose(0, 1), torch.cat(to_radial, dim=1), None
 
 
 def monomials(rank: int) -> list[tuple[int, int, int]]:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mlmd import units
 from mlmd.descriptors.contraction import Contraction
-from mlmd.descriptors.cutoffs import quadratic
 from mlmd.descriptors.moment_basis import MomentBasis, moment_basis
 from mlmd.descriptors.moment_sums import MomentSums
-from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
+from mlmd.descriptors.neighbourhoods import neighbourhoods
+from mlmd.descriptors.radial import RadialFunctions
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError
 from mlmd.graph import Graph
@@ -27,16 +27,9 @@ _TABLES = ("basic", "products", "scalars")
 
 
 class Moments(torch.nn.Module):
-    """The basis functions B_α of a moment tensor potential.
-
-    The radial functions are f_μ(r; z_i, z_j) = s Σ_β c[z_i, z_j, μ, β] T_β(x) (r_c - r)² below the cutoff
-    r_c, with T_β Chebyshev polynomials of x = (2r - r_min - r_c) / (r_c - r_min), and s a scaling (as in
-    MLIP; Novikov et al., Mach. Learn. Sci. Technol. 2, 025002, 2021). c is not symmetric in the elements.
-    """
+    """The basis functions B_α of a moment tensor potential, with the radial functions of `RadialFunctions`."""
 
     kind = "atom"
-    radial: torch.nn.Parameter
-    """(n_species, n_species, n_radial_functions, n_chebyshev): the coefficients c."""
 
     def __init__(
         self,
@@ -50,7 +43,7 @@ class Moments(torch.nn.Module):
         scaling: float = 1.0,
         precision: str = "float64",
     ) -> None:
-        """Make a descriptor whose radial functions are plain Chebyshev polynomials, f_μ = s T_μ (r_c - r)².
+        """Make a descriptor with plain radial functions, to be fitted or loaded.
 
         Args:
             elements: symbols in the order of the species.
@@ -78,10 +71,15 @@ class Moments(torch.nn.Module):
             if level is None:
                 raise InputError("moments need a level, e.g. level = 16.")
             basis = moment_basis(level)
-        self.basis, self.scaling, self.n_features = basis, float(scaling), len(basis.scalars)
-        n_species, n_radial = len(self.elements), basis.n_radial_functions
-        radial = torch.eye(n_radial, n_chebyshev, dtype=torch.float64).expand(n_species, n_species, -1, -1)
-        self.radial = torch.nn.Parameter(radial.clone(), requires_grad=False)
+        self.basis, self.n_features = basis, len(basis.scalars)
+        self.radial = RadialFunctions(
+            n_species=len(self.elements),
+            n_functions=basis.n_radial_functions,
+            n_chebyshev=n_chebyshev,
+            min_distance=self.min_distance,
+            cutoff=self.cutoff,
+            scaling=float(scaling),
+        )
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
         for name in _TABLES:  # part of the state: a file's basis may differ from ours of the same level
             self.register_buffer(name, torch.tensor(getattr(basis, name), dtype=torch.int64))
@@ -91,33 +89,11 @@ class Moments(torch.nn.Module):
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
         """(n_atoms, n_features), or the rows of some consecutive atoms; in the descriptor's precision."""
         kinds = species(graph.numbers, self.species_table)
-        near = neighbourhoods(graph, kinds, self.cutoff, self.radial.dtype, centres)
-        distances = torch.linalg.vector_norm(near.vectors, dim=0)
-        basic = self.sums(near.vectors / distances, self._radial_functions(distances, near))
+        near = neighbourhoods(graph, kinds, self.cutoff, self.radial.coefficients.dtype, centres)
+        distances = (near.vectors * near.vectors).sum(dim=0).sqrt()  # vector_norm is slow along the first axis
+        basic = self.sums(near.vectors / distances, self.radial(distances, near))
         features: Tensor = self.contraction(basic).T
         return features
-
-    def _radial_functions(self, distances: Tensor, near: Neighbourhoods) -> Tensor:
-        """f_μ, (n_atoms, n_radial_functions, n_neighbours)."""
-        chebyshev = self._chebyshev(distances)  # (n_atoms, β, n_neighbours)
-        coefficients = self.radial.index_select(0, near.centre_kinds)  # (n_atoms, species, μ, β)
-        if len(self.elements) == 1:
-            return torch.bmm(coefficients[:, 0], chebyshev)
-        # one block of rows β for each species of neighbour, zero for the others
-        others = torch.arange(len(self.elements), device=distances.device)[:, None]
-        mask = (near.kinds[:, None, :] == others).to(distances.dtype)  # (n_atoms, species, n_neighbours)
-        blocks = (mask[:, :, None, :] * chebyshev[:, None, :, :]).flatten(1, 2)
-        return torch.bmm(coefficients.transpose(1, 2).flatten(2), blocks)
-
-    def _chebyshev(self, distances: Tensor) -> Tensor:
-        """s T_β(x) (r_c - r)², (n_atoms, n_chebyshev, n_neighbours)."""
-        x = (2 * distances - (self.min_distance + self.cutoff)) / (self.cutoff - self.min_distance)
-        rows = [self.scaling * quadratic(distances, self.cutoff)]
-        if self.radial.shape[3] > 1:
-            rows.append(rows[0] * x)
-        while len(rows) < self.radial.shape[3]:
-            rows.append(2 * x * rows[-1] - rows[-2])
-        return torch.stack(rows, dim=1)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Moments:
@@ -144,8 +120,8 @@ class Moments(torch.nn.Module):
             "cutoff": units.with_unit(self.cutoff, "length"),
             "min_distance": units.with_unit(self.min_distance, "length"),
             "level": self.basis.level,
-            "n_chebyshev": self.radial.shape[3],
-            "scaling": self.scaling,
+            "n_chebyshev": self.radial.coefficients.shape[3],
+            "scaling": self.radial.scaling,
         }
 
     species_table: Tensor

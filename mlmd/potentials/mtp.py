@@ -49,7 +49,7 @@ def load(path: Path | str, elements: Sequence[str] | None = None, precision: str
     )
     regressor = Linear(n_features=len(basis.scalars), n_kinds=n_species)
     with torch.no_grad():
-        descriptor.radial.copy_(radial)
+        descriptor.radial.coefficients.copy_(radial)
         regressor.coefficients.copy_(file.numbers("moment_coeffs", len(basis.scalars)))
         regressor.constants.copy_(file.numbers("species_coeffs", n_species))
     potential = LearnedPotential(descriptor, regressor)
@@ -210,9 +210,9 @@ def _basis(file: _File) -> MomentBasis:
 
 def _lines(moments: Moments, linear: Linear) -> Iterator[str]:
     """The lines of an MLIP-2 file."""
-    basis, radial = moments.basis, moments.radial.double().cpu()
+    basis, radial = moments.basis, moments.radial.coefficients.double().cpu()
     n_species, _, n_functions, n_chebyshev = radial.shape
-    yield from (MAGIC, "version = 1.1.0", "potential_name = MTP1m", f"scaling = {moments.scaling:.16e}")
+    yield from (MAGIC, "version = 1.1.0", "potential_name = MTP1m", f"scaling = {moments.radial.scaling:.16e}")
     yield from (f"species_count = {n_species}", "potential_tag =", "radial_basis_type = RBChebyshev")
     yield from (f"\tmin_dist = {moments.min_distance:.16e}", f"\tmax_dist = {moments.cutoff:.16e}")
     yield from (f"\tradial_basis_size = {n_chebyshev}", f"\tradial_funcs_count = {n_functions}", "\tradial_coeffs")

@@ -66,7 +66,7 @@ def random_mtp(elements: tuple[str, ...], level: int, precision: str = "float64"
     moments = Moments(elements=elements, cutoff=5.0, min_distance=1.5, level=level, scaling=0.05)
     linear = Linear(n_features=moments.n_features, n_kinds=len(elements))
     with torch.no_grad():
-        for tensor in (moments.radial, linear.coefficients, linear.constants):
+        for tensor in (moments.radial.coefficients, linear.coefficients, linear.constants):
             tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5)
     potential = LearnedPotential(moments, linear)
     return potential.to(getattr(torch, precision))
