@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mlmd.bias.plumed import check
 from mlmd.config import load_simulate
+from mlmd.engine.device import choose_device
 from mlmd.engine.job import Job, bias_of, prepare
 from mlmd.potentials import Evaluation
 from mlmd.potentials.evaluate import evaluator
@@ -84,9 +84,7 @@ def preview(path: Path, device: str = "auto") -> Preview:
             script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
             allow_unsafe=bias.allow_unsafe, kernel=bias.kernel,
         )  # fmt: skip
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    first, seconds = _measure(job, device)
+    first, seconds = _measure(job, choose_device(device))
     return _summary(path, job, first, seconds)
 
 
