@@ -83,7 +83,7 @@ def test_lithium_and_yttrium_stand_in_octahedra_of_chlorine() -> None:
 
 
 def test_the_quickstart_runs_to_its_report(tmp_path: Path) -> None:
-    text = (INPUTS / "quickstart.toml").read_text().replace('"10 ps"', '"0.2 ps"').replace('"80 ps"', '"4 ps"')
+    text = (INPUTS / "quickstart.toml").read_text().replace('"10 ps"', '"0.2 ps"').replace('"60 ps"', '"4 ps"')
     (tmp_path / "short.toml").write_text(text)
     shutil.copy(INPUTS / "argon.extxyz", tmp_path)
     answer = mlmd("simulate", tmp_path / "short.toml", "--out", tmp_path / "short.run", "--json")
