@@ -67,10 +67,11 @@ def _analyze(run: Run, input_file: Path) -> list[Any]:
     if wanted is None:
         return []
     from mlmd import analysis
-    from mlmd.report import write_report
 
     results = analysis.run_all(run, wanted.run, charges=wanted.charges, drift=wanted.drift)
     if wanted.report:
+        from mlmd.report import write_report
+
         write_report(run)
     return results
 

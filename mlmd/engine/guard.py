@@ -7,6 +7,7 @@ from pathlib import Path
 import ase
 import ase.io
 import numpy as np
+from scipy.stats import chi2
 
 from mlmd.config import Guard
 from mlmd.engine.outputs import Snapshot, to_atoms
@@ -15,6 +16,8 @@ from mlmd.rundir import CRASH
 
 CHECK_EVERY = 10
 """Steps between looks at the temperature."""
+CHANCE = 1e-12
+"""Probability at which a system in equilibrium may be hotter than the limit: the limit is never below that."""
 ADVICE = (
     "Try a shorter timestep, a minimize stage first, or a potential that knows such configurations; "
     "see also [guard] in the input."
@@ -24,9 +27,11 @@ ADVICE = (
 class Thermometer:
     """Stops a run that stays above its largest temperature for `CHECK_EVERY` steps."""
 
-    def __init__(self, guard: Guard) -> None:
-        """`guard` is the table of the input."""
+    def __init__(self, guard: Guard, n_dof: int) -> None:
+        """`guard` is the table of the input, `n_dof` the degrees of freedom of the system."""
         self._guard = guard
+        # few atoms are now and then many times hotter than their bath: χ² with n_dof degrees of freedom
+        self._chance = float(chi2.isf(CHANCE, n_dof)) / n_dof
         self._was_above = False
 
     def look(self, temperature: float, target: float | None, step: int, time: float) -> None:
@@ -36,6 +41,8 @@ class Thermometer:
             SimulationError: when it was above the limit at this look and the one before.
         """
         limit = self._guard.temperature_limit(target) if self._guard.enabled and target else None
+        if limit is not None and target:
+            limit = max(limit, self._chance * target)
         above = limit is not None and not temperature <= limit
         if above and self._was_above:
             raise SimulationError(

@@ -13,6 +13,7 @@ import ase
 import numpy as np
 
 import mlmd
+from mlmd.bias.plumed import check
 from mlmd.bias.script import Script, read_script
 from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
 from mlmd.engine.frame import Frame, frame_of
@@ -88,6 +89,20 @@ def bias_of(config: Simulate, index: int) -> Plumed:
     stage = config.stage[index]
     assert not isinstance(stage, Minimize) and stage.plumed is not None
     return stage.plumed
+
+
+def check_biases(job: Job) -> None:
+    """Let PLUMED read every script, in a folder that goes again.
+
+    Raises:
+        InputError: for an error in a script, with its line.
+    """
+    for index, script in job.scripts.items():
+        plumed = bias_of(job.config, index)
+        check(
+            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
+            allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
+        )  # fmt: skip
 
 
 def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:

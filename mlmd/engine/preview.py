@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mlmd.bias.plumed import check
 from mlmd.config import load_simulate
 from mlmd.engine.device import choose_device
-from mlmd.engine.job import Job, bias_of, prepare
+from mlmd.engine.job import Job, check_biases, prepare
 from mlmd.potentials import Evaluation
 from mlmd.potentials.evaluate import evaluator
 from mlmd.rundir import StageRecord
@@ -78,12 +77,7 @@ def preview(path: Path, device: str = "auto") -> Preview:
         InputError, ModelError: whatever `simulate` would refuse.
     """
     job = prepare(load_simulate(path))
-    for index, script in job.scripts.items():
-        bias = bias_of(job.config, index)
-        check(
-            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
-            allow_unsafe=bias.allow_unsafe, kernel=bias.kernel,
-        )  # fmt: skip
+    check_biases(job)
     first, seconds = _measure(job, choose_device(device))
     return _summary(path, job, first, seconds)
 

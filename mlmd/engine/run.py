@@ -76,18 +76,19 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import prepare
+    from mlmd.engine.device import choose_device
+    from mlmd.engine.job import check_biases, prepare
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     job = prepare(config)
-    _check_scripts(job)
+    check_biases(job)
     platform, properties = choose_platform(settings.platform, settings.threads)
     hardware = {
         "openmm": platform,
-        "device": _device(settings.device),
+        "device": choose_device(settings.device),
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
@@ -97,31 +98,6 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     with stop_requests(folder / STOP, settings.max_hours) as request, _state_on_failure(run):
         Course(job, run, hardware, messages, request, settings.progress).go()
     return _set_state(run, "done")
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    from mlmd.errors import InputError
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {wanted}: torch sees no CUDA device here. Use --device cpu.")
-    return wanted
-
-
-def _check_scripts(job: Job) -> None:
-    """Let PLUMED read every script before anything is written."""
-    from mlmd.bias.plumed import check
-    from mlmd.engine.job import bias_of
-
-    for index, script in job.scripts.items():
-        plumed = bias_of(job.config, index)
-        check(
-            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
-            allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
-        )  # fmt: skip
 
 
 def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Run:

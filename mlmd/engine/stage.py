@@ -104,7 +104,7 @@ class DynamicsStage:
         self.barostat = None
         if isinstance(stage, NPT):
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
-        self._thermometer = Thermometer(guard)
+        self._thermometer = Thermometer(guard, body.n_dof)
         self._guarded = guard.enabled
 
     # -- running ---------------------------------------------------------------------------------------------
