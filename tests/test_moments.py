@@ -150,6 +150,24 @@ def test_the_number_of_atoms_worked_through_at_once_changes_nothing(monkeypatch:
         assert torch.allclose(getattr(pieces, name), getattr(whole, name), rtol=0, atol=1e-12)
 
 
+def test_the_number_of_threads_changes_no_bit() -> None:
+    potential, atoms = make(8), bulk("Si", cubic=True) * (3, 3, 2)
+    atoms.symbols[::3] = "O"
+    atoms.rattle(0.1, seed=4)
+    graph, n_threads = build_graph(atoms, potential.cutoff), torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(potential.predict(graph))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(n_threads)
+    for one in results[1:]:
+        assert torch.equal(one.energies, results[0].energies)
+        assert torch.equal(one.forces, results[0].forces)
+
+
 def test_rows_of_some_atoms_are_the_rows_of_all() -> None:
     potential, atoms = make(), bulk("Si", cubic=True)
     graph = build_graph(atoms, potential.cutoff)

@@ -10,9 +10,9 @@ import torch
 from mlmd.neighbors import SkinList
 from mlmd.potentials import Evaluation, Evaluator, Potential
 
-SKIN = 0.6
-"""Å searched beyond the cutoff by default: near the fastest for solids and liquids at 300-1000 K, where a
-list then serves a few tens of steps."""
+SKIN = 0.8
+"""Å searched beyond the cutoff by default. The optimum is flat: from 0.6 to 1.4 Å a step costs the same within a
+few per cent, for argon at 100 K as for a superionic conductor at 1500 K."""
 
 
 class GraphEvaluator:

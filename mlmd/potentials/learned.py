@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,12 +17,14 @@ from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.graph import Graph
 from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.potentials.threads import in_threads
 from mlmd.registry import find
 
 ATOMS_AT_ONCE = 256
 """Worked through together on a CPU: their intermediate results stay in its cache, and memory stays bounded."""
 ATOMS_AT_ONCE_GPU = 16384
 """The same on a GPU, which needs more to be busy."""
+_WORTH_DIVIDING = 128  # atoms; fewer are one piece
 
 
 class LearnedPotential(EnergyModel):
@@ -55,12 +59,9 @@ class LearnedPotential(EnergyModel):
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
-        n_at_once = ATOMS_AT_ONCE if graph.positions.device.type == "cpu" else ATOMS_AT_ONCE_GPU
-        pieces = [
-            self._piece(graph, slice(first, min(first + n_at_once, graph.n_atoms)))
-            for first in range(0, graph.n_atoms, n_at_once)
-        ]
-        energies, gradients = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu")
+        results = in_threads(lambda centres: self._piece(graph, centres), pieces)
+        energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
         return assemble(graph, energies, gradients)
 
     def _piece(self, graph: Graph, centres: slice) -> tuple[Tensor, Tensor]:
@@ -93,3 +94,12 @@ class LearnedPotential(EnergyModel):
         return {"kind": "learned", "descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
 
     species_table: Tensor
+
+
+def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
+    """Consecutive atoms in equal parts; at least two, for two threads, unless there are few atoms."""
+    n_pieces = max(1, math.ceil(n_atoms / (ATOMS_AT_ONCE if cpu else ATOMS_AT_ONCE_GPU)))
+    if cpu and n_atoms >= _WORTH_DIVIDING:
+        n_pieces = max(n_pieces, 2)
+    bounds = [n_atoms * piece // n_pieces for piece in range(n_pieces + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
