@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy import fft
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,44 @@ class Estimate:
         }
 
 
+def from_dict(data: Mapping[str, Any]) -> Estimate:
+    """An estimate from what `Estimate.to_dict` gave.
+
+    Raises:
+        KeyError, TypeError, ValueError: when it is something else.
+    """
+    value, error, n = (
+        math.nan if data[key] is None else float(data[key]) for key in ("value", "error", "n_independent")
+    )
+    return Estimate(value, error, str(data["unit"]), n)
+
+
+def average(series: np.ndarray, unit: str) -> Estimate:
+    """Mean of a stationary series of correlated values.
+
+    The error is sqrt(2 τ σ² / n) with the integrated autocorrelation time τ = ½ + Σ ρ(t), summed while the sums of
+    neighbouring pairs of ρ stay positive (Geyer, Statist. Sci. 1992, 7, 473).
+
+    Args:
+        series: (n,) values at equal intervals.
+        unit: of the values.
+    """
+    n = len(series)
+    mean = float(np.mean(series)) if n else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, unit, float(n))
+    deviations = series - mean
+    variance = float(np.mean(deviations**2))
+    if variance <= (1e-12 * abs(mean)) ** 2:
+        return Estimate(mean, 0.0, unit, 1.0)
+    size = fft.next_fast_len(2 * n, real=True)
+    correlation = fft.irfft(np.abs(fft.rfft(deviations, size)) ** 2, size)[:n] / (n * variance)
+    pairs = correlation[: n - n % 2].reshape(-1, 2).sum(axis=1)
+    end = int(np.argmax(pairs <= 0.0)) if np.any(pairs <= 0.0) else len(pairs)
+    n_independent = n / max(1.0, 2.0 * pairs[:end].sum() - 1.0)
+    return Estimate(mean, math.sqrt(variance / max(n_independent - 1.0, 0.5)), unit, n_independent)
+
+
 def _or_none(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
 
@@ -59,10 +101,10 @@ def _with_error(value: float, error: float) -> str:
     last = _last_digit(error)
     value = round(value / 10.0**last) * 10.0**last + 0.0  # -0.0 becomes 0.0
     exponent = max(_exponent(value), last) if value else last
-    if -4 < exponent < 5 and last <= 0:
+    if -4 < exponent < 5:
         exponent = 0
-    decimals = exponent - last
-    digits = round(error / 10.0**last)
+    decimals = max(exponent - last, 0)
+    digits = round(error / 10.0**last) * 10 ** max(last - exponent, 0)
     mantissa = f"{value / 10.0**exponent:.{decimals}f}"
     bracket = f"{digits}" if decimals == 0 or digits < 10**decimals else f"{digits / 10**decimals:.{decimals}f}"
     return f"{mantissa}({bracket})" + (f"e{exponent:+03d}" if exponent else "")

@@ -39,8 +39,8 @@ class PairDistribution:
     """Distance of the first peak, Å; None where there is none."""
     first_shell: Estimate | None
     """Coordination number up to the minimum after the first peak; None where there is no minimum."""
-    shell_radius: float | None
-    """Å, where that minimum is."""
+    shell_radius: Estimate | None
+    """Where that minimum is, Å."""
 
     @property
     def pair(self) -> str:
@@ -190,14 +190,14 @@ def _distribution(
     g, g_error = _mean(counts * volumes[:, None] / (n_a * n_b * shells))
     coordination, coordination_error = _mean(np.cumsum(counts, axis=1) / n_a)
     peak, minimum = _first_shell(g)
-    width, middles = edges[1] - edges[0], 0.5 * (edges[1:] + edges[:-1])
+    resolution, middles = float(edges[1] - edges[0]) / math.sqrt(12), 0.5 * (edges[1:] + edges[:-1])
     return PairDistribution(
         a, b, g, g_error, coordination, coordination_error,
-        None if peak is None else Estimate(float(middles[peak]), float(width / math.sqrt(12)), "Å", math.nan),
+        None if peak is None else Estimate(float(middles[peak]), resolution, "Å", math.nan),
         None if minimum is None else Estimate(
             float(coordination[minimum]), float(coordination_error[minimum]), "", float(len(counts))
         ),
-        None if minimum is None else float(edges[minimum + 1]),
+        None if minimum is None else Estimate(float(edges[minimum + 1]), resolution, "Å", math.nan),
     )  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _notes(trajectory: Trajectory, r_max: float) -> tuple[str, ...]:
 def _summary(one: PairDistribution) -> str:
     if one.peak is None:
         return "no peak"
-    shell = "" if one.first_shell is None else f", {one.first_shell} within {one.shell_radius:.2f} Å"
+    shell = "" if one.shell_radius is None else f", {one.first_shell} atoms within {one.shell_radius.value:.2f} Å"
     return f"first peak at {one.peak.value:.2f} Å{shell}"
 
 
@@ -247,5 +247,5 @@ def _pair_json(one: PairDistribution) -> dict[str, Any]:
     return {
         "first_peak": None if one.peak is None else one.peak.to_dict(),
         "first_shell": None if one.first_shell is None else one.first_shell.to_dict(),
-        "first_shell_radius_A": one.shell_radius,
+        "first_shell_radius": None if one.shell_radius is None else one.shell_radius.to_dict(),
     }

@@ -181,6 +181,6 @@ def _rdf_table(result: RDFResult) -> Table:
         table.add_row(
             one.pair, "–" if one.peak is None else f"{one.peak.value:.2f}",
             "–" if one.first_shell is None else str(one.first_shell),
-            "–" if one.shell_radius is None else f"{one.shell_radius:.2f}",
+            "–" if one.shell_radius is None else f"{one.shell_radius.value:.2f}",
         )  # fmt: skip
     return table
