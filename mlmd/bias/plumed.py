@@ -101,6 +101,8 @@ class PlumedBias:
             InputError: for an error in the script, with its line.
         """
         self.script = script
+        self.restarted = restart
+        """Whether it goes on with the bias of an earlier start."""
         self.pending = False
         """Whether a configuration was computed that has not been updated."""
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
@@ -126,7 +128,8 @@ class PlumedBias:
         command("setRestart", int(restart))
         command("init")
         for statement in script.statements:
-            self._read(statement.line, statement.text)
+            begins = restart and _without_history(script.history_of(statement))
+            self._read(statement.line, statement.text + " RESTART=NO" * begins)
         # what a step has written is complete on disk before a checkpoint measures the files
         self._read(0, "FLUSH STRIDE=1")
 
@@ -202,6 +205,16 @@ class PlumedBias:
     def close(self) -> None:
         """Close PLUMED's files."""
         self._plumed.finalize()
+
+
+def _without_history(names: tuple[str, ...]) -> bool:
+    """Whether an action has nothing to go on from: OPES refuses an empty file, every action a missing one."""
+    paths = [Path(name) for name in names]
+    if not paths or any(path.exists() and path.stat().st_size for path in paths):
+        return False
+    for path in paths:
+        path.unlink(missing_ok=True)  # else PLUMED keeps it as a backup
+    return True
 
 
 def _failure(script: Script, error: Exception) -> InputError | StorageError:

@@ -50,6 +50,11 @@ class Statement:
         return self.words[0] if self.words else ""
 
     @property
+    def writes(self) -> bool:
+        """Whether its ``FILE`` is written, so that a file of this name that exists already is somebody else's."""
+        return self.action in HISTORIES or self.action == "PRINT" or self.action.startswith("DUMP")
+
+    @property
     def keywords(self) -> list[tuple[str, str]]:
         """``KEY=value`` pairs, braces removed."""
         return [(key, value.strip("{}")) for key, value in _KEYWORD.findall(self.text)]
@@ -65,23 +70,31 @@ class Script:
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
-        """Files beside the script that it names and that exist: they travel into the run folder."""
-        return tuple(dict.fromkeys(part for _, _, part in self._paths() if (self.path.parent / part).is_file()))
+        """Files beside the script that it names to read and that exist: they travel into the run folder.
+
+        Outputs of an earlier run are among them when the script says RESTART.
+        """
+        goes_on = any(statement.words[:2] in (["RESTART"], ["RESTART", "YES"]) for statement in self.statements)
+        named = (part for s, key, part in self._paths() if goes_on or not (key == "FILE" and s.writes))
+        return tuple(dict.fromkeys(part for part in named if (self.path.parent / part).is_file()))
 
     @cached_property
     def prints(self) -> tuple[str, ...]:
         """Files that PLUMED adds lines to and never reads again (COLVAR)."""
-        return tuple(name for name in self._outputs(HISTORIES, wanted=False) if name not in self.histories)
+        named = [part for s, key, part in self._paths() if key == "FILE" and (s.writes or part not in self.reads)]
+        return tuple(name for name in dict.fromkeys(named) if name not in self.histories)
 
     @cached_property
     def histories(self) -> tuple[str, ...]:
         """Files that PLUMED adds lines to and reads when a bias continues (HILLS, KERNELS)."""
-        return self._outputs(HISTORIES, wanted=True)
+        return tuple(dict.fromkeys(name for statement in self.statements for name in self.history_of(statement)))
 
-    def _outputs(self, actions: dict[str, tuple[str, ...]], *, wanted: bool) -> tuple[str, ...]:
-        chosen = [s for s in self.statements if (s.action in actions) is wanted]
-        named = [part for s, key, part in self._paths() if s in chosen and key == "FILE" and part not in self.reads]
-        return tuple(dict.fromkeys(named + [name for s in chosen for name in actions.get(s.action, ())]))
+    def history_of(self, statement: Statement) -> tuple[str, ...]:
+        """Files that keep the memory of one action, under the names it gives and the usual ones."""
+        if statement.action not in HISTORIES:
+            return ()
+        named = (part for s, key, part in self._paths() if s is statement and key == "FILE")
+        return (*named, *HISTORIES[statement.action])
 
     @cached_property
     def rewrites(self) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 What a bias deposits at the step of a checkpoint goes into its history (HILLS) just before; a continued run takes
 the forces of this step from the checkpoint, so it does not matter that PLUMED deposits nothing in a first step.
-What PLUMED prints at this step is cut away again when the stage continues, because PLUMED then prints it anew.
+PLUMED does print in a first step what it printed before it was restarted; `Commit.without_prints` takes that away.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,24 +30,24 @@ class Commit:
         scripts = list(scripts)
         self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
         self.saved_at = time.monotonic()
-        self._last_prints: dict[str, Any] = {}
         self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
-        self._appended |= {name: 0 for script in scripts for name in script.histories}
         self._prints = {name: 0 for script in scripts for name in script.prints}
+        self._appended |= self._prints | {name: 0 for script in scripts for name in script.histories}
         self._rewritten = {name for script in scripts for name in script.rewrites}
 
-    def measure_prints(self) -> dict[str, Any]:
-        """Sizes of what PLUMED prints, before it prints the step of the checkpoint."""
-        return measure(self.folder, self._prints)
+    @contextmanager
+    def without_prints(self) -> Iterator[None]:
+        """Take back what PLUMED prints meanwhile; it opens its files for appending, so that they can be cut."""
+        before = measure(self.folder, self._prints)
+        yield
+        rewind(self.folder, before, self._prints)
 
-    def write(self, content: Checkpoint, prints: Mapping[str, Any] | None = None) -> None:
-        """Make a checkpoint of `content` and all files; `prints` was measured before the bias was updated."""
-        self._last_prints = dict(prints or {})
+    def write(self, content: Checkpoint) -> None:
+        """Make a checkpoint of `content` and all files."""
         kept = sorted(name for name in self._rewritten if (self.folder / name).exists())
         header = {
             **content.header,
-            "files": measure(self.folder, self._appended | self._prints),
-            "prints": self._last_prints,
+            "files": measure(self.folder, self._appended),
             "rewritten": kept,
             "machine": dict(self.machine),
         }
@@ -63,8 +64,8 @@ class Commit:
         saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
         for problem in problems:
             self.messages(f"{problem} The one before it is used.")
-        self._last_prints = {} if saved is None else dict(saved.header.get("prints", {}))
-        for line in rewind(self.folder, self._sizes(saved), self._appended | self._prints):
+        files = {} if saved is None else saved.header["files"]
+        for line in rewind(self.folder, files, self._appended):
             self.messages(line)
         for name in self._rewritten:
             if saved is not None and name in saved.header["rewritten"]:
@@ -72,21 +73,6 @@ class Commit:
             else:
                 (self.folder / name).unlink(missing_ok=True)
         return saved
-
-    def cut_prints(self) -> None:
-        """Take back what PLUMED printed at the last checkpoint, since it is about to print that step again."""
-        rewind(self.folder, self._last_prints, dict.fromkeys(self._last_prints, 0))
-
-    def _sizes(self, saved: Checkpoint | None) -> dict[str, Any]:
-        if saved is None:
-            return {}
-        sizes = dict(saved.header["files"])
-        stage, step = saved.position
-        if step < self.run.stages[stage].n_steps:  # the stage goes on, and prints this step again
-            for name in self._prints:
-                sizes.pop(name, None)
-            sizes |= saved.header["prints"]
-        return sizes
 
     def same_machine(self, saved: Checkpoint) -> bool:
         """Whether OpenMM's own checkpoint can be used; says so when the continuation is statistical only."""

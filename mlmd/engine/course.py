@@ -9,7 +9,7 @@ from typing import Any
 import ase.io
 import numpy as np
 
-from mlmd.bias.plumed import PlumedBias, working_in
+from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.config import Minimize
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
@@ -64,6 +64,9 @@ class Course:
         """
         with working_in(self.folder):  # PLUMED opens its files in the current folder
             saved = self.commit.load()
+            if saved is None:
+                for script in self.job.scripts.values():
+                    copy_inputs(script, self.folder)
             particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
             reached = (0, -1) if saved is None else saved.position
             for record in self.run.stages:
@@ -116,6 +119,7 @@ class Course:
         stage = self._set_up(record, particles, restart=saved is not None)
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
+        self._restart_bias(stage)
         log = Log(self.folder / LOG)
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
@@ -123,9 +127,9 @@ class Course:
         def save() -> None:
             log.commit()
             trajectory.commit()
-            content, prints = checkpoint_of(stage), self.commit.measure_prints()
+            content = checkpoint_of(stage)
             stage.forces.finish_step()
-            self.commit.write(content, prints)
+            self.commit.write(content)
 
         def pause() -> None:
             reason, ended = self.request.reason(), stage.step == record.n_steps
@@ -178,14 +182,19 @@ class Course:
             return None
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
-        if earlier and not restart:
-            self.commit.cut_prints()  # PLUMED prints the step between the stages again
         return PlumedBias(
             script, masses=self.job.body.masses, charges=_charges(self.job), timestep=record.timestep,
             temperature=record.temperature[0] if record.temperature else None,
             kernel=bias_of(self.job.config, record.index).kernel,
             log=self.folder / "plumed.log", restart=restart or bool(earlier),
         )  # fmt: skip
+
+    def _restart_bias(self, stage: DynamicsStage) -> None:
+        """Let a bias that goes on pass its first step, which it has deposited and printed before."""
+        if stage.forces.bias is not None and stage.forces.bias.restarted:
+            stage.answer()
+            with self.commit.without_prints():
+                stage.forces.finish_step()
 
     def _name_bias(self, stage: DynamicsStage) -> None:
         bias = stage.forces.bias

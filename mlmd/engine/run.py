@@ -104,13 +104,10 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     """Write what stands in a folder before the first step; the manifest last, so that half a start is no run."""
     import ase.io
 
-    from mlmd.bias.plumed import copy_inputs
     from mlmd.engine.job import manifest_of
 
     shutil.copyfile(source, folder / "input.toml")
     ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
-    for script in job.scripts.values():
-        copy_inputs(script, folder)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
     created = datetime.now().astimezone().isoformat(timespec="seconds")
     write_manifest(folder, manifest_of(job, seed=seed, created=created, platform=hardware))
