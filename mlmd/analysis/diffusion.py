@@ -14,7 +14,7 @@ from mlmd.analysis.einstein import Line, fit_diffusive, fit_from
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.msd import AXES, MSD, mean_squared_displacements
 from mlmd.errors import InputError
-from mlmd.io.trajectories import Provenance, Trajectory
+from mlmd.io.frames import Provenance, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

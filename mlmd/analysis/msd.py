@@ -17,7 +17,7 @@ from scipy import fft
 from mlmd.analysis.einstein import WindowStatistics, sampled_lags
 from mlmd.analysis.unwrap import drift_path, unwrapped
 from mlmd.errors import InputError
-from mlmd.io.trajectories import Trajectory
+from mlmd.io.frames import Trajectory
 
 READ_BYTES = 256e6
 """Positions in memory at once."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
-from mlmd.io.trajectories import Provenance, Trajectory
+from mlmd.io.frames import Provenance, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def rdf(
         raise InputError("A radial distribution function needs a density: a cell periodic in all three directions.")
     if not 0.0 < bin_width < r_max < math.inf:
         raise InputError(f"r_max = {r_max:g} Å and bin_width = {bin_width:g} Å: needed 0 < bin_width < r_max.")
-    chosen = tuple(elements) if elements else trajectory.elements
+    chosen = tuple(dict.fromkeys(elements)) if elements else trajectory.elements
     trajectory.atoms_of(chosen)
     edges = np.linspace(0.0, r_max, 1 + max(1, round(r_max / bin_width)))
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mlmd.errors import InputError
-from mlmd.io.trajectories import Frames, Trajectory
+from mlmd.io.frames import Frames, Trajectory
 
 LARGEST_STEP = 0.4
 """Of the cell between frames; beyond, the image an atom moved to is a guess."""
@@ -87,13 +87,15 @@ def drift_path(trajectory: Trajectory, drift: str | Sequence[str]) -> np.ndarray
         (n_frames, 3) Å.
 
     Raises:
-        InputError: when an element does not occur.
+        InputError: when an element does not occur, or one atom would be its own reference.
     """
     if drift == "none":
         return np.zeros((trajectory.n_frames, 3))
     chosen: slice | np.ndarray = slice(None)
     if drift != "cell":
         chosen = trajectory.atoms_of([drift] if isinstance(drift, str) else list(drift))
+    elif trajectory.n_atoms == 1:
+        raise InputError('One atom is at rest relative to its own centre of mass. Give drift = "none".')
     weights = trajectory.masses[chosen] / trajectory.masses[chosen].sum()
     path = np.concatenate([np.einsum("a,tai->ti", weights, part) for part in unwrapped(trajectory, chosen)])
     return path - path[0]

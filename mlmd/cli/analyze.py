@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlmd.analysis import Result
     from mlmd.analysis.diffusion import DiffusionResult
     from mlmd.analysis.rdf import RDFResult
-    from mlmd.io.trajectories import Trajectory
+    from mlmd.io.frames import Trajectory
 
 
 class Time(click.ParamType):

@@ -44,7 +44,7 @@ class ExtXYZReader:
         if any(lattice is None for lattice in lattices):
             return None
         # ASE hands the lattice out with vectors as columns.
-        return np.array([np.reshape(lattice, (3, 3), order="F") for lattice in lattices], dtype=float)
+        return np.array(lattices, dtype=float).reshape(-1, 3, 3).transpose(0, 2, 1)
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""
