@@ -17,7 +17,7 @@ from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.graph import Graph
 from mlmd.potentials import EnergyModel, Prediction, assemble
-from mlmd.potentials.threads import in_threads
+from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
 ATOMS_AT_ONCE = 256
@@ -60,9 +60,10 @@ class LearnedPotential(EnergyModel):
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
         pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu")
-        results = in_threads(lambda centres: self._piece(graph, centres), pieces)
-        energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
-        return assemble(graph, energies, gradients)
+        with undivided() as n_threads:
+            results = in_threads(lambda centres: self._piece(graph, centres), pieces, n_threads)
+            energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
+            return assemble(graph, energies, gradients)
 
     def _piece(self, graph: Graph, centres: slice) -> tuple[Tensor, Tensor]:
         """Energies of consecutive atoms, and the derivative with respect to the vectors of their pairs."""

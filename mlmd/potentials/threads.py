@@ -7,8 +7,9 @@ keeps its piece to itself waits for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -18,23 +19,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results in the order of the items, which do not depend on the number of threads.
-
-    As many threads work as torch would use (`torch.set_num_threads`).
-    """
+@contextmanager
+def undivided() -> Iterator[int]:
+    """Let this thread do its torch operations alone; gives the number of threads torch had before."""
     n_threads = torch.get_num_threads()
-
-    def alone(item: Item) -> Result:
-        torch.set_num_threads(1)  # of the thread that calls it
-        return function(item)
-
+    torch.set_num_threads(1)
     try:
-        if n_threads == 1 or len(items) == 1:
-            return [alone(item) for item in items]
-        return list(_workers(n_threads).map(alone, items))
+        yield n_threads
     finally:
         torch.set_num_threads(n_threads)
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], n_threads: int) -> list[Result]:
+    """Results in the order of the items, which do not depend on the number of threads."""
+
+    def alone(item: Item) -> Result:
+        torch.set_num_threads(1)  # holds for the thread that calls it
+        return function(item)
+
+    if n_threads == 1 or len(items) == 1:
+        return [alone(item) for item in items]
+    return list(_workers(n_threads).map(alone, items))
 
 
 @cache
