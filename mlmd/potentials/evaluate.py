@@ -9,6 +9,7 @@ import torch
 
 from mlmd.neighbors import SkinList
 from mlmd.potentials import Evaluation, Evaluator, Potential
+from mlmd.potentials.threads import undivided
 
 SKIN = 0.8
 """Å searched beyond the cutoff by default. The optimum is flat: from 0.6 to 1.4 Å a step costs the same within a
@@ -32,7 +33,8 @@ class GraphEvaluator:
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
-        prediction = self.potential.predict(self.pairs.graph(positions, cell))
+        with undivided():  # operations on one system are too small to be divided among threads
+            prediction = self.potential.predict(self.pairs.graph(positions, cell))
         return Evaluation(
             energy=float(prediction.energy[0]),
             forces=np.ascontiguousarray(prediction.forces.cpu().numpy()),

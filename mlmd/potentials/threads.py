@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TypeVar
 
@@ -18,16 +19,27 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_available: ContextVar[int | None] = ContextVar("available threads", default=None)
+
 
 @contextmanager
 def undivided() -> Iterator[int]:
-    """Let this thread do its torch operations alone; gives the number of threads torch had before."""
+    """Let this thread do its torch operations alone; gives the number of threads that are there for pieces.
+
+    May stand within itself: the number is then the outer one.
+    """
+    outer = _available.get()
+    if outer is not None:
+        yield outer
+        return
     n_threads = torch.get_num_threads()
+    token = _available.set(n_threads)
     torch.set_num_threads(1)
     try:
         yield n_threads
     finally:
         torch.set_num_threads(n_threads)
+        _available.reset(token)
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], n_threads: int) -> list[Result]:
