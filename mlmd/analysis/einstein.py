@@ -24,7 +24,7 @@ CONFIDENCE = 1e-4
 MIN_WINDOWS = 8
 """Fewest non-overlapping windows of the shortest lag in a fit; below, fluctuations cannot be judged."""
 MIN_LAGS = 4
-_ITERATIONS = 3
+_ITERATIONS = 2
 _NO_FLUCTUATION = 1e-20
 """Relative variance between windows that is rounding: ballistic motion, or none."""
 
@@ -33,6 +33,8 @@ _NO_FLUCTUATION = 1e-20
 class WindowStatistics:
     """Squared displacements at some lags, as they vary from window to window."""
 
+    n_paths: int
+    """Atoms times axes that a squared displacement is the mean of."""
     lags: np.ndarray
     """(n_lags,) frames."""
     mean: np.ndarray
@@ -47,7 +49,7 @@ class WindowStatistics:
     def longer(self, first: int) -> WindowStatistics:
         """The lags from an index on."""
         columns = (self.lags, self.mean, self.variance, self.first_half, self.second_half)
-        return WindowStatistics(*(column[first:] for column in columns))
+        return WindowStatistics(self.n_paths, *(column[first:] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,9 @@ def _variogram(msd: np.ndarray, first: int, slope: float, intercept: float, size
 def _covariance(statistics: WindowStatistics, n_frames: int, variogram: np.ndarray) -> np.ndarray:
     """Covariance of the MSD at its lags: a Gaussian part and shot noise, as large as the windows fluctuate, Å⁴.
 
-    Both sizes come from the variance over windows at the shorter lags by non-negative least squares. That variance
-    misses what all windows of a trajectory share, the variance of their mean, which is taken off the model too.
+    Both sizes come from the variance over windows at the shorter lags, by least squares. Independent paths give the
+    least Gaussian part there can be, 2 / n_paths; what is above it are paths that move together, or rare hops. The
+    variance over windows misses what all windows share, the variance of their mean: it is taken off the model too.
     """
     lags = statistics.lags
     gaussian, shots = window_covariance(lags, n_frames, variogram, int(lags[0]))
@@ -161,8 +164,10 @@ def _covariance(statistics: WindowStatistics, n_frames: int, variogram: np.ndarr
     within = np.stack([variogram[lags] ** 2 - np.diag(gaussian), lags - np.diag(shots)], axis=1)[short]
     weight = 1.0 / (np.maximum(statistics.variance[short], 1e-300) * np.sqrt(lags[short]))
     scale = np.abs(within).max(axis=0)
-    sizes = nnls(within / scale * weight[:, None], statistics.variance[short] * weight)[0] / scale
-    return sizes[0] * gaussian + sizes[1] * shots
+    least = 2.0 / statistics.n_paths
+    excess = (statistics.variance[short] - least * within[:, 0]) * weight
+    together, hops = nnls(within / scale * weight[:, None], excess)[0] / scale
+    return (least + together) * gaussian + hops * shots
 
 
 def window_covariance(
@@ -184,17 +189,18 @@ def window_covariance(
     Returns:
         Two (n_lags, n_lags): Σ C(δ)² and Σ o(δ) over all pairs of windows, divided by the number of pairs.
     """
+    size = 2 * int(lags[-1]) + memory
+    even = np.concatenate([variogram[size:0:-1], variogram[: size + 1]])  # V(-k) = V(k), zero in the middle
     gaussian, shots = np.empty((2, len(lags), len(lags)))
     for row, n in enumerate(lags):
         for column, m in enumerate(lags[row:], start=row):
-            offsets = np.arange(-m - memory, n + memory + 1)
+            first, last = size - m - memory, size + n + memory + 1  # of the offsets, where zero is `size`
+            offsets = np.arange(first - size, last - size)
             pairs = np.minimum(n_frames - n, n_frames - m - offsets) - np.maximum(0, -offsets)
             pairs = np.maximum(pairs, 0) / ((n_frames - n) * (n_frames - m))
             common = np.maximum(np.minimum(n, m + offsets) - np.maximum(0, offsets), 0)
-            value = 0.5 * (
-                variogram[np.abs(offsets + m)] + variogram[np.abs(offsets - n)]
-                - variogram[np.abs(offsets)] - variogram[np.abs(offsets + m - n)]
-            )  # fmt: skip
+            value = even[first + m : last + m] + even[first - n : last - n]
+            value = 0.5 * (value - even[first:last] - even[first + m - n : last + m - n])
             gaussian[row, column] = gaussian[column, row] = pairs @ value**2
             shots[row, column] = shots[column, row] = pairs @ common
     return gaussian, shots

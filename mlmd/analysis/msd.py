@@ -89,7 +89,8 @@ def _msd_of(trajectory: Trajectory, element: str, rest: np.ndarray) -> MSD:
     for block in _blocks(trajectory, atoms, rest):
         sums.add(block)
     times = trajectory.provenance.interval * np.arange(trajectory.n_frames)
-    return MSD(element, len(atoms), times, sums.msd() / len(atoms), sums.statistics(len(atoms)))
+    values = sums.msd() / len(atoms)
+    return MSD(element, len(atoms), times, values, sums.statistics(len(atoms), values))
 
 
 def _blocks(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> Iterator[np.ndarray]:
@@ -143,19 +144,25 @@ class _Sums:
         msd[:, 0] = 0.0
         return np.maximum(msd, 0.0).T
 
-    def statistics(self, n_atoms: int) -> dict[str, WindowStatistics]:
-        """Means and variances over windows of the mean over atoms, for each of `AXES`."""
+    def statistics(self, n_atoms: int, msd: np.ndarray) -> dict[str, WindowStatistics]:
+        """How the mean over atoms varies from window to window, for each of `AXES`; `msd` is (n_frames, 3) Å²."""
         series: list[np.ndarray] = []
         for lag, starts, products in zip(self._lags, self._starts, self._products, strict=True):
             along = (self._squares[:, starts] + self._squares[:, starts + lag] - 2.0 * products) / n_atoms
             series.append(np.concatenate([along.sum(axis=0, keepdims=True), along]))
-        return {axis: self._along([values[row] for values in series]) for row, axis in enumerate(AXES)}
+        means = np.column_stack([msd.sum(axis=1), msd])[self._lags]
+        n_paths = (3 * n_atoms, n_atoms, n_atoms, n_atoms)
+        return {
+            axis: self._along([values[row] for values in series], means[:, row], n_paths[row])
+            for row, axis in enumerate(AXES)
+        }
 
-    def _along(self, series: list[np.ndarray]) -> WindowStatistics:
+    def _along(self, series: list[np.ndarray], mean: np.ndarray, n_paths: int) -> WindowStatistics:
         halves = [np.searchsorted(starts, (starts[-1] + 1) / 2) for starts in self._starts]
         return WindowStatistics(
+            n_paths,
             self._lags,
-            np.array([values.mean() for values in series]),
+            mean,
             np.array([values.var(ddof=1) for values in series]),
             np.array([values[:half].mean() for values, half in zip(series, halves, strict=True)]),
             np.array([values[half:].mean() for values, half in zip(series, halves, strict=True)]),
