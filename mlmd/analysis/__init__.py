@@ -98,9 +98,9 @@ def write(result: Result, folder: Path) -> tuple[Path, Path, Path]:
 
     from mlmd.analysis.figures import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{result.name}.json", folder / f"{result.name}.csv", folder / f"{result.name}.png"
     content = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(content + "\n", encoding="utf-8")
     paths[1].write_text(result.to_csv(), encoding="utf-8")
     save(result.figure(), paths[2])

@@ -122,10 +122,13 @@ def diffusion(
         temperature: K; by default the trajectory's.
 
     Raises:
-        InputError: for too few frames, unknown elements, or a conductivity without temperature or volume.
+        InputError: for too few frames, unknown elements, or a conductivity without finite charges,
+            a temperature or volume.
     """
     charges = dict(charges or {})
     trajectory.atoms_of(tuple(charges))
+    if not all(math.isfinite(charge) for charge in charges.values()):
+        raise InputError(f"Charges must be finite numbers in units of e; got {charges}.")
     chosen = tuple(dict.fromkeys([*(elements or trajectory.elements), *charges]))
     msds = mean_squared_displacements(trajectory, chosen, drift)
     species = tuple(_element(msd, trajectory.n_frames, trajectory.provenance.interval) for msd in msds.values())

@@ -1,0 +1,85 @@
+"""``mlmd analyze`` and ``mlmd report`` as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase
+import numpy as np
+import pytest
+from command_line import mlmd
+from made_runs import stage, walk, write_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(4)
+    atoms = ase.Atoms("Li8Cl8", positions=12.0 * rng.random((16, 3)), cell=[12.0] * 3, pbc=True)
+    stages = (stage(0, 0, 1000), stage(1, 1000, 2000, temperature=(500.0, 500.0)))
+    return write_run(tmp_path / "made.run", atoms, stages, atoms.positions + walk(rng, 301, 16))
+
+
+def test_diffusion_prints_a_table_and_writes_its_files(run: Path) -> None:
+    answer = mlmd("analyze", "diffusion", run, "--charges", "Li=1", "--charges", "Cl=-1")
+    assert answer.code == 0, answer.err
+    data = json.loads((run / "analysis" / "diffusion.json").read_text())
+    assert set(data["elements"]) == {"Li", "Cl"} and data["temperature_K"] == 500.0
+    for word in ("Stage 2 (nvt)", "200 frames", "Li", "Nernst–Einstein conductivity", "S/cm at 500 K", "diffusion"):
+        assert word in answer.out
+    assert (run / "analysis" / "diffusion.csv").exists() and (run / "analysis" / "diffusion.png").exists()
+
+
+@pytest.mark.parametrize("name", ["diffusion", "rdf"])
+def test_json_is_all_that_json_prints(run: Path, name: str) -> None:
+    answer = mlmd("analyze", name, run, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads(answer.out) == json.loads((run / "analysis" / f"{name}.json").read_text())
+
+
+def test_options_choose_the_frames_and_the_elements(run: Path) -> None:
+    options = ("--stage", 1, "--from", "0.5 ps", "--to", "1500", "--element", "Li", "--drift", "Cl", "--json")
+    data = json.loads(mlmd("analyze", "diffusion", run, *options).out)
+    assert list(data["elements"]) == ["Li"] and data["drift"] == ["Cl"]
+    origin = data["provenance"]
+    assert (origin["stage"], origin["first_time"], origin["last_time"]) == (1, 500.0, 1500.0)
+
+
+def test_rdf_takes_its_range(run: Path) -> None:
+    data = json.loads(mlmd("analyze", "rdf", run, "--r-max", 8, "--bin", 0.2, "--element", "Li", "--json").out)
+    assert (list(data["pairs"]), data["r_max_A"], data["bin_A"]) == (["Li-Li"], 8.0, pytest.approx(0.2))
+    assert "half of the cell" in mlmd("analyze", "rdf", run).out
+
+
+def test_report_says_where_the_page_is(run: Path) -> None:
+    answer = mlmd("report", run)
+    assert (answer.code, answer.out) == (0, f"Report: {run / 'report.html'}\n")
+    assert json.loads(mlmd("report", run, "--json").out) == {"report": str(run / "report.html")}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--stage", 7), 2, "no frames of a stage 7"),
+        (("--element", "Na"), 2, "no 'Na'"),
+        (("--charges", "Li"), 2, "ELEMENT=CHARGE"),
+        (("--charges", "Li=nan"), 2, "finite"),
+        (("--charges", "Na=1"), 2, "no 'Na'"),
+        (("--drift", "P,S"), 2, "no 'P'"),
+        (("--from", "5 parsec"), 2, "not a unit of time"),
+        (("--from", "1 ns"), 2, "no frame lies between"),
+        (("--stage", 0), 2, "0 is not in the range"),
+    ],
+)
+def test_a_wrong_option_is_answered_in_one_message(
+    run: Path, options: tuple[object, ...], code: int, message: str
+) -> None:
+    answer = mlmd("analyze", "diffusion", run, *options)
+    assert answer.code == code and message in answer.err and "Traceback" not in answer.err
+    assert answer.out == "" and not (run / "analysis").exists()
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+    for command in (("analyze", "diffusion"), ("analyze", "rdf"), ("report",)):
+        answer = mlmd(*command, tmp_path / "nothing")
+        assert answer.code == 4 and "is not a run folder" in answer.err

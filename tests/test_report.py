@@ -1,0 +1,183 @@
+"""The report: one page that needs nothing else, says what ran, and trusts no name."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import ase
+import numpy as np
+import pytest
+from made_runs import stage, walk, write_log, write_run
+
+from mlmd import analysis
+from mlmd.report import write_report
+from mlmd.rundir import StageRecord, open_run
+
+EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>"
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and text; unbalanced tags are an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(2)
+
+
+@pytest.fixture
+def stages() -> tuple[StageRecord, ...]:
+    return (
+        stage(0, 0, 0, kind="minimize", temperature=None),
+        stage(1, 0, 500, temperature=(900.0, 300.0)),
+        stage(2, 500, 3000),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]) -> Path:
+    atoms = ase.Atoms("Li8Cl8", positions=12.0 * rng.random((16, 3)), cell=[12.0] * 3, pbc=True)
+    positions = atoms.positions + np.concatenate([walk(rng, 351, 8, 0.3), walk(rng, 351, 8, 0.05)], axis=1)
+    wanted = {"analysis": {"charges": {"Li": 1.0}, "drift": "cell"}}
+    folder = write_run(tmp_path / "made.run", atoms, stages, positions, input=wanted, versions={"openmm": "8.6.1"})
+    write_log(folder, stages, rng)
+    return folder
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(open_run(folder)).read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_no_other_file(run: Path) -> None:
+    page = page_of(run)
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        assert not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("src", "data:").startswith("data:image/png;base64,") or tag != "img"
+        assert "href" not in attributes
+    assert "url(" not in (run / "report.html").read_text()
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+
+
+def test_the_page_says_what_ran_and_what_came_out(run: Path) -> None:
+    text = page_of(run).text
+    assert "made.run" in text and "done" in text and "16 atoms" in text
+    assert "900 → 300 K" in text and "1 minimize" in text
+    assert re.search(r"D of Li", text)
+    data = json.loads((run / "analysis" / "diffusion.json").read_text())
+    shown = str(analysis.estimate.from_dict(data["elements"]["Li"]["D"]))
+    assert shown in text
+    assert str(analysis.estimate.from_dict(data["conductivity"])) in text
+    assert "Radial distribution functions" in text and "Li-Cl" in text
+    assert "openmm 8.6.1" in text and "0" * 64 in text
+
+
+def test_means_are_of_stages_whose_target_is_constant(run: Path) -> None:
+    text = page_of(run).text
+    ramp, constant = text.split("2 nvt")[1].split("3 nvt")
+    assert "(" not in ramp.split("K", 1)[1]
+    mean, digits = re.search(r"(\d+\.\d+)\((\d+)\)", constant).groups()  # type: ignore[union-attr]
+    assert abs(float(mean) - 300.0) < 5 * int(digits) * 10 ** -len(mean.split(".")[1])
+
+
+def test_names_from_files_cannot_become_part_of_the_page(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    atoms = ase.Atoms("Ar4", positions=12.0 * rng.random((4, 3)), cell=[12.0] * 3, pbc=True)
+    folder = write_run(
+        tmp_path / "<b>bold<b>.run", atoms, stages, walk(rng, 351, 4), state=EVIL, seed=EVIL, created=EVIL,
+        files={EVIL: {"path": EVIL, "sha256": EVIL}}, versions={EVIL: EVIL}, platform={EVIL: {EVIL: EVIL}},
+        input={EVIL: EVIL},
+    )  # fmt: skip
+    (folder / "input.toml").write_text(EVIL)
+    (folder / "messages.log").write_text(EVIL)
+    (folder / "analysis").mkdir()
+    other = {
+        "analysis": EVIL, "notes": [EVIL], "provenance": {},
+        EVIL: {EVIL: {EVIL: {"value": 1.0, "error": 0.1, "unit": EVIL, "n_independent": 1}, "notes": [EVIL]}},
+    }  # fmt: skip
+    (folder / "analysis" / "<i>.json").write_text(json.dumps(other))
+    page = page_of(folder)
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b", "i"} - {"b"})
+    assert all(attributes.get("src", "data:").startswith("data:") for _, attributes in page.tags)
+    assert page.text.count("alert('x')") >= 10
+
+
+def test_a_run_that_has_just_begun_has_a_page(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    atoms = ase.Atoms("Ar4", positions=12.0 * rng.random((4, 3)), cell=[12.0] * 3, pbc=True)
+    folder = write_run(tmp_path / "a.run", atoms, stages, walk(rng, 3, 4), state="running")
+    text = page_of(folder).text
+    assert "running" in text and "simulated, of 7 ps planned" in text
+    assert "goes from 900 to 300 K" in text  # why there is no analysis yet
+    (folder / "trajectory.dcd").write_bytes((folder / "trajectory.dcd").read_bytes()[:276])
+    assert "no frames" in page_of(folder).text
+
+
+def test_a_torn_log_is_shown_as_far_as_it_goes(run: Path) -> None:
+    log = run / "log.csv"
+    log.write_bytes(log.read_bytes()[:-9])
+    assert "6.96 ps" in page_of(run).text  # the last of 350 rows every 20 fs is torn
+
+
+def test_a_damaged_result_is_named_and_the_rest_is_shown(run: Path) -> None:
+    write_report(open_run(run))
+    (run / "analysis" / "diffusion.json").write_text('{"elements": {"Li": {"D": ')
+    text = page_of(run).text
+    assert "diffusion.json is damaged" in text and "Li-Cl" in text
+
+
+def test_results_of_a_run_that_has_gone_on_are_marked(
+    run: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    assert "analyse again" not in page_of(run).text
+    path = run / "analysis" / "diffusion.json"
+    data = json.loads(path.read_text())
+    data["provenance"]["last_time"] = 5000.0
+    path.write_text(json.dumps(data))
+    assert "The stage now reaches 7 ps: analyse again." in page_of(run).text
+
+
+def test_the_same_run_gives_the_same_page(run: Path) -> None:
+    first = write_report(open_run(run)).read_bytes()
+    assert write_report(open_run(run)).read_bytes() == first
+
+
+def test_an_analysis_that_cannot_be_done_does_not_stop_the_others(tmp_path: Path, rng: np.random.Generator) -> None:
+    atoms = ase.Atoms("Ar4", positions=12.0 * rng.random((4, 3)), cell=[12.0] * 3, pbc=True)
+    short = write_run(tmp_path / "a.run", atoms, (stage(0, 0, 50),), walk(rng, 6, 4))
+    results = analysis.run_all(open_run(short), ["diffusion", "rdf"])
+    assert isinstance(results[0], analysis.Unavailable) and "at least 10" in results[0].reason
+    assert [one.name for one in results] == ["diffusion", "rdf"]
+    assert json.loads(json.dumps([one.to_json() for one in results]))[0]["error"]
+    assert not (short / "analysis" / "diffusion.json").exists()
+    assert (short / "analysis" / "rdf.json").exists()
