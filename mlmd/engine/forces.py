@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import openmm
 
 from mlmd import units
 from mlmd.errors import SimulationError
@@ -57,6 +58,25 @@ class ForceFailure(SimulationError):
         """Index of the atom with the worst force, counted from 0."""
 
 
+def positions_in(state: openmm.State) -> np.ndarray:
+    """(n_atoms, 3) nm of an OpenMM state; a copy."""
+    if not _FILLS:
+        array: np.ndarray = state.getPositions(asNumpy=True)._value
+        return array
+    # the public getter looks around in the object first, which costs more than the copy of a thousand atoms
+    array = np.empty((state._getNumParticles(), 3))
+    state._getVectorAsNumpy(openmm.State.Positions, array)
+    return array
+
+
+_FILLS = hasattr(openmm.State, "_getVectorAsNumpy") and hasattr(openmm.State, "_getNumParticles")
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    # in a new step the first number differs already
+    return bool(a[0, 0] == b[0, 0]) and np.array_equal(a, b)
+
+
 class Forces:
     """The function behind OpenMM's PythonForce, with the memory that a step needs."""
 
@@ -94,7 +114,7 @@ class Forces:
     def __call__(self, state: Any) -> tuple[float, np.ndarray]:
         """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm) of an OpenMM state."""
         try:
-            answer = self.at(state.getPositions(asNumpy=True)._value, self.first_step + state.getStepCount())
+            answer = self.at(positions_in(state), self.first_step + state.getStepCount())
         except BaseException as error:  # an impatient Ctrl-C too: OpenMM would make a physical failure of it
             self.failure = error
             raise
@@ -103,7 +123,7 @@ class Forces:
     def at(self, positions: np.ndarray, step: int) -> Answer:
         """Energy and forces at positions (n_atoms, 3) nm in the present cell, at a global step."""
         kept, same_step = self.answer, self.bias is None or step == self.step
-        if kept is not None and same_step and np.array_equal(positions, kept.positions):
+        if kept is not None and same_step and _same(positions, kept.positions):
             return kept
         if not same_step:
             self.finish_step()

@@ -11,7 +11,7 @@ import openmm
 
 from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Langevin, Simulate
-from mlmd.engine.forces import NM, Forces
+from mlmd.engine.forces import NM, Forces, positions_in
 from mlmd.errors import InputError
 
 PS = 1e3
@@ -147,8 +147,7 @@ def set_cell(context: openmm.Context, cell: np.ndarray) -> None:
 
 def positions_of(context: openmm.Context) -> np.ndarray:
     """(n_atoms, 3) nm, unwrapped, as OpenMM holds them."""
-    array: np.ndarray = context.getState(positions=True).getPositions(asNumpy=True)._value
-    return array
+    return positions_in(context.getState(positions=True))
 
 
 def velocities_of(context: openmm.Context) -> np.ndarray:
