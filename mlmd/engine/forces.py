@@ -110,6 +110,8 @@ class Forces:
         self.failure: BaseException | None = None
         """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
         self._open_cell = bias_cell
+        self._scaled = np.zeros((0, 3))
+        """(n_atoms, 3) kJ/mol/nm, what OpenMM gets and copies; one array for all steps."""
 
     def __call__(self, state: Any) -> tuple[float, np.ndarray]:
         """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm) of an OpenMM state."""
@@ -118,7 +120,10 @@ class Forces:
         except BaseException as error:  # an impatient Ctrl-C too: OpenMM would make a physical failure of it
             self.failure = error
             raise
-        return answer.evaluation.energy * _ENERGY, answer.evaluation.forces * _FORCE
+        if len(self._scaled) != len(answer.positions):
+            self._scaled = np.empty_like(answer.positions)
+        np.multiply(answer.evaluation.forces, _FORCE, out=self._scaled)
+        return answer.evaluation.energy * _ENERGY, self._scaled
 
     def at(self, positions: np.ndarray, step: int) -> Answer:
         """Energy and forces at positions (n_atoms, 3) nm in the present cell, at a global step."""
