@@ -42,9 +42,7 @@ POSITIONS = np.array([[0.1, 0.2, 0.3], [2.4, 1.1, 0.9], [9.0, 9.0, 9.0]])
 
 def run(bias, positions, cell=CELL, step=0):
     forces, virial = np.zeros((3, 3)), np.zeros((3, 3))
-    energy = bias.compute(
-        step, np.ascontiguousarray(positions), np.ascontiguousarray(cell), 0.0, forces, virial
-    )
+    energy = bias.compute(step, np.ascontiguousarray(positions), np.ascontiguousarray(cell), 0.0, forces, virial)
     return energy, forces, virial
 
 

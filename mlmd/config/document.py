@@ -69,9 +69,7 @@ class Option:
 
 def options() -> tuple[Option, ...]:
     """Every option of ``mlmd simulate``, in the order of the models."""
-    return tuple(
-        _option(table, key, field) for table, model in TABLES.items() for key, field in _fields(model)
-    )
+    return tuple(_option(table, key, field) for table, model in TABLES.items() for key, field in _fields(model))
 
 
 def option_table() -> str:

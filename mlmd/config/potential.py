@@ -27,9 +27,7 @@ class PotentialTable(Table):
         min_length=1,
         description="chemical symbols in the order of the file, for formats that have none (.mtp)",
     )
-    precision: Literal["float64", "float32"] = Field(
-        default="float64", description="numbers the model computes with"
-    )
+    precision: Literal["float64", "float32"] = Field(default="float64", description="numbers the model computes with")
     trust: str | None = Field(
         default=None,
         examples=["sha256:..."],
@@ -49,9 +47,7 @@ class PotentialTable(Table):
         given = data.get("options", {})
         if not isinstance(given, Mapping):
             raise refuse("options: a table is needed.")
-        return own | {
-            "options": dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}
-        }
+        return own | {"options": dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}}
 
     @model_validator(mode="after")
     def _says_which(self) -> PotentialTable:

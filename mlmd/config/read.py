@@ -56,9 +56,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"{path.name}: not valid TOML: {error}. {_toml_hint(text, str(error))}".strip()
-        ) from None
+        raise InputError(f"{path.name}: not valid TOML: {error}. {_toml_hint(text, str(error))}".strip()) from None
     except RecursionError:
         raise InputError(f"{path.name}: tables or lists are nested too deeply.") from None
     except ValueError as error:  # e.g. an integer of 5,000 digits
@@ -96,11 +94,7 @@ def _toml_hint(text: str, message: str) -> str:
     if not number.isdigit() or not 0 < int(number) <= len(lines):
         return ""
     line = lines[int(number) - 1].strip()[:80]
-    hint = (
-        " Values with a unit stand in quotes."
-        if "Invalid value" in message or "Expected newline" in message
-        else ""
-    )
+    hint = " Values with a unit stand in quotes." if "Invalid value" in message or "Expected newline" in message else ""
     return f"The line is `{line}`.{hint}"
 
 

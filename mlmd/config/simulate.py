@@ -52,9 +52,7 @@ class Frozen(Table):
 class Output(Table):
     """What a run writes."""
 
-    trajectory_every: Time = Field(
-        default=500.0, description="simulated time between frames of the trajectory"
-    )
+    trajectory_every: Time = Field(default=500.0, description="simulated time between frames of the trajectory")
     trajectory_format: Literal["dcd", "xtc", "extxyz"] = Field(
         default="dcd", description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text"
     )
@@ -107,9 +105,7 @@ class Simulate(Table):
     """A whole input file of ``mlmd simulate``."""
 
     structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, gro, LAMMPS data")
-    supercell: Repeats = Field(
-        default=(1, 1, 1), description="repeats of the structure along its three cell vectors"
-    )
+    supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
     potential: Potentials = Field(
         description="file of a potential, a table { kind, path, ... }, or a list of them that is summed"
     )
@@ -119,9 +115,7 @@ class Simulate(Table):
         examples=[1],
         description="of all random numbers; drawn and written to run.json when left out",
     )
-    velocities: (
-        Annotated[float | str, Quantity("temperature", least=0.0, words=(("file", "file"),))] | None
-    ) = Field(
+    velocities: Annotated[float | str, Quantity("temperature", least=0.0, words=(("file", "file"),))] | None = Field(
         default=None,
         examples=["300 K"],
         description='initial temperature, or "file"; by default the first temperature of the stages',
@@ -129,9 +123,7 @@ class Simulate(Table):
     hydrogen_mass: Annotated[float, Quantity("mass", least=1.0)] | None = Field(
         default=None, examples=["3 amu"], description="mass of hydrogen, to allow longer steps"
     )
-    frozen: Frozen | None = Field(
-        default=None, examples=[{"elements": ["Cu"]}], description="atoms that never move"
-    )
+    frozen: Frozen | None = Field(default=None, examples=[{"elements": ["Cu"]}], description="atoms that never move")
     remove_com_motion: bool | None = Field(
         default=None,
         examples=[True],

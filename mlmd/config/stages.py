@@ -24,9 +24,7 @@ class NoseHoover(Table):
     """Nosé–Hoover chain thermostat: deterministic, little disturbance of the dynamics."""
 
     kind: Literal["nose-hoover"] = Field(default="nose-hoover", description="kind of thermostat")
-    frequency: Rate = Field(
-        default=1e-2, description="coupling to the chain, the inverse of its relaxation time"
-    )
+    frequency: Rate = Field(default=1e-2, description="coupling to the chain, the inverse of its relaxation time")
     chain_length: int = Field(default=3, ge=1, le=32, description="thermostats in the chain")
 
 
@@ -112,9 +110,7 @@ class NVT(Dynamics):
         "barostat": 'NVT has a fixed cell; use kind = "npt".',
     }
     kind: Literal["nvt"] = Field(default="nvt", description="kind of stage")
-    temperature: TemperatureRamp = Field(
-        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]'
-    )
+    temperature: TemperatureRamp = Field(examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]')
     thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
 
 
@@ -122,14 +118,10 @@ class NPT(Dynamics):
     """Dynamics at constant pressure and temperature."""
 
     kind: Literal["npt"] = Field(default="npt", description="kind of stage")
-    temperature: TemperatureRamp = Field(
-        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]'
-    )
+    temperature: TemperatureRamp = Field(examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]')
     thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
     pressure: PressureRamp = Field(examples=["1 bar"], description="pressure; may be a ramp")
-    barostat: Annotated[Barostat, named("kind")] = Field(
-        default=Barostat(), description="what holds the pressure"
-    )
+    barostat: Annotated[Barostat, named("kind")] = Field(default=Barostat(), description="what holds the pressure")
 
 
 Stage = Annotated[Minimize | NVE | NVT | NPT, Field(discriminator="kind")]
