@@ -26,7 +26,7 @@ WELL = (
     "field: BIASVALUE ARG=well,tube\n"
 )
 METAD = (
-    "metad: METAD ARG=p.x SIGMA=0.015 HEIGHT=0.1 PACE=20 BIASFACTOR=6 TEMP=300 GRID_MIN=-0.4 GRID_MAX=0.4 FILE=HILLS\n"
+    "metad: METAD ARG=p.x SIGMA=0.015 HEIGHT=0.1 PACE=20 BIASFACTOR=4 TEMP=300 GRID_MIN=-0.4 GRID_MAX=0.4 FILE=HILLS\n"
 )
 
 
@@ -87,13 +87,12 @@ X = np.linspace(-0.12, 0.12, 49)
 def from_hills(hills: np.ndarray) -> np.ndarray:
     """Free energy (kJ/mol) at X: minus the sum of the hills, whose heights PLUMED writes rescaled by γ / (γ - 1).
 
-    The average over the second half of the run takes out the noise of the last hills
+    The average over the run, its beginning left out, takes away the noise of the last hills
     (Bussi and Laio, Nat. Rev. Phys. 2, 200 (2020)).
     """
     shapes = hills[:, 3] * np.exp(-0.5 * ((X[:, None] - hills[:, 1]) / hills[:, 2]) ** 2)
-    sums = np.cumsum(shapes, axis=1)[:, len(hills) // 2 :]
-    profiles = sums - sums.max(axis=0)
-    return -profiles.mean(axis=1)
+    sums = np.cumsum(shapes, axis=1)[:, len(hills) // 4 :]
+    return -sums.mean(axis=1)
 
 
 def deviation(free_energy: np.ndarray) -> np.ndarray:
@@ -111,6 +110,7 @@ def test_metadynamics_recovers_the_double_well(tmp_path: Path) -> None:
     assert np.abs(off).max() < 0.5
 
 
+@pytest.mark.slow
 def test_metadynamics_recovers_the_double_well_under_pressure(tmp_path: Path) -> None:
     # the others are an ideal gas: p(V) ∝ V^n exp(-PV/kT), whatever the particle in its well does
     n_others, pressure = 8, 9 * KB * T / BOX**3 / BAR
