@@ -18,7 +18,8 @@ from mlmd.bias.script import Script
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.folder import Messages
-from mlmd.engine.outputs import DCD, measure, rewind
+from mlmd.engine.outputs import DCD, LOG_HEADER, measure, rewind
+from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS, LOG, Run, write_atomically
 
 
@@ -64,6 +65,8 @@ class Commit:
         saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
         for problem in problems:
             self.messages(f"{problem} The one before it is used.")
+        if saved is None:
+            self._refuse_to_lose()
         files = {} if saved is None else saved.header["files"]
         for line in rewind(self.folder, files, self._appended):
             self.messages(line)
@@ -73,6 +76,15 @@ class Commit:
             else:
                 (self.folder / name).unlink(missing_ok=True)
         return saved
+
+    def _refuse_to_lose(self) -> None:
+        """Without a checkpoint the run would begin anew and its files go: not when there is something in them."""
+        log = self.folder / LOG
+        if log.exists() and log.stat().st_size > len(LOG_HEADER.encode()):
+            raise StorageError(
+                f"{self.folder / CHECKPOINTS} holds no checkpoint, but {LOG} holds data: the run cannot continue, and "
+                "nothing was touched. Restore the checkpoints from a backup, or begin again with another --out."
+            )
 
     def same_machine(self, saved: Checkpoint) -> bool:
         """Whether OpenMM's own checkpoint can be used; says so when the continuation is statistical only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import ase.io
@@ -18,8 +19,8 @@ from mlmd.engine.folder import Messages
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, save_crash
-from mlmd.engine.job import Job, bias_of
-from mlmd.engine.minimize import minimize
+from mlmd.engine.job import Job, bias_of, versions
+from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.resume import checkpoint_of, particles_at, resume
@@ -49,10 +50,10 @@ class Course:
         self.folder = run.path
         self._hardware = Hardware(hardware["openmm"], hardware["properties"])
         self._device = hardware["device"]
-        versions = run.manifest["versions"]
+        present = versions()
         machine = {
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
-            "openmm": versions["openmm"], "torch": versions["torch"],
+            "openmm": present["openmm"], "torch": present["torch"],
         }  # fmt: skip
         self.commit = Commit(run, job.scripts.values(), machine, messages)
 
@@ -62,18 +63,19 @@ class Course:
         Raises:
             SimulationError, StorageError, Stopped: see `mlmd.engine.run.simulate`.
         """
-        with working_in(self.folder):  # PLUMED opens its files in the current folder
-            saved = self.commit.load()
-            if saved is None:
-                for script in self.job.scripts.values():
-                    copy_inputs(script, self.folder)
-            particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
-            reached = (0, -1) if saved is None else saved.position
-            for record in self.run.stages:
-                if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
-                    continue
+        saved = self.commit.load()
+        if saved is None:
+            for script in self.job.scripts.values():
+                copy_inputs(script, self.folder)
+        particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
+        reached = (0, -1) if saved is None else saved.position
+        for record in self.run.stages:
+            if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
+                continue
+            # PLUMED opens its files in the current folder
+            with working_in(self.folder) if record.index in self.job.scripts else nullcontext():
                 particles = self._stage(record, particles, saved if record.index == reached[0] else None)
-            self._finish(particles)
+        self._finish(particles)
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
@@ -98,6 +100,7 @@ class Course:
         atoms.set_cell(frame.user_cell(particles.cell))
         atoms.positions = frame.to_user(particles.positions)
         result = minimize(stage, self._evaluator(), atoms, self.job.body.mobile, self._interrupt)
+        self._check_minimum(result)
         how = "converged" if result.converged else "did NOT converge"
         self.messages(
             f"stage {record.index + 1} (minimize) {how} in {result.n_steps} steps: energy {result.energy:.6f} eV, "
@@ -109,6 +112,20 @@ class Course:
         moved = Particles(found.to_engine(result.positions), particles.velocities, reduced, frame)
         self.commit.write(_between_stages(record, moved))
         return moved
+
+    def _check_minimum(self, result: Minimum) -> None:
+        """Forces that no dynamics could begin with are a failure here already."""
+        limit = self.job.config.guard.max_force
+        if self.job.config.guard.enabled and limit is not None and result.max_force > limit:
+            where = Snapshot(0, 0.0, result.positions, result.cell)
+            message = (
+                f"the minimization ended after {result.n_steps} steps at {result.energy:.6g} eV with a force of "
+                f"{result.max_force:.3g} eV/Å. Are the elements of the potential in the order of its file, and are the "
+                "lengths of the structure in Å?"
+            )
+            path = save_crash(self.folder, self.job.atoms, None, where, message)
+            self.messages(message, echo=False)
+            raise SimulationError(f"{message} The last frame is in {path}.")
 
     def _interrupt(self, step: int) -> None:
         reason = self.request.reason()
@@ -212,17 +229,15 @@ class Course:
             bad = observe.failed(stage, error)
             message = f"at step {bad.step:,} ({bad.time / PS:g} ps) {message}"
         path = save_crash(self.folder, self.job.atoms, observe.last_good(stage), bad, message)
-        self.messages(message)
+        self.messages(message, echo=False)
         return SimulationError(f"{message} The last good and the bad frame are in {path}. {ADVICE}")
 
     # -- beginning and end -------------------------------------------------------------------------------------------
 
     def _start(self) -> Particles:
         job, frame = self.job, self.job.frame
-        if job.config.velocities == "file":
-            from ase import units as ase_units
-
-            velocities = job.atoms.get_velocities() * ase_units.fs * job.body.mobile[:, None]
+        if job.velocities is not None:
+            velocities = job.velocities
         else:
             rng = np.random.default_rng(np.random.SeedSequence([int(self.run.manifest["seed"]), 2**31]))
             velocities = maxwell_boltzmann(job.body, job.config.start_temperature or 0.0, rng)

@@ -24,12 +24,12 @@ class Messages:
         self._path = folder / MESSAGES
         self._echo = echo
 
-    def __call__(self, text: str) -> None:
-        """Add a message."""
+    def __call__(self, text: str, *, echo: bool = True) -> None:
+        """Add a message; without `echo` the person at the terminal hears it otherwise."""
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._path.open("a") as file:
             file.write(f"{stamp}  {text}\n")
-        if self._echo is not None:
+        if echo and self._echo is not None:
             self._echo(text)
 
 
@@ -61,7 +61,8 @@ def existing_run(folder: Path, config: Simulate) -> Run | None:
         listed = "\n  ".join(differences)
         raise StorageError(
             f"{folder} belongs to another input:\n  {listed}\n"
-            "Give another --out, or restore the input. Only the duration of a stage that is not over may grow."
+            "A changed input needs a folder of its own: give another --out, or restore the input. "
+            "Only the duration of the last stage may grow."
         )
     return run
 
@@ -71,8 +72,16 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
         return
     old, new = dict(_flat(run.manifest["input"])), dict(_flat(resolved(config)))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith("analysis") and not key.endswith("duration"):
+        if key.startswith("analysis") or key.endswith(("duration", "checkpoint_every")):
+            continue
+        if key.endswith(("structure", "path", "file", "kernel")) and _name(old.get(key)) == _name(new.get(key)):
+            continue  # the content of files is compared by itself
+        if old.get(key) != new.get(key):
             yield f"{key}: was {old.get(key, 'not set')}, is {new.get(key, 'not set')}"
+
+
+def _name(path: Any) -> Any:
+    return Path(path).name if isinstance(path, str) else path
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -39,8 +39,8 @@ class Answer:
     """(3, 3) Å."""
     evaluation: Evaluation
     """Potential and bias together."""
-    bias: float
-    """Energy of the bias alone, eV."""
+    potential: Evaluation
+    """The potential alone."""
     step: int
     """Global step."""
 
@@ -164,7 +164,7 @@ class Forces:
     def reject(self, step: int) -> None:
         """Go back to the configuration before the trial; the bias must see it last before its update."""
         if self.bias is not None and self.answer is not None:
-            potential = self.answer.evaluation.energy - self.answer.bias
+            potential = self.answer.potential.energy
             nowhere, virial = np.zeros_like(self.answer.positions), np.zeros((3, 3))
             self.bias.compute(step, self.answer.positions * NM, self._box(self.cell), potential, nowhere, virial)
 
@@ -176,12 +176,12 @@ class Forces:
     def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
         scaled = positions * NM
         result = self.evaluator.evaluate(scaled, cell)
-        bias = 0.0
-        if self.bias is not None:
-            forces, virial = result.forces.copy(), np.ascontiguousarray(result.virial)
-            bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
-            result = replace(result, energy=result.energy + bias, forces=forces, virial=virial)
-        return Answer(positions, cell, result, bias, step)
+        if self.bias is None:
+            return Answer(positions, cell, result, result, step)
+        forces, virial = result.forces.copy(), np.array(result.virial, order="C")
+        bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
+        together = Evaluation(result.energy + bias, forces, virial)
+        return Answer(positions, cell, together, result, step)
 
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell

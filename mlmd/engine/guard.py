@@ -40,9 +40,7 @@ class Thermometer:
         Raises:
             SimulationError: when it was above the limit at this look and the one before.
         """
-        limit = self._guard.temperature_limit(target) if self._guard.enabled and target else None
-        if limit is not None and target:
-            limit = max(limit, self._chance * target)
+        limit = self._limit(target)
         above = limit is not None and not temperature <= limit
         if above and self._was_above:
             raise SimulationError(
@@ -50,6 +48,15 @@ class Thermometer:
                 f"([guard] max_temperature) for {CHECK_EVERY} steps."
             )
         self._was_above = above
+
+    def _limit(self, target: float | None) -> float | None:
+        wanted = self._guard.max_temperature
+        if not self._guard.enabled or wanted is None:
+            return None
+        if isinstance(wanted, float):
+            return wanted
+        multiple = self._guard.temperature_limit(target) if target else None
+        return None if multiple is None or target is None else max(multiple, self._chance * target)
 
 
 def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Snapshot | None, message: str) -> Path:

@@ -19,8 +19,8 @@ from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.system import Body, body_of
-from mlmd.errors import InputError
-from mlmd.io.structures import read_structure
+from mlmd.errors import InputError, did_you_mean
+from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Potential
 from mlmd.potentials.load import check_elements, load_potential
 from mlmd.rundir import FINAL, LOG, MANIFEST, MESSAGES, STRUCTURE, StageRecord, sha256, stage_record
@@ -41,6 +41,8 @@ class Job:
     scripts: Mapping[int, Script]
     """PLUMED script of each stage that has one."""
     stages: tuple[StageRecord, ...]
+    velocities: np.ndarray | None
+    """(n_atoms, 3) Å/fs of the structure file, drift removed, where the input takes them; user's orientation."""
     cell: np.ndarray
     """(3, 3) Å in the engine's frame."""
     frame: Frame
@@ -56,10 +58,10 @@ def prepare(config: Simulate) -> Job:
     potential = load_potential(config.potential)
     check_elements(potential, atoms.get_chemical_symbols())
     body = body_of(config, atoms)
+    velocities = _velocities_of(config, atoms, body)
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
-    if config.velocities == "file" and not atoms.has("momenta"):
-        raise InputError(f'velocities = "file": {config.structure} holds no velocities.')
+    _check_analysis(config, atoms)
     scripts = {
         index: read_script(stage.plumed.file, allow_unsafe=stage.plumed.allow_unsafe)
         for index, stage in enumerate(config.stage)
@@ -67,7 +69,35 @@ def prepare(config: Simulate) -> Job:
     }
     _check_outputs(scripts)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
-    return Job(config, atoms, body, potential, scripts, stage_records(config), cell, frame)
+    return Job(config, atoms, body, potential, scripts, stage_records(config), velocities, cell, frame)
+
+
+def _velocities_of(config: Simulate, atoms: ase.Atoms, body: Body) -> np.ndarray | None:
+    """What ``velocities = "file"`` means: taken before masses are changed, since files keep momenta."""
+    velocities = file_velocities(atoms)
+    atoms.set_array("momenta", None)
+    if config.velocities != "file":
+        return None
+    if velocities is None:
+        raise InputError(f'velocities = "file": {config.structure} holds no velocities.')
+    velocities = velocities * body.mobile[:, None]
+    if body.remove_com:
+        velocities -= body.masses @ velocities / body.masses.sum()
+    return velocities
+
+
+def _check_analysis(config: Simulate, atoms: ase.Atoms) -> None:
+    if config.analysis is None:
+        return
+    named = {"charges": tuple(config.analysis.charges)}
+    if not isinstance(config.analysis.drift, str):
+        named["drift"] = config.analysis.drift
+    for key, symbols in named.items():
+        absent = [symbol for symbol in symbols if symbol not in atoms.symbols]
+        if absent:
+            raise InputError(
+                f"analysis: {key}: the structure has no {absent[0]}. {did_you_mean(absent[0], set(atoms.symbols))}"
+            )
 
 
 def _check_outputs(scripts: Mapping[int, Script]) -> None:
@@ -107,6 +137,11 @@ def check_biases(job: Job) -> None:
 
 def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:
     for number, stage in enumerate(config.stage, 1):
+        if isinstance(stage, Minimize) and stage.cell and not atoms.pbc.all():
+            raise InputError(
+                f"stage {number} (minimize): cell = true needs a structure that is periodic in all three directions; "
+                f"{config.structure} is not."
+            )
         if isinstance(stage, NPT) and not atoms.pbc.all():
             raise InputError(
                 f"stage {number} (npt): the structure {config.structure} has no cell that is periodic in all three "

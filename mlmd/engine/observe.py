@@ -39,14 +39,15 @@ def row(stage: DynamicsStage) -> list[float]:
     holding the centre of mass does not lower it; the bias is in it.
     """
     kinetic, answer, body = stage.kinetic_energy(), stage.answer(), stage.body
-    energy, bias = answer.evaluation.energy, answer.bias
+    energy, bias = answer.evaluation.energy, answer.evaluation.energy - answer.potential.energy
     volume = float(np.linalg.det(stage.forces.cell)) if body.pbc.all() else float("nan")
     temperature, target = body.temperature(kinetic), stage.target_temperature
     ideal = int(body.mobile.sum()) * units.KB * temperature
     pressure = (ideal - float(np.trace(answer.evaluation.virial)) / 3.0) / volume
     return [
-        stage.time / PS, energy - bias, kinetic, (energy + kinetic) / body.n_atoms, temperature, pressure / units.BAR,
-        volume, body.masses.sum() / volume * units.DENSITY, float("nan") if target is None else target, bias,
+        stage.time / PS, answer.potential.energy, kinetic, (energy + kinetic) / body.n_atoms, temperature,
+        pressure / units.BAR, volume, body.masses.sum() / volume * units.DENSITY,
+        float("nan") if target is None else target, bias,
     ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def snapshot(stage: DynamicsStage) -> Snapshot:
     answer, to_user = stage.answer(), stage.frame.to_user
     return Snapshot(
         stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(stage.forces.cell),
-        to_user(velocities_of(stage.context)), answer.evaluation.energy, to_user(answer.evaluation.forces),
+        to_user(velocities_of(stage.context)), answer.potential.energy, to_user(answer.potential.forces),
     )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def last_good(stage: DynamicsStage) -> Snapshot | None:
         return None
     return Snapshot(
         answer.step, _time(stage, answer.step), to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
-        energy=answer.evaluation.energy, forces=to_user(answer.evaluation.forces),
+        energy=answer.potential.energy, forces=to_user(answer.potential.forces),
     )  # fmt: skip
 
 

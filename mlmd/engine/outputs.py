@@ -51,6 +51,8 @@ def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
     atoms = ase.Atoms(template.numbers, snapshot.positions, cell=snapshot.cell, pbc=template.pbc)
     atoms.set_masses(template.get_masses())
     atoms.info.update(step=snapshot.step, time_fs=snapshot.time)
+    if template.has("initial_charges"):
+        atoms.set_initial_charges(template.get_initial_charges())
     if snapshot.velocities is not None:
         from ase import units
 
@@ -99,7 +101,7 @@ class Log(AppendOnly):
         return LOG_HEADER.encode()
 
     def row(self, step: int, stage: int, values: Iterable[float]) -> None:
-        """Add a row: the columns of `LOG_HEADER` after step and stage."""
+        """Add a row: global step, number of the stage counted from 1, and the other columns of `LOG_HEADER`."""
         self.append((",".join([str(step), str(stage), *(f"{value:.10g}" for value in values)]) + "\n").encode())
         self._file.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def checkpoint_of(stage: DynamicsStage) -> Checkpoint:
         "step": stage.step,
         "lattice": stage.frame.lattice.tolist(),
         "energy": answer.evaluation.energy,
-        "bias_energy": answer.bias,
+        "potential_energy": answer.potential.energy,
         "barostat": None if stage.barostat is None else stage.barostat.state(),
     }
     arrays = {
@@ -73,8 +74,10 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
     _restore_evaluator(stage.forces.evaluator, header, arrays)
     if exact:
         evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
-        bias, step = float(header["bias_energy"]), stage.global_step
-        stage.forces.resume(Answer(arrays["positions"], arrays["cell"], evaluation, bias, step), step)
+        # of the potential alone only the energy is needed: no frame is written at this step again
+        potential = replace(evaluation, energy=float(header["potential_energy"]))
+        step = stage.global_step
+        stage.forces.resume(Answer(arrays["positions"], arrays["cell"], evaluation, potential, step), step)
 
 
 def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -82,7 +85,7 @@ def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: 
     saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
     evaluator.restore(saved)
     now = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"]).energy
-    then = float(header["energy"]) - float(header["bias_energy"])
+    then = float(header["potential_energy"])
     evaluator.restore(saved)
     if not abs(now - then) <= 1e-6 * max(1.0, abs(then)):
         raise SimulationError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mlmd.config import Simulate, load_simulate, resolved
 from mlmd.engine.folder import Messages, existing_run
 from mlmd.engine.schedule import stage_records
-from mlmd.rundir import STOP, STRUCTURE, Run, open_run, reserved, stage_record, write_atomically, write_manifest
+from mlmd.errors import MlmdError, SimulationError, Stopped, StorageError
+from mlmd.rundir import CRASH, STOP, STRUCTURE, Run, open_run, reserved, stage_record, write_atomically, write_manifest
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 class Options:
     """Where and on what hardware a run goes on: nothing of the physics."""
 
-    platform: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    max_hours: float | None = None
-    progress: Callable[[Moment], None] = lambda moment: None
-    tell: Callable[[str], None] = lambda text: None
+    platform: str
+    device: str
+    threads: int | None
+    max_hours: float | None
+    progress: Callable[[Moment], None]
+    tell: Callable[[str], None]
 
 
 def default_folder(input_path: Path) -> Path:
@@ -38,13 +40,28 @@ def default_folder(input_path: Path) -> Path:
     return Path(input_path.stem + ".run")
 
 
-def simulate(input_path: Path | str, out: Path | str | None = None, **options: Any) -> Run:
+def simulate(
+    input_path: Path | str,
+    out: Path | str | None = None,
+    *,
+    platform: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    max_hours: float | None = None,
+    progress: Callable[[Moment], None] = lambda moment: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Run:
     """Run an input file, or continue it where it stopped; a finished run is left as it is.
 
     Args:
         input_path: the TOML file.
         out: run folder, by default ``<input stem>.run`` in the current folder.
-        **options: see `Options`.
+        platform: of OpenMM; ``auto`` chooses.
+        device: where the potential computes: ``cpu``, ``cuda``, ``cuda:0``; ``auto`` is the GPU where there is one.
+        threads: of the potential; by default one for each core.
+        max_hours: stop after so many hours, to be continued.
+        progress: called with every line of the log.
+        tell: called with every message for a person.
 
     Returns:
         The finished run.
@@ -59,7 +76,7 @@ def simulate(input_path: Path | str, out: Path | str | None = None, **options: A
     source = Path(input_path)
     config = load_simulate(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
-    settings = Options(**options)
+    settings = Options(platform, device, threads, max_hours, progress, tell)
     existing_run(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder):  # before the slow imports: a second run is refused at once
         run = existing_run(folder, config)
@@ -92,10 +109,10 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
-    run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run)
+    run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
-    with stop_requests(folder / STOP, settings.max_hours) as request, _state_on_failure(run):
+    with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
         Course(job, run, hardware, messages, request, settings.progress).go()
     return _set_state(run, "done")
 
@@ -109,17 +126,25 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     shutil.copyfile(source, folder / "input.toml")
     ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
-    created = datetime.now().astimezone().isoformat(timespec="seconds")
-    write_manifest(folder, manifest_of(job, seed=seed, created=created, platform=hardware))
+    write_manifest(folder, manifest_of(job, seed=seed, created=_now(), platform=hardware))
     return open_run(folder)
 
 
-def _continue(source: Path, job: Job, run: Run) -> Run:
+def _continue(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
     """Take over the input, in which durations may have grown; the physics is the same."""
+    from mlmd.engine.job import versions
+
     stages = [stage_record(record) for record in job.stages]
     write_atomically(run.path / "input.toml", source.read_bytes())
-    write_manifest(run.path, {**run.manifest, "state": "running", "input": resolved(job.config), "stages": stages})
+    now = {"at": _now(), "versions": versions(), "platform": hardware}
+    changes = {"state": "running", "input": resolved(job.config), "stages": stages}
+    changes["continued"] = [*run.manifest.get("continued", []), now]
+    write_manifest(run.path, {**run.manifest, **changes})
     return open_run(run.path)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _set_state(run: Run, state: str) -> Run:
@@ -129,15 +154,27 @@ def _set_state(run: Run, state: str) -> Run:
 
 
 @contextmanager
-def _state_on_failure(run: Run) -> Any:
-    """Write into the manifest how the run ended when it did not end well."""
-    from mlmd.errors import SimulationError, Stopped
-
+def _ending(run: Run, messages: Messages) -> Iterator[None]:
+    """Write into manifest and messages how the run ended when it did not end well."""
     try:
         yield
-    except Stopped:
-        _set_state(run, "stopped")
+    except BaseException as error:
+        with suppress(OSError):  # a full disk has no room for this either
+            ways = {Stopped: "stopped", SimulationError: "failed"}
+            _set_state(run, next((name for way, name in ways.items() if isinstance(error, way)), "interrupted"))
+            messages(str(error) or type(error).__name__, echo=False)
+            if not isinstance(error, MlmdError | KeyboardInterrupt):
+                (run.path / CRASH).mkdir(exist_ok=True)
+                (run.path / CRASH / "traceback.txt").write_text(traceback.format_exc())
+        if isinstance(error, OSError):
+            raise _storage_error(run, error) from error
         raise
-    except SimulationError:
-        _set_state(run, "failed")
-        raise
+
+
+def _storage_error(run: Run, error: OSError) -> StorageError:
+    free = shutil.disk_usage(run.path).free / 1e6
+    place = error.filename or run.path
+    return StorageError(
+        f"{place}: {error.strerror or error}. {free:,.1f} MB are free on the disk of the run folder. Nothing before "
+        "the last checkpoint is lost: make room, and the same command continues."
+    )

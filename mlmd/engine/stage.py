@@ -176,7 +176,7 @@ class DynamicsStage:
     def _write(self, log: Log, trajectory: Trajectory) -> None:
         """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""
         if self.step % self.record.log_every == 0:
-            log.row(self.global_step, self.record.index, observe.row(self))
+            log.row(self.global_step, self.record.index + 1, observe.row(self))
         if self.step % self.record.trajectory_every == 0:
             trajectory.frame(observe.snapshot(self))
 
