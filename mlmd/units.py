@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Final
 
 from mlmd.errors import InputError, did_you_mean
@@ -24,16 +25,12 @@ EV_PER_KCALMOL: Final = 4.184 * EV_PER_KJMOL
 """One kcal/mol in eV."""
 BAR: Final = 1e5 * 1e-30 / _E
 """One bar in eV/Å³."""
-GPA: Final = 1e9 * 1e-30 / _E
-"""One GPa in eV/Å³."""
 KINETIC: Final = _AMU * (1e-10 / 1e-15) ** 2 / _E
 """One amu Å²/fs² in eV."""
 DENSITY: Final = _AMU * 1e3 / 1e-24
 """One amu/Å³ in g/cm³."""
 CM2_PER_S: Final = 1e-16 / 1e-15
 """One Å²/fs in cm²/s."""
-ELEMENTARY_CHARGE: Final = _E
-"""Elementary charge, C."""
 S_PER_CM: Final = _E / (1e-10 * 1e-15) * 1e-2
 """One e²/(eV Å fs) in S/cm (conductivity)."""
 
@@ -96,7 +93,7 @@ def parse(value: object, quantity: str) -> float:
             number, unit = float(value), default
         except OverflowError:
             number, unit = math.inf, default
-    result = number * table[unit]
+    result = _times(number, table[unit])
     if not math.isfinite(result):
         raise InputError(f"{value!r} is not a finite {quantity}. {example}")
     return result
@@ -106,8 +103,14 @@ def with_unit(value: float, quantity: str) -> str:
     """A value in mlmd's unit written with that unit, so that `parse` gives the same float back."""
     default = DEFAULT_UNIT[quantity]
     scale = _UNITS[quantity][default]
-    number = value / scale
-    if number * scale != value:  # e.g. rates, kept in 1/fs: find a spelling that reads back exactly
+    value = float(value)
+    number = float(Decimal(repr(value)) / Decimal(repr(scale)))
+    if _times(number, scale) != value:  # e.g. rates, kept in 1/fs: find a spelling that reads back exactly
         default = next(unit for unit, size in _UNITS[quantity].items() if size == 1.0)
         number = value
     return f"{number!r} {default}"
+
+
+def _times(number: float, scale: float) -> float:
+    """The product as decimal numbers, so that 1.001 ps is 1001 fs and not 1000.9999999999999 fs."""
+    return float(Decimal(repr(number)) * Decimal(repr(scale)))

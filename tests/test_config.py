@@ -205,6 +205,10 @@ WRONG = [
         'analysis: run: item 1: "difusion" is not known here. Did you mean',
     ),
     (HEAD + NVT + "[analysis]\ncharges = { li = 1 }", '"li" is not a chemical symbol'),
+    (
+        HEAD.replace('"b.mtp"', '{ path = "b.mtp", trust = "sha256:0" }') + NVT,
+        "potential: 'trust' is not an option. No kind of potential executes code",
+    ),
     ("seed = true\n" + HEAD + NVT, "seed: True: a whole number is needed"),
     ("seed = -1\n" + HEAD + NVT, "seed: -1: at least 0 is needed"),
     ("supercell = [2, 0, 2]\n" + HEAD + NVT, "supercell: [2, 0, 2]: three whole numbers from 1"),
@@ -256,6 +260,20 @@ def test_missing_files_folders_and_huge_files_are_input_errors(tmp_path: Path) -
         config.load_simulate(tmp_path)
     with pytest.raises(InputError, match="not an input file"):
         load(tmp_path, b"#" * 3_000_000)
+
+
+def test_a_missing_file_is_answered_with_its_key_and_the_names_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "A.CIF").write_text("")
+    (tmp_path / "b.mpt").write_text("")
+    run = load(tmp_path, HEAD + NVT)
+    with pytest.raises(InputError, match=r"^in\.toml: structure: .*a\.cif: no such file\. Did you mean 'A\.CIF'\?$"):
+        config.check_files(run, tmp_path / "in.toml")
+    (tmp_path / "a.cif").write_text("")
+    with pytest.raises(InputError, match=r"^in\.toml: potential: .*b\.mtp: no such file\. Did you mean 'b\.mpt'\?$"):
+        config.check_files(run, tmp_path / "in.toml")
+    (tmp_path / "b.mtp").write_text("")
+    config.check_files(run, tmp_path / "in.toml")
+    config.check_files(load(tmp_path, HEAD.replace("a.cif", "a.cif@-1") + NVT), tmp_path / "in.toml")
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from mlmd import units
-from mlmd.descriptors.cutoffs import cosine, quadratic, quintic
+from mlmd.descriptors.cutoffs import quadratic, quintic
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
 from mlmd.potentials.combine import Sum, SumEvaluator
@@ -121,9 +121,8 @@ def test_the_quintic_step_has_two_continuous_derivatives() -> None:
 
 def test_cutoff_functions_vanish_beyond_the_cutoff() -> None:
     far = torch.tensor([3.0, 3.5])
-    for values in (cosine(far, 3.0), quadratic(far, 3.0), quintic(far, 3.0, 2.0)):
+    for values in (quadratic(far, 3.0), quintic(far, 3.0, 2.0)):
         assert values.tolist() == pytest.approx([0.0, 0.0], abs=1e-7)
-    assert float(cosine(torch.tensor(0.0), 3.0)) == 1.0
     assert float(quadratic(torch.tensor(1.0), 3.0)) == 4.0
 
 

@@ -71,6 +71,11 @@ def test_a_written_value_reads_back_as_the_same_float(value: float, quantity: st
     assert units.parse(units.with_unit(value, quantity), quantity) == value
 
 
+def test_a_decimal_number_stays_one() -> None:
+    assert units.with_unit(units.parse("1.001 ps", "time"), "time") == "1001.0 fs"
+    assert units.with_unit(units.parse("0.3 /ps", "rate"), "rate") == "0.3 1/ps"
+
+
 def test_the_default_unit_of_every_quantity_is_known() -> None:
     assert all(unit in units.units_of(quantity) for quantity, unit in units.DEFAULT_UNIT.items())
 
@@ -92,7 +97,7 @@ def test_units_agree_with_ase() -> None:
     from ase import units as ase_units
 
     assert pytest.approx(ase_units.kB, rel=1e-6) == units.KB
-    assert pytest.approx(ase_units.GPa, rel=1e-6) == units.GPA
+    assert pytest.approx(ase_units.GPa, rel=1e-6) == units.parse("1 GPa", "pressure") * units.BAR
     assert pytest.approx(ase_units.kJ / ase_units.mol, rel=1e-6) == units.EV_PER_KJMOL
     assert pytest.approx(ase_units.kcal / ase_units.mol, rel=1e-6) == units.parse("1 kcal/mol", "energy")
     assert pytest.approx(ase_units.Hartree, rel=1e-6) == units.parse("1 hartree", "energy")

@@ -4,6 +4,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.document import Option, option_table, options, template
+from mlmd.config.files import check_files, no_such_file
 from mlmd.config.potential import PotentialTable
 from mlmd.config.read import load, load_simulate
 from mlmd.config.resolve import from_resolved, physics_hash, resolved
@@ -27,9 +28,11 @@ __all__ = [
     "PotentialTable",
     "Simulate",
     "Stage",
+    "check_files",
     "from_resolved",
     "load",
     "load_simulate",
+    "no_such_file",
     "option_table",
     "options",
     "physics_hash",

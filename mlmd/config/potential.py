@@ -28,11 +28,6 @@ class PotentialTable(Table):
         description="chemical symbols in the order of the file, for formats that have none (.mtp)",
     )
     precision: Literal["float64", "float32"] = Field(default="float64", description="numbers the model computes with")
-    trust: str | None = Field(
-        default=None,
-        examples=["sha256:..."],
-        description='"sha256:..." of a model file that can execute code, to load it all the same',
-    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the kind, written directly in the table"
     )
@@ -43,6 +38,10 @@ class PotentialTable(Table):
         """Keys that are not fields are parameters of the kind."""
         if not isinstance(data, Mapping):
             raise refuse(f"{shorten(data)} is not a potential: a file name or a table is needed.")
+        if "trust" in data:
+            raise refuse(
+                "'trust' is not an option. No kind of potential executes code, so nothing needs it; remove it."
+            )
         own = {key: value for key, value in data.items() if key in cls.model_fields and key != "options"}
         given = data.get("options", {})
         if not isinstance(given, Mapping):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 from mlmd.errors import InputError
@@ -30,21 +27,6 @@ def quintic(distances: Tensor, cutoff: float, onset: float) -> Tensor:
         raise InputError(f"onset {onset:g} Å must lie between 0 and the cutoff, {cutoff:g} Å.")
     x = ((distances - onset) / (cutoff - onset)).clamp(0.0, 1.0)
     return 1 + x**3 * (x * (15 - 6 * x) - 10)
-
-
-def cosine(distances: Tensor, cutoff: float) -> Tensor:
-    """Half a cosine from 1 at r = 0 to 0 at the cutoff, with one continuous derivative.
-
-    f(r) = (1 + cos(π r / r_c)) / 2 below r_c, else 0 (Behler and Parrinello, PRL 98, 146401, 2007).
-
-    Args:
-        distances: any shape, Å.
-        cutoff: Å.
-
-    Returns:
-        The shape of `distances`.
-    """
-    return 0.5 * (1 + torch.cos(math.pi * (distances / cutoff).clamp(max=1.0)))
 
 
 def quadratic(distances: Tensor, cutoff: float) -> Tensor:

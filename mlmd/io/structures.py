@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_numbers
 
+from mlmd.config.files import no_such_file
 from mlmd.errors import InputError
 from mlmd.io.validity import check_structure, partial_occupancies
 
@@ -91,7 +92,7 @@ def _frames(path: Path, frame: int | None) -> list[Atoms]:
     from ase.io import read
 
     if not path.is_file():
-        raise InputError(f"structure {path}: " + ("not a file." if path.exists() else "no such file."))
+        raise InputError("structure " + (f"{path}: not a file." if path.exists() else no_such_file(path)))
     kind = _format(path)
     if kind == "lammps-data":
         _require_masses(path)
