@@ -152,6 +152,21 @@ def open_run(path: Path | str) -> Run:
     return Run(folder, manifest)
 
 
+def is_running(run: Run) -> bool:
+    """Whether a process holds the folder's lock; nothing is written, and a run that was killed holds none."""
+    try:
+        descriptor = os.open(run.path / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replace run.json in one atomic step."""
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())

@@ -133,6 +133,12 @@ CASES = [
         "npt without a cell", "periodic in all three", "1\n\nAr 0 0 0\n", run="remove_com_motion = false\n" + NPT
     ),
     structure(
+        "cell relaxed without a cell",
+        "minimize",
+        "1\n\nAr 0 0 0\n",
+        run=INPUT.replace("[[stage]]", '[[stage]]\nkind = "minimize"\ncell = true\n\n[[stage]]'),
+    ),
+    structure(
         "supercell without a cell",
         "not periodic along cell vector 1",
         "1\n\nAr 0 0 0\n",
@@ -145,11 +151,21 @@ CASES = [
     Case(
         "parameter in a wrong unit", 2, ("epsilon", "is not a unit of energy"), INPUT.replace("0.0104 eV", "0.0104 K")
     ),
-    Case("no potential file", 2, ("none.mlmd", "does not exist"), from_file("none.mlmd")),
+    Case("no potential file", 2, ("none.mlmd", "no such file"), from_file("none.mlmd")),
+    Case("misspelt potential file", 2, ("potential", "Did you mean 'Ar.mtp'?"), from_file("ar.mpt"), {"Ar.mtp": "MTP"}),
+    Case(
+        "misspelt structure file",
+        2,
+        ("structure", "Did you mean 'argon.extxyz'?"),
+        INPUT.replace("argon.ext", "Argon."),
+    ),
+    Case("trust", 2, ("'trust' is not an option",), INPUT.replace("epsilon", 'trust = "sha256:0", epsilon')),
+    Case("charge of an element that is not there", 2, ("Lu",), INPUT + "[analysis]\ncharges = { Lu = 1 }\n"),
+    Case("drift of an element that is not there", 2, ("Xe",), INPUT + '[analysis]\ndrift = ["Xe"]\n'),
     Case(
         "element the potential does not know",
         2,
-        ("knows Kr", "Ar (2 atoms)"),
+        ("knows Kr; the structure has Ar (2 atoms)", 'elements = ["Kr"] was given', "Use a potential that knows Ar"),
         INPUT.replace("epsilon", 'elements = ["Kr"], epsilon'),
     ),
     Case(
@@ -306,6 +322,8 @@ COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, s
     ("a device of another maker", None, ("check", "in.toml", "--device", "mps"), 2, "only cpu and cuda"),
     ("a GPU that is not there", None, ("check", "in.toml", "--device", "cuda:99"), 2, "CUDA device"),
     ("an unknown command", None, ("simulte", "in.toml"), 2, "Did you mean 'simulate'?"),
+    ("an unknown analysis", None, ("analyze", "difusion"), 2, "Did you mean 'diffusion'?"),
+    ("an unknown kind of input", None, ("new", "simulte"), 2, "Did you mean 'simulate'?"),
     ("an unknown flag", None, ("simulate", "in.toml", "--stepz", "3"), 2, "--stepz"),
     ("to show nothing", None, ("show", "none.cif"), 2, "no such file"),
     ("to show a folder that is no run", None, ("show", "."), 4, "not a run folder"),

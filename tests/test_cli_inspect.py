@@ -79,8 +79,8 @@ def test_check_json_holds_numbers_and_nothing_else_is_printed(argon: Path) -> No
     assert entry["ns_per_day"] == pytest.approx(86400 / entry["seconds_per_step"] * 2e-6)
     # the pair at 3.8 Å, from the formula; the density from two atoms of 39.95 amu in 12³ Å³
     sixth = (3.4 / 3.8) ** 6
-    assert entry["energy"] == pytest.approx(4 * 0.0104 * sixth * (sixth - 1) / 2)
-    assert entry["density"] == pytest.approx(2 * 39.95 * 1.66054 / 12**3, rel=1e-3)
+    assert entry["energy_eV_per_atom"] == pytest.approx(4 * 0.0104 * sixth * (sixth - 1) / 2)
+    assert entry["density_g_per_cm3"] == pytest.approx(2 * 39.95 * 1.66054 / 12**3, rel=1e-3)
 
 
 def test_check_of_several_inputs_is_a_table_and_ends_with_the_first_error(argon: Path) -> None:
@@ -100,6 +100,36 @@ def test_check_warns_of_forces_above_the_guard(argon: Path) -> None:
     assert "begin with a minimize stage" in mlmd("check", argon).out
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("3.8", "2.4", "are the elements in the order of the file, are lengths in Å?"),
+        ("12 0 0 0 12 0 0 0 12", "5 0 0 0 2.6 0 0 0 2.6", "bar: are the elements"),
+    ],
+)
+def test_check_doubts_structures_with_large_forces_or_pressures(argon: Path, old: str, new: str, said: str) -> None:
+    assert "in the order" not in mlmd("check", argon).out
+    (argon.parent / "argon.extxyz").write_text(ARGON.replace(old, new))
+    assert said in mlmd("check", argon).out
+
+
+def test_check_doubts_long_timesteps_and_broken_durations(argon: Path) -> None:
+    assert "Note: the timestep" not in mlmd("check", argon).out
+    argon.write_text(INPUT.replace("2 fs", "11 fs"))
+    assert "the timestep, 11 fs, is long" in mlmd("check", argon).out
+    argon.write_text(INPUT.replace("1 ps", "1.001 ps"))
+    assert "1001 fs is no whole number of steps; it will be 500 steps, 1000 fs" in mlmd("check", argon).out
+
+
+def test_check_doubts_long_timesteps_with_hydrogen_unless_it_is_heavy(argon: Path) -> None:
+    (argon.parent / "argon.extxyz").write_text(ARGON.replace("Ar", "H"))
+    assert "long for hydrogen" not in mlmd("check", argon).out
+    argon.write_text(INPUT.replace("2 fs", "4 fs"))
+    assert "long for hydrogen" in mlmd("check", argon).out
+    argon.write_text('hydrogen_mass = "3 amu"\n' + INPUT.replace("2 fs", "4 fs"))
+    assert "long for hydrogen" not in mlmd("check", argon).out
+
+
 def test_check_lets_plumed_read_its_file(argon: Path) -> None:
     argon.write_text(INPUT + 'plumed = "p.dat"\n')
     (argon.parent / "p.dat").write_text("d: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=0.4 KAPA=10\n")
@@ -113,10 +143,11 @@ def test_check_lets_plumed_read_its_file(argon: Path) -> None:
 def test_show_recognises_a_structure(argon: Path) -> None:
     answer = mlmd("show", argon.parent / "argon.extxyz")
     assert answer.code == 0
-    for expected in ("structure", "Ar2", "density [g/cm^3]", "0 (Ar) and 1 (Ar), 3.800 Å"):
+    for expected in ("structure", "Ar2", "density [g/cm^3]", "0 (Ar) and 1 (Ar)", "3.8", "yes"):
         assert expected in answer.out
     facts = json.loads(mlmd("show", argon.parent / "argon.extxyz", "--json").out)
     assert facts["atoms"] == 2
+    assert facts["their distance [Å]"] == pytest.approx(3.8)
 
 
 def test_show_recognises_a_run(argon: Path) -> None:
@@ -126,9 +157,40 @@ def test_show_recognises_a_run(argon: Path) -> None:
     assert facts["what"] == "run"
     assert facts["state"] == "done"
     assert facts["atoms"] == 2
-    assert "500 steps of 2 fs" in facts["stages"][0]
-    assert facts["last line of the log"]["step"] == "500"
+    expected = {"stage": 1, "kind": "nvt", "steps": 500, "timestep [fs]": 2.0, "temperature [K]": [10.0, 20.0]}
+    assert facts["stages"] == [expected]
+    assert facts["last line of the log"]["step"] == 500
+    assert facts["last line of the log"]["time [ps]"] == 1.0
     assert "argon.run" in mlmd("show", folder).out
+
+
+def test_a_run_that_was_killed_is_shown_as_interrupted_and_its_lock_is_left_alone(argon: Path) -> None:
+    from mlmd.rundir import MANIFEST, reserved
+
+    folder = argon.parent / "argon.run"
+    assert mlmd("simulate", argon, "--out", folder, "--quiet").code == 0
+    path = folder / MANIFEST
+    path.write_text(path.read_text().replace('"done"', '"running"'))
+    before = (folder / "lock").read_bytes()
+    assert json.loads(mlmd("show", folder, "--json").out)["state"] == "interrupted"
+    assert (folder / "lock").read_bytes() == before
+    with reserved(folder):
+        assert json.loads(mlmd("show", folder, "--json").out)["state"] == "running"
+
+
+def test_show_prints_the_card_of_a_potential_without_braces_and_empty_rows(tmp_path: Path) -> None:
+    from mlmd.potentials import modelfile
+    from mlmd.potentials.pair import LennardJones
+
+    path = tmp_path / "argon.mlmd"
+    potential = LennardJones(epsilon="0.0104 eV", sigma="3.4 Å", cutoff="8.5 Å")
+    modelfile.save(potential, path, {"licence": "MIT", "errors": {"forces [eV/Å]": 0.05}, "training set": ""})
+    out = mlmd("show", path).out
+    for expected in ("licence: MIT", "errors: forces [eV/Å] 0.05", "units: energy eV, length Å", "parameters", "8.5"):
+        assert expected in out
+    assert "{" not in out
+    assert "training set" not in out
+    assert json.loads(mlmd("show", path, "--json").out)["cutoff [Å]"] == 8.5
 
 
 def test_show_recognises_a_published_potential(shared: Path) -> None:
@@ -136,8 +198,8 @@ def test_show_recognises_a_published_potential(shared: Path) -> None:
     assert answer.code == 0
     facts = json.loads(answer.out)
     assert facts["what"] == "potential"
-    assert facts["kind"] == "mtp" or facts["n_parameters"] > 0
-    assert facts["cutoff"] == "3.9 Å"
+    assert facts["parameters"] > 0
+    assert facts["cutoff [Å]"] == 3.9
     assert facts["elements"] == "1, which the file does not name"
 
 

@@ -251,8 +251,8 @@ def test_several_tables_are_added_up(file: Path) -> None:
         (Table(kind="lenard-jones"), "Did you mean 'lennard-jones'"),
         (Table(kind="lennard-jones", options={"sigma": "3 Å"}), "cutoff must be given"),
         (Table(kind="mtp"), "path must be given"),
-        (Table(path=Path("nowhere.mlmd")), "nowhere.mlmd does not exist"),
-        (Table(path=Path()), "is not a file"),
+        (Table(path=Path("nowhere.mlmd")), "nowhere.mlmd: no such file"),
+        (Table(path=Path()), "not a file"),
     ],
 )
 def test_a_wrong_table_is_an_input_error(table: Table, message: str) -> None:
@@ -270,16 +270,16 @@ def test_missing_elements_are_named_and_counted(file: Path) -> None:
     check_elements(loaded, ["Si", "O", "O"])
     with pytest.raises(InputError) as caught:
         check_elements(loaded, ["Si"] + ["H"] * 48, "slab.xyz")
-    expected = "si.mlmd knows Si, O; slab.xyz also has H (48 atoms). Train with H or remove it."
+    expected = "si.mlmd knows Si, O; slab.xyz also has H (48 atoms). Use a potential that knows H."
     assert str(caught.value) == expected
 
 
 def test_a_potential_describes_itself(file: Path) -> None:
     facts = describe(load_potential([Table(path=file)]), file)
     assert facts["elements"] == ["Si", "O"]
-    assert facts["cutoff"] == "5 Å"
+    assert facts["cutoff [Å]"] == 5.0
     assert facts["precision"] == "float64"
-    assert facts["n_parameters"] == 2 * 2 * 2 * 8 + 9 + 2
+    assert facts["parameters"] == 2 * 2 * 2 * 8 + 9 + 2
     assert facts["card"]["licence"] == "MIT"
 
 

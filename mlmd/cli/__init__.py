@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import mlmd
-from mlmd.errors import MlmdError, StorageError
+from mlmd.errors import MlmdError, StorageError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
@@ -23,7 +23,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that answers an unknown command with the closest known one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that the first argument names."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(f"{args[0]!r} is not a command. {did_you_mean(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when they are called, so that help answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,14 +53,6 @@ class LazyGroup(click.Group):
         """The list of verbs from the table above: nothing is imported to print it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """An unknown verb is answered with the closest known one."""
-        from mlmd.errors import did_you_mean
-
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"{args[0]!r} is not a command. {did_you_mean(args[0], COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

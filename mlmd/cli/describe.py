@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
-    from mlmd.rundir import Run
+    from mlmd.rundir import Run, StageRecord
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -58,15 +59,15 @@ def _structure(path: Path) -> dict[str, Any]:
         "periodic": [bool(flag) for flag in atoms.pbc],
     }
     if atoms.pbc.any():
-        lengths = ", ".join(f"{length:.4f}" for length in atoms.cell.lengths())
-        angles = ", ".join(f"{angle:.2f}" for angle in atoms.cell.angles())
-        facts["cell"] = f"{lengths} Å; {angles}°"
+        facts["cell lengths [Å]"] = [round(length, 6) for length in atoms.cell.lengths().tolist()]
+        facts["cell angles [°]"] = [round(angle, 6) for angle in atoms.cell.angles().tolist()]
     if atoms.pbc.all():
         facts["volume [Å^3]"] = float(atoms.get_volume())
         facts["density [g/cm^3]"] = float(atoms.get_masses().sum() / atoms.get_volume() * DENSITY)
     if pair := closest_neighbour(atoms, 6.0):
         i, j, distance = pair
-        facts["closest atoms"] = f"{i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}), {distance:.3f} Å"
+        facts["closest atoms"] = f"{i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]})"
+        facts["their distance [Å]"] = round(float(distance), 6)
     facts["velocities"] = atoms.has("momenta")
     if "constrained" in atoms.info:
         facts["fixed in the file"] = len(atoms.info["constrained"])
@@ -75,18 +76,19 @@ def _structure(path: Path) -> dict[str, Any]:
 
 def _run(run: Run) -> dict[str, Any]:
     """Facts about a run folder."""
+    from mlmd.rundir import is_running
+
     manifest = run.manifest
+    state = manifest["state"]
     facts: dict[str, Any] = {
         "what": "run",
-        "state": manifest["state"],
+        "state": "interrupted" if state == "running" and not is_running(run) else state,
         "created": manifest["created"],
         "mlmd": manifest["mlmd"],
         "atoms": len(run.atoms),
         "formula": run.atoms.get_chemical_formula("metal"),
         "seed": manifest["seed"],
-        "stages": [
-            f"{stage.index + 1}  {stage.kind}  {stage.n_steps:,} steps of {stage.timestep:g} fs" for stage in run.stages
-        ],
+        "stages": [_stage(stage) for stage in run.stages],
         "platform": ", ".join(f"{key} {value}" for key, value in manifest["platform"].items() if value),
     }
     if row := _last_row(run):
@@ -95,14 +97,37 @@ def _run(run: Run) -> dict[str, Any]:
     return facts
 
 
-def _last_row(run: Run) -> dict[str, str]:
+def _stage(stage: StageRecord) -> dict[str, Any]:
+    """A stage, counted from 1."""
+    facts: dict[str, Any] = {"stage": stage.index + 1, "kind": stage.kind}
+    if stage.n_steps:
+        facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
+    for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):
+        if ends is not None:
+            facts[name] = ends[0] if ends[0] == ends[1] else list(ends)
+    return facts
+
+
+def _last_row(run: Run) -> dict[str, float | None]:
     """The last complete line of log.csv by column."""
     if not run.log.exists():
         return {}
     lines = [line for line in run.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
     if len(lines) < 2:
         return {}
-    return dict(zip(lines[0].strip().split(","), lines[-1].strip().split(","), strict=False))
+    pairs = zip(lines[0].strip().split(","), lines[-1].strip().split(","), strict=False)
+    return {column: _number(text) for column, text in pairs}
+
+
+def _number(text: str) -> float | None:
+    """A cell of the log; None for what is not known there, which is written as nan."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(value):
+        return None
+    return int(value) if text.lstrip("-").isdigit() else value
 
 
 def _potential(path: Path) -> dict[str, Any]:
@@ -117,6 +142,7 @@ def _potential(path: Path) -> dict[str, Any]:
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
     del facts["spec"]
+    facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
     if unnamed:
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts

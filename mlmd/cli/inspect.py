@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd.cli import Group
 from mlmd.errors import MlmdError, StorageError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def new() -> None:
     """Write a commented input file to start from."""
 
@@ -101,7 +102,7 @@ def _print_preview(result: Preview) -> None:
         "stages": "\n".join(f"{number}  {stage}" for number, stage in enumerate(result.stages, 1)),
         "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",
         "dynamics": f"{result.n_steps:,} steps, about {_duration(result.hours)}",
-        "memory": f"{result.memory:.0f} MB",
+        "memory": f"{result.memory:.0f} MB, the most so far",
         "trajectory": f"{result.trajectory:.3g} MB",
     }
     _print_facts(result.input, facts)
@@ -116,7 +117,7 @@ def _print_table(results: list[tuple[Path, Preview | MlmdError]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("input", "atoms", "potential", "ms/step", "ns/day", "time", "MB"):
+    for heading in ("input", "atoms", "potential", "ms/step", "ns/day", "time", "MB so far"):
         table.add_column(heading, justify="left" if heading in ("input", "potential") else "right")
     for path, result in results:
         if isinstance(result, MlmdError):
@@ -143,7 +144,7 @@ def show(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
     else:
-        _print_facts(str(file), {key: _text(value) for key, value in facts.items()})
+        _print_facts(str(file), {key: _text(value) for key, value in facts.items() if not _is_empty(value)})
 
 
 @click.command()
@@ -196,11 +197,26 @@ def _console() -> Any:
 
 def _text(value: Any) -> str:
     """A fact as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+        return "\n".join(f"{key}: {_line(item)}" for key, item in value.items() if not _is_empty(item))
     if isinstance(value, list | tuple):
-        return "\n".join(map(str, value)) if any(" " in str(item) for item in value) else ", ".join(map(str, value))
+        lines = [_line(item) for item in value]
+        return ("\n" if any(" " in line for line in lines) else ", ").join(lines)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(value: Any) -> str:
+    """A fact within another one, on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_line(item)}" for key, item in value.items() if not _is_empty(item))
+    return _text(value).replace("\n", "; ")
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether there is nothing to print."""
+    return value is None or value in ("", [], {}, ())
 
 
 def _duration(hours: float) -> str:

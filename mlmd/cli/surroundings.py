@@ -119,7 +119,7 @@ def _gpu() -> list[Finding]:
 
 
 def _openmm_torch() -> Finding:
-    """The optional TorchForce plugin."""
+    """The TorchForce plugin, which no potential needs today."""
     for distribution in ("openmmtorch", "openmm-torch"):
         try:
             found = version(distribution)
@@ -127,7 +127,7 @@ def _openmm_torch() -> Finding:
             continue
         if find_spec("openmmtorch") is not None:
             return Finding("openmm-torch", "ok", found)
-    return Finding("openmm-torch", "optional", None, 'only for TorchForce models: pip install "mlmd[torchforce]"')
+    return Finding("openmm-torch", "optional", None, "not used yet; meant for forces in TorchScript later")
 
 
 def _plumed() -> Finding:

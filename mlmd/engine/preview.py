@@ -5,13 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlmd.config import load_simulate
+from mlmd.config import Minimize, check_files, load_simulate
 from mlmd.engine.device import choose_device
 from mlmd.engine.job import Job, check_biases, prepare
 from mlmd.potentials import Evaluation
@@ -25,6 +26,17 @@ DISPLACEMENT = 0.02
 """Å moved at random between calls: about one step of dynamics, so that pair lists are used as in a run."""
 OVERHEAD = (60e-6, 5e-8)
 """Seconds per step, and per step and atom, of everything around the potential (``benchmarks/step.py``)."""
+STRONG = 5.0
+"""eV/Å: a force that no sound structure has at rest."""
+SQUEEZED = 1e5
+"""bar: a pressure that is rarely meant."""
+TIMESTEP, TIMESTEP_WITH_HYDROGEN = 10.0, 2.0
+"""fs: longer steps rarely conserve the energy."""
+UNITS = {
+    "volume": "_A3", "density": "_g_per_cm3", "cutoff": "_A", "energy": "_eV_per_atom", "max_force": "_eV_per_A",
+    "pressure": "_bar", "memory": "_MB", "trajectory": "_MB",
+}  # fmt: skip
+"""What follows a key in JSON."""
 FRAME_BYTES = {"dcd": 12.0, "xtc": 5.0, "extxyz": 60.0}
 """Bytes of a trajectory per atom and frame, about."""
 
@@ -56,14 +68,14 @@ class Preview:
     ns_per_day: float
     hours: float
     memory: float
-    """MB, the most that this process has used."""
+    """MB, the most that this process has used so far: an upper limit when it checked other inputs before."""
     trajectory: float
     """MB that the trajectory will have."""
     notes: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able; keys of quantities end in their unit."""
+        return {key + UNITS.get(key, ""): value for key, value in asdict(self).items()}
 
 
 def preview(path: Path, device: str = "auto") -> Preview:
@@ -76,7 +88,9 @@ def preview(path: Path, device: str = "auto") -> Preview:
     Raises:
         InputError, ModelError: whatever `simulate` would refuse.
     """
-    job = prepare(load_simulate(path))
+    config = load_simulate(path)
+    check_files(config, path)
+    job = prepare(config)
     check_biases(job)
     first, seconds = _measure(job, choose_device(device))
     return _summary(path, job, first, seconds)
@@ -116,7 +130,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float) -> Preview
         n_steps=n_steps,
         energy=first.energy / n_atoms,
         max_force=float(np.linalg.norm(first.forces, axis=1).max()),
-        pressure=-float(np.trace(first.virial)) / (3 * volume) / BAR if volume else None,
+        pressure=_pressure(job, first),
         seconds_per_step=step,
         ns_per_day=86400 / step * config.timestep * 1e-6,
         hours=n_steps * step / 3600,
@@ -145,7 +159,7 @@ def _memory() -> float:
 
 def _notes(job: Job, first: Evaluation) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
-    notes = []
+    notes = [*_suspicions(job, first), *_doubtful_steps(job)]
     limit, largest = job.config.guard.max_force, float(np.linalg.norm(first.forces, axis=1).max())
     starts_with_dynamics = job.stages[0].n_steps > 0
     if limit is not None and largest > limit and starts_with_dynamics and job.config.guard.enabled:
@@ -156,3 +170,39 @@ def _notes(job: Job, first: Evaluation) -> tuple[str, ...]:
     if job.config.seed is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)
+
+
+def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:
+    """Forces and pressures of structures that were read with the wrong elements or in other units."""
+    question = "are the elements in the order of the file, are lengths in Å?"
+    largest = float(np.linalg.norm(first.forces, axis=1).max())
+    if largest > STRONG:
+        yield f"the largest force is {largest:.3g} eV/Å: {question}"
+    pressure = _pressure(job, first)
+    if pressure is not None and abs(pressure) > SQUEEZED:
+        yield f"the pressure is {pressure:.3g} bar: {question}"
+
+
+def _doubtful_steps(job: Job) -> Iterator[str]:
+    """Long timesteps, and durations that are no whole number of steps."""
+    timestep, config = job.config.timestep, job.config
+    if config.dynamics and timestep > TIMESTEP:
+        yield f"the timestep, {timestep:g} fs, is long: does nve conserve the energy with it?"
+    elif config.dynamics and 1 in job.body.numbers and timestep > TIMESTEP_WITH_HYDROGEN and not config.hydrogen_mass:
+        yield f'the timestep, {timestep:g} fs, is long for hydrogen: take 1 fs, or set hydrogen_mass = "3 amu"'
+    for stage, record in zip(config.stage, job.stages, strict=True):
+        if isinstance(stage, Minimize):
+            continue
+        length = record.n_steps * timestep
+        if abs(length - stage.duration) > 1e-6 * timestep:
+            yield (
+                f"stage {record.index + 1} ({stage.kind}): {stage.duration:.12g} fs is no whole number of steps; "
+                f"it will be {record.n_steps:,} steps, {length:.12g} fs"
+            )
+
+
+def _pressure(job: Job, first: Evaluation) -> float | None:
+    """bar, of the structure at rest; None without full periodicity."""
+    if not job.body.pbc.all():
+        return None
+    return -float(np.trace(first.virial)) / (3 * job.atoms.get_volume()) / BAR

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
@@ -62,7 +63,7 @@ def check_elements(potential: Potential, symbols: Sequence[str], structure: str 
     """Make sure that a potential knows all elements of a structure.
 
     Raises:
-        InputError: e.g. ``si.mlmd knows Si; the structure also has O (48 atoms). Train with O or remove it.``
+        InputError: e.g. ``si.mlmd knows Si; the structure also has O (48 atoms). Use a potential that knows O.``
     """
     if not potential.elements:
         return
@@ -70,10 +71,19 @@ def check_elements(potential: Potential, symbols: Sequence[str], structure: str 
     if unknown:
         counts = ", ".join(f"{symbol} ({n} atom{'s' * (n > 1)})" for symbol, n in unknown.items())
         name = getattr(potential, "source", "the potential")
+        also = "also " if set(symbols) - unknown.keys() else ""
         raise InputError(
-            f"{name} knows {', '.join(potential.elements)}; {structure} also has {counts}. "
-            f"Train with {', '.join(unknown)} or remove {'it' if len(unknown) == 1 else 'them'}."
+            f"{name} knows {', '.join(potential.elements)}; {structure} {also}has {counts}. "
+            f"{_doubt(getattr(potential, 'given_elements', None))}Use a potential that knows {', '.join(unknown)}."
         )
+
+
+def _doubt(given: Sequence[str] | None) -> str:
+    """A question about the elements that a user gave, where the file names none."""
+    if not given:
+        return ""
+    listed = ", ".join(f'"{symbol}"' for symbol in given)
+    return f"elements = [{listed}] was given: is {'the order' if len(given) > 1 else 'it'} right? "
 
 
 def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
@@ -87,12 +97,12 @@ def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "kind": spec["kind"],
         "elements": list(potential.elements),
-        "cutoff": f"{potential.cutoff:g} Å",
+        "cutoff [Å]": float(potential.cutoff),
     }
     if isinstance(potential, torch.nn.Module):
         parameters = list(potential.parameters())
         facts["precision"] = str(getattr(potential, "dtype", None) or _dtype(parameters)).removeprefix("torch.")
-        facts["n_parameters"] = sum(parameter.numel() for parameter in parameters)
+        facts["parameters"] = sum(parameter.numel() for parameter in parameters)
     facts["spec"] = spec
     if path is not None and recognise(path) == "mlmd":
         facts["card"] = read_card(path)
@@ -107,7 +117,7 @@ def recognise(path: Path) -> str:
         ModelError: when it can execute code, is damaged, or is nothing that mlmd knows.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+        raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_file(path)))
     with path.open("rb") as stream:
         start = stream.read(4096)
     if is_mtp(start):
@@ -146,6 +156,8 @@ def _load(table: Table) -> Potential:
         raise InputError(f"potential ({kind}): {error}") from None
     if table.path is not None:
         potential.source = table.path.name
+    if table.elements is not None:
+        potential.given_elements = table.elements
     return potential
 
 
