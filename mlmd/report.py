@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,8 +17,11 @@ import mlmd
 from mlmd import analysis
 from mlmd.analysis.estimate import average, from_dict
 from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.errors import InputError, StorageError
+from mlmd.io.frames import biased
 from mlmd.io.log import read_log
-from mlmd.rundir import MESSAGES, Run, StageRecord, write_atomically
+from mlmd.io.trajectories import bias_of
+from mlmd.rundir import CRASH, MESSAGES, Run, StageRecord, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +57,15 @@ class Section:
     """Names and values worth the top of the page."""
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, folder: Path | None = None) -> Path:
     """Write report.html into a run folder.
 
-    Analyses that have been done are shown as they stand in RUN/analysis; those that have not are done first.
+    Analyses that have been done are shown as they stand in RUN/analysis; those that the input asks for and that have
+    not been done are done first, unless the run failed.
+
+    Args:
+        run: an open run folder.
+        folder: for the page and for analyses that are done now; by default the run's.
 
     Returns:
         The path of the page.
@@ -68,24 +76,34 @@ def write_report(run: Run) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("mlmd"), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("report.html.j2").render(_contents(run))
-    path = run.path / REPORT
-    write_atomically(path, page.encode())
+    page = environment.get_template("report.html.j2").render(_contents(run, folder or run.path))
+    path = (folder or run.path) / REPORT
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise _not_writable(path.parent, error) from None
     return path
 
 
-def _contents(run: Run) -> dict[str, Any]:
+def _not_writable(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"{folder} cannot be written: {error.strerror}. Give another folder with --out.")
+
+
+def _contents(run: Run, folder: Path) -> dict[str, Any]:
     """Everything the template names."""
     log = read_log(run.log) if run.log.exists() else {}
-    sections = tuple(_sections(run))
+    sections = tuple(_sections(run, folder))
     state = str(run.manifest.get("state", "unknown"))
     return {
         "title": run.path.resolve().name,
         "state": state,
         "state_class": state if state in STATES else "",
         "subtitle": _subtitle(run),
+        "failure": _failure(run) if state == "failed" else None,
         "tiles": _tiles(run, log, sections),
         "stages": _stage_table(run, log),
+        "warnings": tuple(_warnings(run)),
         "timeline": _data_uri(_timeline(run, log)) if log and len(log["step"]) > 1 else None,
         "analyses": sections,
         "input_text": _text(run.path / "input.toml"),
@@ -98,7 +116,22 @@ def _contents(run: Run) -> dict[str, Any]:
 
 def _subtitle(run: Run) -> str:
     kinds = " → ".join(stage.kind for stage in run.stages)
-    return f"{run.atoms.get_chemical_formula('hill')}, {len(run.atoms):,} atoms; {kinds}"
+    return f"{run.atoms.get_chemical_formula('metal')}, {len(run.atoms):,} atoms; {kinds}"
+
+
+def _failure(run: Run) -> str:
+    """Why the run failed: what the crash folder says, or the last message."""
+    why = _text(run.path / CRASH / "why.txt").strip()
+    messages = _text(run.path / MESSAGES).strip().splitlines()
+    return why or (messages[-1] if messages else "There is no message about the reason.")
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    """Stages whose numbers do not belong to the potential alone."""
+    for number, stage in enumerate(run.stages, 1):
+        name = bias_of(run, stage)
+        if name is not None:
+            yield f"Stage {number}: {biased(name)}."
 
 
 def _tiles(run: Run, log: Log, sections: tuple[Section, ...]) -> list[dict[str, str]]:
@@ -119,7 +152,7 @@ def _stage_table(run: Run, log: Log) -> Table:
 def _stage_row(number: int, stage: StageRecord, log: Log, run: Run) -> tuple[str, ...]:
     duration = f"{stage.n_steps * stage.timestep / 1e3:,.6g}" if stage.n_steps else "–"
     first = (f"{number} {stage.kind}", _target(stage), duration)
-    rows = log["stage"] == stage.index if log else np.zeros(0, bool)
+    rows = log["stage"] == stage.index + 1 if log else np.zeros(0, bool)
     ramped = any(pair is not None and pair[0] != pair[1] for pair in (stage.temperature, stage.pressure))
     if rows.sum() < 2 or ramped:
         return (*first, *["–"] * 5)
@@ -132,9 +165,7 @@ def _stage_row(number: int, stage: StageRecord, log: Log, run: Run) -> tuple[str
 
 def _mean(column: np.ndarray) -> str:
     mean = average(column, "")
-    if not np.isfinite(mean.value):
-        return "–"
-    return f"{mean.value:.6g}" if mean.error == 0.0 else str(mean)
+    return str(mean) if mean.determined else "–"
 
 
 def _target(stage: StageRecord) -> str:
@@ -191,21 +222,33 @@ def _mark_stages(axes: Axes, run: Run) -> None:
         axes.axvline(float(end), color="#777777", linewidth=0.9, linestyle=":")
 
 
-def _sections(run: Run) -> Iterator[Section]:
-    """The analyses in the order of their table, then what else stands in the folder."""
-    folder = run.path / analysis.FOLDER
+def _sections(run: Run, folder: Path) -> Iterator[Section]:
+    """The analyses that were asked for or done, in the order of their table, then what else stands there."""
+    done = {
+        path.stem: path.parent
+        for place in (folder, run.path)
+        for path in (place / analysis.FOLDER).glob("*.json")
+    }  # fmt: skip
     wanted: Mapping[str, Any] = run.manifest.get("input", {}).get("analysis") or {}
-    missing = [name for name in analysis.ANALYSES if not (folder / f"{name}.json").exists()]
-    options = {key: wanted[key] for key in ("charges", "drift") if key in wanted}
-    failed = {
-        one.name: str(one) for one in analysis.run_all(run, missing, **options) if isinstance(one, analysis.Unavailable)
-    }
-    others = sorted({path.stem for path in folder.glob("*.json")} - analysis.ANALYSES.keys())
-    for name in (*analysis.ANALYSES, *others):
+    failed = _do(run, [name for name in wanted.get("run", ()) if name not in done], wanted, folder / analysis.FOLDER)
+    known = [name for name in analysis.ANALYSES if name in done or name in wanted.get("run", ())]
+    for name in (*known, *sorted((done.keys() | set(wanted.get("run", ()))) - set(known))):
         if name in failed:
             yield Section(TITLES.get(name, name), "", None, (), (failed[name],), ())
         else:
-            yield _section(run, name, folder)
+            yield _section(run, name, done.get(name, folder / analysis.FOLDER))
+
+
+def _do(run: Run, names: Sequence[str], wanted: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Do analyses; what could not be done, by name, and why."""
+    if run.manifest.get("state") == "failed":
+        return dict.fromkeys(names, "Not done: the run failed.")
+    options = {key: wanted[key] for key in ("charges", "drift") if key in wanted}
+    try:
+        results = analysis.run_all(run, names, **options, folder=folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return {one.name: str(one) for one in results if isinstance(one, analysis.Unavailable)}
 
 
 def _section(run: Run, name: str, folder: Path) -> Section:
@@ -216,6 +259,9 @@ def _section(run: Run, name: str, folder: Path) -> Section:
         notes = [str(note) for note in data.get("notes", [])]
         for group in groups.values():
             notes += [f"{key}: {note}" for key, entry in group.items() for note in entry.get("notes", [])]
+        bias = data.get("provenance", {}).get("bias")
+        if bias is not None and biased(str(bias)) not in notes:
+            notes.insert(0, biased(str(bias)))
         picture = folder / f"{name}.png"
         return Section(
             title, _origin(data.get("provenance", {})), _png(picture.read_bytes()) if picture.exists() else None,
@@ -240,11 +286,14 @@ def _table(group: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = list(
         dict.fromkeys(key for entry in group.values() for key, value in entry.items() if _is_estimate(value))
     )
-    rows = (
-        (name, *(str(from_dict(entry[column])) if _is_estimate(entry.get(column)) else "–" for column in columns))
-        for name, entry in group.items()
-    )
+    rows = ((name, *(_number(entry.get(column)) or "–" for column in columns)) for name, entry in group.items())
     return Table(("", *map(_words, columns)), tuple(rows))
+
+
+def _number(value: Any) -> str | None:
+    """An estimate as text; None where there is no value."""
+    estimate = from_dict(value) if _is_estimate(value) else None
+    return str(estimate) if estimate is not None and estimate.determined else None
 
 
 def _words(key: str) -> str:
@@ -253,10 +302,11 @@ def _words(key: str) -> str:
 
 
 def _headlines(data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Diffusion coefficients and numbers about the whole system."""
-    whole = [(_words(key), str(from_dict(value))) for key, value in data.items() if _is_estimate(value)]
+    """Diffusion coefficients and numbers about the whole system, where they were determined."""
     elements = data.get("elements") or {}
-    return (*((f"D of {name}", str(from_dict(entry["D"]))) for name, entry in elements.items() if "D" in entry), *whole)
+    values = [(f"D of {name}", entry.get("D")) for name, entry in elements.items()]
+    values += [(_words(key), value) for key, value in data.items()]
+    return tuple((name, text) for name, value in values if (text := _number(value)) is not None)
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:
@@ -270,13 +320,12 @@ def _origin(provenance: Mapping[str, Any]) -> str:
 
 def _stale(run: Run, data: Mapping[str, Any]) -> list[str]:
     """A remark where the run has gone on in the analysed stage since."""
-    from mlmd.errors import InputError
     from mlmd.io.trajectories import open_run
 
     seen = data.get("provenance", {})
     try:
         now = open_run(run, seen.get("stage")).provenance.last_time
-    except InputError:
+    except (InputError, StorageError):
         return []
     last = seen.get("last_time", now)
     return [f"The stage now reaches {now / 1e3:g} ps: analyse again."] if now > last + 1e-6 else []

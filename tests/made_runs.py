@@ -86,7 +86,7 @@ def write_log(
             target = one.temperature[0] if one.temperature else np.nan
             values = (-10.0, 1.0, -1.0, temperature + rng.normal(), 0.0, 1000.0, 1.0, target, 0.0)
             rows.append(
-                ",".join([str(at), str(one.index), f"{at * TIMESTEP / 1e3:.10g}", *(f"{v:.10g}" for v in values)])
+                ",".join([str(at), str(one.index + 1), f"{at * TIMESTEP / 1e3:.10g}", *(f"{v:.10g}" for v in values)])
             )
     (folder / "log.csv").write_text(LOG_HEADER + "\n".join(rows) + "\n", encoding="utf-8")
 

@@ -51,6 +51,42 @@ def test_rdf_takes_its_range(run: Path) -> None:
     assert "half of the cell" in mlmd("analyze", "rdf", run).out
 
 
+def test_drift_may_be_repeated(run: Path) -> None:
+    answers = [
+        json.loads(mlmd("analyze", "diffusion", run, *options, "--json").out)
+        for options in (("--drift", "Li", "--drift", "Cl"), ("--drift", "Li,Cl"), ())
+    ]
+    assert [one["drift"] for one in answers] == [["Li", "Cl"], ["Li", "Cl"], "cell"]
+
+
+def test_a_range_with_too_many_pairs_is_refused_at_once(run: Path) -> None:
+    answer = mlmd("analyze", "rdf", run, "--r-max", 3000)
+    assert answer.code == 2 and "pairs in every frame" in answer.err and "r_max up to" in answer.err
+
+
+def test_numbers_are_printed_where_files_cannot_be_written(run: Path, tmp_path: Path) -> None:
+    (run / "analysis").write_text("in the way")
+    for name in ("diffusion", "rdf"):
+        answer = mlmd("analyze", name, run)
+        assert answer.code == 0 and "Stage 2 (nvt)" in answer.out and "Written" not in answer.out
+        assert "Not written" in answer.err and "--out" in answer.err
+        assert json.loads(mlmd("analyze", name, run, "--json").out)["analysis"] == name
+    assert mlmd("analyze", "rdf", run, "--out", tmp_path / "elsewhere").err == ""
+    assert (tmp_path / "elsewhere" / "rdf.json").exists()
+    assert mlmd("report", run, "--out", tmp_path / "elsewhere").code == 0
+    assert (tmp_path / "elsewhere" / "report.html").exists()
+
+
+def test_a_coefficient_that_was_not_determined_is_a_dash_with_a_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    atoms = ase.Atoms("Ar8", positions=12.0 * rng.random((8, 3)), cell=[12.0] * 3, pbc=True)
+    ballistic = rng.normal(size=(8, 3)) * np.arange(301.0)[:, None, None]
+    run = write_run(tmp_path / "a.run", atoms, (stage(0, 0, 3000),), ballistic)
+    out = mlmd("analyze", "diffusion", run, "--charges", "Ar=1").out
+    assert "nan" not in out and "Ar: D is not determined: no diffusive regime" in out
+    assert "no conductivity: Ar left out: no diffusion coefficient" in out
+
+
 def test_report_says_where_the_page_is(run: Path) -> None:
     answer = mlmd("report", run)
     assert (answer.code, answer.out) == (0, f"Report: {run / 'report.html'}\n")
@@ -65,7 +101,10 @@ def test_report_says_where_the_page_is(run: Path) -> None:
         (("--charges", "Li"), 2, "ELEMENT=CHARGE"),
         (("--charges", "Li=nan"), 2, "finite"),
         (("--charges", "Na=1"), 2, "no 'Na'"),
+        (("--charges", "Ar=nan"), 2, "finite"),
+        (("--charges", "Li=1,Cl=inf"), 2, "finite"),
         (("--drift", "P,S"), 2, "no 'P'"),
+        (("--drift", "Li", "--drift", "cell"), 2, "stand alone"),
         (("--from", "5 parsec"), 2, "not a unit of time"),
         (("--from", "1 ns"), 2, "no frame lies between"),
         (("--stage", 0), 2, "0 is not in the range"),

@@ -176,7 +176,9 @@ def test_where_nothing_is_diffusive_there_is_no_number(rng: np.random.Generator)
     one = only(rng.normal(size=(10, 3)) * np.arange(200.0)[:, None, None])
     assert math.isnan(one.coefficient.value) and one.window is None
     assert "no diffusive regime" in one.notes[0]
-    assert "nan" in str(analysed(rng.normal(size=(10, 3)) * np.arange(200.0)[:, None, None]))
+    assert "D(Ar): not determined: no diffusive regime" in str(
+        analysed(rng.normal(size=(10, 3)) * np.arange(200.0)[:, None, None])
+    )
 
 
 def test_a_short_trajectory_is_refused_or_says_that_it_is_short(rng: np.random.Generator) -> None:
@@ -208,6 +210,20 @@ def test_the_conductivity_is_that_of_nernst_and_einstein(rng: np.random.Generato
     assert result.conductivity.value == pytest.approx(expected, rel=1e-9)
     assert result.conductivity.error == pytest.approx(error, rel=1e-9)
     assert result.conductivity.unit == "S/cm"
+
+
+def test_ions_without_a_coefficient_and_the_framework_do_not_count_in_the_conductivity(
+    rng: np.random.Generator,
+) -> None:
+    ballistic = rng.normal(size=(10, 3)) * np.arange(500.0)[:, None, None]
+    positions = np.concatenate([walk(rng, 500, 20, STEP), ballistic, np.zeros((500, 5, 3))], axis=1)
+    charges = {"Li": 1.0, "Y": 3.0, "Cl": -1.0}
+    result = analysed(positions, "Li20Y10Cl5", charges=charges, drift=["Cl"])
+    alone = analysed(positions, "Li20Y10Cl5", charges={"Li": 1.0}, drift=["Cl"])
+    assert result.conductivity == alone.conductivity is not None
+    assert "Y left out: no diffusion coefficient" in result.notes[0]
+    assert "Cl left out: taken to be at rest (drift)" in result.notes[1]
+    assert not alone.notes and "nan" not in str(result)
 
 
 def test_a_conductivity_of_the_literature_is_reproduced() -> None:
@@ -249,7 +265,8 @@ def test_results_are_written_as_json_csv_and_png(tmp_path: Path, rng: np.random.
 def test_a_result_without_numbers_is_still_json(tmp_path: Path) -> None:
     result = analysed(np.ones((10, 3)) * np.arange(50.0)[:, None, None], charges={"Ar": 1.0})
     data = json.loads(write(result, tmp_path)[0].read_text(), parse_constant=pytest.fail)
-    assert data["elements"]["Ar"]["D"]["value"] is None and data["conductivity"]["value"] is None
+    assert data["elements"]["Ar"]["D"]["value"] is None and data["conductivity"] is None
+    assert data["notes"] == ["no conductivity: Ar left out: no diffusion coefficient"]
 
 
 def test_the_same_trajectory_gives_the_same_files(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -269,12 +286,17 @@ def test_the_same_trajectory_gives_the_same_files(tmp_path: Path, rng: np.random
         (-1.32e-5, 4e-7, "-1.32(4)e-05"), (0.0, 3e-6, "0(3)e-06"), (-2e-9, 3e-8, "0(3)e-08"),
         (1e-5, 3e-5, "1(3)e-05"), (12.345, 0.4, "12.3(4)"), (12345.6, 200.0, "12300(200)"), (99.96, 0.1, "99.96(10)"),
         (1234567.0, 1000.0, "1.2346(10)e+06"), (0.5, 12.0, "0(12)"), (98.3, 1.6, "98.3(1.6)"),
-        (1.32e-5, math.nan, "1.32e-05(?)"), (math.nan, 1.0, "nan"), (math.inf, 1.0, "inf"),
-        (1.5, 0.0, "1.5(0)"), (0.0, 0.0, "0(0)"),
+        (1.32e-5, math.nan, "1.32e-05(?)"), (1.5, 0.0, "1.5"), (0.0, 0.0, "0"), (12.0, 5e-16, "12"),
+        (12.0, 1e-7, "12.00000000(10)"),
     ],
 )  # fmt: skip
 def test_the_bracket_holds_the_error_in_the_last_digits(value: float, error: float, text: str) -> None:
     assert str(Estimate(value, error, "cm²/s", 1.0)) == f"{text} cm²/s"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_a_number_is_not_printed(value: float) -> None:
+    assert str(Estimate(value, 1.0, "cm²/s", 1.0)) == "not determined"
 
 
 def test_estimates_survive_json() -> None:

@@ -13,6 +13,7 @@ import pytest
 from made_runs import stage, walk, write_log, write_run
 
 from mlmd import analysis
+from mlmd.errors import StorageError
 from mlmd.report import write_report
 from mlmd.rundir import StageRecord, open_run
 
@@ -66,7 +67,7 @@ def stages() -> tuple[StageRecord, ...]:
 def run(tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]) -> Path:
     atoms = ase.Atoms("Li8Cl8", positions=12.0 * rng.random((16, 3)), cell=[12.0] * 3, pbc=True)
     positions = atoms.positions + np.concatenate([walk(rng, 351, 8, 0.3), walk(rng, 351, 8, 0.05)], axis=1)
-    wanted = {"analysis": {"charges": {"Li": 1.0}, "drift": "cell"}}
+    wanted = {"analysis": {"run": ["diffusion", "rdf"], "charges": {"Li": 1.0}, "drift": "cell"}}
     folder = write_run(tmp_path / "made.run", atoms, stages, positions, input=wanted, versions={"openmm": "8.6.1"})
     write_log(folder, stages, rng)
     return folder
@@ -135,7 +136,8 @@ def test_a_run_that_has_just_begun_has_a_page(
     tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
 ) -> None:
     atoms = ase.Atoms("Ar4", positions=12.0 * rng.random((4, 3)), cell=[12.0] * 3, pbc=True)
-    folder = write_run(tmp_path / "a.run", atoms, stages, walk(rng, 3, 4), state="running")
+    wanted = {"analysis": {"run": ["rdf"]}}
+    folder = write_run(tmp_path / "a.run", atoms, stages, walk(rng, 3, 4), state="running", input=wanted)
     text = page_of(folder).text
     assert "running" in text and "simulated, of 7 ps planned" in text
     assert "goes from 900 to 300 K" in text  # why there is no analysis yet
@@ -181,3 +183,80 @@ def test_an_analysis_that_cannot_be_done_does_not_stop_the_others(tmp_path: Path
     assert json.loads(json.dumps([one.to_json() for one in results]))[0]["error"]
     assert not (short / "analysis" / "diffusion.json").exists()
     assert (short / "analysis" / "rdf.json").exists()
+
+
+def argon_run(folder: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...], **manifest: object) -> Path:
+    atoms = ase.Atoms("Ar8", positions=12.0 * rng.random((8, 3)), cell=[12.0] * 3, pbc=True)
+    return write_run(folder, atoms, stages, walk(rng, 351, 8), **manifest)
+
+
+def test_only_analyses_that_were_asked_for_or_done_are_shown(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    folder = argon_run(tmp_path / "a.run", rng, stages)
+    text = page_of(folder).text
+    assert "Diffusion" not in text and "Radial" not in text and "D of" not in text
+    assert not (folder / "analysis").exists()
+    analysis.run_all(open_run(folder), ["rdf"])
+    text = page_of(folder).text
+    assert "Radial" in text and "Diffusion" not in text
+
+
+def test_a_failed_run_says_why_at_the_top_and_is_not_analysed(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    folder = argon_run(
+        tmp_path / "a.run", rng, stages, state="failed", input={"analysis": {"run": ["diffusion"]}}
+    )  # fmt: skip
+    (folder / "messages.log").write_text("begun\nthe disk is full\n")
+    assert "This run failed. the disk is full" in page_of(folder).text
+    (folder / "crash").mkdir()
+    (folder / "crash" / "why.txt").write_text("temperature 9e9 K at step 70 <b>\n")
+    text = page_of(folder).text
+    assert text.index("temperature 9e9 K at step 70 <b>") < text.index("Stages") and "shorter timestep" in text
+    assert "the run failed" in text and not (folder / "analysis").exists()
+    assert "This run failed" not in page_of(argon_run(tmp_path / "b.run", rng, stages)).text
+
+
+def test_a_biased_stage_is_marked_on_the_page_and_in_its_analyses(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    wanted = {"stage": [{}, {}, {"plumed": {"file": "/a/pull.dat"}}], "analysis": {"run": ["diffusion", "rdf"]}}
+    folder = argon_run(tmp_path / "a.run", rng, stages, input=wanted)
+    text = page_of(folder).text
+    assert "Stage 3: this stage was biased: pull.dat" in text
+    for name in ("diffusion", "rdf"):
+        data = json.loads((folder / "analysis" / f"{name}.json").read_text())
+        assert any("this stage was biased: pull.dat" in note for note in data["notes"])
+    write_log(folder, stages, rng)  # whose bias energy is zero throughout: PLUMED only watched
+    assert analysis.run_all(open_run(folder), ["rdf"])[0].provenance.bias is None  # type: ignore[union-attr]
+    assert "Stage 3: this stage was biased" not in page_of(folder).text
+
+
+def test_what_was_not_determined_is_neither_a_headline_nor_a_number(tmp_path: Path, rng: np.random.Generator) -> None:
+    atoms = ase.Atoms("Li4Y4", positions=12.0 * rng.random((8, 3)), cell=[12.0] * 3, pbc=True)
+    ballistic = rng.normal(size=(4, 3)) * np.arange(351.0)[:, None, None]
+    positions = np.concatenate([walk(rng, 351, 4), ballistic], axis=1)
+    wanted = {"analysis": {"run": ["diffusion"], "charges": {"Li": 1.0, "Y": 3.0}, "drift": "none"}}
+    folder = write_run(tmp_path / "a.run", atoms, (stage(0, 0, 3500),), positions, input=wanted)
+    text = page_of(folder).text
+    assert "D of Li" in text and "D of Y" not in text
+    assert "Y – – – –" in text and not re.search(r"\bnan\b|not determined", text)
+    assert "conductivity: Y left out: no diffusion coefficient" in text
+
+
+def test_a_run_of_a_minimization_alone_has_a_page(tmp_path: Path, rng: np.random.Generator) -> None:
+    minimize = (stage(0, 0, 0, kind="minimize", temperature=None),)
+    folder = argon_run(tmp_path / "a.run", rng, minimize, input={"analysis": {"run": ["diffusion"]}})
+    (folder / "trajectory.dcd").unlink()
+    assert "has no frames: a minimization writes none" in page_of(folder).text
+
+
+def test_a_page_can_be_written_beside_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
+    (run / "analysis").write_text("in the way")
+    with pytest.raises(StorageError, match="--out"):
+        write_report(open_run(run))
+    (run / "analysis").unlink()
+    path = write_report(open_run(run), tmp_path / "pages")
+    assert path == tmp_path / "pages" / "report.html" and "D of Li" in Page(path.read_text()).text
+    assert not (run / "analysis").exists() and not (run / "report.html").exists()

@@ -203,6 +203,26 @@ def test_a_constant_cell_is_exactly_that_of_the_structure(
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_a_turned_slab_keeps_the_cell_of_its_structure(
+    tmp_path: Path, positions: np.ndarray, rng: np.random.Generator, kind: str
+) -> None:
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    rotation *= np.sign(np.linalg.det(rotation))
+    slab = ase.Atoms("Li4Cl8", cell=TRICLINIC @ rotation, pbc=[True, True, False])
+    closed = np.broadcast_to(np.diag([11.0, 10.0, 30.0]), (N_FRAMES, 3, 3))  # what a program may put into its file
+    run = write_run(tmp_path / "a.run", slab, one_stage(), positions, cells=closed, orientation=rotation, kind=kind)
+    assert np.abs(open_run(run).cells - slab.cell.array).max() < 1e-6  # the digits of structure.extxyz
+    assert open_run(run).constant_cell
+
+
+def test_a_minimization_alone_has_no_frames(tmp_path: Path, atoms: ase.Atoms, positions: np.ndarray) -> None:
+    run = write_run(tmp_path / "a.run", atoms, (stage(0, 0, 0, kind="minimize", temperature=None),), positions)
+    (run / "trajectory.dcd").unlink()
+    with pytest.raises(InputError, match="has no frames: a minimization writes none"):
+        open_run(run)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_changing_cells_come_in_the_orientation_of_the_positions(
     tmp_path: Path, rng: np.random.Generator, kind: str
 ) -> None:

@@ -59,8 +59,9 @@ class Unavailable:
 
 
 def run_all(
-    run: Run, names: Sequence[str], *, charges: Mapping[str, float] | None = None, drift: str | Sequence[str] = "cell"
-) -> list[Result | Unavailable]:
+    run: Run, names: Sequence[str], *, charges: Mapping[str, float] | None = None,
+    drift: str | Sequence[str] = "cell", folder: Path | None = None,
+) -> list[Result | Unavailable]:  # fmt: skip
     """Do some analyses of the last stage of a run and write their results into its folder.
 
     Args:
@@ -68,6 +69,7 @@ def run_all(
         names: of `ANALYSES`.
         charges: e, by element, for the conductivity.
         drift: what is taken to be at rest in diffusion.
+        folder: for the results; by default `FOLDER` of the run.
 
     Returns:
         The results in the order of the names; `Unavailable` where the trajectory does not allow an analysis.
@@ -87,7 +89,7 @@ def run_all(
         except InputError as error:
             results.append(Unavailable(name, str(error)))
         else:
-            write(result, run.path / FOLDER)
+            write(result, folder or run.path / FOLDER)
             results.append(result)
     return results
 

@@ -59,16 +59,18 @@ class DiffusionResult:
     """Å³, mean."""
     drift: str | tuple[str, ...]
     """What was taken to be at rest."""
+    notes: tuple[str, ...]
+    """About all elements: the conductivity, a bias."""
     provenance: Provenance
 
     name = "diffusion"
 
     def __str__(self) -> str:
-        """One line for each element, and one for the conductivity."""
-        lines = ["; ".join([f"D({one.element}) = {one.coefficient}", *one.notes]) for one in self.species]
+        """One line for each element, one for the conductivity, and the notes."""
+        lines = [_line(one) for one in self.species]
         if self.conductivity is not None:
             lines.append(f"Nernst–Einstein conductivity = {self.conductivity}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """Numbers with errors, units and provenance; the curves are in the CSV file."""
@@ -80,6 +82,7 @@ class DiffusionResult:
             "temperature_K": self.temperature,
             "volume_A3": None if math.isnan(self.volume) else self.volume,
             "drift": self.drift if isinstance(self.drift, str) else list(self.drift),
+            "notes": list(self.notes),
             "provenance": asdict(self.provenance),
         }
 
@@ -116,7 +119,8 @@ def diffusion(
     Args:
         trajectory: frames at equal intervals, at one temperature.
         elements: by default all.
-        charges: e, by element; others count as neutral.
+        charges: e, by element; others count as neutral. Elements without a D, and those of a framework that is at
+            rest, are left out of the conductivity.
         drift: what is taken to be at rest: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of
             a framework.
         temperature: K; by default the trajectory's.
@@ -133,10 +137,19 @@ def diffusion(
     msds = mean_squared_displacements(trajectory, chosen, drift)
     species = tuple(_element(msd, trajectory.n_frames, trajectory.provenance.interval) for msd in msds.values())
     temperature = trajectory.temperature if temperature is None else temperature
+    conductivity, notes = _conductivity(species, charges, temperature, trajectory.volume(), drift)
     return DiffusionResult(
-        species, _conductivity(species, charges, temperature, trajectory.volume()) if charges else None, charges,
-        temperature, trajectory.volume(), drift if isinstance(drift, str) else tuple(drift), trajectory.provenance,
+        species, conductivity, charges, temperature, trajectory.volume(),
+        drift if isinstance(drift, str) else tuple(drift), (*notes, *trajectory.provenance.notes),
+        trajectory.provenance,
     )  # fmt: skip
+
+
+def _line(one: ElementDiffusion) -> str:
+    joint = " = " if one.coefficient.determined else ": "
+    return f"D({one.element}){joint}{one.coefficient}" + "".join(
+        f"{'; ' if number or one.coefficient.determined else ': '}{note}" for number, note in enumerate(one.notes)
+    )
 
 
 def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
@@ -146,7 +159,8 @@ def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
         value = Estimate(0.0, 0.0, D_UNIT, math.nan) if still else Estimate(math.nan, math.nan, D_UNIT, 0.0)
         note = (
             "the atoms do not move" if still else
-            "no diffusive regime: the MSD is not yet a straight line within an eighth of the trajectory; run longer"
+            "no diffusive regime, the MSD is not yet a straight line within an eighth of the trajectory: run longer, "
+            "or the element does not diffuse"
         )  # fmt: skip
         return ElementDiffusion(msd.element, msd.n_atoms, value, dict.fromkeys("xyz", value), None, None, (note,), msd)
     lines = {
@@ -181,19 +195,38 @@ def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
 
 
 def _conductivity(
-    species: Sequence[ElementDiffusion], charges: Mapping[str, float], temperature: float | None, volume: float
-) -> Estimate:
+    species: Sequence[ElementDiffusion], charges: Mapping[str, float], temperature: float | None, volume: float,
+    drift: str | Sequence[str],
+) -> tuple[Estimate | None, tuple[str, ...]]:  # fmt: skip
+    """Of the elements that have a charge and a D and are not at rest by definition; notes say who was left out."""
+    if not charges:
+        return None, ()
     if temperature is None or not temperature > 0.0:
         raise InputError("A conductivity needs the temperature. Give temperature=... in K.")
     if math.isnan(volume):
         raise InputError("A conductivity needs a cell that is periodic in all three directions.")
-    charged = [one for one in species if charges.get(one.element)]
+    fixed = () if drift in ("cell", "none") else (drift,) if isinstance(drift, str) else tuple(drift)
+    carriers = [one for one in species if charges.get(one.element)]
+    charged = [one for one in carriers if one.coefficient.determined and one.element not in fixed]
+    notes = _left_out(carriers, fixed)
+    if not charged:
+        return None, (f"no conductivity: {'; '.join(notes) or 'no element has a charge'}",)
     factors = [one.n_atoms * charges[one.element] ** 2 / (volume * units.KB * temperature) for one in charged]
     scale = units.S_PER_CM / units.CM2_PER_S
     value = sum(factor * one.coefficient.value for factor, one in zip(factors, charged, strict=True))
     error = math.hypot(*(factor * one.coefficient.error for factor, one in zip(factors, charged, strict=True)))
     n_independent = min((one.coefficient.n_independent for one in charged), default=math.nan)
-    return Estimate(value * scale, error * scale, "S/cm", n_independent)
+    return Estimate(value * scale, error * scale, "S/cm", n_independent), tuple(
+        f"conductivity: {note}" for note in notes
+    )
+
+
+def _left_out(carriers: Sequence[ElementDiffusion], fixed: Sequence[str]) -> list[str]:
+    """Why some elements with charges do not count."""
+    at_rest = [one.element for one in carriers if one.element in fixed]
+    unknown = [one.element for one in carriers if one.element not in fixed and not one.coefficient.determined]
+    reasons = ((unknown, "no diffusion coefficient"), (at_rest, "taken to be at rest (drift)"))
+    return [f"{', '.join(names)} left out: {reason}" for names, reason in reasons if names]
 
 
 def _element_json(one: ElementDiffusion) -> dict[str, Any]:

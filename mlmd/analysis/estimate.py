@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
+ROUNDING = 1e-9
+"""Of the value: an error below is one of the computer's numbers."""
+
 
 @dataclass(frozen=True)
 class Estimate:
     """A value, its standard error, its unit, and how many independent observations stand behind it.
 
     Prints as ``1.32(4)e-05 cm²/s``: the digits in brackets are the error in units of the last digit shown. An error
-    that is not known prints as ``1.32e-05(?)``.
+    that is not known prints as ``1.32e-05(?)``, an error that is only rounding not at all.
     """
 
     value: float
@@ -28,11 +31,18 @@ class Estimate:
 
     def __str__(self) -> str:
         """The value with its error in brackets and the unit."""
+        if not self.determined:
+            return "not determined"
         return f"{_with_error(self.value, self.error)} {self.unit}".rstrip()
 
     def __format__(self, spec: str) -> str:
         """As `str`, with alignment and width of a format string."""
         return format(str(self), spec)
+
+    @property
+    def determined(self) -> bool:
+        """Whether there is a value."""
+        return math.isfinite(self.value)
 
     @property
     def consistent_with_zero(self) -> bool:
@@ -92,12 +102,10 @@ def _or_none(number: float) -> float | None:
 
 
 def _with_error(value: float, error: float) -> str:
-    if not math.isfinite(value):
-        return f"{value}"
     if not math.isfinite(error):
         return f"{_trim(value, 3)}(?)"
-    if error == 0.0:
-        return f"{value:.6g}(0)"
+    if error <= ROUNDING * abs(value):
+        return f"{value:.6g}"
     last = _last_digit(error)
     value = round(value / 10.0**last) * 10.0**last + 0.0  # -0.0 becomes 0.0
     exponent = max(_exponent(value), last) if value else last

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +47,18 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=10, color=_INK)
 
 
+def plain_ticks(axes: Axes) -> None:
+    """Label decades only on logarithmic axes, or a few round numbers where an axis is shorter than one."""
+    for one in (axes.xaxis, axes.yaxis):
+        low, high = one.get_view_interval()
+        if one.get_scale() != "log":
+            continue
+        if high < 100.0 * low:
+            one.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.set_minor_formatter(NullFormatter())
+
+
 def legend(axes: Axes) -> None:
     """A legend where there is room."""
     axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
@@ -63,7 +76,8 @@ def diffusion_figure(result: DiffusionResult) -> Figure:
         longest = max(2, len(one.msd.times) // 2)
         times, total = one.msd.times[:longest] / 1e3, one.msd.total[:longest]
         few = np.unique(np.linspace(0, longest - 1, _MAX_POINTS).astype(int))
-        left.plot(times[few], total[few], color=color(index), linewidth=1.6, label=f"{one.element}: {one.coefficient}")
+        name = f"{one.element}: {one.coefficient}" if one.coefficient.determined else one.element
+        left.plot(times[few], total[few], color=color(index), linewidth=1.6, label=name)
         spread = np.unique(np.geomspace(1, longest - 1, _MAX_POINTS).astype(int))
         spread = spread[total[spread] > 0.0]
         if len(spread):
@@ -74,9 +88,11 @@ def diffusion_figure(result: DiffusionResult) -> Figure:
             left.plot(one.msd.times[lags] / 1e3, fit, **_FIT)
             if fit.min() > 0.0:
                 right.plot(one.msd.times[lags] / 1e3, fit, **_FIT)
-    left.plot([], [], label="fit", **_FIT)
+    if any(one.line is not None for one in result.species):
+        left.plot([], [], label="fit", **_FIT)
     label(left, "lag (ps)", "MSD (Å²)")
     label(right, "lag (ps)", "MSD (Å²)")
+    plain_ticks(right)
     left.set_xlim(left=0)
     left.set_ylim(bottom=0)
     legend(left)

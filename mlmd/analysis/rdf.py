@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 N_BLOCKS = 10
 """Parts of the trajectory whose scatter gives the error."""
+MAX_PAIRS = 2e7
+"""Pairs in a frame: about 2 GB of memory, and a second."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class RDFResult:
 
     def __str__(self) -> str:
         """One line for each pair of elements."""
-        return "\n".join(f"g({one.pair}): {_summary(one)}" for one in self.pairs)
+        return "\n".join([*(f"g({one.pair}): {_summary(one)}" for one in self.pairs), *self.provenance.notes])
 
     def to_json(self) -> dict[str, Any]:
         """Peaks and coordination numbers with errors and provenance; the curves are in the CSV file."""
@@ -119,14 +121,15 @@ def rdf(
         max_frames: at most so many frames, at equal distances in time, are used.
 
     Raises:
-        InputError: without three periodic directions, for unknown elements, or a bin that is not smaller than r_max.
+        InputError: without three periodic directions, for unknown elements, a bin that is not smaller than r_max, or
+            an r_max with more than `MAX_PAIRS` pairs.
     """
     if not trajectory.pbc.all():
         raise InputError("A radial distribution function needs a density: a cell periodic in all three directions.")
     if not 0.0 < bin_width < r_max < math.inf:
         raise InputError(f"r_max = {r_max:g} Å and bin_width = {bin_width:g} Å: needed 0 < bin_width < r_max.")
     chosen = tuple(dict.fromkeys(elements)) if elements else trajectory.elements
-    trajectory.atoms_of(chosen)
+    _check_pairs(trajectory, len(trajectory.atoms_of(chosen)), r_max)
     edges = np.linspace(0.0, r_max, 1 + max(1, round(r_max / bin_width)))
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
     blocks = np.array_split(frames, min(N_BLOCKS, len(frames)))
@@ -137,6 +140,16 @@ def rdf(
     )
     middles = 0.5 * (edges[1:] + edges[:-1])
     return RDFResult(middles, edges, pairs, len(frames), _notes(trajectory, r_max), trajectory.provenance)
+
+
+def _check_pairs(trajectory: Trajectory, n_atoms: int, r_max: float) -> None:
+    per_volume = 0.5 * n_atoms**2 / trajectory.volume() * 4.0 / 3.0 * math.pi  # pairs in a frame are this times r³
+    if per_volume * r_max**3 > MAX_PAIRS:
+        largest = math.floor(10.0 * (MAX_PAIRS / per_volume) ** (1 / 3)) / 10.0
+        raise InputError(
+            f"r_max = {r_max:g} Å means about {per_volume * r_max**3:.1e} pairs in every frame; at most "
+            f"{MAX_PAIRS:.0e} are counted. Give r_max up to {largest:g} Å (--r-max), or fewer elements."
+        )
 
 
 def _block_counts(
@@ -232,8 +245,9 @@ def _notes(trajectory: Trajectory, r_max: float) -> tuple[str, ...]:
     cell = trajectory.cells.mean(axis=0)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     if r_max <= heights.min() / 2:
-        return ()
-    return (f"beyond {heights.min() / 2:.2f} Å, half of the cell's smallest height, atoms see their periodic images",)
+        return trajectory.provenance.notes
+    images = f"beyond {heights.min() / 2:.2f} Å, half of the cell's smallest height, atoms see their periodic images"
+    return (*trajectory.provenance.notes, images)
 
 
 def _summary(one: PairDistribution) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd.analysis import FOLDER
+from mlmd.cli import Group
 from mlmd.errors import InputError
 from mlmd.units import parse
 
@@ -41,13 +44,14 @@ def trajectory_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--to", "last_time", type=Time(), help="Leave out frames after."),
         click.option("--element", "elements", multiple=True, help="Only this element (may be repeated)."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
+        click.option("--out", type=click.Path(path_type=Path), help="Folder for the files [default: RUN/analysis]."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-@click.group()
+@click.group(cls=Group)
 def analyze() -> None:
     """Properties of a run, with error bars. Results are written into RUN/analysis."""
 
@@ -58,19 +62,20 @@ def analyze() -> None:
     "--charges", multiple=True, metavar="ELEMENT=CHARGE", help='For the conductivity, e.g. "Li=1" (repeatable).'
 )
 @click.option(
-    "--drift", default="cell", show_default=True, help='What is at rest: "cell", "none", or elements, e.g. "P,S".'
-)
+    "--drift", multiple=True, default=("cell",), show_default=True,
+    help='What is at rest: "cell", "none", or elements, e.g. "P,S" (repeatable).',
+)  # fmt: skip
 def diffusion(
     run: Path, stage: int | None, first_time: float | None, last_time: float | None, elements: tuple[str, ...],
-    as_json: bool, charges: tuple[str, ...], drift: str,
+    as_json: bool, out: Path | None, charges: tuple[str, ...], drift: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Diffusion coefficients of RUN, and its conductivity where charges are given."""
     from mlmd.analysis.diffusion import diffusion as compute
 
+    by_element, rest = _charges(charges), _drift(drift)
     trajectory = _open(run, stage, first_time, last_time)
-    rest = drift if drift in ("cell", "none") else [element.strip() for element in drift.split(",")]
-    result = compute(trajectory, elements=elements or None, charges=_charges(charges), drift=rest)
-    _hand_out(result, run, as_json, lambda: _diffusion_table(result), _diffusion_notes(result))
+    result = compute(trajectory, elements=elements or None, charges=by_element, drift=rest)
+    _hand_out(result, out or run / FOLDER, as_json, lambda: _diffusion_table(result), _diffusion_notes(result))
 
 
 @analyze.command()
@@ -79,27 +84,31 @@ def diffusion(
 @click.option("--bin", "bin_width", default=0.05, show_default=True, help="Å.")
 def rdf(
     run: Path, stage: int | None, first_time: float | None, last_time: float | None, elements: tuple[str, ...],
-    as_json: bool, r_max: float, bin_width: float,
+    as_json: bool, out: Path | None, r_max: float, bin_width: float,
 ) -> None:  # fmt: skip
     """Radial distribution functions of RUN, of every pair of elements."""
     from mlmd.analysis.rdf import rdf as compute
 
     trajectory = _open(run, stage, first_time, last_time)
     result = compute(trajectory, elements=elements or None, r_max=r_max, bin_width=bin_width)
-    _hand_out(result, run, as_json, lambda: _rdf_table(result), result.notes)
+    _hand_out(result, out or run / FOLDER, as_json, lambda: _rdf_table(result), result.notes)
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page [default: RUN].")
 @click.option("--json", "as_json", is_flag=True, help="Print the path as JSON, and nothing else.")
-def report(run: Path, as_json: bool) -> None:
-    """Write RUN/report.html: one page that needs no other file."""
+def report(run: Path, out: Path | None, as_json: bool) -> None:
+    """Write RUN/report.html: one page that needs no other file.
+
+    It shows the analyses that the input asks for, and those that have been done.
+    """
     import json
 
     from mlmd.report import write_report
     from mlmd.rundir import open_run
 
-    path = write_report(open_run(run))
+    path = write_report(open_run(run), out)
     click.echo(json.dumps({"report": str(path)}) if as_json else f"Report: {path}")
 
 
@@ -115,18 +124,35 @@ def _charges(texts: tuple[str, ...]) -> dict[str, float]:
     for text in (part for one in texts for part in one.split(",")):
         element, _, charge = text.partition("=")
         try:
-            charges[element.strip()] = float(charge)
+            value = float(charge)
         except ValueError:
             raise InputError(f"--charges {text!r} is not ELEMENT=CHARGE. Write for example --charges Li=1.") from None
+        if not math.isfinite(value):
+            raise InputError(f"--charges {text!r}: a charge is a finite number in units of e.")
+        charges[element.strip()] = value
     return charges
 
 
-def _hand_out(result: Result, run: Path, as_json: bool, table: Callable[[], Table], notes: Sequence[str]) -> None:
+def _drift(texts: tuple[str, ...]) -> str | list[str]:
+    """``("P", "S")`` or ``("P,S",)`` as elements; one ``"cell"`` or ``"none"`` as it is."""
+    words = [word.strip() for text in texts for word in text.split(",")]
+    if not {"cell", "none"}.intersection(words):
+        return words
+    if len(set(words)) > 1:
+        raise InputError(f'--drift {",".join(words)}: "cell" and "none" stand alone. Give either, or elements.')
+    return words[0]
+
+
+def _hand_out(result: Result, folder: Path, as_json: bool, table: Callable[[], Table], notes: Sequence[str]) -> None:
     import json
 
-    from mlmd.analysis import FOLDER, write
+    from mlmd.analysis import write
 
-    paths = write(result, run / FOLDER)
+    try:
+        paths = write(result, folder)
+    except OSError as error:  # e.g. the run of somebody else: the numbers count more than the files
+        paths = None
+        click.echo(f"Not written: {folder} ({error.strerror}). Give --out FOLDER.", err=True)
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False))
         return
@@ -135,8 +161,9 @@ def _hand_out(result: Result, run: Path, as_json: bool, table: Callable[[], Tabl
     Console().print(table())
     for note in notes:
         click.echo(note)
-    endings = ",".join(path.suffix[1:] for path in paths)
-    click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}")
+    if paths is not None:
+        endings = ",".join(path.suffix[1:] for path in paths)
+        click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}")
 
 
 def _table(result: DiffusionResult | RDFResult, *columns: str) -> Table:
@@ -157,13 +184,9 @@ def _diffusion_table(result: DiffusionResult) -> Table:
     table = _table(result, "element", "atoms", "D (cm²/s)", "D_x", "D_y", "D_z", "fit (ps)")
     for one in result.species:
         window = "–" if one.window is None else f"{one.window[0] / 1e3:g} to {one.window[1] / 1e3:g}"
-        numbers = [str(one.coefficient), *(str(one.along[axis]) for axis in "xyz")]
-        table.add_row(
-            one.element,
-            str(one.n_atoms),
-            *(number.removesuffix(f" {one.coefficient.unit}") for number in numbers),
-            window,
-        )
+        numbers = (one.coefficient, *(one.along[axis] for axis in "xyz"))
+        texts = (str(number).removesuffix(f" {number.unit}") if number.determined else "–" for number in numbers)
+        table.add_row(one.element, str(one.n_atoms), *texts, window)
     return table
 
 
@@ -172,7 +195,12 @@ def _diffusion_notes(result: DiffusionResult) -> list[str]:
         [] if result.conductivity is None
         else [f"Nernst–Einstein conductivity {result.conductivity} at {result.temperature:.4g} K"]
     )  # fmt: skip
-    return conductivity + [f"{one.element}: {note}" for one in result.species for note in one.notes]
+    about = [
+        f"{one.element}: {'' if one.coefficient.determined else 'D is not determined: '}{note}"
+        for one in result.species
+        for note in one.notes
+    ]
+    return [*conductivity, *about, *result.notes]
 
 
 def _rdf_table(result: RDFResult) -> Table:

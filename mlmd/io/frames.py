@@ -58,6 +58,21 @@ class Provenance:
     interval: float
     """fs between frames."""
     n_frames: int
+    bias: str | None = None
+    """File of the bias that acted on the atoms; None when none did."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of any analysis of these frames should know."""
+        return () if self.bias is None else (biased(self.bias),)
+
+
+def biased(name: str) -> str:
+    """Words about a stage on which the bias of a file acted."""
+    return (
+        f"this stage was biased: {name} acted on the atoms, so averages, structure and diffusion are not those of the "
+        "potential alone"
+    )
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,10 @@ def open_run(
         StorageError: when the folder or its trajectory cannot be read.
     """
     run = run if isinstance(run, Run) else open_folder(run)
-    reader = _open_file(run.trajectory)
     stages, _, times = run.frame_table()
+    if not len(stages) or not run.trajectory.exists():
+        raise _no_frames(run)
+    reader = _open_file(run.trajectory)
     written = min(reader.n_frames, len(stages))
     record = _choose_stage(run, stages[:written], stage)
     rows = _rows_between(run, record, stages[:written], times, first_time, last_time)
@@ -56,7 +58,9 @@ def open_run(
     _check_atoms(run.trajectory, reader.n_atoms, len(atoms))
     orientation = np.array(run.manifest.get("orientation", np.eye(3)), dtype=float)
     cells = _cells(reader, rows, atoms, orientation)
-    origin = _provenance(run.path, times[rows.start : rows.stop], run.stages.index(record) + 1, record.kind)
+    origin = _provenance(
+        run.path, times[rows.start : rows.stop], run.stages.index(record) + 1, record.kind, bias_of(run, record)
+    )
     temperature = record.temperature[0] if record.temperature else _mean_temperature(run, record, origin)
     return Trajectory(
         reader, rows, times[rows.start : rows.stop], cells, atoms.numbers, atoms.get_masses(), atoms.pbc,
@@ -70,15 +74,35 @@ def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> floa
         return None
     log = read_log(run.log)
     time = log["time [ps]"] * 1e3
-    inside = (log["stage"] == record.index) & (time >= origin.first_time) & (time <= origin.last_time)
+    inside = (log["stage"] == record.index + 1) & (time >= origin.first_time) & (time <= origin.last_time)
     return float(np.mean(log["temperature [K]"][inside])) if inside.any() else None
+
+
+def bias_of(run: Run, record: StageRecord) -> str | None:
+    """Name of the PLUMED input that acted on a stage; None without one, or when its energy was zero throughout."""
+    stages = run.manifest.get("input", {}).get("stage", [])
+    plumed = stages[record.index].get("plumed") if record.index < len(stages) else None
+    if not plumed:
+        return None
+    if run.log.exists():
+        log = read_log(run.log)
+        inside = log["stage"] == record.index + 1
+        if inside.any() and not log["bias energy [eV]"][inside].any():
+            return None
+    return Path(plumed["file"] if isinstance(plumed, dict) else str(plumed)).name
+
+
+def _no_frames(run: Run) -> InputError:
+    if not any(record.n_steps for record in run.stages):
+        return InputError(f"{run.path} has no frames: a minimization writes none. Add a stage of dynamics.")
+    return InputError(f"{run.path} has no frames. Wait for the run, or lower [output] trajectory_every.")
 
 
 def _choose_stage(run: Run, stages: np.ndarray, number: int | None) -> StageRecord:
     present = [record for record in run.stages if record.index in stages]
     listing = ", ".join(f"{run.stages.index(record) + 1} ({record.kind})" for record in present) or "none yet"
     if not present:
-        raise InputError(f"{run.path} has no frames. Wait for the run, or lower [output] trajectory_every.")
+        raise _no_frames(run)
     if number is None:
         record = present[-1]
     elif 1 <= number <= len(run.stages) and run.stages[number - 1] in present:
@@ -219,7 +243,8 @@ def _cells(reader: FrameReader, rows: range, atoms: ase.Atoms, orientation: np.n
     orientation is the cell in the axes of the positions.
     """
     own = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
-    cells = reader.cells(rows) if atoms.pbc.any() else None
+    # No barostat changes the cell of a slab, and its open side has no length that a file could keep.
+    cells = reader.cells(rows) if atoms.pbc.all() else None
     if cells is None:
         return np.broadcast_to(own, (len(rows), 3, 3))
     if not np.array_equal(orientation, np.eye(3)):
@@ -236,8 +261,10 @@ def _standardised(cells: np.ndarray) -> np.ndarray:
     return standard_cells(lengths, cosines)
 
 
-def _provenance(path: Path, times: np.ndarray, stage: int | None, kind: str | None) -> Provenance:
+def _provenance(
+    path: Path, times: np.ndarray, stage: int | None, kind: str | None, bias: str | None = None
+) -> Provenance:
     if not len(times):
         raise InputError(f"{path} has no complete frame.")
     interval = float(times[1] - times[0]) if len(times) > 1 else 0.0
-    return Provenance(str(path), stage, kind, float(times[0]), float(times[-1]), interval, len(times))
+    return Provenance(str(path), stage, kind, float(times[0]), float(times[-1]), interval, len(times), bias)
