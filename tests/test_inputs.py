@@ -52,7 +52,7 @@ def test_check_accepts_the_inputs_of_published_potentials(name: str, shared: Pat
     answer = mlmd("check", tmp_path / name, "--json")
     assert answer.code == 0
     (entry,) = json.loads(answer.out)["inputs"]
-    assert entry["max_force"] < 0.05  # eV/Å: the structures are relaxed, or perfect crystals
+    assert entry["max_force_eV_per_A"] < 0.05  # eV/Å: the structures are relaxed, or perfect crystals
 
 
 def test_a_published_potential_that_is_absent_is_an_input_error(tmp_path: Path) -> None:

@@ -86,7 +86,17 @@ def test_the_stage_with_plumed_is_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlmd.descriptors.moments import Moments
+    from mlmd.fitting.linear import Linear
+    from mlmd.potentials import mtp
+    from mlmd.potentials.learned import LearnedPotential
+
+    moments = Moments(elements=("Cu",), cutoff=5.0, min_distance=1.5, level=8, scaling=0.1)
+    mtp.save(LearnedPotential(moments, Linear(n_features=moments.n_features, n_kinds=1)), tmp_path / "fitted.mtp")
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, str(README), "exec"), {})
     assert capsys.readouterr().out
 
@@ -94,6 +104,19 @@ def test_the_python_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_command_is_listed() -> None:
     listed = set(re.findall(r"^\| `mlmd (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE))
     assert listed == set(COMMANDS)
+
+
+def test_every_structure_format_is_listed() -> None:
+    from mlmd.io.structures import FORMATS
+
+    text = README.read_text(encoding="utf-8")
+    assert [ending for ending in FORMATS if f"`{ending}`" not in text] == []
+
+
+def test_every_file_of_ours_that_is_named_is_there() -> None:
+    named = re.findall(r"`((?:benchmarks|tests|inputs|examples|mlmd)/[\w./]*)`", README.read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert [name for name in named if not (README.parent / name).exists()] == []
 
 
 def test_every_exit_code_is_listed() -> None:
