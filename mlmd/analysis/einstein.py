@@ -14,12 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.stats import chi2
 
-BEND = 2.5
-"""Standard errors: a term 1/lag beside the line that is larger than this shows that motion is not diffusive yet."""
-CONFIDENCE = 1e-4
+CONFIDENCE = 1e-3
 """A line is a fit when a worse one would be seen in at least this fraction of trajectories that are diffusive."""
 MIN_WINDOWS = 8
 """Fewest non-overlapping windows of the shortest lag in a fit; below, fluctuations cannot be judged."""
@@ -100,8 +97,8 @@ def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) 
         return None
     starts = _octaves(statistics.lags, n_frames // MIN_WINDOWS)
     for attempt, first in enumerate(starts):
-        _, misfit, bend = _fit(statistics.longer(first), msd, n_frames)
-        if chi2.sf(misfit, len(statistics.lags) - first - 2) >= CONFIDENCE and abs(bend) <= BEND:
+        _, misfit = _fit(statistics.longer(first), msd, n_frames)
+        if chi2.sf(misfit, len(statistics.lags) - first - 2) >= CONFIDENCE:
             # Where local motion was seen, its rest is still there just after it has become too small to be seen.
             margin = starts[min(attempt + 1, len(starts) - 1)] if attempt else first
             return _fit(statistics.longer(margin), msd, n_frames)[0]
@@ -123,16 +120,17 @@ def _octaves(lags: np.ndarray, longest: int) -> list[int]:
     return chosen
 
 
-def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> tuple[Line, float, float]:
-    """Line through all the lags of the statistics, its misfit χ², and its bend in standard errors."""
+def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> tuple[Line, float]:
+    """Line through all the lags of the statistics, and its misfit χ²."""
     lags, mean = statistics.lags, statistics.mean
     straight = np.stack([lags, np.ones(len(lags))], axis=1)
     slope, intercept = np.polyfit(lags, mean, 1, w=1.0 / mean)
     for _ in range(_ITERATIONS):
         variogram = _variogram(msd, int(lags[0]), slope, intercept, 2 * int(lags[-1] + lags[0]))
-        noise = _covariance(statistics, n_frames, variogram)
-        (slope, intercept), covariance, misfit = least_squares(straight, mean, noise)
-    (*_, bend), bent, _ = least_squares(np.column_stack([straight, lags[0] / lags]), mean, noise)
+        fits = (
+            (*least_squares(straight, mean, noise), noise) for noise in _covariances(statistics, n_frames, variogram)
+        )
+        (slope, intercept), covariance, misfit, noise = max(fits, key=lambda fit: fit[1][0, 0])
     first, second = (
         least_squares(straight, half, noise)[0][0] for half in (statistics.first_half, statistics.second_half)
     )
@@ -141,7 +139,7 @@ def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> tuple[
         float(np.polyfit(np.log(lags), np.log(mean), 1)[0]), (float(first), float(second)),
         float(noise[0, 0] / mean[0] ** 2),
     )  # fmt: skip
-    return line, misfit, float(bend / np.sqrt(bent[2, 2]))
+    return line, misfit
 
 
 def _variogram(msd: np.ndarray, first: int, slope: float, intercept: float, size: int) -> np.ndarray:
@@ -151,23 +149,23 @@ def _variogram(msd: np.ndarray, first: int, slope: float, intercept: float, size
     return line
 
 
-def _covariance(statistics: WindowStatistics, n_frames: int, variogram: np.ndarray) -> np.ndarray:
-    """Covariance of the MSD at its lags: a Gaussian part and shot noise, as large as the windows fluctuate, Å⁴.
+def _covariances(statistics: WindowStatistics, n_frames: int, variogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two covariances of the MSD at its lags, Å⁴, each as large as the squared displacements fluctuate.
 
-    Both sizes come from the variance over windows at the shorter lags, by least squares. Independent paths give the
-    least Gaussian part there can be, 2 / n_paths; what is above it are paths that move together, or rare hops. The
-    variance over windows misses what all windows share, the variance of their mean: it is taken off the model too.
+    Independent paths give the least fluctuation there can be, 2 / n_paths of the Gaussian form. What is seen above it
+    is put down either to paths that move together, which have the same form, or to rare hops, which are shot noise: a
+    trajectory rarely tells which, so both are tried and the larger error counts. The variance over windows misses
+    what all windows share, the variance of their mean: that is taken off the model before they are compared.
     """
     lags = statistics.lags
     gaussian, shots = window_covariance(lags, n_frames, variogram, int(lags[0]))
     short = lags <= max(8 * lags[0], lags[MIN_LAGS - 1])
-    within = np.stack([variogram[lags] ** 2 - np.diag(gaussian), lags - np.diag(shots)], axis=1)[short]
-    weight = 1.0 / (np.maximum(statistics.variance[short], 1e-300) * np.sqrt(lags[short]))
-    scale = np.abs(within).max(axis=0)
+    weight = 1.0 / (statistics.mean[short] ** 2 * np.sqrt(lags[short]))  # the fewer windows, the less is known
     least = 2.0 / statistics.n_paths
-    excess = (statistics.variance[short] - least * within[:, 0]) * weight
-    together, hops = nnls(within / scale * weight[:, None], excess)[0] / scale
-    return (least + together) * gaussian + hops * shots
+    within = [(variogram[lags] ** 2 - np.diag(gaussian))[short] * weight, (lags - np.diag(shots))[short] * weight]
+    excess = statistics.variance[short] * weight - least * within[0]
+    together, hops = (max(0.0, float(form @ excess / (form @ form))) for form in within)
+    return (least + together) * gaussian, least * gaussian + hops * shots
 
 
 def window_covariance(
