@@ -36,12 +36,12 @@ def write_walk(path: Path, n_atoms: int, n_frames: int) -> None:
     if path.suffix == ".dcd":
         with DCDTrajectoryFile(str(path), "w") as file:
             for _ in range(n_frames):
-                file.write(positions, cell_lengths=[[CELL] * 3], cell_angles=[[90.0] * 3])
+                file.write(positions.astype("f4"), cell_lengths=[[CELL] * 3], cell_angles=[[90.0] * 3])
                 positions += rng.normal(scale=STEP, size=positions.shape)
     else:
         with XTCTrajectoryFile(str(path), "w") as file:
             for _ in range(n_frames):
-                file.write(positions[None] / 10, box=np.eye(3)[None] * CELL / 10)
+                file.write((positions[None] / 10).astype("f4"), box=np.eye(3)[None] * CELL / 10)
                 positions += rng.normal(scale=STEP, size=positions.shape)
 
 
