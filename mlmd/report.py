@@ -101,6 +101,7 @@ def _contents(run: Run, folder: Path) -> dict[str, Any]:
         "state_class": state if state in STATES else "",
         "subtitle": _subtitle(run),
         "failure": _failure(run) if state == "failed" else None,
+        "crashed": (run.path / CRASH / "why.txt").exists(),
         "tiles": _tiles(run, log, sections),
         "stages": _stage_table(run, log),
         "warnings": tuple(_warnings(run)),

@@ -87,6 +87,11 @@ def test_a_coefficient_that_was_not_determined_is_a_dash_with_a_reason(tmp_path:
     assert "no conductivity: Ar left out: no diffusion coefficient" in out
 
 
+def test_a_table_is_complete_in_a_narrow_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "…" not in mlmd("analyze", "diffusion", run).out
+
+
 def test_report_says_where_the_page_is(run: Path) -> None:
     answer = mlmd("report", run)
     assert (answer.code, answer.out) == (0, f"Report: {run / 'report.html'}\n")

@@ -188,7 +188,10 @@ def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
     if reached < HOP:
         notes.append(f"atoms move by only {reached:.2f} Å within the fit, less than a hop: no evidence of diffusion")
     elif line.exponent < _LOCAL_MOTION:
-        notes.append(f"local motion is a large part of the MSD (ln MSD / ln t = {line.exponent:.2f} in the fit)")
+        notes.append(
+            f"local motion is a large part of the MSD (ln MSD / ln t = {line.exponent:.2f} in the fit): D is the slope "
+            f"of a line that begins at {line.intercept:.2g} Å²; see whether a longer run agrees"
+        )
     if not line.steady:
         notes.append("the first and the second half of the trajectory disagree: not in equilibrium, or too short")
     return tuple(notes)

@@ -156,14 +156,21 @@ def _hand_out(result: Result, folder: Path, as_json: bool, table: Callable[[], T
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False))
         return
-    from rich.console import Console
-
-    Console().print(table())
+    _print(table())
     for note in notes:
         click.echo(note)
     if paths is not None:
         endings = ",".join(path.suffix[1:] for path in paths)
         click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}")
+
+
+def _print(table: Table) -> None:
+    """A table in full: in a narrow terminal its lines wrap, because digits that are left out help nobody."""
+    from rich.console import Console
+
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(console.width, needed)).print(table)
 
 
 def _table(result: DiffusionResult | RDFResult, *columns: str) -> Table:
