@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import Simulate, load_simulate, resolved
+from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.folder import Messages, existing_run
 from mlmd.engine.schedule import stage_records
 from mlmd.errors import MlmdError, SimulationError, Stopped, StorageError
@@ -100,6 +100,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    check_files(config, source)
     job = prepare(config)
     check_biases(job)
     platform, properties = choose_platform(settings.platform, settings.threads)
