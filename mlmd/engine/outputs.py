@@ -174,8 +174,8 @@ class XTC(AppendOnly):
             name = Path(folder) / "frame.xtc"
             with XTCTrajectoryFile(str(name), "w") as file:
                 file.write(
-                    snapshot.positions[None] / 10.0, time=np.array([snapshot.time / 1e3]),
-                    step=np.array([snapshot.step % 2**31]), box=snapshot.cell[None] / 10.0,
+                    (snapshot.positions[None] / 10.0).astype(np.float32), time=np.array([snapshot.time / 1e3], dtype=np.float32),
+                    step=np.array([snapshot.step % 2**31]), box=(snapshot.cell[None] / 10.0).astype(np.float32),
                 )  # fmt: skip
             self.append(name.read_bytes())
 
