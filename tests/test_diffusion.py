@@ -216,7 +216,7 @@ def test_ions_without_a_coefficient_and_the_framework_do_not_count_in_the_conduc
     rng: np.random.Generator,
 ) -> None:
     ballistic = rng.normal(size=(10, 3)) * np.arange(500.0)[:, None, None]
-    positions = np.concatenate([walk(rng, 500, 20, STEP), ballistic, np.zeros((500, 5, 3))], axis=1)
+    positions = np.concatenate([walk(rng, 500, 20, STEP), ballistic, walk(rng, 500, 5, STEP)], axis=1)
     charges = {"Li": 1.0, "Y": 3.0, "Cl": -1.0}
     result = analysed(positions, "Li20Y10Cl5", charges=charges, drift=["Cl"])
     alone = analysed(positions, "Li20Y10Cl5", charges={"Li": 1.0}, drift=["Cl"])
