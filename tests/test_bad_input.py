@@ -215,6 +215,55 @@ CASES = [
         INPUT + 'plumed = "p.dat"\n',
         {"p.dat": BIAS + "PRINT ARG=d FILE=/tmp/out\n"},
     ),
+    Case(
+        "plumed that loads code in small letters",
+        2,
+        ("p.dat: line 1: LOAD", "allow_unsafe"),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": "load file=x.so\n" + BIAS},
+    ),
+    *(
+        Case(
+            f"plumed that writes {name}",
+            2,
+            ("p.dat names", "file of mlmd's own"),
+            INPUT + 'plumed = "p.dat"\n',
+            {"p.dat": f"{BIAS}PRINT ARG=d FILE={name}\n"},
+        )
+        for name in (
+            "log.csv",
+            "./log.csv",
+            "checkpoint/x",
+            "./checkpoint//x",
+            "LOG.csv",
+            "run.json",
+            "run.json.tmp",
+            "STOP",
+            "trajectory.dcd",
+            "trajectory.xtc",
+            "trajectory.extxyz",
+            "crash/x",
+            "analysis/x",
+            "{lock}",
+            "@replicas:log.csv",
+        )
+    ),
+    Case(
+        "plumed state over the log",
+        2,
+        ("p.dat names log.csv",),
+        INPUT + 'plumed = "p.dat"\n',
+        {"p.dat": BIAS + "OPES_METAD ARG=d PACE=5 BARRIER=10 TEMP=10 STATE_WFILE=./log.csv STATE_WSTRIDE=5\n"},
+    ),
+    Case(
+        "plumed that needs a temperature where there is none",
+        2,
+        ("p.dat: line 3", "TEMP"),
+        INPUT.replace("seed = 1", 'seed = 1\nvelocities = "10 K"')
+        .replace("nvt", "nve")
+        .replace('\ntemperature = "10 K"', '\nplumed = "p.dat"'),
+        {"p.dat": BIAS + "METAD ARG=d PACE=5 HEIGHT=1 SIGMA=0.1 BIASFACTOR=5\n"},
+    ),
 ]
 
 

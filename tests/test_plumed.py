@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlmd.bias.plumed import PlumedBias, check, working_in
+from mlmd.bias.plumed import PlumedBias, _failure, check, find_kernel, working_in
 from mlmd.bias.script import read_script
-from mlmd.errors import InputError
+from mlmd.errors import InputError, SimulationError, StorageError
 
 METAD = """
 # a comment
@@ -118,7 +118,7 @@ def test_steps_beyond_32_bits_keep_their_time(bias, tmp_path):
 )
 def test_errors_name_the_line(tmp_path, text, line, words):
     with pytest.raises(InputError) as caught:
-        check(write(tmp_path, text), n_atoms=3)
+        check(write(tmp_path, text), masses=np.ones(3))
     assert f"line {line}:" in str(caught.value)
     assert words in str(caught.value)
 
@@ -137,6 +137,160 @@ def test_a_script_says_which_files_it_reads_and_writes(tmp_path):
     assert script.rewrites == ("STATE",)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "load file=canary.so",
+        "Load File=canary.so",
+        "{LOAD} FILE=canary.so",
+        "LO{}AD FILE=canary.so",
+        "x: load FILE=canary.so",
+        "x:LOAD FILE=canary.so",
+        "x: LOAD ...\nFILE=canary.so\n...",
+        "load ...\nfile=canary.so\n... load",
+        "PLUMED FILE=inner.dat",
+        "p: plumed file=inner.dat",
+        "Include FILE=inner.dat",
+        "INCLUDE ...\nfile=inner.dat\n...",
+        "MOLINFO STRUCTURE=ref.pdb PYTHON_BIN={touch canary}",
+        "MOLINFO STRUCTURE=ref.pdb python_bin={touch canary}",
+        "MOLINFO ...\nSTRUCTURE=ref.pdb {PYTHON_BIN=touch canary}\n...",
+        "g: GROUP ATOMS={@mdt:{water}}",
+        "g: GROUP ATOMS={@mda:{name Ar}}",
+        "g: group atoms=@vmd:all",
+        "g: GROUP ATOMS=@vmdexec:all",
+        "g: GROUP ATOMS={@mda{}:{name Ar}}",
+        "g: GROUP ATOMS=@python:all",
+    ],
+)
+def test_nothing_in_a_script_executes_code_however_it_is_written(tmp_path, monkeypatch, text):
+    # PLUMED ignores case and takes braces out of words; a library that is not there must not even be looked for
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner.dat").write_text("LOAD FILE=canary.so\n")
+    (tmp_path / "ref.pdb").write_text("END\n")
+    with pytest.raises(InputError, match=r"line 1: .*allow_unsafe = true"):
+        check(write(tmp_path, text), masses=np.ones(3))
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FILE={out}/canary",
+        "file={out}/canary",
+        "{{FILE={out}/canary}}",
+        "FILE={{{out}/canary}}",
+        "FILE={{ {out}/canary }}",
+        'FILE="{out}/canary"',
+        "FILE=({out}/canary)",
+        "FILE=@replicas:{out}/canary",
+        "FILE=@Replicas:{out}/canary",
+        "FILE={{@replicas:{{{out}/canary}}}}",
+        "FI{{}}LE={out}/canary",
+        "FILE=COLVAR,{out}/canary",
+        "FILE=~/canary",
+        "FILE=../canary",
+        "FILE=a/../../canary",
+        "FILE=@replicas:../canary",
+    ],
+)
+def test_nothing_in_a_script_writes_outside_the_run_folder(tmp_path, name):
+    out, inside = tmp_path / "out", tmp_path / "in"
+    out.mkdir()
+    inside.mkdir()
+    script = write(inside, "d: DISTANCE ATOMS=1,2\nPRINT ARG=d " + name.format(out=out))
+    with pytest.raises(InputError, match=r"line 2: .*leaves the run folder"):
+        check(script, masses=np.ones(3))
+    assert not list(out.iterdir())
+    assert not (tmp_path / "canary").exists()
+
+
+def test_words_that_only_look_dangerous_are_allowed(tmp_path):
+    text = (
+        "load: DISTANCE ATOMS=1,2\nc: CUSTOM ARG=load FUNC=(1/(x+1))/2 PERIODIC=NO\n"
+        "k: COORDINATION GROUPA=1 GROUPB=2,3 SWITCH={RATIONAL R_0=0.3}\nPRINT ARG=load,c,k FILE=./COLVAR\n"
+    )
+    assert check(write(tmp_path, text), masses=np.ones(3)).prints == ("COLVAR",)
+
+
+def test_files_of_a_bias_are_known_however_it_is_written(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/bias.dat").write_text("metad ...\narg=d pace=5 height=1 sigma=0.1\n...\nInclude file=print.dat\n")
+    (tmp_path / "sub/print.dat").write_text("print arg=d file=./values\n")
+    text = "d: DISTANCE ATOMS=1,2\ne: DISTANCE ATOMS=1,3\ninclude file={sub/bias.dat}\n"
+    script = check(write(tmp_path, text + "pb: PBMETAD ARG=d,e SIGMA=0.1,0.1 HEIGHT=1 PACE=5\n"), masses=np.ones(3))
+    assert script.histories == ("HILLS", "HILLS.d", "HILLS.e")
+    assert script.prints == ("values",)
+    assert [statement.action for statement in script.statements][2:4] == ["METAD", "PRINT"]
+
+
+def test_the_usual_file_of_a_bias_is_not_claimed_when_it_names_another(tmp_path):
+    script = read_script(write(tmp_path, METAD.replace("FILE=HILLS", "FILE=first.hills")))
+    assert script.histories == ("first.hills",)
+
+
+def test_pbmetad_with_a_pattern_must_name_its_files(tmp_path):
+    with pytest.raises(InputError, match=r"line 1: PBMETAD .* needs FILE="):
+        read_script(write(tmp_path, "PBMETAD ARG=d.* SIGMA=0.1 HEIGHT=1 PACE=5"))
+
+
+def test_a_loop_of_includes_is_named(tmp_path):
+    (tmp_path / "a.dat").write_text("INCLUDE FILE=b.dat\n")
+    (tmp_path / "b.dat").write_text("# nothing\nInclude File=./plumed.dat\n")
+    with pytest.raises(
+        InputError, match=r"b\.dat: line 2: .*plumed\.dat includes a\.dat includes b\.dat includes plumed\.dat"
+    ):
+        read_script(write(tmp_path, "INCLUDE FILE=a.dat"))
+
+
+def test_errors_in_an_included_file_name_it(tmp_path):
+    (tmp_path / "inner.dat").write_text("\nd: DISTANCE ATOMS=1,9\n")
+    with pytest.raises(InputError, match=r"inner\.dat: line 2: "):
+        check(write(tmp_path, "INCLUDE FILE=inner.dat"), masses=np.ones(3))
+    (tmp_path / "inner.dat").unlink()
+    with pytest.raises(InputError, match=r"inner\.dat, which .*plumed\.dat includes, cannot be read"):
+        read_script(tmp_path / "plumed.dat")
+
+
+def test_a_mistyped_action_gets_a_hint(tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'METAD'"):
+        check(write(tmp_path, "METADD ARG=d"), masses=np.ones(3))
+
+
+def test_actions_that_lose_their_memory_are_named(tmp_path):
+    text = METAD + "h: histogram ARG=d\ne: EDS ARG=d\nf: EDS ARG=d IN_RESTART=eds.dat\na: AVERAGE ARG=d\n"
+    assert read_script(write(tmp_path, text)).forgetful == ("HISTOGRAM", "EDS", "AVERAGE")
+    assert read_script(write(tmp_path, METAD)).forgetful == ()
+
+
+def test_well_tempered_metadynamics_without_a_temperature_is_refused(tmp_path):
+    path = write(tmp_path, METAD.replace(" TEMP=300", ""))
+    check(path, masses=np.ones(3), temperature=300.0)
+    with pytest.raises(InputError, match="specify it using TEMP"):
+        check(path, masses=np.ones(3), temperature=None)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("(tools/OFile.cpp:90) size_t PLMD::OFile::llwrite\n+++ assertion failed", StorageError),
+        ("(tools/Grid.cpp:7) the profile of the bias is outside of the grid", SimulationError),
+    ],
+)
+def test_a_failure_of_a_running_script_is_of_storage_only_where_plumed_failed_at_a_file(tmp_path, message, kind):
+    script = read_script(write(tmp_path, METAD))
+    assert type(_failure(script, RuntimeError(message))) is kind
+
+
+def test_a_relative_kernel_is_meant_from_where_the_command_was_started(tmp_path, monkeypatch):
+    (tmp_path / "kernel.so").write_bytes(b"")
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLUMED_KERNEL", "kernel.so")
+    with working_in(tmp_path / "run"):
+        assert find_kernel() == tmp_path / "kernel.so"
+
+
 def test_check_leaves_nothing_behind(tmp_path):
-    check(write(tmp_path, METAD), n_atoms=3)
+    check(write(tmp_path, METAD), masses=np.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == ["plumed.dat"]

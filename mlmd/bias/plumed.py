@@ -16,6 +16,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,25 @@ import numpy as np
 
 from mlmd import units
 from mlmd.bias.script import Script, read_script
-from mlmd.errors import InputError, StorageError
+from mlmd.bias.statement import Statement
+from mlmd.errors import InputError, SimulationError, StorageError
 
 INSTALL_HINT = (
     "Install a kernel with `pip install --no-deps hillclimber==0.1.8`, or set PLUMED_KERNEL to your libplumedKernel.so "
     "(with `pip install plumed` for the Python module)."
 )
+
+COMMON = (
+    "ABMD", "ALPHABETA", "ANGLE", "BIASVALUE", "CELL", "CENTER", "COM", "COMBINE", "COMMITTOR", "COORDINATION",
+    "CUSTOM", "DISTANCE", "DISTANCES", "DUMPATOMS", "DUMPGRID", "ENERGY", "EXTERNAL", "FIXEDATOM", "FLUSH", "GROUP",
+    "GYRATION", "HISTOGRAM", "INCLUDE", "LOWER_WALLS", "MATHEVAL", "METAD", "MOLINFO", "MOVINGRESTRAINT",
+    "OPES_EXPANDED", "OPES_METAD", "OPES_METAD_EXPLORE", "PATHMSD", "PBMETAD", "PIECEWISE", "POSITION", "PRINT",
+    "RESTART", "RESTRAINT", "REWEIGHT_BIAS", "RMSD", "TORSION", "UNITS", "UPPER_WALLS", "VOLUME", "WHOLEMOLECULES",
+)  # fmt: skip
+"""Names for a hint at a typing error: PLUMED cannot be asked for its actions."""
+
+_started_in: ContextVar[Path | None] = ContextVar("_started_in", default=None)
+"""The folder of the command while `working_in` another: what a relative PLUMED_KERNEL is meant from."""
 
 
 def find_kernel(wanted: Path | None = None) -> Path:
@@ -40,8 +55,9 @@ def find_kernel(wanted: Path | None = None) -> Path:
     """
     for source, name in (("the input file", wanted), ("PLUMED_KERNEL", os.environ.get("PLUMED_KERNEL"))):
         if name:
-            if Path(name).is_file():
-                return Path(name)
+            path = (_started_in.get() or Path.cwd()) / name
+            if path.is_file():
+                return path
             raise InputError(f"the PLUMED kernel {name} that {source} names does not exist.")
     package = find_spec("plumed")
     for root in (package.submodule_search_locations or []) if package else []:
@@ -92,7 +108,8 @@ class PlumedBias:
             masses: (n_atoms,) amu.
             charges: (n_atoms,) e, zero when not given.
             timestep: fs.
-            temperature: K, PLUMED's kT when an action does not name one.
+            temperature: K, PLUMED's kT for actions that do not name one; None where there is no thermostat.
+                PLUMED's kT cannot change: in a ramp it is that of the first temperature.
             kernel: file, else found by `find_kernel`.
             log: PLUMED's own log of this start, else thrown away.
             restart: append to the files of an earlier run and continue its bias.
@@ -129,15 +146,16 @@ class PlumedBias:
         command("init")
         for statement in script.statements:
             begins = restart and _without_history(script.history_of(statement))
-            self._read(statement.line, statement.text + " RESTART=NO" * begins)
+            self._read(statement, " RESTART=NO" * begins)
         # what a step has written is complete on disk before a checkpoint measures the files
-        self._read(0, "FLUSH STRIDE=1")
+        self._read(Statement(script.path, 0, "FLUSH STRIDE=1"))
 
-    def _read(self, line: int, text: str) -> None:
+    def _read(self, statement: Statement, more: str = "") -> None:
         try:
-            self._plumed.cmd("readInputLine", text)
+            self._plumed.cmd("readInputLine", statement.text + more)
         except Exception as error:
-            raise InputError(f"{self.script.path}: line {line}: {_explain(error)} It reads: {text[:200]}") from None
+            why = _explain(error) + _hint(statement, error)
+            raise InputError(f"{statement.place}: {why} It reads: {statement.text[:200]}") from None
 
     def compute(
         self,
@@ -163,7 +181,7 @@ class PlumedBias:
 
         Raises:
             StorageError: when PLUMED cannot read or write its files.
-            InputError: when the script fails at run time.
+            SimulationError: when the script fails for another reason.
         """
         command = self._plumed.cmd
         self._step[0] = step
@@ -217,9 +235,18 @@ def _without_history(names: tuple[str, ...]) -> bool:
     return True
 
 
-def _failure(script: Script, error: Exception) -> InputError | StorageError:
+def _failure(script: Script, error: Exception) -> SimulationError | StorageError:
+    """An error of a running script; PLUMED's errors name the source file, and files are read and written by three."""
     message = f"PLUMED stopped while running {script.path.name}: {_explain(error)}"
-    return StorageError(message) if "file" in str(error).lower() else InputError(message)
+    storage = isinstance(error, OSError) or re.search(r"\((?:\S*/)?(?:OFile|IFile|FileBase)\.\w+:", str(error))
+    return StorageError(message) if storage else SimulationError(message)
+
+
+def _hint(statement: Statement, error: Exception) -> str:
+    if "is not known" not in str(error):
+        return ""
+    close = get_close_matches(statement.action, COMMON, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _explain(error: Exception) -> str:
@@ -234,11 +261,13 @@ def _explain(error: Exception) -> str:
 def working_in(folder: Path) -> Iterator[None]:
     """Make a folder the current one for a while: PLUMED opens its files there and has no other way to be told."""
     before = Path.cwd()
+    token = _started_in.set(_started_in.get() or before)
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        _started_in.reset(token)
 
 
 def copy_inputs(script: Script, folder: Path) -> None:
@@ -253,13 +282,16 @@ def copy_inputs(script: Script, folder: Path) -> None:
 def check(
     path: Path,
     *,
-    n_atoms: int,
+    masses: np.ndarray,
+    charges: np.ndarray | None = None,
     timestep: float = 1.0,
     temperature: float | None = 300.0,
     allow_unsafe: bool = False,
     kernel: Path | None = None,
 ) -> Script:
     """Read a script and let PLUMED parse it in a folder of its own, so that nothing is left behind.
+
+    The arguments are those of `PlumedBias`: what a run would be refused for is refused here.
 
     Raises:
         InputError: for anything wrong in it, with the line.
@@ -269,6 +301,6 @@ def check(
         copy_inputs(script, Path(name))
         with working_in(Path(name)):
             PlumedBias(
-                script, masses=np.ones(n_atoms), timestep=timestep, temperature=temperature, kernel=kernel
+                script, masses=masses, charges=charges, timestep=timestep, temperature=temperature, kernel=kernel
             ).close()
     return script

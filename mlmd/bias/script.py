@@ -1,72 +1,57 @@
-"""A plumed.dat read before PLUMED sees it: what it would execute, and which files it touches.
-
-PLUMED can load shared objects, import Python and write anywhere; a file from somebody else must not, unless the
-person who runs it says so.
-"""
+"""A plumed.dat read before PLUMED sees it: its statements, and which files it reads, writes and goes on with."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mlmd.bias.safety import refuse_unsafe
+from mlmd.bias.statement import Statement, bare_path, split_statements
 from mlmd.errors import InputError
-
-EXECUTES = ("LOAD", "PYCVINTERFACE", "PYFUNCTION", "PYTORCH_MODEL", "PYTORCH_MODEL_CV")
-"""Actions that run code from a file."""
 
 HISTORIES = {
     "METAD": ("HILLS",),
-    "PBMETAD": (),
+    "PBMETAD": (),  # one file for each argument
     "OPES_METAD": ("KERNELS",),
     "OPES_METAD_EXPLORE": ("KERNELS",),
     "OPES_EXPANDED": ("DELTAFS",),
 }
-"""Actions with a memory, and the files that keep it although the script may not name them."""
+"""Actions with a memory in files, and the files that keep it where the script names none."""
 
-_EXPRESSIONS = ("FUNC", "LABEL", "ARG", "SWITCH", "ATOMS", "GROUP", "UNITS", "PERIODIC")
-_KEYWORD = re.compile(r"([A-Z][A-Z0-9_]*)=(\{[^}]*\}|\S+)")
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One action of the script, continuation lines joined."""
-
-    line: int
-    """Line of the file where it begins, from 1."""
-    text: str
-
-    @property
-    def words(self) -> list[str]:
-        """The statement's words, its label left out."""
-        words = self.text.split()
-        return words[1:] if words and words[0].endswith(":") else words
-
-    @property
-    def action(self) -> str:
-        """The name of the action, e.g. ``METAD``."""
-        return self.words[0] if self.words else ""
-
-    @property
-    def writes(self) -> bool:
-        """Whether its ``FILE`` is written, so that a file of this name that exists already is somebody else's."""
-        return self.action in HISTORIES or self.action == "PRINT" or self.action.startswith("DUMP")
-
-    @property
-    def keywords(self) -> list[tuple[str, str]]:
-        """``KEY=value`` pairs, braces removed."""
-        return [(key, value.strip("{}")) for key, value in _KEYWORD.findall(self.text)]
+FORGETFUL = {
+    "ABMD",
+    "ACCUMULATE",
+    "ADAPTIVE_PATH",
+    "AVERAGE",
+    "CALIBER",
+    "COLLECT",
+    "COLLECT_FRAMES",
+    "DRR",
+    "EDS",
+    "EFFECTIVE_ENERGY_DRIFT",
+    "EXTENDED_LAGRANGIAN",
+    "FISST",
+    "HISTOGRAM",
+    "LOGMFD",
+    "MAXENT",
+    "METAINFERENCE",
+    "MOVINGRESTRAINT",
+    "OPT_ADAM",
+    "OPT_AVERAGED_SGD",
+    "OPT_ROBBINS_MONRO_SGD",
+    "RESCALE",
+}
+"""Actions with a memory that PLUMED does not keep in files that mlmd puts back: averages, work, learned couplings."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """The statements of a plumed.dat and the files it reads."""
+    """The statements of a plumed.dat, INCLUDEd ones in their places, and the files it reads and writes."""
 
     path: Path
     statements: tuple[Statement, ...]
-    text: str
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -74,14 +59,14 @@ class Script:
 
         Outputs of an earlier run are among them when the script says RESTART.
         """
-        goes_on = any(statement.words[:2] in (["RESTART"], ["RESTART", "YES"]) for statement in self.statements)
-        named = (part for s, key, part in self._paths() if goes_on or not (key == "FILE" and s.writes))
+        goes_on = any(s.action == "RESTART" and "NO" not in map(str.upper, s.words[1:]) for s in self.statements)
+        named = (part for s, key, part in self._paths() if goes_on or not (key == "FILE" and _writes(s)))
         return tuple(dict.fromkeys(part for part in named if (self.path.parent / part).is_file()))
 
     @cached_property
     def prints(self) -> tuple[str, ...]:
         """Files that PLUMED adds lines to and never reads again (COLVAR)."""
-        named = [part for s, key, part in self._paths() if key == "FILE" and (s.writes or part not in self.reads)]
+        named = [part for s, key, part in self._paths() if key == "FILE" and (_writes(s) or part not in self.reads)]
         return tuple(name for name in dict.fromkeys(named) if name not in self.histories)
 
     @cached_property
@@ -90,83 +75,88 @@ class Script:
         return tuple(dict.fromkeys(name for statement in self.statements for name in self.history_of(statement)))
 
     def history_of(self, statement: Statement) -> tuple[str, ...]:
-        """Files that keep the memory of one action, under the names it gives and the usual ones."""
+        """Files that keep the memory of one action: those it names, else the usual ones."""
         if statement.action not in HISTORIES:
             return ()
-        named = (part for s, key, part in self._paths() if s is statement and key == "FILE")
-        return (*named, *HISTORIES[statement.action])
+        named = tuple(part for key, part in statement.paths if key == "FILE")
+        if statement.action == "PBMETAD":
+            return named or tuple(f"HILLS.{argument}" for argument in statement.values("ARG"))
+        return named or HISTORIES[statement.action]
 
     @cached_property
     def rewrites(self) -> tuple[str, ...]:
         """Files that PLUMED writes anew each time (states, grids); a restart puts back the checkpoint's copy."""
         return tuple(dict.fromkeys(part for _, key, part in self._paths() if key.endswith("WFILE")))
 
+    @cached_property
+    def touches(self) -> tuple[str, ...]:
+        """Everything that could be the name of a file in the run folder, whatever its keyword."""
+        named = (part for _, _, part in self._paths())
+        return tuple(dict.fromkeys((*named, *self.histories)))
+
+    @cached_property
+    def forgetful(self) -> tuple[str, ...]:
+        """Actions whose memory is lost when the bias continues: they start anew, and the run is the same
+        statistically at best."""
+        found = (s.action for s in self.statements if s.action in FORGETFUL and not s.values("IN_RESTART"))
+        return tuple(dict.fromkeys(found))
+
     def _paths(self) -> Iterator[tuple[Statement, str, str]]:
-        for statement in self.statements:
-            for key, value in statement.keywords:
-                if key not in _EXPRESSIONS:
-                    yield from ((statement, key, part) for part in value.split(",") if part)
+        return ((statement, key, part) for statement in self.statements for key, part in statement.paths)
 
-    def refuse_unsafe(self) -> None:
-        """Refuse what could execute code or reach outside the run folder.
 
-        Raises:
-            InputError: naming the line and what stands there.
-        """
-        way_out = "Set plumed = { file = ..., allow_unsafe = true } if you trust this file."
-        for statement in self.statements:
-            # the label may be glued to the action, and LOAD must not hide behind it
-            for word in re.split(r"[\s:]+", statement.text):
-                if word in EXECUTES:
-                    raise InputError(f"{self.path}: line {statement.line}: {word} executes code from a file. {way_out}")
-        for statement, key, part in self._paths():
-            if part.startswith(("/", "~")) or ".." in Path(part).parts:
-                raise InputError(
-                    f"{self.path}: line {statement.line}: {key}={part} leaves the run folder. Name files without "
-                    f"a folder (files beside {self.path.name} are copied into the run folder). {way_out}"
-                )
+def _writes(statement: Statement) -> bool:
+    """Whether its ``FILE`` is written, so that a file of this name that exists already is somebody else's."""
+    return statement.action in HISTORIES or statement.action == "PRINT" or statement.action.startswith("DUMP")
 
 
 def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
-    """Read a plumed.dat, its INCLUDEd files too.
+    """Read a plumed.dat with the statements of its INCLUDEd files in their places.
+
+    An INCLUDEd file is looked for beside the file that includes it.
 
     Raises:
-        InputError: when a file cannot be read or a multi-line statement does not end, and, unless
-            `allow_unsafe`, for actions that execute code and paths outside the run folder.
+        InputError: when a file cannot be read or includes itself, when a multi-line statement does not end, when
+            the files of a bias cannot be told, and, unless `allow_unsafe`, for actions that execute code and
+            paths outside the run folder.
     """
+    statements = tuple(_statements(path, (), allow_unsafe=allow_unsafe))
+    if not statements:
+        raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
+    for statement in statements:
+        _refuse_unnamed_history(statement)
+    return Script(path, statements)
+
+
+def _statements(path: Path, above: tuple[Path, ...], *, allow_unsafe: bool) -> Iterator[Statement]:
+    """The statements of a file, those of INCLUDEd files in their places; `above` are the files that include it."""
+    for statement in split_statements(path, _text(path, above)):
+        if not allow_unsafe:
+            refuse_unsafe([statement])
+        if statement.action != "INCLUDE":
+            yield statement
+            continue
+        names = [bare_path(name) for name in statement.values("FILE")]
+        if len(names) != 1 or not names[0]:
+            raise InputError(f"{statement.place}: INCLUDE needs one FILE=. It reads: {statement.text[:200]}")
+        inner, chain = path.parent / names[0], (*above, path)
+        if inner.resolve() in [outer.resolve() for outer in chain]:
+            loop = " includes ".join(file.name for file in (*chain, inner))
+            raise InputError(f"{statement.place}: the file includes itself: {loop}. Remove one INCLUDE.")
+        yield from _statements(inner, chain, allow_unsafe=allow_unsafe)
+
+
+def _text(path: Path, above: tuple[Path, ...]) -> str:
     try:
-        text = path.read_text()
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise InputError(f"PLUMED file {path} cannot be read: {reason}.") from None
-    script = Script(path, tuple(_statements(path, text)), text)
-    if not script.statements:
-        raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
-    if not allow_unsafe:
-        script.refuse_unsafe()
-        for statement in script.statements:
-            if statement.action == "INCLUDE":
-                for name in (value for key, value in statement.keywords if key == "FILE"):
-                    read_script(path.parent / name)
-    return script
+        by = f", which {above[-1]} includes," if above else ""
+        raise InputError(f"PLUMED file {path}{by} cannot be read: {reason}.") from None
 
 
-def _statements(path: Path, text: str) -> Iterator[Statement]:
-    """Join ``LABEL: ACTION ... / ... / ... ACTION`` blocks; leave out comments and what follows ENDPLUMED."""
-    begun, parts = 0, list[str]()
-    for number, raw in enumerate(text.splitlines(), 1):
-        words = raw.split("#", 1)[0].split()
-        if not parts:
-            if words == ["ENDPLUMED"]:
-                return
-            if words and words[-1] == "...":
-                begun, parts = number, words[:-1]
-            elif words:
-                yield Statement(number, " ".join(words))
-        elif words and words[0] == "...":
-            yield Statement(begun, " ".join(parts))
-            parts = []
-        else:
-            parts += words
-    if parts:
-        raise InputError(f"{path}: line {begun}: the statement that ends in '...' is never closed by a line '...'.")
+def _refuse_unnamed_history(statement: Statement) -> None:
+    """PBMETAD without FILE names its files by its arguments, which a pattern does not tell."""
+    unnamed = statement.action == "PBMETAD" and not statement.values("FILE")
+    if unnamed and any(set(argument) & set("*(") for argument in statement.values("ARG")):
+        raise InputError(f"{statement.place}: PBMETAD with a pattern in ARG needs FILE=, one name for each argument.")

@@ -19,7 +19,7 @@ from mlmd.engine.folder import Messages
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, save_crash
-from mlmd.engine.job import Job, bias_of, versions
+from mlmd.engine.job import Job, bias_of, charges_of, versions
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
@@ -136,7 +136,7 @@ class Course:
         stage = self._set_up(record, particles, restart=saved is not None)
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
-        self._restart_bias(stage)
+        self._restart_bias(stage, resumed=saved is not None)
         log = Log(self.folder / LOG)
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
@@ -200,15 +200,25 @@ class Course:
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
         return PlumedBias(
-            script, masses=self.job.body.masses, charges=_charges(self.job), timestep=record.timestep,
+            script, masses=self.job.body.masses, charges=charges_of(self.job), timestep=record.timestep,
             temperature=record.temperature[0] if record.temperature else None,
             kernel=bias_of(self.job.config, record.index).kernel,
             log=self.folder / "plumed.log", restart=restart or bool(earlier),
         )  # fmt: skip
 
-    def _restart_bias(self, stage: DynamicsStage) -> None:
-        """Let a bias that goes on pass its first step, which it has deposited and printed before."""
-        if stage.forces.bias is not None and stage.forces.bias.restarted:
+    def _restart_bias(self, stage: DynamicsStage, *, resumed: bool) -> None:
+        """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""
+        bias = stage.forces.bias
+        if bias is None or not bias.restarted:
+            return
+        for action in bias.script.forgetful:
+            self.messages(
+                f"{bias.script.path.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
+                "the run continues statistically, without what it had accumulated or adapted"
+            )
+        before = [r.index for r in self.run.stages[: stage.record.index] if r.n_steps > 0]
+        last = self.job.scripts.get(before[-1]) if before else None
+        if resumed or (last is not None and last.path == bias.script.path):
             stage.answer()
             with self.commit.without_prints():
                 stage.forces.finish_step()
@@ -254,12 +264,6 @@ class Course:
         ase.io.write(temporary, to_atoms(snapshot, self.job.atoms), format="extxyz")
         temporary.replace(self.folder / FINAL)
         self.messages(f"finished: {last.last_step:,} steps, {end / PS:g} ps")
-
-
-def _charges(job: Job) -> np.ndarray | None:
-    """(n_atoms,) e from the structure file, for PLUMED; never guessed."""
-    charges = job.atoms.arrays.get("initial_charges")
-    return None if charges is None else np.array(charges, dtype=float)
 
 
 def _between_stages(record: StageRecord, particles: Particles) -> Checkpoint:

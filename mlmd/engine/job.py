@@ -23,9 +23,26 @@ from mlmd.errors import InputError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Potential
 from mlmd.potentials.load import check_elements, load_potential
-from mlmd.rundir import FINAL, LOG, MANIFEST, MESSAGES, STRUCTURE, StageRecord, sha256, stage_record
+from mlmd.rundir import (
+    CHECKPOINTS,
+    CRASH,
+    FINAL,
+    LOG,
+    MANIFEST,
+    MESSAGES,
+    STOP,
+    STRUCTURE,
+    StageRecord,
+    sha256,
+    stage_record,
+)
 
-RESERVED = {LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, "lock", "input.toml", "report.html", "plumed.log"}
+RESERVED = {
+    *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
+    *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
+    *("analysis", "input.toml", "lock", "plumed.log", "report.html"),
+}
+"""Names in a run folder that are mlmd's own."""
 PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed", "hillclimber")
 
 
@@ -110,8 +127,17 @@ def _check_outputs(scripts: Mapping[int, Script]) -> None:
                     f"stage {index + 1}: {script.path.name} and {writer[name].name} both write {name}. "
                     "Give one of them another FILE=."
                 )
-            if name in RESERVED:
-                raise InputError(f"stage {index + 1}: {script.path.name} writes {name}, which is a file of mlmd's own.")
+        for name in filter(_is_reserved, script.touches):
+            raise InputError(
+                f"stage {index + 1}: {script.path.name} names {name}, which is a file of mlmd's own in the run folder. "
+                "Give it another name."
+            )
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a name in the run folder is mlmd's; in capitals too, which some file systems take for the same."""
+    first = name.partition("/")[0].casefold()
+    return first.endswith(".tmp") or first in {reserved.casefold() for reserved in RESERVED}
 
 
 def bias_of(config: Simulate, index: int) -> Plumed:
@@ -129,10 +155,18 @@ def check_biases(job: Job) -> None:
     """
     for index, script in job.scripts.items():
         plumed = bias_of(job.config, index)
+        target = job.stages[index].temperature
         check(
-            script.path, n_atoms=job.body.n_atoms, timestep=job.config.timestep,
+            script.path, masses=job.body.masses, charges=charges_of(job), timestep=job.config.timestep,
+            temperature=None if target is None else target[0],
             allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
         )  # fmt: skip
+
+
+def charges_of(job: Job) -> np.ndarray | None:
+    """(n_atoms,) e from the structure file, for PLUMED; never guessed."""
+    charges = job.atoms.arrays.get("initial_charges")
+    return None if charges is None else np.array(charges, dtype=float)
 
 
 def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:

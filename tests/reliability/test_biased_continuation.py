@@ -89,7 +89,8 @@ def test_a_stopped_bias_goes_on_as_if_never_stopped(bias: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("bias", ["metadynamics on a grid", "opes with a state"])
 def test_a_bias_killed_at_every_write_is_whole(bias: str, tmp_path: Path) -> None:
-    path, errors = biased_input(tmp_path, SCRIPTS[bias], checkpoint_every=0.05), tmp_path / "errors"
+    path, errors = biased_input(tmp_path, SCRIPTS[bias], checkpoint_every=0.03), tmp_path / "errors"
+    path.write_text(path.read_text().replace("3 ps", "1 ps"))
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
     for n in count(2):
         code = mlmd(["simulate", path, "--out", tmp_path / "killed", "--threads", 1], errors, killed_at=n)
@@ -159,6 +160,57 @@ def test_a_bias_goes_on_through_the_next_stage(tmp_path: Path) -> None:
     # the step between the stages is one step: step 300, on the PACE, is deposited and printed once
     assert np.allclose(table(tmp_path / "one" / "HILLS")[:, 0], 0.1 * np.arange(1, 31), atol=1e-9)
     assert np.allclose(table(tmp_path / "one" / "COLVAR")[:, 0], 0.05 * np.arange(61), atol=1e-9)
+
+
+def test_a_bias_that_pauses_for_an_unbiased_stage_loses_no_line(tmp_path: Path) -> None:
+    path = biased_input(tmp_path, SCRIPTS["metadynamics"])
+    biased, free = STAGE.replace("3 ps", "1 ps"), STAGE.replace("3 ps", "0.5 ps").replace('plumed = "bias.dat"\n', "")
+    path.write_text(path.read_text().replace(STAGE, biased + free + biased))
+    simulate(path, tmp_path / "one", threads=1)
+    run_in_parts(path, tmp_path / "parts", [100, 210, 310, 400], threads=1)
+    assert_same_biased_run(tmp_path / "one", tmp_path / "parts")
+    # the first step after the pause is printed: nothing has printed it before
+    times = np.concatenate([np.arange(21), np.arange(30, 51)]) * 0.05
+    assert np.allclose(table(tmp_path / "one" / "COLVAR")[:, 0], times, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        SCRIPTS["metadynamics"]
+        .replace("METAD ", "metad ")
+        .replace("PRINT", "print")
+        .replace("FILE=HILLS", "file=HILLS"),
+        WELL + "Include FILE=rest.dat\n",
+        WELL + METAD.format("").replace("METAD", "PBMETAD").replace(" FILE=HILLS", "") + PRINT.format("metad"),
+    ],
+    ids=["small letters", "included", "parallel"],
+)
+def test_a_bias_written_in_another_way_has_every_hill_once(script: str, tmp_path: Path) -> None:
+    path = biased_input(tmp_path, script)
+    (tmp_path / "rest.dat").write_text(METAD.format("") + PRINT.format("metad"))
+    out = tmp_path / "run"
+    hills, values = out / ("HILLS.p.x" if "PBMETAD" in script else "HILLS"), out / "COLVAR"
+    with pytest.raises(Stopped):
+        simulate(path, out, threads=1, progress=stopping(out, 100))
+    for written in (hills, values):  # what a run that was killed has written since its checkpoint
+        written.write_text(written.read_text() + written.read_text().splitlines()[-1] + "\n")
+    simulate(path, out, threads=1)
+    assert np.allclose(table(hills)[:, 0], 0.1 * np.arange(1, 31), atol=1e-9)
+    assert np.allclose(table(values)[:, 0], 0.05 * np.arange(61), atol=1e-9)
+
+
+def test_a_memory_that_plumed_does_not_keep_is_named_when_the_run_continues(tmp_path: Path) -> None:
+    script = SCRIPTS["metadynamics"] + "move: MOVINGRESTRAINT ARG=p.x STEP0=0 AT0=0 KAPPA0=1 STEP1=300 AT1=0.1\n"
+    path, out = biased_input(tmp_path, script), tmp_path / "run"
+    with pytest.raises(Stopped):
+        simulate(path, out, threads=1, progress=stopping(out, 100))
+    assert "MOVINGRESTRAINT" not in (out / "messages.log").read_text()
+    simulate(path, out, threads=1)
+    assert (
+        "memory of MOVINGRESTRAINT, which starts anew here: the run continues statistically"
+        in (out / "messages.log").read_text()
+    )
 
 
 def test_on_another_platform_a_bias_goes_on_without_a_gap(tmp_path: Path) -> None:
