@@ -174,9 +174,11 @@ class XTC(AppendOnly):
             name = Path(folder) / "frame.xtc"
             with XTCTrajectoryFile(str(name), "w") as file:
                 file.write(
-                    (snapshot.positions[None] / 10.0).astype(np.float32), time=np.array([snapshot.time / 1e3], dtype=np.float32),
-                    step=np.array([snapshot.step % 2**31]), box=(snapshot.cell[None] / 10.0).astype(np.float32),
-                )  # fmt: skip
+                    np.float32(snapshot.positions[None] / 10.0),
+                    time=np.array([snapshot.time / 1e3], dtype=np.float32),
+                    step=np.array([snapshot.step % 2**31]),
+                    box=np.float32(snapshot.cell[None] / 10.0),
+                )
             self.append(name.read_bytes())
 
 
