@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,6 +42,13 @@ def mlmd(arguments: Sequence[object], errors: Path, *, killed_at: int | None = N
     process.join(DEADLINE)
     assert process.exitcode is not None, "the command hangs"
     return process.exitcode
+
+
+def wait_for(path: Path, process: BaseProcess) -> None:
+    """Wait until a process has made a file."""
+    while not path.exists():
+        assert process.is_alive()
+        time.sleep(0.005)
 
 
 def _command(arguments: list[str], errors: str, killed_at: int | None) -> None:

@@ -41,7 +41,7 @@ def test_a_run_killed_at_random_times_ends_as_if_never_killed(cell: str, tmp_pat
     print(f"seed {seed}")
     rng, errors = random.Random(seed), tmp_path / "errors"
     atoms = {"cubic": fcc_argon(2), "skewed": skewed(fcc_argon(2))[0], "rhombohedral": primitive_argon()}[cell]
-    stages = (HEATED + SQUEEZED).format(1000)
+    stages = (HEATED + SQUEEZED).format(600)
     path = write_input(tmp_path, stages, atoms=atoms, output=OFTEN.format(0.05))
 
     assert mlmd(["--version"], errors) == 0  # the server has started

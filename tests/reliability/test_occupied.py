@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
-from processes import mlmd, start
-from runs import assert_same_run, write_input
+import numpy as np
+from processes import mlmd, start, wait_for
+from runs import read_log, write_input
 
-IN_USE = 5
+from mlmd.engine import checkpoint
+from mlmd.rundir import CHECKPOINTS, LOG
+
+IN_USE, STOPPED = 5, 75
 STAGE = '[[stage]]\nkind = "nve"\nduration = "{} fs"'
 
 
 def test_of_two_runs_begun_at_once_exactly_one_goes_on(tmp_path: Path) -> None:
-    path = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(500))
-    assert mlmd(["simulate", path, "--out", tmp_path / "alone", "--threads", 1], tmp_path / "errors") == 0
+    path = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(10**6))
     for n in range(5):
-        arguments = ["simulate", path, "--out", tmp_path / f"both{n}", "--threads", 1]
-        both = [start(arguments, tmp_path / f"errors{n}") for _ in range(2)]
-        for process in both:
-            process.join(60)
-        assert sorted(str(process.exitcode) for process in both) == ["0", str(IN_USE)]
-        assert_same_run(tmp_path / "alone", tmp_path / f"both{n}")
+        out = tmp_path / f"both{n}"
+        both = [start(["simulate", path, "--out", out, "--threads", 1], tmp_path / "errors") for _ in range(2)]
+        wait([process.sentinel for process in both], timeout=60)
+        (refused,) = [process for process in both if not process.is_alive()]
+        (going,) = [process for process in both if process.is_alive()]
+        assert refused.exitcode == IN_USE
+        wait_for(out / LOG, going)
+        going.terminate()
+        going.join(60)
+        assert going.exitcode == STOPPED
+        steps = read_log(out)["step"]
+        assert np.array_equal(steps, 10 * np.arange(len(steps)))
+        saved, problems = checkpoint.newest(out / CHECKPOINTS)
+        assert saved is not None and steps[-1] <= saved.position[1] < steps[-1] + 10 and not problems
 
 
 def test_a_run_in_an_occupied_folder_is_refused_at_once_and_changes_nothing(tmp_path: Path) -> None:
     path, out = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(100000)), tmp_path / "run"
     arguments = ["simulate", str(path), "--out", str(out), "--threads", "1"]
     first = start(arguments, tmp_path / "errors")
-    while not (out / "log.csv").exists():
-        assert first.is_alive()
-        time.sleep(0.01)
+    wait_for(out / LOG, first)
     assert first.pid is not None
-    os.kill(first.pid, 19)  # SIGSTOP: nothing in the folder changes now unless the second run changes it
+    os.kill(first.pid, signal.SIGSTOP)  # nothing in the folder changes now unless the second run changes it
     try:
         before = contents(out)
         began = time.monotonic()
