@@ -54,7 +54,7 @@ def main() -> None:
         run = simulate(source, options.out or Path(scratch) / "nvt.run")
         log = read_log(run.log)
         n_dof = 3 * (len(run.atoms) - 1)  # the centre of mass is at rest
-    temperature = log["temperature [K]"][log["stage"] == run.stages[-1].index]
+    temperature = log["temperature [K]"][log["stage"] == len(run.stages)]
     mean, spread = temperature.mean(), temperature.std()
     print(f"{len(run.atoms)} atoms, {len(temperature)} samples in the last stage")
     print(f"temperature {mean:.2f} K, asked for 94.4 K")
