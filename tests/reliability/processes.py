@@ -31,7 +31,7 @@ def start(arguments: Sequence[object], errors: Path, *, killed_at: int | None = 
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a forked child must find no threads
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_command, args=(list(map(str, arguments)), str(errors), killed_at))
+    process = context.Process(target=_command, args=(list(map(str, arguments)), str(errors), killed_at), daemon=True)
     process.start()
     return process
 

@@ -11,6 +11,7 @@ from runs import assert_same_run, fcc_argon, primitive_argon, read_log, run_in_p
 from mlmd.engine import checkpoint
 from mlmd.engine.run import simulate
 from mlmd.errors import Stopped
+from mlmd.potentials import POTENTIALS
 from mlmd.rundir import CHECKPOINTS
 
 NVE = '[[stage]]\nkind = "nve"\nduration = "1000 fs"'
@@ -59,6 +60,17 @@ def test_a_run_whose_lattice_vectors_change_places_is_continued_exactly(tmp_path
     assert_same_run(tmp_path / "one", tmp_path / "parts")
     saved, _ = checkpoint.newest(tmp_path / "parts" / CHECKPOINTS)
     assert saved is not None and saved.header["lattice"] != np.eye(3).tolist()
+
+
+@pytest.mark.parametrize("ensemble", ["langevin", "npt anisotropic"])
+def test_a_potential_that_remembers_is_continued_with_its_memory(
+    ensemble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(POTENTIALS, "remembering", "trap:Remembering")
+    path = write_input(tmp_path, STAGES[ensemble], potential='{ kind = "remembering", stiffness = 0.001 }')
+    simulate(path, tmp_path / "one", threads=1)
+    run_in_parts(path, tmp_path / "parts", [10, 100, 130, 190], threads=1)
+    assert_same_run(tmp_path / "one", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz"])
