@@ -61,8 +61,7 @@ class ForceFailure(SimulationError):
 def positions_in(state: openmm.State) -> np.ndarray:
     """(n_atoms, 3) nm of an OpenMM state; a copy."""
     if not _FILLS:
-        array: np.ndarray = state.getPositions(asNumpy=True)._value
-        return array
+        return np.array(state.getPositions(asNumpy=True)._value)
     # the public getter looks around in the object first, which costs more than the copy of a thousand atoms
     array = np.empty((state._getNumParticles(), 3))
     state._getVectorAsNumpy(openmm.State.Positions, array)

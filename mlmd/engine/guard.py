@@ -14,8 +14,10 @@ from mlmd.engine.outputs import Snapshot, to_atoms
 from mlmd.errors import SimulationError
 from mlmd.rundir import CRASH
 
-CHECK_EVERY = 10
+LOOK_EVERY = 50
 """Steps between looks at the temperature."""
+LOOK_AGAIN = 10
+"""Steps to the next look after one that was too hot."""
 CHANCE = 1e-12
 """Probability at which a system in equilibrium may be hotter than the limit: the limit is never below that."""
 ADVICE = (
@@ -25,7 +27,7 @@ ADVICE = (
 
 
 class Thermometer:
-    """Stops a run that stays above its largest temperature for `CHECK_EVERY` steps."""
+    """Stops a run that is above its largest temperature and still is `LOOK_AGAIN` steps later."""
 
     def __init__(self, guard: Guard, n_dof: int) -> None:
         """`guard` is the table of the input, `n_dof` the degrees of freedom of the system."""
@@ -33,6 +35,8 @@ class Thermometer:
         # few atoms are now and then many times hotter than their bath: χ² with n_dof degrees of freedom
         self._chance = float(chi2.isf(CHANCE, n_dof)) / n_dof
         self._was_above = False
+        self.next_look = 0
+        """Global step from which on the temperature is to be looked at again."""
 
     def look(self, temperature: float, target: float | None, step: int, time: float) -> None:
         """Look at the temperature (K) at a global step and time (fs); `target` in K, None without a thermostat.
@@ -45,9 +49,10 @@ class Thermometer:
         if above and self._was_above:
             raise SimulationError(
                 f"temperature {temperature:.3g} K at step {step:,} ({time / 1e3:g} ps), above the limit of {limit:g} K "
-                f"([guard] max_temperature) for {CHECK_EVERY} steps."
+                f"([guard] max_temperature) for {LOOK_AGAIN} steps."
             )
         self._was_above = above
+        self.next_look = step + (LOOK_AGAIN if above else LOOK_EVERY)
 
     def _limit(self, target: float | None) -> float | None:
         wanted = self._guard.max_temperature

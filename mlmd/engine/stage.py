@@ -16,7 +16,7 @@ from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
-from mlmd.engine.guard import CHECK_EVERY, Thermometer
+from mlmd.engine.guard import Thermometer
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Trajectory
 from mlmd.engine.system import (
@@ -144,14 +144,14 @@ class DynamicsStage:
     def _next_boundary(self, seconds_per_step: float) -> int:
         """The next step at which something is due; where a block ends changes nothing of the dynamics."""
         grids = [self.record.log_every, self.record.trajectory_every]
-        if self._guarded:
-            grids.append(CHECK_EVERY)
         if self.barostat is not None and isinstance(self.stage, NPT):
             grids.append(self.stage.barostat.every)
         if self._ramped:
             grids.append(RAMP_EVERY)
         longest = max(1, int(LONGEST_BLOCK / seconds_per_step)) if seconds_per_step else 1
         due = [self.step + grid - self.step % grid for grid in grids]
+        if self._guarded:
+            due.append(max(self.step + 1, self._thermometer.next_look - self.record.first_step))
         return min(*due, self.step + longest, self.record.n_steps)
 
     def _advance(self, n_steps: int) -> None:
@@ -167,7 +167,7 @@ class DynamicsStage:
     def _boundary(self, log: Log, trajectory: Trajectory) -> None:
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
             self._change_volume()
-        if self._guarded and self.step % CHECK_EVERY == 0:
+        if self._guarded and self.global_step >= self._thermometer.next_look:
             temperature = self.body.temperature(self.body.kinetic_energy(velocities_of(self.context)))
             usual = self.target_temperature or self._usual_temperature
             self._thermometer.look(temperature, usual, self.global_step, self.time)
