@@ -88,7 +88,9 @@ def reduce_cell(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cell, lattice = standard.copy(), np.eye(3, dtype=int)
     for row, column in ((2, 1), (2, 0), (1, 0)):
         times = int(np.rint(cell[row, column] / cell[column, column]))
-        if times:
-            cell[row] -= times * cell[column]
-            lattice[row] -= times * lattice[column]
+        cell[row] -= times * cell[column]
+        # OpenMM compares to the last bit, and where angles are 60° a half and one bit more has been rounded to a half
+        more = int(np.sign(cell[row, column])) * int(2 * abs(cell[row, column]) > cell[column, column])
+        cell[row] -= more * cell[column]
+        lattice[row] -= (times + more) * lattice[column]
     return cell, lattice
