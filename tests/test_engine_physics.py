@@ -150,6 +150,23 @@ def assert_kinetic_energy_is_maxwellian(kinetic: np.ndarray, n_atoms: int) -> No
     assert abs(off_width) < 3.0
 
 
+def test_velocities_at_the_start_have_the_temperature_in_every_element_and_no_drift(tmp_path: Path) -> None:
+    atoms = fcc_argon(6, 6.2)
+    atoms.symbols[::2] = "Xe"
+    path = write_input(
+        tmp_path, nve("5 fs"), atoms=atoms, options='velocities = "300 K"\n[guard]\nenabled = false',
+        potential='{ kind = "trap", stiffness = 0.0 }', output=EXTXYZ + 'log_every = "5 fs"',
+    )  # fmt: skip
+    first = frames(simulate(path, tmp_path / "run", threads=1))[0]
+    momenta, masses = first.get_momenta(), first.get_masses()
+    assert np.abs(momenta.sum(0)).max() < 1e-5 * np.abs(momenta).max()
+    for element in ("Ar", "Xe"):
+        chosen = first.symbols == element
+        kelvin = (momenta[chosen] ** 2).sum(1) / masses[chosen] / (3 * KB)
+        assert mean(kelvin).error < 12
+        assert mean(kelvin).agrees_with(300.0)
+
+
 def test_a_particle_on_a_spring_has_half_kt_in_it(tmp_path: Path) -> None:
     # 50 atoms that do not see each other: <k x²> = kT for each direction, whatever the friction
     stiffness, atoms = 0.02, ase.Atoms("Ar50", np.random.default_rng(1).random((50, 3)) * 30)

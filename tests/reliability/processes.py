@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 PRELOAD = ["mlmd.engine.course", "mlmd.engine.run", "mlmd.cli.simulate", "mlmd.potentials.load", "ase.io.extxyz"]
 DEADLINE = 120.0
@@ -25,8 +26,7 @@ def start(arguments: Sequence[object], errors: Path, *, killed_at: int | None = 
     Args:
         arguments: of the command.
         errors: file that receives stderr.
-        killed_at: kill the process with SIGKILL when it makes the n-th change to the file system that a
-            checkpoint depends on (before it happens): an fsync, a rename, a truncation or a removal.
+        killed_at: kill the process with SIGKILL at its n-th change to the file system (see `_die_at`).
     """
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a forked child must find no threads
     context = multiprocessing.get_context("forkserver")
@@ -64,20 +64,33 @@ def _command(arguments: list[str], errors: str, killed_at: int | None) -> None:
 
 
 def _die_at(count: int) -> None:
-    """Kill this process when the system is asked for the n-th time to make something durable or to take it away."""
+    """Kill this process at its n-th change to the file system that others depend on.
+
+    Counted are files just opened for writing, which are empty then, and before they happen: fsync, rename,
+    truncation and removal.
+    """
     left = count
 
-    def watched(name: str) -> None:
-        original = getattr(os, name)
+    def strike() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def call(*arguments: object, **options: object) -> object:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            strike()
             return original(*arguments, **options)
 
-        setattr(os, name, call)
+        return call
 
+    def opening(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = open_path(path, mode, *arguments, **options)
+        if "w" in mode:
+            strike()
+        return file
+
+    open_path = Path.open
+    Path.open = opening  # type: ignore[method-assign,assignment]
     for name in ("fsync", "replace", "rename", "truncate", "unlink"):
-        watched(name)
+        setattr(os, name, watched(getattr(os, name)))
