@@ -75,16 +75,19 @@ def test_runs_with_a_time_limit_make_progress_to_the_end(uninterrupted: tuple[Pa
 
 
 def test_a_second_signal_does_not_wait_and_does_no_damage(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
-    (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
-    arguments = ["simulate", path, "--out", out, "--threads", 1]
-    process = start(arguments, errors)
-    wait_for(out / "log.csv", process)
-    assert process.pid is not None
-    for _ in range(2):
-        os.kill(process.pid, signal.SIGINT)
-        time.sleep(0.001)
-    process.join(30)
-    assert process.exitcode in (STOPPED, INTERRUPTED)
-    assert not (out / "crash").exists()
+    (path, one), errors = uninterrupted, tmp_path / "errors"
+    for n in range(6):  # most of these arrive while forces are computed
+        out = tmp_path / f"run{n}"
+        arguments = ["simulate", path, "--out", out, "--threads", 1]
+        process = start(arguments, errors)
+        wait_for(out / "log.csv", process)
+        time.sleep(0.05)
+        assert process.pid is not None
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.0005)
+        process.join(30)
+        assert process.exitcode in (STOPPED, INTERRUPTED)
+        assert not (out / "crash").exists()
     assert mlmd(arguments, errors) == 0
     assert_same_run(one, out)
