@@ -79,3 +79,13 @@ def test_a_force_above_the_limit_of_the_guard_names_its_atom(tmp_path: Path) -> 
     answer = mlmd("simulate", breaking(tmp_path, 17, force="101"), "--out", tmp_path / "run")
     assert answer.code == 3
     assert "at step 17" in answer.err and "atom 2" in answer.err and "max_force = 100 eV/Å" in answer.err
+
+
+def test_many_small_forces_are_not_one_large_one(tmp_path: Path) -> None:
+    # 1,000 atoms with 5 eV/Å each: together above the limit of 100 eV/Å, none of them alone
+    atoms = ase.Atoms("Ar1000", 5.0 * np.array(list(np.ndindex(10, 10, 10))))
+    path = write_input(
+        tmp_path, STAGE.replace("6000 fs", "10 fs"), atoms=atoms, potential='{ kind = "trap", stiffness = 0.1 }',
+        options="remove_com_motion = false",
+    )  # fmt: skip
+    assert mlmd("simulate", path, "--out", tmp_path / "run").code == 0
