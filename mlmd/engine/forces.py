@@ -190,9 +190,9 @@ class Forces:
         # one dot product answers both questions for some thousand atoms: finite, and no force above the limit
         total = float(np.vdot(result.forces, result.forces))
         limit = math.inf if self.max_force is None else self.max_force
-        if math.isfinite(result.energy) and math.isfinite(total):
-            if total <= limit**2 or np.einsum("ij,ij->i", result.forces, result.forces).max() <= limit**2:
-                return
+        finite = math.isfinite(result.energy) and math.isfinite(total)
+        if finite and (total <= limit**2 or np.einsum("ij,ij->i", result.forces, result.forces).max() <= limit**2):
+            return
         self._explain(result, answer.positions * NM, limit)
 
     @staticmethod

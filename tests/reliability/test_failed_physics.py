@@ -82,7 +82,7 @@ def test_a_force_above_the_limit_of_the_guard_names_its_atom(tmp_path: Path) -> 
 
 
 def test_many_small_forces_are_not_one_large_one(tmp_path: Path) -> None:
-    # 1,000 atoms with 5 eV/Å each: together above the limit of 100 eV/Å, none of them alone
+    # 1,000 atoms with up to 8 eV/Å each: together above the limit of 100 eV/Å, none of them alone
     atoms = ase.Atoms("Ar1000", 5.0 * np.array(list(np.ndindex(10, 10, 10))))
     path = write_input(
         tmp_path, STAGE.replace("6000 fs", "10 fs"), atoms=atoms, potential='{ kind = "trap", stiffness = 0.1 }',
