@@ -218,12 +218,14 @@ def reserved(folder: Path) -> Iterator[None]:
         ) from None
     try:
         _lock(descriptor, folder)
-        yield
+        try:
+            yield
+        finally:  # only by who holds the lock: another one begun at the same moment has seen no folder either
+            if made and [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                for path in made:
+                    path.rmdir()
     finally:
-        if made and [path.name for path in folder.iterdir()] == ["lock"]:
-            (folder / "lock").unlink()
-            for path in made:
-                path.rmdir()
         os.close(descriptor)
 
 
