@@ -16,22 +16,23 @@ FARTHEST = 1e6
 """Å: coordinates beyond this come from damaged files."""
 
 
-def check_structure(atoms: Atoms, name: str) -> None:
+def check_structure(atoms: Atoms, name: str, closest: float = CLOSEST) -> None:
     """Refuse what no potential can be asked about.
 
     Args:
         atoms: positions in Å.
         name: of the file, for messages.
+        closest: Å, nearest that two atoms may be.
 
     Raises:
         InputError: no atoms, nan or infinite numbers, unknown elements, a cell without volume or left-handed,
-            periodicity without a cell, or two atoms (or images) closer than `CLOSEST`.
+            periodicity without a cell, or two atoms (or images) closer than that.
     """
     if len(atoms) == 0:
         raise InputError(f"{name} has no atoms.")
     _check_numbers(atoms, name)
     _check_cell(atoms, name)
-    _check_distances(atoms, name)
+    _check_distances(atoms, name, closest)
 
 
 def partial_occupancies(atoms: Atoms) -> list[str]:
@@ -119,9 +120,9 @@ def _check_cell(atoms: Atoms, name: str) -> None:
         raise InputError(f"{name}: the cell is left-handed. Exchange two cell vectors (and the coordinates with them).")
 
 
-def _check_distances(atoms: Atoms, name: str) -> None:
+def _check_distances(atoms: Atoms, name: str, closest: float) -> None:
     """No two atoms on top of each other."""
-    pair = closest_neighbour(atoms, CLOSEST)
+    pair = closest_neighbour(atoms, closest)
     if pair is None:
         return
     i, j, distance = pair
@@ -130,7 +131,7 @@ def _check_distances(atoms: Atoms, name: str) -> None:
         f"atom {i} ({symbols[i]}) and its own image" if i == j else f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]})"
     )
     raise InputError(
-        f"{name}: {both} are {distance:.3g} Å apart, closer than {CLOSEST} Å. "
+        f"{name}: {both} are {distance:.3g} Å apart, closer than {closest} Å. "
         "Remove duplicates, or check the unit of length and the cell."
     )
 
