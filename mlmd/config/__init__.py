@@ -6,17 +6,22 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file
 from mlmd.config.potential import PotentialTable
-from mlmd.config.read import load, load_simulate
-from mlmd.config.resolve import from_resolved, physics_hash, resolved
+from mlmd.config.read import load, load_simulate, load_train
+from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
+from mlmd.config.train import MTP, Card, DataTable, Fit, Sigma, Train
 
 __all__ = [
+    "MTP",
     "NPT",
     "NVE",
     "NVT",
     "Analysis",
     "Barostat",
+    "Card",
+    "DataTable",
+    "Fit",
     "Frozen",
     "Guard",
     "Langevin",
@@ -26,16 +31,20 @@ __all__ = [
     "Output",
     "Plumed",
     "PotentialTable",
+    "Sigma",
     "Simulate",
     "Stage",
+    "Train",
     "check_files",
     "from_resolved",
     "load",
     "load_simulate",
+    "load_train",
     "no_such_file",
     "option_table",
     "options",
     "physics_hash",
     "resolved",
     "template",
+    "training_hash",
 ]

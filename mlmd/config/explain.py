@@ -22,6 +22,7 @@ _NEEDED = {
     "dict_type": "a table is needed.",
     "model_type": "a table is needed.",
     "model_attributes_type": "a table is needed.",
+    "greater_than": "more than {gt} is needed.",
     "greater_than_equal": "at least {ge} is needed.",
     "less_than_equal": "at most {le} is needed.",
     "less_than": "less than {lt} is needed.",
@@ -102,7 +103,7 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
             data = data[part] if part < len(data) else None
             kind = data.get("kind") if isinstance(data, Mapping) else None
             number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
-            if words and words[-1] in ("stage", "potential"):
+            if words and words[-1] in ("stage", "potential", "data", "test"):
                 words[-1] += f" {number}"
             else:
                 words.append(f"item {part + 1}")

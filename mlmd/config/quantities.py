@@ -127,7 +127,7 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return (info.context or {}).get("folder", Path.cwd()).joinpath(path).absolute()
 
 
-def _symbol(value: object) -> str:
+def symbol(value: object) -> str:
     """A chemical symbol."""
     if not isinstance(value, str) or not _SYMBOL.fullmatch(value):
         raise refuse(f'{shorten(value)} is not a chemical symbol. Write for example "Li".')
@@ -138,7 +138,7 @@ def symbols(value: object) -> tuple[str, ...]:
     """Different chemical symbols."""
     if not isinstance(value, list | tuple):
         raise refuse(f'{shorten(value)} is not a list of chemical symbols. Write for example ["Li", "Cl"].')
-    names = tuple(_symbol(item) for item in value)
+    names = tuple(symbol(item) for item in value)
     if len(set(names)) < len(names):
         raise refuse(f"{shorten(list(names))} names an element twice.")
     return names
@@ -168,6 +168,6 @@ Pressure = Annotated[float, Quantity("pressure")]
 TemperatureRamp = Annotated[tuple[float, float], Ramp("temperature", above=0.0)]
 PressureRamp = Annotated[tuple[float, float], Ramp("pressure")]
 InputPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str)]
-Symbol = Annotated[str, BeforeValidator(_symbol)]
+Symbol = Annotated[str, BeforeValidator(symbol)]
 Symbols = Annotated[tuple[str, ...], BeforeValidator(symbols), Field(strict=False)]
 Repeats = Annotated[tuple[int, int, int], BeforeValidator(_repeats), Field(strict=False)]

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mlmd.config.explain import explain, place_of
 from mlmd.config.simulate import Simulate
 from mlmd.config.table import Table
+from mlmd.config.train import Train
 from mlmd.errors import InputError
 
 MAX_BYTES = 2_000_000
@@ -30,6 +31,15 @@ def load_simulate(path: str | Path) -> Simulate:
         InputError: with one line for each thing that is wrong.
     """
     return load(path, Simulate)
+
+
+def load_train(path: str | Path) -> Train:
+    """The input of ``mlmd train``; paths in it count from the folder it lies in.
+
+    Raises:
+        InputError: with one line for each thing that is wrong.
+    """
+    return load(path, Train)
 
 
 def load(path: str | Path, model: type[Model]) -> Model:
@@ -70,7 +80,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _text(path: Path) -> str:
     """The text of an input file, with or without a byte-order mark."""
     if not path.exists():
-        raise InputError(f"{path}: no such file. `mlmd new simulate` writes one to start from.")
+        raise InputError(f"{path}: no such file. `mlmd new` writes one to start from.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; an input file (.toml) is needed.")
     try:

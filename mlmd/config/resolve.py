@@ -9,6 +9,7 @@ from typing import Any
 
 from mlmd.config.simulate import Simulate
 from mlmd.config.table import Table
+from mlmd.config.train import Train
 
 _PATHS = {"structure", "path", "file", "kernel"}
 
@@ -35,6 +36,21 @@ def physics_hash(model: Simulate) -> str:
     data["output"].pop("checkpoint_every")
     for stage in data["stage"]:
         stage.pop("duration", None)
+    return _hash(data)
+
+
+def training_hash(model: Train) -> str:
+    """SHA-256 of everything that decides the fitted numbers, besides what the files of data contain.
+
+    Left out are the card and the folders of files, as a training that was moved with its input is the same.
+    """
+    data = resolved(model)
+    data.pop("card")
+    return _hash(data)
+
+
+def _hash(data: dict[str, Any]) -> str:
+    """SHA-256 of a resolved input."""
     text = json.dumps(_names_only(data), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

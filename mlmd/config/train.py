@@ -1,0 +1,258 @@
+"""The input of ``mlmd train``: these models are the list of its options.
+
+Numbers are kept as floats in mlmd's units (Å, eV, eV/Å; stress in bar). Each field's description is what
+``mlmd new`` and the option table print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_serializer,
+    model_validator,
+)
+
+from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, symbol
+from mlmd.config.table import NONEMPTY, Table, named
+from mlmd.errors import InputError
+from mlmd.units import parse, with_unit
+
+KEYS = {"energy": "energy", "forces": "forces", "stress": "stress", "virial": "virial", "group_key": "group"}
+"""Options of a source of data that name what a file calls a label -> name of that label."""
+
+
+class DataTable(Table):
+    """A file or folder of labelled structures, and what the labels are called in it."""
+
+    path: InputPath = Field(
+        description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
+        "or a DeePMD folder; relative to this file"
+    )
+    energy: str | None = Field(
+        default=None, min_length=1, examples=["REF_energy"], description="name of the energy in the file, eV"
+    )
+    forces: str | None = Field(
+        default=None, min_length=1, examples=["REF_forces"], description="name of the forces in the file, eV/Å"
+    )
+    stress: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["REF_stress"],
+        description="name of the stress in the file, eV/Å³, positive in tension",
+    )
+    virial: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["REF_virial"],
+        description="name of the virial in the file, eV, which is -volume × stress",
+    )
+    group_key: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["config_type"],
+        description="name of what says which group a structure belongs to",
+    )
+    group: str | None = Field(
+        default=None, examples=["Elastic"], description="one group for all structures of the file"
+    )
+    type_map: Symbols | None = Field(
+        default=None,
+        min_length=1,
+        examples=[["Li", "Cl"]],
+        description="elements in the order of the type numbers, for DeePMD folders without type_map.raw",
+    )
+
+    @model_validator(mode="after")
+    def _says_each_once(self) -> DataTable:
+        """Two names for one thing are a mistake."""
+        if self.stress is not None and self.virial is not None:
+            raise refuse("stress and virial are the same label with another sign and unit; give one of them.")
+        if self.group is not None and self.group_key is not None:
+            raise refuse("group puts all structures into one group, group_key reads the group of each; give one.")
+        return self
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """What the file calls its labels, of those that are given: energy, forces, stress, virial, group.
+
+        Where it is given, ``type_map`` is there too, its elements separated by blanks.
+        """
+        given = {label: getattr(self, option) for option, label in KEYS.items() if getattr(self, option) is not None}
+        return given if self.type_map is None else given | {"type_map": " ".join(self.type_map)}
+
+
+def _as_list(value: object) -> object:
+    """One source is a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Data = Annotated[
+    tuple[Annotated[DataTable, named("path")], ...],
+    NONEMPTY,
+    BeforeValidator(_as_list),
+    Field(strict=False),
+]
+
+
+def _even(level: int) -> int:
+    """A level of moment tensor potentials."""
+    if level % 2 or not 2 <= level <= 26:
+        raise refuse(f"{level}: an even number from 2 to 26 is needed.")
+    return level
+
+
+class MTP(Table):
+    """A moment tensor potential."""
+
+    kind: Literal["mtp"] = Field(default="mtp", description="kind of potential: a moment tensor potential")
+    level: Annotated[int, AfterValidator(_even)] = Field(
+        default=12, description="size of the basis, an even number from 2 to 26: more is more accurate and slower"
+    )
+    cutoff: Annotated[float, Quantity("length", above=0.0)] = Field(
+        default=5.0, description="distance up to which atoms see each other"
+    )
+    min_distance: Annotated[float | str, Quantity("length", least=0.0, words=(("auto", "auto"),))] = Field(
+        default="auto",
+        description='distance at which the radial functions begin; "auto": from the closest atoms in the data',
+    )
+    n_chebyshev: int = Field(default=8, ge=2, le=64, description="Chebyshev polynomials in each radial function")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> MTP:
+        """The radial functions live between the two distances."""
+        if isinstance(self.min_distance, float) and self.min_distance >= self.cutoff:
+            shown = with_unit(self.min_distance, "length"), with_unit(self.cutoff, "length")
+            raise refuse(f"min_distance: {shown[0]} is not below the cutoff, {shown[1]}.")
+        return self
+
+
+class Fit(Table):
+    """How the parameters are found."""
+
+    radial: Literal["optimise", "plain"] = Field(
+        default="optimise",
+        description="radial functions: optimise with the rest, or plain polynomials (fast: one linear fit)",
+    )
+    max_iterations: int = Field(default=50, ge=1, description="give up optimising after so many iterations")
+    tolerance: Annotated[float, Field(ge=0)] = Field(
+        default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
+    )
+    regularisation: Annotated[float, Field(ge=0)] = Field(
+        default=1e-6, description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller"
+    )
+
+
+def _factor(value: float) -> float:
+    """A factor on the expected errors of a group."""
+    if value <= 0:
+        raise refuse(f"{value!r}: a factor above 0 is needed.")
+    return value
+
+
+class Sigma(Table):
+    """Expected errors: a residual counts in units of its sigma, so a smaller one counts more."""
+
+    energy: Annotated[float, Quantity("energy", above=0.0)] = Field(
+        default=1e-3, description="expected error of the energy per atom"
+    )
+    forces: Annotated[float, Quantity("force", above=0.0)] = Field(
+        default=50e-3, description="expected error of a component of a force"
+    )
+    stress: Annotated[float, Quantity("pressure", above=0.0)] = Field(
+        default=1000.0, description="expected error of a component of the stress"
+    )
+    groups: dict[str, Annotated[float, Field(allow_inf_nan=False), AfterValidator(_factor)]] = Field(
+        default_factory=dict,
+        examples=[{"Elastic": 0.5}],
+        description="factor on the three sigmas by group of structures: smaller counts more",
+    )
+
+
+class Card(Table):
+    """What a person should know about the potential; kept in its file and shown by ``mlmd show``."""
+
+    name: str = Field(default="", examples=["Cu"], description="name of the potential")
+    source: str = Field(default="", examples=["PBE, VASP 6.4"], description="where the data come from")
+    licence: str = Field(default="", examples=["CC-BY-4.0"], description="licence of the data and of the potential")
+    citation: str = Field(default="", examples=["doi:10.1021/acs.jpca.9b08723"], description="what to cite")
+    notes: str = Field(default="", examples=["for the solid up to 1500 K"], description="anything else")
+
+
+def _baseline(value: object) -> str | dict[str, float]:
+    """A word, or the energy of each element."""
+    if not isinstance(value, Mapping):
+        return choice(value, ("fit", "isolated"), 'a baseline, nor a table of energies, { Li = "-0.2 eV" }')
+    energies: dict[str, float] = {}
+    for key, energy in value.items():
+        try:
+            energies[symbol(key)] = parse(energy, "energy")
+        except InputError as error:
+            raise refuse(f"{key}: {error}") from None
+    if not energies:
+        raise refuse('the table is empty; give the energy of an atom of each element, or "fit".')
+    return energies
+
+
+def _write_baseline(value: str | dict[str, float]) -> Any:
+    """What `_baseline` turns into the same again."""
+    return value if isinstance(value, str) else {key: with_unit(energy, "energy") for key, energy in value.items()}
+
+
+Baseline = Annotated[str | dict[str, float], PlainValidator(_baseline), PlainSerializer(_write_baseline)]
+
+
+class Train(Table):
+    """A whole input file of ``mlmd train``."""
+
+    data: Data = Field(description="labelled structures: a file, a table { path, energy, ... }, or a list of them")
+    test: Data | None = Field(
+        default=None,
+        examples=["test.extxyz"],
+        description="structures to test on, written as data is; else test_fraction of the data",
+    )
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="part of the data that is kept for the test; 0 for none"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=1, description="of the choice of test structures and of the start of the fit"
+    )
+    elements: Symbols | None = Field(
+        default=None,
+        min_length=1,
+        examples=[["Li", "Cl"]],
+        description="elements of the potential; by default those of the data, by atomic number",
+    )
+    baseline: Baseline = Field(
+        default="fit",
+        description='energy of each element that is subtracted first: "fit", "isolated" (single atoms in the data), '
+        'or a table { Li = "-0.2 eV" }',
+    )
+    model: MTP = Field(default=MTP(), description="what is trained")
+    fit: Fit = Field(default=Fit(), description="how it is trained")
+    sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
+    card: Card = Field(default=Card(), description="what the file of the potential says about itself")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Train:
+        """What no single key can know."""
+        if self.test is not None and "test_fraction" in self.model_fields_set:
+            raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
+                         "Remove one of the two.")  # fmt: skip
+        if isinstance(self.baseline, dict) and self.elements is not None:
+            missing = [element for element in self.elements if element not in self.baseline]
+            if missing:
+                raise refuse(f"baseline: {', '.join(missing)} has no energy. Give one for every element.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """No fraction where the test structures are given: the two do not load together."""
+        table: dict[str, Any] = handler(self)
+        return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
