@@ -26,8 +26,11 @@ def blocks(language: str) -> list[str]:
 
 
 def written_options() -> str:
-    """The list of options as the README shows it."""
-    return "\n" + config.option_table().strip() + "\n\n"
+    """The lists of options as the README shows them."""
+    return (
+        "".join(f"\n### `mlmd {name}`\n\n{config.option_table(name).strip()}\n" for name in ("simulate", "train"))
+        + "\n"
+    )
 
 
 def write_options() -> None:

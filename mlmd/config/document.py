@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -14,40 +14,68 @@ from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.table import Table
+from mlmd.config.train import MTP, Card, DataTable, Fit, Sigma, Train
 from mlmd.errors import InputError, did_you_mean
 
-TABLES: dict[str, type[Table]] = {
-    "": Simulate,
-    "potential = { ... }": PotentialTable,
-    '[[stage]] kind = "minimize"': Minimize,
-    '[[stage]] kind = "nve"': NVE,
-    '[[stage]] kind = "nvt"': NVT,
-    '[[stage]] kind = "npt"': NPT,
-    'thermostat = { kind = "langevin" }': Langevin,
-    'thermostat = { kind = "nose-hoover" }': NoseHoover,
-    "barostat = { ... }": Barostat,
-    "plumed = { ... }": Plumed,
-    "[frozen]": Frozen,
-    "[output]": Output,
-    "[guard]": Guard,
-    "[analysis]": Analysis,
+TABLES: dict[str, dict[str, type[Table]]] = {
+    "simulate": {
+        "": Simulate,
+        "potential = { ... }": PotentialTable,
+        '[[stage]] kind = "minimize"': Minimize,
+        '[[stage]] kind = "nve"': NVE,
+        '[[stage]] kind = "nvt"': NVT,
+        '[[stage]] kind = "npt"': NPT,
+        'thermostat = { kind = "langevin" }': Langevin,
+        'thermostat = { kind = "nose-hoover" }': NoseHoover,
+        "barostat = { ... }": Barostat,
+        "plumed = { ... }": Plumed,
+        "[frozen]": Frozen,
+        "[output]": Output,
+        "[guard]": Guard,
+        "[analysis]": Analysis,
+    },
+    "train": {
+        "": Train,
+        "data = { ... }, test = { ... }": DataTable,
+        "[model]": MTP,
+        "[fit]": Fit,
+        "[sigma]": Sigma,
+        "[card]": Card,
+    },
 }
-"""Every table of an input of ``mlmd simulate``, as it is headed in the file."""
+"""Command with an input file -> every table of it, as it is headed in the file."""
 
-_SECTIONS = {"stage", "output", "guard", "analysis"}
-"""Keys that are written as tables under their own heading."""
+_SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
+    "simulate": {
+        "stage": (Minimize, NVE, NVT, NPT),
+        "output": (Output,),
+        "guard": (Guard,),
+        "analysis": (Analysis,),
+    },
+    "train": {"model": (MTP,), "fit": (Fit,), "sigma": (Sigma,), "card": (Card,)},
+}
+"""Keys that are written as tables under their own heading, and the kinds of table that may stand there."""
 
-_START: dict[str, Any] = {
-    "structure": "structure.cif",
-    "potential": "potential.mlmd",
-    "timestep": "1 fs",
-    "seed": 1,
-    "stage": [
-        {"kind": "minimize"},
-        {"kind": "nvt", "temperature": "300 K", "duration": "10 ps"},
-        {"kind": "npt", "temperature": "300 K", "pressure": "1 bar", "duration": "100 ps"},
-    ],
-    "output": {"trajectory_every": "500 fs", "log_every": "100 fs"},
+_START: dict[str, dict[str, Any]] = {
+    "simulate": {
+        "structure": "structure.cif",
+        "potential": "potential.mlmd",
+        "timestep": "1 fs",
+        "seed": 1,
+        "stage": [
+            {"kind": "minimize"},
+            {"kind": "nvt", "temperature": "300 K", "duration": "10 ps"},
+            {"kind": "npt", "temperature": "300 K", "pressure": "1 bar", "duration": "100 ps"},
+        ],
+        "output": {"trajectory_every": "500 fs", "log_every": "100 fs"},
+    },
+    "train": {
+        "data": "data.extxyz",
+        "test_fraction": 0.1,
+        "baseline": "fit",
+        "model": {"kind": "mtp", "level": 12, "cutoff": "5 Å"},
+        "sigma": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
+    },
 }
 """What the files to start from say."""
 
@@ -67,18 +95,19 @@ class Option:
     description: str
 
 
-def options() -> tuple[Option, ...]:
-    """Every option of ``mlmd simulate``, in the order of the models."""
-    return tuple(_option(table, key, field) for table, model in TABLES.items() for key, field in _fields(model))
+def options(command: str = "simulate") -> tuple[Option, ...]:
+    """Every option of the input of a command, in the order of the models."""
+    tables = _of(command, TABLES)
+    return tuple(_option(table, key, field) for table, model in tables.items() for key, field in _fields(model))
 
 
-def option_table() -> str:
-    """The options as Markdown, one table for each table of the file."""
+def option_table(command: str = "simulate") -> str:
+    """The options of a command's input as Markdown, one table for each table of the file."""
     lines: list[str] = []
-    for table in TABLES:
+    for table in _of(command, TABLES):
         lines += [f"`{table}`" if table else "At the top of the file", ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-        lines += [_row(option) for option in options() if option.table == table]
+        lines += [_row(option) for option in options(command) if option.table == table]
         lines.append("")
     return "\n".join(lines)
 
@@ -87,24 +116,37 @@ def template(command: str, full: bool = False) -> str:
     """A commented input file to start from.
 
     Args:
-        command: ``"simulate"``.
+        command: ``"simulate"`` or ``"train"``.
         full: list every option with its default, as a comment.
 
     Raises:
         InputError: for a command without an input file.
     """
-    if command != "simulate":
-        raise InputError(f"There is no input file for {command!r}. {did_you_mean(command, ['simulate'])}")
+    start = _of(command, _START)
     title = "every option; those that are commented out show their defaults" if full else "a start"
-    lines = [f"# mlmd simulate: {title}. Numbers carry units; paths count from this file.", ""]
-    lines += _block(Simulate, _START, full)
-    for stage in _START["stage"]:
-        model = next(m for m in (Minimize, NVT, NPT) if m.model_fields["kind"].default == stage["kind"])
-        lines += ["", "[[stage]]", *_block(model, stage, full)]
-    tables = (("output", Output), ("guard", Guard), ("analysis", Analysis)) if full else (("output", Output),)
-    for key, table in tables:
-        lines += ["", f"[{key}]", *_block(table, _START.get(key, {}), full)]
+    lines = [f"# mlmd {command}: {title}. Numbers carry units; paths count from this file.", ""]
+    lines += _block(TABLES[command][""], start, _SECTIONS[command], full)
+    for key, kinds in _SECTIONS[command].items():
+        if key not in start and not full:
+            continue
+        written = start.get(key, {})
+        for values in written if isinstance(written, list) else [written]:
+            model = kinds[0] if len(kinds) == 1 else next(m for m in kinds if _kind(m) == values["kind"])
+            heading = f"[[{key}]]" if isinstance(written, list) else f"[{key}]"
+            lines += ["", heading, *_block(model, values, (), full)]
     return "\n".join(lines) + "\n"
+
+
+def _of(command: str, table: Mapping[str, Any]) -> Any:
+    """What a table says about a command."""
+    if command not in table:
+        raise InputError(f"There is no input file for {command!r}. {did_you_mean(command, table)}")
+    return table[command]
+
+
+def _kind(model: type[Table]) -> str:
+    """The kind of a table, e.g. ``nvt``."""
+    return str(model.model_fields["kind"].default)
 
 
 def _fields(model: type[Table]) -> Iterator[tuple[str, FieldInfo]]:
@@ -132,11 +174,11 @@ def _row(option: Option) -> str:
     return f"| `{option.key}` | {default} | {option.description.replace('|', chr(92) + '|')}{unit} |"
 
 
-def _block(model: type[Table], values: Mapping[str, Any], full: bool) -> list[str]:
-    """The keys of a table, one a line, with their descriptions as comments in one column."""
+def _block(model: type[Table], values: Mapping[str, Any], sections: Collection[str], full: bool) -> list[str]:
+    """The keys of a table but for its sections, one a line, with their descriptions as comments in one column."""
     pairs: list[tuple[str, str]] = []
     for key, field in _fields(model):
-        if key in _SECTIONS:
+        if key in sections:
             continue
         if key in values:
             pairs.append((f"{key} = {_toml(values[key])}", field.description or ""))

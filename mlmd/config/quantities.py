@@ -60,7 +60,9 @@ class Quantity:
             hint = "".join(f' Or "{word}".' for word, _ in self.words)
             raise refuse(f"{error}{hint}") from None
         if self.above is not None and number <= self.above:
-            raise refuse(f"{shorten(value)}: a {self.name} above {with_unit(self.above, self.name)} is needed here.")
+            article = "an" if self.name[0] in "aeiou" else "a"
+            shown = f"{article} {self.name} above {with_unit(self.above, self.name)}"
+            raise refuse(f"{shorten(value)}: {shown} is needed here.")
         if self.least is not None and number < self.least:
             raise refuse(f"{shorten(value)}: at least {with_unit(self.least, self.name)} is needed here.")
         return number

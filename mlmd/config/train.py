@@ -7,7 +7,7 @@ Numbers are kept as floats in mlmd's units (Å, eV, eV/Å; stress in bar). Each 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,9 +28,15 @@ KEYS = {"energy": "energy", "forces": "forces", "stress": "stress", "virial": "v
 """Options of a source of data that name what a file calls a label -> name of that label."""
 
 
+def _split(value: object) -> object:
+    """``"O,H"`` as a list."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
 class DataTable(Table):
     """A file or folder of labelled structures, and what the labels are called in it."""
 
+    refused: ClassVar[dict[str, str]] = {name: "Did you mean 'path'?" for name in ("file", "name", "folder")}
     path: InputPath = Field(
         description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
         "or a DeePMD folder; relative to this file"
@@ -62,7 +68,7 @@ class DataTable(Table):
     group: str | None = Field(
         default=None, examples=["Elastic"], description="one group for all structures of the file"
     )
-    type_map: Symbols | None = Field(
+    type_map: Annotated[Symbols | None, BeforeValidator(_split)] = Field(
         default=None,
         min_length=1,
         examples=[["Li", "Cl"]],
@@ -82,10 +88,10 @@ class DataTable(Table):
     def keys(self) -> Mapping[str, str]:
         """What the file calls its labels, of those that are given: energy, forces, stress, virial, group.
 
-        Where it is given, ``type_map`` is there too, its elements separated by blanks.
+        Where it is given, ``type_map`` is there too, its elements joined by commas.
         """
         given = {label: getattr(self, option) for option, label in KEYS.items() if getattr(self, option) is not None}
-        return given if self.type_map is None else given | {"type_map": " ".join(self.type_map)}
+        return given if self.type_map is None else given | {"type_map": ",".join(self.type_map)}
 
 
 def _as_list(value: object) -> object:

@@ -1,0 +1,189 @@
+"""The input of a training: what it accepts, what it fills in, and how it answers mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlmd import config
+from mlmd.errors import InputError
+from mlmd.units import BAR
+
+DATA = 'data = "cu.extxyz"\n'
+
+
+def load(folder: Path, text: str) -> config.Train:
+    """The input with this text."""
+    path = folder / "in.toml"
+    path.write_text(text, encoding="utf-8")
+    return config.load_train(path)
+
+
+def message(folder: Path, text: str) -> str:
+    """What is said about a wrong input."""
+    with pytest.raises(InputError) as caught:
+        load(folder, text)
+    return str(caught.value)
+
+
+def test_the_data_are_all_that_must_be_given(tmp_path: Path) -> None:
+    train = load(tmp_path, DATA)
+    assert [source.path for source in train.data] == [tmp_path / "cu.extxyz"]
+    assert train.test is None
+    assert (train.test_fraction, train.baseline, train.model.min_distance) == (0.1, "fit", "auto")
+
+
+def test_numbers_are_kept_in_angstrom_electronvolt_and_bar(tmp_path: Path) -> None:
+    train = load(
+        tmp_path,
+        DATA
+        + 'baseline = { Cu = "-100 meV" }\n[model]\ncutoff = "0.5 nm"\nmin_distance = 1.5\n'
+        + '[sigma]\nenergy = "2 meV"\nforces = "100 meV/Å"\nstress = "1 eV/Å³"\n',
+    )
+    assert train.baseline == {"Cu": -0.1}
+    assert (train.model.cutoff, train.model.min_distance) == (5.0, 1.5)
+    assert (train.sigma.energy, train.sigma.forces) == (2e-3, 0.1)
+    assert train.sigma.stress * BAR == pytest.approx(1.0, rel=1e-12)
+
+
+def test_one_source_or_a_list_of_names_and_tables_is_data(tmp_path: Path) -> None:
+    one = load(tmp_path, 'data = "a.xyz"\ntest = ["t.xyz"]\n')
+    assert load(tmp_path, 'data = { path = "a.xyz" }\ntest = "t.xyz"\n') == one
+    two = load(tmp_path, 'data = ["a.xyz", { path = "sub/b.xyz", group = "B" }]\n').data
+    assert [source.path for source in two] == [tmp_path / "a.xyz", tmp_path / "sub" / "b.xyz"]
+    assert [source.group for source in two] == [None, "B"]
+
+
+def test_names_of_labels_are_handed_on_only_where_they_are_given(tmp_path: Path) -> None:
+    text = 'data = [{ path = "a", energy = "E", forces = "F", virial = "W", group_key = "kind", type_map = ["O", "H"] }'
+    named, plain = load(tmp_path, text + ', "b"]').data
+    assert named.keys == {"energy": "E", "forces": "F", "virial": "W", "group": "kind", "type_map": "O,H"}
+    assert plain.keys == {}
+    assert load(tmp_path, text.replace('["O", "H"]', '"O,H"') + ', "b"]').data[0] == named
+
+
+FULL = (
+    'seed = 7\nelements = ["Li", "Cl"]\nbaseline = { Li = "-0.2 eV", Cl = -0.1 }\n'
+    'data = ["a.xyz", { path = "b.xyz", energy = "REF_energy", stress = "s", group = "B" }]\ntest = "t.xyz"\n'
+    '[model]\nlevel = 16\nmin_distance = "1.4 Å"\n[fit]\nradial = "plain"\nregularisation = 0\n'
+    '[sigma]\nstress = "1 kbar"\ngroups = { Elastic = 0.5 }\n[card]\nname = "LiCl"\nlicence = "MIT"\n'
+)
+
+
+@pytest.mark.parametrize("text", [FULL, DATA, DATA + "test_fraction = 0\n"])
+def test_the_resolved_input_loads_as_the_same_model(tmp_path: Path, text: str) -> None:
+    train = load(tmp_path, text)
+    stored = json.loads(json.dumps(config.resolved(train)))
+    assert config.Train.model_validate(stored) == train
+
+
+def test_the_resolved_input_fills_in_every_default_with_its_unit(tmp_path: Path) -> None:
+    stored = config.resolved(load(tmp_path, DATA))
+    assert stored["model"] == {
+        "kind": "mtp", "level": 12, "cutoff": "5.0 Å", "min_distance": "auto", "n_chebyshev": 8,
+    }  # fmt: skip
+    assert stored["sigma"] == {"energy": "0.001 eV", "forces": "0.05 eV/Å", "stress": "1000.0 bar", "groups": {}}
+
+
+def test_another_card_or_folder_is_the_same_training(tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    here, moved = load(tmp_path, DATA), load(tmp_path / "moved", DATA + '[card]\nname = "Cu"\n')
+    assert config.training_hash(here) == config.training_hash(moved)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DATA.replace("cu", "au"),
+        DATA + "seed = 2\n",
+        DATA + "test_fraction = 0\n",
+        DATA + 'baseline = "isolated"\n',
+        DATA + "[model]\nlevel = 14\n",
+        DATA + '[sigma]\nenergy = "2 meV"\n',
+        DATA + "[fit]\nmax_iterations = 51\n",
+    ],
+)
+def test_whatever_changes_the_numbers_is_another_training(tmp_path: Path, text: str) -> None:
+    assert config.training_hash(load(tmp_path, text)) != config.training_hash(load(tmp_path, DATA))
+
+
+WRONG = [
+    ("", "'data' is missing (labelled structures"),
+    ("data = []", "data: the list is empty"),
+    ("data = 3", "data: 3: a table is needed"),
+    ('dat = "a"', "'dat' is not an option. Did you mean 'data'?"),
+    ('data = { file = "a" }', "data: 'file' is not an option here. Did you mean 'path'?"),
+    ('data = ["a", { path = "b", enrgy = "E" }]', "data 2: 'enrgy' is not an option. Did you mean 'energy'?"),
+    ('data = { path = "b", energy = 3 }', "data: energy: 3: text in quotes is needed"),
+    ('data = { path = "b", type_map = ["li"] }', 'data: type_map: "li" is not a chemical symbol'),
+    ('data = { path = "b", stress = "s", virial = "v" }', "data: stress and virial are the same label"),
+    ('data = { path = "b", group = "g", group_key = "k" }', "data: group puts all structures into one group"),
+    (DATA + 'test = ""', 'test: path: "" is not a file name'),
+    (DATA + 'test = "t.xyz"\ntest_fraction = 0.1', "test and test_fraction"),
+    (DATA + "test_fraction = 1", "test_fraction: 1: less than 1"),
+    (DATA + "test_fraction = -0.1", "test_fraction: -0.1: at least 0"),
+    (DATA + 'seed = "1"', 'seed: "1": a whole number is needed'),
+    (DATA + 'elements = ["Cu", "Cu"]', "elements: ['Cu', 'Cu'] names an element twice"),
+    (DATA + 'baseline = "fitt"', 'baseline: "fitt" is not a baseline'),
+    (DATA + 'baseline = "fitt"', "Did you mean 'fit'?"),
+    (DATA + "baseline = {}", "baseline: the table is empty"),
+    (DATA + 'baseline = { Cu = "3 K" }', "baseline: Cu: '3 K': 'K' is not a unit of energy"),
+    (DATA + "baseline = { cu = 1 }", 'baseline: "cu" is not a chemical symbol'),
+    (DATA + 'elements = ["Li", "Cl"]\nbaseline = { Li = 1 }', "baseline: Cl has no energy"),
+    (DATA + "[model]\nlevel = 13", "model: level: 13: an even number from 2 to 26 is needed"),
+    (DATA + "[model]\nlevel = 28", "model: level: 28: an even number from 2 to 26 is needed"),
+    (DATA + "[model]\nlevel = 12.0", "model: level: 12.0: a whole number is needed"),
+    (DATA + '[model]\nkind = "mpt"', "model: kind: \"mpt\" is not known here. Did you mean 'mtp'?"),
+    (DATA + '[model]\ncutoff = "5 eV"', "model: cutoff: '5 eV': 'eV' is not a unit of length"),
+    (DATA + '[model]\nmin_distance = "atuo"', "model: min_distance: 'atuo' is not a length. "),
+    (DATA + '[model]\nmin_distance = "5 Å"', "model: min_distance: 5.0 Å is not below the cutoff, 5.0 Å"),
+    (DATA + '[fit]\nradial = "plane"', "fit: radial: \"plane\" is not known here. Did you mean 'plain'?"),
+    (DATA + "[fit]\nmax_iterations = 0", "fit: max_iterations: 0: at least 1"),
+    (DATA + "[fit]\nregularisation = -1", "fit: regularisation: -1: at least 0"),
+    (DATA + '[sigma]\nenergy = "0 eV"', 'sigma: energy: "0 eV": an energy above 0.0 eV is needed'),
+    (DATA + '[sigma]\nforces = "1 GPa"', "sigma: forces: '1 GPa': 'GPa' is not a unit of force"),
+    (DATA + "[sigma]\ngroups = { A = 0 }", "sigma: groups: A: 0.0: a factor above 0 is needed"),
+    (DATA + "[sigma]\ngroups = { A = true }", "sigma: groups: A: True: a number is needed"),
+    (DATA + "[card]\nlicense = 'MIT'", "card: 'license' is not an option. Did you mean 'licence'?"),
+    (DATA + "[card]\nname = 3", "card: name: 3: text in quotes is needed"),
+    (DATA + 'structure = "a.cif"', "'structure' is not an option"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=[text[-60:] or "nothing" for text, _ in WRONG])
+def test_a_mistake_is_answered_with_its_place_and_a_hint(tmp_path: Path, text: str, said: str) -> None:
+    answer = message(tmp_path, text)
+    assert said in answer
+    assert len(answer.splitlines()) == 1
+    assert answer.startswith("in.toml: ")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_template_is_a_valid_input(tmp_path: Path, full: bool) -> None:
+    train = load(tmp_path, config.template("train", full=full))
+    assert train == load(tmp_path, 'data = "data.extxyz"\n')
+
+
+def test_every_commented_option_of_the_full_template_is_valid_alone(tmp_path: Path) -> None:
+    lines = config.template("train", full=True).splitlines()
+    commented = [number for number, line in enumerate(lines) if line.startswith("# ") and " = " in line]
+    assert len(commented) > 10
+    for number in commented:
+        chosen = [line[2:] if number == at else line for at, line in enumerate(lines)]
+        if chosen[number].startswith("test = "):  # either the test structures or a fraction
+            chosen = [line for line in chosen if not line.startswith("test_fraction")]
+        load(tmp_path, "\n".join(chosen))
+
+
+def test_the_option_table_has_a_meaning_for_every_key() -> None:
+    listed = config.options("train")
+    assert all(option.description for option in listed)
+    assert {"data", "type_map", "level", "radial", "groups", "licence"} <= {option.key for option in listed}
+    assert '| `cutoff` | `"5 Å"` | distance up to which' in config.option_table("train")
+
+
+def test_a_command_without_an_input_file_is_answered_with_those_that_have_one() -> None:
+    with pytest.raises(InputError, match="Did you mean 'train'"):
+        config.template("trian")
