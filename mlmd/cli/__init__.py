@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "Describe a potential, a structure or a run folder."),
     "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
+    "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
     "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),
 }

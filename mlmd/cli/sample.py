@@ -1,0 +1,136 @@
+"""``mlmd sample`` and ``mlmd label``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlmd.errors import InputError
+
+if TYPE_CHECKING:
+    from mlmd.sample.label import Labelling, Progress
+    from mlmd.sample.method import Method
+
+QUIET_EVERY = 30.0
+"""Seconds between lines when nobody is looking at a terminal."""
+
+
+@click.command()
+@click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of labelled structures (.extxyz).")
+@click.option("--potential", metavar="FILE", help="A potential of mlmd: its file, or a kind, e.g. lennard-jones.")
+@click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
+@click.option(
+    "--ase", metavar="MODULE:CLASS",
+    help="An ASE calculator, e.g. ase.calculators.emt:EMT. It is imported: name only code that you trust.",
+)  # fmt: skip
+@click.option(
+    "--options", default="{}", metavar="JSON",
+    help='Of the calculator or the kind of potential, e.g. \'{"kpts": [2, 2, 2]}\'. Paths need a slash: ./pseudo.',
+)  # fmt: skip
+@click.option(
+    "--keep-calculator", is_flag=True, help="Build it once per process, not for each structure (large models)."
+)
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="Structures at a time.")
+@click.option("--device", default="auto", show_default=True, help="Where a potential computes: cpu, cuda, cuda:0.")
+@click.option("--keep-going", is_flag=True, help="Write the output without structures that fail (else exit code 3).")
+@click.option("--retry", is_flag=True, help="Try structures that failed before once more.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def label(
+    structures: tuple[Path, ...], out: Path, potential: str | None, elements: str | None, ase: str | None,
+    options: str, keep_calculator: bool, processes: int, device: str, keep_going: bool, retry: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Energies, forces and stresses of all STRUCTURES, by a potential or by any ASE calculator.
+
+    The same command again continues where it stopped: Ctrl-C, SIGTERM or a file STOP in OUT.part end it with exit
+    code 75, and a process that is killed loses the structures it was computing and nothing else. A calculator works
+    in a folder of its own for each structure; what it printed where it failed is kept in OUT.part/failed.
+    """
+    method = _method(potential, elements, ase, options, keep_calculator, device)
+    from mlmd.sample.label import label as label_all
+
+    with _display(hush=quiet or as_json) as (progress, tell):
+        result = label_all(
+            structures, out, method, n_processes=processes, keep_going=keep_going, retry=retry,
+            progress=progress, tell=tell,
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    elif not quiet:
+        _tell_labelling(result)
+
+
+def _method(
+    potential: str | None, elements: str | None, ase: str | None, options: str, keep: bool, device: str
+) -> Method:
+    from mlmd.sample.method import CalculatorMethod, PotentialMethod, parse_options
+
+    given = parse_options(options)
+    if (potential is None) == (ase is None):
+        raise InputError("what gives the labels? Give either --potential FILE or --ase MODULE:CLASS.")
+    if ase is not None:
+        if elements is not None:
+            raise InputError("--elements belongs to --potential; an ASE calculator sees the elements themselves.")
+        return CalculatorMethod(ase, given, keep)
+    if keep:
+        raise InputError("--keep-calculator belongs to --ase; a potential is always loaded once.")
+    symbols = None if elements is None else tuple(word for word in elements.replace(",", " ").split())
+    return PotentialMethod(str(potential), symbols, given, device)
+
+
+def _tell_labelling(result: Labelling) -> None:
+    count = f"{result.n_labelled:,} structure{'s' * (result.n_labelled != 1)} labelled"
+    if result.n_new not in (0, result.n_labelled):
+        count += f", {result.n_new:,} of them now"
+    click.echo(f"{count}: {result.path} (how: {result.record})")
+    if result.failures:
+        click.echo(f"{len(result.failures):,} have no label and are left out:", err=True)
+        for failure in result.failures[:5]:
+            click.echo(f"  {failure.structure}: {failure.message}", err=True)
+
+
+@contextmanager
+def _display(hush: bool) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """A live line on a terminal, a plain line now and then elsewhere, nothing at all when hushed."""
+    if hush:
+        yield (lambda progress: None), (lambda text: None)
+    elif not sys.stderr.isatty():
+        yield _Plain(), lambda text: click.echo(text, err=True)
+    else:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            yield (lambda progress: live.update(Text(describe(progress)))), console.print
+
+
+class _Plain:
+    """A line at most every `QUIET_EVERY` seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() - self._last >= QUIET_EVERY:
+            self._last = time.monotonic()
+            click.echo(describe(progress), err=True)
+
+
+def describe(progress: Progress) -> str:
+    """One line: how many are done, how many failed, how long still."""
+    text = f"{progress.done:,} of {progress.total:,} structures  {progress.done / progress.total:4.0%}"
+    if progress.seconds_left is not None:
+        hours, rest = divmod(int(progress.seconds_left), 3600)
+        text += f"  {hours}:{rest // 60:02d}:{rest % 60:02d} left"
+    return text + (f"  {progress.failed:,} failed" if progress.failed else "")

@@ -1,0 +1,337 @@
+"""What gives the labels: a potential of mlmd, or an ASE calculator named by its module and class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from mlmd.errors import InputError, MlmdError
+from mlmd.rundir import sha256
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a method says about a structure; every number is finite."""
+
+    energy: float
+    """eV, of the whole structure."""
+    forces: np.ndarray | None
+    """(n_atoms, 3) eV/Å."""
+    stress: np.ndarray | None
+    """(3, 3) eV/Å³, positive in tension; None without full periodicity, or where the method has none."""
+
+
+Compute = Callable[[Atoms], Label]
+
+
+class Method(Protocol):
+    """Something that labels structures. It is sent to processes of its own, and opened there."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def in_folders(self) -> bool:
+        """Whether it may write files, so that every structure gets a folder of its own."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What the labels depend on (JSON-able): labels of two methods that differ here are never mixed."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What a reader of the labels wants to know besides (JSON-able): a card, versions."""
+        ...
+
+    def rooted(self) -> Method:
+        """The same, with paths that hold in any folder."""
+        ...
+
+    def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
+        """Make it ready.
+
+        Args:
+            compositions: name and symbols of one structure of each set of elements.
+
+        Raises:
+            InputError, ModelError: when there is no such method, or it cannot treat one of the structures.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PotentialMethod:
+    """A potential that `mlmd simulate` would take.
+
+    Args:
+        potential: a file, or a kind such as ``"lennard-jones"``.
+        elements: symbols in the order of the file's species, for formats that have none (.mtp).
+        options: parameters of the kind, e.g. ``{"epsilon": "0.0104 eV"}``.
+        device: cpu, cuda, cuda:0 or auto.
+    """
+
+    potential: str
+    elements: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """The file or the kind."""
+        return self.potential
+
+    @property
+    def in_folders(self) -> bool:
+        """No potential writes files."""
+        return False
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, where it has one."""
+        path = Path(self.potential)
+        return path.absolute() if path.exists() or path.suffix or len(path.parts) > 1 else None
+
+    def identity(self) -> dict[str, Any]:
+        """Kind or digest of the file, elements, options.
+
+        Raises:
+            InputError: when the file does not exist.
+        """
+        named: dict[str, Any] = {"kind": self.potential}
+        if (path := self.path) is not None:
+            if not path.is_file():
+                from mlmd.config.files import no_such_file
+
+                raise InputError(f"--potential {path.name}: {no_such_file(path)}")
+            named = {"potential": path.name, "sha256": sha256(path)}
+        return named | {
+            "elements": None if self.elements is None else list(self.elements),
+            "options": dict(self.options),
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """The card of a `.mlmd` file."""
+        if self.path is None or self.path.suffix != ".mlmd":
+            return {}
+        from mlmd.potentials.modelfile import read_card
+
+        return {"card": read_card(self.path)}
+
+    def rooted(self) -> PotentialMethod:
+        """The same, with an absolute path."""
+        return self if self.path is None else replace(self, potential=str(self.path))
+
+    def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
+        """Load the potential and compare its elements with those of the structures."""
+        import torch
+        from pydantic import ValidationError
+
+        from mlmd.config.explain import explain
+        from mlmd.config.potential import PotentialTable
+        from mlmd.engine.device import choose_device
+        from mlmd.neighbors import build_graph
+        from mlmd.potentials.load import check_elements, load_potential
+        from mlmd.potentials.threads import undivided
+
+        table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
+        if self.elements is not None:
+            table["elements"] = list(self.elements)
+        data = table | dict(self.options)
+        try:
+            checked = PotentialTable.model_validate(data)
+        except ValidationError as error:
+            lines = "; ".join(explain(error, PotentialTable, data))
+            raise InputError(f"--potential {self.potential}: {lines}") from None
+        potential = load_potential((checked,))
+        for name, symbols in compositions:
+            check_elements(potential, symbols, name)
+        device = choose_device(self.device)
+        if isinstance(potential, torch.nn.Module):
+            potential.to(device)
+
+        def compute(atoms: Atoms) -> Label:
+            with undivided():
+                found = potential.predict(build_graph(atoms, potential.cutoff, device))
+            stress = found.stress[0].cpu().numpy() if atoms.pbc.all() else None
+            return Label(float(found.energy[0]), found.forces.cpu().numpy(), stress)
+
+        return compute
+
+
+@dataclass(frozen=True)
+class CalculatorMethod:
+    """An ASE calculator, named as ``module:Class`` and imported: whoever names it executes its code.
+
+    Every structure is computed by a new calculator in an empty folder, so that no label depends on the structures
+    before it (a density or a list of neighbours kept from one structure to the next changes the last digits).
+
+    Args:
+        target: ``"ase.calculators.emt:EMT"``; a function that returns a calculator will do as well.
+        options: keywords of the class. A text with a slash that names a file or folder here is given as an absolute
+            path, and the digest of the file is part of the method.
+        keep: build the calculator once in each process, where that takes long (a large model).
+    """
+
+    target: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
+
+    @property
+    def name(self) -> str:
+        """The module and the class."""
+        return self.target
+
+    @property
+    def in_folders(self) -> bool:
+        """Programs of electronic structure leave files behind, always under the same names."""
+        return True
+
+    def identity(self) -> dict[str, Any]:
+        """Class, options as they were given, digests of files that the options name, and whether it is kept."""
+        files = {text: sha256(path) for text, path in _paths_in(self.options) if path.is_file()}
+        return {"ase": self.target, "options": dict(self.options), "files": files, "keep": self.keep}
+
+    def provenance(self) -> dict[str, Any]:
+        """The version of the package that holds the class."""
+        package = self.target.partition(":")[0].partition(".")[0]
+        try:
+            names = packages_distributions().get(package, [package])
+            return {"package": {name: version(name) for name in names}}
+        except PackageNotFoundError:
+            return {}
+
+    def rooted(self) -> CalculatorMethod:
+        """The same, with absolute paths among the options."""
+        return replace(self, options=_absolute(self.options, dict(_paths_in(self.options))))
+
+    def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
+        """Import the class and build a first calculator; which elements it knows shows when it computes."""
+        make = self._find()
+
+        def build() -> Any:
+            try:
+                calculator = make(**self.options)
+            except Exception as error:  # whatever a class does with options it does not like
+                raise InputError(
+                    f"--ase {self.target} with options {_as_text(self.options)}: {_reason(error)}"
+                ) from None
+            if not callable(getattr(calculator, "calculate", None)):
+                raise InputError(f"--ase {self.target} is a {type(calculator).__name__}, not an ASE calculator.")
+            return calculator
+
+        kept = build()
+        return lambda atoms: _ask(kept if self.keep else build(), atoms)
+
+    def _find(self) -> Callable[..., Any]:
+        """The class or function behind the name."""
+        module, _, attribute = self.target.partition(":")
+        if not module or not attribute:
+            raise InputError(f"--ase {self.target!r} is not module:Class. Write for example ase.calculators.emt:EMT.")
+        try:
+            found = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            hint = f"pip install what provides {error.name}, or look for a typing error"
+            raise InputError(f"--ase {self.target}: there is no module {error.name!r} here: {hint}.") from None
+        except AttributeError:
+            raise InputError(f"--ase {self.target}: {module} has no {attribute!r}.") from None
+        except Exception as error:  # a module does what it likes when it is imported
+            raise InputError(f"--ase {self.target}: {module} cannot be imported: {_reason(error)}") from None
+        if not callable(found):
+            raise InputError(f"--ase {self.target} is a {type(found).__name__}, not a class or a function.")
+        made: Callable[..., Any] = found
+        return made
+
+
+def _ask(calculator: Any, atoms: Atoms) -> Label:
+    """Energy, forces and stress in one calculation.
+
+    The energy is the free energy where the calculator tells it: forces are its derivatives, not those of an energy
+    extrapolated to zero electronic temperature.
+    """
+    known = getattr(calculator, "implemented_properties", ())
+    wanted = [name for name in ("energy", "free_energy", "forces", "stress") if name in known]
+    if not atoms.pbc.all() and "stress" in wanted:
+        wanted.remove("stress")
+    try:
+        calculator.calculate(atoms, wanted, all_changes)
+    except PropertyNotImplementedError:
+        if "stress" not in wanted:
+            raise
+        wanted.remove("stress")  # implemented, but not with these options
+        calculator.calculate(atoms, wanted, all_changes)
+    results = calculator.results
+    energy = float(results["free_energy"] if results.get("free_energy") is not None else results["energy"])
+    forces, stress = results.get("forces"), results.get("stress") if atoms.pbc.all() else None
+    if stress is not None and np.shape(stress) == (6,):
+        stress = voigt_6_to_full_3x3_stress(stress)
+    return Label(
+        energy,
+        None if forces is None else np.array(forces, dtype=float).reshape(len(atoms), 3),
+        None if stress is None else np.array(stress, dtype=float).reshape(3, 3),
+    )
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Options written as JSON.
+
+    Raises:
+        InputError: when the text is not a JSON object.
+    """
+    try:
+        options = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"--options {text!r} is not JSON ({error}). Write for example '{{\"kpts\": [2, 2, 2]}}'."
+        ) from None
+    if not isinstance(options, dict):
+        raise InputError(f"--options {text!r}: names with values are needed, e.g. '{{\"kpts\": [2, 2, 2]}}'.")
+    return options
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _paths_in(value: Any) -> list[tuple[str, Path]]:
+    """Texts within options that name a file or folder, and the path; a bare word never does, it may be a keyword."""
+    if isinstance(value, Mapping):
+        return [found for one in value.values() for found in _paths_in(one)]
+    if isinstance(value, list | tuple):
+        return [found for one in value for found in _paths_in(one)]
+    if isinstance(value, str) and "/" in value and "\0" not in value and len(value) < 4096:
+        path = Path(value).expanduser().absolute()
+        return [(value, path)] if path.exists() else []
+    return []
+
+
+def _absolute(value: Any, paths: Mapping[str, Path]) -> Any:
+    """Options with paths that hold in any folder."""
+    if isinstance(value, Mapping):
+        return {name: _absolute(one, paths) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_absolute(one, paths) for one in value]
+    return str(paths[value]) if isinstance(value, str) and value in paths else value
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    return json.dumps(options, ensure_ascii=False)
+
+
+def _reason(error: Exception) -> str:
+    """The first lines of an error, with its kind where it is not one of ours."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, MlmdError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
