@@ -13,8 +13,9 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Journal:
     """By the number of the structure."""
     n_damaged: int
     """Whole lines that were changed since they were written, and do not count."""
-    _file: BinaryIO
+    _file: FileIO
     _synced: float = field(default_factory=time.monotonic)
 
     def add(self, number: int, record: Record) -> None:
@@ -69,8 +70,9 @@ class Journal:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         try:
-            self._file.write(_line(entry))
-            self._file.flush()
+            left = memoryview(_line(entry))
+            while left:
+                left = left[self._file.write(left) :]
             if time.monotonic() - self._synced >= SYNC_EVERY:
                 self._sync()
         except OSError as error:
@@ -130,7 +132,7 @@ def open_journal(folder: Path, plan: Mapping[str, Any], shapes: list[int]) -> Jo
         content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1  # what follows was being written when a process died
         records, n_damaged = _read(content[:whole], shapes)
-        file = path.open("ab")
+        file = path.open("ab", buffering=0)  # after a full disk nothing may be left that closing would write
         if whole < len(content):
             file.truncate(whole)
     except OSError as error:
