@@ -61,6 +61,8 @@ def test_names_of_labels_are_handed_on_only_where_they_are_given(tmp_path: Path)
     named, plain = load(tmp_path, text + ', "b"]').data
     assert named.keys == {"energy": "E", "forces": "F", "virial": "W", "group": "kind", "type_map": "O,H"}
     assert plain.keys == {}
+    left_out = load(tmp_path, 'data = { path = "a", stress = "none", virial = "none" }').data[0]
+    assert left_out.keys == {"stress": "none", "virial": "none"}
     assert load(tmp_path, text.replace('["O", "H"]', '"O,H"') + ', "b"]').data[0] == named
 
 
@@ -148,6 +150,7 @@ WRONG = [
     (DATA + "[sigma]\ngroups = { A = true }", "sigma: groups: A: True: a number is needed"),
     (DATA + "[card]\nlicense = 'MIT'", "card: 'license' is not an option. Did you mean 'licence'?"),
     (DATA + "[card]\nname = 3", "card: name: 3: text in quotes is needed"),
+    (DATA + '[card]\nname = "../Cu"', 'card: name: "../Cu" cannot be the name of a file'),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlmd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"config", "units", "errors", "registry"}
+FOUNDATION = {"config", "units", "errors", "registry", "models"}
 """What everything may read."""
 
 IMPORTS = {
@@ -30,7 +30,7 @@ IMPORTS = {
     "sample": {"engine", "train", "analysis"},
     "report": {"engine", "train", "analysis"},
     "engine": {"potentials", "pretrained", "bias", "rundir", "analysis"},
-    "train": {"potentials", "pretrained", "io"},
+    "train": {"potentials", "pretrained", "io", "analysis"},
     "ase": {"potentials"},
     "pretrained": {"potentials"},
     "potentials": {"descriptors", "fitting", "kernels", "neighbors"},
@@ -45,6 +45,7 @@ IMPORTS = {
     "io": {"rundir"},
     "rundir": set(),
     "config": set(),
+    "models": set(),
     "units": set(),
     "errors": set(),
     "registry": set(),

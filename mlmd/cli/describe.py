@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlmd import models
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a run folder, a structure or a potential, recognised by name and content.
+
+    A potential that comes with mlmd is called by its name.
 
     Returns:
         JSON-able facts in the order in which a person wants them; the first is what it is.
@@ -25,7 +29,10 @@ def describe(path: Path) -> dict[str, Any]:
         ModelError: for a potential that is damaged or may execute code.
     """
     if not path.exists() and "@" not in path.name:
-        raise InputError(f"{path}: no such file or folder.")
+        if shipped := models.find(str(path)):
+            return _potential(shipped)
+        hint = models.hint(path.name) if path.name == path.stem else ""
+        raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
     if path.is_dir():
         from mlmd.rundir import open_run
 
@@ -35,6 +42,43 @@ def describe(path: Path) -> dict[str, Any]:
     if _is_structure(path):
         return _structure(path)
     return _potential(path)
+
+
+def describe_models() -> list[dict[str, Any]]:
+    """What the cards of the potentials that come with mlmd say, for a table; None for what one does not say.
+
+    Errors are root mean squares for structures that the potential was not trained on.
+    """
+    from mlmd.potentials.modelfile import read_card, read_spec
+    from mlmd.train.error_table import UNITS
+    from mlmd.units import parse
+
+    facts = []
+    for name in models.names():
+        file = models.path(name)
+        card, spec = read_card(file), read_spec(file)
+        facts.append(
+            {
+                "name": name,
+                "elements": card["elements"],
+                "level": spec.get("descriptor", {}).get("level"),
+                "cutoff [Å]": parse(card["cutoff"], "length"),
+                **{f"{name} [{unit}]": _test_error(card, name) for name, unit in UNITS.items()},
+                "licence": card.get("licence") or None,
+            }
+        )
+    return facts
+
+
+def _test_error(card: Mapping[str, Any], name: str) -> float | None:
+    """Root mean squared error of a property for test structures; None when the card has none."""
+    from mlmd.train.error_table import from_json
+
+    try:
+        error = from_json(card["errors"]["test"]).row(name).rmse
+    except (KeyError, TypeError, ValueError):
+        return None
+    return error if math.isfinite(error) else None
 
 
 def _is_structure(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,33 @@ def new() -> None:
     """Write a commented input file to start from."""
 
 
+def _template_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the file goes, and how much it says."""
+    command = click.option("--full", is_flag=True, help="List every option with its default.")(command)
+    return click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: print it].")(
+        command
+    )
+
+
 @new.command("simulate")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: print it].")
-@click.option("--full", is_flag=True, help="List every option with its default.")
+@_template_options
 def new_simulate(output: Path | None, full: bool) -> None:
     """A commented input file of `mlmd simulate`, printed, or written to a new file with -o."""
+    _hand_out_template("simulate", output, full)
+
+
+@new.command("train")
+@_template_options
+def new_train(output: Path | None, full: bool) -> None:
+    """A commented input file of `mlmd train`, printed, or written to a new file with -o."""
+    _hand_out_template("train", output, full)
+
+
+def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
+    """Print an input file to start from, or write it to a new file."""
     from mlmd.config import template
 
-    text = template("simulate", full=full)
+    text = template(command, full=full)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -137,14 +157,45 @@ def _print_table(results: list[tuple[Path, Preview | MlmdError]]) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @_JSON
 def show(file: Path, as_json: bool) -> None:
-    """Describe FILE: a potential, a structure or a run folder."""
+    """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`."""
     from mlmd.cli.describe import describe
 
     facts = describe(file)
     if as_json:
         click.echo(json.dumps(facts))
-    else:
-        _print_facts(str(file), {key: _text(value) for key, value in facts.items() if not _is_empty(value)})
+        return
+    from mlmd.cli.card import readable
+
+    card, paragraphs = readable(facts.pop("card", {}))
+    facts |= {"card": card}
+    _print_facts(str(file), {key: _text(value) for key, value in facts.items() if not _is_empty(value)})
+    for paragraph in paragraphs:
+        click.echo(f"\n{paragraph}")
+
+
+@click.command("models")
+@_JSON
+def list_models(as_json: bool) -> None:
+    """The potentials that come with mlmd: `potential = "NAME"` in an input, `mlmd show NAME` for all about one."""
+    from mlmd.cli.describe import describe_models
+
+    facts = describe_models()
+    if as_json:
+        click.echo(json.dumps({"models": facts}))
+        return
+    if not facts:
+        click.echo("No potentials come with this installation of mlmd.")
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in facts[0]:
+        table.add_column(escape(heading))
+    for one in facts:
+        table.add_row(*("–" if _is_empty(value) else escape(_line(value)) for value in one.values()))
+    _console().print(table)
+    click.echo("Errors are root mean squares for structures that the potential was not trained on.")
 
 
 @click.command()

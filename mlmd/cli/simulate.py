@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd.cli.progress import near, shown, time_left
+
 if TYPE_CHECKING:
     from mlmd.engine.observe import Moment
     from mlmd.rundir import Run
-
-QUIET_EVERY = 30.0
-"""Seconds between lines when nobody is looking at a terminal."""
 
 
 @click.command()
@@ -44,8 +39,8 @@ def simulate(
     """
     from mlmd.engine.run import simulate as run_input
 
-    hush = quiet or as_json
-    with _display(hush) as (progress, tell):
+    drift = _Drift()
+    with shown(lambda moment: describe(moment, drift(moment)), hush=quiet or as_json) as (progress, tell):
         run = run_input(
             input_file, out, platform=platform, device=device, threads=threads, max_hours=max_hours,
             progress=progress, tell=tell,
@@ -79,47 +74,10 @@ def _analyze(run: Run, input_file: Path) -> list[Any]:
 def _tell_results(run: Run, results: list[Any]) -> None:
     for result in results:
         click.echo(str(result))
-    click.echo(f"The run is complete: {_near(run.path)}/")
+    click.echo(f"The run is complete: {near(run.path)}/")
     report = run.path / "report.html"
     if report.exists():
-        click.echo(f"Report: {_near(report)}")
-
-
-def _near(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-@contextmanager
-def _display(hush: bool) -> Iterator[tuple[Callable[[Moment], None], Callable[[str], None]]]:
-    """A live line on a terminal, a plain line now and then elsewhere, nothing at all when hushed."""
-    if hush:
-        yield (lambda moment: None), (lambda text: None)
-    elif not sys.stderr.isatty():
-        yield _Plain(), lambda text: click.echo(text, err=True)
-    else:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        console = Console(stderr=True)
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            drift = _Drift()
-            yield (lambda moment: live.update(Text(describe(moment, drift(moment))))), console.print
-
-
-class _Plain:
-    """A line at most every `QUIET_EVERY` seconds."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._drift = _Drift()
-
-    def __call__(self, moment: Moment) -> None:
-        drift = self._drift(moment)
-        if time.monotonic() - self._last >= QUIET_EVERY:
-            self._last = time.monotonic()
-            click.echo(describe(moment, drift), err=True)
+        click.echo(f"Report: {near(report)}")
 
 
 class _Drift:
@@ -137,9 +95,8 @@ class _Drift:
 def describe(moment: Moment, drift: float) -> str:
     """One line: where the run is, how fast, how long still, temperature, change of the energy."""
     record = moment.stage
-    hours, rest = divmod(int(moment.seconds_left), 3600)
     return (
         f"stage {record.index + 1} {record.kind}  {moment.step / record.n_steps:4.0%}  "
         f"step {moment.step:,} of {record.n_steps:,}  {moment.ns_per_day:.3g} ns/day  "
-        f"{hours}:{rest // 60:02d}:{rest % 60:02d} left  {moment.temperature:.0f} K  ΔE {1e3 * drift:+.2f} meV/atom"
+        f"{time_left(moment.seconds_left)}  {moment.temperature:.0f} K  ΔE {1e3 * drift:+.2f} meV/atom"
     )

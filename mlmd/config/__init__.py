@@ -4,8 +4,8 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.document import Option, option_table, options, template
-from mlmd.config.files import check_files, no_such_file
-from mlmd.config.potential import PotentialTable
+from mlmd.config.files import check_files, no_such_file, no_such_potential
+from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
@@ -36,11 +36,13 @@ __all__ = [
     "Stage",
     "Train",
     "check_files",
+    "file_or_kind",
     "from_resolved",
     "load",
     "load_simulate",
     "load_train",
     "no_such_file",
+    "no_such_potential",
     "option_table",
     "options",
     "physics_hash",

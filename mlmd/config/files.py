@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
+from mlmd import models
 from mlmd.config.simulate import Simulate
+from mlmd.config.train import Train
 from mlmd.errors import InputError
 
 
-def check_files(config: Simulate, source: Path) -> None:
-    """Make sure that the structure and the files of the potentials are there.
+def check_files(config: Simulate | Train, source: Path) -> None:
+    """Make sure that the structure and the potentials, or the data, are there.
 
     Args:
         config: the input.
@@ -19,14 +22,40 @@ def check_files(config: Simulate, source: Path) -> None:
     Raises:
         InputError: e.g. ``in.toml: potential: path: /data/cu.mtp: no such file. Did you mean 'Cu.mtp'?``
     """
+    missing = _missing_data(config) if isinstance(config, Train) else _missing_of_simulation(config)
+    for place, problem in missing:
+        raise InputError(f"{source.name}: {place}: {problem}")
+
+
+def _missing_of_simulation(config: Simulate) -> Iterator[tuple[str, str]]:
+    """Place and message of each file that is not there."""
     frame_of = config.structure.name.rpartition("@")[0]  # a.extxyz@3 is a frame of a.extxyz
     whole = config.structure.with_name(frame_of) if frame_of else config.structure
     if not config.structure.exists() and not whole.exists():
-        raise InputError(f"{source.name}: structure: {no_such_file(whole)}")
+        yield "structure", no_such_file(whole)
     for number, table in enumerate(config.potential, 1):
         if table.path is not None and not table.path.exists():
-            place = "potential" if len(config.potential) == 1 else f"potential {number}"
-            raise InputError(f"{source.name}: {place}: {no_such_file(table.path)}")
+            yield _entry("potential", number, len(config.potential)), no_such_potential(table.path)
+
+
+def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
+    """Place and message of each file or folder of data that is not there."""
+    for name, sources in (("data", config.data), ("test", config.test or ())):
+        for number, source in enumerate(sources, 1):
+            if not source.path.exists():
+                yield _entry(name, number, len(sources)), no_such_file(source.path)
+
+
+def _entry(name: str, number: int, total: int) -> str:
+    """A member of a list, or what stands without one."""
+    return name if total == 1 else f"{name} {number}"
+
+
+def no_such_potential(path: Path) -> str:
+    """That the file of a potential does not exist, what lies beside it, and which potentials come with mlmd."""
+    named = path.stem if path.suffix == ".mlmd" and models.find(path.stem) else path.name
+    hint = models.hint(named) if named == path.stem else ""
+    return f"{no_such_file(path)} {hint}".rstrip()
 
 
 def no_such_file(path: Path) -> str:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, model_serializer, model_validator
 
-from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
+from mlmd import models
+from mlmd.config.quantities import Symbols, input_path, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, named
+
+
+def _file_or_shipped(value: object, info: ValidationInfo) -> Path:
+    """The file of a path, or of a potential that comes with mlmd where the user has no file of this name."""
+    path = input_path(value, info)
+    return path if path.is_file() else models.find(str(value)) or path
+
+
+PotentialPath = Annotated[Path, BeforeValidator(_file_or_shipped), PlainSerializer(str)]
+
+
+def file_or_kind(text: str) -> dict[str, str]:
+    """What a command's argument means as a table: a file, the name of a potential that comes with mlmd, or a kind."""
+    path = Path(text)
+    is_file = path.exists() or path.suffix != "" or len(path.parts) > 1 or models.find(text) is not None
+    return {"path": text} if is_file else {"kind": text}
 
 
 class PotentialTable(Table):
@@ -19,8 +37,10 @@ class PotentialTable(Table):
         examples=["mtp"],
         description="kind of potential; recognised from the file when left out",
     )
-    path: InputPath | None = Field(
-        default=None, examples=["fitted.mtp"], description="file of the potential, relative to this file"
+    path: PotentialPath | None = Field(
+        default=None,
+        examples=["fitted.mtp"],
+        description="file of the potential, relative to this file, or the name of one that comes with mlmd",
     )
     elements: Symbols | None = Field(
         default=None,

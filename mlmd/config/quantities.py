@@ -116,7 +116,7 @@ class TemperatureLimit(Quantity):
         return value if isinstance(value, str) else super().write(value)
 
 
-def _path(value: object, info: ValidationInfo) -> Path:
+def input_path(value: object, info: ValidationInfo) -> Path:
     """An absolute path; a relative one counts from the folder of the input file."""
     if isinstance(value, Path):
         value = str(value)
@@ -169,7 +169,7 @@ Force = Annotated[float, Quantity("force", above=0.0)]
 Pressure = Annotated[float, Quantity("pressure")]
 TemperatureRamp = Annotated[tuple[float, float], Ramp("temperature", above=0.0)]
 PressureRamp = Annotated[tuple[float, float], Ramp("pressure")]
-InputPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str)]
+InputPath = Annotated[Path, BeforeValidator(input_path), PlainSerializer(str)]
 Symbol = Annotated[str, BeforeValidator(symbol)]
 Symbols = Annotated[tuple[str, ...], BeforeValidator(symbols), Field(strict=False)]
 Repeats = Annotated[tuple[int, int, int], BeforeValidator(_repeats), Field(strict=False)]

@@ -107,7 +107,8 @@ class Simulate(Table):
     structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, gro, LAMMPS data")
     supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
     potential: Potentials = Field(
-        description="file of a potential, a table { kind, path, ... }, or a list of them that is summed"
+        description="file of a potential, the name of one that comes with mlmd, a table { kind, path, ... }, "
+        "or a list of them that is summed"
     )
     timestep: Time = Field(description="step of the integrator")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(

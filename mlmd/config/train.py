@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, symbol
+from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.errors import InputError
 from mlmd.units import parse, with_unit
@@ -36,13 +36,16 @@ def _split(value: object) -> object:
 class DataTable(Table):
     """A file or folder of labelled structures, and what the labels are called in it."""
 
-    refused: ClassVar[dict[str, str]] = {name: "Did you mean 'path'?" for name in ("file", "name", "folder")}
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?")
     path: InputPath = Field(
         description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
         "or a DeePMD folder; relative to this file"
     )
     energy: str | None = Field(
-        default=None, min_length=1, examples=["REF_energy"], description="name of the energy in the file, eV"
+        default=None,
+        min_length=1,
+        examples=["REF_energy"],
+        description='name of the energy in the file, eV; found by itself when left out, "none" to leave it out',
     )
     forces: str | None = Field(
         default=None, min_length=1, examples=["REF_forces"], description="name of the forces in the file, eV/Å"
@@ -78,7 +81,7 @@ class DataTable(Table):
     @model_validator(mode="after")
     def _says_each_once(self) -> DataTable:
         """Two names for one thing are a mistake."""
-        if self.stress is not None and self.virial is not None:
+        if not {None, "none"} & {self.stress, self.virial}:
             raise refuse("stress and virial are the same label with another sign and unit; give one of them.")
         if self.group is not None and self.group_key is not None:
             raise refuse("group puts all structures into one group, group_key reads the group of each; give one.")
@@ -181,10 +184,19 @@ class Sigma(Table):
     )
 
 
+def _file_name(value: str) -> str:
+    """A name that can be that of a file."""
+    if "/" in value or "\0" in value or value.startswith("."):
+        raise refuse(f"{shorten(value)} cannot be the name of a file. Leave out slashes and a dot at the start.")
+    return value
+
+
 class Card(Table):
     """What a person should know about the potential; kept in its file and shown by ``mlmd show``."""
 
-    name: str = Field(default="", examples=["Cu"], description="name of the potential")
+    name: Annotated[str, AfterValidator(_file_name)] = Field(
+        default="", examples=["Cu"], description="name of the potential and of its file; else that of the input"
+    )
     source: str = Field(default="", examples=["PBE, VASP 6.4"], description="where the data come from")
     licence: str = Field(default="", examples=["CC-BY-4.0"], description="licence of the data and of the potential")
     citation: str = Field(default="", examples=["doi:10.1021/acs.jpca.9b08723"], description="what to cite")
@@ -211,7 +223,9 @@ def _write_baseline(value: str | dict[str, float]) -> Any:
     return value if isinstance(value, str) else {key: with_unit(energy, "energy") for key, energy in value.items()}
 
 
-Baseline = Annotated[str | dict[str, float], PlainValidator(_baseline), PlainSerializer(_write_baseline)]
+Baseline = Annotated[
+    Literal["fit", "isolated"] | dict[str, float], PlainValidator(_baseline), PlainSerializer(_write_baseline)
+]
 
 
 class Train(Table):

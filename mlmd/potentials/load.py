@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from mlmd.config.files import no_such_file
+from mlmd import models
+from mlmd.config.files import no_such_potential
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
@@ -117,7 +118,7 @@ def recognise(path: Path) -> str:
         ModelError: when it can execute code, is damaged, or is nothing that mlmd knows.
     """
     if not path.is_file():
-        raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_file(path)))
+        raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_potential(path)))
     with path.open("rb") as stream:
         start = stream.read(4096)
     if is_mtp(start):
@@ -173,7 +174,10 @@ def build(kind: str, given: Mapping[str, Any]) -> Any:
     Raises:
         InputError: for an unknown kind, and unknown or missing options.
     """
-    target = find("mlmd.potentials", kind, POTENTIALS)
+    try:
+        target = find("mlmd.potentials", kind, POTENTIALS)
+    except InputError as error:
+        raise InputError(f"{error} {models.hint(kind)}".rstrip()) from None
     parameters = inspect.signature(target).parameters
     known = [name for name, one in parameters.items() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(known) == len(parameters):

@@ -97,6 +97,17 @@ def read_card(path: Path | str) -> dict[str, Any]:
     return card
 
 
+def read_spec(path: Path | str) -> dict[str, Any]:
+    """What an input file would say to build the potential of a file, which is not built.
+
+    Raises:
+        InputError, ModelError: as `load`.
+    """
+    metadata, _ = _read(Path(path), tensors=False)
+    spec: dict[str, Any] = json.loads(metadata["spec"])
+    return spec
+
+
 def restore(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """The potential of a spec, with its parts shaped to fit the state, which is not loaded yet."""
     kind = find("mlmd.potentials", spec["kind"], POTENTIALS | _SAVED)
