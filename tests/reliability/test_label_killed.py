@@ -29,6 +29,11 @@ class Slow(LennardJones):
     def calculate(self, *arguments, **options):
         time.sleep(0.05)
         super().calculate(*arguments, **options)
+
+class Program(LennardJones):
+    def calculate(self, *arguments, **options):
+        import subprocess
+        subprocess.run(["sleep", "300"])
 """
 
 
@@ -169,6 +174,23 @@ def begin(arguments: list[object], out: Path) -> BaseProcess:
         assert process.is_alive()
         time.sleep(0.01)
     return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_programs_of_a_calculator_end_with_the_command(
+    number: signal.Signals, slow: list[object], tmp_path: Path
+) -> None:
+    process = start([word if word != "slow:Slow" else "slow:Program" for word in slow], tmp_path / "errors")
+    while len(still_working_in(tmp_path / "out.extxyz.part")) < 2:  # the worker and its program
+        assert process.is_alive()
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(30)
+    deadline = time.monotonic() + 5.0
+    while still_working_in(tmp_path / "out.extxyz.part") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert still_working_in(tmp_path / "out.extxyz.part") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
