@@ -14,6 +14,9 @@ from mlmd.errors import MlmdError, StorageError
 
 if TYPE_CHECKING:
     from mlmd.engine.preview import Preview
+    from mlmd.train.preview import Preview as TrainingPreview
+
+    Result = Preview | TrainingPreview | MlmdError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
@@ -69,27 +72,33 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 @_JSON
 @click.pass_context
 def check(ctx: click.Context, inputs: tuple[Path, ...], device: str, as_json: bool) -> None:
-    """Validate INPUTS, load their potentials, and estimate memory, time per step and ns/day. Writes nothing."""
-    results: list[tuple[Path, Preview | MlmdError]] = [(path, _preview(path, device)) for path in inputs]
+    """Validate INPUTS of simulate or train, with all that they name, and estimate memory and time. Writes nothing."""
+    results: list[tuple[Path, Result]] = [(path, _preview(path, device)) for path in inputs]
     errors = [result for _, result in results if isinstance(result, MlmdError)]
     if as_json:
         click.echo(json.dumps({"inputs": [_as_json(path, result) for path, result in results]}))
     elif len(results) == 1:
         if errors:
             raise errors[0]
-        _print_preview(results[0][1])  # type: ignore[arg-type]
+        _print_result(results[0][1])
     else:
         _print_table(results)
     if errors:
         ctx.exit(errors[0].exit_code)
 
 
-def _preview(path: Path, device: str) -> Preview | MlmdError:
+def _preview(path: Path, device: str) -> Result:
     """What an input would do, or why it is wrong."""
     try:
-        from mlmd.config import load_simulate
+        from mlmd.config import check_files, command_of, load_simulate, load_train
 
-        load_simulate(path)  # a mistake in the file itself is answered before torch is imported
+        # a mistake in the file itself is answered before torch is imported
+        if command_of(path) == "train":
+            check_files(load_train(path), path)
+            from mlmd.train.preview import preview as preview_training
+
+            return preview_training(path)
+        load_simulate(path)
         from mlmd.engine.preview import preview
 
         return preview(path, device)
@@ -97,7 +106,7 @@ def _preview(path: Path, device: str) -> Preview | MlmdError:
         return error
 
 
-def _as_json(path: Path, result: Preview | MlmdError) -> dict[str, Any]:
+def _as_json(path: Path, result: Result) -> dict[str, Any]:
     """An entry of the list that --json prints."""
     if isinstance(result, MlmdError):
         return {
@@ -107,15 +116,47 @@ def _as_json(path: Path, result: Preview | MlmdError) -> dict[str, Any]:
     return {"ok": True, **result.to_json()}
 
 
-def _print_preview(result: Preview) -> None:
+def _print_result(result: Result) -> None:
     """One input as a list of facts."""
+    if isinstance(result, MlmdError):
+        raise result
+    facts = _facts_of_run(result) if hasattr(result, "stages") else _facts_of_training(result)
+    _print_facts(result.input, facts)
+    for note in result.notes:
+        click.echo(f"Note: {note.removesuffix('.')}.")
+    click.echo("The input is valid.")
+
+
+def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
+    """What would be fitted to what, and how long it would take."""
+    labels = ", ".join(f"{name} of {n:,}" for name, n in result.labels.items())
+    unknowns = f"{result.n_linear:,}" + (f" + {result.n_radial:,} in the radial functions" if result.n_radial else "")
+    length = f"{_duration(result.hours)}, {result.n_processes} processes"
+    if result.max_iterations > 1:
+        each = _duration(result.seconds_per_iteration / 3600)
+        length = f"{each} for each of at most {result.max_iterations} iterations, {length}"
+    return {
+        "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",
+        "labels": labels,
+        "groups": ", ".join(f"{name or '(none)'} {n:,}" for name, n in result.groups.items() if any(result.groups)),
+        "test": f"{result.n_test_frames:,} structures",
+        "model": f"{result.model}, from {result.min_distance:g} to {result.cutoff:g} Å",
+        "equations": f"{result.n_equations:,}",
+        "unknowns": unknowns,
+        "time": f"about {length}",
+        "memory": f"about {result.memory:.0f} MB in each process",
+    }
+
+
+def _facts_of_run(result: Preview) -> dict[str, str]:
+    """What would be simulated, and how long it would take."""
     structure = f"{result.formula}, {result.n_atoms:,} atoms"
     if result.volume is not None:
         structure += f", {result.volume:.1f} Å³, {result.density:.4g} g/cm³"
     at_rest = f"{result.energy:.5f} eV/atom, largest force {result.max_force:.3g} eV/Å"
     if result.pressure is not None:
         at_rest += f", {result.pressure:.4g} bar"
-    facts = {
+    return {
         "structure": structure,
         "potential": f"{result.potential}, cutoff {result.cutoff:g} Å",
         "as it is": at_rest,
@@ -125,13 +166,9 @@ def _print_preview(result: Preview) -> None:
         "memory": f"{result.memory:.0f} MB, the most so far",
         "trajectory": f"{result.trajectory:.3g} MB",
     }
-    _print_facts(result.input, facts)
-    for note in result.notes:
-        click.echo(f"Note: {note}.")
-    click.echo("The input is valid.")
 
 
-def _print_table(results: list[tuple[Path, Preview | MlmdError]]) -> None:
+def _print_table(results: list[tuple[Path, Result]]) -> None:
     """Several inputs, one a line; what is wrong with them below, on standard error."""
     from rich.markup import escape
     from rich.table import Table
@@ -142,11 +179,14 @@ def _print_table(results: list[tuple[Path, Preview | MlmdError]]) -> None:
     for path, result in results:
         if isinstance(result, MlmdError):
             table.add_row(escape(str(path)), "", f"[red]{type(result).__name__}[/red]")
-        else:
+        elif hasattr(result, "stages"):
             table.add_row(
                 escape(str(path)), f"{result.n_atoms:,}", result.potential, f"{1e3 * result.seconds_per_step:.3g}",
                 f"{result.ns_per_day:.3g}", _duration(result.hours), f"{result.memory:.0f}",
             )  # fmt: skip
+        else:
+            row = (f"{result.n_atoms:,}", result.model, "", "", _duration(result.hours), f"{result.memory:.0f}")
+            table.add_row(escape(str(path)), *row)
     _console().print(table)
     for _, result in results:
         if isinstance(result, MlmdError):

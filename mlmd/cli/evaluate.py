@@ -1,0 +1,177 @@
+"""``mlmd evaluate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlmd.errors import InputError
+
+if TYPE_CHECKING:
+    from mlmd.io.labelled import LabelledFrame
+    from mlmd.potentials import Potential
+    from mlmd.train.evaluate import Labels
+
+LABELS = ("energy", "forces", "stress", "virial", "group")
+
+
+def key_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What the labels are called in the data."""
+    command = click.option("--type-map", metavar="LIST", help="Elements of DeePMD's types, e.g. O,H.")(command)
+    for name in reversed(LABELS):
+        text = f"Name of the {name} in the data [default: found by itself]; none leaves it out."
+        command = click.option(f"--{name}-key", metavar="NAME", help=text)(command)
+    return command
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
+@click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
+@key_options
+@click.option("--shift", is_flag=True, help="Fit the zero of energy of each element to the data before comparing.")
+@click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="On the CPU.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for errors.json and parity.png.")
+@click.option("--predictions", is_flag=True, help="Write predictions.extxyz into the folder as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON, and nothing else.")
+def evaluate(
+    model: str, data: tuple[Path, ...], elements: str | None, options: str, energy_key: str | None,
+    forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
+    type_map: str | None, shift: bool, device: str, processes: int, out: Path | None, predictions: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Errors of the potential MODEL for the labelled structures of DATA.
+
+    MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). DATA are extended XYZ
+    files, files with results that ASE reads, or DeePMD folders.
+
+    Energies are compared per atom, forces by component, stress by its six components; as a whole, by element and by
+    group of the data. Differences that are no scatter, such as another zero of energy, another unit or another order
+    of the stress, are told as notes.
+    """
+    if predictions and out is None:
+        raise InputError("--predictions needs a folder to write to: give --out FOLDER.")
+    names = dict(zip(LABELS, (energy_key, forces_key, stress_key, virial_key, group_key), strict=True))
+    keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
+    potential = _load(model, elements, options, device)
+    from dataclasses import replace
+
+    from mlmd.io.labelled import read_labelled
+    from mlmd.train.evaluate import errors, predict, shifted
+    from mlmd.train.systematic import systematic
+
+    frames = [frame for path in data for frame in read_labelled(path, keys=keys)]
+    with _bar(hush=as_json) as progress:
+        found = predict(potential, frames, n_processes=processes, progress=progress)
+    moved: Mapping[str, float] = {}
+    if shift:
+        found, moved = shifted(frames, found)
+    table = replace(errors(frames, found), shift=moved)
+    notes = systematic(frames, found)
+    result = {
+        "model": model,
+        "data": [str(path) for path in data],
+        "n_frames": len(frames),
+        "n_atoms": sum(len(frame.atoms) for frame in frames),
+        "errors": table.to_json(),
+        "notes": notes,
+    }
+    if not as_json:
+        names_of_data = ", ".join(path.name for path in data)
+        click.echo(f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms")
+        click.echo(table.text())
+        for note in notes:
+            click.echo(f"Note: {note}.")
+    written = [] if out is None else _write(out, result, frames, found, predictions)
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    elif written:
+        click.echo(f"Written: {', '.join(map(str, written))}")
+
+
+def _load(model: str, elements: str | None, options: str, device: str) -> Potential:
+    """The potential of a file or a kind, on its device."""
+    import torch
+    from pydantic import ValidationError
+
+    from mlmd.config.explain import explain
+    from mlmd.config.potential import PotentialTable, file_or_kind
+    from mlmd.engine.device import choose_device
+    from mlmd.potentials.load import load_potential
+    from mlmd.sample.method import parse_options
+
+    table: dict[str, Any] = {**file_or_kind(model)}
+    if elements is not None:
+        table["elements"] = elements.replace(",", " ").split()
+    table |= parse_options(options)
+    try:
+        checked = PotentialTable.model_validate(table)
+    except ValidationError as error:
+        raise InputError(f"{model}: {'; '.join(explain(error, PotentialTable, table))}") from None
+    potential = load_potential((checked,))
+    where = choose_device(device)
+    if isinstance(potential, torch.nn.Module):
+        potential.to(where)
+    return potential
+
+
+@contextmanager
+def _bar(hush: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    if hush or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("structures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _write(
+    folder: Path, result: Mapping[str, Any], frames: Sequence[LabelledFrame], found: Sequence[Labels], all_of_it: bool
+) -> list[Path]:
+    """The files of --out."""
+    from mlmd.analysis.figures import save
+    from mlmd.train.figures import parity_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "errors.json", folder / "parity.png"]
+    content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    paths[0].write_text(content + "\n", encoding="utf-8")
+    title = f"{Path(result['model']).name}, {result['n_frames']:,} structures"
+    save(parity_figure(frames, found, title), paths[1])
+    if all_of_it:
+        paths.append(folder / "predictions.extxyz")
+        _write_predictions(paths[-1], frames, found)
+    return paths
+
+
+def _write_predictions(path: Path, frames: Sequence[LabelledFrame], found: Sequence[Labels]) -> None:
+    """Labels and predictions beside each other, under names that nobody takes for labels of a training set."""
+    import ase.io
+
+    structures = []
+    for frame, predicted in zip(frames, found, strict=True):
+        atoms = frame.atoms.copy()
+        atoms.info |= {"source": frame.source, "predicted_energy": predicted.energy}
+        atoms.arrays["predicted_forces"] = predicted.forces
+        for name, value in (("group", frame.group or None), ("reference_energy", frame.energy)):
+            if value is not None:
+                atoms.info[name] = value
+        if frame.forces is not None:
+            atoms.arrays["reference_forces"] = frame.forces
+        for name, tensor in (("reference_stress", frame.stress), ("predicted_stress", predicted.stress)):
+            if tensor is not None:
+                atoms.info[name] = tensor.ravel()  # xx xy xz yx ...
+        structures.append(atoms)
+    ase.io.write(path, structures, format="extxyz")

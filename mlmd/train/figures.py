@@ -1,0 +1,183 @@
+"""Pictures of how well a potential reproduces its data, and of how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from mlmd.analysis.figures import color, label, legend, new_figure, plain_ticks
+from mlmd.train.error_table import UNITS, Property
+from mlmd.train.evaluate import Labels, compared, errors
+from mlmd.units import BAR
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mlmd.io.labelled import LabelledFrame
+    from mlmd.train.error_table import ErrorRow
+
+_INK = "#333333"
+_SCALES: Mapping[str, tuple[float, str]] = {
+    "energy": (1.0, "energy (eV/atom)"),
+    "forces": (1.0, "force component (eV/Å)"),
+    "stress": (1e-4 / BAR, "stress component (GPa)"),
+}
+"""Property -> from eV, eV/Å and eV/Å³ to what the axes show."""
+_IN_ERRORS: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 1e3}
+"""From the unit of the axes to that of the errors."""
+_N_CELLS = 700
+"""Of a panel's width, finer than a point; of several points in one cell one is drawn."""
+_MOST_COLOURS = 7
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How a fit went, and how errors fall with the amount of data."""
+
+    n_frames: tuple[int, ...]
+    """Structures trained on, ascending; the other errors stand at the same place."""
+    train_energy: tuple[float, ...]
+    """RMSE, meV/atom."""
+    train_forces: tuple[float, ...]
+    """RMSE, meV/Å."""
+    test_energy: tuple[float, ...]
+    """RMSE, meV/atom; empty without a test set."""
+    test_forces: tuple[float, ...]
+    """RMSE, meV/Å; empty without a test set."""
+    loss: tuple[float, ...]
+    """Root of the mean squared weighted residual after every iteration."""
+
+
+def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels], title: str) -> Figure:
+    """Predicted against labelled energies per atom, forces and stress; below, their differences.
+
+    Colours are the groups of the data, or the elements where there are several and forces are shown. Energies of
+    structures of several compositions are shown less Σ_e x_e ε_e, the least-squares energy of their composition.
+
+    Args:
+        frames: (n,) with labels; what they do not have is not shown.
+        predictions: (n,) of the same structures.
+        title: above the panels.
+    """
+    table = errors(frames, predictions)
+    shown: list[Property] = [name for name in ("energy", "forces", "stress") if table.row(name).n]
+    n_columns = max(len(shown), 1)
+    figure, axes = new_figure(2, n_columns, width=3.4 * n_columns, height=5.0)
+    axes[0].get_subplotspec().get_gridspec().set_height_ratios((2.6, 1.0))  # type: ignore[union-attr]
+    figure.suptitle(title, fontsize=11, color=_INK)
+    if not shown:
+        axes[0].text(0.5, 0.5, "no data", ha="center", va="center", transform=axes[0].transAxes, color=_INK)
+    for column, name in enumerate(shown):
+        _parity_panel(axes[column], axes[n_columns + column], frames, predictions, table.row(name))
+    return figure
+
+
+def learning_figure(curve: LearningCurve) -> Figure:
+    """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces."""
+    panels = ["loss"] if curve.loss else []
+    panels += ["energy", "forces"] if len(curve.n_frames) > 1 else []
+    figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)
+    for name, one in zip(panels, axes, strict=False):
+        if name == "loss":
+            one.semilogy(range(len(curve.loss)), curve.loss, color=color(0), linewidth=1.6)
+            label(one, "iteration", "loss")
+            one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            _errors_by_size(one, curve, name)
+        plain_ticks(one)
+    return figure
+
+
+def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
+    """Training and test errors by number of structures, in logarithms."""
+    for index, (kind, mark) in enumerate((("train", "o"), ("test", "s"))):
+        values = getattr(curve, f"{kind}_{name}")
+        if values:
+            style: dict[str, Any] = {"color": color(index), "marker": mark, "markersize": 5, "linewidth": 1.6}
+            axes.loglog(curve.n_frames, values, label=kind, **style)
+    label(axes, "structures trained on", f"RMSE, {name} ({UNITS[name]})")
+    legend(axes)
+
+
+def _parity_panel(
+    above: Axes, below: Axes, frames: Sequence[LabelledFrame], predictions: Sequence[Labels], row: ErrorRow
+) -> None:
+    """One property: above, prediction against label; below, their difference."""
+    scale, axis_name = _SCALES[row.property]
+    reference, predicted = (values * scale for values in compared(frames, predictions, row.property))
+    if row.property == "energy" and (own := _of_composition(frames, reference)) is not None:
+        reference, predicted, axis_name = reference - own, predicted - own, "relative energy (eV/atom)"
+    low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
+    margin = 0.04 * (high - low) or 0.5
+    for index, (part, chosen) in enumerate(_parts(frames, row.property)):
+        x, y = reference[chosen].ravel(), predicted[chosen].ravel()
+        known = np.isfinite(x)
+        x, error = x[known], (y - x)[known] * _IN_ERRORS[row.property]
+        style: dict[str, Any] = {
+            "linestyle": "none",
+            "marker": "o",
+            "markersize": 3.0,
+            "markeredgewidth": 0.0,
+            "color": color(index),
+        }
+        few = _thinned(x, y[known])
+        above.plot(x[few], y[known][few], label=part, rasterized=True, alpha=0.8, **style)
+        few = _thinned(x, error)
+        below.plot(x[few], error[few], rasterized=True, alpha=0.8, **style)
+    above.axline((low, low), slope=1.0, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    below.axhline(0.0, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    for one in (above, below):
+        one.set_xlim(low - margin, high + margin)
+    above.tick_params(labelbottom=False)
+    label(above, "", f"predicted {axis_name}")
+    label(below, f"reference {axis_name}", f"error ({row.unit})")
+    text = f"MAE {_short(row.mae)} {row.unit}\nRMSE {_short(row.rmse)} {row.unit}"
+    above.text(0.96, 0.04, text, ha="right", va="bottom", transform=above.transAxes, fontsize=9, color=_INK)
+    if len(above.get_legend_handles_labels()[0]) > 1:
+        above.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="upper left", handletextpad=0.2, markerscale=1.8)
+
+
+def _parts(frames: Sequence[LabelledFrame], name: Property) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of a property by group or element, the many first so that the few are seen above them."""
+    groups = np.array([frame.group or "(no group)" for frame in frames], dtype=object)
+    if name == "forces":
+        symbols = np.array([symbol for frame in frames for symbol in frame.atoms.symbols], dtype=object)
+        groups = groups.repeat([len(frame.atoms) for frame in frames])
+        groups = symbols if len(set(symbols)) > 1 else groups
+    names, counts = np.unique(groups, return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")]
+    if len(names) > _MOST_COLOURS:
+        first = names[: _MOST_COLOURS - 1]
+        yield f"{len(names) - len(first)} others", ~np.isin(groups, first)
+        names = first
+    yield from ((part, groups == part) for part in names)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices of points no two of which fall on the same spot of a panel: what is seen is the same."""
+    if len(x) < _N_CELLS:
+        return np.arange(len(x))
+    cells = []
+    for values in (x, y):
+        size = float(np.ptp(values)) or 1.0
+        cells.append(((values - values.min()) * (_N_CELLS / size)).astype(int))
+    return np.sort(np.unique(cells[0] * (_N_CELLS + 1) + cells[1], return_index=True)[1])
+
+
+def _of_composition(frames: Sequence[LabelledFrame], energy: np.ndarray) -> np.ndarray | None:
+    """(n_frames, 1) eV/atom that least squares give to the elements; None when all have one composition."""
+    numbers = np.unique(np.concatenate([frame.atoms.numbers for frame in frames]))
+    fractions = np.array([(frame.atoms.numbers[:, None] == numbers).mean(axis=0) for frame in frames])
+    if np.ptp(fractions, axis=0).max() < 1e-9:
+        return None
+    known = np.isfinite(energy[:, 0])
+    return fractions @ np.linalg.lstsq(fractions[known], energy[known], rcond=None)[0]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
