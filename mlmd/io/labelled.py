@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from mlmd.config.files import no_such_file
-from mlmd.errors import InputError
+from mlmd.errors import InputError, StorageError
 from mlmd.io.labels import RawFrame, energy_of, find_names, forces_of, group_of, stress_of
 from mlmd.io.validity import check_structure
 from mlmd.io.xyz_frames import COMPRESSED, open_text, read_xyz
@@ -75,14 +75,22 @@ def read_labelled(
 def write_labelled(path: Path | str, frames: Iterable[LabelledFrame]) -> None:
     """Write frames as extended XYZ that `read_labelled` reads back to the same numbers; packed when named .xz or .gz.
 
-    Labels are called energy, forces, stress (xx xy xz yx ...) and config_type.
+    Labels are called energy, forces, stress (xx xy xz yx ...) and config_type. The file appears when it is complete.
 
     Raises:
-        InputError: when the file cannot be written.
+        StorageError: when the file cannot be written.
     """
-    with open_text(Path(path), "w") as file:
-        for frame in frames:
-            file.write(_text(frame))
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # the ending tells how it is packed
+    try:
+        with open_text(partial, "w") as file:
+            for frame in frames:
+                file.write(_text(frame))
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _type_map(keys: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:

@@ -49,26 +49,41 @@ def partial_occupancies(atoms: Atoms) -> list[str]:
 
 
 def closest_neighbour(atoms: Atoms, cutoff: float) -> tuple[int, int, float] | None:
-    """The closest pair (i, j, distance in Å) within the cutoff, images included; None when there is none.
+    """The closest pair (i, j, distance in Å) within the cutoff, images included; None when there is none."""
+    positions, owner = _with_images(atoms, cutoff)
+    if same := _same_place(positions[: len(atoms)]):  # a tree of many equal points is slow
+        return *same, 0.0
+    neighbours, vectors = _nearest(positions, owner, len(atoms), cutoff)
+    distances = np.linalg.norm(vectors, axis=1)
+    i = int(np.argmin(distances))
+    return (i, int(neighbours[i]), float(distances[i])) if math.isfinite(distances[i]) else None
+
+
+def nearest_neighbours(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of every atom the nearest other atom or image within the cutoff.
 
     A k-d tree of the atoms and of their images in a shell around the cell: n log n, whatever the density.
+
+    Returns:
+        (n_atoms,) index of the neighbour, and (n_atoms, 3) Å vector to it; -1 and infinite where there is none.
     """
+    return _nearest(*_with_images(atoms, cutoff), len(atoms), cutoff)
+
+
+def _nearest(
+    positions: np.ndarray, owner: np.ndarray, n_atoms: int, cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The nearest neighbours of the first of these positions; the others are images of the atoms that own them."""
     from scipy.spatial import cKDTree
 
-    positions, owner = _with_images(atoms, cutoff)
-    n_atoms = len(atoms)
-    if len(positions) < 2:
-        return None
-    if same := _same_place(positions[:n_atoms]):  # a tree of many equal points is slow
-        return *same, 0.0
-    distances, found = cKDTree(positions).query(positions[:n_atoms], k=2, distance_upper_bound=cutoff)
+    found = cKDTree(positions).query(positions[:n_atoms], k=2, distance_upper_bound=cutoff)[1]
     # the nearest point is the atom itself, or another one at the same place
-    other = np.where(found[:, 0] == np.arange(n_atoms), 1, 0)
-    distance = distances[np.arange(n_atoms), other]
-    i = int(np.argmin(distance))
-    if not math.isfinite(distance[i]):
-        return None
-    return i, int(owner[found[i, other[i]]]), float(distance[i])
+    nearest = found[np.arange(n_atoms), np.where(found[:, 0] == np.arange(n_atoms), 1, 0)]
+    there = nearest < len(positions)
+    neighbours, vectors = np.full(n_atoms, -1), np.full((n_atoms, 3), math.inf)
+    neighbours[there] = owner[nearest[there]]
+    vectors[there] = positions[nearest[there]] - positions[:n_atoms][there]
+    return neighbours, vectors
 
 
 def _same_place(positions: np.ndarray) -> tuple[int, int] | None:

@@ -47,7 +47,8 @@ def open_text(path: Path, mode: str = "r") -> Iterator[IO[str]]:
     """A text file, unpacked or packed on the way by its ending.
 
     Raises:
-        InputError: when the file cannot be read, or its packed content is damaged or ends too early.
+        InputError: when a file cannot be read, or its packed content is damaged or ends too early.
+        OSError: when a file cannot be written.
     """
     opener = _OPENERS.get(path.suffix.lower())
     try:
@@ -60,6 +61,8 @@ def open_text(path: Path, mode: str = "r") -> Iterator[IO[str]]:
     except (EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path.name} is damaged or incomplete ({error}). Copy or download it again.") from None
     except OSError as error:
+        if mode != "r":
+            raise
         reason = error.strerror or str(error)  # gzip and bz2 say what is wrong with the content as an OSError
         raise InputError(f"{path}: cannot be read: {reason.rstrip('.')}.") from None
 

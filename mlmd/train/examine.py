@@ -1,0 +1,294 @@
+"""What is suspicious about a data set, said before it is trained on: better than a bad potential without a reason.
+
+Every finding says what was seen, why that is odd, and what to do. Only what makes training impossible is an error;
+the rest are warnings, and the checks are such that sound published data sets give none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mlmd.io.labelled import LabelledFrame
+from mlmd.io.validity import nearest_neighbours
+from mlmd.train import neighbouring, scales
+from mlmd.train.dataset import composition, elements_of, isolated_element, structure_hash
+from mlmd.train.outliers import energy_outliers, force_outliers, net_forces
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the data that a user should know."""
+
+    severity: Literal["error", "warning"]
+    """An error makes training impossible."""
+    text: str
+    """What was seen, why it is odd, what to do."""
+
+
+def examine(
+    train: Sequence[LabelledFrame], test: Sequence[LabelledFrame], cutoff: float | None = None
+) -> list[Finding]:  # fmt: skip
+    """Everything that is odd about a data set.
+
+    Args:
+        train, test: the frames; `test` may be empty.
+        cutoff: Å, of the model that will be trained.
+
+    Returns:
+        Errors first; empty for a sound data set.
+    """
+    errors = _impossible(train, test)
+    if not train:
+        return [Finding("error", text) for text in errors]
+    warnings = [*_amount(train), *_missing(train), *_placeholders(train), *_copies(train, test)]
+    for name, frames in _files([*train, *test]).items():
+        warnings += [f"{name}: {text}" for text in _signs_and_units(frames)]
+    warnings += [*_levels(train), *energy_outliers(train), *force_outliers(train), *net_forces([*train, *test])]
+    if cutoff is not None:
+        warnings += _reach(train, cutoff)
+    return [*(Finding("error", text) for text in errors), *(Finding("warning", text) for text in warnings)]
+
+
+def _impossible(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> list[str]:
+    """What no training can do without."""
+    if not train:
+        return ["there are no training frames. Check the files of data and the fraction that is kept for testing."]
+    found = []
+    if all(frame.energy is None and frame.forces is None and frame.stress is None for frame in train):
+        found.append(
+            "no training frame has an energy, forces or a stress. Name the labels in the file, or compute them."
+        )
+    known = set(elements_of(train))
+    for element in elements_of(test):
+        if element not in known:
+            where = [frame.source for frame in test if element in frame.atoms.get_chemical_symbols()]
+            found.append(
+                f"{element} occurs only in test frames ({_list(where)}), so nothing is learned about it. Add training "
+                f"frames with {element}, or remove these."
+            )
+    return found
+
+
+def _amount(train: Sequence[LabelledFrame]) -> list[str]:
+    """Too little to learn from."""
+    structures = {structure_hash(frame.atoms) for frame in train if isolated_element(frame) is None}
+    if not structures:
+        return ["there are only isolated atoms: nothing about bonds can be learned. Add structures with neighbours."]
+    if len(structures) == 1:
+        return [
+            "there is one training structure only. A potential needs structures that differ: displaced atoms, strained "
+            "cells, frames of MD runs at the temperatures of interest."
+        ]
+    return []
+
+
+def _missing(train: Sequence[LabelledFrame]) -> list[str]:
+    """Labels that some or all frames do not have; isolated atoms need energies only."""
+    bonded = [frame for frame in train if isolated_element(frame) is None]
+    found = []
+    without = [frame.source for frame in bonded if frame.energy is None]
+    if bonded and len(without) == len(bonded) and any(frame.forces is not None for frame in bonded):
+        found.append("no frame has an energy: forces alone leave the energies of different structures open.")
+    elif 0 < len(without) < len(bonded):
+        found.append(f"{len(without)} of {len(bonded)} frames have no energy: {_list(without)}. Is that meant?")
+    without = [frame.source for frame in bonded if frame.forces is None]
+    if bonded and len(without) == len(bonded) and any(frame.energy is not None for frame in bonded):
+        found.append(
+            "no frame has forces. Energies alone need many times more frames; take the forces from the calculations "
+            "too, or name them in the file if they have an unusual name."
+        )
+    elif 0 < len(without) < len(bonded):
+        found.append(f"{len(without)} of {len(bonded)} frames have no forces: {_list(without)}. Is that meant?")
+    return found
+
+
+def _placeholders(train: Sequence[LabelledFrame]) -> list[str]:
+    """Labels that are the same everywhere or exactly zero, as a converter leaves them."""
+    found = []
+    frames = [frame for frame in train if len(frame.atoms) > 1]
+    energies = [frame.energy for frame in frames if frame.energy is not None]
+    n_structures = len({structure_hash(frame.atoms) for frame in frames if frame.energy is not None})
+    zero = [frame.source for frame in frames if frame.energy == 0.0]
+    if n_structures > 1 and len(set(energies)) == 1:
+        found.append(
+            f"all {len(energies)} energies are {energies[0]:.10g} eV although the structures differ. Are these "
+            "placeholders? Take the energies from the calculations."
+        )
+    elif zero:
+        found.append(f"{len(zero)} energies are exactly zero: {_list(zero)}. Are they placeholders? Remove them.")
+    for name, unit in (("forces", "eV/Å"), ("stress", "eV/Å³")):
+        given = [value for frame in frames if (value := getattr(frame, name)) is not None]
+        if len(given) > 1 and n_structures > 1 and not any(np.any(value) for value in given):
+            found.append(
+                f"the {name} of all {len(given)} frames are exactly 0 {unit}, as only in perfect crystals at rest. "
+                f'If they are placeholders, leave them out: {name} = "none".'
+            )
+    return found
+
+
+def _copies(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> list[str]:
+    """The same structure more than once."""
+    first: dict[str, LabelledFrame] = {}
+    same: list[str] = []
+    different: list[str] = []
+    leaked: list[str] = []
+    for frame in train:
+        known = first.setdefault(structure_hash(frame.atoms), frame)
+        if known is not frame and isolated_element(frame) is None:
+            pair = f"{frame.source} = {known.source}"
+            (same if _same_labels(frame, known) else different).append(pair)
+    for frame in test:
+        known_in_train = first.get(structure_hash(frame.atoms))
+        if known_in_train is not None and isolated_element(frame) is None:
+            leaked.append(f"{frame.source} = {known_in_train.source}")
+    found = []
+    if same:
+        found.append(
+            f"{len(same)} training frames are copies of others: {_list(same)}. They count twice in a fit; remove them."
+        )
+    if different:
+        found.append(
+            f"{len(different)} training structures are there twice with different labels: {_list(different)}. No "
+            "potential can give both: keep those of one method."
+        )
+    if leaked:
+        found.append(
+            f"{len(leaked)} test frames are also training frames: {_list(leaked)}. Their errors say nothing about new "
+            "structures; remove them from one side."
+        )
+    return found
+
+
+def _same_labels(one: LabelledFrame, other: LabelledFrame) -> bool:
+    """Whether two frames of one structure agree within 0.1 meV/atom and 1 meV/Å, where both have labels."""
+    energies = [frame.energy for frame in (one, other) if frame.energy is not None]
+    if len(energies) == 2 and abs(energies[0] - energies[1]) > 1e-4 * len(one.atoms):
+        return False
+    if one.forces is not None and other.forces is not None:
+        return float(np.abs(one.forces - other.forces).max()) < 1e-3
+    return True
+
+
+def _signs_and_units(frames: Sequence[LabelledFrame]) -> list[str]:
+    """What the labels of one file say about their units and signs."""
+    odd = scales.lengths_are_odd(frames)
+    if odd is not None:
+        return [odd]  # with wrong lengths everything else is wrong too
+    pairs = neighbouring.near_pairs(frames)
+    found = _energies_and_forces(frames, pairs)
+    per_atom = scales.energies_are_per_atom(frames)
+    if per_atom is not None and not any("energies are per atom" in text for text in found):
+        found.append(per_atom)
+    return found + _stresses(frames, pairs, trusted=not found)
+
+
+def _energies_and_forces(frames: Sequence[LabelledFrame], pairs: Sequence[neighbouring.FramePair]) -> list[str]:
+    """Energies against forces, and both against what is usual."""
+    bonds = scales.find_bonds(frames)
+    ratio = neighbouring.energy_against_forces(pairs)
+    found = []
+    if ratio is not None and not 0.6 < ratio.value < 1.67:
+        found.append(_wrong_ratio(ratio.value, float(np.median([pair.n_atoms for pair in pairs]))))
+    elif ratio is None and neighbouring.forces_are_unrelated(pairs):
+        found.append(
+            "between frames that are nearly alike the energies change without regard to the forces. Were the atoms "
+            "reordered, or do energies and forces come from different calculations?"
+        )
+    absolute = [
+        scales.energies_are_not_in_ev(frames),
+        scales.pulls_are_reversed(bonds),
+        scales.stiffness_is_odd(bonds) or scales.forces_are_large(frames),
+    ]
+    return found + [text for text in absolute if text is not None]
+
+
+def _wrong_ratio(ratio: float, n_atoms: float) -> str:
+    """Words about energies that do not follow the forces."""
+    seen = f"between frames that are nearly alike the energy changes by {ratio:.3g} times the work of the forces, not 1"
+    if -1.67 < ratio < -0.6:
+        return f"{seen}: the forces (or the energies) have the wrong sign. Forces are minus the gradient; change them."
+    sign = " (and one of them has the wrong sign)" if ratio < 0 else ""
+    options = neighbouring.likely_units(ratio, n_atoms)
+    guess = f"Perhaps {' or '.join(options)}{sign}." if options else f"They have different units or methods{sign}."
+    return f"{seen}. {guess} Energies must be those of the whole structure in eV, forces in eV/Å, positions in Å."
+
+
+def _stresses(frames: Sequence[LabelledFrame], pairs: Sequence[neighbouring.FramePair], *, trusted: bool) -> list[str]:
+    """Stress against energies, if these can be trusted, and against what is usual."""
+    ratio = neighbouring.energy_against_stress(pairs) if trusted else None
+    must = "A stress must be +(1/V) dE/dε in eV/Å³, positive in tension (ASE's sign, not VASP's)."
+    turn = 'Change its sign, or leave it out: stress = "none".'
+    if ratio is None:
+        large = scales.stresses_are_large(frames)
+        backwards = trusted and neighbouring.stress_runs_backwards(frames, pairs)
+        text = "the stress falls when the volume grows, and energies change against its work: it has the wrong sign."
+        return [text for text in (large, f"{text} {must} {turn}" if backwards else None) if text is not None]
+    if 0.25 < ratio.value < 4:
+        return []
+    seen = f"between strained frames the energy changes by {ratio.value:.3g} times the work of the stress, not 1"
+    sign = " and has the wrong sign" if ratio.value < 0 else ""
+    if 0.25 < -ratio.value < 4:
+        return [f"{seen}: it has the wrong sign. {must} {turn}"]
+    volume = float(np.median([pair.volume for pair in pairs if np.isfinite(pair.volume)]))
+    options = neighbouring.likely_stress_units(ratio.value, volume)
+    guess = f"Perhaps {' or '.join(options)}{sign}." if options else f"It is wrong{sign}."
+    return [f'{seen}. {guess} {must} Convert it, or leave it out: stress = "none".']
+
+
+def _levels(train: Sequence[LabelledFrame]) -> list[str]:
+    """Files of one composition and density whose energies per atom lie more than 1 eV apart."""
+    kinds = {}
+    elements = elements_of(train)
+    for name, frames in _files(train).items():
+        used = [f for f in frames if f.energy is not None and f.atoms.pbc.all() and isolated_element(f) is None]
+        if len(used) < 3:
+            continue
+        shares = composition(used, elements)
+        shares /= shares.sum(axis=1, keepdims=True)
+        energies = np.array([f.energy / len(f.atoms) for f in used if f.energy is not None])
+        volume = float(np.median([f.atoms.get_volume() / len(f.atoms) for f in used]))
+        if np.ptp(shares, axis=0).max() < 1e-6:
+            kinds[name] = (shares[0], volume, energies)
+    names = list(kinds)
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
+            (share, volume, energies), (share2, volume2, energies2) = kinds[one], kinds[other]
+            gap = max(energies.min() - energies2.max(), energies2.min() - energies.max())
+            if np.allclose(share, share2) and 0.85 < volume / volume2 < 1.18 and gap > 1.0:
+                return [
+                    f"energies in {one} ({np.median(energies):.4g} eV/atom) and {other} ({np.median(energies2):.4g} "
+                    "eV/atom) differ by far more than structures of the same composition and density do. Were they "
+                    "computed with different methods, pseudopotentials or units? Train on one of them."
+                ]
+    return []
+
+
+def _reach(train: Sequence[LabelledFrame], cutoff: float) -> list[str]:
+    """Atoms that have no neighbour within the cutoff."""
+    alone, n_atoms = 0, 0
+    for frame in train:
+        if isolated_element(frame) is None:
+            n_atoms += len(frame.atoms)
+            alone += int(np.sum(nearest_neighbours(frame.atoms, cutoff)[0] < 0))
+    if n_atoms == 0 or alone < 0.1 * n_atoms:
+        return []
+    return [
+        f"{alone} of {n_atoms} atoms have no neighbour within the cutoff of {cutoff:g} Å. Raise the cutoff, or check "
+        "the unit of the positions."
+    ]
+
+
+def _files(frames: Iterable[LabelledFrame]) -> dict[str, list[LabelledFrame]]:
+    """Frames by the file (or the folder of a DeePMD data set) they come from."""
+    files: dict[str, list[LabelledFrame]] = {}
+    for frame in frames:
+        files.setdefault(frame.source.rpartition("@")[0].partition("/")[0], []).append(frame)
+    return files
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
