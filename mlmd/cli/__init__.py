@@ -15,11 +15,12 @@ from mlmd.errors import MlmdError, StorageError, did_you_mean
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
     "train": ("mlmd.cli.train:train", "Fit a potential to labelled structures; the same command again continues."),
-    "check": ("mlmd.cli.inspect:check", "Validate inputs; estimate memory and time, and nothing is written."),
+    "check": ("mlmd.cli.check:check", "Validate inputs; estimate memory and time, and nothing is written."),
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "Describe a potential, a structure or a run folder."),
     "models": ("mlmd.cli.inspect:list_models", "The potentials that come with mlmd."),
     "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
+    "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),

@@ -8,18 +8,109 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlmd.errors import InputError
+from mlmd.units import parse
 
 if TYPE_CHECKING:
+    from mlmd.sample.decorrelate import Part
     from mlmd.sample.label import Labelling, Progress
     from mlmd.sample.method import Method
 
 QUIET_EVERY = 30.0
 """Seconds between lines when nobody is looking at a terminal."""
+
+
+class Time(click.ParamType):
+    """A time with a unit, in fs; a bare number is fs."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        return parse(value, "time")
+
+
+class Length(click.ParamType):
+    """A length with a unit, in Å; a bare number is Å."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        return parse(value, "length")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of frames to write (.extxyz).")
+@click.option("--n", "n", type=click.IntRange(min=1), help="Frames in all [default: all that are independent].")
+@click.option("--interval", type=Time(), help='Least time between frames, e.g. "1 ps" [default: 2τ of the energy].')
+@click.option("--every", type=click.IntRange(min=1), help="The same in frames.")
+@click.option("--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with frames].")
+@click.option("--from", "first_time", type=Time(), help='Begin here, e.g. "20 ps" [default: where it is equilibrated].')
+@click.option("--to", "last_time", type=Time(), help="Leave out frames after.")
+@click.option("--structure", type=click.Path(path_type=Path), help="Elements and cell, for DCD and XTC files.")
+@click.option("--strain", default=0.0, help="Strain each cell at random, components up to this, e.g. 0.03.")
+@click.option(
+    "--rattle", default="0 Å", type=Length(), help='Displace atoms at random (standard deviation), e.g. "0.05 Å".'
+)
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of strains and displacements.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else.")
+def sample(
+    runs: tuple[Path, ...], out: Path, n: int | None, interval: float | None, every: int | None, stage: int | None,
+    first_time: float | None, last_time: float | None, structure: Path | None, strain: float, rattle: float, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Frames of run folders or trajectory files that know nothing of each other, to be labelled and learned from.
+
+    Two frames are at least two autocorrelation times of the potential energy apart; what comes before equilibrium is
+    left out. Several runs are pooled; the group (config_type) of a frame is the name of its run and the temperature.
+    """
+    from mlmd.sample.decorrelate import check_output, write_sample
+    from mlmd.sample.decorrelate import sample as take
+
+    check_output(out)
+    result = take(
+        runs, n=n, interval=interval, every=every, stage=stage, first_time=first_time, last_time=last_time,
+        structure=structure, strain=strain, rattle=rattle, seed=seed,
+    )  # fmt: skip
+    write_sample(out, result)
+    if as_json:
+        click.echo(json.dumps({"sample": str(out), **result.to_json()}, ensure_ascii=False))
+        return
+    _print_parts(result.parts)
+    for note in result.notes:
+        click.echo(f"Note: {note}.")
+    click.echo(f"{len(result.frames):,} frame{'s' * (len(result.frames) != 1)} written: {out}")
+
+
+def _print_parts(parts: tuple[Part, ...]) -> None:
+    """What was taken from each run."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "frames", "left out", "2τ", "independent", "apart", "taken"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    for part in parts:
+        memory = "–" if part.tau is None else _time(2.0 * part.tau, part.unit)
+        independent = "–" if part.n_independent is None else f"{part.n_independent:.0f}"
+        table.add_row(
+            escape(part.group), f"{part.n_frames:,}", _time(part.discarded, part.unit), memory, independent,
+            _time(part.interval, part.unit), f"{part.n_taken:,}",
+        )  # fmt: skip
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+
+
+def _time(value: float, unit: str) -> str:
+    """A time in ps, or a number of frames."""
+    return f"{value / 1e3:.4g} ps" if unit == "fs" else f"{value:.4g} frames"
 
 
 @click.command()
