@@ -66,6 +66,32 @@ def test_a_file_is_replaced_whole_and_leaves_nothing_behind(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["si.mlmd"]
 
 
+def test_a_card_takes_more_and_the_potential_stays(file: Path) -> None:
+    before, state = modelfile.read_card(file), modelfile.load(file).state_dict()
+    modelfile.update_card(file, {"properties": {"a": {"value": 5.43, "unit": "Å"}}, "licence": "BSD"})
+    assert modelfile.read_card(file) == before | {"properties": {"a": {"value": 5.43, "unit": "Å"}}, "licence": "BSD"}
+    after = modelfile.load(file).state_dict()
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[name], state[name]) for name in state)
+    assert [path.name for path in file.parent.iterdir()] == ["si.mlmd"]
+
+
+def test_what_belongs_to_the_potential_is_not_changed_in_its_card(file: Path) -> None:
+    content = file.read_bytes()
+    with pytest.raises(InputError, match="cutoff and elements of the card belong to the potential"):
+        modelfile.update_card(file, {"elements": ["Ge"], "cutoff": "6 Å", "licence": "MIT"})
+    assert file.read_bytes() == content
+
+
+def test_a_damaged_file_gets_no_new_card(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        modelfile.update_card(file, {"licence": "MIT"})
+    assert file.read_bytes() == content
+
+
 def test_a_potential_may_be_loaded_in_another_precision(file: Path) -> None:
     single = modelfile.load(file, precision="float32")
     assert single.descriptor.radial.coefficients.dtype == torch.float32

@@ -33,6 +33,8 @@ _SAVED = {
     "sum": "mlmd.potentials.combine:Sum",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
+FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))
+"""Entries of a card that are filled in when a file is written."""
 UNITS = {"energy": "eV", "length": "Å", "force": "eV/Å", "stress": "eV/Å³"}
 
 
@@ -57,11 +59,36 @@ def save(potential: Potential, path: Path | str, card: Mapping[str, Any] | None 
         "units": UNITS,
         "mlmd": mlmd.__version__,
     }
-    texts = {"spec": json.dumps(potential.spec()), "card": json.dumps({**(card or {}), **facts})}
+    _write(path, json.dumps(potential.spec()), {**(card or {}), **facts}, state)
+
+
+def update_card(path: Path | str, extra: Mapping[str, Any]) -> None:
+    """Add to the card of a file, or replace parts of it; the potential stays as it is.
+
+    The file is replaced whole or not at all.
+
+    Args:
+        path: an existing file.
+        extra: new entries of the card (JSON-able), e.g. ``{"properties": {...}}``.
+
+    Raises:
+        InputError: when the file does not exist, or an entry is one that mlmd fills in.
+        ModelError: as `load`.
+    """
+    path = Path(path)
+    if own := sorted(FACTS & extra.keys()):
+        raise InputError(f"{path}: {' and '.join(own)} of the card belong to the potential and cannot be changed.")
+    metadata, state = _read(path)
+    _write(path, metadata["spec"], {**json.loads(metadata["card"]), **extra}, state)
+
+
+def _write(path: Path, spec: str, card: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Write a file whole or not at all."""
+    texts = {"spec": spec, "card": json.dumps(card)}
     metadata = {"format": FORMAT, "version": str(VERSION), **texts, "digest": _digest(texts, state)}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(state, partial, metadata=metadata)
+        save_file(dict(state), partial, metadata=metadata)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
