@@ -453,10 +453,12 @@ def test_show_prints_the_card_of_a_trained_potential(tmp_path: Path) -> None:
         "licence": "MIT",
         "data": {
             "files": ["a.xyz", "b.xyz"], "n_frames": 1200, "n_atoms": 34000, "digest": "0123456789abcdef",
-            "stress": "no data",
+            "frames with forces": 1200, "frames with stresses": "no data", "groups": {"bulk": 1000, "surface": 200},
         },
         "errors": {"train": table.to_json(), "test": None},
-        "properties": {"lattice constant": {"value": 5.3, "reference": 5.31}, "elastic": {"C11": {"value": 3.0}}},
+        "properties": {
+            "lattice constant": {"value": 5.3, "unit": "Å", "reference": 5.31}, "elastic": {"C11": {"value": 3.0}},
+        },
         "input": {"model": {"level": 12}},
         "command": "mlmd train argon.toml",
         "colour": {"of the cover": "red"},
@@ -466,11 +468,13 @@ def test_show_prints_the_card_of_a_trained_potential(tmp_path: Path) -> None:
     answer = mlmd("show", path)
     assert answer.code == 0
     for expected in (
-        "licence: MIT", "data: a.xyz, b.xyz, 1,200 structures, 34,000 atoms, stress: no data, digest 0123456789ab",
+        "licence: MIT", "data: a.xyz, b.xyz; 1,200 structures; 34,000 atoms; digest 0123456789ab",
+        "frames with stresses: no data; groups: bulk 1000, surface 200",
         "command: mlmd train argon.toml", "colour: of the cover red", table.text(),
-        "lattice constant  value 5.3, reference 5.31", "C11  value 3", "model  level 12",
+        "lattice constant  5.3 Å, reference 5.31", "C11  3", "model  level 12",
     ):  # fmt: skip
         assert expected in answer.out
     assert "{" not in answer.out
+    assert "frames with forces" not in answer.out  # all have
     assert answer.out.index("licence") < answer.out.index("colour")
     assert json.loads(mlmd("show", path, "--json").out)["card"]["data"]["n_frames"] == 1200

@@ -11,6 +11,7 @@ _TABLES = {
     "train": "Errors for the structures it was trained on",
     "test": "Errors for structures it was not trained on",
 }
+_COUNTED = {"files", "n_frames", "n_atoms", "digest"}
 _N_DIGITS = 12
 """Of a digest, enough to tell two sets of data apart."""
 
@@ -36,18 +37,20 @@ def readable(card: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _data(data: Mapping[str, Any]) -> str:
-    """A line about a set of structures; what is not known of it is left out."""
-    files = data.get("files", [])
-    texts = [", ".join(map(str, files)) if isinstance(files, list) else str(files)]
+    """A line about a set of structures. What all of them have is not said, nor what is not known."""
+    n_frames = data.get("n_frames")
+    if n_frames == 0:
+        return "no data"
+    texts = [_plain(data.get("files", []), ", ")]
     texts += [
         f"{data[key]:,} {word}" for key, word in (("n_frames", "structures"), ("n_atoms", "atoms")) if key in data
     ]
-    texts += [f"{label}: {data[label]}" for label in ("energy", "forces", "stress") if data.get(label)]
-    if digest := data.get("digest"):
-        texts.append(f"digest {str(digest).removeprefix('sha256:')[:_N_DIGITS]}")
-    known = {"files", "n_frames", "n_atoms", "energy", "forces", "stress", "digest"}
-    texts += [f"{key} {value}" for key, value in data.items() if key not in known and value]
-    return ", ".join(text for text in texts if text)
+    for key, value in data.items():
+        if key == "digest" and value:
+            texts.append(f"digest {str(value).removeprefix('sha256:')[:_N_DIGITS]}")
+        elif key not in _COUNTED and value and value != n_frames and (key, value) != ("groups", "no data"):
+            texts.append(f"{key}: {_plain(value)}")
+    return "; ".join(text for text in texts if text)
 
 
 def _error_tables(tables: Any) -> list[str] | None:
@@ -69,25 +72,28 @@ def _error_tables(tables: Any) -> list[str] | None:
 def _tree(values: Mapping[str, Any], depth: int) -> Iterator[str]:
     """Nested facts as indented lines; a table of plain values is one line."""
     for key, value in values.items():
-        margin = "  " * depth
-        if not isinstance(value, Mapping):
-            yield f"{margin}{key}  {_plain(value)}"
-        elif any(isinstance(one, Mapping) for one in value.values()):
-            yield f"{margin}{key}"
+        if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
+            yield f"{'  ' * depth}{key}"
             yield from _tree(value, depth + 1)
         else:
-            yield f"{margin}{key}  " + ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+            yield f"{'  ' * depth}{key}  {_plain(value)}"
 
 
-def _plain(value: Any) -> str:
-    """One value; lists without brackets."""
+def _plain(value: Any, comma: str = "; ") -> str:
+    """A value without brackets; numbers with unit, reference and its source as one writes them."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return "; ".join(
-            ", ".join(f"{name} {_plain(item)}" for name, item in one.items())
-            if isinstance(one, Mapping)
-            else _plain(one)
-            for one in value
-        )
-    return f"{value:.6g}" if isinstance(value, float) else "–" if value is None else str(value)
+        return comma.join(_plain(one) for one in value)
+    if not isinstance(value, Mapping):
+        return f"{value:.6g}" if isinstance(value, float) else "–" if value is None else str(value)
+    rest = {key: one for key, one in value.items() if one is not None}
+    if "value" not in rest:
+        return ", ".join(f"{key} {_plain(one)}" for key, one in rest.items())
+    error = f" ± {rest.pop('error'):.2g}" if isinstance(rest.get("error"), float) else ""
+    number = f"{_plain(rest.pop('value'))}{error} {rest.pop('unit', '')}".rstrip()
+    source = f" ({rest.pop('source')})" if "source" in rest else ""
+    if "reference" not in rest:
+        return number + source + (f", {_plain(rest)}" if rest else "")
+    reference = f", reference {_plain(rest.pop('reference'))}{source}"
+    return number + reference + (f", {_plain(rest)}" if rest else "")

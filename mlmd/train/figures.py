@@ -46,9 +46,9 @@ class LearningCurve:
     train_forces: tuple[float, ...]
     """RMSE, meV/Å."""
     test_energy: tuple[float, ...]
-    """RMSE, meV/atom; empty without a test set."""
+    """RMSE, meV/atom; empty or nan without a test set."""
     test_forces: tuple[float, ...]
-    """RMSE, meV/Å; empty without a test set."""
+    """RMSE, meV/Å; empty or nan without a test set."""
     loss: tuple[float, ...]
     """Root of the mean squared weighted residual after every iteration."""
 
@@ -97,7 +97,7 @@ def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
     """Training and test errors by number of structures, in logarithms."""
     for index, (kind, mark) in enumerate((("train", "o"), ("test", "s"))):
         values = getattr(curve, f"{kind}_{name}")
-        if values:
+        if np.isfinite(values).any():
             style: dict[str, Any] = {"color": color(index), "marker": mark, "markersize": 5, "linewidth": 1.6}
             axes.loglog(curve.n_frames, values, label=kind, **style)
     label(axes, "structures trained on", f"RMSE, {name} ({UNITS[name]})")

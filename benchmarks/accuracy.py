@@ -1,0 +1,102 @@
+"""Errors of potentials on the test sets of mlearn, beside those of the published potentials, as the README's table.
+
+    python benchmarks/accuracy.py                          # the potentials that come with mlmd
+    python benchmarks/accuracy.py Cu my_silicon.mlmd       # names or files, each of one element: Li, Si, Cu, Ni
+    python benchmarks/accuracy.py --data FOLDER            # where Li_test.xyz.xz, Si_test.xyz.xz, ... lie
+    python benchmarks/accuracy.py --published FOLDER       # published MTPs once more: FOLDER/Li/mtp.2020.01/fitted.mtp
+
+Test sets and published potentials: Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020). Their errors were computed on the
+same test structures from the authors' own files. Forces are compared by Cartesian component.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlmd import models
+from mlmd.errors import MlmdError
+from mlmd.io.labelled import LabelledFrame, read_labelled
+from mlmd.potentials import Potential, modelfile, mtp
+from mlmd.train.evaluate import errors, predict
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "mlearn"
+ELEMENTS = ("Li", "Si", "Cu", "Ni")
+
+
+@dataclass(frozen=True)
+class RMSE:
+    """Root mean squared errors."""
+
+    energy: float
+    """meV/atom."""
+    forces: float
+    """eV/Å."""
+
+
+MTP: Mapping[str, RMSE] = {
+    "Li": RMSE(0.66, 0.0132), "Si": RMSE(3.03, 0.0881), "Cu": RMSE(0.52, 0.0135), "Ni": RMSE(0.75, 0.0269),
+}  # fmt: skip
+SNAP: Mapping[str, RMSE] = {
+    "Li": RMSE(1.31, 0.0379), "Si": RMSE(8.06, 0.2053), "Cu": RMSE(0.75, 0.0829), "Ni": RMSE(1.17, 0.0847),
+}  # fmt: skip
+
+
+def rmse(potential: Potential, frames: list[LabelledFrame]) -> RMSE:
+    """Errors of a potential."""
+    table = errors(frames, predict(potential, frames))
+    return RMSE(table.row("energy").rmse, table.row("forces").rmse / 1e3)
+
+
+def load(names: list[str]) -> dict[str, Potential]:
+    """Potentials of one element each, by element."""
+    found: dict[str, Potential] = {}
+    for name in names:
+        path = Path(name)
+        potential = modelfile.load(path if path.is_file() else models.path(name))
+        if len(potential.elements) == 1 and potential.elements[0] in ELEMENTS:
+            found[potential.elements[0]] = potential
+    return found
+
+
+def main() -> None:
+    """Evaluate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="names or .mlmd files [default: those that come with mlmd]")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the test sets")
+    parser.add_argument("--published", type=Path, help="folder of the published potentials")
+    options = parser.parse_args()
+    try:
+        ours = load(options.models or list(models.names()))
+    except MlmdError as error:
+        sys.exit(str(error))
+    elements = [one for one in ELEMENTS if one in ours] or list(ELEMENTS if options.published else ())
+    if not elements:
+        sys.exit(f"No potential of {', '.join(ELEMENTS)} alone: give .mlmd files, or --published FOLDER.")
+    missing = [str(path) for one in elements if not (path := options.data / f"{one}_test.xyz.xz").is_file()]
+    if missing:
+        sys.exit(
+            f"Not there: {', '.join(missing)}. Give --data FOLDER with the test sets of mlearn as extended XYZ "
+            "(https://github.com/materialsvirtuallab/mlearn)."
+        )
+    print("| RMSE | test structures | energy (meV/atom) | MTP | SNAP | forces (eV/Å) | MTP | SNAP | forces / SNAP's |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for element in elements:
+        frames = read_labelled(options.data / f"{element}_test.xyz.xz")
+        own = rmse(ours[element], frames) if element in ours else None
+        published, snap = MTP[element], SNAP[element]
+        if options.published is not None:
+            file = options.published / element / "mtp.2020.01" / "fitted.mtp"
+            published = rmse(mtp.load(file, elements=[element]), frames)
+        cells = [element, str(len(frames))]
+        cells += [f"{own.energy:.2f}" if own else "–", f"{published.energy:.2f}", f"{snap.energy:.2f}"]
+        cells += [f"{own.forces:.4f}" if own else "–", f"{published.forces:.4f}", f"{snap.forces:.4f}"]
+        cells += [f"{own.forces / snap.forces:.2f}" if own else "–"]
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
