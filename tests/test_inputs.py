@@ -15,6 +15,7 @@ from mlmd.io.structures import read_structure
 from mlmd.units import DENSITY
 
 INPUTS = Path(__file__).parents[1] / "inputs"
+STUDENT = INPUTS / "li3ycl6_student"
 OWN = ["quickstart.toml", "metadynamics.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
 
@@ -36,6 +37,22 @@ def test_every_input_is_understood_and_its_structure_is_sound(name: str) -> None
     assert run.seed is not None
 
 
+@pytest.mark.parametrize("path", sorted(STUDENT.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_run_of_the_student_does_what_its_name_says(path: Path) -> None:
+    run = config.load_simulate(path)
+    assert len(read_structure(run.structure, run.supercell)) in (60, 120)
+    assert run.stage[-1].temperature[1] == float(path.stem.split("_")[1])
+
+
+def test_unseen_runs_begin_differently_from_those_of_the_training() -> None:
+    seen, unseen = (
+        [config.load_simulate(path) for path in STUDENT.glob("*.toml") if path.stem.startswith("unseen") == held]
+        for held in (False, True)
+    )
+    assert unseen
+    assert not {run.seed for run in seen} & {run.seed for run in unseen}
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_check_accepts_the_inputs_that_need_no_other_files(name: str) -> None:
     answer = mlmd("check", INPUTS / name)
@@ -45,7 +62,7 @@ def test_check_accepts_the_inputs_that_need_no_other_files(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_check_accepts_the_inputs_of_published_potentials(name: str, shared: Path, tmp_path: Path) -> None:
     # the inputs name their potential relative to themselves; here it stands where the data are
-    for file in INPUTS.iterdir():
+    for file in INPUTS.glob("*.*"):
         shutil.copy(file, tmp_path)
     text = (INPUTS / name).read_text()
     (tmp_path / name).write_text(text.replace("../../shared/data", str(shared)))
@@ -56,7 +73,7 @@ def test_check_accepts_the_inputs_of_published_potentials(name: str, shared: Pat
 
 
 def test_a_published_potential_that_is_absent_is_an_input_error(tmp_path: Path) -> None:
-    for file in INPUTS.iterdir():
+    for file in INPUTS.glob("*.*"):
         shutil.copy(file, tmp_path)
     answer = mlmd("check", tmp_path / "npt_copper.toml")
     assert answer.code == 2
@@ -93,7 +110,7 @@ def test_the_quickstart_runs_to_its_report(tmp_path: Path) -> None:
 
 
 def test_the_metadynamics_input_deposits_hills(tmp_path: Path) -> None:
-    for file in INPUTS.iterdir():
+    for file in INPUTS.glob("*.*"):
         shutil.copy(file, tmp_path)
     text = (INPUTS / "metadynamics.toml").read_text().replace('"1 ns"', '"10 ps"')
     (tmp_path / "metadynamics.toml").write_text(text)
