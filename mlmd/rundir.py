@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,23 @@ class Run:
         if not stages:
             return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
         return np.concatenate(stages), np.concatenate(steps), np.concatenate(times)
+
+
+class Messages:
+    """messages.log: what happened when, in sentences."""
+
+    def __init__(self, folder: Path, echo: Callable[[str], None] | None = None) -> None:
+        """`echo` is called with every message too."""
+        self._path = folder / MESSAGES
+        self._echo = echo
+
+    def __call__(self, text: str, *, echo: bool = True) -> None:
+        """Add a message; without `echo` the person at the terminal hears it otherwise."""
+        stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+        with self._path.open("a") as file:
+            file.write(f"{stamp}  {text}\n")
+        if echo and self._echo is not None:
+            self._echo(text)
 
 
 def _stage(record: Mapping[str, Any]) -> StageRecord:

@@ -26,7 +26,7 @@ class Contraction(torch.nn.Module):
         self.n_basic, self.n_moments = len(basis.basic), basis.n_moments
         self.register_buffer("scalars", torch.tensor(basis.scalars, dtype=torch.int64), persistent=False)
         self._n_layers = 0
-        for rows in _layers(basis):
+        for rows in layers_of(basis):
             first, second, coefficient, target = torch.tensor(rows, dtype=torch.int64).T.contiguous()
             columns = {"first": first, "second": second, "target": target, "coefficient": coefficient.double()}
             for name, column in columns.items():
@@ -84,7 +84,7 @@ class _Contract(torch.autograd.Function):
         return adjoint[: table.n_basic], None
 
 
-def _layers(basis: MomentBasis) -> list[Sequence[tuple[int, int, int, int]]]:
+def layers_of(basis: MomentBasis) -> list[Sequence[tuple[int, int, int, int]]]:
     """Products sorted by how many products deep their target lies."""
     depth = [0] * basis.n_moments
     for first, second, _, target in basis.products:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mlmd import units
 from mlmd.descriptors.contraction import Contraction
 from mlmd.descriptors.moment_basis import MomentBasis, moment_basis
+from mlmd.descriptors.moment_design import Design, MomentDesign
 from mlmd.descriptors.moment_sums import MomentSums
 from mlmd.descriptors.neighbourhoods import neighbourhoods
 from mlmd.descriptors.radial import RadialFunctions
@@ -84,6 +85,7 @@ class Moments(torch.nn.Module):
         for name in _TABLES:  # part of the state: a file's basis may differ from ours of the same level
             self.register_buffer(name, torch.tensor(getattr(basis, name), dtype=torch.int64))
         self.sums, self.contraction = MomentSums(basis), Contraction(basis)
+        self._design: MomentDesign | None = None
         self.to(dtype_of(precision))
 
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
@@ -94,6 +96,17 @@ class Moments(torch.nn.Module):
         basic = self.sums(near.vectors / distances, self.radial(distances, near))
         features: Tensor = self.contraction(basic).T
         return features
+
+    def design(self, graph: Graph, weights: Tensor | None = None) -> Design:
+        """Derivatives of energies, forces and virials by the weights of the features and the radial coefficients.
+
+        Args:
+            graph: structures, preferably of some hundred atoms together.
+            weights: (n_features,) eV; the radial coefficients are left out without them.
+        """
+        if self._design is None:  # tables that only training needs
+            self._design = MomentDesign(self.basis)
+        return self._design(self, graph, weights)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Moments:

@@ -20,6 +20,8 @@ class Neighbourhoods:
     """(n_atoms, n_neighbours) species of the neighbours; 0 where there is none."""
     centre_kinds: Tensor
     """(n_atoms,) species of the atoms."""
+    places: Tensor
+    """(n_pairs,) where the pairs stand in the flattened table, in the order of the graph."""
 
 
 def neighbourhoods(
@@ -55,4 +57,5 @@ def neighbourhoods(
         vectors=vectors.view(3, n_atoms, width),
         kinds=of_neighbour.view(n_atoms, width),
         centre_kinds=kinds[first:last],
+        places=place,
     )

@@ -17,10 +17,9 @@ import numpy as np
 from mlmd.bias.script import Script
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.folder import Messages
 from mlmd.engine.outputs import DCD, LOG_HEADER, measure, rewind
 from mlmd.errors import StorageError
-from mlmd.rundir import CHECKPOINTS, LOG, Run, write_atomically
+from mlmd.rundir import CHECKPOINTS, LOG, Run, write_atomically, Messages
 
 
 class Commit:

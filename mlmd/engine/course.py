@@ -15,7 +15,6 @@ from mlmd.config import Minimize
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
-from mlmd.engine.folder import Messages
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, save_crash
@@ -30,7 +29,7 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
-from mlmd.rundir import FINAL, LOG, Run, StageRecord
+from mlmd.rundir import FINAL, LOG, Run, StageRecord, Messages
 
 
 class Course:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,6 @@ from mlmd.rundir import MANIFEST, MESSAGES, Run, open_run, sha256
 
 _BEGUN = {"lock", "input.toml", "structure.extxyz", MESSAGES, MANIFEST + ".tmp"}
 """What may stand in the folder of a run that was killed before its manifest was written."""
-
-
-class Messages:
-    """messages.log: what happened when, in sentences."""
-
-    def __init__(self, folder: Path, echo: Any = None) -> None:
-        """`echo` is called with every message too."""
-        self._path = folder / MESSAGES
-        self._echo = echo
-
-    def __call__(self, text: str, *, echo: bool = True) -> None:
-        """Add a message; without `echo` the person at the terminal hears it otherwise."""
-        stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-        with self._path.open("a") as file:
-            file.write(f"{stamp}  {text}\n")
-        if echo and self._echo is not None:
-            self._echo(text)
 
 
 def existing_run(folder: Path, config: Simulate) -> Run | None:

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import DESCRIPTORS, Descriptor
+from mlmd.descriptors.moment_design import Design
+from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
+from mlmd.fitting.linear import Linear
 from mlmd.graph import Graph
 from mlmd.potentials import EnergyModel, Prediction, assemble
 from mlmd.potentials.threads import in_threads, undivided
@@ -75,6 +78,41 @@ class LearnedPotential(EnergyModel):
             energies = self.atomic_energies(part, centres)
             (gradient,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradient
+
+    def design(self, graph: Graph, *, nonlinear: bool = False) -> Design:
+        """Derivatives of energies, forces and virials by the parameters, for least squares.
+
+        Args:
+            graph: structures, preferably of some hundred atoms together.
+            nonlinear: also by the parameters of the descriptor, at their present values and the regressor's.
+
+        Returns:
+            Columns: coefficients of the features, constants of the elements, then the descriptor's parameters.
+
+        Raises:
+            InputError: when descriptor or regressor have no such derivatives.
+        """
+        moments, linear = self.descriptor, self.regressor
+        if not (isinstance(moments, Moments) and isinstance(linear, Linear)):
+            raise InputError(
+                f"{type(moments).__name__} with {type(linear).__name__} cannot be trained by least squares; "
+                "moments with a linear regressor can."
+            )
+        found = moments.design(graph, linear.coefficients if nonlinear else None)
+        kinds = species(graph.numbers, self.species_table)
+        counts = graph.positions.new_zeros((graph.n_structures, linear.n_kinds))
+        counts.index_put_((graph.owner, kinds), torch.ones_like(graph.positions[:, 0]), accumulate=True)
+        n = moments.n_features
+
+        def with_constants(rows: Tensor, middle: Tensor) -> Tensor:
+            return torch.cat([rows[..., :n], middle.expand(*rows.shape[:-1], -1), rows[..., n:]], dim=-1)
+
+        nothing = counts.new_zeros(linear.n_kinds)
+        return Design(
+            energy=with_constants(found.energy, counts),
+            forces=with_constants(found.forces, nothing),
+            virial=with_constants(found.virial, nothing),
+        )
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> LearnedPotential:

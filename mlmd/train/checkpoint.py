@@ -1,0 +1,64 @@
+"""The state of a training on disk: one file, replaced whole after every shard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from mlmd.errors import StorageError
+from mlmd.rundir import write_atomically
+from mlmd.train.optimise import State
+from mlmd.train.shards import Outcome
+
+FILE = "checkpoint.safetensors"
+_ARRAYS = ("radial", "linear", "best_radial", "best_linear", "best_factor")
+
+
+def write(folder: Path, state: State, key: str) -> None:
+    """Keep a state.
+
+    Args:
+        folder: of the training.
+        state: what the next step depends on.
+        key: says to which training it belongs.
+    """
+    arrays = {name: value for name in _ARRAYS if (value := getattr(state, name)) is not None}
+    arrays |= {f"shard {outcome.shard} {outcome.n_rows}": outcome.factor for outcome in state.outcomes.values()}
+    numbers = {name: value for name, value in asdict(state).items() if name not in (*_ARRAYS, "outcomes")}
+    header = json.dumps({"key": key, **numbers})
+    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    write_atomically(folder / FILE, save(contiguous, metadata={"state": header}))
+
+
+def read(folder: Path, key: str) -> State | None:
+    """The state that was kept, if there is one.
+
+    Raises:
+        StorageError: when it is damaged, or of another training.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["state"])
+        arrays = load(content)
+        found = header.pop("key")
+        shards = [(name.split(), value) for name, value in arrays.items() if name.startswith("shard ")]
+        outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
+        known = {name: value for name, value in arrays.items() if name in _ARRAYS}
+        header["history"] = tuple(header["history"])
+        state = State(**header, **known, outcomes=outcomes)
+    except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise StorageError(
+            f"{path} is damaged ({type(error).__name__}). Remove it to begin the fit again; the data are read anew."
+        ) from None
+    if found != key:
+        raise StorageError(f"{path} belongs to another training. Give another --out, or remove it.")
+    return state

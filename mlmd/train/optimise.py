@@ -1,0 +1,224 @@
+"""Radial coefficients by variable projection: the linear coefficients are always the best ones for them.
+
+The model is linear in the weights w of its features and in the energies k of its elements, and nonlinear in the radial
+coefficients c. With R of [A_w A_k A_c | y] at the present coefficients a step minimises
+
+    ‖A_w w' + A_k k' + A_c δc - y‖² + λ ‖D δc‖²,    D the norms of the columns of A_c,
+
+over w', k' and δc together: Levenberg and Marquardt's step for c while w and k, which enter linearly, are free (Golub and
+Pereyra, SIAM J. Numer. Anal. 10, 413, 1973, in Kaufman's form, BIT 15, 49, 1975). The loss is what remains when w and k
+are solved for at fixed c. Until it hardly falls any more a part of the training set does; then all of it takes part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.errors import SimulationError
+from mlmd.fitting.least_squares import Solution, combine, solve
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.train.shards import Outcome, Solver, Task, state_of
+
+_FIRST_DAMPING = 1e-2
+_MOST_DAMPING = 1e6
+_PART = 4
+"""The part that takes part first: one shard of so many."""
+_ENOUGH_ROWS = 20
+"""Equations that a part must have for each parameter."""
+_STEADY = 0.01
+"""All frames take part once the loss of the part falls by less than this."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an optimisation stands: all that the next step depends on."""
+
+    radial: np.ndarray
+    """c to be tried next."""
+    linear: np.ndarray
+    """(w, k) at which the derivatives by c are taken next; zeros before the first solution."""
+    n_shards: int
+    """The first so many shards take part."""
+    damping: float = _FIRST_DAMPING
+    best: float = math.inf
+    """Lowest loss on the shards that take part: root mean square of the weighted residuals."""
+    best_radial: np.ndarray | None = None
+    best_linear: np.ndarray | None = None
+    best_factor: np.ndarray | None = None
+    exact: bool = False
+    """Whether the derivatives by c in `best_factor` are taken at `best_linear`, not at what a step expected it to be."""
+    again: bool = False
+    """Whether `radial` is `best_radial`, only to take the derivatives again."""
+    n_steps: int = 0
+    history: tuple[float, ...] = ()
+    """Loss after each accepted step."""
+    finished: bool = False
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    """Shards that are done at `radial` and `linear`."""
+
+
+def n_linear(potential: LearnedPotential) -> int:
+    """Parameters that the energy is linear in."""
+    return potential.descriptor.n_features + len(potential.elements)
+
+
+def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bool) -> State:
+    """The first state.
+
+    Args:
+        potential: with the radial coefficients to begin with.
+        n_shards: of the training set.
+        n_rows: equations of the training set, about.
+        radial: whether the radial coefficients are optimised.
+    """
+    coefficients = potential.descriptor.radial.coefficients.detach().numpy().copy()
+    part = max(1, n_shards // _PART)
+    enough = n_rows * part / n_shards >= _ENOUGH_ROWS * (n_linear(potential) + coefficients.size)
+    return State(
+        radial=coefficients,
+        linear=np.zeros(n_linear(potential)),
+        n_shards=part if radial and enough else n_shards,
+    )
+
+
+def put(potential: LearnedPotential, radial: np.ndarray, linear: np.ndarray) -> None:
+    """Set the coefficients of a potential; its constants are k, without the baseline."""
+    n_features = potential.descriptor.n_features
+    with torch.no_grad():
+        potential.descriptor.radial.coefficients.copy_(torch.from_numpy(radial))
+        potential.regressor.coefficients.copy_(torch.from_numpy(linear[:n_features]))
+        potential.regressor.constants.copy_(torch.from_numpy(linear[n_features:]))
+
+
+def iterate(
+    potential: LearnedPotential,
+    state: State,
+    compute: Solver,
+    *,
+    n_shards: int,
+    radial: bool,
+    max_iterations: int,
+    tolerance: float,
+    regularisation: float,
+    keep: Callable[[State], None],
+    told: Callable[[State], None],
+) -> State:
+    """Solve, and step until the loss falls by less than the tolerance.
+
+    Args:
+        potential: of the right shape; its numbers are overwritten.
+        state: to begin or to continue from.
+        compute: gives the triangles of shards.
+        n_shards: of the training set.
+        radial: whether c is optimised; else one linear solution is all.
+        max_iterations: steps at most, counting those that were not accepted.
+        tolerance: of the relative change of the loss.
+        regularisation: γ of the linear coefficients, relative to the norms of their columns.
+        keep: is given every state worth keeping.
+        told: is given every state for display.
+
+    Returns:
+        The last state, with the best coefficients.
+
+    Raises:
+        SimulationError: when no finite solution is found.
+    """
+    n_free = n_linear(potential)
+    while not state.finished:
+        for state in _triangles(potential, state, compute, radial):  # noqa: B020 - it goes on from where it stood
+            keep(state)
+            told(state)
+        state = _judge(state, n_free, n_shards, radial, max_iterations, tolerance, regularisation)
+        keep(state)
+        told(state)
+    return state
+
+
+def _triangles(potential: LearnedPotential, state: State, compute: Solver, radial: bool) -> Iterator[State]:
+    """States with one more shard done each."""
+    put(potential, state.radial, state.linear)
+    numbers = state_of(potential)
+    nonlinear = radial and bool(state.linear.any())
+    tasks = [Task(shard, numbers, nonlinear) for shard in range(state.n_shards) if shard not in state.outcomes]
+    for outcome in compute(tasks):
+        state = replace(state, outcomes=state.outcomes | {outcome.shard: outcome})
+        yield state
+
+
+def _judge(
+    state: State,
+    n_free: int,
+    n_shards: int,
+    radial: bool,
+    max_iterations: int,
+    tolerance: float,
+    regularisation: float,
+) -> State:
+    """What follows from the triangles of all shards that take part."""
+    outcomes = [state.outcomes[shard] for shard in sorted(state.outcomes)]
+    factor = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    n_rows = sum(outcome.n_rows for outcome in outcomes)
+    nonlinear = factor.shape[1] > n_free + 1
+    penalty = _penalty(factor, n_free, regularisation, 0.0)
+    solution = solve(factor, columns=(slice(0, n_free),), penalty=penalty)
+    loss = solution.residual / math.sqrt(n_rows)
+    if not math.isfinite(loss) and not math.isfinite(state.best):
+        raise SimulationError("the least-squares problem has no finite solution. Look at the data with mlmd check.")
+    linear = solution.x[:n_free].numpy()
+    if not radial:
+        return replace(
+            state, best=loss, best_radial=state.radial, best_linear=linear, history=(loss,), finished=True, outcomes={}
+        )
+    if not nonlinear:  # the first solution: now the derivatives by c can be taken
+        return replace(state, linear=linear, outcomes={}, history=(loss,))
+    if state.again:
+        exact = replace(state, best_factor=factor.numpy(), again=False, exact=True, outcomes={})
+        return _step(exact, n_free, regularisation)
+    if not loss < state.best:
+        state = replace(state, n_steps=state.n_steps + 1, outcomes={})
+        if state.n_steps >= max_iterations or state.damping > _MOST_DAMPING:
+            return replace(state, finished=True)
+        if not state.exact:  # perhaps that is why: take the derivatives again where they belong
+            return replace(state, radial=state.best_radial, linear=state.best_linear, again=True)
+        return _step(replace(state, damping=state.damping * 4), n_free, regularisation)
+    change = (state.best - loss) / loss if math.isfinite(state.best) else math.inf
+    state = replace(
+        state,
+        best=loss,
+        best_radial=state.radial,
+        best_linear=linear,
+        best_factor=factor.numpy(),
+        history=(*state.history, loss),
+        damping=max(state.damping / 3, 1e-9),
+        exact=False,
+        n_steps=state.n_steps + 1,
+        outcomes={},
+    )
+    last = state.n_steps >= max_iterations
+    if state.n_shards < n_shards and (last or change < _STEADY):
+        # the same coefficients, judged by all frames
+        return replace(state, n_shards=n_shards, best=math.inf, radial=state.best_radial, linear=linear)
+    if last or change < tolerance:
+        return replace(state, finished=True)
+    return _step(state, n_free, regularisation)
+
+
+def _step(state: State, n_free: int, regularisation: float) -> State:
+    """Coefficients to be tried next, from the best ones."""
+    assert state.best_factor is not None and state.best_radial is not None
+    factor = torch.from_numpy(state.best_factor)
+    solution: Solution = solve(factor, penalty=_penalty(factor, n_free, regularisation, math.sqrt(state.damping)))
+    change = solution.x[n_free:].numpy().reshape(state.best_radial.shape)
+    return replace(state, radial=state.best_radial + change, linear=solution.x[:n_free].numpy())
+
+
+def _penalty(factor: Tensor, n_free: int, regularisation: float, damping: float) -> Tensor:
+    """Relative penalties of the columns."""
+    n = factor.shape[1] - 1
+    return torch.cat([factor.new_full((n_free,), regularisation), factor.new_full((n - n_free,), damping)])
