@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd.cli.analyze import Time
 from mlmd.errors import InputError
 from mlmd.units import parse
 
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 
 QUIET_EVERY = 30.0
 """Seconds between lines when nobody is looking at a terminal."""
-
-
-class Time(click.ParamType):
-    """A time with a unit, in fs; a bare number is fs."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the text."""
-        return parse(value, "time")
 
 
 class Length(click.ParamType):
@@ -94,29 +85,26 @@ def _print_parts(parts: tuple[Part, ...]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from mlmd.sample.decorrelate import amount
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("run", "frames", "left out", "2τ", "independent", "apart", "taken"):
         table.add_column(heading, justify="left" if heading == "run" else "right")
     for part in parts:
-        memory = "–" if part.tau is None else _time(2.0 * part.tau, part.unit)
+        memory = "–" if part.tau is None else amount(2.0 * part.tau, part.unit)
         independent = "–" if part.n_independent is None else f"{part.n_independent:.0f}"
         table.add_row(
-            escape(part.group), f"{part.n_frames:,}", _time(part.discarded, part.unit), memory, independent,
-            _time(part.interval, part.unit), f"{part.n_taken:,}",
+            escape(part.group), f"{part.n_frames:,}", amount(part.discarded, part.unit), memory, independent,
+            amount(part.interval, part.unit), f"{part.n_taken:,}",
         )  # fmt: skip
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
 
 
-def _time(value: float, unit: str) -> str:
-    """A time in ps, or a number of frames."""
-    return f"{value / 1e3:.4g} ps" if unit == "fs" else f"{value:.4g} frames"
-
-
 @click.command()
 @click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File of labelled structures (.extxyz).")
-@click.option("--potential", metavar="FILE", help="A potential of mlmd: its file, or a kind, e.g. lennard-jones.")
+@click.option("--potential", metavar="FILE", help="A potential of mlmd: its file, its name, or a kind (lennard-jones).")
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
 @click.option(
     "--ase", metavar="MODULE:CLASS",

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Part:
     discarded: float
     """Time before the equilibrated part."""
     interval: float
-    """Least time between two frames that are taken."""
+    """Least time between two of the frames; of a single one, the time that the next would have needed."""
     tau: float | None
     """Integrated autocorrelation time of the potential energy; None where there are no energies."""
     n_independent: float | None
@@ -131,7 +131,8 @@ def sample(
     frames, taken = [], []
     for source, part, choice, count in zip(sources, parts, choices, counts, strict=True):
         few = _thinned(choice, count)
-        taken.append(Part(**(asdict(part) | {"n_taken": len(few)})))
+        gaps = np.diff(source.times[few]) if len(few) > 1 else [part.interval]
+        taken.append(replace(part, n_taken=len(few), interval=float(np.min(gaps))))
         frames += [_frame(source, part.group, number, strain, rattle, rng) for number in few]
     return Sample(tuple(frames), tuple(taken), tuple(dict.fromkeys(notes)))
 
@@ -185,6 +186,11 @@ def correlation(series: Series) -> Correlation:
     start, n_independent = int(starts[best]), float(counts[best])
     spacing = float(series.times[-1] - series.times[0]) / max(n - 1, 1)
     return Correlation(float(series.times[start]), 0.5 * (n - start) / n_independent * spacing, n_independent)
+
+
+def amount(time: float, unit: str) -> str:
+    """A time (fs) in ps, or a number of frames, in words."""
+    return f"{time / 1e3:.4g} ps" if unit == "fs" else f"{time:.4g} frames"
 
 
 def _check_options(n: int | None, interval: float | None, every: int | None) -> None:
@@ -279,8 +285,8 @@ def _notes(source: Source, memory: Correlation | None, step: float) -> list[str]
     unit = "fs" if source.timed else "frames"
     if step < 2.0 * memory.tau * (1.0 - 1e-9):
         notes.append(
-            f"{source.name}: frames {step:g} {unit} apart are correlated; the energy forgets in {2.0 * memory.tau:.4g} "
-            f"{unit} (2τ)"
+            f"{source.name}: frames may be {amount(step, unit)} apart, but the energy needs "
+            f"{amount(2.0 * memory.tau, unit)} (2τ) to forget: neighbouring frames tell much the same"
         )
     if memory.n_independent < MIN_INDEPENDENT:
         notes.append(

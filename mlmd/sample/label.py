@@ -242,6 +242,7 @@ class _Crew:
     ) -> None:
         self.frames, self.journal, self.todo = frames, journal, todo
         self._deaths: Counter[int] = Counter()
+        self._n_failed = sum(isinstance(record, str) for record in journal.records.values())
         by_elements = {frozenset(frame.atoms.numbers.tolist()): frame for frame in reversed(frames)}
         compositions = tuple((one.source, one.atoms.get_chemical_symbols()) for one in by_elements.values())
         self._order = (method, compositions, n_processes == 1)
@@ -270,8 +271,7 @@ class _Crew:
 
     def _progress(self, n_new: int, seconds: float) -> Progress:
         done, total = len(self.journal.records), len(self.frames)
-        failed = sum(isinstance(record, str) for record in self.journal.records.values())
-        return Progress(done, total, failed, seconds / n_new * (total - done) if n_new else None)
+        return Progress(done, total, self._n_failed, seconds / n_new * (total - done) if n_new else None)
 
     def _attend(self, worker: Worker) -> None:
         """Take a worker's answer and give it the next structure."""
@@ -326,6 +326,7 @@ class _Crew:
             place.parent.mkdir(exist_ok=True)
             with suppress(OSError):
                 (folder / str(number)).replace(place)
+        self._n_failed += isinstance(record, str)
         self.journal.add(number, record)
 
 

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from mlmd import models
 from mlmd.errors import InputError, MlmdError
 from mlmd.rundir import sha256
 
@@ -76,7 +77,7 @@ class PotentialMethod:
     """A potential that `mlmd simulate` would take.
 
     Args:
-        potential: a file, or a kind such as ``"lennard-jones"``.
+        potential: a file, the name of a potential that comes with mlmd, or a kind such as ``"lennard-jones"``.
         elements: symbols in the order of the file's species, for formats that have none (.mtp).
         options: parameters of the kind, e.g. ``{"epsilon": "0.0104 eV"}``.
         device: cpu, cuda, cuda:0 or auto.
@@ -99,8 +100,11 @@ class PotentialMethod:
 
     @property
     def path(self) -> Path | None:
-        """Its file, where it has one."""
+        """Its file, where it has one; the user's own comes before one of the same name that comes with mlmd."""
         path = Path(self.potential)
+        shipped = None if path.is_file() else models.find(self.potential)
+        if shipped is not None:
+            return shipped
         return path.absolute() if path.exists() or path.suffix or len(path.parts) > 1 else None
 
     def identity(self) -> dict[str, Any]:
@@ -175,7 +179,8 @@ class CalculatorMethod:
     """An ASE calculator, named as ``module:Class`` and imported: whoever names it executes its code.
 
     Every structure is computed by a new calculator in an empty folder, so that no label depends on the structures
-    before it (a density or a list of neighbours kept from one structure to the next changes the last digits).
+    before it (a density or a list of neighbours kept from one structure to the next changes the last digits). What
+    the environment says, e.g. the command of a program, is not looked at.
 
     Args:
         target: ``"ase.calculators.emt:EMT"``; a function that returns a calculator will do as well.
