@@ -66,6 +66,15 @@ def test_a_file_is_replaced_whole_and_leaves_nothing_behind(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["si.mlmd"]
 
 
+def test_the_same_potential_is_the_same_file_to_the_byte_and_as_readable_as_others(file: Path) -> None:
+    content = file.read_bytes()
+    for _ in range(5):
+        modelfile.save(potential(), file, {"licence": "MIT", "energy_rmse": "1.2 meV/atom"})
+        assert file.read_bytes() == content
+    file.with_name("other").touch()
+    assert file.stat().st_mode == file.with_name("other").stat().st_mode
+
+
 def test_a_card_takes_more_and_the_potential_stays(file: Path) -> None:
     before, state = modelfile.read_card(file), modelfile.load(file).state_dict()
     modelfile.update_card(file, {"properties": {"a": {"value": 5.43, "unit": "Å"}}, "licence": "BSD"})

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import mlmd
@@ -88,8 +88,9 @@ def _write(path: Path, spec: str, card: Mapping[str, Any], state: Mapping[str, T
     metadata = {"format": FORMAT, "version": str(VERSION), **texts, "digest": _digest(texts, state)}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(dict(state), partial, metadata=metadata)
-        with partial.open("rb") as stream:
+        with partial.open("wb") as stream:
+            stream.write(_ordered(to_bytes(dict(state), metadata=metadata)))
+            stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
@@ -163,6 +164,14 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, T
     if tensors and _digest(texts, state) != metadata.get("digest"):
         raise ModelError(f"{path}: damaged: its contents do not have the digest that was written with them.")
     return metadata, state
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its header in alphabetical order; as it comes, the order changes from call to call."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:begin]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the numbers begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + content[begin:]
 
 
 def _check_version(path: Path, metadata: Mapping[str, str]) -> None:
