@@ -190,3 +190,24 @@ def test_the_option_table_has_a_meaning_for_every_key() -> None:
 def test_a_command_without_an_input_file_is_answered_with_those_that_have_one() -> None:
     with pytest.raises(InputError, match="Did you mean 'train'"):
         config.template("trian")
+
+
+def test_an_input_of_another_command_is_answered_with_that_command(tmp_path: Path) -> None:
+    path = tmp_path / "in.toml"
+    path.write_text(config.template("simulate"), encoding="utf-8")
+    assert config.command_of(path) == "simulate"
+    with pytest.raises(InputError, match=r"^in\.toml is an input of another command: mlmd simulate .*in\.toml$"):
+        config.load_train(path)
+    path.write_text(config.template("train"), encoding="utf-8")
+    assert config.command_of(path) == "train"
+    with pytest.raises(InputError, match="mlmd train"):
+        config.load_simulate(path)
+
+
+def test_missing_data_are_answered_with_their_place(tmp_path: Path) -> None:
+    train = load(tmp_path, 'data = ["a.xyz", "b.xyz"]\ntest = "t.xyz"\n')
+    for name, place in (("a.xyz", "data 1"), ("b.xyz", "data 2"), ("t.xyz", "test")):
+        with pytest.raises(InputError, match=rf"^in\.toml: {place}: .*{name}: no such file\.$"):
+            config.check_files(train, tmp_path / "in.toml")
+        (tmp_path / name).mkdir()  # DeePMD's data are folders
+    config.check_files(train, tmp_path / "in.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.errors import InputError
+from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from mlmd.rundir import Run, StageRecord
@@ -33,6 +34,8 @@ def describe(path: Path) -> dict[str, Any]:
             return _potential(shipped)
         hint = models.hint(path.name) if path.name == path.stem else ""
         raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
+    if path.is_dir() and (path / "train.json").exists():
+        return _training(path)
     if path.is_dir():
         from mlmd.rundir import open_run
 
@@ -139,6 +142,27 @@ def _run(run: Run) -> dict[str, Any]:
         facts["last line of the log"] = row
     facts["files"] = sorted(path.name for path in run.path.iterdir())
     return facts
+
+
+def _training(path: Path) -> dict[str, Any]:
+    """Facts about the folder of a training; the card of its potential says the rest."""
+    try:
+        manifest = json.loads((path / "train.json").read_text(encoding="utf-8"))
+        given = manifest["input"]
+        facts = {
+            "what": "training",
+            "state": manifest["state"],
+            "mlmd": manifest["mlmd"],
+            "data": [source["path"] for source in given["data"]],
+            "model": given["model"],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None
+    if "model" in manifest:
+        from mlmd.potentials.modelfile import read_card
+
+        facts |= {"potential": str(path / manifest["model"]), "card": read_card(path / manifest["model"])}
+    return facts | {"files": sorted(entry.name for entry in path.iterdir())}
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:

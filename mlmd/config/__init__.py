@@ -6,7 +6,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.potential import PotentialTable, file_or_kind
-from mlmd.config.read import load, load_simulate, load_train
+from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
@@ -36,6 +36,7 @@ __all__ = [
     "Stage",
     "Train",
     "check_files",
+    "command_of",
     "file_or_kind",
     "from_resolved",
     "load",

@@ -21,6 +21,9 @@ MAX_BYTES = 2_000_000
 MAX_DEPTH = 20
 """Tables and lists within each other."""
 
+INPUTS: dict[str, type[Table]] = {"simulate": Simulate, "train": Train}
+"""Command -> what its input file says."""
+
 Model = TypeVar("Model", bound=Table)
 
 
@@ -42,6 +45,21 @@ def load_train(path: str | Path) -> Train:
     return load(path, Train)
 
 
+def command_of(path: str | Path) -> str:
+    """The command that an input file is for, ``"simulate"`` or ``"train"``, by the keys at its top.
+
+    Raises:
+        InputError: the file cannot be read, or is not TOML.
+    """
+    return _command_of(read_toml(Path(path)), Simulate)
+
+
+def _command_of(data: Mapping[str, Any], expected: type[Table]) -> str:
+    """The command whose model has most of the keys; that of the expected model where they are even."""
+    known = {name: sum(key in model.model_fields for key in data) for name, model in INPUTS.items()}
+    return max(known, key=lambda name: (known[name], INPUTS[name] is expected))
+
+
 def load(path: str | Path, model: type[Model]) -> Model:
     """A TOML file as a model.
 
@@ -50,6 +68,9 @@ def load(path: str | Path, model: type[Model]) -> Model:
     """
     path = Path(path)
     data = read_toml(path)
+    command = _command_of(data, model)
+    if model in INPUTS.values() and INPUTS[command] is not model:
+        raise InputError(f"{path.name} is an input of another command: mlmd {command} {path}")
     try:
         return model.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class Preview:
     trajectory: float
     """MB that the trajectory will have."""
     notes: tuple[str, ...] = field(default=())
+    command: Literal["simulate"] = "simulate"
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able; keys of quantities end in their unit."""

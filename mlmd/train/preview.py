@@ -1,0 +1,162 @@
+"""What a training would do: the data read and examined, a few equations set up and timed, nothing written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mlmd.config import check_files, load_train
+from mlmd.descriptors.moments import Moments
+from mlmd.io.labelled import LabelledFrame
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.train import run
+from mlmd.train.dataset import baseline
+from mlmd.train.equations import Sigma, batches, triangle
+from mlmd.train.optimise import n_linear, put
+from mlmd.train.shards import Problem
+
+BUDGET = 2.0
+"""Seconds of equations that are timed, unless those of the first structures take longer."""
+UNITS = {"memory": "_MB", "cutoff": "_A", "min_distance": "_A"}
+"""What follows a key in JSON."""
+LABELS = ("energy", "forces", "stress")
+_TRIANGLES = 30
+"""Matrices of n x n, n the unknowns, that a process holds when its equations are reduced, about (rows collected and
+their decomposition); in the end one process holds as many, those of all shards."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known about a training before it begins."""
+
+    input: str
+    elements: tuple[str, ...]
+    n_frames: int
+    """Structures to train on."""
+    n_test_frames: int
+    n_atoms: int
+    """In the structures to train on."""
+    groups: dict[str, int]
+    """Structures to train on by group."""
+    labels: dict[str, int]
+    """Structures to train on that have an energy, forces, a stress."""
+    model: str
+    cutoff: float
+    """Å."""
+    min_distance: float
+    """Å, at which the radial functions begin."""
+    n_linear: int
+    """Coefficients that the energy is linear in."""
+    n_radial: int
+    """Radial coefficients that are optimised with them."""
+    n_equations: int
+    n_processes: int
+    seconds_per_iteration: float
+    """Of all equations, with this number of processes."""
+    max_iterations: int
+    """1 where there is one linear fit."""
+    hours: float
+    """Of all iterations, at most."""
+    memory: float
+    """MB in each process, about."""
+    notes: tuple[str, ...] = ()
+    command: Literal["train"] = "train"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; keys of quantities end in their unit."""
+        return {key + UNITS.get(key, ""): value for key, value in asdict(self).items()}
+
+
+def preview(path: Path) -> Preview:
+    """Check an input and its data as `train` does, and time a few equations.
+
+    Raises:
+        InputError: whatever `train` would refuse.
+    """
+    config = load_train(path)
+    check_files(config, path)
+    data = run._load(config)
+    notes = tuple(finding.text for finding in run._examine(config, data))
+    energies = baseline(data.train, data.elements, config.baseline)
+    potential = run.start(config, data.train, data.elements)
+    moments = potential.descriptor
+    assert isinstance(moments, Moments)  # what `start` makes
+    optimised = config.fit.radial == "optimise"
+    shards = Problem(data.train, run._sigma(config), energies, potential.spec()).shards(config.seed)
+    n_processes = min(run._n_cores(), len(shards))
+    n_atoms = sum(len(frame.atoms) for frame in data.train)
+    n_radial = moments.radial.coefficients.numel() if optimised else 0
+    n_unknowns = n_linear(potential) + n_radial
+    seconds = (
+        n_atoms * _seconds_per_atom(potential, moments, shards, run._sigma(config), energies, optimised) / n_processes
+    )
+    passes = config.fit.max_iterations + 1 if optimised else 1
+    return Preview(
+        input=str(path),
+        elements=data.elements,
+        n_frames=len(data.train),
+        n_test_frames=len(data.test),
+        n_atoms=n_atoms,
+        groups=dict(Counter(frame.group for frame in data.train)),
+        labels={name: n for name in LABELS if (n := _n_with(data.train, name))},
+        model=f"{config.model.kind} of level {config.model.level}",
+        cutoff=float(potential.cutoff),
+        min_distance=float(moments.min_distance),
+        n_linear=n_linear(potential),
+        n_radial=n_radial,
+        n_equations=sum(map(_n_equations, data.train)),
+        n_processes=n_processes,
+        seconds_per_iteration=seconds,
+        max_iterations=config.fit.max_iterations if optimised else 1,
+        hours=(passes + 1) * seconds / 3600,  # and once for the learning curve
+        memory=_memory() + _TRIANGLES * 8e-6 * n_unknowns**2,
+        notes=notes,
+    )
+
+
+def _seconds_per_atom(
+    potential: LearnedPotential,
+    moments: Moments,
+    shards: Sequence[Sequence[LabelledFrame]],
+    sigma: Sigma,
+    energies: np.ndarray,
+    nonlinear: bool,
+) -> float:
+    """Time of the equations of a few structures, by one process."""
+    if nonlinear:  # as after the first solution, of which no coefficient is zero
+        radial = moments.radial.coefficients.detach().numpy().copy()
+        put(potential, radial, np.ones(n_linear(potential)))
+    times: list[tuple[float, int]] = []
+    for some in batches([frame for shard in shards for frame in shard]):
+        start = time.perf_counter()
+        triangle(potential, some, sigma, energies, nonlinear=nonlinear)
+        times.append((time.perf_counter() - start, sum(len(frame.atoms) for frame in some)))
+        if sum(seconds for seconds, _ in times) > BUDGET:
+            break
+    seconds, n_atoms = zip(*(times[1:] or times), strict=True)  # the first one also sets things up
+    return float(sum(seconds) / sum(n_atoms))
+
+
+def _n_with(frames: Sequence[LabelledFrame], label: str) -> int:
+    """Structures that have a label."""
+    return sum(getattr(frame, label) is not None for frame in frames)
+
+
+def _n_equations(frame: LabelledFrame) -> int:
+    """One for the energy, three for each atom's force, six for the stress."""
+    forces = 0 if frame.forces is None else frame.forces.size
+    return (frame.energy is not None) + forces + 6 * (frame.stress is not None)
+
+
+def _memory() -> float:
+    """MB, the largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts bytes, Linux kB
