@@ -83,20 +83,20 @@ def preview(path: Path) -> Preview:
     """
     config = load_train(path)
     check_files(config, path)
-    data = run._load(config)
-    notes = tuple(finding.text for finding in run._examine(config, data))
+    data = run.load_data(config)
+    notes = tuple(finding.text for finding in run.examine_data(config, data))
     energies = baseline(data.train, data.elements, config.baseline)
     potential = run.start(config, data.train, data.elements)
     moments = potential.descriptor
     assert isinstance(moments, Moments)  # what `start` makes
     optimised = config.fit.radial == "optimise"
-    shards = Problem(data.train, run._sigma(config), energies, potential.spec()).shards(config.seed)
-    n_processes = min(run._n_cores(), len(shards))
+    shards = Problem(data.train, run.sigma_of(config), energies, potential.spec()).shards(config.seed)
+    n_processes = min(run.n_cores(), len(shards))
     n_atoms = sum(len(frame.atoms) for frame in data.train)
     n_radial = moments.radial.coefficients.numel() if optimised else 0
     n_unknowns = n_linear(potential) + n_radial
     seconds = (
-        n_atoms * _seconds_per_atom(potential, moments, shards, run._sigma(config), energies, optimised) / n_processes
+        n_atoms * _seconds_per_atom(potential, moments, shards, run.sigma_of(config), energies, optimised) / n_processes
     )
     passes = config.fit.max_iterations + 1 if optimised else 1
     return Preview(

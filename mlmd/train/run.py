@@ -69,7 +69,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
     """What the input's files hold."""
 
     train: tuple[LabelledFrame, ...]
@@ -110,6 +110,8 @@ def train(
         SimulationError: no finite solution was found.
         Stopped: by a signal; the same call continues.
     """
+    from mlmd.train.dataset import baseline
+
     source = Path(input_file)
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
@@ -117,26 +119,33 @@ def train(
     with reserved(folder), _stoppable(source):
         manifest = _existing(folder, config)
         progress(Step("reading the data", 0, 1, None, None))
-        data = _load(config)
+        data = load_data(config)
         if manifest is not None and manifest["digest"] != data.digest:
             raise StorageError(
                 f"{folder} belongs to other data: the content of the files is not what it was. Give another --out."
             )
-        findings = _examine(config, data)
-        if manifest is None:
+        findings = examine_data(config, data)
+        energies = baseline(data.train, data.elements, config.baseline)
+        potential = start(config, data.train, data.elements)
+        if manifest is None:  # nothing is written before all is known to be right
             manifest = _begin(source, config, data, folder)
         messages = Messages(folder, tell)
         for finding in findings:
             messages(f"{finding.severity}: {finding.text}")
         if manifest["state"] == "done":
             return _finished(folder, config, findings)
-        return _train(source, config, data, folder, manifest, n_processes or _n_cores(), findings, progress)
+        n_processes = n_processes or n_cores()
+        return _train(
+            source, config, data, energies, potential, folder, manifest, n_processes, findings, progress
+        )  # fmt: skip
 
 
 def _train(
     source: Path,
     config: Train,
-    data: _Data,
+    data: Data,
+    energies: np.ndarray,
+    potential: LearnedPotential,
     folder: Path,
     manifest: dict[str, Any],
     n_processes: int,
@@ -146,13 +155,10 @@ def _train(
     """From data to the file of the potential."""
     from mlmd.potentials import modelfile
     from mlmd.train import figures
-    from mlmd.train.dataset import baseline
     from mlmd.train.evaluate import errors, predict
     from mlmd.train.shards import Problem, solver
 
-    energies = baseline(data.train, data.elements, config.baseline)
-    potential = start(config, data.train, data.elements)
-    problem = Problem(data.train, _sigma(config), energies, potential.spec())
+    problem = Problem(data.train, sigma_of(config), energies, potential.spec())
     n_processes = min(n_processes, len(problem.shards(config.seed)))
     with solver(problem, config.seed, n_processes) as compute:
         state = _fit(config, problem, potential, folder, manifest["digest"], compute, progress)
@@ -228,7 +234,7 @@ def set_coefficients(potential: LearnedPotential, state: State, energies: np.nda
         potential.regressor.constants.add_(torch.from_numpy(energies))  # type: ignore[union-attr]
 
 
-def _load(config: Train) -> _Data:
+def load_data(config: Train) -> Data:
     """Read and split.
 
     Raises:
@@ -249,10 +255,10 @@ def _load(config: Train) -> _Data:
             f"elements: {', '.join(elements)} are given; the data also have {', '.join(missing)}. Add them, or leave "
             "elements out."
         )
-    return _Data(training, test, tuple(elements), digest([*training, *test]))
+    return Data(training, test, tuple(elements), digest([*training, *test]))
 
 
-def _examine(config: Train, data: _Data) -> list[Finding]:
+def examine_data(config: Train, data: Data) -> list[Finding]:
     """What is odd about the data.
 
     Raises:
@@ -269,9 +275,7 @@ def _examine(config: Train, data: _Data) -> list[Finding]:
         if group not in groups:
             from mlmd.errors import did_you_mean
 
-            raise InputError(
-                f"sigma: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}"
-            )
+            raise InputError(f"sigma: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
     return findings
 
 
@@ -334,7 +338,7 @@ class _Clock:
 
 def _learning_curve(
     config: Train,
-    data: _Data,
+    data: Data,
     problem: Any,
     potential: LearnedPotential,
     state: State,
@@ -388,7 +392,7 @@ def _learning_curve(
 def _card(
     source: Path,
     config: Train,
-    data: _Data,
+    data: Data,
     potential: LearnedPotential,
     tables: Mapping[str, Any],
     state: State,
@@ -434,7 +438,7 @@ def _described(frames: Sequence[LabelledFrame]) -> dict[str, Any]:
     }
 
 
-def _sigma(config: Train) -> Any:
+def sigma_of(config: Train) -> Any:
     """The accuracy aimed at, in eV, eV/Å and eV/Å³."""
     from mlmd.train.equations import Sigma
     from mlmd.units import BAR
@@ -476,7 +480,7 @@ def _existing(folder: Path, config: Train) -> dict[str, Any] | None:
     return manifest
 
 
-def _begin(source: Path, config: Train, data: _Data, folder: Path) -> dict[str, Any]:
+def _begin(source: Path, config: Train, data: Data, folder: Path) -> dict[str, Any]:
     """What stands in a folder before the first step; the manifest last."""
     shutil.copyfile(source, folder / "input.toml")
     manifest = {
@@ -532,5 +536,5 @@ def _stoppable(source: Path) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

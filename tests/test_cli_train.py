@@ -1,0 +1,223 @@
+"""`mlmd train` and `mlmd check` of its inputs: what a person at the terminal sees and gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from command_line import mlmd
+
+from mlmd.cli import train as verb
+from mlmd.io.labelled import LabelledFrame, write_labelled
+from mlmd.neighbors import build_graph
+from mlmd.potentials.pair import LennardJones
+from mlmd.train.run import Step
+
+INPUT = """data = "argon.extxyz"
+test_fraction = 0.2
+
+[model]
+level = 4
+cutoff = "5 Å"
+
+[fit]
+max_iterations = 2
+
+[card]
+licence = "CC0-1.0"
+"""
+
+
+def frames(n_frames: int) -> list[LabelledFrame]:
+    """Argon crystals at many densities, shaken, labelled by a Lennard-Jones potential."""
+    potential = LennardJones(epsilon="0.0104 eV", sigma="3.4 Å", cutoff="5 Å")
+    random = np.random.default_rng(0)
+    labelled = []
+    for index in range(n_frames):
+        atoms = bulk("Ar", "fcc", a=5.26 * (1 + 0.02 * random.normal()), cubic=True)
+        atoms.rattle(0.1, rng=random)
+        found = potential.predict(build_graph(atoms, potential.cutoff))
+        labelled.append(
+            LabelledFrame(
+                atoms, float(found.energy[0]), found.forces.numpy(), found.stress[0].numpy(), "", f"argon@{index}"
+            )
+        )
+    return labelled
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of labelled structures."""
+    path = tmp_path_factory.mktemp("data") / "argon.extxyz"
+    write_labelled(path, frames(20))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a valid input and its data, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "argon.extxyz").write_bytes(data.read_bytes())
+    (tmp_path / "in.toml").write_text(INPUT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, str]:
+    """The folder of a finished training, and what was said at its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "argon.extxyz").write_bytes(data.read_bytes())
+    (folder / "in.toml").write_text(INPUT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        answer = mlmd("train", "in.toml", "--processes", "1")
+    assert answer.code == 0, answer.err
+    return folder / "in.run", answer.out
+
+
+@pytest.fixture
+def trained(place: Path, finished: tuple[Path, str]) -> Path:
+    """The same in a place of its own: a training that is moved with its input is the same training."""
+    return Path(shutil.copytree(finished[0], place / "in.run"))
+
+
+def test_a_training_ends_with_its_errors_and_where_everything_is(finished: tuple[Path, str]) -> None:
+    folder, said = finished
+    table, _, rest = said.partition("Potential: ")
+    assert "Errors for the test structures" in table
+    for words in ("energy", "meV/atom", "forces", "meV/Å", "stress", "MPa"):
+        assert words in table
+    assert rest.splitlines() == [
+        "in.run/in.mlmd",
+        "In in.run/: errors.json, learning_curve.png, parity_test.png, parity_train.png",
+    ]
+    assert all((folder / name).is_file() for name in ("in.mlmd", "errors.json", "parity_test.png"))
+
+
+def test_the_same_command_again_leaves_a_finished_training_as_it_is(trained: Path, finished: tuple[Path, str]) -> None:
+    model = trained / "in.mlmd"
+    before, changed = model.read_bytes(), model.stat().st_mtime_ns
+    answer = mlmd("train", "in.toml", "--processes", "1")
+    assert (answer.code, answer.out) == (0, finished[1])
+    assert (model.read_bytes(), model.stat().st_mtime_ns) == (before, changed)
+
+
+def test_a_training_that_is_stopped_ends_with_75_and_the_same_command_continues_it(
+    place: Path, finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_in_the_second_iteration(step: Step) -> str:
+        if step.what.startswith("iteration 2"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step.what
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verb, "describe", stop_in_the_second_iteration)
+        answer = mlmd("train", "in.toml", "--out", "parts", "--processes", "1")
+    assert answer.code == 75
+    assert "The same command continues" in answer.err
+    assert not (place / "parts" / "in.mlmd").exists()
+    assert mlmd("train", "in.toml", "--out", "parts", "--processes", "1").code == 0
+    assert (place / "parts" / "in.mlmd").read_bytes() == (finished[0] / "in.mlmd").read_bytes()
+
+
+def test_quiet_says_nothing_and_json_says_all(trained: Path) -> None:
+    answer = mlmd("train", "in.toml", "--quiet", "--processes", "1")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+    answer = mlmd("train", "in.toml", "--json", "--processes", "1")
+    assert answer.err == ""
+    found = json.loads(answer.out)
+    assert Path(found["model"]) == trained / "in.mlmd"
+    assert {row["property"] for row in found["errors"]["test"]["rows"]} == {"energy", "forces", "stress"}
+    assert found["findings"] == []
+
+
+def test_errors_are_those_of_the_training_structures_where_none_are_tested_on(place: Path) -> None:
+    (place / "in.toml").write_text(INPUT.replace("0.2", "0").replace("max_iter", 'radial = "plain"\nmax_iter'))
+    answer = mlmd("train", "in.toml", "--processes", "1")
+    assert "Errors for the training structures" in answer.out
+
+
+def test_a_line_of_progress_says_what_how_far_how_long_and_how_good() -> None:
+    step = Step("iteration 3", 5, 16, 65.2, 1.23456)
+    assert verb.describe(step) == "iteration 3  5 of 16  0:01:05 left  loss 1.235"
+    assert verb.describe(Step("reading the data", 0, 1, None, None)) == "reading the data  0 of 1"
+
+
+def test_check_counts_equations_and_unknowns_and_writes_nothing(place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    answer = mlmd("check", "in.toml")
+    assert answer.code == 0, answer.err
+    for expected in ("16 structures, 64 atoms: Ar", "test       4 structures", "to 5 Å", "The input is valid."):
+        assert expected in answer.out
+    (found,) = json.loads(mlmd("check", "in.toml", "--json").out)["inputs"]
+    assert found["ok"]
+    assert found["command"] == "train"
+    assert found["n_equations"] == 16 * (1 + 12 + 6)  # energy, 4 atoms, stress
+    assert found["n_linear"] > 1
+    assert found["n_radial"] > 0
+    assert 0 < found["hours"] < 1
+    assert 10 < found["memory_MB"] < 1e5
+    assert sorted(place.rglob("*")) == before
+
+
+def test_check_of_inputs_of_both_kinds_is_one_table(place: Path) -> None:
+    (place / "run.toml").write_text(
+        'structure = "one.extxyz"\ntimestep = "1 fs"\npotential = { kind = "lennard-jones", epsilon = "0.01 eV", '
+        'sigma = "3.4 Å", cutoff = "5 Å" }\n[[stage]]\nkind = "minimize"\n',
+        encoding="utf-8",
+    )
+    write_labelled(place / "one.extxyz", frames(1))
+    answer = mlmd("check", "in.toml", "run.toml")
+    assert answer.code == 0, answer.err
+    assert "mtp of level 4" in answer.out
+    assert "lennard-jones" in answer.out
+
+
+WRONG = [
+    ("unknown key", INPUT.replace("level", "levle"), ("in.toml: model: 'levle'", "Did you mean 'level'?")),
+    ("no data", INPUT.replace("argon.ext", "argn.ext"), ("in.toml: data:", "Did you mean 'argon.extxyz'?")),
+    ("an element that is not named", 'elements = ["Kr"]\n' + INPUT, ("Ar",)),
+    ("a group that is not there", INPUT + "[sigma]\ngroups = { Elastic = 0.5 }\n", ("sigma: groups:", "'Elastic'")),
+    ("a cutoff shorter than all distances", INPUT.replace("5 Å", "1 Å"), ("cutoff", "longer")),
+    ("a label that is not there", INPUT.replace('"argon.extxyz"', '{ path = "argon.extxyz", energy = "E" }'), ("'E'",)),
+    ("no isolated atom", 'baseline = "isolated"\n' + INPUT, ("Ar",)),
+    ("an input of simulate", 'structure = "a.cif"\ntimestep = "1 fs"\n', ("in.toml",)),
+]
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(("text", "said"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_wrong_input_is_one_message_and_leaves_nothing_behind(
+    place: Path, text: str, said: tuple[str, ...], command: str
+) -> None:
+    (place / "in.toml").write_text(text, encoding="utf-8")
+    before = sorted(place.rglob("*"))
+    answer = mlmd(command, "in.toml")
+    assert answer.code == 2, answer.err
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    for words in said:
+        assert words in answer.err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_show_describes_a_training_and_its_potential(trained: Path) -> None:
+    facts = json.loads(mlmd("show", "in.run", "--json").out)
+    assert (facts["what"], facts["state"], facts["potential"]) == ("training", "done", "in.run/in.mlmd")
+    assert facts["card"]["licence"] == "CC0-1.0"
+    assert "not trained on" in mlmd("show", "in.run").out
+
+
+def test_new_train_writes_an_input_that_check_reads(place: Path) -> None:
+    answer = mlmd("new", "train", "-o", "new.toml")
+    assert answer.code == 0
+    assert "mlmd check new.toml" in answer.err
+    answer = mlmd("check", "new.toml")
+    assert answer.code == 2
+    assert "data.extxyz: no such file" in answer.err
