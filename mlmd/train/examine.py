@@ -17,6 +17,7 @@ from mlmd.io.validity import nearest_neighbours
 from mlmd.train import neighbouring, scales
 from mlmd.train.dataset import composition, elements_of, isolated_element, structure_hash
 from mlmd.train.outliers import energy_outliers, force_outliers, net_forces
+from mlmd.train.pair_model import Likeness, energies_like_forces
 
 
 @dataclass(frozen=True)
@@ -189,21 +190,46 @@ def _signs_and_units(frames: Sequence[LabelledFrame]) -> list[str]:
 def _energies_and_forces(frames: Sequence[LabelledFrame], pairs: Sequence[neighbouring.FramePair]) -> list[str]:
     """Energies against forces, and both against what is usual."""
     bonds = scales.find_bonds(frames)
+    n_atoms = float(np.median([len(frame.atoms) for frame in frames]))
     ratio = neighbouring.energy_against_forces(pairs)
-    found = []
-    if ratio is not None and not 0.6 < ratio.value < 1.67:
-        found.append(_wrong_ratio(ratio.value, float(np.median([pair.n_atoms for pair in pairs]))))
-    elif ratio is None and neighbouring.forces_are_unrelated(pairs):
-        found.append(
+    odd_forces = scales.stiffness_is_odd(bonds) or scales.forces_are_large(frames)
+    if ratio is not None:
+        found = [] if 0.6 < ratio.value < 1.67 else [_wrong_ratio(ratio.value, n_atoms)]
+    elif neighbouring.forces_are_unrelated(pairs):
+        found = [
             "between frames that are nearly alike the energies change without regard to the forces. Were the atoms "
             "reordered, or do energies and forces come from different calculations?"
-        )
-    absolute = [
-        scales.energies_are_not_in_ev(frames),
-        scales.pulls_are_reversed(bonds),
-        scales.stiffness_is_odd(bonds) or scales.forces_are_large(frames),
-    ]
+        ]
+    else:
+        found = _unlike(energies_like_forces(frames), n_atoms, guess=odd_forces is None)
+    absolute = [scales.energies_are_not_in_ev(frames), scales.pulls_are_reversed(bonds), odd_forces]
     return found + [text for text in absolute if text is not None]
+
+
+def _unlike(likeness: Likeness | None, n_atoms: float, *, guess: bool) -> list[str]:
+    """Energies against those of a pair potential that was fitted to the forces, with a guess at their unit."""
+    if likeness is None:
+        return []
+    if likeness.explained < 0.15:
+        return [
+            f"forces hardly depend on where the neighbours are (a pair potential explains {likeness.explained:.0%} of "
+            "them; 70 to 99 % are usual). Were the atoms or the columns reordered? Make the forces anew."
+        ]
+    if likeness.explained < 0.5:
+        return []
+    if not 0.12 < likeness.size < 8:
+        options = neighbouring.likely_energy_units(likeness.size, n_atoms) if guess else []
+        perhaps = f"Perhaps {' or '.join(options)}. " if options else ""
+        return [
+            f"energies vary about {likeness.size:.2g} times as much as the forces say (0.4 to 3 are usual). {perhaps}"
+            "Energies must be those of the whole structure in eV, forces in eV/Å."
+        ]
+    if likeness.correlation < -0.5:
+        return [
+            "energies rise where the forces say that they fall: one of the two has the wrong sign. Forces are minus "
+            "the gradient of the energy."
+        ]
+    return []
 
 
 def _wrong_ratio(ratio: float, n_atoms: float) -> str:

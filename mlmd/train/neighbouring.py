@@ -143,7 +143,7 @@ def stress_runs_backwards(frames: Sequence[LabelledFrame], pairs: Sequence[Frame
 
 
 def likely_units(ratio: float, n_atoms: float) -> list[str]:
-    """Sentences that would explain a ratio of ΔE to the work of the forces, the simplest first."""
+    """Sentences that would explain a ratio of ΔE to the work of the forces, the closest first."""
     size = abs(ratio)
     single = {f"the energies are in {name}": 1 / unit for name, unit in _ENERGY_UNITS.items()}
     single |= {f"the forces are in {name}": unit for name, unit in _FORCE_UNITS.items()}
@@ -157,10 +157,17 @@ def likely_units(ratio: float, n_atoms: float) -> list[str]:
     return _fitting(size, both | single, 1.25)
 
 
+def likely_energy_units(ratio: float, n_atoms: float) -> list[str]:
+    """Sentences that would explain energies that vary so many times too much, known to a factor of about three."""
+    known = {f"the energies are in {name}": 1 / unit for name, unit in _ENERGY_UNITS.items() if name != "Rydberg"}
+    return _fitting(ratio, known | {"the energies are per atom": 1 / n_atoms}, 3.0)
+
+
 def likely_stress_units(ratio: float, volume: float) -> list[str]:
     """Sentences that would explain a ratio of ΔE to the work of the stress."""
     known = {f"it is in {name}": unit for name, unit in _STRESS_UNITS.items()}
     known["it is a virial, -V·stress in eV"] = 1 / volume
+    known |= {f"energies and forces are in {name}": 1 / unit for name, unit in _ENERGY_UNITS.items()}
     return _fitting(abs(ratio), known, 2.5)
 
 
