@@ -126,10 +126,9 @@ def _run(run: Run) -> dict[str, Any]:
     from mlmd.rundir import is_running
 
     manifest = run.manifest
-    state = manifest["state"]
     facts: dict[str, Any] = {
         "what": "run",
-        "state": "interrupted" if state == "running" and not is_running(run) else state,
+        "state": _state(manifest["state"], is_running(run)),
         "created": manifest["created"],
         "mlmd": manifest["mlmd"],
         "atoms": len(run.atoms),
@@ -144,14 +143,21 @@ def _run(run: Run) -> dict[str, Any]:
     return facts
 
 
+def _state(written: str, is_running: bool) -> str:
+    """What a manifest says, unless its process is gone."""
+    return "interrupted" if written == "running" and not is_running else written
+
+
 def _training(path: Path) -> dict[str, Any]:
     """Facts about the folder of a training; the card of its potential says the rest."""
+    from mlmd.rundir import Run, is_running
+
     try:
         manifest = json.loads((path / "train.json").read_text(encoding="utf-8"))
         given = manifest["input"]
         facts = {
             "what": "training",
-            "state": manifest["state"],
+            "state": _state(manifest["state"], is_running(Run(path, manifest))),
             "mlmd": manifest["mlmd"],
             "data": [source["path"] for source in given["data"]],
             "model": given["model"],
