@@ -12,8 +12,7 @@ mkdir -p "$1"
 cd "$1"
 
 # 1. Dynamics. `xargs` keeps two runs going.
-for input in "$inputs"/*.toml; do echo "$input"; done |
-    xargs -n 1 -P 2 mlmd simulate --quiet --threads 1
+printf '%s\0' "$inputs"/*.toml | xargs -0 -n 1 -P 2 mlmd simulate --quiet --threads 1
 
 # 2. Frames of the last stages, at least 0.25 ps apart. Not only those in equilibrium: volumes on their way there
 #    are what the student shall know.
