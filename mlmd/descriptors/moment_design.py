@@ -61,13 +61,14 @@ class MomentDesign:
         lower, factor = [], []
         for axis in range(3):
             for _, *abc in basis.basic:
-                less = tuple(n - (axis == one) for one, n in enumerate(abc))
-                lower.append(powers.get(less, 0))
+                a, b, c = (n - (axis == one) for one, n in enumerate(abc))
+                lower.append(powers.get((a, b, c), 0))
                 factor.append(float(abc[axis]))
         self.lower = torch.tensor(lower)
         self.factor = torch.tensor(factor, dtype=torch.float64)
         self.members = torch.nn.functional.one_hot(self.function, basis.n_radial_functions).double()
         self.table = _expanded(basis)
+        self.moved = [_Tangent(basis, mu) for mu in range(basis.n_radial_functions)]
 
     def __call__(self, moments: Moments, graph: Graph, weights: Tensor | None = None) -> Design:
         """Derivatives by the weights of the features and, with weights given, by the radial coefficients.
@@ -130,7 +131,9 @@ class MomentDesign:
             by_radial = torch.einsum("nsbk,km->nsmb", single * slope[:, None, None, :], self.members).flatten(1)
             sums = torch.cat([sums, by_radial], dim=1)
             columns = torch.cat([columns, curved], dim=1)
-            direct = self._direct(slope, unit, distances, values, polynomials, rates, near, radial.coefficients.shape[0])
+            direct = self._direct(
+                slope, unit, distances, values, polynomials, rates, near, radial.coefficients.shape[0]
+            )
         found = torch.bmm(derivative, columns.transpose(1, 2))
         if direct is not None:
             found[..., self.n_scalars :] += direct
@@ -176,30 +179,18 @@ class MomentDesign:
     def _second(self, moments: Moments, every: Tensor, weights: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
         """A (n, K), and Σ_l∈μ ∂²E/∂m_k∂m_l P_lβ as (n, species · μ · β, K)."""
         n, n_species, n_chebyshev, n_basic = single.shape
-        # a direction for each coefficient: P where k belongs to μ
-        chosen = single[:, :, None] * self.members.T[None, None, :, None, :]  # (n, s, μ, β, K)
-        directions = chosen.flatten(1, 3).permute(2, 1, 0).contiguous()  # (K, directions, n)
-        n_directions = directions.shape[1]
-        moved = every.new_zeros((every.shape[0], n_directions, n))
-        moved[:n_basic] = directions
-        layers = moments.contraction.layers()
-        for first, second, target, coefficient in layers:
-            change = moved.index_select(0, first) * every.index_select(0, second)[:, None]
-            change += moved.index_select(0, second) * every.index_select(0, first)[:, None]
-            moved.index_add_(0, target, change.mul_(coefficient[:, None, None]))
-        adjoint = every.new_zeros(every.shape)
+        adjoint = torch.zeros_like(every)
         adjoint.index_add_(0, moments.contraction.scalars, weights[:, None].expand(-1, n))
-        bent = torch.zeros_like(moved)
-        for first, second, target, coefficient in reversed(layers):
+        for first, second, target, coefficient in reversed(moments.contraction.layers()):
             outer = adjoint.index_select(0, target) * coefficient[:, None]
-            outer_moved = bent.index_select(0, target) * coefficient[:, None, None]
-            for one, other in ((first, second), (second, first)):
-                there = every.index_select(0, other)
-                change = outer_moved * there[:, None]
-                change += outer[:, None] * moved.index_select(0, other)
-                bent.index_add_(0, one, change)
-                adjoint.index_add_(0, one, outer * there)
-        return adjoint[:n_basic].T.contiguous(), bent[:n_basic].permute(2, 1, 0).contiguous()
+            adjoint.index_add_(0, first, outer * every.index_select(0, second))
+            adjoint.index_add_(0, second, outer * every.index_select(0, first))
+        directions = single.flatten(1, 2).permute(2, 1, 0)  # (K, species · β, n)
+        bent = every.new_empty((n_basic, n_species, len(self.moved), n_chebyshev, n))
+        for mu, tangent in enumerate(self.moved):
+            found = tangent(directions, every, adjoint)
+            bent[:, :, mu] = found[:n_basic].view(n_basic, n_species, n_chebyshev, n)
+        return adjoint[:n_basic].T.contiguous(), bent.flatten(1, 3).permute(2, 1, 0).contiguous()
 
     def _direct(
         self,
@@ -220,7 +211,9 @@ class MomentDesign:
         ordered = torch.bmm(weighted * self.order, values.index_select(2, self.monomial).transpose(1, 2))
         rises = (values.index_select(2, self.lower) * self.factor).view(n, width * 3, -1)
         rises = torch.bmm(rises, weighted.transpose(1, 2)).view(n, width, 3, -1)  # Σ A ∂Y/∂r̂
-        across = (rises - unit.permute(1, 2, 0)[..., None] * ordered.transpose(1, 2)[:, :, None]) / distances[..., None, None]
+        across = (rises - unit.permute(1, 2, 0)[..., None] * ordered.transpose(1, 2)[:, :, None]) / distances[
+            ..., None, None
+        ]
         along = unit.permute(1, 2, 0)[..., None] * heights.transpose(1, 2)[:, :, None]  # (n, W, 3, μ)
         result = along[..., None] * rates.transpose(1, 2)[:, :, None, None]
         result += across[..., None] * polynomials.transpose(1, 2)[:, :, None, None]  # (n, W, 3, μ, β)
@@ -229,6 +222,63 @@ class MomentDesign:
         mask = torch.nn.functional.one_hot(near.kinds, n_species).to(result.dtype)
         spread = mask[:, :, None, :, None, None] * result[:, :, :, None]
         return spread.reshape(n, width * 3, n_species * n_functions * polynomials.shape[1])
+
+
+class _Tangent:
+    """How the adjoints of moments change when those of one radial function do: only what is not always zero."""
+
+    def __init__(self, basis: MomentBasis, mu: int) -> None:
+        """Follow the dependence on the basic moments of f_μ through the products, and back."""
+        self.members = torch.tensor([row for row, (own, *_) in enumerate(basis.basic) if own == mu])
+        moving, bending = set(self.members.tolist()), set[int]()
+        forwards, backwards = [], []
+        for products in layers_of(basis):
+            rows = [
+                (one, other, target, coefficient)
+                for first, second, coefficient, target in products
+                for one, other in ((first, second), (second, first))
+                if one in moving
+            ]
+            moving |= {row[2] for row in rows}
+            forwards.append(_columns(rows))
+        for products in reversed(layers_of(basis)):
+            both = [
+                (target, other, one, coefficient)
+                for first, second, coefficient, target in products
+                for one, other in ((first, second), (second, first))
+            ]
+            bent = [row for row in both if row[0] in bending]
+            turned = [row for row in both if row[1] in moving]
+            bending |= {row[2] for row in (*bent, *turned)}
+            backwards.append((_columns(bent), _columns(turned)))
+        self.forwards, self.backwards = forwards, backwards
+
+    def __call__(self, directions: Tensor, every: Tensor, adjoint: Tensor) -> Tensor:
+        """Changes of the adjoints (n_moments, n_directions, n).
+
+        Args:
+            directions: (K, n_directions, n) changes of the basic moments; only those of f_μ are looked at.
+            every: (n_moments, n) moments.
+            adjoint: (n_moments, n) their adjoints.
+        """
+        moved = every.new_zeros((every.shape[0], *directions.shape[1:]))
+        moved[self.members] = directions[self.members]
+        for one, other, target, coefficient in self.forwards:
+            change = moved.index_select(0, one) * (every.index_select(0, other) * coefficient)[:, None]
+            moved.index_add_(0, target, change)
+        bent = torch.zeros_like(moved)
+        for (source, other, into, coefficient), (of, turned, there, factor) in self.backwards:
+            change = bent.index_select(0, source) * (every.index_select(0, other) * coefficient)[:, None]
+            bent.index_add_(0, into, change)
+            change = moved.index_select(0, turned) * (adjoint.index_select(0, of) * factor)[:, None]
+            bent.index_add_(0, there, change)
+        return bent
+
+
+def _columns(rows: list[tuple[int, int, int, int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Three columns of indices and one of coefficients (n, 1)."""
+    one, other, target, coefficient = torch.tensor(rows, dtype=torch.int64).reshape(-1, 4).T.contiguous()
+    return one, other, target, coefficient.double()[:, None]
 
 
 @dataclass(frozen=True)

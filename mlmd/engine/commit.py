@@ -19,7 +19,7 @@ from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.outputs import DCD, LOG_HEADER, measure, rewind
 from mlmd.errors import StorageError
-from mlmd.rundir import CHECKPOINTS, LOG, Run, write_atomically, Messages
+from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, write_atomically
 
 
 class Commit:

@@ -29,7 +29,7 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
-from mlmd.rundir import FINAL, LOG, Run, StageRecord, Messages
+from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
 
 
 class Course:

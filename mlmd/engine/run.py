@@ -16,7 +16,18 @@ from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.folder import existing_run
 from mlmd.engine.schedule import stage_records
 from mlmd.errors import MlmdError, SimulationError, Stopped, StorageError
-from mlmd.rundir import CRASH, STOP, STRUCTURE, Messages, Run, open_run, reserved, stage_record, write_atomically, write_manifest
+from mlmd.rundir import (
+    CRASH,
+    STOP,
+    STRUCTURE,
+    Messages,
+    Run,
+    open_run,
+    reserved,
+    stage_record,
+    write_atomically,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job

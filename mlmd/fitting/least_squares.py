@@ -74,8 +74,8 @@ class Solution:
 def solve(factor: Tensor, *, columns: Sequence[slice] = (slice(None),), penalty: Tensor | None = None) -> Solution:
     """Minimise ‖A x - y‖² + ‖penalty · s · x‖² from R of [A | y], s the norms of the columns.
 
-    Columns are scaled to norm one, and the solution of smallest norm is taken where they depend on each other (Golub and
-    Van Loan, sections 5.5 and 6.1).
+    Columns are scaled to norm one, and the solution of smallest norm is taken where they depend on each other (Golub
+    and Van Loan, sections 5.5 and 6.1).
 
     Args:
         factor: R, the last column of which belongs to y.

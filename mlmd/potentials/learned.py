@@ -92,12 +92,7 @@ class LearnedPotential(EnergyModel):
         Raises:
             InputError: when descriptor or regressor have no such derivatives.
         """
-        moments, linear = self.descriptor, self.regressor
-        if not (isinstance(moments, Moments) and isinstance(linear, Linear)):
-            raise InputError(
-                f"{type(moments).__name__} with {type(linear).__name__} cannot be trained by least squares; "
-                "moments with a linear regressor can."
-            )
+        moments, linear = self.moments_and_linear()
         found = moments.design(graph, linear.coefficients if nonlinear else None)
         kinds = species(graph.numbers, self.species_table)
         counts = graph.positions.new_zeros((graph.n_structures, linear.n_kinds))
@@ -113,6 +108,20 @@ class LearnedPotential(EnergyModel):
             forces=with_constants(found.forces, nothing),
             virial=with_constants(found.virial, nothing),
         )
+
+    def moments_and_linear(self) -> tuple[Moments, Linear]:
+        """Descriptor and regressor, where they are those whose derivatives by parameters are known.
+
+        Raises:
+            InputError: when they are others.
+        """
+        moments, linear = self.descriptor, self.regressor
+        if not (isinstance(moments, Moments) and isinstance(linear, Linear)):
+            raise InputError(
+                f"{type(moments).__name__} with {type(linear).__name__} cannot be trained by least squares; "
+                "moments with a linear regressor can."
+            )
+        return moments, linear
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> LearnedPotential:

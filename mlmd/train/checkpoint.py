@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -54,7 +55,8 @@ def read(folder: Path, key: str) -> State | None:
         outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
         known = {name: value for name, value in arrays.items() if name in _ARRAYS}
         header["history"] = tuple(header["history"])
-        state = State(**header, **known, outcomes=outcomes)
+        fields: dict[str, Any] = header | known
+        state = State(**fields, outcomes=outcomes)
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
         raise StorageError(
             f"{path} is damaged ({type(error).__name__}). Remove it to begin the fit again; the data are read anew."

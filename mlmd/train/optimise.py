@@ -5,9 +5,10 @@ coefficients c. With R of [A_w A_k A_c | y] at the present coefficients a step m
 
     ‖A_w w' + A_k k' + A_c δc - y‖² + λ ‖D δc‖²,    D the norms of the columns of A_c,
 
-over w', k' and δc together: Levenberg and Marquardt's step for c while w and k, which enter linearly, are free (Golub and
-Pereyra, SIAM J. Numer. Anal. 10, 413, 1973, in Kaufman's form, BIT 15, 49, 1975). The loss is what remains when w and k
-are solved for at fixed c. Until it hardly falls any more a part of the training set does; then all of it takes part.
+over w', k' and δc together: Levenberg and Marquardt's step for c while w and k, which enter linearly, are free
+(Golub and Pereyra, SIAM J. Numer. Anal. 10, 413, 1973, in Kaufman's form, BIT 15, 49, 1975). The loss is what remains
+when w and k are solved for at fixed c. At first a part of the training set does; when that is no longer worth it, all
+of it takes part.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ import torch
 from torch import Tensor
 
 from mlmd.errors import SimulationError
-from mlmd.fitting.least_squares import Solution, combine, solve
+from mlmd.fitting.least_squares import combine, solve
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.shards import Outcome, Solver, Task, state_of
 
 _FIRST_DAMPING = 1e-2
-_MOST_DAMPING = 1e6
+_LEAST_DAMPING, _MOST_DAMPING = 1e-9, 1e6
 _PART = 4
 """The part that takes part first: one shard of so many."""
 _ENOUGH_ROWS = 20
 """Equations that a part must have for each parameter."""
-_STEADY = 0.01
-"""All frames take part once the loss of the part falls by less than this."""
+_STEADY = 0.05
+"""All frames take part once the loss of the part falls by less than this: later it would be fitted too closely."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class State:
     best_linear: np.ndarray | None = None
     best_factor: np.ndarray | None = None
     exact: bool = False
-    """Whether the derivatives by c in `best_factor` are taken at `best_linear`, not at what a step expected it to be."""
+    """Whether the derivatives by c in `best_factor` are taken at `best_linear`, not at what a step expected."""
     again: bool = False
     """Whether `radial` is `best_radial`, only to take the derivatives again."""
     n_steps: int = 0
@@ -65,7 +66,8 @@ class State:
 
 def n_linear(potential: LearnedPotential) -> int:
     """Parameters that the energy is linear in."""
-    return potential.descriptor.n_features + len(potential.elements)
+    moments, linear = potential.moments_and_linear()
+    return moments.n_features + linear.n_kinds
 
 
 def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bool) -> State:
@@ -77,7 +79,8 @@ def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bo
         n_rows: equations of the training set, about.
         radial: whether the radial coefficients are optimised.
     """
-    coefficients = potential.descriptor.radial.coefficients.detach().numpy().copy()
+    moments, _ = potential.moments_and_linear()
+    coefficients = moments.radial.coefficients.detach().numpy().copy()
     part = max(1, n_shards // _PART)
     enough = n_rows * part / n_shards >= _ENOUGH_ROWS * (n_linear(potential) + coefficients.size)
     return State(
@@ -87,13 +90,15 @@ def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bo
     )
 
 
-def put(potential: LearnedPotential, radial: np.ndarray, linear: np.ndarray) -> None:
-    """Set the coefficients of a potential; its constants are k, without the baseline."""
-    n_features = potential.descriptor.n_features
+def put(
+    potential: LearnedPotential, radial: np.ndarray, linear: np.ndarray, baseline: np.ndarray | float = 0.0
+) -> None:
+    """Set the coefficients of a potential; its constants are k and the baseline, (n_elements,) eV."""
+    moments, regressor = potential.moments_and_linear()
     with torch.no_grad():
-        potential.descriptor.radial.coefficients.copy_(torch.from_numpy(radial))
-        potential.regressor.coefficients.copy_(torch.from_numpy(linear[:n_features]))
-        potential.regressor.constants.copy_(torch.from_numpy(linear[n_features:]))
+        moments.radial.coefficients.copy_(torch.from_numpy(radial))
+        regressor.coefficients.copy_(torch.from_numpy(linear[: moments.n_features]))
+        regressor.constants.copy_(torch.from_numpy(linear[moments.n_features :] + baseline))
 
 
 def iterate(
@@ -129,15 +134,35 @@ def iterate(
     Raises:
         SimulationError: when no finite solution is found.
     """
-    n_free = n_linear(potential)
+    rules = _Rules(n_linear(potential), n_shards, radial, max_iterations, tolerance, regularisation)
     while not state.finished:
-        for state in _triangles(potential, state, compute, radial):  # noqa: B020 - it goes on from where it stood
+        for moment in _triangles(potential, state, compute, radial):
+            state = moment
             keep(state)
             told(state)
-        state = _judge(state, n_free, n_shards, radial, max_iterations, tolerance, regularisation)
+        state = _judge(state, rules)
         keep(state)
         told(state)
     return state
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What does not change during an optimisation; see `iterate`."""
+
+    n_free: int
+    """Linear coefficients, w and k."""
+    n_shards: int
+    radial: bool
+    max_iterations: int
+    tolerance: float
+    regularisation: float
+
+    def penalty(self, factor: Tensor, damping: float) -> Tensor:
+        """Relative penalties of the columns."""
+        n = factor.shape[1] - 1
+        of_linear = factor.new_full((self.n_free,), self.regularisation)
+        return torch.cat([of_linear, factor.new_full((n - self.n_free,), damping)])
 
 
 def _triangles(potential: LearnedPotential, state: State, compute: Solver, radial: bool) -> Iterator[State]:
@@ -151,42 +176,29 @@ def _triangles(potential: LearnedPotential, state: State, compute: Solver, radia
         yield state
 
 
-def _judge(
-    state: State,
-    n_free: int,
-    n_shards: int,
-    radial: bool,
-    max_iterations: int,
-    tolerance: float,
-    regularisation: float,
-) -> State:
+def _judge(state: State, rules: _Rules) -> State:
     """What follows from the triangles of all shards that take part."""
     outcomes = [state.outcomes[shard] for shard in sorted(state.outcomes)]
     factor = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
-    n_rows = sum(outcome.n_rows for outcome in outcomes)
-    nonlinear = factor.shape[1] > n_free + 1
-    penalty = _penalty(factor, n_free, regularisation, 0.0)
-    solution = solve(factor, columns=(slice(0, n_free),), penalty=penalty)
-    loss = solution.residual / math.sqrt(n_rows)
-    if not math.isfinite(loss) and not math.isfinite(state.best):
-        raise SimulationError("the least-squares problem has no finite solution. Look at the data with mlmd check.")
-    linear = solution.x[:n_free].numpy()
-    if not radial:
-        return replace(
-            state, best=loss, best_radial=state.radial, best_linear=linear, history=(loss,), finished=True, outcomes={}
-        )
-    if not nonlinear:  # the first solution: now the derivatives by c can be taken
-        return replace(state, linear=linear, outcomes={}, history=(loss,))
+    state = replace(state, outcomes={})
     if state.again:
-        exact = replace(state, best_factor=factor.numpy(), again=False, exact=True, outcomes={})
-        return _step(exact, n_free, regularisation)
-    if not loss < state.best:
-        state = replace(state, n_steps=state.n_steps + 1, outcomes={})
-        if state.n_steps >= max_iterations or state.damping > _MOST_DAMPING:
-            return replace(state, finished=True)
-        if not state.exact:  # perhaps that is why: take the derivatives again where they belong
-            return replace(state, radial=state.best_radial, linear=state.best_linear, again=True)
-        return _step(replace(state, damping=state.damping * 4), n_free, regularisation)
+        return _step(replace(state, best_factor=factor.numpy(), again=False, exact=True), rules)
+    solution = solve(factor, columns=(slice(0, rules.n_free),), penalty=rules.penalty(factor, 0.0))
+    loss = solution.residual / math.sqrt(sum(outcome.n_rows for outcome in outcomes))
+    if not math.isfinite(loss) and not math.isfinite(state.best):
+        raise SimulationError("the least-squares problem has no finite solution: are labels or weights extreme?")
+    linear = solution.x[: rules.n_free].numpy()
+    if not rules.radial:
+        found = replace(state, best=loss, best_radial=state.radial, best_linear=linear)
+        return replace(found, history=(loss,), finished=True)
+    if factor.shape[1] == rules.n_free + 1:  # the first solution: now the derivatives by c can be taken
+        return replace(state, linear=linear, history=(loss,))
+    state = replace(state, n_steps=state.n_steps + 1)
+    return _accept(state, factor, linear, loss, rules) if loss < state.best else _reject(state, rules)
+
+
+def _accept(state: State, factor: Tensor, linear: np.ndarray, loss: float, rules: _Rules) -> State:
+    """Go on from better coefficients."""
     change = (state.best - loss) / loss if math.isfinite(state.best) else math.inf
     state = replace(
         state,
@@ -195,30 +207,30 @@ def _judge(
         best_linear=linear,
         best_factor=factor.numpy(),
         history=(*state.history, loss),
-        damping=max(state.damping / 3, 1e-9),
+        damping=max(state.damping / 3, _LEAST_DAMPING),
         exact=False,
-        n_steps=state.n_steps + 1,
-        outcomes={},
     )
-    last = state.n_steps >= max_iterations
-    if state.n_shards < n_shards and (last or change < _STEADY):
+    last = state.n_steps >= rules.max_iterations
+    if state.n_shards < rules.n_shards and (last or change < _STEADY):
         # the same coefficients, judged by all frames
-        return replace(state, n_shards=n_shards, best=math.inf, radial=state.best_radial, linear=linear)
-    if last or change < tolerance:
+        return replace(state, n_shards=rules.n_shards, best=math.inf, linear=linear)
+    return replace(state, finished=True) if last or change < rules.tolerance else _step(state, rules)
+
+
+def _reject(state: State, rules: _Rules) -> State:
+    """Try another step from the best coefficients."""
+    if state.n_steps >= rules.max_iterations or state.damping > _MOST_DAMPING:
         return replace(state, finished=True)
-    return _step(state, n_free, regularisation)
+    if state.exact or state.best_radial is None or state.best_linear is None:
+        return _step(replace(state, damping=state.damping * 4), rules)
+    # perhaps the derivatives are to blame: take them again where they belong
+    return replace(state, radial=state.best_radial, linear=state.best_linear, again=True)
 
 
-def _step(state: State, n_free: int, regularisation: float) -> State:
+def _step(state: State, rules: _Rules) -> State:
     """Coefficients to be tried next, from the best ones."""
     assert state.best_factor is not None and state.best_radial is not None
     factor = torch.from_numpy(state.best_factor)
-    solution: Solution = solve(factor, penalty=_penalty(factor, n_free, regularisation, math.sqrt(state.damping)))
-    change = solution.x[n_free:].numpy().reshape(state.best_radial.shape)
-    return replace(state, radial=state.best_radial + change, linear=solution.x[:n_free].numpy())
-
-
-def _penalty(factor: Tensor, n_free: int, regularisation: float, damping: float) -> Tensor:
-    """Relative penalties of the columns."""
-    n = factor.shape[1] - 1
-    return torch.cat([factor.new_full((n_free,), regularisation), factor.new_full((n - n_free,), damping)])
+    found = solve(factor, penalty=rules.penalty(factor, math.sqrt(state.damping)))
+    change = found.x[rules.n_free :].numpy().reshape(state.best_radial.shape)
+    return replace(state, radial=state.best_radial + change, linear=found.x[: rules.n_free].numpy())

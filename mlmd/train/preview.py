@@ -14,14 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mlmd.config import check_files, load_train
-from mlmd.descriptors.moments import Moments
 from mlmd.io.labelled import LabelledFrame
-from mlmd.potentials.learned import LearnedPotential
-from mlmd.train import run
-from mlmd.train.dataset import baseline
-from mlmd.train.equations import Sigma, batches, triangle
+from mlmd.train.equations import batches, triangle
+from mlmd.train.job import Job, prepare
 from mlmd.train.optimise import n_linear, put
-from mlmd.train.shards import Problem
+from mlmd.train.run import n_cores
 
 BUDGET = 2.0
 """Seconds of equations that are timed, unless those of the first structures take longer."""
@@ -81,63 +78,49 @@ def preview(path: Path) -> Preview:
     Raises:
         InputError: whatever `train` would refuse.
     """
-    config = load_train(path)
-    check_files(config, path)
-    data = run.load_data(config)
-    notes = tuple(finding.text for finding in run.examine_data(config, data))
-    energies = baseline(data.train, data.elements, config.baseline)
-    potential = run.start(config, data.train, data.elements)
-    moments = potential.descriptor
-    assert isinstance(moments, Moments)  # what `start` makes
-    optimised = config.fit.radial == "optimise"
-    shards = Problem(data.train, run.sigma_of(config), energies, potential.spec()).shards(config.seed)
-    n_processes = min(run.n_cores(), len(shards))
-    n_atoms = sum(len(frame.atoms) for frame in data.train)
-    n_radial = moments.radial.coefficients.numel() if optimised else 0
+    check_files(load_train(path), path)
+    job = prepare(path)
+    config, potential, problem = job.config, job.potential, job.problem
+    moments, _ = potential.moments_and_linear()
+    n_processes = min(n_cores(), len(problem.shards()))
+    n_atoms = sum(len(frame.atoms) for frame in job.train)
+    n_radial = moments.radial.coefficients.numel() if job.radial else 0
     n_unknowns = n_linear(potential) + n_radial
-    seconds = (
-        n_atoms * _seconds_per_atom(potential, moments, shards, run.sigma_of(config), energies, optimised) / n_processes
-    )
-    passes = config.fit.max_iterations + 1 if optimised else 1
+    seconds = n_atoms * _seconds_per_atom(job) / n_processes
+    passes = config.fit.max_iterations + 1 if job.radial else 1
     return Preview(
         input=str(path),
-        elements=data.elements,
-        n_frames=len(data.train),
-        n_test_frames=len(data.test),
+        elements=potential.elements,
+        n_frames=len(job.train),
+        n_test_frames=len(job.test),
         n_atoms=n_atoms,
-        groups=dict(Counter(frame.group for frame in data.train)),
-        labels={name: n for name in LABELS if (n := _n_with(data.train, name))},
+        groups=dict(Counter(frame.group for frame in job.train)),
+        labels={name: n for name in LABELS if (n := _n_with(job.train, name))},
         model=f"{config.model.kind} of level {config.model.level}",
         cutoff=float(potential.cutoff),
         min_distance=float(moments.min_distance),
         n_linear=n_linear(potential),
         n_radial=n_radial,
-        n_equations=sum(map(_n_equations, data.train)),
+        n_equations=problem.n_equations,
         n_processes=n_processes,
         seconds_per_iteration=seconds,
-        max_iterations=config.fit.max_iterations if optimised else 1,
+        max_iterations=config.fit.max_iterations if job.radial else 1,
         hours=(passes + 1) * seconds / 3600,  # and once for the learning curve
         memory=_memory() + _TRIANGLES * 8e-6 * n_unknowns**2,
-        notes=notes,
+        notes=tuple(finding.text for finding in job.findings),
     )
 
 
-def _seconds_per_atom(
-    potential: LearnedPotential,
-    moments: Moments,
-    shards: Sequence[Sequence[LabelledFrame]],
-    sigma: Sigma,
-    energies: np.ndarray,
-    nonlinear: bool,
-) -> float:
+def _seconds_per_atom(job: Job) -> float:
     """Time of the equations of a few structures, by one process."""
-    if nonlinear:  # as after the first solution, of which no coefficient is zero
-        radial = moments.radial.coefficients.detach().numpy().copy()
-        put(potential, radial, np.ones(n_linear(potential)))
+    potential, problem = job.potential, job.problem
+    if job.radial:  # as after the first solution, of which no coefficient is zero
+        moments, _ = potential.moments_and_linear()
+        put(potential, moments.radial.coefficients.numpy().copy(), np.ones(n_linear(potential)))
     times: list[tuple[float, int]] = []
-    for some in batches([frame for shard in shards for frame in shard]):
+    for some in batches([frame for shard in problem.shards() for frame in shard]):
         start = time.perf_counter()
-        triangle(potential, some, sigma, energies, nonlinear=nonlinear)
+        triangle(potential, some, problem.sigma, problem.baseline, nonlinear=job.radial)
         times.append((time.perf_counter() - start, sum(len(frame.atoms) for frame in some)))
         if sum(seconds for seconds, _ in times) > BUDGET:
             break
@@ -148,12 +131,6 @@ def _seconds_per_atom(
 def _n_with(frames: Sequence[LabelledFrame], label: str) -> int:
     """Structures that have a label."""
     return sum(getattr(frame, label) is not None for frame in frames)
-
-
-def _n_equations(frame: LabelledFrame) -> int:
-    """One for the energy, three for each atom's force, six for the stress."""
-    forces = 0 if frame.forces is None else frame.forces.size
-    return (frame.energy is not None) + forces + 6 * (frame.stress is not None)
 
 
 def _memory() -> float:

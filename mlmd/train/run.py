@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -16,30 +15,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import mlmd
-from mlmd.config import Train, load_train, resolved, training_hash
-from mlmd.errors import InputError, Stopped, StorageError
-from mlmd.rundir import MESSAGES, Messages, reserved, sha256, write_atomically
+from mlmd.config import load_train
+from mlmd.errors import Stopped, StorageError
+from mlmd.rundir import Messages, reserved, sha256
+from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from mlmd.io.labelled import LabelledFrame
-    from mlmd.potentials.learned import LearnedPotential
     from mlmd.train.error_table import ErrorTable
     from mlmd.train.examine import Finding
-    from mlmd.train.figures import LearningCurve
+    from mlmd.train.job import Job
     from mlmd.train.optimise import State
     from mlmd.train.shards import Solver
-
-MANIFEST = "train.json"
-ERRORS = "errors.json"
-_BEGUN = {"lock", "input.toml", MESSAGES, MANIFEST + ".tmp"}
-_CLOSER = 0.95
-"""Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
-
-_NOISE = 0.1
-"""Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +35,9 @@ class Step:
     what: str
     done: int
     total: int
-    seconds_left: float | None
+    seconds_left: float | None = None
     """Of what is being done now."""
-    loss: float | None
+    loss: float | None = None
     """Root mean square of the residuals in units of their sigma."""
 
 
@@ -68,14 +54,7 @@ class Training:
     """What is odd about the data."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """What the input's files hold."""
-
-    train: tuple[LabelledFrame, ...]
-    test: tuple[LabelledFrame, ...]
-    elements: tuple[str, ...]
-    digest: str
+Progress = Callable[[Step], None]
 
 
 def default_folder(input_path: Path) -> Path:
@@ -88,7 +67,7 @@ def train(
     out: Path | str | None = None,
     *,
     n_processes: int | None = None,
-    progress: Callable[[Step], None] = lambda step: None,
+    progress: Progress = lambda step: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Training:
     """Train the potential of an input file, or continue where the training stopped; a finished one is left as it is.
@@ -110,215 +89,89 @@ def train(
         SimulationError: no finite solution was found.
         Stopped: by a signal; the same call continues.
     """
-    from mlmd.train.dataset import baseline
-
     source = Path(input_file)
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
-    _existing(folder, config)  # a folder of somebody else is not even locked
+    existing(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder), _stoppable(source):
-        manifest = _existing(folder, config)
-        progress(Step("reading the data", 0, 1, None, None))
-        data = load_data(config)
-        if manifest is not None and manifest["digest"] != data.digest:
+        from mlmd.train.job import prepare
+
+        manifest = existing(folder, config)
+        progress(Step("reading the data", 0, 1))
+        job = prepare(source)
+        if manifest is None:  # nothing is written before all is known to be right
+            manifest = begin(folder, source, config, job.digest)
+        if manifest["digest"] != job.digest:
             raise StorageError(
                 f"{folder} belongs to other data: the content of the files is not what it was. Give another --out."
             )
-        findings = examine_data(config, data)
-        energies = baseline(data.train, data.elements, config.baseline)
-        potential = start(config, data.train, data.elements)
-        if manifest is None:  # nothing is written before all is known to be right
-            manifest = _begin(source, config, data, folder)
         messages = Messages(folder, tell)
-        for finding in findings:
+        for finding in job.findings:
             messages(f"{finding.severity}: {finding.text}")
-        if manifest["state"] == "done":
-            return _finished(folder, config, findings)
-        n_processes = n_processes or n_cores()
-        return _train(
-            source, config, data, energies, potential, folder, manifest, n_processes, findings, progress
-        )  # fmt: skip
+        if manifest["state"] != "done":
+            _train(job, folder, manifest, n_processes or n_cores(), progress)
+        return _finished(folder, job.findings)
 
 
-def _train(
-    source: Path,
-    config: Train,
-    data: Data,
-    energies: np.ndarray,
-    potential: LearnedPotential,
-    folder: Path,
-    manifest: dict[str, Any],
-    n_processes: int,
-    findings: Sequence[Finding],
-    progress: Callable[[Step], None],
-) -> Training:
-    """From data to the file of the potential."""
+def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress) -> None:
+    """From data to the file of the potential and what is said about it."""
+    from mlmd.analysis.figures import save
     from mlmd.potentials import modelfile
     from mlmd.train import figures
+    from mlmd.train.card import card
+    from mlmd.train.curve import learning_curve
     from mlmd.train.evaluate import errors, predict
-    from mlmd.train.shards import Problem, solver
-
-    problem = Problem(data.train, sigma_of(config), energies, potential.spec())
-    n_processes = min(n_processes, len(problem.shards(config.seed)))
-    with solver(problem, config.seed, n_processes) as compute:
-        state = _fit(config, problem, potential, folder, manifest["digest"], compute, progress)
-        set_coefficients(potential, state, energies)
-        curve = _learning_curve(config, data, problem, potential, state, energies, compute, progress)
-    tables: dict[str, ErrorTable | None] = {"train": None, "test": None}
-    for name, frames in (("train", data.train), ("test", data.test)):
-        if frames:
-            progress(Step(f"errors of the {name} set", 0, len(frames), None, None))
-            labels = predict(potential, frames)
-            table = tables[name] = errors(frames, labels)
-            title = f"{config.card.name or source.stem}: {name} set, {len(frames)} structures"
-            _save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
-    _save(figures.learning_figure(curve), folder / "learning_curve.png")
-    model = folder / f"{config.card.name or source.stem}.mlmd"
-    as_json = {name: table and table.to_json() for name, table in tables.items()}
-    write_atomically(folder / ERRORS, json.dumps(as_json, indent=1, ensure_ascii=False).encode())
-    modelfile.save(potential, model, _card(source, config, data, potential, as_json, state))
-    _write_manifest(folder, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
-    return Training(folder, model, tables, findings)
-
-
-def start(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> LearnedPotential:
-    """The potential that a training begins with.
-
-    Its radial functions are plain polynomials; where they are to be optimised random numbers from the seed are added.
-
-    Raises:
-        InputError: when no atoms of the data are within the cutoff of each other.
-    """
-    import numpy as np
-    import torch
-
-    from mlmd.descriptors.moments import Moments
-    from mlmd.fitting.linear import Linear
-    from mlmd.potentials.learned import LearnedPotential
-    from mlmd.train.dataset import smallest_distance
-
-    model = config.model
-    closest = model.min_distance
-    if not isinstance(closest, float):
-        closest = round(_CLOSER * smallest_distance(frames), 3)
-    if closest >= model.cutoff:
-        raise InputError(
-            f"model: cutoff: {model.cutoff:g} Å, but no two atoms of the data are closer than {closest:g} Å: nothing "
-            "can be learned. Give a longer cutoff; is the unit of length right?"
-        )
-    moments = Moments(
-        elements=elements,
-        cutoff=model.cutoff,
-        min_distance=closest,
-        level=model.level,
-        n_chebyshev=model.n_chebyshev,
-        scaling=1 / (model.cutoff - closest) ** 2,  # radial functions of order one
-    )
-    if config.fit.radial == "optimise":
-        coefficients = moments.radial.coefficients
-        noise = np.random.default_rng(config.seed).standard_normal(coefficients.shape)
-        with torch.no_grad():
-            coefficients += _NOISE * torch.from_numpy(noise)
-    return LearnedPotential(moments, Linear(n_features=moments.n_features, n_kinds=len(elements)))
-
-
-def set_coefficients(potential: LearnedPotential, state: State, energies: np.ndarray) -> None:
-    """Give a potential the best coefficients found, and the baseline (n_elements,) eV back to its constants."""
-    import torch
-
     from mlmd.train.optimise import put
+    from mlmd.train.shards import solver
 
+    with solver(job.problem, n_processes) as compute:
+        state = _fit(job, folder, compute, progress)
+        curve = learning_curve(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
     assert state.best_radial is not None and state.best_linear is not None
-    put(potential, state.best_radial, state.best_linear)
-    with torch.no_grad():
-        potential.regressor.constants.add_(torch.from_numpy(energies))  # type: ignore[union-attr]
+    put(job.potential, state.best_radial, state.best_linear, job.problem.baseline)
+    tables: dict[str, Any] = {"train": None, "test": None}
+    for name, frames in (("train", job.train), ("test", job.test)):
+        if frames:
+            progress(Step(f"errors of the {name} set", 0, len(frames)))
+            labels = predict(job.potential, frames)
+            tables[name] = errors(frames, labels).to_json()
+            title = f"{job.name}: {name} set, {len(frames)} structures"
+            save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
+    save(figures.learning_figure(curve), folder / "learning_curve.png")
+    write_json(folder / ERRORS, tables)
+    model = folder / f"{job.name}.mlmd"
+    modelfile.save(job.potential, model, card(job, tables, state))
+    write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
 
 
-def load_data(config: Train) -> Data:
-    """Read and split.
-
-    Raises:
-        InputError: what is wrong with the files, or elements that are not those of the input.
-    """
-    from mlmd.train.dataset import digest, elements_of, load_frames, split
-
-    frames = load_frames(config.data)
-    if config.test is not None:
-        training, test = frames, load_frames(config.test)
-    else:
-        training, test = split(frames, config.test_fraction, config.seed)
-    found = elements_of(training)
-    elements = config.elements or found
-    missing = [element for element in found if element not in elements]
-    if missing:
-        raise InputError(
-            f"elements: {', '.join(elements)} are given; the data also have {', '.join(missing)}. Add them, or leave "
-            "elements out."
-        )
-    return Data(training, test, tuple(elements), digest([*training, *test]))
-
-
-def examine_data(config: Train, data: Data) -> list[Finding]:
-    """What is odd about the data.
-
-    Raises:
-        InputError: for what makes training impossible, all of it in one message.
-    """
-    from mlmd.train.examine import examine
-
-    findings = examine(data.train, data.test, config.model.cutoff)
-    fatal = [finding.text for finding in findings if finding.severity == "error"]
-    if fatal:
-        raise InputError("\n".join(fatal))
-    groups = {frame.group for frame in data.train}
-    for group in config.sigma.groups:
-        if group not in groups:
-            from mlmd.errors import did_you_mean
-
-            raise InputError(f"sigma: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
-    return findings
-
-
-def _fit(
-    config: Train,
-    problem: Any,
-    potential: LearnedPotential,
-    folder: Path,
-    key: str,
-    compute: Solver,
-    progress: Callable[[Step], None],
-) -> State:
+def _fit(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:
     """Find the coefficients, from where a killed training stood."""
     from mlmd.train import checkpoint
-    from mlmd.train.optimise import begin, iterate
+    from mlmd.train.optimise import begin as first_state
+    from mlmd.train.optimise import iterate
 
-    radial = config.fit.radial == "optimise"
-    n_shards = len(problem.shards(config.seed))
-    n_rows = sum(
-        (frame.energy is not None)
-        + (0 if frame.forces is None else frame.forces.size)
-        + (0 if frame.stress is None else 6)
-        for frame in problem.frames
-    )
-    state = checkpoint.read(folder, key) or begin(potential, n_shards, n_rows, radial=radial)
+    n_shards = len(job.problem.shards())
+    state = checkpoint.read(folder, job.digest)
+    if state is None:
+        state = first_state(job.potential, n_shards, job.problem.n_equations, radial=job.radial)
     clock = _Clock()
 
     def told(now: State) -> None:
         loss = now.best if math.isfinite(now.best) else (now.history[-1] if now.history else None)
         whole = "" if now.n_shards == n_shards else f" on {now.n_shards} of {n_shards} parts of the data"
-        what = f"iteration {now.n_steps + 1}{whole}" if radial else "linear fit"
+        what = f"iteration {now.n_steps + 1}{whole}" if job.radial else "linear fit"
         progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes), now.n_shards), loss))
 
     return iterate(
-        potential,
+        job.potential,
         state,
         compute,
         n_shards=n_shards,
-        radial=radial,
-        max_iterations=config.fit.max_iterations,
-        tolerance=config.fit.tolerance,
-        regularisation=config.fit.regularisation,
-        keep=lambda now: checkpoint.write(folder, now, key),
+        radial=job.radial,
+        max_iterations=job.config.fit.max_iterations,
+        tolerance=job.config.fit.tolerance,
+        regularisation=job.config.fit.regularisation,
+        keep=lambda now: checkpoint.write(folder, now, job.digest),
         told=told,
     )
 
@@ -327,179 +180,19 @@ class _Clock:
     """Seconds left of a pass over the data, from those of the parts that are done."""
 
     def __init__(self) -> None:
-        self._begin, self._at = time.monotonic(), 0
+        self._begin, self._at, self._last = time.monotonic(), 0, 0
 
     def __call__(self, done: int, total: int) -> float | None:
-        if done <= self._at:
+        if done <= self._last:  # another pass
             self._begin, self._at = time.monotonic(), done
+        self._last = done
+        if done == self._at:
             return None
         return (time.monotonic() - self._begin) / (done - self._at) * (total - done)
 
 
-def _learning_curve(
-    config: Train,
-    data: Data,
-    problem: Any,
-    potential: LearnedPotential,
-    state: State,
-    energies: np.ndarray,
-    compute: Solver,
-    progress: Callable[[Step], None],
-) -> LearningCurve:
-    """Errors of linear fits to the first parts of the data, all with the radial functions that were found last."""
-    import torch
-
-    from mlmd.fitting.least_squares import combine, solve
-    from mlmd.train.evaluate import errors, predict
-    from mlmd.train.figures import LearningCurve
-    from mlmd.train.optimise import n_linear, put
-    from mlmd.train.shards import Task, state_of
-
-    assert state.best_radial is not None and state.best_linear is not None
-    shards = problem.shards(config.seed)
-    numbers = state_of(potential)
-    outcomes = []
-    for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in range(len(shards))]):
-        outcomes.append(outcome)
-        progress(Step("learning curve", len(outcomes), len(shards), None, None))
-    sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    penalty = torch.full((n_linear(potential),), config.fit.regularisation, dtype=torch.float64)
-    counts: list[int] = []
-    columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
-    for size in sizes:
-        factor = combine(torch.from_numpy(outcome.factor) for outcome in outcomes[:size])
-        linear = solve(factor, penalty=penalty).x.numpy()
-        put(potential, state.best_radial, linear)
-        with torch.no_grad():
-            potential.regressor.constants.add_(torch.from_numpy(energies))  # type: ignore[union-attr]
-        some = [frame for shard in shards[:size] for frame in shard]
-        counts.append(len(some))
-        for name, frames in (("train", some), ("test", data.test)):
-            table = errors(frames, predict(potential, frames)) if frames else None
-            for quantity in ("energy", "forces"):
-                columns[name, quantity].append(table.row(quantity).rmse if table else math.nan)
-    set_coefficients(potential, state, energies)
-    return LearningCurve(
-        n_frames=tuple(counts),
-        train_energy=tuple(columns["train", "energy"]),
-        train_forces=tuple(columns["train", "forces"]),
-        test_energy=tuple(columns["test", "energy"]),
-        test_forces=tuple(columns["test", "forces"]),
-        loss=state.history,
-    )
-
-
-def _card(
-    source: Path,
-    config: Train,
-    data: Data,
-    potential: LearnedPotential,
-    tables: Mapping[str, Any],
-    state: State,
-) -> dict[str, Any]:
-    """What a person should know about the potential; the same whenever and wherever it is trained."""
-    from importlib.metadata import version
-
-    written = resolved(config)
-    for key in ("data", "test"):  # where the files lay says nothing
-        written[key] = [{**table, "path": Path(table["path"]).name} for table in written.get(key) or []]
-    facts = {key: value for key, value in written.pop("card").items() if value}
-    sets = {}
-    for name, frames in (("data", data.train), ("test", data.test)):
-        sets[name] = _described(frames) | {"files": [table["path"] for table in written[name] or written["data"]]}
-    return {
-        **facts,
-        **sets,
-        "digest": data.digest,
-        "errors": tables,
-        "loss": state.best,
-        "iterations": state.n_steps,
-        "input": written,
-        "command": f"mlmd train {source.name}",
-        "versions": {"mlmd": mlmd.__version__, **{name: version(name) for name in ("torch", "numpy")}},
-    }
-
-
-def _described(frames: Sequence[LabelledFrame]) -> dict[str, Any]:
-    """How much there is of what."""
-    labels = {
-        "energies": sum(frame.energy is not None for frame in frames),
-        "forces": sum(frame.forces is not None for frame in frames),
-        "stresses": sum(frame.stress is not None for frame in frames),
-    }
-    groups: dict[str, int] = {}
-    for frame in frames:
-        groups[frame.group] = groups.get(frame.group, 0) + 1
-    return {
-        "n_frames": len(frames),
-        "n_atoms": sum(len(frame.atoms) for frame in frames),
-        **{f"frames with {name}": count or "no data" for name, count in labels.items()},
-        "groups": groups if any(groups) else "no data",
-    }
-
-
-def sigma_of(config: Train) -> Any:
-    """The accuracy aimed at, in eV, eV/Å and eV/Å³."""
-    from mlmd.train.equations import Sigma
-    from mlmd.units import BAR
-
-    given = config.sigma
-    return Sigma(energy=given.energy, forces=given.forces, stress=given.stress * BAR, groups=dict(given.groups))
-
-
-def _existing(folder: Path, config: Train) -> dict[str, Any] | None:
-    """The manifest of this training, None if the folder is free.
-
-    Raises:
-        StorageError: when the folder holds something else, or another training.
-    """
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        raise StorageError(f"{folder} is a file; a folder is needed for the training. Give another --out.")
-    path = folder / MANIFEST
-    if not path.exists():
-        strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in _BEGUN)
-        if strangers:
-            raise StorageError(
-                f"{folder} is not empty and not the folder of a training (it holds {', '.join(strangers[:3])}). "
-                "Give another --out; nothing was touched."
-            )
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        same = manifest["training_hash"] == training_hash(config)
-        manifest["digest"], manifest["state"]
-    except (ValueError, KeyError, TypeError):
-        raise StorageError(f"{path} is damaged. Give another --out, or remove the folder.") from None
-    if not same:
-        raise StorageError(
-            f"{folder} belongs to another input. A changed input needs a folder of its own: give another --out, or "
-            f"restore the input (a copy of the old one is {folder / 'input.toml'})."
-        )
-    return manifest
-
-
-def _begin(source: Path, config: Train, data: Data, folder: Path) -> dict[str, Any]:
-    """What stands in a folder before the first step; the manifest last."""
-    shutil.copyfile(source, folder / "input.toml")
-    manifest = {
-        "state": "running",
-        "mlmd": mlmd.__version__,
-        "training_hash": training_hash(config),
-        "digest": data.digest,
-        "input": resolved(config),
-    }
-    _write_manifest(folder, manifest)
-    return manifest
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-
-
-def _finished(folder: Path, config: Train, findings: Sequence[Finding]) -> Training:
-    """A training that was done before."""
+def _finished(folder: Path, findings: Sequence[Finding]) -> Training:
+    """What stands in the folder of a training that is done."""
     from mlmd.train.error_table import from_json
 
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -510,12 +203,6 @@ def _finished(folder: Path, config: Train, findings: Sequence[Finding]) -> Train
         errors={name: from_json(table) if table else None for name, table in tables.items()},
         findings=findings,
     )
-
-
-def _save(figure: Any, path: Path) -> None:
-    from mlmd.analysis.figures import save
-
-    save(figure, path)
 
 
 @contextmanager
@@ -537,4 +224,5 @@ def _stoppable(source: Path) -> Iterator[None]:
 
 
 def n_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mlmd.errors import InputError, StorageError
 from mlmd.io.labelled import LabelledFrame
@@ -42,10 +41,22 @@ class Problem:
     """(n_elements,) eV."""
     spec: dict[str, Any]
     """Of the potential."""
+    seed: int
+    """Of the order in which frames are dealt."""
 
-    def shards(self, seed: int) -> list[tuple[LabelledFrame, ...]]:
+    @property
+    def n_equations(self) -> int:
+        """Rows of the least-squares problem."""
+        return sum(
+            (frame.energy is not None)
+            + (0 if frame.forces is None else frame.forces.size)
+            + (0 if frame.stress is None else 6)
+            for frame in self.frames
+        )
+
+    def shards(self) -> list[tuple[LabelledFrame, ...]]:
         """The frames in random order, dealt so that all parts have about as many atoms; no part is empty."""
-        order = np.random.default_rng(seed).permutation(len(self.frames))
+        order = np.random.default_rng(self.seed).permutation(len(self.frames))
         n_shards = min(N_SHARDS, len(order))
         shards: list[list[LabelledFrame]] = [[] for _ in range(n_shards)]
         n_atoms = [0] * n_shards
@@ -79,14 +90,15 @@ Solver = Callable[[Sequence[Task]], Iterator[Outcome]]
 
 
 @contextmanager
-def solver(problem: Problem, seed: int, n_processes: int) -> Iterator[Solver]:
-    """Processes that hold the training set.
+def solver(problem: Problem, n_processes: int) -> Iterator[Solver]:
+    """Processes that hold the training set, no more than there are shards; with one it is this process.
 
     Raises:
         StorageError: when a process ends unasked, e.g. for want of memory.
         InputError: what a shard's equations raise.
     """
-    shards = problem.shards(seed)
+    shards = problem.shards()
+    n_processes = min(n_processes, len(shards))
     if n_processes == 1:
         worker = _Worker(problem, shards)
         yield lambda tasks: (worker(task) for task in tasks)
@@ -96,7 +108,8 @@ def solver(problem: Problem, seed: int, n_processes: int) -> Iterator[Solver]:
     )
 
     def solve(tasks: Sequence[Task]) -> Iterator[Outcome]:
-        futures = [pool.submit(_run, task) for task in tasks]
+        with _deaf():  # processes are started here, and Ctrl-C would reach them before they can leave it to us
+            futures = [pool.submit(_run, task) for task in tasks]
         try:
             for future in futures:
                 yield future.result()
@@ -112,6 +125,19 @@ def solver(problem: Problem, seed: int, n_processes: int) -> Iterator[Solver]:
         yield solve
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C is ignored, also by processes that are started here."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Worker:
@@ -162,8 +188,3 @@ def _run(task: Task) -> Outcome:
 def state_of(potential: LearnedPotential) -> dict[str, np.ndarray]:
     """All numbers of a potential as arrays."""
     return {name: tensor.detach().numpy().copy() for name, tensor in potential.state_dict().items()}
-
-
-def tensor_of(array: np.ndarray) -> Tensor:
-    """A float64 tensor that owns its numbers."""
-    return torch.from_numpy(np.array(array, dtype=np.float64))

@@ -1,0 +1,59 @@
+"""The card of a trained potential: what it was made of and how good it is, the same whenever it is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlmd
+from mlmd.config import resolved
+from mlmd.io.labelled import LabelledFrame
+from mlmd.train.job import Job
+from mlmd.train.optimise import State
+
+
+def card(job: Job, errors: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """What a person should know about a potential.
+
+    Args:
+        job: the training.
+        errors: tables of the training and the test set as JSON.
+        state: the last one.
+    """
+    written = resolved(job.config)
+    for key in ("data", "test"):  # where the files lay says nothing
+        written[key] = [{**table, "path": Path(table["path"]).name} for table in written.get(key) or []]
+    facts = {key: value for key, value in written.pop("card").items() if value}
+    sets = {}
+    for name, frames in (("data", job.train), ("test", job.test)):
+        sets[name] = _described(frames) | {"files": [table["path"] for table in written[name] or written["data"]]}
+    return {
+        **facts,
+        **sets,
+        "digest": job.digest,
+        "errors": dict(errors),
+        "loss": state.best,
+        "iterations": state.n_steps,
+        "input": written,
+        "command": f"mlmd train {job.source.name}",
+        "versions": {"mlmd": mlmd.__version__, **{name: version(name) for name in ("torch", "numpy")}},
+    }
+
+
+def _described(frames: Sequence[LabelledFrame]) -> dict[str, Any]:
+    """How much there is of what."""
+    labels = {
+        "energies": sum(frame.energy is not None for frame in frames),
+        "forces": sum(frame.forces is not None for frame in frames),
+        "stresses": sum(frame.stress is not None for frame in frames),
+    }
+    groups = Counter(frame.group for frame in frames)
+    return {
+        "n_frames": len(frames),
+        "n_atoms": sum(len(frame.atoms) for frame in frames),
+        **{f"frames with {name}": count or "no data" for name, count in labels.items()},
+        "groups": dict(groups) if any(groups) else "no data",
+    }
