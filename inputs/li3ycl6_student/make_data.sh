@@ -1,15 +1,16 @@
 #!/bin/sh
 # The training and test data of the potential Li3YCl6 that comes with mlmd, by the published potential that the inputs
-# of this folder name (its teacher). Takes 15 minutes on two cores:
+# of this folder name (its teacher). Takes 10 minutes on two cores:
 #
-#     sh inputs/li3ycl6_student/make_data.sh FOLDER     # leaves FOLDER/train.extxyz and FOLDER/test.extxyz
+#     sh inputs/li3ycl6_student/make_data.sh [FOLDER]     # leaves FOLDER/train.extxyz and FOLDER/test.extxyz
 #
-# Interrupted, the same command continues.
+# The folder is data/ beside this file when none is named. Interrupted, the same command continues.
 set -e
 inputs=$(cd "$(dirname "$0")" && pwd)
 teacher="$inputs/../../../shared/data/models_mvl/Li3YCl6/mtp.2021.06/fitted.mtp.PBE.PBE"
-mkdir -p "$1"
-cd "$1"
+folder=${1:-$inputs/data}
+mkdir -p "$folder"
+cd "$folder"
 
 # 1. Dynamics. `xargs` keeps two runs going.
 printf '%s\0' "$inputs"/*.toml | xargs -0 -n 1 -P 2 mlmd simulate --quiet --threads 1

@@ -38,7 +38,7 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 @dataclass(frozen=True)
 class Design:
-    """Derivatives of what a graph's structures say, by the parameters of a model: the rows of a least-squares problem."""
+    """Derivatives by the parameters of a model of what it says of a graph: rows of a least-squares problem."""
 
     energy: Tensor
     """(n_structures, n_parameters) of the energies."""
