@@ -16,6 +16,7 @@ from mlmd.units import DENSITY
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 STUDENT = INPUTS / "li3ycl6_student"
+TRAININGS = sorted(INPUTS.glob("train_*.toml"))
 OWN = ["quickstart.toml", "metadynamics.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
 
@@ -27,7 +28,15 @@ def density(path: Path) -> float:
 
 
 def test_the_list_of_inputs_is_complete() -> None:
-    assert sorted(path.name for path in INPUTS.glob("*.toml")) == sorted(OWN + PUBLISHED)
+    simulations = {path for path in INPUTS.glob("*.toml") if path not in TRAININGS}
+    assert sorted(path.name for path in simulations) == sorted(OWN + PUBLISHED)
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
+def test_every_training_says_what_its_potential_is_made_of(path: Path) -> None:
+    card = config.load_train(path).card
+    assert card.name.lower() == path.stem.removeprefix("train_")
+    assert card.source and card.licence and card.citation
 
 
 @pytest.mark.parametrize("name", OWN + PUBLISHED)
