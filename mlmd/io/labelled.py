@@ -154,8 +154,9 @@ def _from_ase(read: Atoms, source: str) -> RawFrame:
 
 def _labelled(frame: RawFrame, names: Mapping[str, str]) -> LabelledFrame:
     """A sound structure with its labels."""
-    if frame.atoms.pbc.all() and np.linalg.det(frame.atoms.cell.array) < 0:
-        frame.atoms.set_cell(-frame.atoms.cell.array)  # the same lattice, right-handed
+    cell = frame.atoms.cell.array
+    if frame.atoms.pbc.all() and np.isfinite(cell).all() and np.linalg.det(cell) < 0:
+        frame.atoms.set_cell(-cell)  # the same lattice, right-handed
     check_structure(frame.atoms, frame.source, closest=CLOSEST)
     return LabelledFrame(
         atoms=frame.atoms,

@@ -86,8 +86,9 @@ def find_names(frames: Sequence[RawFrame], keys: Mapping[str, str], name: str) -
             if keys[label] == IGNORED and IGNORED not in present:
                 continue
             if keys[label] not in present:
-                hint = did_you_mean(keys[label], present) if present else f"It has no names for {label} at all."
-                raise InputError(f"{name}: {label} = {keys[label]!r} is in none of its {len(frames)} frames. {hint}")
+                hint = did_you_mean(keys[label], present) if present else f"Nothing in it could be {label}."
+                option = "group_key" if label == "group" else label
+                raise InputError(f"{name}: {option} = {keys[label]!r} is in none of its {len(frames)} frames. {hint}")
             found[label] = keys[label]
         elif guess := _guess(frames, label, tiers, name):
             found[label] = guess

@@ -17,7 +17,7 @@ from mlmd.io.validity import nearest_neighbours
 from mlmd.train import neighbouring, scales
 from mlmd.train.dataset import composition, elements_of, isolated_element, structure_hash
 from mlmd.train.outliers import energy_outliers, force_outliers, net_forces
-from mlmd.train.pair_model import Likeness, energies_like_forces
+from mlmd.train.pair_model import Likeness, compare
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,10 @@ def _copies(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> li
     different: list[str] = []
     leaked: list[str] = []
     for frame in train:
-        known = first.setdefault(structure_hash(frame.atoms), frame)
-        if known is not frame and isolated_element(frame) is None:
+        key = structure_hash(frame.atoms)
+        known = first.get(key)
+        first.setdefault(key, frame)
+        if known is not None and isolated_element(frame) is None:
             pair = f"{frame.source} = {known.source}"
             (same if _same_labels(frame, known) else different).append(pair)
     for frame in test:
@@ -180,18 +182,28 @@ def _signs_and_units(frames: Sequence[LabelledFrame]) -> list[str]:
     if odd is not None:
         return [odd]  # with wrong lengths everything else is wrong too
     pairs = neighbouring.near_pairs(frames)
-    found = _energies_and_forces(frames, pairs)
+    by_forces, by_stress = neighbouring.energy_against_forces(pairs), neighbouring.energy_against_stress(pairs)
+    decided = by_forces is not None and (by_stress is not None or all(frame.stress is None for frame in frames))
+    likeness = None if decided else compare(frames)
+    found = _energies_and_forces(frames, pairs, by_forces, likeness)
     per_atom = scales.energies_are_per_atom(frames)
     if per_atom is not None and not any("energies are per atom" in text for text in found):
         found.append(per_atom)
-    return found + _stresses(frames, pairs, trusted=not found)
+    if found:  # a stress cannot be judged by energies and forces that are wrong
+        large = scales.stresses_are_large(frames)
+        return found + ([large] if large is not None else [])
+    return _stresses(frames, pairs, by_stress, likeness)
 
 
-def _energies_and_forces(frames: Sequence[LabelledFrame], pairs: Sequence[neighbouring.FramePair]) -> list[str]:
+def _energies_and_forces(
+    frames: Sequence[LabelledFrame],
+    pairs: Sequence[neighbouring.FramePair],
+    ratio: neighbouring.Ratio | None,
+    likeness: Likeness | None,
+) -> list[str]:
     """Energies against forces, and both against what is usual."""
     bonds = scales.find_bonds(frames)
     n_atoms = float(np.median([len(frame.atoms) for frame in frames]))
-    ratio = neighbouring.energy_against_forces(pairs)
     odd_forces = scales.stiffness_is_odd(bonds) or scales.forces_are_large(frames)
     if ratio is not None:
         found = [] if 0.6 < ratio.value < 1.67 else [_wrong_ratio(ratio.value, n_atoms)]
@@ -201,7 +213,7 @@ def _energies_and_forces(frames: Sequence[LabelledFrame], pairs: Sequence[neighb
             "reordered, or do energies and forces come from different calculations?"
         ]
     else:
-        found = _unlike(energies_like_forces(frames), n_atoms, guess=odd_forces is None)
+        found = _unlike(likeness, n_atoms, guess=odd_forces is None)
     absolute = [scales.energies_are_not_in_ev(frames), scales.pulls_are_reversed(bonds), odd_forces]
     return found + [text for text in absolute if text is not None]
 
@@ -215,16 +227,17 @@ def _unlike(likeness: Likeness | None, n_atoms: float, *, guess: bool) -> list[s
             f"forces hardly depend on where the neighbours are (a pair potential explains {likeness.explained:.0%} of "
             "them; 70 to 99 % are usual). Were the atoms or the columns reordered? Make the forces anew."
         ]
-    if likeness.explained < 0.5:
+    if likeness.explained < 0.5 or likeness.energy is None:
         return []
-    if not 0.12 < likeness.size < 8:
-        options = neighbouring.likely_energy_units(likeness.size, n_atoms) if guess else []
+    size = likeness.energy.size
+    if not 0.12 < size < 8:
+        options = neighbouring.likely_energy_units(size, n_atoms) if guess else []
         perhaps = f"Perhaps {' or '.join(options)}. " if options else ""
         return [
-            f"energies vary about {likeness.size:.2g} times as much as the forces say (0.4 to 3 are usual). {perhaps}"
+            f"energies vary about {size:.2g} times as much as the forces say (0.4 to 3 are usual). {perhaps}"
             "Energies must be those of the whole structure in eV, forces in eV/Å."
         ]
-    if likeness.correlation < -0.5:
+    if likeness.energy.correlation < -0.5:
         return [
             "energies rise where the forces say that they fall: one of the two has the wrong sign. Forces are minus "
             "the gradient of the energy."
@@ -243,25 +256,36 @@ def _wrong_ratio(ratio: float, n_atoms: float) -> str:
     return f"{seen}. {guess} Energies must be those of the whole structure in eV, forces in eV/Å, positions in Å."
 
 
-def _stresses(frames: Sequence[LabelledFrame], pairs: Sequence[neighbouring.FramePair], *, trusted: bool) -> list[str]:
-    """Stress against energies, if these can be trusted, and against what is usual."""
-    ratio = neighbouring.energy_against_stress(pairs) if trusted else None
-    must = "A stress must be +(1/V) dE/dε in eV/Å³, positive in tension (ASE's sign, not VASP's)."
-    turn = 'Change its sign, or leave it out: stress = "none".'
-    if ratio is None:
+def _stresses(
+    frames: Sequence[LabelledFrame],
+    pairs: Sequence[neighbouring.FramePair],
+    ratio: neighbouring.Ratio | None,
+    likeness: Likeness | None,
+) -> list[str]:
+    """Stress against energies and forces that can be trusted; without them, against what is usual."""
+    if ratio is not None:
+        value, wrong = ratio.value, not 0.25 < ratio.value < 4
+        seen = f"between strained frames the energy changes by {value:.3g} times the work of the stress, not 1"
+        volume = float(np.median([pair.volume for pair in neighbouring.strained_pairs(pairs)]))
+    elif likeness is not None and likeness.stress is not None and likeness.explained > 0.5:
+        agreement = likeness.stress
+        volume = float(np.median([frame.atoms.get_volume() for frame in frames if frame.stress is not None]))
+        value = np.copysign(1 / agreement.size, agreement.correlation)
+        wrong = not 0.12 < agreement.size < 8 or agreement.correlation < -0.4
+        seen = (
+            f"shear stresses are about {1 / value:.2g} times those that the forces say (correlation "
+            f"{agreement.correlation:.2f}; 0.5 to 2 times are usual)"
+        )
+    else:
         large = scales.stresses_are_large(frames)
-        backwards = trusted and neighbouring.stress_runs_backwards(frames, pairs)
-        text = "the stress falls when the volume grows, and energies change against its work: it has the wrong sign."
-        return [text for text in (large, f"{text} {must} {turn}" if backwards else None) if text is not None]
-    if 0.25 < ratio.value < 4:
+        return [] if large is None else [large]
+    if not wrong:
         return []
-    seen = f"between strained frames the energy changes by {ratio.value:.3g} times the work of the stress, not 1"
-    sign = " and has the wrong sign" if ratio.value < 0 else ""
-    if 0.25 < -ratio.value < 4:
-        return [f"{seen}: it has the wrong sign. {must} {turn}"]
-    volume = float(np.median([pair.volume for pair in pairs if np.isfinite(pair.volume)]))
-    options = neighbouring.likely_stress_units(ratio.value, volume)
-    guess = f"Perhaps {' or '.join(options)}{sign}." if options else f"It is wrong{sign}."
+    must = "A stress must be +(1/V) dE/dε in eV/Å³, positive in tension (ASE's sign, not VASP's)."
+    if 0.12 < -value < 8:
+        return [f'{seen}: it has the wrong sign. {must} Change its sign, or leave it out: stress = "none".']
+    options = neighbouring.likely_stress_units(value, volume)
+    guess = f"Perhaps {' or '.join(options)}." if options else "It is wrong."
     return [f'{seen}. {guess} {must} Convert it, or leave it out: stress = "none".']
 
 

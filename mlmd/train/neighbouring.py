@@ -96,15 +96,16 @@ def energy_against_stress(pairs: Sequence[FramePair]) -> Ratio | None:
 
     Stresses of plane waves in a basis of constant energy are off by a pressure (Pulay), so the ratio is a rough one.
     """
-    strained = [
-        pair
-        for pair in pairs
-        if pair.strain > NO_STRAIN and pair.displacement < STILL and math.isfinite(pair.stress_work)
-    ]
+    strained = strained_pairs(pairs)
     internal = [pair.force_work if math.isfinite(pair.force_work) else 0.0 for pair in strained]
     energies = [pair.energy - work for pair, work in zip(strained, internal, strict=True)]
     ratio = _ratio([pair.stress_work for pair in strained], energies)
     return ratio if ratio is not None and ratio.spread < 0.8 else None
+
+
+def strained_pairs(pairs: Sequence[FramePair]) -> list[FramePair]:
+    """Those with stresses in which little more than the cell differs."""
+    return [p for p in pairs if p.strain > NO_STRAIN and p.displacement < STILL and math.isfinite(p.stress_work)]
 
 
 def forces_are_unrelated(pairs: Sequence[FramePair]) -> bool:
@@ -116,30 +117,6 @@ def forces_are_unrelated(pairs: Sequence[FramePair]) -> bool:
     if len(near) < 8 or not works.any() or not energies.any():
         return False
     return abs(works @ energies) < 0.3 * float(np.linalg.norm(works) * np.linalg.norm(energies))
-
-
-def stress_runs_backwards(frames: Sequence[LabelledFrame], pairs: Sequence[FramePair]) -> bool:
-    """Whether thermal frames at several volumes say that the stress has the wrong sign.
-
-    Two signs must agree: within sets of the same composition and group the trace of the stress falls with the volume
-    (a negative bulk modulus, by 3.5 standard errors), and energies change against the work of the stress.
-    """
-    if _bulk_evidence(frames) > -3.5:
-        return False
-    thermal = [
-        p
-        for p in pairs
-        if p.strain > NO_STRAIN
-        and p.displacement < NEAR
-        and math.isfinite(p.force_work)
-        and math.isfinite(p.stress_work)
-    ]
-    if len(thermal) < 10:
-        return False
-    # far pairs are less harmonic; the error of the work of the forces grows with the third power
-    weights = np.array([1 / max(pair.displacement, STILL) ** 3 for pair in thermal])
-    rest = np.array([pair.energy - pair.force_work for pair in thermal])
-    return float(np.sum(weights**2 * rest * [pair.stress_work for pair in thermal])) < 0
 
 
 def likely_units(ratio: float, n_atoms: float) -> list[str]:
@@ -164,14 +141,19 @@ def likely_energy_units(ratio: float, n_atoms: float) -> list[str]:
 
 
 def likely_stress_units(ratio: float, volume: float) -> list[str]:
-    """Sentences that would explain a ratio of ΔE to the work of the stress."""
-    known = {f"it is in {name}": unit for name, unit in _STRESS_UNITS.items()}
-    known["it is a virial, -V·stress in eV"] = 1 / volume
-    known |= {f"energies and forces are in {name}": 1 / unit for name, unit in _ENERGY_UNITS.items()}
-    return _fitting(abs(ratio), known, 2.5)
+    """Sentences that would explain a ratio of ΔE to the work of the stress, known to a factor of about two."""
+    sign = " with the wrong sign" if ratio < 0 else ""
+    known = {f"it is in {name}{sign}": unit for name, unit in _STRESS_UNITS.items()}
+    whole = 'it is a virial, -V·stress in eV (name it virial = "...")' if ratio < 0 else "it is V·stress in eV"
+    known[whole] = 1 / volume
+    together = {f"energies and forces are in {name}": 1 / unit for name, unit in _ENERGY_UNITS.items()}
+    fitting = _fitting(abs(ratio), known, 2.5) + ([] if ratio < 0 else _fitting(ratio, together, 1.3))
+    return fitting[:2]
 
 
 def _fitting(size: float, known: Mapping[str, float], factor: float) -> list[str]:
+    if size == 0:
+        return []
     off = {text: abs(math.log(size / value)) for text, value in known.items()}
     return sorted((text for text in known if off[text] < math.log(factor)), key=lambda text: off[text])[:2]
 
@@ -247,7 +229,7 @@ def _stress_work(
 def _ratio(works: Sequence[float], energies: Sequence[float]) -> Ratio | None:
     """Median and relative spread of energy/work over the half of the pairs with more work."""
     work, energy = np.abs(np.array(works)), np.array(energies)
-    if len(work) < 3:
+    if len(work) < 3 or not energy.any():
         return None
     used = (work >= np.median(work)) & (work > 1e-9 * max(1.0, float(np.abs(energy).max())))
     if used.sum() < 3:
@@ -256,26 +238,3 @@ def _ratio(works: Sequence[float], energies: Sequence[float]) -> Ratio | None:
     value = float(np.median(ratios))
     spread = 1.4826 * float(np.median(np.abs(ratios - value))) / max(abs(value), 1e-12)
     return Ratio(value, spread)
-
-
-def _bulk_evidence(frames: Sequence[LabelledFrame]) -> float:
-    """Standard errors by which the stress rises with the volume among frames of one composition and group."""
-    sets: dict[tuple[bytes, str], list[tuple[float, float]]] = {}
-    for frame in frames:
-        if frame.stress is not None:
-            key = (np.sort(frame.atoms.numbers).tobytes(), frame.group)
-            point = (math.log(abs(np.linalg.det(frame.atoms.cell.array))), float(np.trace(frame.stress)))
-            sets.setdefault(key, []).append(point)
-    centred = []
-    for points in sets.values():
-        array = np.array(points)
-        near = array[np.abs(array[:, 0] - np.median(array[:, 0])) < LARGEST_STRAIN]
-        if len(near) >= 5 and np.ptp(near[:, 0]) > 0.01:
-            scale = np.abs(near[:, 1] - np.median(near[:, 1])).mean() or 1.0
-            centred.append((near - near.mean(axis=0)) / [1.0, scale])
-    if not centred:
-        return 0.0
-    volume, stress = np.concatenate(centred).T
-    n = len(volume) - len(centred) - 1
-    correlation = float(volume @ stress / max(float(np.linalg.norm(volume) * np.linalg.norm(stress)), 1e-300))
-    return correlation * math.sqrt(max(n, 1) / max(1 - correlation**2, 1e-12))
