@@ -100,7 +100,11 @@ def list_models(as_json: bool) -> None:
     for heading in facts[0]:
         table.add_column(escape(heading))
     for one in facts:
-        table.add_row(*("–" if _is_empty(value) else escape(_line(value)) for value in one.values()))
+        # errors of potentials are known to three digits at best
+        cells = (f"{value:.3g}" if isinstance(value, float) else _line(value) for value in one.values())
+        table.add_row(
+            *("–" if _is_empty(value) else escape(cell) for value, cell in zip(one.values(), cells, strict=True))
+        )
     console().print(table)
     click.echo("Errors are root mean squares for structures that the potential was not trained on.")
 
