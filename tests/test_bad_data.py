@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_data import at_volumes, scaled, strained, thermal
+from made_data import at_volumes, label, scaled, strained, thermal
 
 from mlmd.errors import InputError, MlmdError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
@@ -197,6 +198,26 @@ def test_a_damaged_deepmd_folder_is_refused_with_the_file(tmp_path: Path, name: 
     assert said in refused(folder)
 
 
+class Bomb:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_no_array_file_is_unpickled(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    (folder / "set.000").mkdir(parents=True)
+    (folder / "type.raw").write_text("0")
+    (folder / "type_map.raw").write_text("Na")
+    np.save(folder / "set.000" / "coord.npy", np.array([Bomb(tmp_path / "harm")]), allow_pickle=True)
+    assert "cannot be read" in refused(folder)
+    assert not (tmp_path / "harm").exists()
+
+
 @given(data=st.data())
 @settings(max_examples=120, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_file_is_read_or_refused_and_never_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
@@ -268,7 +289,7 @@ def test_wrong_units_and_signs_are_named(name: str) -> None:
     texts = [finding.text for finding in examine([scaled(frame, **change) for frame in copper()], [])]
     assert any(said in text for text in texts), texts
     assert all(text.startswith("cu.xyz: ") for text in texts)
-    assert len(texts) <= 2, texts  # a wrong sign of forces shows against energies and in the bonds
+    assert len(texts) <= 2, texts  # a wrong unit of forces shows against energies and in the bonds
 
 
 def test_a_virial_taken_for_a_stress_is_named() -> None:
@@ -288,6 +309,18 @@ def test_energies_per_atom_are_named() -> None:
     assert any("the energies are per atom" in finding.text for finding in examine(per_atom, []))
     without = [replace(f, forces=None, stress=None) for f in per_atom]
     assert any("Are they per atom?" in finding.text for finding in examine(without, []))
+
+
+def test_gradients_of_a_molecule_that_tumbles_are_found() -> None:
+    random = np.random.default_rng(4)
+    frames = []
+    for index in range(8):
+        atoms = molecule("CH3CH2OH")
+        atoms.positions += random.normal(0, 0.03, (len(atoms), 3))
+        atoms.rotate(float(random.uniform(0, 360)), random.normal(size=3))
+        frames.append(label(atoms, f"m.xyz@{index}"))
+    assert examine(frames, []) == []
+    assert "-1" in found([scaled(frame, forces=-1.0) for frame in frames])
 
 
 def test_forces_of_other_atoms_are_found() -> None:

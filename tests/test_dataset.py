@@ -103,7 +103,7 @@ def test_copies_of_a_structure_are_never_on_both_sides() -> None:
 
 
 def test_isolated_atoms_are_always_trained_on() -> None:
-    frames = [*thermal(4), *(alone("Cu", -0.1 * index) for index in range(20))]
+    frames = [*thermal(4), *(alone("Cu", -0.1, box=9.0 + index) for index in range(20))]
     for seed in range(5):
         _, test = split(frames, 0.5, seed)
         assert test

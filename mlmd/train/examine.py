@@ -214,7 +214,8 @@ def _energies_and_forces(
         ]
     else:
         found = _unlike(likeness, n_atoms, guess=odd_forces is None)
-    absolute = [scales.energies_are_not_in_ev(frames), scales.pulls_are_reversed(bonds), odd_forces]
+    reversed_pulls = None if any("wrong sign" in text for text in found) else scales.pulls_are_reversed(bonds)
+    absolute = [scales.energies_are_not_in_ev(frames), reversed_pulls, odd_forces]
     return found + [text for text in absolute if text is not None]
 
 
