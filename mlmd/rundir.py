@@ -239,9 +239,12 @@ def reserved(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:  # only by who holds the lock: another one begun at the same moment has seen no folder either
-            if made and [path.name for path in folder.iterdir()] == ["lock"]:
+            if made and folder.exists() and [path.name for path in folder.iterdir()] == ["lock"]:
                 (folder / "lock").unlink()
-                for path in made:
+            for path in made:
+                if path.exists() and any(path.iterdir()):
+                    break
+                if path.exists():
                     path.rmdir()
     finally:
         os.close(descriptor)

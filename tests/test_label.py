@@ -248,6 +248,67 @@ def test_nothing_that_exists_is_overwritten(here: Path) -> None:
     assert mlmd("label", path, "--out", path, "--ase", EMT_NAME).code == 4
 
 
+def test_a_folder_of_somebody_else_where_the_labels_would_be_kept_is_not_touched(here: Path) -> None:
+    path, part = write(here / "cu.extxyz", copper(1)), here / "out.extxyz.part"
+    arguments = ["label", path, "--out", "out.extxyz", "--ase", EMT_NAME]
+    part.mkdir()
+    (part / "notes.txt").write_text("mine")
+    answer = mlmd(*arguments)
+    assert answer.code == 4
+    assert "holds something else: notes.txt" in answer.err
+    assert [one.name for one in part.iterdir()] == ["notes.txt"]
+    assert not (here / "out.extxyz").exists()
+
+    (here / "away").mkdir()
+    part.rename(here / "away" / part.name)
+    assert mlmd(*arguments).code == 0
+    (here / "away" / part.name).rename(part)
+    assert mlmd(*arguments).code == 0  # complete: the folder is not needed
+    assert [one.name for one in part.iterdir()] == ["notes.txt"]
+    (here / "out.extxyz").unlink()
+    (here / "out.json").unlink()
+    (part / "notes.txt").unlink()
+    part.rmdir()
+    part.write_text("mine")
+    assert mlmd(*arguments).code == 4
+    assert part.read_text() == "mine"
+
+
+def test_a_file_that_somebody_puts_beside_the_labels_on_their_way_stays(here: Path) -> None:
+    path, part = write(here / "a.extxyz", chains(1, 3)), here / "out.extxyz.part"
+    with pytest.raises(SimulationError):
+        label([path], here / "out.extxyz", careful())
+    (part / "notes.txt").write_text("mine")
+    label([path], here / "out.extxyz", careful(), keep_going=True)
+    assert {one.name for one in part.iterdir()} <= {"notes.txt", "lock"}
+    assert (part / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_process_left_that_was_killed_in_the_end_is_cleared_up_but_not_under_the_hands_of_another(
+    here: Path,
+) -> None:
+    from mlmd.rundir import reserved
+
+    path, part = write(here / "cu.extxyz", copper(1)), here / "out.extxyz.part"
+    label([path], here / "out.extxyz", CalculatorMethod(EMT_NAME))
+    part.mkdir()
+    (part / "records").write_text("")
+    with reserved(part):
+        assert label([path], here / "out.extxyz", CalculatorMethod(EMT_NAME)).n_new == 0
+        assert (part / "records").exists()
+    label([path], here / "out.extxyz", CalculatorMethod(EMT_NAME))
+    assert not part.exists()
+
+
+def test_the_output_may_stand_in_a_new_folder(here: Path) -> None:
+    path = write(here / "cu.extxyz", copper(1))
+    label([path], here / "new" / "deep" / "out.extxyz", CalculatorMethod(EMT_NAME))
+    assert {one.name for one in (here / "new" / "deep").iterdir()} == {"out.extxyz", "out.json"}
+    with pytest.raises(InputError):
+        label([path], here / "other" / "out.extxyz", CalculatorMethod("calculators:number"))
+    assert not (here / "other").exists()
+
+
 def test_a_structure_that_fails_is_named_and_the_others_are_kept(here: Path) -> None:
     path = write(here / "a.extxyz", chains(1, 3, 2, 7, 6))
     arguments = ["label", path, "--out", "out.extxyz", "--ase", "calculators:Careful"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Mapping
@@ -20,11 +21,17 @@ from typing import Any
 import numpy as np
 
 from mlmd.errors import InputError, StorageError
-from mlmd.rundir import sync_folder, write_atomically
+from mlmd.rundir import STOP, sync_folder, write_atomically
 from mlmd.sample.method import Label
 
 MANIFEST = "manifest.json"
 RECORDS = "records"
+SCRATCH, FAILED = "scratch", "failed"
+"""Folders of the calculators: of those at work, and of the structures without a label."""
+OUTPUT = "output.extxyz"
+"""What becomes the file of labels."""
+_BEGUN = (RECORDS, MANIFEST + ".tmp", STOP)
+"""What may stand in the folder without a manifest: a process was killed when it began or when it cleared up."""
 _FORMAT = {"format": "mlmd-labelling", "version": 1}
 SYNC_EVERY = 1.0
 """Seconds of labels that a power failure may cost; a process that dies costs none."""
@@ -95,7 +102,7 @@ def begun(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} cannot be read: {error}. Remove {folder} to start anew.") from None
@@ -103,6 +110,47 @@ def begun(folder: Path) -> dict[str, Any] | None:
         raise StorageError(f"{path} is not what this mlmd writes. Give another --out, or remove {folder}.")
     plan: dict[str, Any] = manifest["plan"]
     return plan
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds what no labelling has put there.
+
+    Raises:
+        StorageError: names what it holds.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file; the labels on their way need a folder there. Give another --out.")
+    if begun(folder) is None and (strangers := _strangers(folder)):
+        raise StorageError(
+            f"{folder}, where the labels would be kept on their way, holds something else: "
+            f"{', '.join(strangers[:3])}. Give another --out, or move the folder away; nothing was touched."
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove a journal, and its folder when nothing else stands in it; only by who holds the lock of the folder.
+
+    The manifest goes when all but the records has gone, so that without one the folder holds `_BEGUN` at most.
+    """
+    if begun(folder) is not None:
+        for name in (SCRATCH, FAILED):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (OUTPUT, MANIFEST):
+            (folder / name).unlink(missing_ok=True)
+    elif _strangers(folder):
+        return
+    for name in _BEGUN:
+        (folder / name).unlink(missing_ok=True)
+    if not _strangers(folder):
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _strangers(folder: Path) -> list[str]:
+    """What stands in a folder and is not of a labelling without a manifest."""
+    return (
+        sorted(path.name for path in folder.iterdir() if path.name not in {"lock", *_BEGUN}) if folder.exists() else []
+    )
 
 
 def open_journal(folder: Path, plan: Mapping[str, Any], shapes: list[int]) -> Journal:

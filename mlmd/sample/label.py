@@ -28,10 +28,21 @@ import numpy as np
 import mlmd
 from mlmd import errors
 from mlmd.engine.stop import StopRequest, stop_requests
-from mlmd.errors import InputError, SimulationError, Stopped, StorageError
+from mlmd.errors import InputError, InUseError, SimulationError, Stopped, StorageError
 from mlmd.io.labelled import LabelledFrame, write_labelled
 from mlmd.rundir import STOP, reserved, sha256, sync_folder, write_atomically
-from mlmd.sample.journal import MANIFEST, Journal, Record, begun, differences, open_journal
+from mlmd.sample.journal import (
+    FAILED,
+    OUTPUT,
+    SCRATCH,
+    Journal,
+    Record,
+    begun,
+    check_free,
+    clear,
+    differences,
+    open_journal,
+)
 from mlmd.sample.method import Label, Method
 from mlmd.sample.structures import read_structures
 from mlmd.sample.worker import Order, Ready, Refused
@@ -40,7 +51,6 @@ from mlmd.sample.workers import Worker, end, start
 ENDINGS = (".extxyz", ".xyz")
 N_ATTEMPTS = 2
 """A structure at which so many processes died has no label."""
-_SCRATCH, _FAILED = "scratch", "failed"
 _FORMAT = {"format": "mlmd-labels", "version": 1}
 _LOOK = 0.2
 """Seconds between two looks whether somebody wants this to stop."""
@@ -137,9 +147,12 @@ def label(
                 f"another file, or remove {out} and {finished.record} to label all again."
             )
         tell(f"{out} is complete; nothing is left to do.")
+        _leave(part)
         return finished
+    check_free(part)  # a folder of somebody else is not even locked
     with reserved(part):
         if (finished := _finished(out, part, plan)) is not None:  # by the process that held the lock before
+            clear(part)
             return finished
         journal = open_journal(part, plan, [len(frame.atoms) for frame in frames])
         try:
@@ -148,12 +161,11 @@ def label(
             _compute(frames, method, journal, n_processes, progress)
         finally:
             journal.close()
-            shutil.rmtree(part / _SCRATCH, ignore_errors=True)
+            shutil.rmtree(part / SCRATCH, ignore_errors=True)
             if not journal.records:  # nothing that the next command, which may be another one, should find
-                _clear(part)
+                clear(part)
         result = _hand_out(frames, structures, journal, plan, method, out, keep_going, len(frames) - n_before)
-        _clear(part)
-    _leave(part)
+        clear(part)
     return result
 
 
@@ -204,7 +216,6 @@ def _finished(out: Path, part: Path, plan: Mapping[str, Any]) -> Labelling | Non
     if not out.exists() or sha256(out) != entries["sha256"]:
         state = "was changed since it was written" if out.exists() else "is not there any more"
         raise StorageError(f"{out} {state}. Give another --out, or remove it and {record} to label again.")
-    _leave(part)
     failures = tuple(Failure(**one) for one in entries["failed"])
     return Labelling(out, record, entries["n_labelled"], failures, 0)
 
@@ -246,7 +257,7 @@ class _Crew:
         by_elements = {frozenset(frame.atoms.numbers.tolist()): frame for frame in reversed(frames)}
         compositions = tuple((one.source, one.atoms.get_chemical_symbols()) for one in by_elements.values())
         self._order = (method, compositions, n_processes == 1)
-        shutil.rmtree(journal.folder / _SCRATCH, ignore_errors=True)
+        shutil.rmtree(journal.folder / SCRATCH, ignore_errors=True)
         self.workers: list[Worker] = []
         for _ in range(n_processes):
             self._hire()
@@ -313,7 +324,7 @@ class _Crew:
 
     def _hire(self) -> None:
         method, compositions, alone = self._order
-        place = self.journal.folder / _SCRATCH
+        place = self.journal.folder / SCRATCH
         place.mkdir(exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="process", dir=place)).absolute()
         self.workers.append(start(Order(method, compositions, folder, os.getpid(), alone)))
@@ -321,7 +332,7 @@ class _Crew:
     def _keep(self, number: int, record: Record, folder: Path) -> None:
         """Write a record; what a structure without a label left behind is kept beside it."""
         if isinstance(record, str) and (folder / str(number)).exists():
-            place = self.journal.folder / _FAILED / str(number)
+            place = self.journal.folder / FAILED / str(number)
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(exist_ok=True)
             with suppress(OSError):
@@ -346,7 +357,7 @@ def _hand_out(
             failures.append(Failure(frame.source, record))
     if failures and (not keep_going or not labelled):
         raise SimulationError(_about(failures, len(frames), journal.folder))
-    content = journal.folder / f"output{out.suffix}"
+    content = journal.folder / OUTPUT
     try:
         write_labelled(content, labelled)
     except InputError as error:
@@ -377,24 +388,17 @@ def _about(failures: Sequence[Failure], n_structures: int, part: Path) -> str:
         lines.append(f"  and {len(failures) - _N_SHOWN:,} more")
     kept = f"The labels of the others are kept in {part}. " if len(failures) < n_structures else ""
     go_on = "--keep-going to write the others, " if kept else ""
-    files = f" What their calculators printed and left is in {part / _FAILED}." if (part / _FAILED).exists() else ""
+    files = f" What their calculators printed and left is in {part / FAILED}." if (part / FAILED).exists() else ""
     return (
         f"{len(failures):,} of {n_structures:,} structures have no label:\n" + "\n".join(lines) + f"\n{kept}The same "
         f"command with {go_on}--retry to try these again.{files}"
     )
 
 
-def _clear(part: Path) -> None:
-    """Remove the journal; without its manifest it is none any more."""
-    (part / MANIFEST).unlink()
-    for path in part.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != "lock":
-            path.unlink()
-
-
 def _leave(part: Path) -> None:
-    """Remove what is left of a journal that has no manifest."""
-    if part.exists() and not (part / MANIFEST).exists():
-        shutil.rmtree(part, ignore_errors=True)
+    """Remove what a killed process left behind when its labels were written; another one may be just doing that."""
+    if part.is_dir():
+        with suppress(InUseError, StorageError):
+            check_free(part)
+            with reserved(part):
+                clear(part)
