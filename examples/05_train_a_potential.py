@@ -67,7 +67,6 @@ def main() -> None:
         (folder / "fitted.toml").write_text(TRAINING.format(iterations=5 if options.short else 20), encoding="utf-8")
         training = train(folder / "fitted.toml", folder / "fitted.run", n_processes=1)
         print(f"Structures that were kept for the test:\n{training.errors['test'].text()}")
-
         potential, frames = modelfile.load(training.model), read_labelled(labelled)
         forces = errors(frames, predict(potential, frames)).row("forces")  # as `mlmd evaluate` does
         print(f"all {len(frames)} structures: forces within {forces.rmse:.1f} meV/Å")

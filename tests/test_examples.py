@@ -73,3 +73,12 @@ def test_a_run_has_a_diffusion_coefficient(tmp_path: Path) -> None:
     text = output(EXAMPLES / "04_diffusion.py", tmp_path / "nvt.run", folder=tmp_path)
     # a picosecond may be too short to tell; then the line says so
     assert len(re.findall(r"^D\(Ar\)(?: = \S+ cm²/s|:? not determined)", text, re.MULTILINE)) == 3
+
+
+def test_a_potential_learns_from_a_calculator_what_it_is_then_run_with(tmp_path: Path) -> None:
+    text = output(EXAMPLES / "05_train_a_potential.py", "--short", "--out", tmp_path / "all", folder=tmp_path)
+    # forces at 900 K are 1 eV/Å; five iterations bring their error to a hundredth of that
+    assert float(re.findall(r"forces within (\S+) meV/Å", text)[0]) < 50
+    # 0.04 meV/atom is the leapfrog's scatter at 3 fs: forces that were no derivatives would drift by far more
+    assert float(re.findall(r"scatters by (\S+) meV/atom", text)[0]) < 0.3
+    assert {"frames.extxyz", "labelled.extxyz", "fitted.run"} <= {path.name for path in (tmp_path / "all").iterdir()}

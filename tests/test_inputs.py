@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from mlmd.units import DENSITY
 INPUTS = Path(__file__).parents[1] / "inputs"
 STUDENT = INPUTS / "li3ycl6_student"
 TRAININGS = sorted(INPUTS.glob("train_*.toml"))
-OWN = ["quickstart.toml", "metadynamics.toml"]
+OWN = ["quickstart.toml", "argon.toml", "metadynamics.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
 
 
@@ -108,14 +110,45 @@ def test_lithium_and_yttrium_stand_in_octahedra_of_chlorine() -> None:
     assert (distances[atoms.numbers != 17][:, 6] > 4.0).all()
 
 
-def test_the_quickstart_runs_to_its_report(tmp_path: Path) -> None:
-    text = (INPUTS / "quickstart.toml").read_text().replace('"10 ps"', '"0.2 ps"').replace('"60 ps"', '"4 ps"')
-    (tmp_path / "short.toml").write_text(text)
-    shutil.copy(INPUTS / "argon.extxyz", tmp_path)
-    answer = mlmd("simulate", tmp_path / "short.toml", "--out", tmp_path / "short.run", "--json")
+def shortened(name: str, folder: Path, *durations: tuple[str, str]) -> list[dict[str, Any]]:
+    """Results of an input of ours with other durations, which has written its report into `folder`/short.run."""
+    for file in INPUTS.glob("*.*"):
+        shutil.copy(file, folder)
+    text = (INPUTS / name).read_text()
+    for long, short in durations:
+        assert f'"{long}"' in text
+        text = text.replace(f'"{long}"', f'"{short}"')
+    (folder / "short.toml").write_text(text)
+    answer = mlmd("simulate", folder / "short.toml", "--out", folder / "short.run", "--json")
     assert answer.code == 0, answer.err
-    assert len(json.loads(answer.out)["results"]) == 2
-    assert "</html>" in (tmp_path / "short.run" / "report.html").read_text()
+    assert "</html>" in (folder / "short.run" / "report.html").read_text()
+    results: list[dict[str, Any]] = json.loads(answer.out)["results"]
+    return results
+
+
+def test_the_quickstart_runs_to_its_report(tmp_path: Path) -> None:
+    found = shortened("quickstart.toml", tmp_path, ("3 ps", "0.3 ps"), ("48 ps", "1.2 ps"))
+    assert [one["analysis"] for one in found] == ["diffusion", "rdf"]
+
+
+@pytest.mark.slow
+def test_the_quickstart_finds_lithium_that_moves_in_a_lattice_that_stays(tmp_path: Path) -> None:
+    diffusion, rdf = shortened("quickstart.toml", tmp_path)
+    lithium = diffusion["elements"]["Li"]["D"]
+    # 36 ions in 48 ps give a tenth; other runs of 120 and 240 atoms have 3.3e-5 to 4.0e-5 cm²/s
+    assert lithium["error"] < 0.25 * lithium["value"]
+    assert 2e-5 < lithium["value"] < 7e-5
+    assert 0.4 < diffusion["conductivity"]["value"] < 2.0
+    assert rdf["pairs"]["Y-Cl"]["first_shell"]["value"] == pytest.approx(6, abs=0.1)  # octahedra, as in the crystal
+    ((digits, error),) = re.findall(r"D\(Li\) = ([\d.]+)\((\d+)\)e-05 cm²/s", (INPUTS.parent / "README.md").read_text())
+    unit = 10.0 ** -len(digits.partition(".")[2])
+    # on another machine it is another trajectory; four standard errors of the difference
+    allowed = 4 * np.hypot(1e5 * lithium["error"], unit * float(error))
+    assert 1e5 * lithium["value"] == pytest.approx(float(digits), abs=allowed)
+
+
+def test_argon_runs_to_its_report(tmp_path: Path) -> None:
+    assert len(shortened("argon.toml", tmp_path, ("10 ps", "0.2 ps"), ("60 ps", "4 ps"))) == 2
 
 
 def test_the_metadynamics_input_deposits_hills(tmp_path: Path) -> None:

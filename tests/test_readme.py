@@ -1,22 +1,59 @@
-"""The README cannot drift: what it shows is validated or run, and its list of options is the program's.
+"""The README cannot drift: what it shows is validated or run, and its lists and tables are the program's.
 
-``python tests/test_readme.py`` writes the list of options into the README.
+``python tests/test_readme.py`` writes the lists of options and the tables of potentials into the README; the table of
+errors needs the reference data (``MLMD_DATA``).
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+from command_line import mlmd
 
-from mlmd import config
+from mlmd import config, models
 from mlmd.cli import COMMANDS
+from mlmd.cli.describe import describe_models
 from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
 
 README = Path(__file__).parents[1] / "README.md"
-OPTIONS = re.compile(r"(?<=<!-- options -->\n)(.*)(?=<!-- end of options -->)", re.DOTALL)
+DATA = Path(os.environ.get("MLMD_DATA", README.parents[1] / "shared" / "data"))
+
+ROUGH = """structure = "copper.extxyz"
+timestep = "3 fs"
+seed = 1
+velocities = "1200 K"
+
+[potential]
+kind = "morse"
+depth = "0.343 eV"
+width = "0.736 Å"
+r0 = "2.866 Å"
+cutoff = "5 Å"
+
+[[stage]]
+kind = "nvt"
+temperature = "600 K"
+duration = "3 ps"
+
+[output]
+trajectory_every = "30 fs"
+log_every = "30 fs"
+"""
+
+
+def marked(name: str) -> str:
+    """What stands in the README between the marks of a part that is written by the program."""
+    (text,) = re.findall(f"<!-- {name} -->\n(.*)<!-- end of {name} -->", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert isinstance(text, str)
+    return text
 
 
 def blocks(language: str) -> list[str]:
@@ -25,7 +62,7 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in fenced if name == language]
 
 
-def written_options() -> str:
+def table_of_options() -> str:
     """The lists of options as the README shows them."""
     return (
         "".join(f"\n### `mlmd {name}`\n\n{config.option_table(name).strip()}\n" for name in ("simulate", "train"))
@@ -33,15 +70,65 @@ def written_options() -> str:
     )
 
 
-def write_options() -> None:
-    """Put the list of options into the README."""
-    text = README.read_text(encoding="utf-8")
-    README.write_text(OPTIONS.sub(lambda match: written_options(), text), encoding="utf-8")
+def table_of_models() -> str:
+    """`mlmd models` as the README shows it."""
+    rows = [{**facts, "elements": ", ".join(facts["elements"])} for facts in describe_models()]
+    cells = [["–" if cell is None else shown(cell) if isinstance(cell, float) else str(cell) for cell in row.values()]
+             for row in rows]  # fmt: skip
+    rule = ["---"] * len(rows[0])
+    return "".join(f"| {' | '.join(line)} |\n" for line in [list(rows[0]), rule, *cells])
 
 
-def test_the_list_of_options_is_the_programs() -> None:
-    (shown,) = OPTIONS.findall(README.read_text(encoding="utf-8"))
-    assert shown == written_options(), "run: python tests/test_readme.py"
+def shown(number: float) -> str:
+    """Three digits, all those before the point."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:#.3g}".rstrip(".")
+
+
+def list_of_notes() -> str:
+    """What the potentials that come with mlmd are for."""
+    from mlmd.potentials.modelfile import read_card
+
+    return "".join(f"- **{name}**: {read_card(models.path(name))['notes'].rstrip('.')}.\n" for name in models.names())
+
+
+def table_of_errors(data: Path) -> str:
+    """What the benchmark prints."""
+    command = [sys.executable, str(README.parent / "benchmarks" / "accuracy.py"), "--data", str(data / "mlearn")]
+    environment = {**os.environ, "PYTHONPATH": str(README.parent)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+PARTS = {"options": table_of_options, "models": table_of_models, "notes": list_of_notes}
+"""Mark in the README -> what must stand there."""
+
+
+def write() -> None:
+    """Put everything that is written by the program into the README."""
+    parts = dict(PARTS)
+    if (DATA / "mlearn").is_dir():
+        parts["accuracy"] = lambda: table_of_errors(DATA)
+    for name, made in parts.items():
+        text = README.read_text(encoding="utf-8")
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, after = text.index(start) + len(start), text.index(end)
+        README.write_text(text[:before] + made() + text[after:], encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_the_program_knows_is_not_written_twice(name: str) -> None:
+    assert marked(name) == PARTS[name](), "run: python tests/test_readme.py"
+
+
+def test_the_table_of_errors_is_what_the_benchmark_prints(shared: Path) -> None:
+    shown, found = (
+        [re.findall(r"[\d.]+|[A-Z][a-z]*", line) for line in text.splitlines()]
+        for text in (marked("accuracy"), table_of_errors(shared))
+    )
+    assert len(shown) == len(found) == 6, "run: python tests/test_readme.py"
+    for line, expected in zip(shown[2:], found[2:], strict=True):
+        assert line[0] == expected[0]
+        # other processors round other sums differently, which may change the last digit
+        assert [float(one) for one in line[1:]] == pytest.approx([float(one) for one in expected[1:]], rel=0.02)
 
 
 def test_there_are_two_commands() -> None:
@@ -59,6 +146,51 @@ def test_the_example_input_is_valid(tmp_path: Path) -> None:
     assert [stage.kind for stage in run.stage] == ["minimize", "nvt", "npt", "nvt"]
 
 
+@pytest.fixture
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the README's training and a run to sample; the current one."""
+    text = next(block for block in blocks("toml") if block.startswith("data ="))
+    (tmp_path / "fitted.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "rough.toml").write_text(ROUGH, encoding="utf-8")
+    bulk("Cu", cubic=True, a=3.62).repeat(2).write(tmp_path / "copper.extxyz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_example_training_says_nothing_but_defaults_and_what_it_must(training: Path) -> None:
+    # the README explains what happens when nothing is said; only data, groups and card have no default to show
+    shown = config.load_train(training / "fitted.toml")
+    bare = training / "bare.toml"
+    bare.write_text('data = "labelled.extxyz"\n', encoding="utf-8")
+    default = config.load_train(bare)
+    assert (shown.model, shown.fit, shown.baseline) == (default.model, default.fit, default.baseline)
+    assert (shown.sigma.energy, shown.sigma.forces) == (default.sigma.energy, default.sigma.forces)
+
+
+def test_the_commands_that_sample_label_and_train_work_one_after_the_other(training: Path) -> None:
+    trained, sampled = blocks("console")  # the second makes the data of the first
+    path = training / "fitted.toml"
+    small = (
+        path.read_text(encoding="utf-8").replace("level = 12", "level = 6").replace("iterations = 50", "iterations = 2")
+    )
+    assert small != path.read_text(encoding="utf-8")
+    path.write_text(small, encoding="utf-8")
+    for line in [*sampled.splitlines(), *trained.splitlines()]:
+        command, *arguments = shlex.split(line)
+        answer = mlmd(*arguments)
+        assert command == "mlmd"
+        assert answer.code == 0, (line, answer.err)
+    listed = re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| (.+?) \|", after("fitted.run"), re.MULTILINE)[2:]))
+    assert {"fitted.mlmd", "parity_train.png"} <= set(listed)
+    assert [name for name in listed if not (training / "fitted.run" / name).exists()] == []
+
+
+def after(folder: str) -> str:
+    """The table of the files in a folder."""
+    text = README.read_text(encoding="utf-8").partition(f"| file of `{folder}/` |")
+    return "| file |" + text[2].partition("\n\n")[0]
+
+
 def potentials() -> list[str]:
     """The lines of the README that show how a potential is named."""
     lines = next(block for block in blocks("toml") if block.startswith("potential =")).splitlines()
@@ -74,7 +206,7 @@ def test_every_way_to_name_a_potential_is_understood(line: str, tmp_path: Path) 
     stage = '\n[[stage]]\nkind = "minimize"\n'
     path.write_text(f'structure = "a.cif"\ntimestep = "1 fs"\n{line}\n{stage}', encoding="utf-8")
     tables = config.load_simulate(path).potential
-    assert all(table.path is None or table.path.parent == tmp_path for table in tables)
+    assert all(table.path is None or table.path.parent in (tmp_path, models.FOLDER) for table in tables)
     without_file = [table for table in tables if table.path is None]
     if without_file:
         load_potential(without_file)
@@ -109,6 +241,11 @@ def test_every_command_is_listed() -> None:
     assert listed == set(COMMANDS)
 
 
+def test_every_input_is_listed() -> None:
+    listed = re.findall(r"`(\w+\.toml)`", after("inputs"))
+    assert sorted(listed) == sorted(path.name for path in (README.parent / "inputs").glob("*.toml"))
+
+
 def test_every_structure_format_is_listed() -> None:
     from mlmd.io.structures import FORMATS
 
@@ -138,4 +275,4 @@ def test_the_map_shows_every_part_of_the_package() -> None:
 
 
 if __name__ == "__main__":
-    write_options()
+    write()
