@@ -50,6 +50,9 @@ def frame(old: str = "", new: str = "") -> str:
 
 DAMAGED = {
     "empty": ("", "no structures"),
+    "a digit that is none": (frame("Na ", "\u00b2 "), "a.xyz@0, line 3: '\u00b2' is not an element"),
+    "an atomic number without end": (frame("Na ", "1" * 5000 + " "), "is not an element"),
+    "columns by a digit that is none": (frame("pos:R:3", "pos:R:\u00b3"), "is not of the form name:type:columns"),
     "energy nan": (FRAME + frame("-1.5", "nan"), "a.xyz@1: energy = 'nan' is not finite"),
     "energy inf": (frame("-1.5", "-inf"), "a.xyz@0: energy = '-inf' is not finite"),
     "energy a word": (frame("-1.5", "unknown"), "a.xyz@0: energy = 'unknown' is not a energy"),
@@ -421,6 +424,13 @@ def test_missing_labels_are_counted() -> None:
     assert any("1 of 12 frames have no energy: cu.xyz@1" in text for text in texts)
     assert "no frame has an energy" in found([replace(frame, energy=None) for frame in frames])
     assert "no frame has forces" in found([replace(frame, forces=None) for frame in frames])
+
+
+def test_a_stress_that_is_not_used_is_said() -> None:
+    frames = thermal(12)
+    slabs = [replace(frame, stress=None, unused_stress=True) for frame in frames[:2]] + frames[2:]
+    (finding,) = examine(slabs, [])
+    assert "2 frames have a stress but are not periodic in three directions: cu.xyz@0, cu.xyz@1" in finding.text
 
 
 def test_placeholders_are_recognised() -> None:

@@ -200,7 +200,26 @@ def test_labels_may_be_missing_in_some_frames(tmp_path: Path) -> None:
 
 
 def test_a_stress_without_full_periodicity_has_no_volume_and_is_left_out(tmp_path: Path) -> None:
-    assert one(tmp_path, xyz(f'energy=-1 pbc="T T F" stress="{VOIGT}"')).stress is None
+    slab = one(tmp_path, xyz(f'energy=-1 pbc="T T F" stress="{VOIGT}"'))
+    assert slab.stress is None and slab.unused_stress
+    assert one(tmp_path, xyz(f'energy=-1 pbc="T T F" virial="{VOIGT}"')).unused_stress
+    for comment in (f'stress="{VOIGT}"', 'pbc="T T F"', f'pbc="F F F" stress="{VOIGT}"'):
+        assert not one(tmp_path, xyz(f"energy=-1 {comment}")).unused_stress
+
+
+def test_two_names_are_one_label_only_if_all_their_numbers_agree(tmp_path: Path) -> None:
+    atoms = bulk("Ar", cubic=True).repeat(5)
+    forces = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    other = forces.copy()
+    other[250, 1] += 1.0  # in the middle, which a printed array leaves out
+    for second, agree in ((forces.copy(), True), (other, False)):
+        atoms.arrays.update(dft_forces=forces, qm_forces=second)
+        ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+        if agree:
+            np.testing.assert_allclose(read_labelled(tmp_path / "a.xyz")[0].forces, forces, atol=1e-8)
+        else:
+            with pytest.raises(InputError, match="forces could be any of them"):
+                read_labelled(tmp_path / "a.xyz")
 
 
 def test_a_left_handed_cell_becomes_the_same_lattice_right_handed(tmp_path: Path) -> None:

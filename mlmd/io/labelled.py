@@ -12,7 +12,7 @@ from ase import Atoms
 
 from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, StorageError
-from mlmd.io.labels import RawFrame, energy_of, find_names, forces_of, group_of, stress_of
+from mlmd.io.labels import RawFrame, energy_of, find_names, forces_of, group_of, has_unused_stress, stress_of
 from mlmd.io.validity import check_structure
 from mlmd.io.xyz_frames import COMPRESSED, open_text, read_xyz
 
@@ -42,6 +42,8 @@ class LabelledFrame:
     """Kind of structure (config_type), empty when the file has none."""
     source: str
     """File and number of the frame in it, counted from 0: ``Cu_train.xyz@12``."""
+    unused_stress: bool = False
+    """Whether its file has a stress that is not used, because the structure is periodic in some directions only."""
 
 
 def read_labelled(
@@ -165,6 +167,7 @@ def _labelled(frame: RawFrame, names: Mapping[str, str]) -> LabelledFrame:
         stress=stress_of(frame, names),
         group=group_of(frame, names.get("group")),
         source=frame.source,
+        unused_stress=has_unused_stress(frame, names),
     )
 
 

@@ -155,6 +155,12 @@ def stress_of(frame: RawFrame, names: Mapping[str, str]) -> np.ndarray | None:
     return stress
 
 
+def has_unused_stress(frame: RawFrame, names: Mapping[str, str]) -> bool:
+    """Whether a stress or virial stands beside a partly periodic structure, where it is not used (see `stress_of`)."""
+    pbc = frame.atoms.pbc
+    return bool(pbc.any() and not pbc.all()) and any(names.get(label) in frame.values for label in ("stress", "virial"))
+
+
 def group_of(frame: RawFrame, key: str | None) -> str:
     """Name of the group of the frame, empty when it has none."""
     value = "" if key is None else frame.values.get(key, "")
@@ -193,7 +199,7 @@ def _agree(frames: Iterable[RawFrame], label: str, first: str, second: str) -> b
         given = frame.labels(label)
         if (first in given) != (second in given):
             return False
-        if first in given and str(given[first]) != str(given[second]):
+        if first in given and not np.array_equal(np.asarray(given[first]), np.asarray(given[second])):
             return False
     return True
 

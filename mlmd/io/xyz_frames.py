@@ -36,6 +36,7 @@ _PAIR = re.compile(
         (?:[\s,]+|$)""",
     re.VERBOSE,
 )
+_COUNT = re.compile(r"[0-9]{1,6}")
 _LIMIT = 10_000_000
 """More atoms than this in a frame is a damaged file."""
 _FULL_PRECISION = 6
@@ -180,7 +181,7 @@ def _columns(properties: object, lines: _Lines) -> dict[str, _Column]:
     fields = str(properties).split(":")
     columns, start = {}, 0
     for name, kind, size in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-        if kind not in tuple("RISL") or not size.isdigit() or len(fields) % 3:
+        if kind not in tuple("RISL") or not _COUNT.fullmatch(size) or len(fields) % 3:
             raise lines.wrong(f"Properties={properties} is not of the form name:type:columns:...")
         columns[name] = _Column(start, int(size), kind == "R")
         start += int(size)
@@ -225,7 +226,7 @@ def _numbers(rows: Sequence[list[str]], columns: dict[str, _Column], lines: _Lin
     for back, row in enumerate(rows):
         word = row[column.start]
         if word not in known:
-            known[word] = int(word) if word.isdigit() else atomic_numbers.get(word.capitalize(), 0)
+            known[word] = int(word) if _COUNT.fullmatch(word) else atomic_numbers.get(word.capitalize(), 0)
             if not 0 < known[word] <= 118:
                 raise lines.wrong(f"{shown(word)} is not an element.", len(rows) - 1 - back)
         numbers.append(known[word])

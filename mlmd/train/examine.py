@@ -104,6 +104,12 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
         )
     elif 0 < len(without) < len(bonded):
         found.append(f"{len(without)} of {len(bonded)} frames have no forces: {_list(without)}. Is that meant?")
+    unused = [frame.source for frame in train if frame.unused_stress]
+    if unused:
+        found.append(
+            f"{len(unused)} frames have a stress but are not periodic in three directions: {_list(unused)}. It is not "
+            'used; if they are meant to be periodic, write pbc="T T T".'
+        )
     return found
 
 
