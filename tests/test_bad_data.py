@@ -426,6 +426,13 @@ def test_missing_labels_are_counted() -> None:
     assert "no frame has forces" in found([replace(frame, forces=None) for frame in frames])
 
 
+def test_neighbours_are_looked_for_no_farther_than_they_can_be() -> None:
+    frames = copper()
+    assert examine(frames, [], 1000.0) == []  # a search as wide as that would fill the memory
+    apart = [scaled(frame, length=5.0) for frame in frames]
+    assert any("have no neighbour within 8 Å" in finding.text for finding in examine(apart, [], 20.0))
+
+
 def test_a_stress_that_is_not_used_is_said() -> None:
     frames = thermal(12)
     slabs = [replace(frame, stress=None, unused_stress=True) for frame in frames[:2]] + frames[2:]

@@ -151,6 +151,10 @@ WRONG = [
     (DATA + "[card]\nlicense = 'MIT'", "card: 'license' is not an option. Did you mean 'licence'?"),
     (DATA + "[card]\nname = 3", "card: name: 3: text in quotes is needed"),
     (DATA + '[card]\nname = "../Cu"', 'card: name: "../Cu" cannot be the name of a file'),
+    (DATA + f'[card]\nname = "{"C" * 101}"', "is too long for the name of a file: at most 100 bytes"),
+    (DATA + f'[card]\nname = "{"Ä" * 60}"', "is too long for the name of a file"),
+    (DATA + '[model]\ncutoff = "150 Å"', 'model: cutoff: "150 Å": at most 30.0 Å is possible here'),
+    (DATA + "[model]\ncutoff = 1e9", "at most 30.0 Å is possible here"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 

@@ -41,6 +41,8 @@ class Quantity:
     """The number must be larger than this, in mlmd's unit."""
     least: float | None = None
     """The number must not be smaller than this, in mlmd's unit."""
+    most: float | None = None
+    """The number must not be larger than this, in mlmd's unit."""
     words: tuple[tuple[str, Any], ...] = ()
     """Words that may stand for a value, e.g. ``(("off", None),)``."""
 
@@ -65,6 +67,8 @@ class Quantity:
             raise refuse(f"{shorten(value)}: {shown} is needed here.")
         if self.least is not None and number < self.least:
             raise refuse(f"{shorten(value)}: at least {with_unit(self.least, self.name)} is needed here.")
+        if self.most is not None and number > self.most:
+            raise refuse(f"{shorten(value)}: at most {with_unit(self.most, self.name)} is possible here.")
         return number
 
     def write(self, value: Any) -> Any:

@@ -124,7 +124,7 @@ class MTP(Table):
     level: Annotated[int, AfterValidator(_even)] = Field(
         default=12, description="size of the basis, an even number from 2 to 26: more is more accurate and slower"
     )
-    cutoff: Annotated[float, Quantity("length", above=0.0)] = Field(
+    cutoff: Annotated[float, Quantity("length", above=0.0, most=30.0)] = Field(  # there, 10⁴ neighbours
         default=5.0, description="distance up to which atoms see each other"
     )
     min_distance: Annotated[float | str, Quantity("length", least=0.0, words=(("auto", "auto"),))] = Field(
@@ -184,10 +184,15 @@ class Sigma(Table):
     )
 
 
+_LONGEST_NAME = 100
+
+
 def _file_name(value: str) -> str:
     """A name that can be that of a file."""
     if "/" in value or "\0" in value or value.startswith("."):
         raise refuse(f"{shorten(value)} cannot be the name of a file. Leave out slashes and a dot at the start.")
+    if len(value.encode()) > _LONGEST_NAME:  # file systems count bytes, 255 at most with all endings
+        raise refuse(f"{shorten(value)} is too long for the name of a file: at most {_LONGEST_NAME} bytes.")
     return value
 
 

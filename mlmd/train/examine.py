@@ -19,6 +19,9 @@ from mlmd.train.dataset import composition, elements_of, isolated_element, struc
 from mlmd.train.outliers import energy_outliers, force_outliers, net_forces
 from mlmd.train.pair_model import Likeness, compare
 
+_FAR = 8.0
+"""Å: atoms of a material have neighbours nearer than this."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -326,13 +329,16 @@ def _levels(train: Sequence[LabelledFrame]) -> list[str]:
 
 def _reach(train: Sequence[LabelledFrame], cutoff: float) -> list[str]:
     """Atoms that have no neighbour within the cutoff."""
+    reach = min(cutoff, _FAR)  # the cost of a search grows with its volume
     alone, n_atoms = 0, 0
     for frame in train:
         if isolated_element(frame) is None:
             n_atoms += len(frame.atoms)
-            alone += int(np.sum(nearest_neighbours(frame.atoms, cutoff)[0] < 0))
+            alone += int(np.sum(nearest_neighbours(frame.atoms, reach)[0] < 0))
     if n_atoms == 0 or alone < 0.1 * n_atoms:
         return []
+    if cutoff > _FAR:
+        return [f"{alone} of {n_atoms} atoms have no neighbour within {_FAR:g} Å. Check the unit of the positions."]
     return [
         f"{alone} of {n_atoms} atoms have no neighbour within the cutoff of {cutoff:g} Å. Raise the cutoff, or check "
         "the unit of the positions."
