@@ -355,6 +355,8 @@ def test_a_learning_curve_shows_the_panels_it_has_numbers_for() -> None:
     assert [axes.get_xlabel() for axes in learning_figure(several).axes] == [
         "iteration", "structures trained on", "structures trained on",
     ]  # fmt: skip
+    without_energies = replace(several, train_energy=(math.nan, math.nan), test_energy=(math.nan, math.nan))
+    assert ["forces" in axes.get_ylabel() for axes in learning_figure(without_energies).axes] == [False, True]
 
 
 # the command

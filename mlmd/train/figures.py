@@ -78,9 +78,13 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
 
 
 def learning_figure(curve: LearningCurve) -> Figure:
-    """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces."""
+    """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces.
+
+    A property without labels has no panel.
+    """
     panels = ["loss"] if curve.loss else []
-    panels += ["energy", "forces"] if len(curve.n_frames) > 1 else []
+    if len(curve.n_frames) > 1:
+        panels += [name for name in ("energy", "forces") if _known(curve, name)]
     figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)
     for name, one in zip(panels, axes, strict=False):
         if name == "loss":
@@ -93,13 +97,19 @@ def learning_figure(curve: LearningCurve) -> Figure:
     return figure
 
 
+def _known(curve: LearningCurve, name: str) -> dict[str, tuple[float, ...]]:
+    """Training and test errors of a property, those for which the data have labels."""
+    errors_of = {kind: getattr(curve, f"{kind}_{name}") for kind in ("train", "test")}
+    return {kind: values for kind, values in errors_of.items() if np.isfinite(values).any()}
+
+
 def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
     """Training and test errors by number of structures, in logarithms."""
-    for index, (kind, mark) in enumerate((("train", "o"), ("test", "s"))):
-        values = getattr(curve, f"{kind}_{name}")
-        if np.isfinite(values).any():
-            style: dict[str, Any] = {"color": color(index), "marker": mark, "markersize": 5, "linewidth": 1.6}
-            axes.loglog(curve.n_frames, values, label=kind, **style)
+    marks = {"train": "o", "test": "s"}
+    for kind, values in _known(curve, name).items():
+        index = list(marks).index(kind)
+        style: dict[str, Any] = {"color": color(index), "marker": marks[kind], "markersize": 5, "linewidth": 1.6}
+        axes.loglog(curve.n_frames, values, label=kind, **style)
     label(axes, "structures trained on", f"RMSE, {name} ({UNITS[name]})")
     legend(axes)
 
