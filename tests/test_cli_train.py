@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,17 @@ def test_a_training_ends_with_its_errors_and_where_everything_is(finished: tuple
         "In in.run/: errors.json, learning_curve.png, parity_test.png, parity_train.png",
     ]
     assert all((folder / name).is_file() for name in ("in.mlmd", "errors.json", "parity_test.png"))
+
+
+def test_a_doubt_about_the_data_is_told_once_and_not_at_all_when_quiet(place: Path) -> None:
+    (place / "in.toml").write_text(INPUT.replace("max_iterations = 2", "max_iterations = 1"), encoding="utf-8")
+    some = [replace(frame, forces=None) if index < 3 else frame for index, frame in enumerate(frames(20))]
+    write_labelled(place / "argon.extxyz", some)
+    answer = mlmd("train", "in.toml", "--processes", "1")
+    assert answer.code == 0, answer.err
+    assert (answer.out + answer.err).count("frames have no forces") == 1
+    answer = mlmd("train", "in.toml", "--processes", "1", "--quiet")
+    assert (answer.out, answer.err) == ("", "")
 
 
 def test_the_same_command_again_leaves_a_finished_training_as_it_is(trained: Path, finished: tuple[Path, str]) -> None:

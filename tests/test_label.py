@@ -451,5 +451,15 @@ def test_missing_and_empty_files_are_refused(here: Path) -> None:
         assert message in answer.err
 
 
+def test_a_line_of_progress_says_how_far_how_long_and_what_failed() -> None:
+    from mlmd.cli.sample import describe
+
+    assert describe(Progress(5, 20, 1, 65.0)) == "5 of 20 structures   25%  0:01:05 left  1 failed"
+
+
+def test_the_help_says_what_a_kept_calculator_costs() -> None:
+    assert "depend on what they computed before" in " ".join(mlmd("label", "--help").out.split())
+
+
 def test_options_are_read_as_json() -> None:
     assert parse_options('{"kpts": [2, 2, 2], "xc": "PBE"}') == {"kpts": [2, 2, 2], "xc": "PBE"}

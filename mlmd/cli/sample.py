@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlmd.cli.analyze import Time
+from mlmd.cli.progress import shown, time_left
 from mlmd.errors import InputError
 from mlmd.units import parse
 
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
     from mlmd.sample.decorrelate import Part
     from mlmd.sample.label import Labelling, Progress
     from mlmd.sample.method import Method
-
-QUIET_EVERY = 30.0
-"""Seconds between lines when nobody is looking at a terminal."""
 
 
 class Length(click.ParamType):
@@ -115,8 +109,10 @@ def _print_parts(parts: tuple[Part, ...]) -> None:
     help='Of the calculator or the kind of potential, e.g. \'{"kpts": [2, 2, 2]}\'. Paths need a slash: ./pseudo.',
 )  # fmt: skip
 @click.option(
-    "--keep-calculator", is_flag=True, help="Build it once per process, not for each structure (large models)."
-)
+    "--keep-calculator", is_flag=True,
+    help="Build it once per process, not for each structure (large models). Calculators that start from their last "
+    "structure may then give last digits that depend on what they computed before.",
+)  # fmt: skip
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="Structures at a time.")
 @click.option("--device", default="auto", show_default=True, help="Where a potential computes: cpu, cuda, cuda:0.")
 @click.option("--keep-going", is_flag=True, help="Write the output without structures that fail (else exit code 3).")
@@ -137,7 +133,7 @@ def label(
     method = _method(potential, elements, ase, options, keep_calculator, device)
     from mlmd.sample.label import label as label_all
 
-    with _display(hush=quiet or as_json) as (progress, tell):
+    with shown(describe, hush=quiet or as_json) as (progress, tell):
         result = label_all(
             structures, out, method, n_processes=processes, keep_going=keep_going, retry=retry,
             progress=progress, tell=tell,
@@ -177,39 +173,9 @@ def _tell_labelling(result: Labelling) -> None:
             click.echo(f"  {failure.structure}: {failure.message}", err=True)
 
 
-@contextmanager
-def _display(hush: bool) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
-    """A live line on a terminal, a plain line now and then elsewhere, nothing at all when hushed."""
-    if hush:
-        yield (lambda progress: None), (lambda text: None)
-    elif not sys.stderr.isatty():
-        yield _Plain(), lambda text: click.echo(text, err=True)
-    else:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        console = Console(stderr=True)
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            yield (lambda progress: live.update(Text(describe(progress)))), console.print
-
-
-class _Plain:
-    """A line at most every `QUIET_EVERY` seconds."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        if time.monotonic() - self._last >= QUIET_EVERY:
-            self._last = time.monotonic()
-            click.echo(describe(progress), err=True)
-
-
 def describe(progress: Progress) -> str:
     """One line: how many are done, how many failed, how long still."""
     text = f"{progress.done:,} of {progress.total:,} structures  {progress.done / progress.total:4.0%}"
     if progress.seconds_left is not None:
-        hours, rest = divmod(int(progress.seconds_left), 3600)
-        text += f"  {hours}:{rest // 60:02d}:{rest % 60:02d} left"
+        text += f"  {time_left(progress.seconds_left)}"
     return text + (f"  {progress.failed:,} failed" if progress.failed else "")

@@ -58,9 +58,7 @@ def _as_json(training: Training) -> dict[str, Any]:
 
 
 def _tell(training: Training) -> None:
-    """Doubts about the data, the errors for the test (or else the training) structures, and where everything is."""
-    for finding in training.findings:
-        click.echo(f"{finding.severity.capitalize()}: {finding.text}")
+    """The errors for the test (or else the training) structures, and where everything is."""
     test = training.errors.get("test")
     table = training.errors["train"] if test is None else test
     if table is not None:
