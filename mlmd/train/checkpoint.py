@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -31,8 +32,8 @@ def write(folder: Path, state: State, key: str) -> None:
     arrays = {name: value for name in _ARRAYS if (value := getattr(state, name)) is not None}
     arrays |= {f"shard {outcome.shard} {outcome.n_rows}": outcome.factor for outcome in state.outcomes.values()}
     numbers = {name: value for name, value in asdict(state).items() if name not in (*_ARRAYS, "outcomes")}
-    header = json.dumps({"key": key, **numbers})
     contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    header = json.dumps({"key": key, "digest": _digest(contiguous), **numbers})
     write_atomically(folder / FILE, save(contiguous, metadata={"state": header}))
 
 
@@ -51,6 +52,8 @@ def read(folder: Path, key: str) -> State | None:
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["state"])
         arrays = load(content)
         found = header.pop("key")
+        if header.pop("digest") != _digest(arrays):
+            raise ValueError("numbers have changed")
         shards = [(name.split(), value) for name, value in arrays.items() if name.startswith("shard ")]
         outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
         known = {name: value for name, value in arrays.items() if name in _ARRAYS}
@@ -64,3 +67,11 @@ def read(folder: Path, key: str) -> State | None:
     if found != key:
         raise StorageError(f"{path} belongs to another training. Give another --out, or remove it.")
     return state
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names and numbers."""
+    hashed = hashlib.sha256()
+    for name in sorted(arrays):
+        hashed.update(f"{name}\0{arrays[name].shape}\0".encode() + arrays[name].tobytes())
+    return hashed.hexdigest()

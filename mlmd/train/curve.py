@@ -28,16 +28,19 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
     put(job.potential, state.best_radial, state.best_linear)
     shards = job.problem.shards()
     numbers = state_of(job.potential)
-    factors = []
+    found = {}
     for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in range(len(shards))]):
-        factors.append(torch.from_numpy(outcome.factor))
-        progress(len(factors), len(shards))
+        found[outcome.shard] = torch.from_numpy(outcome.factor)
+        progress(len(found), len(shards))
+    factors = [found[shard] for shard in sorted(found)]
+    n_features = job.potential.moments_and_linear()[0].n_features
+    columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_features)
     sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
     penalty = torch.full((n_linear(job.potential),), job.config.fit.regularisation, dtype=torch.float64)
     counts: list[int] = []
     columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
     for size in sizes:
-        linear = solve(combine(factors[:size]), penalty=penalty).x.numpy()
+        linear = solve(combine(factors[:size]), columns=(columns_free,), penalty=penalty).x.numpy()
         put(job.potential, state.best_radial, linear, job.problem.baseline)
         some = [frame for shard in shards[:size] for frame in shard]
         counts.append(len(some))

@@ -92,7 +92,7 @@ def split(
 
 
 def digest(frames: Iterable[LabelledFrame]) -> str:
-    """SHA-256 over elements, positions, cells and labels in their order; names of files and groups do not matter."""
+    """SHA-256 over elements, positions, cells, labels and groups in their order; names of files do not matter."""
     hashed = hashlib.sha256()
     for frame in frames:
         for part in (frame.atoms.numbers, frame.atoms.pbc):
@@ -100,6 +100,7 @@ def digest(frames: Iterable[LabelledFrame]) -> str:
         for array in (frame.atoms.positions, frame.atoms.cell.array, frame.energy, frame.forces, frame.stress):
             hashed.update(b"-" if array is None else np.asarray(array, dtype="<f8").tobytes())
             hashed.update(b"|")
+        hashed.update(f"{frame.group}\0".encode())
     return hashed.hexdigest()
 
 

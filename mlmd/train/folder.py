@@ -54,7 +54,8 @@ def existing(folder: Path, config: Train) -> dict[str, Any] | None:
 
 def begin(folder: Path, source: Path, config: Train, digest: str) -> dict[str, Any]:
     """Write what stands in a folder before the first step; the manifest last."""
-    shutil.copyfile(source, folder / "input.toml")
+    if not (folder / "input.toml").exists() or not source.samefile(folder / "input.toml"):
+        shutil.copyfile(source, folder / "input.toml")
     manifest = {
         "state": "running",
         "mlmd": mlmd.__version__,

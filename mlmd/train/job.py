@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ class Job:
         return self.config.card.name or self.source.stem
 
     @property
+    def free_constants(self) -> bool:
+        """Whether the energies of single atoms are fitted; else they are those of the baseline."""
+        return self.config.baseline == "fit"
+
+    @property
     def radial(self) -> bool:
         """Whether the radial coefficients are optimised."""
         return self.config.fit.radial == "optimise"
@@ -70,23 +76,37 @@ def prepare(source: Path) -> Job:
     elements = _elements(config, training)
     findings = _examine(config, training, test)
     energies = baseline(training, elements, config.baseline)
-    potential = start(config, training, elements)
+    closest = smallest_distance(training)
+    potential = start(config, closest, elements)
+    if potential.moments_and_linear()[0].min_distance > closest:
+        findings.append(
+            Finding(
+                "warning",
+                f"model: min_distance: {config.model.min_distance:g} Å is longer than the shortest distance of the "
+                f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
+            )
+        )
     return Job(
         source=source,
         config=config,
         train=training,
         test=test,
-        digest=digest([*training, *test]),
+        digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
         problem=Problem(training, sigma_of(config), energies, potential.spec(), config.seed),
     )
 
 
-def start(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> LearnedPotential:
+def start(config: Train, shortest: float, elements: Sequence[str]) -> LearnedPotential:
     """The potential that a training begins with.
 
     Its radial functions are plain polynomials; where they are to be optimised random numbers from the seed are added.
+
+    Args:
+        config: the input.
+        shortest: Å, distance of the closest atoms of the data.
+        elements: chemical symbols, in the order of the species.
 
     Raises:
         InputError: when no atoms of the data are within the cutoff of each other.
@@ -94,7 +114,7 @@ def start(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str
     model = config.model
     closest = model.min_distance
     if not isinstance(closest, float):
-        closest = round(_CLOSER * smallest_distance(frames), 3)
+        closest = round(_CLOSER * shortest, 3)
     if closest >= model.cutoff:
         raise InputError(
             f"model: cutoff: {model.cutoff:g} Å, but no two atoms of the data are closer than {closest:g} Å: nothing "
@@ -135,6 +155,12 @@ def _elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ..
         raise InputError(
             f"elements: {', '.join(elements)} are given; the data also have {', '.join(missing)}. Add them, or leave "
             "elements out."
+        )
+    unseen = [element for element in elements if element not in found]
+    if unseen:
+        raise InputError(
+            f"elements: {', '.join(unseen)} occurs in no training structure, so nothing would be learned about it. "
+            "Remove it, or add structures."
         )
     return tuple(elements)
 

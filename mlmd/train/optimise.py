@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.errors import SimulationError
+from mlmd.errors import InputError, SimulationError
 from mlmd.fitting.least_squares import combine, solve
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.shards import Outcome, Solver, Task, state_of
@@ -57,8 +57,11 @@ class State:
     again: bool = False
     """Whether `radial` is `best_radial`, only to take the derivatives again."""
     n_steps: int = 0
+    """Coefficients that were judged, the first ones included."""
     history: tuple[float, ...] = ()
-    """Loss after each accepted step."""
+    """Loss of the first solution and after each accepted step, on the shards that took part."""
+    started: bool = False
+    """Whether `linear` is a solution, at which derivatives by c can be taken."""
     finished: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     """Shards that are done at `radial` and `linear`."""
@@ -108,6 +111,7 @@ def iterate(
     *,
     n_shards: int,
     radial: bool,
+    free_constants: bool,
     max_iterations: int,
     tolerance: float,
     regularisation: float,
@@ -122,6 +126,7 @@ def iterate(
         compute: gives the triangles of shards.
         n_shards: of the training set.
         radial: whether c is optimised; else one linear solution is all.
+        free_constants: whether k is free; else it stays zero, and single atoms have the energies of the baseline.
         max_iterations: steps at most, counting those that were not accepted.
         tolerance: of the relative change of the loss.
         regularisation: γ of the linear coefficients, relative to the norms of their columns.
@@ -132,9 +137,13 @@ def iterate(
         The last state, with the best coefficients.
 
     Raises:
+        InputError: when there is nothing to learn.
         SimulationError: when no finite solution is found.
     """
-    rules = _Rules(n_linear(potential), n_shards, radial, max_iterations, tolerance, regularisation)
+    n_features = potential.moments_and_linear()[0].n_features
+    rules = _Rules(
+        n_features, n_linear(potential), free_constants, n_shards, radial, max_iterations, tolerance, regularisation
+    )
     while not state.finished:
         for moment in _triangles(potential, state, compute, radial):
             state = moment
@@ -150,13 +159,20 @@ def iterate(
 class _Rules:
     """What does not change during an optimisation; see `iterate`."""
 
+    n_features: int
     n_free: int
     """Linear coefficients, w and k."""
+    free_constants: bool
     n_shards: int
     radial: bool
     max_iterations: int
     tolerance: float
     regularisation: float
+
+    @property
+    def linear(self) -> slice:
+        """Columns of the linear coefficients that are free."""
+        return slice(0, self.n_free if self.free_constants else self.n_features)
 
     def penalty(self, factor: Tensor, damping: float) -> Tensor:
         """Relative penalties of the columns."""
@@ -169,8 +185,9 @@ def _triangles(potential: LearnedPotential, state: State, compute: Solver, radia
     """States with one more shard done each."""
     put(potential, state.radial, state.linear)
     numbers = state_of(potential)
-    nonlinear = radial and bool(state.linear.any())
-    tasks = [Task(shard, numbers, nonlinear) for shard in range(state.n_shards) if shard not in state.outcomes]
+    tasks = [
+        Task(shard, numbers, radial and state.started) for shard in range(state.n_shards) if shard not in state.outcomes
+    ]
     for outcome in compute(tasks):
         state = replace(state, outcomes=state.outcomes | {outcome.shard: outcome})
         yield state
@@ -183,7 +200,7 @@ def _judge(state: State, rules: _Rules) -> State:
     state = replace(state, outcomes={})
     if state.again:
         return _step(replace(state, best_factor=factor.numpy(), again=False, exact=True), rules)
-    solution = solve(factor, columns=(slice(0, rules.n_free),), penalty=rules.penalty(factor, 0.0))
+    solution = solve(factor, columns=(rules.linear,), penalty=rules.penalty(factor, 0.0))
     loss = solution.residual / math.sqrt(sum(outcome.n_rows for outcome in outcomes))
     if not math.isfinite(loss) and not math.isfinite(state.best):
         raise SimulationError("the least-squares problem has no finite solution: are labels or weights extreme?")
@@ -191,8 +208,13 @@ def _judge(state: State, rules: _Rules) -> State:
     if not rules.radial:
         found = replace(state, best=loss, best_radial=state.radial, best_linear=linear)
         return replace(found, history=(loss,), finished=True)
-    if factor.shape[1] == rules.n_free + 1:  # the first solution: now the derivatives by c can be taken
-        return replace(state, linear=linear, history=(loss,))
+    if not state.started:
+        if not linear[: rules.n_features].any():
+            raise InputError(
+                "the energies of single atoms explain the data wholly: there are no forces, and no differences of "
+                "energy, to learn from. Add structures out of equilibrium."
+            )
+        return replace(state, linear=linear, started=True, history=(loss,))
     state = replace(state, n_steps=state.n_steps + 1)
     return _accept(state, factor, linear, loss, rules) if loss < state.best else _reject(state, rules)
 
@@ -206,11 +228,11 @@ def _accept(state: State, factor: Tensor, linear: np.ndarray, loss: float, rules
         best_radial=state.radial,
         best_linear=linear,
         best_factor=factor.numpy(),
-        history=(*state.history, loss),
+        history=(*state.history, loss) if math.isfinite(state.best) else (*state.history[:-1], loss),
         damping=max(state.damping / 3, _LEAST_DAMPING),
         exact=False,
     )
-    last = state.n_steps >= rules.max_iterations
+    last = state.n_steps > rules.max_iterations
     if state.n_shards < rules.n_shards and (last or change < _STEADY):
         # the same coefficients, judged by all frames
         return replace(state, n_shards=rules.n_shards, best=math.inf, linear=linear)
@@ -219,8 +241,13 @@ def _accept(state: State, factor: Tensor, linear: np.ndarray, loss: float, rules
 
 def _reject(state: State, rules: _Rules) -> State:
     """Try another step from the best coefficients."""
-    if state.n_steps >= rules.max_iterations or state.damping > _MOST_DAMPING:
-        return replace(state, finished=True)
+    if state.n_steps > rules.max_iterations or state.damping > _MOST_DAMPING:
+        if state.n_shards == rules.n_shards or state.best_radial is None or state.best_linear is None:
+            return replace(state, finished=True)
+        # a part of the data has done what it can: the same coefficients, judged by all frames
+        return replace(
+            state, n_shards=rules.n_shards, best=math.inf, radial=state.best_radial, linear=state.best_linear
+        )
     if state.exact or state.best_radial is None or state.best_linear is None:
         return _step(replace(state, damping=state.damping * 4), rules)
     # perhaps the derivatives are to blame: take them again where they belong
@@ -231,6 +258,7 @@ def _step(state: State, rules: _Rules) -> State:
     """Coefficients to be tried next, from the best ones."""
     assert state.best_factor is not None and state.best_radial is not None
     factor = torch.from_numpy(state.best_factor)
-    found = solve(factor, penalty=rules.penalty(factor, math.sqrt(state.damping)))
+    columns = (rules.linear, slice(rules.n_free, factor.shape[1] - 1))
+    found = solve(factor, columns=columns, penalty=rules.penalty(factor, math.sqrt(state.damping)))
     change = found.x[rules.n_free :].numpy().reshape(state.best_radial.shape)
     return replace(state, radial=state.best_radial + change, linear=found.x[: rules.n_free].numpy())

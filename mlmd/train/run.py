@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train
-from mlmd.errors import Stopped, StorageError
+from mlmd.config import load_train, resolved
+from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
@@ -94,6 +94,7 @@ def train(
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder), _stoppable(source):
+        from mlmd.potentials.threads import undivided
         from mlmd.train.job import prepare
 
         manifest = existing(folder, config)
@@ -109,8 +110,9 @@ def train(
         for finding in job.findings:
             messages(f"{finding.severity}: {finding.text}")
         if manifest["state"] != "done":
-            _train(job, folder, manifest, n_processes or n_cores(), progress)
-        return _finished(folder, job.findings)
+            with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
+                _train(job, folder, manifest, n_processes or n_cores(), progress)
+        return _finished(folder, job, messages)
 
 
 def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress) -> None:
@@ -168,6 +170,7 @@ def _fit(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:
         compute,
         n_shards=n_shards,
         radial=job.radial,
+        free_constants=job.free_constants,
         max_iterations=job.config.fit.max_iterations,
         tolerance=job.config.fit.tolerance,
         regularisation=job.config.fit.regularisation,
@@ -191,18 +194,35 @@ class _Clock:
         return (time.monotonic() - self._begin) / (done - self._at) * (total - done)
 
 
-def _finished(folder: Path, findings: Sequence[Finding]) -> Training:
-    """What stands in the folder of a training that is done."""
+def _finished(folder: Path, job: Job, messages: Messages) -> Training:
+    """What stands in the folder of a training that is done; its card follows the input.
+
+    Raises:
+        StorageError: when something of it is missing or damaged.
+    """
+    from mlmd.potentials.modelfile import read_card, update_card
     from mlmd.train.error_table import from_json
 
-    manifest = json.loads((folder / MANIFEST).read_text())
-    tables = json.loads((folder / ERRORS).read_text())
-    return Training(
-        path=folder,
-        model=folder / manifest["model"],
-        errors={name: from_json(table) if table else None for name, table in tables.items()},
-        findings=findings,
-    )
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        tables = json.loads((folder / ERRORS).read_text())
+        errors = {name: from_json(table) if table else None for name, table in tables.items()}
+        model = folder / manifest["model"]
+        facts = {key: value for key, value in resolved(job.config)["card"].items() if value and key != "name"}
+        card = read_card(model)
+        same = sha256(model) == manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        raise StorageError(
+            f"{folder}: the training is done, but its files are missing or damaged ({error}). Set the state in "
+            f'{MANIFEST} to "running" and give the same command to have them made again.'
+        ) from None
+    if not same:
+        messages(f"warning: {model.name} was changed after the training.")
+    elif any(card.get(key) != value for key, value in facts.items()):
+        update_card(model, facts)
+        write_json(folder / MANIFEST, {**manifest, "sha256": sha256(model)})
+        messages(f"the card of {model.name} has been brought up to the input.")
+    return Training(path=folder, model=model, errors=errors, findings=job.findings)
 
 
 @contextmanager
