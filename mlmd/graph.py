@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+"""Rows and columns of the six components of a symmetric tensor: xx yy zz yz xz xy."""
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +197,37 @@ def test_an_error_in_a_process_names_the_structure() -> None:
     frames[33].atoms.positions[1] = frames[33].atoms.positions[0]
     with pytest.raises(SimulationError, match=r"argon.extxyz@33: .* not finite"):
         predict(argon(), frames, n_processes=2)
+
+
+@pytest.mark.slow
+def test_processes_end_when_the_one_they_work_for_is_killed(tmp_path: Path) -> None:
+    program = """
+import multiprocessing, os, signal
+from test_evaluate import argon, crystals, predict
+
+def kill(done, total):
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    predict(argon(), crystals(400), n_processes=2, progress=kill)
+"""
+    with (tmp_path / "children").open("w") as out:  # a pipe would stay open as long as they live
+        subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, stdout=out, check=False)
+    children = [Path("/proc", number) for number in (tmp_path / "children").read_text().split()]
+    assert len(children) == 2
+    until = time.monotonic() + 20.0  # they look once a second
+    while any(_lives(child) for child in children) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(_lives(child) for child in children)
+
+
+def _lives(process: Path) -> bool:
+    """Whether a process does anything; one that nobody has asked for its exit code does not."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_potential_that_no_file_can_hold_is_evaluated_here() -> None:

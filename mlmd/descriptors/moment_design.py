@@ -25,15 +25,13 @@ from mlmd.descriptors.moment_basis import MomentBasis
 from mlmd.descriptors.moment_sums import monomial_values, monomials
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.species import species
-from mlmd.graph import Graph
+from mlmd.graph import VOIGT, Graph
 
 if TYPE_CHECKING:
     from mlmd.descriptors.moments import Moments
 
 ATOMS_AT_ONCE = 32
 """Worked through together: about 60 kB of intermediate results a pair stay within some tens of megabytes."""
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-"""Order of the components of a virial."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Design:
     forces: Tensor
     """(n_atoms, 3, n_parameters) of the forces, 1/Å."""
     virial: Tensor
-    """(n_structures, 6, n_parameters) of Σ vectors ⊗ dE/d(vectors), in the order of `VOIGT`."""
+    """(n_structures, 6, n_parameters) of Σ vectors ⊗ dE/d(vectors), in the order of `mlmd.graph.VOIGT`."""
 
 
 class MomentDesign:
@@ -100,7 +98,9 @@ class MomentDesign:
             n, width = targets.shape
             slopes = slopes.view(n, width, 3, -1)
             vectors = near.vectors.permute(1, 2, 0)
-            strained = torch.stack([(vectors[..., a, None] * slopes[:, :, b]).sum(dim=1) for a, b in VOIGT], dim=1)
+            strained = torch.stack(
+                [(vectors[..., a, None] * slopes[:, :, b]).sum(dim=1) for a, b in zip(*VOIGT, strict=True)], dim=1
+            )
             of_centre = slopes.sum(dim=1)
             for into, of in spans:
                 energy[:, into] += torch.zeros_like(energy[:, into]).index_add_(0, owner, sums[:, of])

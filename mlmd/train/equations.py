@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from mlmd.fitting.least_squares import Triangle
-from mlmd.graph import Graph
+from mlmd.graph import VOIGT, Graph
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials.learned import LearnedPotential
 
 ATOMS_AT_ONCE = 128
 """Small frames are put together until they have so many atoms; a larger frame is on its own."""
-_VOIGT = (0, 4, 8, 5, 2, 1)  # xx yy zz yz xz xy of a flattened 3 x 3 matrix
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,16 @@ def triangle(
     return collected.factor, collected.n_rows
 
 
-def batches(frames: Sequence[LabelledFrame]) -> Iterator[list[LabelledFrame]]:
-    """Consecutive frames with about `ATOMS_AT_ONCE` atoms together."""
+def batches(frames: Sequence[LabelledFrame], n_atoms: int = ATOMS_AT_ONCE) -> Iterator[list[LabelledFrame]]:
+    """Consecutive frames, as many together as have so many atoms; a larger one stands alone."""
     some: list[LabelledFrame] = []
+    size = 0
     for frame in frames:
-        if some and sum(len(one.atoms) for one in some) + len(frame.atoms) > ATOMS_AT_ONCE:
+        if some and size + len(frame.atoms) > n_atoms:
             yield some
-            some = []
+            some, size = [], 0
         some.append(frame)
+        size += len(frame.atoms)
     if some:
         yield some
 
@@ -101,7 +102,7 @@ def equations(
             of_frame = design.forces[start : start + n_atoms].flatten(0, 1)
             rows.append(torch.cat([of_frame, torch.from_numpy(frame.forces).reshape(-1, 1)], dim=1) / for_forces)
         if frame.stress is not None:
-            stress = torch.from_numpy(frame.stress.reshape(9)[list(_VOIGT)])[:, None]
+            stress = torch.from_numpy(frame.stress[VOIGT])[:, None]
             rows.append(torch.cat([design.virial[index] / graph.volumes[index], stress], dim=1) / for_stress)
         start += n_atoms
     if not rows:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +15,20 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlmd.errors import InputError, MlmdError, SimulationError
+from mlmd.graph import VOIGT
 from mlmd.neighbors import batch, build_graph
 from mlmd.potentials import Potential, modelfile
 from mlmd.potentials.learned import ATOMS_AT_ONCE, ATOMS_AT_ONCE_GPU
 from mlmd.potentials.load import check_elements
 from mlmd.potentials.threads import undivided
+from mlmd.train.equations import batches
 from mlmd.train.error_table import UNITS, ErrorRow, ErrorTable, Part, Property
+from mlmd.train.pool import each, pool
 from mlmd.units import BAR
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
 
-VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
-"""Rows and columns of the six components of a symmetric tensor: xx yy zz yz xz xy."""
 _IN_TABLE: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 0.1 / BAR}
 """eV, eV/Å and eV/Å³ in the units of an `ErrorTable`."""
 
@@ -74,16 +72,16 @@ def predict(
     """
     _check_elements(potential, frames)
     device = _device(potential)
-    batches = list(_batches(frames, ATOMS_AT_ONCE if device.type == "cpu" else ATOMS_AT_ONCE_GPU))
-    n_processes = min(n_processes, len(batches))
+    some = list(batches(frames, ATOMS_AT_ONCE if device.type == "cpu" else ATOMS_AT_ONCE_GPU))
+    n_processes = min(n_processes, len(some))
     labels: list[Labels] = []
     with tempfile.TemporaryDirectory(prefix="mlmd-") as folder:
         copy = Path(folder) / "potential.mlmd"
         precision = _save_copy(potential, copy) if n_processes > 1 and device.type == "cpu" else None
         if precision is None:
-            results: Iterable[list[Labels]] = (_predict_batch(potential, one, device) for one in batches)
+            results: Iterable[list[Labels]] = (_predict_batch(potential, one, device) for one in some)
         else:
-            results = _in_processes(copy, precision, batches, n_processes)
+            results = _in_processes(copy, precision, some, n_processes)
         for one in results:
             labels += one
             if progress is not None:
@@ -211,20 +209,6 @@ def _check_elements(potential: Potential, frames: Sequence[LabelledFrame]) -> No
         raise InputError(f"{error}{also}") from None
 
 
-def _batches(frames: Sequence[LabelledFrame], n_atoms: int) -> Iterator[list[LabelledFrame]]:
-    """Consecutive frames, as many together as have so many atoms; a larger one stands alone."""
-    gathered: list[LabelledFrame] = []
-    size = 0
-    for frame in frames:
-        if gathered and size + len(frame.atoms) > n_atoms:
-            yield gathered
-            gathered, size = [], 0
-        gathered.append(frame)
-        size += len(frame.atoms)
-    if gathered:
-        yield gathered
-
-
 def _predict_batch(
     potential: Potential, frames: Sequence[LabelledFrame], device: torch.device | str = "cpu"
 ) -> list[Labels]:
@@ -285,32 +269,27 @@ def _save_copy(potential: Potential, path: Path) -> str | None:
 
 
 def _in_processes(
-    copy: Path, precision: str, batches: Sequence[Sequence[LabelledFrame]], n_processes: int
+    copy: Path, precision: str, some: Sequence[Sequence[LabelledFrame]], n_processes: int
 ) -> Iterator[list[Labels]]:
     """What several processes say about batches, in their order.
 
     Raises:
         SimulationError: when a process ends by itself.
     """
-    context = get_context("spawn")  # the threads of torch do not survive a fork
-    pool = ProcessPoolExecutor(n_processes, context, initializer=_begin, initargs=(copy, precision))
-    try:
-        yield from pool.map(_answer, batches)
-    except BrokenProcessPool:
-        raise SimulationError(
-            f"one of {n_processes} processes ended without an answer, perhaps for lack of memory. Use fewer."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with pool(n_processes, _load, copy, precision) as processes:
+        try:
+            yield from each(processes, _answer, some)
+        except BrokenProcessPool:
+            raise SimulationError(
+                f"one of {n_processes} processes ended without an answer, perhaps for lack of memory. Use fewer."
+            ) from None
 
 
 _loaded: dict[str, Potential] = {}  # in a process of `_in_processes`
 
 
-def _begin(copy: Path, precision: str) -> None:
-    """Make a process ready: one thread, the potential loaded, and Ctrl-C left to the process that asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+def _load(copy: Path, precision: str) -> None:
+    """What a process does first."""
     _loaded["potential"] = modelfile.load(copy, precision)
 
 

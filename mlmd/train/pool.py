@@ -1,0 +1,79 @@
+"""Processes that work for this one: they leave Ctrl-C to it, use one thread each, and end when it has gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def pool(n_processes: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Processes for `each`.
+
+    Args:
+        n_processes: how many at most.
+        begin: called in each process first; like the functions for `each` it stands in a module.
+        arguments: of `begin`.
+    """
+    context = get_context("spawn")  # the threads of torch do not survive a fork
+    processes = ProcessPoolExecutor(n_processes, context, _begin, (os.getpid(), begin, arguments))
+    try:
+        yield processes
+    finally:
+        processes.shutdown(wait=True, cancel_futures=True)
+
+
+def each(processes: ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    """Results of a function in the order of its tasks; those that are not asked for any more are not begun.
+
+    Raises:
+        BrokenProcessPool: when a process ends unasked, e.g. for want of memory.
+    """
+    with _deaf():  # processes are started here, and Ctrl-C would reach them before they can leave it to us
+        futures = [processes.submit(function, task) for task in tasks]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C is ignored, also by processes that are started here."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _begin(parent: int, begin: Callable[..., None], arguments: Sequence[Any]) -> None:
+    """What a process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    begin(*arguments)
+
+
+def _follow(parent: int) -> None:
+    """End with the parent, however that ends."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(0)
