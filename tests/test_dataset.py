@@ -36,6 +36,7 @@ class Source:
     path: Path
     keys: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    groups: tuple[str, ...] | None = None
 
 
 def alone(symbol: str, energy: float | None, *, box: float | None = None, group: str = "") -> LabelledFrame:
@@ -91,7 +92,9 @@ def test_every_group_gives_its_share_and_nothing_is_lost(sizes: list[int], fract
         assert tested < size
     room = sum(sizes) - len(sizes)
     wanted = min(max(1, round(fraction * sum(sizes))), room) if fraction > 0 else 0
-    assert abs(len(test) - wanted) <= len(sizes) / 2
+    # no group is taken whole: what its last structure should have given is not tested on
+    kept = sum(max(0.0, fraction * size - (size - 1)) for size in sizes)
+    assert abs(len(test) - wanted) <= len(sizes) / 2 + kept
 
 
 def test_copies_of_a_structure_are_never_on_both_sides() -> None:
@@ -121,7 +124,8 @@ def test_one_structure_cannot_be_split() -> None:
 def test_the_digest_sees_every_number_and_no_file_name() -> None:
     frames = thermal(3)
     original = digest(frames)
-    assert digest([replace(frame, source="other@0", group="g") for frame in frames]) == original
+    assert digest([replace(frame, source="other@0") for frame in frames]) == original
+    assert digest([replace(frame, group="g") for frame in frames]) != original  # weights and the split depend on it
     assert digest(frames[::-1]) != original
     assert digest(frames[:2]) != original
     moved = frames[0].atoms.copy()
@@ -208,3 +212,12 @@ def test_the_smallest_distance_is_the_one_of_all_frames_and_images() -> None:
     assert smallest_distance([*frames, image]) == pytest.approx(min(nearest, 2.2))
     with pytest.raises(InputError, match="no two atoms"):
         smallest_distance([alone("Ar", 0.0)])
+
+
+def test_a_file_gives_the_frames_of_the_groups_asked_for(tmp_path: Path) -> None:
+    write_labelled(tmp_path / "cu.xyz", [*thermal(3), *strained(2)])
+    table = Source(tmp_path / "cu.xyz", keys={"stress": "none"}, groups=("strained",))
+    frames = load_frames([table])
+    assert [(frame.group, frame.stress) for frame in frames] == [("strained", None)] * 2
+    with pytest.raises(InputError, match=r"'straned'\. Did you mean 'strained'"):
+        load_frames([replace(table, groups=("straned",))])

@@ -71,6 +71,12 @@ class DataTable(Table):
     group: str | None = Field(
         default=None, examples=["Elastic"], description="one group for all structures of the file"
     )
+    groups: Annotated[tuple[str, ...] | None, Field(strict=False)] = Field(
+        default=None,
+        min_length=1,
+        examples=[["Elastic"]],
+        description="only the structures of these groups; a file may be named again for others",
+    )
     type_map: Annotated[Symbols | None, BeforeValidator(_split)] = Field(
         default=None,
         min_length=1,

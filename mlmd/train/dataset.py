@@ -38,16 +38,20 @@ class DataTable(Protocol):
     def group(self) -> str | None:
         """Group of all frames of the file, instead of their own."""
 
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """Only frames of these groups; all without."""
+
 
 def load_frames(sources: Sequence[DataTable]) -> tuple[LabelledFrame, ...]:
     """All frames of all files, in their order.
 
     Raises:
-        InputError: as `read_labelled`.
+        InputError: as `read_labelled`; for a group that is asked for and not there.
     """
     frames: list[LabelledFrame] = []
     for source in sources:
-        found = read_labelled(source.path, keys=source.keys)
+        found = _of_groups(read_labelled(source.path, keys=source.keys), source)
         frames += found if source.group is None else [_in_group(frame, source.group) for frame in found]
     return tuple(frames)
 
@@ -192,6 +196,19 @@ def isolated_element(frame: LabelledFrame) -> str | None:
         return symbol
     reduced = minkowski_reduce(atoms.cell.complete().array, atoms.pbc)[0]
     return symbol if np.linalg.norm(reduced[atoms.pbc], axis=1).min() >= ISOLATED else None
+
+
+def _of_groups(frames: Sequence[LabelledFrame], source: DataTable) -> list[LabelledFrame]:
+    """The frames of the groups that are asked for."""
+    if source.groups is None:
+        return list(frames)
+    known = {frame.group for frame in frames}
+    for group in source.groups:
+        if group not in known:
+            raise InputError(
+                f"{source.path.name}: no structure is of group {group!r}. {did_you_mean(group, known - {''})}"
+            )
+    return [frame for frame in frames if frame.group in source.groups]
 
 
 def _in_group(frame: LabelledFrame, group: str) -> LabelledFrame:

@@ -58,7 +58,6 @@ def triangle(
         baseline: (n_elements,) eV, in the order of the potential's elements.
         nonlinear: whether the descriptor's parameters have columns.
     """
-    torch.set_num_threads(1)
     collected: Triangle | None = None
     for some in batches(frames):
         rows = equations(potential, some, sigma, baseline, nonlinear=nonlinear)

@@ -170,6 +170,7 @@ def _begin(problem: Problem, shards: Sequence[Sequence[LabelledFrame]], parent: 
     global _worker  # noqa: PLW0603 - the only thing a pool's process can keep
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
     _worker = _Worker(problem, shards)
 
 
