@@ -55,7 +55,7 @@ def write_input(folder: Path, level: int = 6, radial: str = "optimise", iteratio
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with data of EMT copper, which is also the current one."""
     monkeypatch.chdir(tmp_path)
-    write_labelled(tmp_path / "data.extxyz", [*thermal(12), *strained(8)])
+    write_labelled(tmp_path / "data.extxyz", [*thermal(8), *strained(8)])
     return tmp_path
 
 
@@ -135,7 +135,7 @@ def test_the_errors_in_the_card_are_those_of_the_file(place: Path) -> None:
 
 def test_the_file_is_the_same_whatever_the_number_of_processes_and_threads(place: Path) -> None:
     # each in a fresh interpreter, since a process keeps its number of threads; triangles large enough to be divided
-    write_input(place, level=10, iterations=3)
+    write_input(place, level=8, iterations=2)
     files = set()
     for n_processes, n_threads in ((1, 1), (2, 2), (1, 2)):
         out = f"{n_processes}-{n_threads}"
@@ -174,7 +174,7 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_file(place
 
 
 def test_every_state_that_is_kept_leads_to_the_same_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_input(place, iterations=3)
+    source = write_input(place, iterations=2)
     kept: list[bytes] = []
     write = checkpoint.write
 
@@ -186,7 +186,7 @@ def test_every_state_that_is_kept_leads_to_the_same_end(place: Path, monkeypatch
     whole = train(source, place / "whole", n_processes=1)
     expected, states = whole.model.read_bytes(), list(kept)
     manifest = json.loads((whole.path / "train.json").read_text())
-    for number in range(1, len(states), 7):
+    for number in range(1, len(states), 9):
         (whole.path / checkpoint.FILE).write_bytes(states[number])
         (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
         assert train(source, place / "whole", n_processes=1).model.read_bytes() == expected, number
@@ -240,7 +240,7 @@ def test_a_part_of_the_data_leads_to_all_of_it(place: Path, monkeypatch: pytest.
         took_part.clear()
         train(write_input(place, iterations=iterations), place / str(iterations), n_processes=1)
         assert took_part == sorted(took_part)
-        assert (took_part[0], took_part[-1]) == (3, 15)  # as many shards as there are structures, 15
+        assert (took_part[0], took_part[-1]) == (3, 12)  # as many shards as there are structures, 12
 
 
 def test_a_part_that_cannot_be_improved_is_not_the_end() -> None:
@@ -255,7 +255,7 @@ def test_perfect_crystals_at_rest_have_nothing_to_teach(place: Path) -> None:
     atoms = bulk("Cu", cubic=True, a=3.6)
     frame = LabelledFrame(atoms, -1.0, np.zeros((4, 3)), None, "", "rest@0")
     write_labelled(place / "data.extxyz", [frame])
-    with pytest.raises(InputError, match="nothing|no forces"):
+    with pytest.raises(InputError, match="no forces"):
         train(write_input(place), n_processes=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -212,7 +213,7 @@ def _of_groups(frames: Sequence[LabelledFrame], source: DataTable) -> list[Label
 
 
 def _in_group(frame: LabelledFrame, group: str) -> LabelledFrame:
-    return LabelledFrame(frame.atoms, frame.energy, frame.forces, frame.stress, group, frame.source)
+    return replace(frame, group=group)
 
 
 def _shares(sizes: Mapping[str, int], fraction: float) -> dict[str, int]:

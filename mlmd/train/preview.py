@@ -15,6 +15,7 @@ import numpy as np
 
 from mlmd.config import check_files, load_train
 from mlmd.io.labelled import LabelledFrame
+from mlmd.potentials.threads import undivided
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
 from mlmd.train.optimise import n_linear, put
@@ -86,7 +87,8 @@ def preview(path: Path) -> Preview:
     n_atoms = sum(len(frame.atoms) for frame in job.train)
     n_radial = moments.radial.coefficients.numel() if job.radial else 0
     n_unknowns = n_linear(potential) + n_radial
-    seconds = n_atoms * _seconds_per_atom(job) / n_processes
+    with undivided():  # as the processes of a training do
+        seconds = n_atoms * _seconds_per_atom(job) / n_processes
     passes = config.fit.max_iterations + 1 if job.radial else 1
     return Preview(
         input=str(path),

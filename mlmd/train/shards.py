@@ -6,16 +6,10 @@ thread, so that results are the same bit for bit whatever the number of processe
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -26,6 +20,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import restore
 from mlmd.train.equations import Sigma, triangle
+from mlmd.train.pool import each, pool
 
 N_SHARDS = 16
 """Parts of a training set; their results can be kept, and the first ones are a smaller training set."""
@@ -103,41 +98,17 @@ def solver(problem: Problem, n_processes: int) -> Iterator[Solver]:
         worker = _Worker(problem, shards)
         yield lambda tasks: (worker(task) for task in tasks)
         return
-    pool = ProcessPoolExecutor(
-        n_processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(problem, shards, os.getpid())
-    )
 
     def solve(tasks: Sequence[Task]) -> Iterator[Outcome]:
-        with _deaf():  # processes are started here, and Ctrl-C would reach them before they can leave it to us
-            futures = [pool.submit(_run, task) for task in tasks]
         try:
-            for future in futures:
-                yield future.result()
+            yield from each(processes, _run, tasks)
         except BrokenProcessPool:
             raise StorageError(
                 "a process that computes equations ended unasked; is there enough memory? Try fewer --processes."
             ) from None
-        finally:
-            for future in futures:
-                future.cancel()
 
-    try:
+    with pool(n_processes, _begin, problem, shards) as processes:
         yield solve
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Ctrl-C is ignored, also by processes that are started here."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Worker:
@@ -165,19 +136,10 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _begin(problem: Problem, shards: Sequence[Sequence[LabelledFrame]], parent: int) -> None:
-    """What a process does first: it leaves Ctrl-C to its parent, and ends when the parent has gone."""
+def _begin(problem: Problem, shards: Sequence[Sequence[LabelledFrame]]) -> None:
+    """What a process does first."""
     global _worker  # noqa: PLW0603 - the only thing a pool's process can keep
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
     _worker = _Worker(problem, shards)
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(0)
 
 
 def _run(task: Task) -> Outcome:
