@@ -98,7 +98,7 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
     if bonded and len(without) == len(bonded) and any(frame.forces is not None for frame in bonded):
         found.append("no frame has an energy: forces alone leave the energies of different structures open.")
     elif 0 < len(without) < len(bonded):
-        found.append(f"{len(without)} of {len(bonded)} frames have no energy: {_list(without)}. Is that meant?")
+        found.append(f"{len(without)} of {len(bonded)} frames have no energy: {_list(without)}; is that meant?")
     without = [frame.source for frame in bonded if frame.forces is None]
     if bonded and len(without) == len(bonded) and any(frame.energy is not None for frame in bonded):
         found.append(
@@ -106,7 +106,7 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
             "too, or name them in the file if they have an unusual name."
         )
     elif 0 < len(without) < len(bonded):
-        found.append(f"{len(without)} of {len(bonded)} frames have no forces: {_list(without)}. Is that meant?")
+        found.append(f"{len(without)} of {len(bonded)} frames have no forces: {_list(without)}; is that meant?")
     unused = [frame.source for frame in train if frame.unused_stress]
     if unused:
         found.append(

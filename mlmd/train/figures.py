@@ -80,9 +80,9 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
 def learning_figure(curve: LearningCurve) -> Figure:
     """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces.
 
-    A property without labels has no panel.
+    A property without labels has no panel, and a single linear fit none for its loss.
     """
-    panels = ["loss"] if curve.loss else []
+    panels = ["loss"] if len(curve.loss) > 1 else []
     if len(curve.n_frames) > 1:
         panels += [name for name in ("energy", "forces") if _known(curve, name)]
     figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)

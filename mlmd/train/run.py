@@ -93,7 +93,7 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source):
+    with reserved(folder), _stoppable(source, folder):
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import prepare
 
@@ -226,7 +226,7 @@ def _finished(folder: Path, job: Job, messages: Messages) -> Training:
 
 
 @contextmanager
-def _stoppable(source: Path) -> Iterator[None]:
+def _stoppable(source: Path, folder: Path) -> Iterator[None]:
     """SIGTERM and Ctrl-C end a training, which has kept every part that was done."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -237,7 +237,10 @@ def _stoppable(source: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; what was done is kept. The same command continues: mlmd train {source}") from None
+        if (folder / MANIFEST).exists():
+            manifest = json.loads((folder / MANIFEST).read_text())
+            write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
+        raise Stopped(f"on request; every part that was done is kept. The same command continues: mlmd train {source}") from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
