@@ -240,7 +240,9 @@ def _stoppable(source: Path, folder: Path) -> Iterator[None]:
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
             write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
-        raise Stopped(f"on request; every part that was done is kept. The same command continues: mlmd train {source}") from None
+        raise Stopped(
+            f"on request; every part that was done is kept. The same command continues: mlmd train {source}"
+        ) from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
