@@ -134,7 +134,7 @@ def test_a_training_that_is_stopped_ends_with_75_and_the_same_command_continues_
     assert answer.code == 75
     assert "The same command continues" in answer.err
     assert not (place / "parts" / "in.mlmd").exists()
-    assert json.loads(mlmd("show", "parts", "--json").out)["state"] == "interrupted"
+    assert json.loads(mlmd("show", "parts", "--json").out)["state"] == "stopped"
     assert mlmd("train", "in.toml", "--out", "parts", "--processes", "1").code == 0
     assert (place / "parts" / "in.mlmd").read_bytes() == (finished[0] / "in.mlmd").read_bytes()
 
