@@ -135,6 +135,11 @@ class Messages:
             self._echo(text)
 
 
+def default_folder(input_path: Path) -> Path:
+    """``<input stem>.run`` beside where one stands."""
+    return Path(input_path.stem + ".run")
+
+
 def _stage(record: Mapping[str, Any]) -> StageRecord:
     pairs = {key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")}
     return StageRecord(**{**record, **pairs})

@@ -22,6 +22,7 @@ from mlmd.rundir import (
     STRUCTURE,
     Messages,
     Run,
+    default_folder,
     open_run,
     reserved,
     stage_record,
@@ -44,11 +45,6 @@ class Options:
     max_hours: float | None
     progress: Callable[[Moment], None]
     tell: Callable[[str], None]
-
-
-def default_folder(input_path: Path) -> Path:
-    """``<input stem>.run`` beside where one stands."""
-    return Path(input_path.stem + ".run")
 
 
 def simulate(

@@ -4,7 +4,7 @@ Programs call the same thing differently (``energy``, ``REF_energy``, ``dft_ener
 are looked for in the whole file, so that all its frames are read alike, and doubt is an error that asks for the name.
 
 Sign: stress is +(1/V) dE/dε, positive in tension. ``virial`` and ``virials`` are -V·stress in the extended XYZ files of
-GAP, MACE and GPUMD and in DeePMD's folders (libAtoms/QUIP issue 227; NequIP's conventions).
+GAP, MACE and GPUMD and in DeePMD's folders (libAtoms/QUIP#227; NequIP's conventions).
 """
 
 from __future__ import annotations

@@ -120,9 +120,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError, ModelError: as `load`.
     """
-    metadata, _ = _read(Path(path), tensors=False)
-    card: dict[str, Any] = json.loads(metadata["card"])
-    return card
+    return _read_text(path, "card")
 
 
 def read_spec(path: Path | str) -> dict[str, Any]:
@@ -131,9 +129,7 @@ def read_spec(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError, ModelError: as `load`.
     """
-    metadata, _ = _read(Path(path), tensors=False)
-    spec: dict[str, Any] = json.loads(metadata["spec"])
-    return spec
+    return _read_text(path, "spec")
 
 
 def restore(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
@@ -172,6 +168,13 @@ def _ordered(content: bytes) -> bytes:
     header = json.dumps(json.loads(content[8:begin]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the numbers begin at a multiple of 8
     return len(header).to_bytes(8, "little") + header + content[begin:]
+
+
+def _read_text(path: Path | str, name: str) -> dict[str, Any]:
+    """One of the JSON texts of a file, without its tensors."""
+    metadata, _ = _read(Path(path), tensors=False)
+    content: dict[str, Any] = json.loads(metadata[name])
+    return content
 
 
 def _check_version(path: Path, metadata: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import load_train, resolved
 from mlmd.errors import InputError, Stopped, StorageError
-from mlmd.rundir import Messages, reserved, sha256
+from mlmd.rundir import Messages, default_folder, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ class Training:
 
 
 Progress = Callable[[Step], None]
-
-
-def default_folder(input_path: Path) -> Path:
-    """``<input stem>.run`` beside where one stands."""
-    return Path(input_path.stem + ".run")
 
 
 def train(
