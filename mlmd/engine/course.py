@@ -162,6 +162,8 @@ class Course:
                 self._name_bias(stage)
             stage.run(log, trajectory, pause=pause, progress=self.progress)
         except SimulationError as error:
+            if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
+                raise KeyboardInterrupt from None
             raise self._explain(stage, error) from None
         finally:
             trajectory.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ase
@@ -155,14 +156,19 @@ class DynamicsStage:
         return min(*due, self.step + longest, self.record.n_steps)
 
     def _advance(self, n_steps: int) -> None:
-        try:
+        with self._inside_openmm():
             self.integrator.step(n_steps)
-        except Exception as error:
-            failure = self.forces.failure
-            if failure is not None:
-                raise failure from None
-            raise SimulationError(f"OpenMM stopped at step {self.global_step:,}: {error}") from None
         self.step += n_steps
+
+    @contextmanager
+    def _inside_openmm(self) -> Iterator[None]:
+        """Raise what was raised where OpenMM called us; OpenMM itself passes on only the text."""
+        try:
+            yield
+        except Exception as error:
+            if self.forces.failure is not None:
+                raise self.forces.failure from None
+            raise SimulationError(f"OpenMM stopped at step {self.global_step:,}: {error}") from None
 
     def _boundary(self, log: Log, trajectory: Trajectory) -> None:
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
@@ -240,12 +246,8 @@ class DynamicsStage:
 
     def kinetic_energy(self) -> float:
         """eV, at the time of the positions for leapfrog integrators."""
-        try:
+        with self._inside_openmm():
             state = self.context.getState(energy=True)
-        except Exception:
-            if self.forces.failure is not None:
-                raise self.forces.failure from None
-            raise
         kinetic: float = state.getKineticEnergy()._value
         return kinetic * units.EV_PER_KJMOL
 

@@ -21,6 +21,8 @@ class StopRequest:
         self._file = stop_file
         self._deadline = None if max_hours is None else time.monotonic() + 3600.0 * max_hours
         self._signal: str | None = None
+        self.insisted = False
+        """Whether a second signal has come, which waits for nothing."""
 
     def reason(self) -> str | None:
         """Why to stop, or None."""
@@ -34,6 +36,7 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._signal:  # the second one is meant: no more waiting for a step to end
+            self.insisted = True
             raise KeyboardInterrupt
         self._signal = signal.Signals(number).name
 

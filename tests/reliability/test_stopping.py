@@ -6,12 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from processes import mlmd, start, wait_for
 from runs import assert_same_run, write_input
 
 from mlmd.engine import checkpoint
+from mlmd.engine.forces import Forces
+from mlmd.engine.run import simulate
 from mlmd.rundir import CHECKPOINTS, open_run
 
 STAGE = '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "3 ps"\nbarostat = { every = 5 }'
@@ -91,3 +95,21 @@ def test_a_second_signal_does_not_wait_and_does_no_damage(uninterrupted: tuple[P
         assert not (out / "crash").exists()
     assert mlmd(arguments, errors) == 0
     assert_same_run(one, out)
+
+
+def test_a_second_signal_on_the_way_into_the_forces_is_no_failure_of_physics(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path, _), out, compute, calls = uninterrupted, tmp_path / "run", Forces.__call__, iter(range(10**6))
+
+    def interrupted(self: Forces, state: Any) -> tuple[float, np.ndarray]:
+        if next(calls) == 30:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return compute(self, state)
+
+    monkeypatch.setattr(Forces, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(path, out, threads=1)
+    assert open_run(out).manifest["state"] == "interrupted"
+    assert not (out / "crash").exists()
