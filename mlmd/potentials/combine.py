@@ -13,6 +13,7 @@ from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
+from mlmd.potentials.fused import kernel_of
 
 
 class Sum(torch.nn.Module):
@@ -53,9 +54,9 @@ class Sum(torch.nn.Module):
     def evaluator(
         self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = SKIN, device: torch.device | str = "cpu"
     ) -> Evaluator:
-        """Parts that bring an evaluator use it; the others share one list of pairs."""
-        bring = [part for part in self.parts if hasattr(part, "evaluator")]
-        share = [part for part in self.parts if not hasattr(part, "evaluator")]
+        """Parts that bring an evaluator or a compiled kernel use it; the others share one list of pairs."""
+        bring = [part for part in self.parts if hasattr(part, "evaluator") or kernel_of(part) is not None]
+        share = [part for part in self.parts if part not in bring]
         if not bring:
             return GraphEvaluator(self, numbers, pbc, skin, device)
         evaluators = [evaluator(part, numbers, pbc, skin=skin, device=device) for part in bring]

@@ -9,6 +9,7 @@ import torch
 
 from mlmd.neighbors import SkinList
 from mlmd.potentials import Evaluation, Evaluator, Potential
+from mlmd.potentials.fused import FusedEvaluator, kernel_of
 from mlmd.potentials.threads import undivided
 
 SKIN = 0.8
@@ -58,7 +59,7 @@ def evaluator(
     skin: float = SKIN,
     device: torch.device | str = "cpu",
 ) -> Evaluator:
-    """What the engine calls every step: the potential's own evaluator where it brings one, else its graph's.
+    """What the engine calls every step: the potential's own evaluator, its compiled kernel, or its graph's evaluator.
 
     Args:
         potential: moved to the device when it is a torch module.
@@ -73,4 +74,7 @@ def evaluator(
     if own is not None:
         brought: Evaluator = own(numbers, pbc, skin=skin, device=device)
         return brought
+    kernel = kernel_of(potential) if torch.device(device).type == "cpu" else None
+    if kernel is not None:
+        return FusedEvaluator(kernel, potential.elements, numbers, pbc, skin)
     return GraphEvaluator(potential, numbers, pbc, skin, device)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
@@ -123,6 +125,12 @@ class LearnedPotential(EnergyModel):
             )
         return moments, linear
 
+    def kernel(self) -> Kernel | None:
+        """The compiled form, where descriptor and regressor together have one."""
+        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
+            return moments_kernel(self.descriptor, self.regressor)
+        return None
+
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> LearnedPotential:
         """Build again from `spec`, with parts that the tensors of `state_dict` fit; they are not loaded yet.
@@ -151,3 +159,19 @@ def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
         n_pieces = max(n_pieces, 2)
     bounds = [n_atoms * piece // n_pieces for piece in range(n_pieces + 1)]
     return [slice(first, last) for first, last in itertools.pairwise(bounds)]
+
+
+def moments_kernel(moments: Moments, linear: Linear) -> Kernel:
+    """The compiled form of moments × linear: tables and coefficients in the order that `src/moments.hpp` reads."""
+    basis, radial = moments.basis, moments.radial.coefficients
+    sizes = (radial.shape[0], radial.shape[2], radial.shape[3], len(basis.basic), len(basis.products), len(basis.scalars))
+    tables = itertools.chain(sizes, *basis.basic, *basis.products, basis.scalars)
+    lengths = torch.tensor([moments.cutoff, moments.min_distance, moments.radial.scaling], dtype=torch.float64)
+    numbers = (lengths, radial, linear.coefficients, linear.constants)
+    return Kernel(
+        family="moments",
+        cutoff=moments.cutoff,
+        integers=np.fromiter(tables, dtype=np.int64),
+        numbers=torch.cat([one.detach().double().cpu().flatten() for one in numbers]).numpy(),
+        precision=str(radial.dtype).removeprefix("torch."),
+    )

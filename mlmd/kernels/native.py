@@ -1,0 +1,85 @@
+"""The compiled library: which one fits this machine, and the types of its functions."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from mlmd.errors import InputError, did_you_mean
+
+CHOICE = "MLMD_KERNELS"
+"""Environment variable: "off" for torch alone, or "generic", "v3", "v4", or the path of a library."""
+LEVELS = {"v4": 4, "v3": 3, "generic": 1}
+"""Instruction sets, the widest vectors first: AVX-512, AVX2, and what every processor of the kind has."""
+
+_HANDLE, _DOUBLES, _COUNT, _INT = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_MESSAGE = (ctypes.c_char_p, _COUNT)
+_FUNCTIONS = {
+    "mlmd_best_level": (_INT, ()),
+    "mlmd_vector_bytes": (_INT, ()),
+    "mlmd_kernel_new": (
+        _INT,
+        (ctypes.c_char_p, _INT, _DOUBLES, _COUNT, _DOUBLES, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),
+    ),
+    "mlmd_kernel_free": (None, (_HANDLE,)),
+    "mlmd_kernel_cutoff": (ctypes.c_double, (_HANDLE,)),
+    "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_DOUBLES] * 8, *_MESSAGE)),
+}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library for this machine, or None where none was compiled or `MLMD_KERNELS` is "off".
+
+    Raises:
+        InputError: when `MLMD_KERNELS` asks for something that is not there.
+    """
+    choice = os.environ.get(CHOICE, "")
+    if choice == "off":
+        return None
+    if choice and choice not in LEVELS:
+        if not Path(choice).is_file():
+            raise InputError(f"{CHOICE} = {choice!r} is not a library. {did_you_mean(choice, [*LEVELS, 'off'])}")
+        return _open(Path(choice))
+    built = _built()
+    if choice:
+        if choice not in built:
+            raise InputError(f"{CHOICE} = {choice!r}, but the kernels compiled here are {', '.join(built) or 'none'}.")
+        return _open(built[choice])
+    if not built:
+        return None
+    best = _open(built["generic"]).mlmd_best_level() if "generic" in built else 1
+    return next((_open(path) for name, path in built.items() if LEVELS[name] <= best), None)
+
+
+def describe() -> str:
+    """One line about the kernels for a person."""
+    found = library()
+    if found is None:
+        if os.environ.get(CHOICE) == "off":
+            return f"switched off by {CHOICE}: potentials run on torch, which is many times slower"
+        return (
+            "not compiled: potentials run on torch, which is many times slower. Install a C++ compiler (g++ or clang++) "
+            "and then mlmd again"
+        )
+    name = next((name for name, path in _built().items() if str(path) == found._name), Path(found._name).name)
+    return f"{name}, vectors of {8 * found.mlmd_vector_bytes()} bits"
+
+
+def _built() -> dict[str, Path]:
+    """The libraries that were compiled, the widest vectors first."""
+    here = Path(__file__).parent
+    found = {name: [here / f"_{name}{suffix}" for suffix in EXTENSION_SUFFIXES] for name in LEVELS}
+    return {name: path for name, paths in found.items() for path in paths if path.is_file()}
+
+
+@cache
+def _open(path: Path) -> ctypes.CDLL:
+    opened = ctypes.CDLL(str(path))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(opened, name)
+        function.restype, function.argtypes = result, arguments
+    return opened

@@ -1,0 +1,364 @@
+// Moment tensor potentials (Shapeev, Multiscale Model. Simul. 14, 1153, 2016).
+//
+//   E_i = c0[z_i] + sum_alpha xi_alpha B_alpha,   m[mu, a, b, c] = sum_j f_mu(r_ij) x^a y^b z^c,   (x, y, z) = r_ij / r
+//   f_mu(r; z_i, z_j) = s sum_beta c[z_i, z_j, mu, beta] T_beta((2r - r_min - r_c) / (r_c - r_min)) (r_c - r)^2
+//
+// The B_alpha are moments made by products, m[t] += c m[a] m[b]. With the coefficients known, the products whose target
+// is used no further are one quadratic form, E = 1/2 m' Q m, so that a row of Q times m is the derivative by one moment:
+// half of the memory traffic of a product-by-product derivative, and products that differ in the target only are one.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <tuple>
+
+#include "kernel.hpp"
+
+namespace mlmd {
+
+template <class T>
+class Moments {
+ public:
+  using V = Vector<T>;
+  static constexpr int CHUNK = 4;  // neighbours worked on together: accumulators are loaded and stored once for all
+
+  // integers: n_species, n_functions, n_chebyshev, n_basic, n_products, n_scalars, then (mu, a, b, c) of the basic
+  // moments, (first, second, c, target) of the products, scalars.
+  // numbers: cutoff, r_min, s, c [z_i][z_j][mu][beta], xi [n_scalars], c0 [n_species].
+  explicit Moments(Reader& reader) {
+    n_species_ = int(reader.integer("n_species", 1, 200));
+    n_functions_ = int(reader.integer("n_functions", 1, 64));
+    n_chebyshev_ = int(reader.integer("n_chebyshev", 1, 256));
+    const auto n_basic = reader.integer("n_basic", 1, 1 << 20), n_products = reader.integer("n_products", 0, 1 << 24),
+               n_scalars = reader.integer("n_scalars", 1, 1 << 20);
+    const std::vector<std::int64_t> place = read_basic(reader, n_basic);
+    std::vector<Product> products = read_products(reader, n_products, n_basic, place);
+    std::vector<std::int64_t> scalars(n_scalars);
+    for (auto& one : scalars) one = placed(reader.integer("scalar", 0, n_basic + n_products), n_basic, place);
+    cutoff_ = reader.positive("cutoff");
+    const double shortest = reader.number("min_distance"), scaling = reader.number("scaling");
+    if (!(shortest < cutoff_)) throw BadParameters("min_distance is not below the cutoff");
+    middle_ = T(shortest + cutoff_), rate_ = T(2 / (cutoff_ - shortest));
+    for (double c : reader.numbers("radial", std::int64_t(n_species_) * n_species_ * n_functions_ * n_chebyshev_))
+      radial_.push_back(T(scaling * c));
+    const std::vector<double> weights = reader.numbers("coefficients", n_scalars);
+    for (double c : reader.numbers("constants", n_species_)) constant_.push_back(c);
+    arrange(products, scalars, weights);
+  }
+
+  double cutoff() const { return cutoff_; }
+  int n_species() const { return n_species_; }
+  double constant(int species) const { return constant_[species]; }
+
+  struct Scratch {
+    explicit Scratch(const Moments& family)
+        : moments(family.n_moments_), adjoints(family.n_moments_), monomials(std::size_t(family.n_monomials_) * CHUNK),
+          slopes(std::size_t(family.n_monomials_) * CHUNK), values(std::size_t(family.n_functions_) * CHUNK),
+          rates(std::size_t(family.n_functions_) * CHUNK) {}
+    Buffer<V> moments, adjoints;   // [n_moments]
+    Buffer<V> monomials, slopes;   // [n_monomials][CHUNK] x^a y^b z^c and the derivative of the energy by them
+    Buffer<V> values, rates;       // [n_functions][CHUNK] f and df/dr
+  };
+
+  V atomic(const Block<T>& block, Scratch& s) const {
+    V* const m = s.moments.data();
+    std::fill(m, m + n_moments_, V{});
+    for (int kind = 0; kind < n_species_; kind++)
+      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row += CHUNK)
+        add_rows(block, kind, row, std::min(CHUNK, block.begin[kind + 1] - row), s);
+    const V energy = contract(m, s.adjoints.data());
+    for (int kind = 0; kind < n_species_; kind++)
+      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row += CHUNK)
+        differentiate_rows(block, kind, row, std::min(CHUNK, block.begin[kind + 1] - row), s);
+    return energy;
+  }
+
+ private:
+  struct Product {
+    std::int64_t first, second, target;
+    double coefficient;
+  };
+
+  // -- tables -------------------------------------------------------------------------------------------------------
+
+  static int n_monomials(int rank) { return (rank + 1) * (rank + 2) * (rank + 3) / 6; }
+
+  // Where x^a y^b z^c stands among all monomials: by rank, then x first
+  static int monomial(int a, int b, int c) {
+    const int n = a + b + c;
+    return n_monomials(n - 1) + (n - a) * (n - a + 1) / 2 + c;
+  }
+
+  // Every function gets all monomials up to its highest rank, so that rows are contiguous; gives the new places
+  std::vector<std::int64_t> read_basic(Reader& reader, std::int64_t n_basic) {
+    std::vector<std::array<int, 2>> basic;
+    std::vector<int> rank(n_functions_, -1);
+    for (std::int64_t k = 0; k < n_basic; k++) {
+      const int mu = int(reader.integer("mu", 0, n_functions_ - 1));
+      int power[3];
+      for (int& one : power) one = int(reader.integer("power", 0, 40));
+      if (power[0] + power[1] + power[2] > 40) throw BadParameters("a moment has a rank above 40");
+      rank[mu] = std::max(rank[mu], power[0] + power[1] + power[2]);
+      basic.push_back({mu, monomial(power[0], power[1], power[2])});
+    }
+    first_.push_back(0);
+    for (int mu = 0; mu < n_functions_; mu++) {
+      rank_ = std::max(rank_, rank[mu]);
+      first_.push_back(first_.back() + n_monomials(rank[mu]));
+    }
+    n_basic_ = first_.back();
+    n_monomials_ = n_monomials(rank_);
+    std::vector<std::int64_t> place;
+    for (auto [mu, which] : basic) place.push_back(first_[mu] + which);
+    return place;
+  }
+
+  std::int64_t placed(std::int64_t moment, std::int64_t n_basic, const std::vector<std::int64_t>& place) const {
+    return moment < n_basic ? place[moment] : moment - n_basic + n_basic_;
+  }
+
+  std::vector<Product> read_products(Reader& reader, std::int64_t count, std::int64_t n_basic,
+                                     const std::vector<std::int64_t>& place) {
+    const std::int64_t last = n_basic + count;  // there cannot be more moments than that
+    std::vector<Product> products(count);
+    for (Product& one : products) {
+      one.first = placed(reader.integer("first", 0, last), n_basic, place);
+      one.second = placed(reader.integer("second", 0, last), n_basic, place);
+      one.coefficient = double(reader.integer("coefficient", -(std::int64_t(1) << 40), std::int64_t(1) << 40));
+      one.target = placed(reader.integer("target", n_basic, last), n_basic, place);
+    }
+    return products;
+  }
+
+  // Divide the products into those whose target goes on (inner) and the quadratic form of the last ones
+  void arrange(std::vector<Product>& products, const std::vector<std::int64_t>& scalars,
+               const std::vector<double>& weights) {
+    std::int64_t n_all = n_basic_;
+    for (const Product& one : products) n_all = std::max({n_all, one.first + 1, one.second + 1, one.target + 1});
+    for (std::int64_t one : scalars) n_all = std::max(n_all, one + 1);
+    std::vector<double> weight(n_all, 0.0);
+    for (std::size_t k = 0; k < scalars.size(); k++) weight[scalars[k]] += weights[k];
+    std::vector<bool> is_operand(n_all, false);
+    std::vector<int> depth(n_all, 0);
+    for (const Product& one : products) {
+      if (is_operand[one.target]) throw BadParameters("a moment is used before it is complete");
+      is_operand[one.first] = is_operand[one.second] = true;
+      depth[one.target] = std::max(depth[one.target], 1 + std::max(depth[one.first], depth[one.second]));
+    }
+    // moments that go on keep a place, the others only lend their weight to their products
+    std::vector<std::int64_t> kept(n_all, -1);
+    n_moments_ = n_basic_;
+    for (std::int64_t k = 0; k < n_all; k++) kept[k] = k < n_basic_ ? k : is_operand[k] ? n_moments_++ : -1;
+    std::map<std::pair<int, int>, double> form;
+    std::vector<Product> inner;
+    for (Product& one : products) {
+      const std::int64_t target = one.target;
+      one.first = kept[one.first], one.second = kept[one.second];
+      if (kept[target] >= 0) {
+        one.target = kept[target];
+        inner.push_back(one);
+      } else if (const double c = weight[target] * one.coefficient; c != 0) {
+        form[{int(one.first), int(one.second)}] += c;
+        form[{int(one.second), int(one.first)}] += c;
+      }
+    }
+    std::vector<int> new_depth(n_moments_, 0);
+    for (std::int64_t k = 0; k < n_all; k++)
+      if (kept[k] >= 0) new_depth[kept[k]] = depth[k];
+    std::stable_sort(inner.begin(), inner.end(), [&](const Product& a, const Product& b) {
+      return std::make_tuple(new_depth[a.target], a.target) < std::make_tuple(new_depth[b.target], b.target);
+    });
+    for (const Product& one : inner) inner_.push_back({int(one.first), int(one.second), int(one.target), T(one.coefficient)});
+    linear_.assign(n_moments_, T(0));
+    for (std::int64_t k = 0; k < n_all; k++)
+      if (kept[k] >= 0) linear_[kept[k]] += T(weight[k]);
+    row_.assign(n_moments_ + 1, 0);
+    for (const auto& [place, c] : form) row_[place.first + 1]++, column_.push_back(place.second), form_.push_back(T(c));
+    for (int k = 0; k < n_moments_; k++) row_[k + 1] += row_[k];
+  }
+
+  // -- atoms --------------------------------------------------------------------------------------------------------
+
+  // Energy of the moments, and its derivative by each of them
+  V contract(V* m, V* adjoint) const {
+    for (const Inner& one : inner_) m[one.target] += one.coefficient * (m[one.first] * m[one.second]);
+    V energy{};
+    for (int k = 0; k < n_moments_; k++) {
+      V sum{};
+      for (int e = row_[k]; e < row_[k + 1]; e++) sum += form_[e] * m[column_[e]];
+      energy += m[k] * (T(0.5) * sum + linear_[k]);
+      adjoint[k] = sum + linear_[k];
+    }
+    for (auto one = inner_.rbegin(); one != inner_.rend(); ++one) {
+      const V outer = one->coefficient * adjoint[one->target];
+      adjoint[one->first] += outer * m[one->second];
+      adjoint[one->second] += outer * m[one->first];
+    }
+    return energy;
+  }
+
+  // -- neighbours ---------------------------------------------------------------------------------------------------
+
+  // f_mu, and df_mu/dr where wanted, of one row into place c of the chunk
+  template <bool SLOPES>
+  MLMD_INLINE void radial(V r, const T* c, int place, Scratch& s) const {
+    const V x = (T(2) * r - middle_) * (rate_ * T(0.5)), left = max(T(cutoff_) - r, V{});
+    V values[3] = {left * left, left * left * x, V{}}, slopes[3] = {T(-2) * left, V{}, V{}};
+    slopes[1] = slopes[0] * x + rate_ * values[0];
+    V* const f = s.values.data() + place;
+    V* const d = s.rates.data() + place;
+    for (int mu = 0; mu < n_functions_; mu++) {
+      const T* const row = c + std::size_t(mu) * n_chebyshev_;
+      f[mu * CHUNK] = row[0] * values[0];
+      if (n_chebyshev_ > 1) f[mu * CHUNK] += row[1] * values[1];
+      if (SLOPES) {
+        d[mu * CHUNK] = row[0] * slopes[0];
+        if (n_chebyshev_ > 1) d[mu * CHUNK] += row[1] * slopes[1];
+      }
+    }
+    for (int beta = 2; beta < n_chebyshev_; beta++) {
+      values[2] = T(2) * x * values[1] - values[0];
+      if (SLOPES) slopes[2] = T(2) * (x * slopes[1] + rate_ * values[1]) - slopes[0];
+      for (int mu = 0; mu < n_functions_; mu++) {
+        const T weight = c[std::size_t(mu) * n_chebyshev_ + beta];
+        f[mu * CHUNK] += weight * values[2];
+        if (SLOPES) d[mu * CHUNK] += weight * slopes[2];
+      }
+      values[0] = values[1], values[1] = values[2];
+      if (SLOPES) slopes[0] = slopes[1], slopes[1] = slopes[2];
+    }
+  }
+
+  // The monomials of rank n are x times all of rank n - 1, y times the last n of them, and z times the last
+  void monomials(const V* x, const V* y, const V* z, V* values) const {
+    for (int c = 0; c < CHUNK; c++) values[c] = broadcast<T>(T(1));
+    int start = 0, end = 1;
+    for (int n = 1; n <= rank_; n++) {
+      int to = end;
+      for (int from = start; from < end; from++, to++) times(values, from, x, to);
+      for (int from = end - n; from < end; from++, to++) times(values, from, y, to);
+      times(values, end - 1, z, to);
+      start = end, end = to + 1;
+    }
+  }
+  static MLMD_INLINE void times(V* values, int from, const V* direction, int to) {
+#pragma GCC unroll 4
+    for (int c = 0; c < CHUNK; c++) values[to * CHUNK + c] = values[from * CHUNK + c] * direction[c];
+  }
+
+  // The same backwards: derivatives by x, y and z from those by the monomials, which are used up
+  void monomials_back(const V* x, const V* y, const V* z, const V* values, V* slopes, V* gx, V* gy, V* gz) const {
+    for (int c = 0; c < CHUNK; c++) gx[c] = gy[c] = gz[c] = V{};
+    int end = n_monomials_;
+    for (int n = rank_; n > 0; n--) {
+      const int size = (n + 1) * (n + 2) / 2, start = end - size, before = start - n * (n + 1) / 2;
+      int to = start;
+      for (int from = before; from < start; from++, to++) back(values, slopes, from, to, x, gx);
+      for (int from = start - n; from < start; from++, to++) back(values, slopes, from, to, y, gy);
+      back(values, slopes, start - 1, to, z, gz);
+      end = start;
+    }
+  }
+  static MLMD_INLINE void back(const V* values, V* slopes, int from, int to, const V* direction, V* g) {
+#pragma GCC unroll 4
+    for (int c = 0; c < CHUNK; c++) {
+      const V slope = slopes[to * CHUNK + c];
+      g[c] += values[from * CHUNK + c] * slope;
+      slopes[from * CHUNK + c] += direction[c] * slope;
+    }
+  }
+
+  struct Chunk {
+    V x[CHUNK], y[CHUNK], z[CHUNK], inverse[CHUNK];
+  };
+  // Unit vectors of some rows; places behind the last are filled with something harmless whose radial functions are zero
+  template <bool SLOPES>
+  MLMD_INLINE void prepare(const Block<T>& block, int kind, int row, int count, Chunk& q, Scratch& s) const {
+    const T* const c = &radial_[(std::size_t(block.species) * n_species_ + kind) * n_functions_ * n_chebyshev_];
+    for (int k = 0; k < CHUNK; k++) {
+      if (k < count) {
+        q.inverse[k] = T(1) / block.r[row + k];
+        q.x[k] = block.x[row + k] * q.inverse[k];
+        q.y[k] = block.y[row + k] * q.inverse[k];
+        q.z[k] = block.z[row + k] * q.inverse[k];
+        radial<SLOPES>(block.r[row + k], c, k, s);
+      } else {
+        q.inverse[k] = q.x[k] = q.y[k] = q.z[k] = V{};
+        for (int mu = 0; mu < n_functions_; mu++) s.values[mu * CHUNK + k] = s.rates[mu * CHUNK + k] = V{};
+      }
+    }
+    monomials(q.x, q.y, q.z, s.monomials.data());
+  }
+
+  void add_rows(const Block<T>& block, int kind, int row, int count, Scratch& s) const {
+    Chunk q;
+    prepare<false>(block, kind, row, count, q, s);
+    const V* const powers = s.monomials.data();
+    for (int mu = 0; mu < n_functions_; mu++) {
+      V f[CHUNK];
+      for (int c = 0; c < CHUNK; c++) f[c] = s.values[mu * CHUNK + c];
+      V* const m = s.moments.data() + first_[mu];
+      const int size = first_[mu + 1] - first_[mu];
+#pragma GCC unroll 2
+      for (int k = 0; k < size; k++) {
+        V sum = m[k];
+#pragma GCC unroll 4
+        for (int c = 0; c < CHUNK; c++) sum += f[c] * powers[k * CHUNK + c];
+        m[k] = sum;
+      }
+    }
+  }
+
+  void differentiate_rows(const Block<T>& block, int kind, int row, int count, Scratch& s) const {
+    Chunk q;
+    prepare<true>(block, kind, row, count, q, s);
+    const V* const powers = s.monomials.data();
+    V* const slopes = s.slopes.data();
+    V along[CHUNK] = {};
+    std::fill(slopes, slopes + std::size_t(n_monomials_) * CHUNK, V{});
+    for (int mu = 0; mu < n_functions_; mu++) {
+      V f[CHUNK], height[CHUNK] = {};
+      for (int c = 0; c < CHUNK; c++) f[c] = s.values[mu * CHUNK + c];
+      const V* const adjoint = s.adjoints.data() + first_[mu];
+      const int size = first_[mu + 1] - first_[mu];
+      for (int k = 0; k < size; k++) {
+        const V a = adjoint[k];
+#pragma GCC unroll 4
+        for (int c = 0; c < CHUNK; c++) {
+          slopes[k * CHUNK + c] += f[c] * a;
+          height[c] += a * powers[k * CHUNK + c];
+        }
+      }
+      for (int c = 0; c < CHUNK; c++) along[c] += s.rates[mu * CHUNK + c] * height[c];
+    }
+    V gx[CHUNK], gy[CHUNK], gz[CHUNK];
+    monomials_back(q.x, q.y, q.z, powers, slopes, gx, gy, gz);
+    for (int c = 0; c < count; c++) {
+      // the derivative by the unit vector counts only at right angles to it, and 1/r times
+      const V radially = gx[c] * q.x[c] + gy[c] * q.y[c] + gz[c] * q.z[c];
+      const V rest = along[c] - radially * q.inverse[c];
+      block.gx[row + c] = gx[c] * q.inverse[c] + rest * q.x[c];
+      block.gy[row + c] = gy[c] * q.inverse[c] + rest * q.y[c];
+      block.gz[row + c] = gz[c] * q.inverse[c] + rest * q.z[c];
+    }
+  }
+
+  struct Inner {
+    int first, second, target;
+    T coefficient;
+  };
+
+  int n_species_, n_functions_, n_chebyshev_, n_basic_ = 0, n_moments_ = 0, n_monomials_ = 0, rank_ = 0;
+  double cutoff_;
+  T middle_, rate_;
+  std::vector<T> radial_;
+  std::vector<double> constant_;
+  std::vector<int> first_;     // [n_functions + 1] where the moments of a function begin
+  std::vector<Inner> inner_;
+  std::vector<T> linear_;      // [n_moments] weight of a moment in the energy
+  std::vector<int> row_, column_;
+  std::vector<T> form_;        // Q by rows
+};
+
+}  // namespace mlmd
