@@ -22,6 +22,9 @@ POTENTIALS: dict[str, str] = {
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",
+    "eam": "mlmd.potentials.eam:load",
+    "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
+    "tersoff": "mlmd.potentials.tersoff:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

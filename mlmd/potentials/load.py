@@ -17,7 +17,11 @@ from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.modelfile import is_modelfile, read_card
 from mlmd.potentials.mtp import is_mtp
+from mlmd.potentials.setfl import is_eam
 from mlmd.registry import find
+
+BY_SUFFIX = {".sw": "stillinger-weber", ".tersoff": "tersoff"}
+"""Kinds of files that begin with nothing of their own: the same numbers in the same order are other potentials' too."""
 
 
 class Table(Protocol):
@@ -111,7 +115,7 @@ def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
 
 
 def recognise(path: Path) -> str:
-    """The kind of potential in a file, by what the file begins with.
+    """The kind of potential in a file, by what the file begins with, or by its suffix.
 
     Raises:
         InputError: when there is no such file.
@@ -125,7 +129,11 @@ def recognise(path: Path) -> str:
         return "mtp"
     if is_modelfile(start):
         return "mlmd"
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd and .mtp files.")
+    if is_eam(start):
+        return "eam"
+    if path.suffix in BY_SUFFIX:
+        return BY_SUFFIX[path.suffix]
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, .eam, .sw and .tersoff files.")
 
 
 def _what_it_is(start: bytes) -> str:

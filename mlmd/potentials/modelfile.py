@@ -31,6 +31,9 @@ VERSION = 1
 _SAVED = {
     "learned": "mlmd.potentials.learned:LearnedPotential",
     "sum": "mlmd.potentials.combine:Sum",
+    "eam": "mlmd.potentials.eam:EAM",
+    "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
+    "tersoff": "mlmd.potentials.tersoff:Tersoff",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
 FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlmd import units
@@ -18,6 +20,7 @@ from mlmd.descriptors.cutoffs import quintic
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError, did_you_mean
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel
 from mlmd.precision import dtype_of
 
@@ -31,6 +34,8 @@ class PairPotential(EnergyModel):
     """A sum over pairs; subclasses write `pair_energies` and name their parameters."""
 
     kind: ClassVar[str]
+    form: ClassVar[int]
+    """Number of φ in the fused kernel."""
     quantities: ClassVar[Mapping[str, str]] = {}
     """Parameter -> quantity that its unit belongs to (a key of `units.DEFAULT_UNIT`)."""
 
@@ -78,6 +83,23 @@ class PairPotential(EnergyModel):
     def mix(self, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float] | None:
         """Parameters of two unlike elements from their own, or None where no rule is established."""
         return None
+
+    def coefficients(self) -> np.ndarray | None:
+        """Those of φ in the fused kernel (`pair.hpp`), (n_species, n_species, 3); None where there are none."""
+        return None
+
+    def kernel(self) -> Kernel | None:
+        """The fused form; None where the species do not tell the parameters."""
+        coefficients = self.coefficients()
+        if coefficients is None:
+            return None
+        return Kernel(
+            family="pair",
+            cutoff=self.cutoff,
+            integers=np.array([self.form, len(coefficients)]),
+            numbers=np.concatenate([[self.cutoff, self.onset], coefficients.ravel()]),
+            precision=str(self.dtype).removeprefix("torch."),
+        )
 
     def atomic_energies(self, graph: Graph) -> Tensor:
         """(n_atoms,) eV: half of every pair's energy."""
@@ -179,7 +201,7 @@ class LennardJones(PairPotential):
     Unlike elements mix by Lorentz and Berthelot: σ = (σ_a + σ_b) / 2, ε = √(ε_a ε_b).
     """
 
-    kind = "lennard-jones"
+    kind, form = "lennard-jones", 0
     quantities: ClassVar = {"epsilon": "energy", "sigma": "length"}
 
     def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
@@ -187,6 +209,11 @@ class LennardJones(PairPotential):
         epsilon, sigma = self.parameters_of(graph)
         sixth = (sigma / distances) ** 6
         return 4 * epsilon * sixth * (sixth - 1)
+
+    def coefficients(self) -> np.ndarray:
+        """4 ε σ¹² and 4 ε σ⁶."""
+        epsilon, sigma = (getattr(self, name).double().cpu().numpy() for name in self.quantities)
+        return np.stack([4 * epsilon * sigma**12, 4 * epsilon * sigma**6, 0 * sigma], axis=-1)
 
     def mix(self, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
         """Lorentz-Berthelot."""
@@ -202,7 +229,7 @@ class Morse(PairPotential):
     `width` is 1/a. There is no established mixing rule: name every pair of unlike elements.
     """
 
-    kind = "morse"
+    kind, form = "morse", 1
     quantities: ClassVar = {"depth": "energy", "width": "length", "r0": "length"}
 
     def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
@@ -210,6 +237,11 @@ class Morse(PairPotential):
         depth, width, r0 = self.parameters_of(graph)
         decay = torch.exp((r0 - distances) / width)
         return depth * decay * (decay - 2)
+
+    def coefficients(self) -> np.ndarray:
+        """Depth, 1 / width and r₀."""
+        depth, width, r0 = (getattr(self, name).double().cpu().numpy() for name in self.quantities)
+        return np.stack([depth, 1 / width, r0], axis=-1)
 
 
 class ZBL(PairPotential):
@@ -220,7 +252,7 @@ class ZBL(PairPotential):
     any element is accepted unless `elements` are given.
     """
 
-    kind = "zbl"
+    kind, form = "zbl", 2
     _TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 
     def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
@@ -233,6 +265,14 @@ class ZBL(PairPotential):
         for weight, decay in self._TERMS:
             screening = screening + weight * torch.exp(-decay * x)
         return COULOMB * first * second / distances * screening
+
+    def coefficients(self) -> np.ndarray | None:
+        """Z Z' e²/(4πε₀) and 1/a; none for any element, where the atoms' numbers are the parameters."""
+        if not self.elements:
+            return None
+        z = np.array([atomic_numbers[symbol] for symbol in self.elements], dtype=float)
+        screening = (z[:, None] ** 0.23 + z**0.23) / 0.46850
+        return np.stack([COULOMB * np.outer(z, z), screening, 0 * screening], axis=-1)
 
 
 def _length(value: object, name: str) -> float:
