@@ -1,0 +1,107 @@
+// Atoms in the order that loops over neighbours like, their periodic images, and lists of neighbours that stay valid
+// for many steps.
+//
+// Atoms are kept in *slots*: sorted by species, and within a species by where they are, so that what is near in space
+// is near in memory. Every species begins at a multiple of LANES; slots left over hold no atom. Periodic images of
+// atoms are slots of their own after those of the atoms, so that no loop over neighbours needs to know of the cell,
+// whatever its shape and however small it is.
+//
+// Pairs are searched up to cutoff + skin and reused while none within the cutoff can be missing. Let F be the
+// deformation of the cell since the search, eps = 1 - its smallest singular value, and delta the largest displacement
+// of an atom from its deformed old place, relative to the mean displacement. A pair outside of the list was at
+// cutoff + skin or more, so it is now at (1 - eps) (cutoff + skin) - 2 delta or more: the list is complete as long as
+// skin - eps (cutoff + skin) >= 2 delta. What is in the list, and in which order, depends on positions and cell of the
+// search alone: not on threads, and not on what was before.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace mlmd {
+
+struct Cell;
+
+constexpr int LANES = 16;  // of the widest vectors
+
+// Memory of n elements on a cache line, not set to anything.
+template <class T>
+class Array {
+ public:
+  Array() = default;
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  ~Array();
+  void resize(std::size_t n);             // loses what was in it when it grows; throws std::bad_alloc
+  void grow(std::size_t n, std::size_t room);  // keeps it, and makes some room for more when it has to move
+  std::size_t size() const { return size_; }
+  std::size_t bytes() const { return room_ * sizeof(T); }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](std::size_t k) { return data_[k]; }
+  const T& operator[](std::size_t k) const { return data_[k]; }
+
+ private:
+  T* data_ = nullptr;
+  std::size_t size_ = 0, room_ = 0;
+};
+
+class System {
+ public:
+  // species [n_atoms] in 0 ... n_species - 1, pbc [3], lengths in Angstrom; throws std::invalid_argument.
+  System(int n_atoms, const std::int32_t* species, int n_species, const std::int32_t* pbc, double cutoff, double skin);
+  ~System();
+  System(const System&) = delete;
+  System& operator=(const System&) = delete;
+
+  // Everything as it is at positions [n_atoms][3] and cell [3][3] (rows are vectors; those of directions that are not
+  // periodic are not looked at): searches when a pair could be missing, else only follows the atoms. False, and
+  // nothing changed, when a position is not finite or the periodic vectors are not or have no volume. Throws
+  // std::bad_alloc or std::length_error when there are more neighbours or images than memory or 2^31 slots; the next
+  // call searches then.
+  bool update(const double* positions, const double* cell, int n_threads);
+  // The same, and always searches.
+  bool search(const double* positions, const double* cell, int n_threads);
+
+  int n_atoms, n_species;
+  double cutoff, skin;                  // Angstrom
+  int n_slots = 0;                      // of atoms and of padding
+  std::vector<std::int32_t> atom;       // [n_slots] atom in the slot, -1 for none
+  std::vector<std::int32_t> first_slot; // [n_species + 1]
+  int n_images = 0;                     // slots n_slots ... n_slots + n_images - 1
+  Array<std::int32_t> image_of;         // [n_images] slot of the atom
+  int far_slot = 0;                     // n_slots + n_images: 1e8 Angstrom away, as slots without an atom are
+  double* coordinates = nullptr;        // [far_slot + 1][4] x y z 0, continuous since the search
+  int capacity = 0;                     // length of a row of the matrix, a multiple of 8
+  Array<std::int32_t> matrix;           // [n_slots][capacity] neighbours of a slot, by their species
+  Array<std::int32_t> ends;             // [n_slots][n_species] where the neighbours of a species end in the row
+  long n_searches = 0;
+
+  // Of the last search, for checkpoints: null before the first.
+  const double* searched_positions() const { return searched_ ? positions_.data() : nullptr; }
+  const double* searched_cell() const { return searched_ ? cell_ : nullptr; }
+
+  // Cell vectors crossed from the position of an atom to that of a slot of it [3]: coordinates of the slot are
+  // position + crossed . cell.
+  const std::int32_t* crossed(int slot) const { return &crossed_[3 * std::size_t(slot)]; }
+
+  std::size_t bytes() const;            // of memory held
+
+ private:
+  struct Search;
+
+  double slack(const double* positions, const double* cell, int n_threads) const;
+  void make_room();  // for the slots there are
+  void follow_atoms(const double* positions, const Cell& cell, int n_threads);
+  void follow_images(const Cell& cell, int n_threads);
+
+  std::int32_t pbc_[3];
+  bool searched_ = false;
+  Array<double> positions_;             // [n_atoms][3] of the last search
+  double cell_[9] = {};
+  Array<std::int32_t> species_;         // [n_atoms]
+  Array<std::int32_t> crossed_;         // [n_slots + n_images][3]
+  Array<double> coordinates_;
+};
+
+}  // namespace mlmd
