@@ -724,6 +724,7 @@ std::int32_t status_of(const Work& work) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // Null when the arguments are not possible.
@@ -834,3 +835,4 @@ std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_
 }
 
 }  // extern "C"
+#pragma GCC visibility pop
