@@ -26,6 +26,7 @@ namespace {
 
 constexpr int CHUNK = 2048;            // atoms dealt with at once; sums over chunks do not depend on threads
 constexpr double FAR = 1e8;            // Angstrom
+constexpr double FARTHEST = 1e15;      // Angstrom, of positions
 constexpr double MARGIN = 1e-6;        // relative, of lengths compared
 constexpr double SLACK = 1e-9;         // Angstrom
 
@@ -155,6 +156,7 @@ struct System::Search {
 
   Array<std::int32_t> wrapped_;   // [n_atoms][3] cell vectors crossed
   Bounds box_, fractional_;       // of wrapped atoms, Cartesian and in the reduced cell
+  Bounds slab_, alone_;           // fractional coordinates of images that matter; of atoms that have none
   Vector3 origin_;
   double per_unit_ = 1;           // fixed-point units of length in an Angstrom
   int n_[3], stencil_ = 1;        // bins; how many to either side can hold neighbours
@@ -177,7 +179,7 @@ System::Search::Search(System& system, const double* where, const Cell& complete
       reduced(reduce(complete, system.pbc_)), inverse_(inverse(reduced.cell)),
       reach((system.cutoff + system.skin) * (1 + MARGIN)) {}
 
-// Into the reduced cell. False when a position is not finite or a thousand million cells away.
+// Into the reduced cell. False when a position is not finite, or absurdly far away.
 bool System::Search::wrap() {
   wrapped_.resize(3 * std::size_t(s.n_atoms));
   const std::size_t n_chunks = (std::size_t(s.n_atoms) + CHUNK - 1) / CHUNK;
@@ -186,7 +188,8 @@ bool System::Search::wrap() {
   in_chunks(s.n_atoms, n_threads, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i++) {
       const Vector3 from = at(positions, i), f = from * inverse_;
-      if (!finite(from) || !finite(f)) {
+      const double farthest = std::max({std::fabs(from.x), std::fabs(from.y), std::fabs(from.z)});
+      if (!finite(from) || !finite(f) || farthest > FARTHEST) {
         bad[chunk] = 1;
         return;
       }
@@ -203,7 +206,7 @@ bool System::Search::wrap() {
       }
       const Vector3 place = from + across(&wrapped_[3 * i], cell);
       places[chunk].add(place);
-      fractions[chunk].add(place * inverse_);
+      fractions[chunk].add(f + Vector3{steps[0], steps[1], steps[2]});
     }
   });
   for (std::size_t c = 0; c < n_chunks; c++) {
@@ -298,12 +301,12 @@ void System::Search::images_of(int slot, const Use& use) const {
   if (s.atom[slot] < 0) return;
   const double* const c = s.coordinates + 4 * std::size_t(slot);
   const Vector3 place{c[0], c[1], c[2]}, f = place * inverse_;
+  if (alone_.holds(f)) return;
   int low[3] = {}, high[3] = {};
   for (int d = 0; d < 3; d++) {
     if (!s.pbc_[d]) continue;
-    const double depth = reach * length({inverse_[0][d], inverse_[1][d], inverse_[2][d]});
-    low[d] = int(std::ceil(fractional_.low[d] - depth - f[d]));
-    high[d] = int(std::floor(fractional_.high[d] + depth - f[d]));
+    low[d] = int(std::ceil(slab_.low[d] - f[d]));
+    high[d] = int(std::floor(slab_.high[d] - f[d]));
   }
   for (int i = low[0]; i <= high[0]; i++)
     for (int j = low[1]; j <= high[1]; j++)
@@ -315,11 +318,17 @@ void System::Search::images_of(int slot, const Use& use) const {
 }
 
 void System::Search::make_images() {
-  double most = 1;  // images of an atom
-  for (int d = 0; d < 3; d++)
-    if (s.pbc_[d])
-      most *= fractional_.high[d] - fractional_.low[d] + 1 + 2 * reach * length({inverse_[0][d], inverse_[1][d], inverse_[2][d]});
+  double most = 1, low[3], high[3];  // most: images of an atom
+  for (int d = 0; d < 3; d++) {
+    const double depth = s.pbc_[d] ? reach * length({inverse_[0][d], inverse_[1][d], inverse_[2][d]}) : HUGE_VAL;
+    low[d] = fractional_.low[d] - depth, high[d] = fractional_.high[d] + depth;
+    if (s.pbc_[d]) most *= high[d] - low[d] + 1;
+  }
   if (!(most < 1e7)) throw std::length_error("the cell is much smaller than the cutoff");
+  slab_ = {{low[0], low[1], low[2]}, {high[0], high[1], high[2]}};
+  const auto next = [&](int d, double bound, double step, double open) { return s.pbc_[d] ? bound + step : open; };
+  alone_.low = {next(0, high[0], -1, -HUGE_VAL), next(1, high[1], -1, -HUGE_VAL), next(2, high[2], -1, -HUGE_VAL)};
+  alone_.high = {next(0, low[0], 1, HUGE_VAL), next(1, low[1], 1, HUGE_VAL), next(2, low[2], 1, HUGE_VAL)};
   const std::size_t n_chunks = (std::size_t(s.n_slots) + CHUNK - 1) / CHUNK;
   std::vector<std::int64_t> first(n_chunks + 1, 0);
   in_chunks(s.n_slots, n_threads, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
@@ -468,7 +477,7 @@ bool System::Search::gather(std::int64_t bin, Around& around) const {
     for (const auto& run : around.runs) room += point_begin_[key + run.second] - point_begin_[key + run.first];
     room += Lanes::width;
   }
-  room += Lanes::width;
+  room += LANES;  // whole vectors are stored at the end, and rows copied eight at a time
   if (room > around.x.size()) {
     room += room / 4;
     for (Array<float>* one : {&around.x, &around.y, &around.z}) one->resize(room);
@@ -533,8 +542,9 @@ int System::Search::rows(std::int64_t stride, bool write) {
             const int n = neighbours(p, around, ends.data());
             longest = std::max(longest, n);
             if (!write || n > s.capacity) continue;
-            std::memcpy(&s.matrix[slot * s.capacity], around.row.data(), n * sizeof(std::int32_t));
-            std::copy(ends.begin(), ends.end(), &s.ends[slot * s.n_species]);
+            std::int32_t* const to = &s.matrix[slot * s.capacity];
+            for (int k = 0; k < n; k += 8) std::memcpy(to + k, &around.row[k], 8 * sizeof(std::int32_t));
+            for (int k = 0; k < s.n_species; k++) s.ends[slot * s.n_species + k] = ends[k];
           }
         }
       } catch (const std::bad_alloc&) {  // may not leave a parallel region
