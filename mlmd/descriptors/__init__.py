@@ -12,7 +12,10 @@ from torch import Tensor
 
 from mlmd.graph import Graph
 
-DESCRIPTORS: dict[str, str] = {"moments": "mlmd.descriptors.moments:Moments"}
+DESCRIPTORS: dict[str, str] = {
+    "moments": "mlmd.descriptors.moments:Moments",
+    "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
+}
 """Kinds an input file may name, and the classes behind them."""
 
 

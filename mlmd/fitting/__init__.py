@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-REGRESSORS: dict[str, str] = {"linear": "mlmd.fitting.linear:Linear"}
+REGRESSORS: dict[str, str] = {"linear": "mlmd.fitting.linear:Linear", "network": "mlmd.fitting.network:Network"}
 """Kinds an input file may name, and the classes behind them."""
 
 

@@ -19,6 +19,7 @@ from mlmd.graph import Graph
 POTENTIALS: dict[str, str] = {
     "mlmd": "mlmd.potentials.modelfile:load",
     "mtp": "mlmd.potentials.mtp:load",
+    "nep": "mlmd.potentials.nep_file:load",
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",

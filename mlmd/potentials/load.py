@@ -17,6 +17,7 @@ from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.modelfile import is_modelfile, read_card
 from mlmd.potentials.mtp import is_mtp
+from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.setfl import is_eam
 from mlmd.registry import find
 
@@ -127,13 +128,15 @@ def recognise(path: Path) -> str:
         start = stream.read(4096)
     if is_mtp(start):
         return "mtp"
+    if is_nep(start):
+        return "nep"
     if is_modelfile(start):
         return "mlmd"
     if is_eam(start):
         return "eam"
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, .eam, .sw and .tersoff files.")
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, NEP, .eam, .sw and .tersoff files.")
 
 
 def _what_it_is(start: bytes) -> str:
@@ -172,7 +175,7 @@ def _load(table: Table) -> Potential:
 
 def _check_file(kind: str, path: Path) -> None:
     """A file that says what it is must be of the kind asked for."""
-    if kind in ("mlmd", "mtp") and (found := recognise(path)) != kind:
+    if kind in ("mlmd", "mtp", "nep") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
 
 

@@ -30,6 +30,7 @@ VERSION = 1
 """Of the files that are written; older ones are brought up to it when read."""
 _SAVED = {
     "learned": "mlmd.potentials.learned:LearnedPotential",
+    "nep": "mlmd.potentials.nep:NEP",
     "sum": "mlmd.potentials.combine:Sum",
     "eam": "mlmd.potentials.eam:EAM",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
