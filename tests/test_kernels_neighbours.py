@@ -156,6 +156,15 @@ def test_no_atoms_and_one_atom() -> None:
     assert len(found(np.zeros((1, 3)), 2.5 * np.eye(3), True, 3.0)) == 6
 
 
+def test_there_are_no_pairs_before_the_first_search() -> None:
+    near = Neighbours(np.zeros(3), np.ones(3), 3.0)
+    assert near.pairs()[0].shape == (2, 0)
+    assert (near.rows().atoms == -1).all()
+    with pytest.raises(SimulationError):
+        near.update(np.full((3, 3), np.nan), np.eye(3))
+    assert near.pairs()[0].shape == (2, 0)
+
+
 def test_pairs_equal_those_of_the_torch_path() -> None:
     atoms = bulk("Cu") * (3, 2, 1)
     atoms.rattle(0.1, seed=0)

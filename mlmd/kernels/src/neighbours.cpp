@@ -766,10 +766,15 @@ void mlmd_system_counts(const void* system, std::int64_t* counts) {
 }
 
 // atom [n_slots], ends [n_slots][n_species], matrix [n_slots][capacity] with -1 after the last neighbour,
-// coordinates [n_slots + n_images][3]
+// coordinates [n_slots + n_images][3]. No atoms are in the slots before the first search.
 void mlmd_system_rows(const void* system, std::int32_t* atom, std::int32_t* ends, std::int32_t* matrix,
                       double* coordinates) {
   const System& s = *static_cast<const System*>(system);
+  if (!s.searched_positions()) {
+    std::fill(atom, atom + s.n_slots, -1);
+    std::fill(ends, ends + std::size_t(s.n_slots) * s.n_species, 0);
+    return;
+  }
   std::copy(s.atom.begin(), s.atom.end(), atom);
   for (std::size_t slot = 0; slot < std::size_t(s.n_slots); slot++) {
     const std::int32_t* const end = &s.ends[slot * s.n_species];
@@ -792,10 +797,11 @@ std::int32_t mlmd_system_searched(const void* system, double* positions, double*
 }
 
 // Pairs closer than the cutoff, by centre, neighbour and cell vectors crossed from one to the other. Returns their
-// number, or -1 without memory; writes them where there is room for all.
+// number (none before the first search), or -1 without memory; writes them where there is room for all.
 std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_threads, std::int64_t room,
                               std::int64_t* centres, std::int64_t* neighbours, std::int64_t* shifts) try {
   const System& s = *static_cast<const System*>(system);
+  if (!s.searched_positions()) return 0;
   const auto for_neighbours = [&](std::size_t slot, const auto& use) {
     const double* const a = s.coordinates + 4 * slot;
     const int end = s.ends[(slot + 1) * s.n_species - 1];
