@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from random_networks import random_nep
 
 from mlmd.descriptors.moments import Moments
-from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.fitting.linear import Linear
-from mlmd.fitting.network import Network
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.mtp import load as load_mtp
-from mlmd.potentials.nep import NEP
 from mlmd.potentials.pair import ZBL, LennardJones, Morse
 
 
@@ -73,20 +71,6 @@ def random_mtp(elements: tuple[str, ...], level: int, precision: str = "float64"
             tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5)
     potential = LearnedPotential(moments, linear)
     return potential.to(getattr(torch, precision))
-
-
-def random_nep(elements: tuple[str, ...], precision: str = "float64", common: bool = False, **sizes: object) -> NEP:
-    """A radial-angular network with random numbers in the place of fitted ones."""
-    generator = torch.Generator().manual_seed(1)
-    given = {"cutoff": "5 Å", "angular_cutoff": "4 Å", "four_body": True, "five_body": True, **sizes}
-    descriptor = RadialAngular(elements=elements, **given)
-    network = Network(n_features=descriptor.n_features, n_neurons=10, n_kinds=len(elements), common=common)
-    network.randomise(generator)
-    with torch.no_grad():
-        for tensor in (descriptor.radial.coefficients, descriptor.angular.coefficients, network.constants):
-            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
-        descriptor.scaling.copy_(0.1 + 0.1 * torch.rand(descriptor.n_features, generator=generator))
-    return NEP(descriptor, network).to(getattr(torch, precision))
 
 
 def _argon(precision: str = "float64") -> LennardJones:

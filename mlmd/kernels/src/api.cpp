@@ -6,13 +6,14 @@
 
 #include "kernel.hpp"
 #include "moments.hpp"
+#include "radial_angular.hpp"
 
 namespace mlmd {
 
 using Maker = std::unique_ptr<Kernel> (*)(Reader&, bool);
 
 static const std::map<std::string, Maker> FAMILIES = {
-    {"moments", make<Moments>},
+    {"moments", make<Moments>}, {"radial-angular", make<RadialAngular>},
 };
 
 enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4 };

@@ -1,0 +1,109 @@
+// Real spherical harmonics up to degree L as polynomials of a unit vector, and the gradient of a sum of them.
+//
+//   H_lm = p_lm(z) (Re, Im) (x + iy)^m,   p_lm = d^m P_l / dz^m / (2l - 1)!!,   l = 1 ... L, m = 0 ... l
+//
+// with Legendre polynomials P_l, so that dp_lm/dz = p_l,m+1: the gradient needs no further polynomials. By the addition
+// theorem, sum_m weight(l, m) H_lm(u) H_lm(v) = (2l + 1) / 4 pi P_l(u . v).
+#pragma once
+
+#include "simd.hpp"
+
+namespace mlmd {
+
+template <class T, int L>
+struct Harmonics {
+  using V = Vector<T>;
+  static constexpr int N = L * L + 2 * L;  // by l, within it m = 0, Re 1, Im 1, Re 2, ...
+
+  static constexpr int place(int l, int m) { return l * l - 1 + (m ? 2 * m - 1 : 0); }
+
+  static constexpr double weight(int l, int m) {
+    double w = (2 * l + 1) / (4 * 3.14159265358979323846) * (m ? 2 : 1);
+    for (int k = l - m + 1; k <= l + m; k++) w /= k;
+    for (int k = 1; k < 2 * l; k += 2) w *= double(k) * k;
+    return w;
+  }
+
+  // What values and gradient have in common
+  struct Parts {
+    V p[L + 1][L + 1];          // [l][m]; p[l][l] = 1 is not set
+    V c[L + 1], s[L + 1];       // Re and Im of (x + iy)^m, m >= 1
+
+    MLMD_INLINE Parts(V x, V y, V z) {
+      c[1] = x, s[1] = y;
+#pragma GCC unroll 8
+      for (int m = 2; m <= L; m++) {
+        c[m] = x * c[m - 1] - y * s[m - 1];
+        s[m] = x * s[m - 1] + y * c[m - 1];
+      }
+      const V square = z * z;
+#pragma GCC unroll 8
+      for (int l = 1; l <= L; l++) {
+#pragma GCC unroll 8
+        for (int m = 0; m < l; m++) p[l][m] = polynomial(l, m, z, square);
+      }
+    }
+  };
+
+  static MLMD_INLINE void values(const Parts& parts, V* h) {
+#pragma GCC unroll 8
+    for (int l = 1; l <= L; l++) {
+      h[place(l, 0)] = parts.p[l][0];
+#pragma GCC unroll 8
+      for (int m = 1; m <= l; m++) {
+        h[place(l, m)] = m == l ? parts.c[m] : parts.p[l][m] * parts.c[m];
+        h[place(l, m) + 1] = m == l ? parts.s[m] : parts.p[l][m] * parts.s[m];
+      }
+    }
+  }
+
+  // The derivative of sum_lm a_lm H_lm by x, y, z, these taken as independent
+  static MLMD_INLINE void gradient(const Parts& parts, const V* a, V& gx, V& gy, V& gz) {
+    gx = V{}, gy = V{}, gz = a[place(1, 0)];
+#pragma GCC unroll 8
+    for (int l = 2; l <= L; l++) gz += a[place(l, 0)] * parts.p[l][1];
+#pragma GCC unroll 8
+    for (int m = 1; m <= L; m++) {
+      V real = a[place(m, m)], imaginary = a[place(m, m) + 1];  // p_mm = 1, whose derivative is 0
+#pragma GCC unroll 8
+      for (int l = m + 1; l <= L; l++) {
+        real += a[place(l, m)] * parts.p[l][m];
+        imaginary += a[place(l, m) + 1] * parts.p[l][m];
+      }
+      if (m == 1) {
+        gx += real, gy += imaginary;
+      } else {
+        gx += T(m) * (real * parts.c[m - 1] + imaginary * parts.s[m - 1]);
+        gy += T(m) * (imaginary * parts.c[m - 1] - real * parts.s[m - 1]);
+      }
+      if (m == L) continue;
+      real = a[place(m + 1, m)], imaginary = a[place(m + 1, m) + 1];  // p_m+1,m = z
+#pragma GCC unroll 8
+      for (int l = m + 2; l <= L; l++) {
+        real += a[place(l, m)] * parts.p[l][m + 1];
+        imaginary += a[place(l, m) + 1] * parts.p[l][m + 1];
+      }
+      gz += real * parts.c[m] + imaginary * parts.s[m];
+    }
+  }
+
+ private:
+  // p_lm = sum_k (-1)^k z^(l-m-2k) / ((l-m-2k)! k! 2^k (2l-1) (2l-3) ... (2l-2k+1))
+  static constexpr double coefficient(int l, int m, int k) {
+    double a = 1;
+    for (int j = 2; j <= l - m - 2 * k; j++) a /= j;
+    for (int j = 1; j <= k; j++) a /= -2.0 * j * (2 * l - 2 * j + 1);
+    return a;
+  }
+
+  static MLMD_INLINE V polynomial(int l, int m, V z, V square) {
+    const int top = (l - m) / 2;
+    V sum = broadcast<T>(T(coefficient(l, m, 0)));
+#pragma GCC unroll 8
+    for (int k = 1; k <= top; k++) sum = sum * square + T(coefficient(l, m, k));
+    if ((l - m) % 2 == 0) return sum;
+    return l - m == 1 ? z : sum * z;
+  }
+};
+
+}  // namespace mlmd

@@ -1,0 +1,563 @@
+// Radial-angular networks, of which the neuroevolution potentials (NEP) of GPUMD are examples (Fan et al., Phys. Rev. B
+// 104, 104309, 2021; J. Chem. Phys. 157, 114801, 2022; Song et al., Nat. Commun. 15, 10208, 2024).
+//
+//   E_i = sum_h v_h tanh(sum_d w_hd q_d + b_h) + c[z_i] + 1/2 sum_j phi(r_ij)
+//   q   = sum_j g_n(r_ij);  sum_m weight_lm a_nlm^2;  -kappa det Q_n;  7/15 (sum_m weight_1m a_n1m^2)^2
+//   g_n = sum_k c[z_i, z_j, n, k] f_k(r),   f_k = (T_k(y) sin(pi y / 2))^2,   y = 1 - r / r_c
+//   a_nlm = sum_j g_n(r_ij) H_lm(r_ij / r),   H_lm see harmonics.hpp
+//   phi = sum_k A_k exp(-d_k r) / r (1 + cos(pi w)) / 2,   w = (r - inner) / (outer - inner) within [0, 1]
+//
+// with other functions g_n and cutoffs for the radial features (the first) and the angular ones (the others), and
+// cutoffs that depend on both species. f_k is the usual (T_k(2 y^2 - 1) + 1) / 2 times (1 + cos(pi r / r_c)) / 2: being
+// a square it has half the degree and loses no digits by cancellation. Q_n is the traceless tensor of which the a_n2m
+// are components; kappa makes of its determinant the sum over Wigner's 3j symbols (2 2 2; m m' m'').
+//
+// Neighbours within the larger cutoff come in rows that are not sorted by distance. Where the angular cutoff is smaller,
+// every lane's neighbours within it are moved together first, so that no lane works for others (C at 7 and 4 Angstrom:
+// 250 rows become 60).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "harmonics.hpp"
+#include "kernel.hpp"
+#include "tiles.hpp"
+
+namespace mlmd {
+
+template <class T>
+class RadialAngular {
+ public:
+  using V = Vector<T>;
+  static constexpr int W = WIDTH<T>;
+  static constexpr int CHUNK = 8;         // neighbours whose harmonics are added to the sums together
+  static constexpr int L_MAX = 8;
+  static constexpr int TERMS = 4;         // exponentials of the repulsion
+
+  // integers: n_species, n_radial, n_radial_basis, n_angular, n_angular_basis, l_max, four_body, five_body, n_neurons,
+  // one network for all species, repulsion.
+  // numbers: radial and angular cutoffs [z], c of the radial and of the angular functions [z_i][z_j][n][k], scaling [d],
+  // w [z or 1][h][d], b [z or 1][h], v [z or 1][h], c [z], and with repulsion inner, outer, (A_k, d_k) [z_i][z_j].
+  explicit RadialAngular(Reader& reader) {
+    n_species_ = int(reader.integer("n_species", 1, 200));
+    const int n_radial = int(reader.integer("n_radial", 1, 1000)), n_radial_basis = int(reader.integer("basis", 1, 1000));
+    const int n_angular = int(reader.integer("n_angular", 1, 1000)), n_angular_basis = int(reader.integer("basis", 1, 1000));
+    l_max_ = int(reader.integer("l_max", 0, L_MAX));
+    four_body_ = reader.integer("four_body", 0, 1), five_body_ = reader.integer("five_body", 0, 1);
+    if ((four_body_ && l_max_ < 2) || (five_body_ && l_max_ < 1)) throw BadParameters("invariants without harmonics");
+    n_neurons_ = int(reader.integer("n_neurons", 1, 100000));
+    n_networks_ = reader.integer("common", 0, 1) ? 1 : n_species_;
+    repulsive_ = reader.integer("repulsion", 0, 1);
+    n_features_ = n_radial + n_angular * (l_max_ + four_body_ + five_body_);
+    kappa_ = T(std::sqrt(27. / 70) * std::pow(15 / (4 * 3.14159265358979323846), 1.5));
+    const std::vector<double> outer = reader.numbers("cutoffs", n_species_), inner = reader.numbers("cutoffs", n_species_);
+    radial_.read(reader, outer, n_radial, n_radial_basis);
+    angular_.read(reader, inner, n_angular, n_angular_basis);
+    same_cutoffs_ = outer == inner;
+    compact_ = false;
+    for (std::size_t pair = 0; pair < radial_.cutoff.size(); pair++) {
+      if (angular_.cutoff[pair] > radial_.cutoff[pair]) throw BadParameters("an angular cutoff is above the radial one");
+      compact_ = compact_ || angular_.cutoff[pair] < 0.97 * radial_.cutoff[pair];
+    }
+    cutoff_ = *std::max_element(outer.begin(), outer.end());
+    read_networks(reader);
+    if (repulsive_) read_repulsion(reader);
+  }
+
+  double cutoff() const { return cutoff_; }
+  int n_species() const { return n_species_; }
+  double constant(int species) const { return constant_[species]; }
+
+  struct Scratch {
+    explicit Scratch(const RadialAngular& f)
+        : moments(std::size_t(f.angular_.n) * (f.n_harmonics() + 1)), features(2 * f.n_features_), hidden(f.n_neurons_),
+          basis(std::size_t(f.n_species_) * f.radial_.n_basis), weights(std::size_t(f.n_species_) * f.radial_.n_basis),
+          values(f.longest_basis() + 1), mixed(f.longest_basis()),
+          harmonics(CHUNK * f.n_harmonics() + 1), sums(f.n_harmonics() + 1), contracted(f.angular_.n),
+          begin(f.n_species_ + 1) {}
+    Buffer<V> moments;             // [lm][n] a, then dE/da
+    Buffer<V> features;            // [d] q, then dE/dq
+    Buffer<V> hidden;              // [h]
+    Buffer<V> basis, weights;      // [z_j][k] sums of f_k over neighbours, and dE/df_k
+    Buffer<V> values, mixed;       // [k] f and dE/df of an angular row
+    Buffer<V> harmonics;           // [CHUNK][lm]
+    Buffer<V> sums, contracted;    // [lm] dE/dH and [n] dE/dg of a row
+    Buffer<V> functions;           // [row][n] g of the angular rows
+    Buffer<V> inverse;             // [row] 1/r of the angular rows
+    Buffer<V> x, y, z, r;          // [row] angular rows moved together,
+    Buffer<std::int32_t> from;     // [row][lane] the rows they come from,
+    std::vector<int> begin;        // and where those of a species begin
+  };
+
+  V atomic(const Block<T>& block, Scratch& s) const {
+    switch (n_features_ > radial_.n ? l_max_ : 0) {
+      case 1: return whole<1>(block, s);
+      case 2: return whole<2>(block, s);
+      case 3: return whole<3>(block, s);
+      case 4: return whole<4>(block, s);
+      case 5: return whole<5>(block, s);
+      case 6: return whole<6>(block, s);
+      case 7: return whole<7>(block, s);
+      case 8: return whole<8>(block, s);
+      default: return whole<0>(block, s);
+    }
+  }
+
+ private:
+  // Functions g_n of every pair of species
+  struct Functions {
+    int n = 0, n_basis = 0;
+    std::vector<double> cutoff;       // [z_i][z_j]
+    std::vector<T> by_basis, by_function;  // [z_i][z_j][k][n] and [z_i][z_j][n][k]
+
+    void read(Reader& reader, const std::vector<double>& cutoffs, int n_functions, int n_polynomials) {
+      n = n_functions, n_basis = n_polynomials;
+      for (double one : cutoffs)
+        if (!(one > 0)) throw BadParameters("a cutoff is not positive");
+      for (double one : cutoffs)
+        for (double other : cutoffs) cutoff.push_back(0.5 * (one + other));
+      for (double c : reader.numbers("radial coefficients", std::int64_t(cutoff.size()) * n * n_basis))
+        by_function.push_back(T(c));
+      by_basis.resize(by_function.size());
+      for (std::size_t pair = 0; pair < cutoff.size(); pair++)
+        for (int i = 0; i < n; i++)
+          for (int k = 0; k < n_basis; k++)
+            by_basis[(pair * n_basis + k) * n + i] = by_function[(pair * n + i) * n_basis + k];
+    }
+    const T* functions_of(std::size_t pair) const { return &by_function[pair * n * n_basis]; }
+    const T* basis_of(std::size_t pair) const { return &by_basis[pair * n * n_basis]; }
+  };
+
+  // Neighbours in rows: those of the block, or those of it that are within the angular cutoffs
+  struct Rows {
+    int n;
+    const int* begin;
+    const V *x, *y, *z, *r;
+  };
+
+  int n_harmonics() const { return l_max_ * l_max_ + 2 * l_max_; }
+  int longest_basis() const { return std::max(radial_.n_basis, angular_.n_basis); }
+  std::size_t pair(int i, int j) const { return std::size_t(i) * n_species_ + j; }
+
+  // -- parameters ---------------------------------------------------------------------------------------------------
+
+  void read_networks(Reader& reader) {
+    const std::vector<double> scaling = reader.numbers("scaling", n_features_);
+    const std::size_t size = std::size_t(n_neurons_) * n_features_;
+    const std::vector<double> weights = reader.numbers("weights", std::int64_t(n_networks_ * size));
+    weights_.resize(weights.size()), transposed_.resize(weights.size());
+    for (int net = 0; net < n_networks_; net++)
+      for (int h = 0; h < n_neurons_; h++)
+        for (int d = 0; d < n_features_; d++) {
+          const T w = T(scaling[d] * weights[net * size + std::size_t(h) * n_features_ + d]);
+          weights_[net * size + std::size_t(h) * n_features_ + d] = w;
+          transposed_[net * size + std::size_t(d) * n_neurons_ + h] = w;
+        }
+    for (double b : reader.numbers("biases", std::int64_t(n_networks_) * n_neurons_)) biases_.push_back(T(b));
+    for (double v : reader.numbers("output", std::int64_t(n_networks_) * n_neurons_)) output_.push_back(T(v));
+    constant_ = reader.numbers("constants", n_species_);
+  }
+
+  void read_repulsion(Reader& reader) {
+    const std::int64_t row = 2 + 2 * TERMS;
+    const std::vector<double> table = reader.numbers("repulsion", row * n_species_ * n_species_);
+    for (std::size_t k = 0; k < table.size(); k += row)
+      if (!(table[k] < table[k + 1] && table[k + 1] <= cutoff_)) throw BadParameters("a reach of the repulsion");
+    for (double one : table) repulsion_.push_back(T(one));
+  }
+
+  // -- functions of the distance ------------------------------------------------------------------------------------
+
+  // sin and cos of pi y / 2 for 0 <= y <= 1, the first exactly 0 at 0; the second where wanted
+  template <bool COS>
+  static MLMD_INLINE void half_wave(V y, V& sine, V& cosine) {
+    constexpr int degree = sizeof(T) == 8 ? 10 : 6;  // of polynomials in t^2, good to rounding
+    const V t = T(1.57079632679489661923) * y, square = t * t;
+    sine = broadcast<T>(T(inverse_factorial(2 * degree + 1)));
+    cosine = broadcast<T>(T(inverse_factorial(2 * degree)));
+#pragma GCC unroll 10
+    for (int k = degree - 1; k >= 0; k--) {
+      sine = sine * square + T(inverse_factorial(2 * k + 1));
+      if (COS) cosine = cosine * square + T(inverse_factorial(2 * k));
+    }
+    sine *= t;
+  }
+  static constexpr double inverse_factorial(int n) {  // with the sign of the series
+    double value = n / 2 % 2 ? -1 : 1;
+    for (int k = 2; k <= n; k++) value /= k;
+    return value;
+  }
+
+  static MLMD_INLINE V reduced(V r, T cutoff) { return max((cutoff - r) * (T(1) / cutoff), V{}); }
+
+  // f[k], k < n (and f[1] in any case)
+  static MLMD_INLINE void values(V y, int n, V* f) {
+    const V twice = y + y;
+    V before, unused;
+    half_wave<false>(y, before, unused);
+    V root = y * before;  // T_k(y) sin(pi y / 2) for k = 1, and k = 0 before
+    f[0] = before * before, f[1] = root * root;
+    for (int k = 2; k < n; k++) {
+      const V next = twice * root - before;
+      before = root, root = next;
+      f[k] = next * next;
+    }
+  }
+
+  // f[k] += the same of R neighbours: what is computed from one number after the other is fast side by side
+  template <int R>
+  static MLMD_INLINE void add_values(const V* r, T cutoff, int n, V* f) {
+    V twice[R], before[R], root[R], unused;
+    V first{}, second{};
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      const V y = reduced(r[i], cutoff);
+      half_wave<false>(y, before[i], unused);
+      twice[i] = y + y, root[i] = y * before[i];
+      first += before[i] * before[i], second += root[i] * root[i];
+    }
+    f[0] += first;
+    if (n > 1) f[1] += second;
+    for (int k = 2; k < n; k++) {
+      V sum = f[k];
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        const V next = twice[i] * root[i] - before[i];
+        before[i] = root[i], root[i] = next;
+        sum += next * next;
+      }
+      f[k] = sum;
+    }
+  }
+
+  // sum_k weight[k] df[k]/dr of R neighbours
+  template <int R>
+  static MLMD_INLINE void slopes(const V* r, T cutoff, int n, const V* weight, V* slope) {
+    V twice[R], before[R], root[R], change_before[R], change[R];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      const V y = reduced(r[i], cutoff);
+      half_wave<true>(y, before[i], change_before[i]);
+      change_before[i] *= T(1.57079632679489661923);
+      twice[i] = y + y, root[i] = y * before[i], change[i] = before[i] + y * change_before[i];
+      slope[i] = weight[0] * (before[i] * change_before[i]);
+      if (n > 1) slope[i] += weight[1] * (root[i] * change[i]);
+    }
+    for (int k = 2; k < n; k++) {
+      const V one = weight[k];
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        const V next = twice[i] * root[i] - before[i];
+        const V change_next = twice[i] * change[i] + (root[i] + root[i] - change_before[i]);
+        before[i] = root[i], root[i] = next, change_before[i] = change[i], change[i] = change_next;
+        slope[i] += one * (next * change_next);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) slope[i] *= T(-2) / cutoff;
+  }
+
+  // -- the energy, and its gradient ---------------------------------------------------------------------------------
+
+  template <int L>
+  V whole(const Block<T>& block, Scratch& s) const {
+    constexpr bool angular = L > 0;
+    const bool together = angular && same_cutoffs_;  // one evaluation of the polynomials serves both kinds of features
+    V* const q = s.features.data();
+    std::fill(q, q + n_features_, V{});
+    std::fill(s.basis.data(), s.basis.data() + s.basis.size(), V{});
+    for (V* g : {block.gx, block.gy, block.gz}) std::fill(g, g + block.n_rows, V{});
+    Rows rows{block.n_rows, block.begin, block.x, block.y, block.z, block.r};
+    if (!together) add_radial(block, s);
+    if constexpr (angular) {
+      if (compact_) rows = moved_together(block, s);
+      add_angular<L>(block.species, rows, together, s);
+      invariants<L>(s.moments.data(), q + radial_.n);
+    }
+    for (int kind = 0; kind < n_species_; kind++)
+      if (block.begin[kind] < block.begin[kind + 1])
+        multiply_add<T>(radial_.basis_of(pair(block.species, kind)), radial_.n, radial_.n_basis,
+                        &s.basis[std::size_t(kind) * radial_.n_basis], q);
+    V energy = network(block.species, q, s.hidden.data());
+    for (int kind = 0; kind < n_species_; kind++)
+      if (block.begin[kind] < block.begin[kind + 1]) {
+        V* const weights = &s.weights[std::size_t(kind) * radial_.n_basis];
+        std::fill(weights, weights + radial_.n_basis, V{});
+        multiply_add<T>(radial_.functions_of(pair(block.species, kind)), radial_.n_basis, radial_.n, q, weights);
+      }
+    if (!together) differentiate_radial(block, s);
+    if constexpr (angular) {
+      differentiate_invariants<L>(s.moments.data(), q + radial_.n);
+      differentiate_angular<L>(block, rows, together, s);
+    }
+    if (repulsive_) energy += repel(block);
+    return energy;
+  }
+
+  void add_radial(const Block<T>& block, Scratch& s) const {
+    for (int kind = 0; kind < n_species_; kind++) {
+      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]);
+      V* const f = &s.basis[std::size_t(kind) * radial_.n_basis];
+      int row = block.begin[kind];
+      for (; row + 4 <= block.begin[kind + 1]; row += 4) add_values<4>(block.r + row, cutoff, radial_.n_basis, f);
+      for (; row < block.begin[kind + 1]; row++) add_values<1>(block.r + row, cutoff, radial_.n_basis, f);
+    }
+  }
+
+  void differentiate_radial(const Block<T>& block, Scratch& s) const {
+    auto add = [&](int row, V slope) {
+      const V along = slope / block.r[row];
+      block.gx[row] = along * block.x[row], block.gy[row] = along * block.y[row], block.gz[row] = along * block.z[row];
+    };
+    for (int kind = 0; kind < n_species_; kind++) {
+      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]);
+      const V* const weight = &s.weights[std::size_t(kind) * radial_.n_basis];
+      int row = block.begin[kind];
+      V slope[4];
+      for (; row + 4 <= block.begin[kind + 1]; row += 4) {
+        slopes<4>(block.r + row, cutoff, radial_.n_basis, weight, slope);
+        for (int i = 0; i < 4; i++) add(row + i, slope[i]);
+      }
+      for (; row < block.begin[kind + 1]; row++) {
+        slopes<1>(block.r + row, cutoff, radial_.n_basis, weight, slope);
+        add(row, slope[0]);
+      }
+    }
+  }
+
+  // Every lane's neighbours within the angular cutoff, and in the same rows those of other lanes; what is left over is
+  // padded as in a block.
+  Rows moved_together(const Block<T>& block, Scratch& s) const {
+    for (Buffer<V>* one : {&s.x, &s.y, &s.z, &s.r}) one->reserve(block.n_rows);
+    s.from.reserve((std::size_t(block.n_rows) + 1) * W);
+    int to = 0;
+    for (int kind = 0; kind < n_species_; kind++) {
+      s.begin[kind] = to;
+      const T cutoff = T(angular_.cutoff[pair(block.species, kind)]);
+      int count[W] = {}, longest = 0;
+      std::int32_t* const from = &s.from[std::size_t(to) * W];
+      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row++) {
+        const Mask<T> near = block.r[row] < cutoff;
+        for (int lane = 0; lane < W; lane++) {  // written in any case and kept by going on
+          from[count[lane] * W + lane] = row;
+          count[lane] -= int(near[lane]);
+        }
+      }
+      for (int lane = 0; lane < W; lane++) longest = std::max(longest, count[lane]);
+      Mask<T> filled;
+      for (int lane = 0; lane < W; lane++) filled[lane] = count[lane];
+      for (int lane = 0; lane < W; lane++)
+        for (int k = count[lane]; k < longest; k++) from[k * W + lane] = block.begin[kind];
+      const T* const given[4] = {scalars(block.x), scalars(block.y), scalars(block.z), scalars(block.r)};
+      V* const moved[4] = {s.x.data() + to, s.y.data() + to, s.z.data() + to, s.r.data() + to};
+      for (int k = 0; k < longest; k++) {
+        const Mask<T> real = filled > k;
+        for (int a = 0; a < 4; a++) {
+          V found;
+          for (int lane = 0; lane < W; lane++) found[lane] = given[a][std::size_t(from[k * W + lane]) * W + lane];
+          moved[a][k] = select(real, found, a == 0 || a == 3 ? broadcast<T>(cutoff) : V{});
+        }
+      }
+      to += longest;
+    }
+    s.begin[n_species_] = to;
+    return {to, s.begin.data(), s.x.data(), s.y.data(), s.z.data(), s.r.data()};
+  }
+  static const T* scalars(const V* vectors) { return reinterpret_cast<const T*>(vectors); }
+  static T* scalars(V* vectors) { return reinterpret_cast<T*>(vectors); }
+
+  // The moments, and the functions g_n of all rows
+  template <int L>
+  void add_angular(int species, const Rows& rows, bool together, Scratch& s) const {
+    using H = Harmonics<T, L>;
+    const int n = angular_.n, n_basis = angular_.n_basis;
+    V *const a = s.moments.data(), *const f = s.values.data();
+    std::fill(a, a + std::size_t(H::N) * n, V{});
+    s.functions.reserve(std::size_t(rows.n) * n);
+    s.inverse.reserve(rows.n);
+    std::fill(s.functions.data(), s.functions.data() + std::size_t(rows.n) * n, V{});
+    for (int first = 0, kind = 0; first < rows.n; first += CHUNK) {
+      const int count = std::min(CHUNK, rows.n - first);
+      for (int row = first; row < first + count; row++) {
+        while (row >= rows.begin[kind + 1]) kind++;
+        const V inverse = T(1) / rows.r[row];
+        s.inverse[row] = inverse;
+        const typename H::Parts parts(rows.x[row] * inverse, rows.y[row] * inverse, rows.z[row] * inverse);
+        H::values(parts, &s.harmonics[std::size_t(row - first) * H::N]);
+        const V y = reduced(rows.r[row], T(angular_.cutoff[pair(species, kind)]));
+        values(y, together ? longest_basis() : n_basis, f);
+        if (together) {
+          V* const sum = &s.basis[std::size_t(kind) * radial_.n_basis];
+          for (int k = 0; k < radial_.n_basis; k++) sum[k] += f[k];
+        }
+        multiply_add<T>(angular_.basis_of(pair(species, kind)), n, n_basis, f, &s.functions[std::size_t(row) * n]);
+      }
+      add_outer<T>(&s.functions[std::size_t(first) * n], s.harmonics.data(), count, n, H::N, a);
+    }
+  }
+
+  template <int L>
+  void differentiate_angular(const Block<T>& block, const Rows& rows, bool together, Scratch& s) const {
+    using H = Harmonics<T, L>;
+    const int n = angular_.n, n_basis = angular_.n_basis, n_both = together ? longest_basis() : n_basis;
+    V *const weight = s.mixed.data(), *const h = s.harmonics.data();
+    for (int row = 0, kind = 0; row < rows.n; row++) {
+      while (row >= rows.begin[kind + 1]) kind++;
+      const std::size_t which = pair(block.species, kind);
+      const V inverse = s.inverse[row], x = rows.x[row] * inverse, y = rows.y[row] * inverse, z = rows.z[row] * inverse;
+      const typename H::Parts parts(x, y, z);
+      H::values(parts, h);
+      multiply_both<T>(s.moments.data(), &s.functions[std::size_t(row) * n], h, n, H::N, s.sums.data(), s.contracted.data());
+      std::fill(weight, weight + n_both, V{});
+      if (together) std::copy_n(&s.weights[std::size_t(kind) * radial_.n_basis], radial_.n_basis, weight);
+      multiply_add<T>(angular_.functions_of(which), n_basis, n, s.contracted.data(), weight);
+      V along, gx, gy, gz;
+      slopes<1>(rows.r + row, T(angular_.cutoff[which]), n_both, weight, &along);
+      H::gradient(parts, s.sums.data(), gx, gy, gz);
+      along -= (gx * x + gy * y + gz * z) * inverse;
+      add_gradient(block, row, gx * inverse + along * x, gy * inverse + along * y, gz * inverse + along * z, s);
+    }
+  }
+
+  void add_gradient(const Block<T>& block, int row, V gx, V gy, V gz, const Scratch& s) const {
+    if (!compact_) {
+      block.gx[row] += gx, block.gy[row] += gy, block.gz[row] += gz;
+      return;
+    }
+    for (int lane = 0; lane < W; lane++) {
+      const std::size_t to = std::size_t(s.from[std::size_t(row) * W + lane]) * W + lane;
+      scalars(block.gx)[to] += gx[lane], scalars(block.gy)[to] += gy[lane], scalars(block.gz)[to] += gz[lane];
+    }
+  }
+
+  // -- invariants ---------------------------------------------------------------------------------------------------
+
+  // a[lm][n] to q[invariant][n]
+  template <int L>
+  void invariants(const V* a, V* q) const {
+    using H = Harmonics<T, L>;
+    const int n = angular_.n;
+    for (int l = 1; l <= L; l++)
+      for (int i = 0; i < n; i++) q[(l - 1) * n + i] = power<L>(l, a + i);
+    V* next = q + L * n;
+    if (four_body_) {
+      if constexpr (L >= 2)
+        for (int i = 0; i < n; i++) next[i] = -kappa_ * Traceless(a + (H::place(2, 0) * n + i), n).determinant();
+      next += n;
+    }
+    if (five_body_)
+      for (int i = 0; i < n; i++) next[i] = T(7. / 15) * q[i] * q[i];
+  }
+
+  // a[lm][n] to dE/da, from dE/dq
+  template <int L>
+  void differentiate_invariants(V* a, const V* dq) const {
+    using H = Harmonics<T, L>;
+    const int n = angular_.n;
+    const V* const four = dq + L * n;
+    const V* const five = four + (four_body_ ? n : 0);
+    for (int i = 0; i < n; i++) {
+      V by_two[5] = {}, by_one = dq[i];
+      if constexpr (L >= 2)
+        if (four_body_) Traceless(a + (H::place(2, 0) * n + i), n).gradient(-kappa_ * four[i], by_two);
+      if (five_body_) by_one += T(14. / 15) * power<L>(1, a + i) * five[i];
+      for (int l = 1; l <= L; l++) {
+        const V twice = T(2) * (l == 1 ? by_one : dq[(l - 1) * n + i]);
+        for (int k = 0; k < 2 * l + 1; k++) a[(l * l - 1 + k) * n + i] *= twice * T(H::weight(l, (k + 1) / 2));
+      }
+      if constexpr (L >= 2)
+        for (int k = 0; k < 5; k++) a[(H::place(2, 0) + k) * n + i] += by_two[k];
+    }
+  }
+
+  // sum_m weight_lm a_lm^2
+  template <int L>
+  MLMD_INLINE V power(int l, const V* a) const {
+    V sum{};
+    for (int k = 0; k < 2 * l + 1; k++) {
+      const V one = a[(l * l - 1 + k) * angular_.n];
+      sum += T(Harmonics<T, L>::weight(l, (k + 1) / 2)) * (one * one);
+    }
+    return sum;
+  }
+
+  // sum_j g (u u - 1/3) from the moments of degree 2: (3 z^2 - 1) / 6, zx, zy, x^2 - y^2, 2 xy
+  struct Traceless {
+    V xx, yy, zz, xy, xz, yz;
+    MLMD_INLINE Traceless(const V* a, int n) {
+      const V half = T(0.5) * a[3 * n];
+      xx = half - a[0], yy = -half - a[0], zz = a[0] + a[0];
+      xz = a[n], yz = a[2 * n], xy = T(0.5) * a[4 * n];
+    }
+    MLMD_INLINE V determinant() const {
+      return xx * (yy * zz - yz * yz) + xy * (yz * xz - xy * zz) + xz * (xy * yz - yy * xz);
+    }
+    // scale times its derivative by the five moments
+    MLMD_INLINE void gradient(V scale, V* by) const {
+      const V cxx = yy * zz - yz * yz, cyy = xx * zz - xz * xz, czz = xx * yy - xy * xy;
+      by[0] = scale * (czz + czz - cxx - cyy);
+      by[1] = T(2) * scale * (xy * yz - yy * xz), by[2] = T(2) * scale * (xy * xz - xx * yz);
+      by[3] = T(0.5) * scale * (cxx - cyy), by[4] = scale * (yz * xz - xy * zz);
+    }
+  };
+
+  // -- network and repulsion ----------------------------------------------------------------------------------------
+
+  // The energy without the constant; q becomes dE/dq
+  V network(int species, V* q, V* hidden) const {
+    const std::size_t net = n_networks_ == 1 ? 0 : species, size = std::size_t(n_neurons_) * n_features_;
+    const T *const bias = &biases_[net * n_neurons_], *const output = &output_[net * n_neurons_];
+    for (int h = 0; h < n_neurons_; h++) hidden[h] = broadcast<T>(bias[h]);
+    multiply_add<T>(&transposed_[net * size], n_neurons_, n_features_, q, hidden);
+    V energy{};
+    for (int h = 0; h < n_neurons_; h++) {
+      const V value = tanh<T>(hidden[h]);
+      energy += output[h] * value;
+      hidden[h] = output[h] * (T(1) - value * value);
+    }
+    std::fill(q, q + n_features_, V{});
+    multiply_add<T>(&weights_[net * size], n_features_, n_neurons_, hidden, q);
+    return energy;
+  }
+
+  // Half of the repulsion of all pairs, and its gradient; hardly any pair is close enough
+  V repel(const Block<T>& block) const {
+    V energy{};
+    for (int kind = 0; kind < n_species_; kind++) {
+      const T* const table = &repulsion_[pair(block.species, kind) * (2 + 2 * TERMS)];
+      const T inner = table[0], outer = table[1], rate = T(1) / (outer - inner);
+      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row++) {
+        const V r = block.r[row];
+        const Mask<T> near = r < outer;
+        if (!any(near)) continue;
+        const V inverse = T(1) / r, way = min(max((r - inner) * rate, V{}), broadcast<T>(T(1)));
+        V cosine, sine, screened{}, change{};
+        cos_sin_pi<T>(way, cosine, sine);
+        for (int k = 0; k < TERMS; k++) {
+          const V term = table[2 + 2 * k] * exp<T>(-table[3 + 2 * k] * r);
+          screened += term, change -= table[3 + 2 * k] * term;
+        }
+        const V phi = screened * inverse, step = T(0.5) * (T(1) + cosine);
+        const V slope = select((r > inner), T(-0.5 * 3.14159265358979323846) * rate * sine, V{});
+        const V along = (change * inverse - phi * inverse) * step + phi * slope;
+        const V scale = select(near, T(0.5) * along * inverse, V{});
+        energy += select(near, T(0.5) * phi * step, V{});
+        block.gx[row] += scale * block.x[row], block.gy[row] += scale * block.y[row], block.gz[row] += scale * block.z[row];
+      }
+    }
+    return energy;
+  }
+
+  int n_species_, l_max_, n_neurons_, n_networks_, n_features_;
+  bool four_body_, five_body_, repulsive_, same_cutoffs_, compact_;
+  double cutoff_;
+  T kappa_;
+  Functions radial_, angular_;
+  std::vector<T> weights_, transposed_;  // [z or 1][h][d] and [z or 1][d][h], times the scaling of the features
+  std::vector<T> biases_, output_;       // [z or 1][h]
+  std::vector<double> constant_;         // [z]
+  std::vector<T> repulsion_;             // [z_i][z_j][2 + 2 TERMS]
+};
+
+}  // namespace mlmd

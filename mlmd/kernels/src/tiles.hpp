@@ -1,0 +1,140 @@
+// Small products of matrices whose elements are vectors (one number for each lane), in tiles that stay in registers.
+//
+// Sizes are known at run time only. Outputs are worked on in tiles of at most TILE; every tile is a function of its own
+// with its size fixed, in which sums live in registers while the operands stream by once.
+#pragma once
+
+#include <utility>
+
+#include "simd.hpp"
+
+namespace mlmd {
+
+constexpr int TILE = MLMD_VECTOR_BYTES == 64 ? 12 : 6;  // AVX-512 has 32 registers, what we take for the others has 16
+
+namespace detail {
+
+// out[i] += sum_k m[k][i] in[k]
+template <class T, int N>
+__attribute__((noinline)) void multiply_tile(const T* m, int stride, int n_in, const Vector<T>* in, Vector<T>* out) {
+  Vector<T> sum[N];
+#pragma GCC unroll 12
+  for (int i = 0; i < N; i++) sum[i] = out[i];
+  for (int k = 0; k < n_in; k++, m += stride) {
+    const Vector<T> one = in[k];
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) sum[i] += one * m[i];
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < N; i++) out[i] = sum[i];
+}
+
+// M columns of the outer product below
+template <class T, int N, int M>
+MLMD_INLINE void outer_columns(const Vector<T>* g, const Vector<T>* h, int n_rows, int n, int n_columns, Vector<T>* a) {
+  using V = Vector<T>;
+  V sum[M][N];
+#pragma GCC unroll 12
+  for (int j = 0; j < M; j++)
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) sum[j][i] = a[j * n + i];
+  for (int row = 0; row < n_rows; row++, g += n, h += n_columns) {
+    V column[M];
+#pragma GCC unroll 12
+    for (int j = 0; j < M; j++) column[j] = h[j];
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) {
+      const V one = g[i];
+#pragma GCC unroll 12
+      for (int j = 0; j < M; j++) sum[j][i] += one * column[j];
+    }
+  }
+#pragma GCC unroll 12
+  for (int j = 0; j < M; j++)
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) a[j * n + i] = sum[j][i];
+}
+
+// a[m][i] += sum_row g[row][i] h[row][m]
+template <class T, int N>
+__attribute__((noinline)) void outer_tile(const Vector<T>* g, const Vector<T>* h, int n_rows, int n, int n_columns,
+                                          Vector<T>* a) {
+  constexpr int M = 2 * TILE / N < 4 ? (2 * TILE / N < 2 ? 1 : 2 * TILE / N) : 4;
+  int m = 0;
+  for (; m + M <= n_columns; m += M) outer_columns<T, N, M>(g, h + m, n_rows, n, n_columns, a + std::size_t(m) * n);
+  for (; m < n_columns; m++) outer_columns<T, N, 1>(g, h + m, n_rows, n, n_columns, a + std::size_t(m) * n);
+}
+
+// s[m] (+)= sum_i g[i] a[m][i],  b[i] = sum_m h[m] a[m][i]: the elements of a are loaded once for both
+template <class T, int N, bool ADD>
+__attribute__((noinline)) void both_tile(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n, int n_columns,
+                                         Vector<T>* s, Vector<T>* b) {
+  using V = Vector<T>;
+  V left[N], sum[N];
+#pragma GCC unroll 12
+  for (int i = 0; i < N; i++) left[i] = g[i], sum[i] = V{};
+  for (int m = 0; m < n_columns; m++, a += n) {
+    const V right = h[m];
+    V even = ADD ? s[m] : V{}, odd{};  // two sums, since one would wait for itself
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) {
+      const V one = a[i];
+      (i % 2 ? odd : even) += left[i] * one;
+      sum[i] += right * one;
+    }
+    s[m] = even + odd;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < N; i++) b[i] = sum[i];
+}
+
+// Calls function(tile as a constant, first) for tiles of equal size, up to one, that make up n
+template <int N = TILE, class F>
+MLMD_INLINE void with_size(int size, F&& function) {
+  if constexpr (N > 0) {
+    if (size == N) return function(std::integral_constant<int, N>());
+    with_size<N - 1>(size, std::forward<F>(function));
+  }
+}
+
+template <class F>
+MLMD_INLINE void in_tiles(int n, F&& function) {
+  for (int left = (n + TILE - 1) / TILE, from = 0; left > 0; left--) {
+    const int size = (n - from + left - 1) / left;
+    with_size(size, [&](auto tile) { function(tile, from); });
+    from += size;
+  }
+}
+
+}  // namespace detail
+
+// out[i] += sum_k m[k][i] in[k], i < n_out, k < n_in
+template <class T>
+MLMD_INLINE void multiply_add(const T* m, int n_out, int n_in, const Vector<T>* in, Vector<T>* out) {
+  detail::in_tiles(n_out, [&](auto tile, int from) {
+    detail::multiply_tile<T, decltype(tile)::value>(m + from, n_out, n_in, in, out + from);
+  });
+}
+
+// a[m][i] += sum_row g[row][i] h[row][m], i < n, m < n_columns
+template <class T>
+MLMD_INLINE void add_outer(const Vector<T>* g, const Vector<T>* h, int n_rows, int n, int n_columns, Vector<T>* a) {
+  detail::in_tiles(n, [&](auto tile, int from) {
+    detail::outer_tile<T, decltype(tile)::value>(g + from, h, n_rows, n, n_columns, a + from);
+  });
+}
+
+// s[m] = sum_i g[i] a[m][i],  b[i] = sum_m h[m] a[m][i]
+template <class T>
+MLMD_INLINE void multiply_both(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n, int n_columns,
+                               Vector<T>* s, Vector<T>* b) {
+  detail::in_tiles(n, [&](auto tile, int from) {
+    constexpr int N = decltype(tile)::value;
+    if (from == 0)
+      detail::both_tile<T, N, false>(a, g, h, n, n_columns, s, b);
+    else
+      detail::both_tile<T, N, true>(a + from, g + from, h, n, n_columns, s, b + from);
+  });
+}
+
+}  // namespace mlmd
