@@ -19,6 +19,7 @@ from mlmd.potentials.modelfile import is_modelfile, read_card
 from mlmd.potentials.mtp import is_mtp
 from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.setfl import is_eam
+from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
 
 BY_SUFFIX = {".sw": "stillinger-weber", ".tersoff": "tersoff"}
@@ -132,11 +133,13 @@ def recognise(path: Path) -> str:
         return "nep"
     if is_modelfile(start):
         return "mlmd"
+    if is_snap(start):
+        return "snap"
     if is_eam(start):
         return "eam"
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, NEP, .eam, .sw and .tersoff files.")
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, NEP, .snapcoeff, .eam, .sw and .tersoff files.")
 
 
 def _what_it_is(start: bytes) -> str:
