@@ -13,10 +13,6 @@
 #include <type_traits>
 #include <utility>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include "lanes.hpp"
 #include "lattice.hpp"
 
@@ -74,17 +70,12 @@ Array<T>::~Array() {
   std::free(data_);
 }
 
-// Large pages where the system has them: fewer faults and fewer misses of address translation.
 static void* allocate(std::size_t n, std::size_t size) {
-  constexpr std::size_t huge = std::size_t(2) << 20;
+  constexpr std::size_t line = 64;
   if (n > (std::numeric_limits<std::size_t>::max() >> 1) / size) throw std::bad_alloc();
-  const std::size_t page = n * size >= 2 * huge ? huge : 64;
-  const std::size_t bytes = (n * size + page - 1) / page * page;
-  void* const memory = std::aligned_alloc(page, bytes);
+  const std::size_t bytes = (n * size + line - 1) / line * line;
+  void* const memory = std::aligned_alloc(line, bytes);
   if (!memory && bytes) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  if (page == huge) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
   return memory;
 }
 
