@@ -10,7 +10,6 @@
 #include <limits>
 #include <new>
 #include <stdexcept>
-#include <type_traits>
 #include <utility>
 
 #include "lanes.hpp"
@@ -37,9 +36,8 @@ Vector3 at(const double* positions, std::size_t k) {
   return {positions[3 * k], positions[3 * k + 1], positions[3 * k + 2]};
 }
 
-// Rows that are looked at; zero vectors for the others.
-Cell periodic(const double* cell, const std::int32_t* pbc) {
-  Cell rows = cell_from(cell);
+// The rows that are looked at, and zero vectors for the others.
+Cell periodic(Cell rows, const std::int32_t* pbc) {
   for (int d = 0; d < 3; d++)
     if (!pbc[d]) rows[d] = {};
   return rows;
@@ -126,11 +124,19 @@ struct System::Search {
     float reach2;
   };
 
+  struct Image {
+    std::int32_t slot, bin;  // slot of the atom
+    int steps[3];            // vectors of the reduced cell
+  };
+  struct Range {
+    double low, high;
+    bool holds(double f) const { return f >= low && f <= high; }
+  };
+
   void make_grid();
   std::int64_t bin_of(Vector3 place) const;
   std::int32_t fixed(double length, int d) const { return std::int32_t((length - origin_[d]) * per_unit_); }
-  template <class Use>
-  void images_of(int slot, const Use& use) const;
+  void images_of(int slot, std::vector<Image>& images) const;
   bool gather(std::int64_t bin, Around& around) const;
   void runs_around(std::int64_t bin, Around& around) const;
   int prune(const Array<std::int32_t>* places, int begin, int end, const float* half, Around& around, int n) const;
@@ -147,7 +153,7 @@ struct System::Search {
 
   Array<std::int32_t> wrapped_;   // [n_atoms][3] cell vectors crossed
   Bounds box_, fractional_;       // of wrapped atoms, Cartesian and in the reduced cell
-  Bounds slab_, alone_;           // fractional coordinates of images that matter; of atoms that have none
+  Range near_[3], apart_[3];      // fractional coordinates of images that matter; of atoms that have none
   Vector3 origin_;
   double per_unit_ = 1;           // fixed-point units of length in an Angstrom
   int n_[3], stencil_ = 1;        // bins; how many to either side can hold neighbours
@@ -161,12 +167,7 @@ struct System::Search {
 };
 
 System::Search::Search(System& system, const double* where, const Cell& complete, int threads)
-    : s(system), positions(where), n_threads(threads), cell([&] {
-        Cell rows = complete;
-        for (int d = 0; d < 3; d++)
-          if (!system.pbc_[d]) rows[d] = {};
-        return rows;
-      }()),
+    : s(system), positions(where), n_threads(threads), cell(periodic(complete, system.pbc_)),
       reduced(reduce(complete, system.pbc_)), inverse_(inverse(reduced.cell)),
       reach((system.cutoff + system.skin) * (1 + MARGIN)) {}
 
@@ -250,11 +251,13 @@ void System::Search::sort() {
   });
   // counting sort by several threads: the atoms of a thread come after those of the threads before
   const std::size_t n_keys = std::size_t(n_bins_) * s.n_species;
-  const int parts = s.n_atoms < 8 * CHUNK ? 1 : int(std::min<std::size_t>(n_threads, (std::size_t(1) << 26) / n_keys + 1));
+  const std::size_t most = (std::size_t(1) << 26) / n_keys + 1;  // not too much memory for tables
+  const int parts = s.n_atoms < 8 * CHUNK ? 1 : int(std::min<std::size_t>(n_threads, most));
   Array<std::int32_t> next;
   next.resize(n_keys * parts);
   const auto of_part = [&](int part, auto use) {
-    const std::int64_t begin = std::int64_t(s.n_atoms) * part / parts, end = std::int64_t(s.n_atoms) * (part + 1) / parts;
+    const std::int64_t begin = std::int64_t(s.n_atoms) * part / parts;
+    const std::int64_t end = std::int64_t(s.n_atoms) * (part + 1) / parts;
     std::int32_t* const slots = next.data() + n_keys * part;
     for (std::int64_t i = begin; i < end; i++) use(slots[s.species_[i] * n_bins_ + bin_[i]], i);
   };
@@ -285,50 +288,55 @@ void System::Search::sort() {
   s.follow_atoms(positions, cell, n_threads);
 }
 
-// Calls use(place, steps) for the images of a slot that can have neighbours among the wrapped atoms: those as near to
-// the slab that the atoms fill, along every periodic direction, and to their box.
-template <class Use>
-void System::Search::images_of(int slot, const Use& use) const {
+// Appends the images of a slot that can have neighbours among the wrapped atoms: those as near to the slab that the
+// atoms fill, along every periodic direction, and to their box.
+void System::Search::images_of(int slot, std::vector<Image>& images) const {
   if (s.atom[slot] < 0) return;
   const double* const c = s.coordinates + 4 * std::size_t(slot);
   const Vector3 place{c[0], c[1], c[2]}, f = place * inverse_;
-  if (alone_.holds(f)) return;
+  if (apart_[0].holds(f.x) && apart_[1].holds(f.y) && apart_[2].holds(f.z)) return;
   int low[3] = {}, high[3] = {};
   for (int d = 0; d < 3; d++) {
     if (!s.pbc_[d]) continue;
-    low[d] = int(std::ceil(slab_.low[d] - f[d]));
-    high[d] = int(std::floor(slab_.high[d] - f[d]));
+    low[d] = int(std::ceil(near_[d].low - f[d]));
+    high[d] = int(std::floor(near_[d].high - f[d]));
   }
   for (int i = low[0]; i <= high[0]; i++)
     for (int j = low[1]; j <= high[1]; j++)
       for (int k = low[2]; k <= high[2]; k++) {
         if (i == 0 && j == 0 && k == 0) continue;
-        const Vector3 image = place + double(i) * reduced.cell[0] + double(j) * reduced.cell[1] + double(k) * reduced.cell[2];
-        if (box_.holds(image)) use(image, std::array<int, 3>{i, j, k});
+        const Vector3 image = place + Vector3{double(i), double(j), double(k)} * reduced.cell;
+        if (box_.holds(image)) images.push_back({slot, std::int32_t(bin_of(image)), {i, j, k}});
       }
 }
 
 void System::Search::make_images() {
-  double most = 1, low[3], high[3];  // most: images of an atom
+  double most = 1;  // images of an atom
   for (int d = 0; d < 3; d++) {
-    const double depth = s.pbc_[d] ? reach * length({inverse_[0][d], inverse_[1][d], inverse_[2][d]}) : HUGE_VAL;
-    low[d] = fractional_.low[d] - depth, high[d] = fractional_.high[d] + depth;
-    if (s.pbc_[d]) most *= high[d] - low[d] + 1;
+    if (!s.pbc_[d]) {  // no images along this direction, wherever the atom is
+      near_[d] = apart_[d] = {-HUGE_VAL, HUGE_VAL};
+      continue;
+    }
+    const double depth = reach * length({inverse_[0][d], inverse_[1][d], inverse_[2][d]});
+    near_[d] = {fractional_.low[d] - depth, fractional_.high[d] + depth};
+    apart_[d] = {near_[d].high - 1, near_[d].low + 1};
+    most *= near_[d].high - near_[d].low + 1;
   }
   if (!(most < 1e7)) throw std::length_error("the cell is much smaller than the cutoff");
-  slab_ = {{low[0], low[1], low[2]}, {high[0], high[1], high[2]}};
-  const auto next = [&](int d, double bound, double step, double open) { return s.pbc_[d] ? bound + step : open; };
-  alone_.low = {next(0, high[0], -1, -HUGE_VAL), next(1, high[1], -1, -HUGE_VAL), next(2, high[2], -1, -HUGE_VAL)};
-  alone_.high = {next(0, low[0], 1, HUGE_VAL), next(1, low[1], 1, HUGE_VAL), next(2, low[2], 1, HUGE_VAL)};
   const std::size_t n_chunks = (std::size_t(s.n_slots) + CHUNK - 1) / CHUNK;
-  std::vector<std::int64_t> first(n_chunks + 1, 0);
+  std::vector<std::vector<Image>> images(n_chunks);
+  bool failed = false;
   in_chunks(s.n_slots, n_threads, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
-    std::int64_t n = 0;
-    for (std::int64_t slot = begin; slot < end; slot++)
-      images_of(int(slot), [&](Vector3, const std::array<int, 3>&) { n++; });
-    first[chunk + 1] = n;
+    try {
+      for (std::int64_t slot = begin; slot < end; slot++) images_of(int(slot), images[chunk]);
+    } catch (...) {  // may not leave a parallel region
+#pragma omp atomic write
+      failed = true;
+    }
   });
-  for (std::size_t c = 0; c < n_chunks; c++) first[c + 1] += first[c];
+  if (failed) throw std::bad_alloc();
+  std::vector<std::int64_t> first(n_chunks + 1, 0);
+  for (std::size_t c = 0; c < n_chunks; c++) first[c + 1] = first[c] + std::int64_t(images[c].size());
   if (first[n_chunks] + s.n_slots > std::numeric_limits<std::int32_t>::max() - 2 * LANES)
     throw std::length_error("more atoms and images than 32 bits can number");
   s.n_images = int(first[n_chunks]);
@@ -336,19 +344,18 @@ void System::Search::make_images() {
   s.image_of.resize(s.n_images);
   image_bin_.resize(s.n_images);
   s.make_room();
-  in_chunks(s.n_slots, n_threads, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
-    std::int64_t image = first[chunk];
-    for (std::int64_t slot = begin; slot < end; slot++)
-      images_of(int(slot), [&](Vector3 place, const std::array<int, 3>& steps) {
-        s.image_of[image] = std::int32_t(slot);
-        image_bin_[image] = std::int32_t(bin_of(place));
-        std::int32_t* const crossed = &s.crossed_[3 * (s.n_slots + image)];
-        for (int a = 0; a < 3; a++) {
-          crossed[a] = s.crossed(int(slot))[a];
-          for (int d = 0; d < 3; d++) crossed[a] += std::int32_t(steps[d] * reduced.basis[d][a]);
-        }
-        image++;
-      });
+  in_chunks(s.n_slots, n_threads, [&](std::int64_t chunk, std::int64_t, std::int64_t) {
+    std::int64_t k = first[chunk];
+    for (const Image& image : images[chunk]) {
+      s.image_of[k] = image.slot;
+      image_bin_[k] = image.bin;
+      for (int a = 0; a < 3; a++) {
+        std::int64_t crossed = s.crossed(image.slot)[a];
+        for (int d = 0; d < 3; d++) crossed += image.steps[d] * reduced.basis[d][a];
+        s.crossed_[3 * (s.n_slots + k) + a] = std::int32_t(crossed);
+      }
+      k++;
+    }
   });
   s.follow_images(cell, n_threads);
 }
@@ -424,7 +431,8 @@ int System::Search::prune(const Array<std::int32_t>* places, int begin, int end,
   const Lanes::Floats hx = Lanes::same(half[0]), hy = Lanes::same(half[1]), hz = Lanes::same(half[2]);
   const Lanes::Floats limit = Lanes::same(around.reach2);
   for (int p = begin; p < end; p += Lanes::width) {
-    const Lanes::Floats x = Lanes::minus(&places[0][p], around.origin[0]), y = Lanes::minus(&places[1][p], around.origin[1]),
+    const Lanes::Floats x = Lanes::minus(&places[0][p], around.origin[0]),
+                        y = Lanes::minus(&places[1][p], around.origin[1]),
                         z = Lanes::minus(&places[2][p], around.origin[2]);
     const Lanes::Floats r2 = Lanes::square(Lanes::beyond(x, hx), Lanes::beyond(y, hy), Lanes::beyond(z, hz));
     const Lanes::Mask near = Lanes::below(r2, limit) & Lanes::first(end - p);
@@ -605,7 +613,7 @@ void System::make_room() {
 bool System::update(const double* positions, const double* cell, int n_threads) {
   n_threads = std::max(n_threads, 1);
   if (!(slack(positions, cell, n_threads) > SLACK)) return search(positions, cell, n_threads);  // also when it is nan
-  const Cell rows = periodic(cell, pbc_);
+  const Cell rows = periodic(cell_from(cell), pbc_);
   follow_atoms(positions, rows, n_threads);
   follow_images(rows, n_threads);
   return true;
@@ -712,6 +720,12 @@ using namespace mlmd;
 
 namespace {
 
+// Not inlined, because pairs are counted first and listed then: in two places it could be rounded in two ways.
+__attribute__((noinline)) double distance2(const double* a, const double* b) {
+  const double x = b[0] - a[0], y = b[1] - a[1], z = b[2] - a[2];
+  return x * x + y * y + z * z;
+}
+
 enum Status : std::int32_t { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
 
 template <class Work>
@@ -729,8 +743,8 @@ std::int32_t status_of(const Work& work) {
 extern "C" {
 
 // Null when the arguments are not possible.
-void* mlmd_system_new(std::int32_t n_atoms, const std::int32_t* species, std::int32_t n_species, const std::int32_t* pbc,
-                      double cutoff, double skin) {
+void* mlmd_system_new(std::int32_t n_atoms, const std::int32_t* species, std::int32_t n_species,
+                      const std::int32_t* pbc, double cutoff, double skin) {
   try {
     return new System(n_atoms, species, n_species, pbc, cutoff, skin);
   } catch (...) {
@@ -798,9 +812,7 @@ std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_
     const int end = s.ends[(slot + 1) * s.n_species - 1];
     for (int k = 0; k < end; k++) {
       const std::int32_t other = s.matrix[slot * s.capacity + k];
-      const double* const b = s.coordinates + 4 * std::size_t(other);
-      const double x = b[0] - a[0], y = b[1] - a[1], z = b[2] - a[2];
-      if (x * x + y * y + z * z < cutoff * cutoff) use(other);
+      if (distance2(a, s.coordinates + 4 * std::size_t(other)) < cutoff * cutoff) use(other);
     }
   };
   std::vector<std::int32_t> slot_of(s.n_atoms);
@@ -824,8 +836,9 @@ std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_
           const std::int32_t* const to = s.crossed(other);
           pairs.push_back({s.atom[owner], to[0] - from[0], to[1] - from[1], to[2] - from[2]});
         });
-        std::sort(pairs.begin(), pairs.end());
         std::int64_t p = first[i];
+        if (std::int64_t(pairs.size()) != first[i + 1] - p) throw std::bad_alloc();
+        std::sort(pairs.begin(), pairs.end());
         for (const Pair& pair : pairs) {
           centres[p] = i, neighbours[p] = pair[0];
           for (int d = 0; d < 3; d++) shifts[3 * p + d] = pair[d + 1];
