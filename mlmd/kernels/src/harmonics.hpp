@@ -17,12 +17,22 @@ struct Harmonics {
 
   static constexpr int place(int l, int m) { return l * l - 1 + (m ? 2 * m - 1 : 0); }
 
-  static constexpr double weight(int l, int m) {
-    double w = (2 * l + 1) / (4 * 3.14159265358979323846) * (m ? 2 : 1);
-    for (int k = l - m + 1; k <= l + m; k++) w /= k;
-    for (int k = 1; k < 2 * l; k += 2) w *= double(k) * k;
-    return w;
-  }
+  // [place] weight(l, m). This and other constants stand in tables, which compilers work out, where they would
+  // otherwise run loops of divisions whenever a constant is used.
+  struct Weights {
+    T at[N] = {};
+    constexpr Weights() {
+      for (int l = 1; l <= L; l++)
+        for (int k = 0; k < 2 * l + 1; k++) {
+          const int m = (k + 1) / 2;
+          double w = (2 * l + 1) / (4 * 3.14159265358979323846) * (m ? 2 : 1);
+          for (int j = l - m + 1; j <= l + m; j++) w /= j;
+          for (int j = 1; j < 2 * l; j += 2) w *= double(j) * j;
+          at[l * l - 1 + k] = T(w);
+        }
+    }
+  };
+  static constexpr Weights WEIGHT{};
 
   // What values and gradient have in common
   struct Parts {
@@ -88,19 +98,27 @@ struct Harmonics {
   }
 
  private:
-  // p_lm = sum_k (-1)^k z^(l-m-2k) / ((l-m-2k)! k! 2^k (2l-1) (2l-3) ... (2l-2k+1))
-  static constexpr double coefficient(int l, int m, int k) {
-    double a = 1;
-    for (int j = 2; j <= l - m - 2 * k; j++) a /= j;
-    for (int j = 1; j <= k; j++) a /= -2.0 * j * (2 * l - 2 * j + 1);
-    return a;
-  }
+  // [l][m][k] of p_lm = sum_k (-1)^k z^(l-m-2k) / ((l-m-2k)! k! 2^k (2l-1) (2l-3) ... (2l-2k+1))
+  struct Coefficients {
+    T at[L + 1][L + 1][L / 2 + 1] = {};
+    constexpr Coefficients() {
+      for (int l = 1; l <= L; l++)
+        for (int m = 0; m <= l; m++)
+          for (int k = 0; 2 * k <= l - m; k++) {
+            double a = 1;
+            for (int j = 2; j <= l - m - 2 * k; j++) a /= j;
+            for (int j = 1; j <= k; j++) a /= -2.0 * j * (2 * l - 2 * j + 1);
+            at[l][m][k] = T(a);
+          }
+    }
+  };
+  static constexpr Coefficients COEFFICIENT{};
 
   static MLMD_INLINE V polynomial(int l, int m, V z, V square) {
     const int top = (l - m) / 2;
-    V sum = broadcast<T>(T(coefficient(l, m, 0)));
+    V sum = broadcast<T>(COEFFICIENT.at[l][m][0]);
 #pragma GCC unroll 8
-    for (int k = 1; k <= top; k++) sum = sum * square + T(coefficient(l, m, k));
+    for (int k = 1; k <= top; k++) sum = sum * square + COEFFICIENT.at[l][m][k];
     if ((l - m) % 2 == 0) return sum;
     return l - m == 1 ? z : sum * z;
   }

@@ -31,7 +31,8 @@ class RadialAngular {
  public:
   using V = Vector<T>;
   static constexpr int W = WIDTH<T>;
-  static constexpr int CHUNK = 8;         // neighbours whose harmonics are added to the sums together
+  static constexpr int CHUNK = 16;         // neighbours whose harmonics are added to the sums together
+  static constexpr int GROUP = 4;         // neighbours whose functions of the distance are worked out side by side
   static constexpr int L_MAX = 8;
   static constexpr int TERMS = 4;         // exponentials of the repulsion
 
@@ -73,19 +74,21 @@ class RadialAngular {
     explicit Scratch(const RadialAngular& f)
         : moments(std::size_t(f.angular_.n) * (f.n_harmonics() + 1)), features(2 * f.n_features_), hidden(f.n_neurons_),
           basis(std::size_t(f.n_species_) * f.radial_.n_basis), weights(std::size_t(f.n_species_) * f.radial_.n_basis),
-          values(f.longest_basis() + 1), mixed(f.longest_basis()),
-          harmonics(CHUNK * f.n_harmonics() + 1), sums(f.n_harmonics() + 1), contracted(f.angular_.n),
+          values(CHUNK * (f.longest_basis() + 1)),
+          mixed(GROUP * f.longest_basis()),
+          harmonics(CHUNK * f.n_harmonics() + 1), sums(GROUP * f.n_harmonics() + 1), contracted(GROUP * f.angular_.n),
           begin(f.n_species_ + 1) {}
     Buffer<V> moments;             // [lm][n] a, then dE/da
     Buffer<V> features;            // [d] q, then dE/dq
     Buffer<V> hidden;              // [h]
     Buffer<V> basis, weights;      // [z_j][k] sums of f_k over neighbours, and dE/df_k
-    Buffer<V> values, mixed;       // [k] f and dE/df of an angular row
+    Buffer<V> values;              // [CHUNK][k] f
+    Buffer<V> mixed;               // [GROUP][k] dE/df
     Buffer<V> harmonics;           // [CHUNK][lm]
-    Buffer<V> sums, contracted;    // [lm] dE/dH and [n] dE/dg of a row
+    Buffer<V> sums, contracted;    // [GROUP][lm] dE/dH and [GROUP][n] dE/dg
     Buffer<V> functions;           // [row][n] g of the angular rows
-    Buffer<V> inverse;             // [row] 1/r of the angular rows
-    Buffer<V> x, y, z, r;          // [row] angular rows moved together,
+    Buffer<V> inverse, y;          // [row] 1/r and 1 - r / r_c of the angular rows
+    Buffer<V> vector[4];           // [row] x, y, z, r of angular rows moved together,
     Buffer<std::int32_t> from;     // [row][lane] the rows they come from,
     std::vector<int> begin;        // and where those of a species begin
   };
@@ -169,53 +172,84 @@ class RadialAngular {
 
   // -- functions of the distance ------------------------------------------------------------------------------------
 
-  // sin and cos of pi y / 2 for 0 <= y <= 1, the first exactly 0 at 0; the second where wanted
-  template <bool COS>
-  static MLMD_INLINE void half_wave(V y, V& sine, V& cosine) {
+  // sin and cos of pi y / 2 for 0 <= y <= 1, the first exactly 0 at 0; the second where wanted. Everything here is done
+  // for R neighbours side by side, since each is a chain of operations that wait for each other.
+  template <int R, bool COS>
+  static MLMD_INLINE void half_wave(const V* y, V* sine, V* cosine) {
     constexpr int degree = sizeof(T) == 8 ? 10 : 6;  // of polynomials in t^2, good to rounding
-    const V t = T(1.57079632679489661923) * y, square = t * t;
-    sine = broadcast<T>(T(inverse_factorial(2 * degree + 1)));
-    cosine = broadcast<T>(T(inverse_factorial(2 * degree)));
-#pragma GCC unroll 10
-    for (int k = degree - 1; k >= 0; k--) {
-      sine = sine * square + T(inverse_factorial(2 * k + 1));
-      if (COS) cosine = cosine * square + T(inverse_factorial(2 * k));
+    V square[R];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      square[i] = T(2.46740110027233965471) * (y[i] * y[i]);
+      sine[i] = broadcast<T>(SERIES.at[2 * degree + 1]), cosine[i] = broadcast<T>(SERIES.at[2 * degree]);
     }
-    sine *= t;
+#pragma GCC unroll 10
+    for (int k = degree - 1; k >= 0; k--)
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        sine[i] = sine[i] * square[i] + SERIES.at[2 * k + 1];
+        if (COS) cosine[i] = cosine[i] * square[i] + SERIES.at[2 * k];
+      }
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) sine[i] *= T(1.57079632679489661923) * y[i];
   }
-  static constexpr double inverse_factorial(int n) {  // with the sign of the series
-    double value = n / 2 % 2 ? -1 : 1;
-    for (int k = 2; k <= n; k++) value /= k;
-    return value;
-  }
+  struct Series {  // 1, 1, -1/2!, -1/3!, 1/4!, ...
+    T at[22] = {};
+    constexpr Series() {
+      double factorial = 1;
+      for (int n = 0; n < 22; n++) {
+        if (n > 1) factorial *= n;
+        at[n] = T((n / 2 % 2 ? -1 : 1) / factorial);
+      }
+    }
+  };
+  static constexpr Series SERIES{};
 
   static MLMD_INLINE V reduced(V r, T cutoff) { return max((cutoff - r) * (T(1) / cutoff), V{}); }
 
-  // f[k], k < n (and f[1] in any case)
-  static MLMD_INLINE void values(V y, int n, V* f) {
-    const V twice = y + y;
-    V before, unused;
-    half_wave<false>(y, before, unused);
-    V root = y * before;  // T_k(y) sin(pi y / 2) for k = 1, and k = 0 before
-    f[0] = before * before, f[1] = root * root;
-    for (int k = 2; k < n; k++) {
-      const V next = twice * root - before;
-      before = root, root = next;
-      f[k] = next * next;
+  // The roots T_k(y) sin(pi y / 2) of f_k of R neighbours, one k after the other
+  template <int R>
+  struct Roots {
+    V twice[R], before[R], root[R];  // 2 y, and the roots for k - 1 and k
+    MLMD_INLINE explicit Roots(const V* y) {  // k = 1
+      V unused[R];
+      half_wave<R, false>(y, before, unused);
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) twice[i] = y[i] + y[i], root[i] = y[i] * before[i];
     }
+    MLMD_INLINE V next(int i) {
+      const V next = twice[i] * root[i] - before[i];
+      before[i] = root[i];
+      return root[i] = next;
+    }
+  };
+
+  // f[i][k], k < n (and f[i][1] in any case), of R neighbours
+  template <int R>
+  static MLMD_INLINE void values(const V* y, int n, V* f, int stride) {
+    Roots<R> roots(y);
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      f[i * stride] = roots.before[i] * roots.before[i];
+      f[i * stride + 1] = roots.root[i] * roots.root[i];
+    }
+    for (int k = 2; k < n; k++)
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        const V root = roots.next(i);
+        f[i * stride + k] = root * root;
+      }
   }
 
-  // f[k] += the same of R neighbours: what is computed from one number after the other is fast side by side
+  // f[k] += the same summed over R neighbours
   template <int R>
-  static MLMD_INLINE void add_values(const V* r, T cutoff, int n, V* f) {
-    V twice[R], before[R], root[R], unused;
+  static MLMD_INLINE void add_values(const V* y, int n, V* f) {
+    Roots<R> roots(y);
     V first{}, second{};
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
-      const V y = reduced(r[i], cutoff);
-      half_wave<false>(y, before[i], unused);
-      twice[i] = y + y, root[i] = y * before[i];
-      first += before[i] * before[i], second += root[i] * root[i];
+      first += roots.before[i] * roots.before[i];
+      second += roots.root[i] * roots.root[i];
     }
     f[0] += first;
     if (n > 1) f[1] += second;
@@ -223,39 +257,40 @@ class RadialAngular {
       V sum = f[k];
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        const V next = twice[i] * root[i] - before[i];
-        before[i] = root[i], root[i] = next;
-        sum += next * next;
+        const V root = roots.next(i);
+        sum += root * root;
       }
       f[k] = sum;
     }
   }
 
-  // sum_k weight[k] df[k]/dr of R neighbours
+  // -1/2 sum_k weight[i][k] df[k]/dy of R neighbours
   template <int R>
-  static MLMD_INLINE void slopes(const V* r, T cutoff, int n, const V* weight, V* slope) {
+  static MLMD_INLINE void slopes(const V* y, int n, const V* weight, int stride, V* slope) {
     V twice[R], before[R], root[R], change_before[R], change[R];
+    half_wave<R, true>(y, before, change_before);
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
-      const V y = reduced(r[i], cutoff);
-      half_wave<true>(y, before[i], change_before[i]);
       change_before[i] *= T(1.57079632679489661923);
-      twice[i] = y + y, root[i] = y * before[i], change[i] = before[i] + y * change_before[i];
-      slope[i] = weight[0] * (before[i] * change_before[i]);
-      if (n > 1) slope[i] += weight[1] * (root[i] * change[i]);
+      twice[i] = y[i] + y[i], root[i] = y[i] * before[i], change[i] = before[i] + y[i] * change_before[i];
+      slope[i] = weight[i * stride] * (before[i] * change_before[i]);
+      if (n > 1) slope[i] += weight[i * stride + 1] * (root[i] * change[i]);
     }
-    for (int k = 2; k < n; k++) {
-      const V one = weight[k];
+    for (int k = 2; k < n; k++)
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
         const V next = twice[i] * root[i] - before[i];
         const V change_next = twice[i] * change[i] + (root[i] + root[i] - change_before[i]);
         before[i] = root[i], root[i] = next, change_before[i] = change[i], change[i] = change_next;
-        slope[i] += one * (next * change_next);
+        slope[i] += weight[i * stride + k] * (next * change_next);
       }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < R; i++) slope[i] *= T(-2) / cutoff;
+  }
+
+  // Calls function(R as a constant, first) for all of n in groups of R = GROUP, then one by one
+  template <class F>
+  static MLMD_INLINE void in_groups(int first, int end, F&& function) {
+    for (; first + GROUP <= end; first += GROUP) function(std::integral_constant<int, GROUP>(), first);
+    for (; first < end; first++) function(std::integral_constant<int, 1>(), first);
   }
 
   // -- the energy, and its gradient ---------------------------------------------------------------------------------
@@ -298,38 +333,36 @@ class RadialAngular {
   void add_radial(const Block<T>& block, Scratch& s) const {
     for (int kind = 0; kind < n_species_; kind++) {
       const T cutoff = T(radial_.cutoff[pair(block.species, kind)]);
-      V* const f = &s.basis[std::size_t(kind) * radial_.n_basis];
-      int row = block.begin[kind];
-      for (; row + 4 <= block.begin[kind + 1]; row += 4) add_values<4>(block.r + row, cutoff, radial_.n_basis, f);
-      for (; row < block.begin[kind + 1]; row++) add_values<1>(block.r + row, cutoff, radial_.n_basis, f);
+      in_groups(block.begin[kind], block.begin[kind + 1], [&](auto group, int row) {
+        constexpr int R = decltype(group)::value;
+        V y[R];
+        for (int i = 0; i < R; i++) y[i] = reduced(block.r[row + i], cutoff);
+        add_values<R>(y, radial_.n_basis, &s.basis[std::size_t(kind) * radial_.n_basis]);
+      });
     }
   }
 
   void differentiate_radial(const Block<T>& block, Scratch& s) const {
-    auto add = [&](int row, V slope) {
-      const V along = slope / block.r[row];
-      block.gx[row] = along * block.x[row], block.gy[row] = along * block.y[row], block.gz[row] = along * block.z[row];
-    };
     for (int kind = 0; kind < n_species_; kind++) {
-      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]);
-      const V* const weight = &s.weights[std::size_t(kind) * radial_.n_basis];
-      int row = block.begin[kind];
-      V slope[4];
-      for (; row + 4 <= block.begin[kind + 1]; row += 4) {
-        slopes<4>(block.r + row, cutoff, radial_.n_basis, weight, slope);
-        for (int i = 0; i < 4; i++) add(row + i, slope[i]);
-      }
-      for (; row < block.begin[kind + 1]; row++) {
-        slopes<1>(block.r + row, cutoff, radial_.n_basis, weight, slope);
-        add(row, slope[0]);
-      }
+      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]), rate = T(-2) / cutoff;
+      in_groups(block.begin[kind], block.begin[kind + 1], [&](auto group, int first) {
+        constexpr int R = decltype(group)::value;
+        V y[R], slope[R];
+        for (int i = 0; i < R; i++) y[i] = reduced(block.r[first + i], cutoff);
+        slopes<R>(y, radial_.n_basis, &s.weights[std::size_t(kind) * radial_.n_basis], 0, slope);
+        for (int i = 0; i < R; i++) {
+          const int row = first + i;
+          const V along = rate * slope[i] / block.r[row];
+          block.gx[row] = along * block.x[row], block.gy[row] = along * block.y[row], block.gz[row] = along * block.z[row];
+        }
+      });
     }
   }
 
   // Every lane's neighbours within the angular cutoff, and in the same rows those of other lanes; what is left over is
   // padded as in a block.
   Rows moved_together(const Block<T>& block, Scratch& s) const {
-    for (Buffer<V>* one : {&s.x, &s.y, &s.z, &s.r}) one->reserve(block.n_rows);
+    for (Buffer<V>& one : s.vector) one.reserve(block.n_rows);
     s.from.reserve((std::size_t(block.n_rows) + 1) * W);
     int to = 0;
     for (int kind = 0; kind < n_species_; kind++) {
@@ -350,19 +383,18 @@ class RadialAngular {
       for (int lane = 0; lane < W; lane++)
         for (int k = count[lane]; k < longest; k++) from[k * W + lane] = block.begin[kind];
       const T* const given[4] = {scalars(block.x), scalars(block.y), scalars(block.z), scalars(block.r)};
-      V* const moved[4] = {s.x.data() + to, s.y.data() + to, s.z.data() + to, s.r.data() + to};
       for (int k = 0; k < longest; k++) {
         const Mask<T> real = filled > k;
         for (int a = 0; a < 4; a++) {
           V found;
           for (int lane = 0; lane < W; lane++) found[lane] = given[a][std::size_t(from[k * W + lane]) * W + lane];
-          moved[a][k] = select(real, found, a == 0 || a == 3 ? broadcast<T>(cutoff) : V{});
+          s.vector[a][to + k] = select(real, found, a == 0 || a == 3 ? broadcast<T>(cutoff) : V{});
         }
       }
       to += longest;
     }
     s.begin[n_species_] = to;
-    return {to, s.begin.data(), s.x.data(), s.y.data(), s.z.data(), s.r.data()};
+    return {to, s.begin.data(), s.vector[0].data(), s.vector[1].data(), s.vector[2].data(), s.vector[3].data()};
   }
   static const T* scalars(const V* vectors) { return reinterpret_cast<const T*>(vectors); }
   static T* scalars(V* vectors) { return reinterpret_cast<T*>(vectors); }
@@ -371,53 +403,77 @@ class RadialAngular {
   template <int L>
   void add_angular(int species, const Rows& rows, bool together, Scratch& s) const {
     using H = Harmonics<T, L>;
-    const int n = angular_.n, n_basis = angular_.n_basis;
+    const int n = angular_.n, n_both = together ? longest_basis() : angular_.n_basis, stride = longest_basis() + 1;
     V *const a = s.moments.data(), *const f = s.values.data();
     std::fill(a, a + std::size_t(H::N) * n, V{});
     s.functions.reserve(std::size_t(rows.n) * n);
     s.inverse.reserve(rows.n);
-    std::fill(s.functions.data(), s.functions.data() + std::size_t(rows.n) * n, V{});
+    s.y.reserve(rows.n);
     for (int first = 0, kind = 0; first < rows.n; first += CHUNK) {
-      const int count = std::min(CHUNK, rows.n - first);
-      for (int row = first; row < first + count; row++) {
-        while (row >= rows.begin[kind + 1]) kind++;
+      const int end = std::min(first + CHUNK, rows.n);
+      for (int row = first, of = kind; row < end; row++) {
+        while (row >= rows.begin[of + 1]) of++;
         const V inverse = T(1) / rows.r[row];
         s.inverse[row] = inverse;
+        s.y[row] = reduced(rows.r[row], T(angular_.cutoff[pair(species, of)]));
         const typename H::Parts parts(rows.x[row] * inverse, rows.y[row] * inverse, rows.z[row] * inverse);
         H::values(parts, &s.harmonics[std::size_t(row - first) * H::N]);
-        const V y = reduced(rows.r[row], T(angular_.cutoff[pair(species, kind)]));
-        values(y, together ? longest_basis() : n_basis, f);
+      }
+      in_groups(first, end, [&](auto group, int row) {
+        values<decltype(group)::value>(&s.y[row], n_both, f + (row - first) * stride, stride);
+      });
+      for (int row = first, last; row < end; row = last) {  // those of one species at once
+        while (row >= rows.begin[kind + 1]) kind++;
+        last = std::min(end, rows.begin[kind + 1]);
+        const V* const own = f + (row - first) * stride;
         if (together) {
           V* const sum = &s.basis[std::size_t(kind) * radial_.n_basis];
-          for (int k = 0; k < radial_.n_basis; k++) sum[k] += f[k];
+          for (int k = 0; k < radial_.n_basis; k++)
+            for (int i = 0; i < last - row; i++) sum[k] += own[i * stride + k];
         }
-        multiply_add<T>(angular_.basis_of(pair(species, kind)), n, n_basis, f, &s.functions[std::size_t(row) * n]);
+        multiply_rows<T>(angular_.basis_of(pair(species, kind)), n, angular_.n_basis, last - row, own, stride,
+                         &s.functions[std::size_t(row) * n]);
       }
-      add_outer<T>(&s.functions[std::size_t(first) * n], s.harmonics.data(), count, n, H::N, a);
+      add_outer<T>(&s.functions[std::size_t(first) * n], s.harmonics.data(), end - first, n, H::N, a);
     }
   }
 
   template <int L>
   void differentiate_angular(const Block<T>& block, const Rows& rows, bool together, Scratch& s) const {
     using H = Harmonics<T, L>;
-    const int n = angular_.n, n_basis = angular_.n_basis, n_both = together ? longest_basis() : n_basis;
-    V *const weight = s.mixed.data(), *const h = s.harmonics.data();
-    for (int row = 0, kind = 0; row < rows.n; row++) {
-      while (row >= rows.begin[kind + 1]) kind++;
-      const std::size_t which = pair(block.species, kind);
-      const V inverse = s.inverse[row], x = rows.x[row] * inverse, y = rows.y[row] * inverse, z = rows.z[row] * inverse;
-      const typename H::Parts parts(x, y, z);
-      H::values(parts, h);
-      multiply_both<T>(s.moments.data(), &s.functions[std::size_t(row) * n], h, n, H::N, s.sums.data(), s.contracted.data());
-      std::fill(weight, weight + n_both, V{});
-      if (together) std::copy_n(&s.weights[std::size_t(kind) * radial_.n_basis], radial_.n_basis, weight);
-      multiply_add<T>(angular_.functions_of(which), n_basis, n, s.contracted.data(), weight);
-      V along, gx, gy, gz;
-      slopes<1>(rows.r + row, T(angular_.cutoff[which]), n_both, weight, &along);
-      H::gradient(parts, s.sums.data(), gx, gy, gz);
-      along -= (gx * x + gy * y + gz * z) * inverse;
-      add_gradient(block, row, gx * inverse + along * x, gy * inverse + along * y, gz * inverse + along * z, s);
-    }
+    const int n = angular_.n, n_both = together ? longest_basis() : angular_.n_basis;
+    int kind = 0;
+    in_groups(0, rows.n, [&](auto group, int first) {
+      constexpr int R = decltype(group)::value;
+      for (int i = 0; i < R; i++) {
+        const int row = first + i;
+        const V inverse = s.inverse[row];
+        const typename H::Parts parts(rows.x[row] * inverse, rows.y[row] * inverse, rows.z[row] * inverse);
+        H::values(parts, &s.harmonics[std::size_t(i) * H::N]);
+      }
+      multiply_both<T>(s.moments.data(), &s.functions[std::size_t(first) * n], s.harmonics.data(), R, n, H::N,
+                       s.sums.data(), s.contracted.data());
+      T rate[R];
+      for (int i = 0; i < R; i++) {
+        while (first + i >= rows.begin[kind + 1]) kind++;
+        const std::size_t which = pair(block.species, kind);
+        V* const weight = &s.mixed[std::size_t(i) * n_both];
+        std::fill(weight, weight + n_both, V{});
+        if (together) std::copy_n(&s.weights[std::size_t(kind) * radial_.n_basis], radial_.n_basis, weight);
+        multiply_add<T>(angular_.functions_of(which), angular_.n_basis, n, &s.contracted[std::size_t(i) * n], weight);
+        rate[i] = T(-2 / angular_.cutoff[which]);
+      }
+      V slope[R];
+      slopes<R>(&s.y[first], n_both, s.mixed.data(), n_both, slope);
+      for (int i = 0; i < R; i++) {
+        const int row = first + i;
+        const V inverse = s.inverse[row], x = rows.x[row] * inverse, y = rows.y[row] * inverse, z = rows.z[row] * inverse;
+        V gx, gy, gz;
+        H::gradient(typename H::Parts(x, y, z), &s.sums[std::size_t(i) * H::N], gx, gy, gz);
+        const V along = rate[i] * slope[i] - (gx * x + gy * y + gz * z) * inverse;
+        add_gradient(block, row, gx * inverse + along * x, gy * inverse + along * y, gz * inverse + along * z, s);
+      }
+    });
   }
 
   void add_gradient(const Block<T>& block, int row, V gx, V gy, V gz, const Scratch& s) const {
@@ -464,7 +520,7 @@ class RadialAngular {
       if (five_body_) by_one += T(14. / 15) * power<L>(1, a + i) * five[i];
       for (int l = 1; l <= L; l++) {
         const V twice = T(2) * (l == 1 ? by_one : dq[(l - 1) * n + i]);
-        for (int k = 0; k < 2 * l + 1; k++) a[(l * l - 1 + k) * n + i] *= twice * T(H::weight(l, (k + 1) / 2));
+        for (int k = 0; k < 2 * l + 1; k++) a[(l * l - 1 + k) * n + i] *= twice * H::WEIGHT.at[l * l - 1 + k];
       }
       if constexpr (L >= 2)
         for (int k = 0; k < 5; k++) a[(H::place(2, 0) + k) * n + i] += by_two[k];
@@ -477,7 +533,7 @@ class RadialAngular {
     V sum{};
     for (int k = 0; k < 2 * l + 1; k++) {
       const V one = a[(l * l - 1 + k) * angular_.n];
-      sum += T(Harmonics<T, L>::weight(l, (k + 1) / 2)) * (one * one);
+      sum += Harmonics<T, L>::WEIGHT.at[l * l - 1 + k] * (one * one);
     }
     return sum;
   }

@@ -14,19 +14,32 @@ constexpr int TILE = MLMD_VECTOR_BYTES == 64 ? 12 : 6;  // AVX-512 has 32 regist
 
 namespace detail {
 
-// out[i] += sum_k m[k][i] in[k]
-template <class T, int N>
-__attribute__((noinline)) void multiply_tile(const T* m, int stride, int n_in, const Vector<T>* in, Vector<T>* out) {
-  Vector<T> sum[N];
+// A number from memory that is used twice, loaded once: compilers prefer operands in memory
+template <class V>
+MLMD_INLINE V in_register(V x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
+
+// For some rows: out[i] (+)= sum_k m[k][i] in[k]
+template <class T, int N, bool ADD>
+__attribute__((noinline)) void multiply_tile(const T* m, int stride, int n_in, int n_rows, const Vector<T>* in,
+                                             int stride_in, Vector<T>* out, int stride_out) {
+  for (int row = 0; row < n_rows; row++, in += stride_in, out += stride_out) {
+    Vector<T> sum[N];
 #pragma GCC unroll 12
-  for (int i = 0; i < N; i++) sum[i] = out[i];
-  for (int k = 0; k < n_in; k++, m += stride) {
-    const Vector<T> one = in[k];
+    for (int i = 0; i < N; i++) sum[i] = ADD ? out[i] : Vector<T>{};
+    const T* of = m;
+    for (int k = 0; k < n_in; k++, of += stride) {
+      const Vector<T> one = in[k];
 #pragma GCC unroll 12
-    for (int i = 0; i < N; i++) sum[i] += one * m[i];
+      for (int i = 0; i < N; i++) sum[i] += one * of[i];
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < N; i++) out[i] = sum[i];
   }
-#pragma GCC unroll 12
-  for (int i = 0; i < N; i++) out[i] = sum[i];
 }
 
 // M columns of the outer product below
@@ -44,7 +57,7 @@ MLMD_INLINE void outer_columns(const Vector<T>* g, const Vector<T>* h, int n_row
     for (int j = 0; j < M; j++) column[j] = h[j];
 #pragma GCC unroll 12
     for (int i = 0; i < N; i++) {
-      const V one = g[i];
+      const V one = in_register(g[i]);
 #pragma GCC unroll 12
       for (int j = 0; j < M; j++) sum[j][i] += one * column[j];
     }
@@ -65,27 +78,31 @@ __attribute__((noinline)) void outer_tile(const Vector<T>* g, const Vector<T>* h
   for (; m < n_columns; m++) outer_columns<T, N, 1>(g, h + m, n_rows, n, n_columns, a + std::size_t(m) * n);
 }
 
-// s[m] (+)= sum_i g[i] a[m][i],  b[i] = sum_m h[m] a[m][i]: the elements of a are loaded once for both
+// For some rows: s[m] (+)= sum_i g[i] a[m][i],  b[i] = sum_m h[m] a[m][i]. Elements of a are loaded once for both.
 template <class T, int N, bool ADD>
-__attribute__((noinline)) void both_tile(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n, int n_columns,
-                                         Vector<T>* s, Vector<T>* b) {
+__attribute__((noinline)) void both_tile(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n_rows, int n,
+                                         int n_columns, Vector<T>* s, Vector<T>* b) {
   using V = Vector<T>;
-  V left[N], sum[N];
+  for (int row = 0; row < n_rows; row++, g += n, b += n, h += n_columns, s += n_columns) {
+    V left[N], sum[N];
 #pragma GCC unroll 12
-  for (int i = 0; i < N; i++) left[i] = g[i], sum[i] = V{};
-  for (int m = 0; m < n_columns; m++, a += n) {
-    const V right = h[m];
-    V even = ADD ? s[m] : V{}, odd{};  // two sums, since one would wait for itself
+    for (int i = 0; i < N; i++) left[i] = g[i], sum[i] = V{};
+    const V* column = a;
+    for (int m = 0; m < n_columns; m++, column += n) {
+      const V right = h[m];
+      V part[4] = {};  // of the sum, which would wait for itself
+      if (ADD) part[0] = s[m];
 #pragma GCC unroll 12
-    for (int i = 0; i < N; i++) {
-      const V one = a[i];
-      (i % 2 ? odd : even) += left[i] * one;
-      sum[i] += right * one;
+      for (int i = 0; i < N; i++) {
+        const V one = in_register(column[i]);
+        part[i % 4] += left[i] * one;
+        sum[i] += right * one;
+      }
+      s[m] = (part[0] + part[1]) + (part[2] + part[3]);
     }
-    s[m] = even + odd;
-  }
 #pragma GCC unroll 12
-  for (int i = 0; i < N; i++) b[i] = sum[i];
+    for (int i = 0; i < N; i++) b[i] = sum[i];
+  }
 }
 
 // Calls function(tile as a constant, first) for tiles of equal size, up to one, that make up n
@@ -112,7 +129,16 @@ MLMD_INLINE void in_tiles(int n, F&& function) {
 template <class T>
 MLMD_INLINE void multiply_add(const T* m, int n_out, int n_in, const Vector<T>* in, Vector<T>* out) {
   detail::in_tiles(n_out, [&](auto tile, int from) {
-    detail::multiply_tile<T, decltype(tile)::value>(m + from, n_out, n_in, in, out + from);
+    detail::multiply_tile<T, decltype(tile)::value, true>(m + from, n_out, n_in, 1, in, 0, out + from, 0);
+  });
+}
+
+// out[row][i] = sum_k m[k][i] in[row][k], the rows of `in` being `stride` apart
+template <class T>
+MLMD_INLINE void multiply_rows(const T* m, int n_out, int n_in, int n_rows, const Vector<T>* in, int stride,
+                               Vector<T>* out) {
+  detail::in_tiles(n_out, [&](auto tile, int from) {
+    detail::multiply_tile<T, decltype(tile)::value, false>(m + from, n_out, n_in, n_rows, in, stride, out + from, n_out);
   });
 }
 
@@ -124,16 +150,16 @@ MLMD_INLINE void add_outer(const Vector<T>* g, const Vector<T>* h, int n_rows, i
   });
 }
 
-// s[m] = sum_i g[i] a[m][i],  b[i] = sum_m h[m] a[m][i]
+// s[row][m] = sum_i g[row][i] a[m][i],  b[row][i] = sum_m h[row][m] a[m][i]
 template <class T>
-MLMD_INLINE void multiply_both(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n, int n_columns,
-                               Vector<T>* s, Vector<T>* b) {
+MLMD_INLINE void multiply_both(const Vector<T>* a, const Vector<T>* g, const Vector<T>* h, int n_rows, int n,
+                               int n_columns, Vector<T>* s, Vector<T>* b) {
   detail::in_tiles(n, [&](auto tile, int from) {
     constexpr int N = decltype(tile)::value;
     if (from == 0)
-      detail::both_tile<T, N, false>(a, g, h, n, n_columns, s, b);
+      detail::both_tile<T, N, false>(a, g, h, n_rows, n, n_columns, s, b);
     else
-      detail::both_tile<T, N, true>(a + from, g + from, h, n, n_columns, s, b + from);
+      detail::both_tile<T, N, true>(a + from, g + from, h, n_rows, n, n_columns, s, b + from);
   });
 }
 
