@@ -23,6 +23,7 @@ POTENTIALS: dict[str, str] = {
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",
+    "snap": "mlmd.potentials.snap:load",
     "eam": "mlmd.potentials.eam:load",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from mlmd.descriptors.bispectrum import Bispectrum
 from mlmd.errors import InputError, ModelError
+from mlmd.kernels import Kernel
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.snap_kernel import snap_kernel
 from mlmd.potentials.snapfile import Element, read_coefficients, read_parameters
 from mlmd.precision import dtype_of
 
@@ -74,6 +76,10 @@ class SNAP(LearnedPotential):
         """With coefficients of zero, to be loaded."""
         n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
         super().__init__(descriptor, ElementPolynomial(n_features=n_features, n_kinds=n_kinds, quadratic=quadratic))
+
+    def kernel(self) -> Kernel | None:
+        """The compiled form; None with `chemflag`."""
+        return snap_kernel(self)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> SNAP:
