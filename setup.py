@@ -60,7 +60,10 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         folder = Path(self.build_temp) / ext.name.rpartition(".")[2]
         objects = self.compiler.compile(
-            ext.sources, output_dir=str(folder), extra_postargs=[*ext.extra_compile_args, *self.openmp], depends=ext.depends
+            ext.sources,
+            output_dir=str(folder),
+            extra_postargs=[*ext.extra_compile_args, *self.openmp],
+            depends=ext.depends,
         )
         self.compiler.link_shared_object(
             objects, self.get_ext_fullpath(ext.name), extra_postargs=self.openmp, target_lang="c++"

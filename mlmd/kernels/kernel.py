@@ -85,8 +85,10 @@ class Fused:
         self.n_atoms = len(species)
         self._kernel = kernel.make(native)
         weakref.finalize(self, native.mlmd_kernel_free, self._kernel)
-        self._system = _new_system(native, species, n_species, pbc, kernel.cutoff, skin)
-        weakref.finalize(self, native.mlmd_system_free, self._system)
+        self._kinds = np.ascontiguousarray(species, dtype=np.int32)
+        self._pbc = np.ascontiguousarray(pbc, dtype=np.int32)
+        self._sizes = (n_species, kernel.cutoff, skin)
+        self._system = self._new_system()
         self._message = ctypes.create_string_buffer(_MESSAGE_SIZE)
         self._small = np.zeros(12)  # energy, virial, seconds
 
@@ -135,12 +137,25 @@ class Fused:
     def restore(self, state: Mapping[str, np.ndarray], n_threads: int) -> None:
         """Search again where `state` was searched, which gives the same list."""
         if not state:
-            self._native.mlmd_system_forget(self._system)
+            self._system = self._new_system()
             return
         positions = self._checked(state["positions"])
         cell = np.ascontiguousarray(state["cell"], dtype=np.float64)
-        if not self._native.mlmd_system_search(self._system, positions.ctypes.data, cell.ctypes.data, n_threads):
-            self._refuse(_BAD_CONFIGURATION, positions)
+        status = self._native.mlmd_system_search(self._system, positions.ctypes.data, cell.ctypes.data, n_threads)
+        if status:
+            self._message.value = b"out of memory"
+            self._refuse(status, positions)
+
+    def _new_system(self) -> ctypes.c_void_p:
+        n_species, cutoff, skin = self._sizes
+        handle = self._native.mlmd_system_new(
+            self.n_atoms, self._kinds.ctypes.data, n_species, self._pbc.ctypes.data, cutoff, skin
+        )
+        if not handle:
+            raise MemoryError("not enough memory for the system")
+        made = ctypes.c_void_p(handle)
+        weakref.finalize(self, self._native.mlmd_system_free, made)
+        return made
 
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         found = np.ascontiguousarray(positions, dtype=np.float64)
@@ -159,16 +174,3 @@ class Fused:
         if words == "out of memory":
             raise MemoryError("not enough memory for the neighbour list or the forces")
         raise MlmdError(f"the kernels failed: {words}")
-
-
-def _new_system(
-    native: Any, species: np.ndarray, n_species: int, pbc: np.ndarray, cutoff: float, skin: float
-) -> ctypes.c_void_p:
-    kinds = np.ascontiguousarray(species, dtype=np.int32)
-    periodic = np.ascontiguousarray(pbc, dtype=np.int32)
-    handle = native.mlmd_system_new(
-        len(kinds), kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin
-    )
-    if not handle:
-        raise MemoryError("not enough memory for the system")
-    return ctypes.c_void_p(handle)

@@ -15,18 +15,26 @@ CHOICE = "MLMD_KERNELS"
 LEVELS = {"v4": 4, "v3": 3, "generic": 1}
 """Instruction sets, the widest vectors first: AVX-512, AVX2, and what every processor of the kind has."""
 
-_HANDLE, _DOUBLES, _COUNT, _INT = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_HANDLE, _ARRAY, _COUNT, _INT = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _MESSAGE = (ctypes.c_char_p, _COUNT)
 _FUNCTIONS = {
     "mlmd_best_level": (_INT, ()),
     "mlmd_vector_bytes": (_INT, ()),
     "mlmd_kernel_new": (
         _INT,
-        (ctypes.c_char_p, _INT, _DOUBLES, _COUNT, _DOUBLES, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),
+        (ctypes.c_char_p, _INT, _ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),
     ),
     "mlmd_kernel_free": (None, (_HANDLE,)),
     "mlmd_kernel_cutoff": (ctypes.c_double, (_HANDLE,)),
-    "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_DOUBLES] * 8, *_MESSAGE)),
+    "mlmd_system_new": (_HANDLE, (_INT, _ARRAY, _INT, _ARRAY, ctypes.c_double, ctypes.c_double)),
+    "mlmd_system_free": (None, (_HANDLE,)),
+    "mlmd_system_update": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT)),
+    "mlmd_system_search": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT)),
+    "mlmd_system_searched": (_INT, (_HANDLE, _ARRAY, _ARRAY)),
+    "mlmd_system_counts": (None, (_HANDLE, _ARRAY)),
+    "mlmd_system_rows": (None, (_HANDLE, *[_ARRAY] * 4)),
+    "mlmd_system_list": (_COUNT, (_HANDLE, ctypes.c_double, _INT, _COUNT, *[_ARRAY] * 3)),
+    "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 8, *_MESSAGE)),
 }
 
 
@@ -62,8 +70,8 @@ def describe() -> str:
         if os.environ.get(CHOICE) == "off":
             return f"switched off by {CHOICE}: potentials run on torch, which is many times slower"
         return (
-            "not compiled: potentials run on torch, which is many times slower. Install a C++ compiler (g++ or clang++) "
-            "and then mlmd again"
+            "not compiled: potentials run on torch, which is many times slower. "
+            "Install a C++ compiler (g++ or clang++), then mlmd again"
         )
     name = next((name for name, path in _built().items() if str(path) == found._name), Path(found._name).name)
     return f"{name}, vectors of {8 * found.mlmd_vector_bytes()} bits"

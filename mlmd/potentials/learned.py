@@ -164,7 +164,14 @@ def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
 def moments_kernel(moments: Moments, linear: Linear) -> Kernel:
     """The compiled form of moments × linear: tables and coefficients in the order that `src/moments.hpp` reads."""
     basis, radial = moments.basis, moments.radial.coefficients
-    sizes = (radial.shape[0], radial.shape[2], radial.shape[3], len(basis.basic), len(basis.products), len(basis.scalars))
+    sizes = (
+        radial.shape[0],
+        radial.shape[2],
+        radial.shape[3],
+        len(basis.basic),
+        len(basis.products),
+        len(basis.scalars),
+    )
     tables = itertools.chain(sizes, *basis.basic, *basis.products, basis.scalars)
     lengths = torch.tensor([moments.cutoff, moments.min_distance, moments.radial.scaling], dtype=torch.float64)
     numbers = (lengths, radial, linear.coefficients, linear.constants)

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from ase import Atoms
+from made_potentials import random_mtp
 from random_networks import random_nep
 
-from mlmd.descriptors.moments import Moments
-from mlmd.fitting.linear import Linear
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
-from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.mtp import load as load_mtp
 from mlmd.potentials.pair import ZBL, LennardJones, Morse
 
@@ -59,18 +56,6 @@ def _scattered(case: Case, seed: int, pbc: object) -> Atoms:
     atoms = Atoms(symbols, scaled_positions=corners, cell=cell, pbc=pbc)
     atoms.positions += generator.uniform(-0.06, 0.06, (8, 3)) * case.spacing
     return atoms
-
-
-def random_mtp(elements: tuple[str, ...], level: int, precision: str = "float64") -> LearnedPotential:
-    """A moment tensor potential with random numbers in the place of fitted ones."""
-    generator = torch.Generator().manual_seed(level)
-    moments = Moments(elements=elements, cutoff=5.0, min_distance=1.5, level=level, scaling=0.05)
-    linear = Linear(n_features=moments.n_features, n_kinds=len(elements))
-    with torch.no_grad():
-        for tensor in (moments.radial.coefficients, linear.coefficients, linear.constants):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5)
-    potential = LearnedPotential(moments, linear)
-    return potential.to(getattr(torch, precision))
 
 
 def _argon(precision: str = "float64") -> LennardJones:

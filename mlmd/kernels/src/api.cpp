@@ -4,16 +4,22 @@
 #include <functional>
 #include <map>
 
+#include "eam.hpp"
 #include "kernel.hpp"
 #include "moments.hpp"
+#include "pair.hpp"
 #include "radial_angular.hpp"
+#include "snap.hpp"
+#include "stillinger_weber.hpp"
+#include "tersoff.hpp"
 
 namespace mlmd {
 
 using Maker = std::unique_ptr<Kernel> (*)(Reader&, bool);
 
 static const std::map<std::string, Maker> FAMILIES = {
-    {"moments", make<Moments>}, {"radial-angular", make<RadialAngular>},
+    {"moments", make<Moments>}, {"pair", make<Pair>}, {"eam", make<Eam>}, {"radial-angular", make<RadialAngular>},
+    {"stillinger-weber", make<StillingerWeber>}, {"tersoff", make<Tersoff>}, {"snap", make<Snap>},
 };
 
 enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4 };
@@ -49,6 +55,7 @@ static double seconds_since(std::chrono::steady_clock::time_point start) {
 
 using namespace mlmd;
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // The largest instruction set this machine has: 4 and 3 are x86-64-v4 and v3, 1 is whatever the library was built for
@@ -117,3 +124,4 @@ int mlmd_compute(void* system, void* kernel, int n_threads, const double* positi
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

@@ -114,7 +114,7 @@ class Fused final : public Kernel {
     {
       const int me = omp_get_thread_num(), together = omp_get_num_threads();
       Worker& worker = *workers_[me];
-      worker.clear(system.far_slot + 1);
+      worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
       try {
         // contiguous portions keep the neighbours of a thread together in its cache
         const int from = int(std::int64_t(n_blocks) * me / together), to = int(std::int64_t(n_blocks) * (me + 1) / together);
@@ -136,14 +136,14 @@ class Fused final : public Kernel {
  private:
   struct Worker {
     explicit Worker(const Family<T>& family) : scratch(family) {}
-    void clear(std::size_t n_slots) {
+    void clear(std::size_t n_slots, bool with_virials) {
       std::memset(forces.data(), 0, n_slots * 4 * sizeof(double));
-      if (virials.size()) std::memset(virials.data(), 0, n_slots * 9 * sizeof(double));
+      if (with_virials) std::memset(virials.data(), 0, n_slots * 9 * sizeof(double));
     }
     Gather<T> gather;
     typename Family<T>::Scratch scratch;
     Buffer<double> forces;   // [n_slots][4]
-    Buffer<double> virials;  // [n_slots][9]
+    Buffer<double> virials;  // [n_slots][9], where asked for
     double energy = 0, virial[9] = {};
   };
 
@@ -156,7 +156,6 @@ class Fused final : public Kernel {
       std::fill(worker->virial, worker->virial + 9, 0.0);
       worker->forces.reserve(4 * n_slots);
       if (virials) worker->virials.reserve(9 * n_slots);
-      else worker->virials = Buffer<double>();
     }
   }
 
