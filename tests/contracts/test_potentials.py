@@ -182,7 +182,8 @@ def test_the_evaluator_says_what_the_potential_predicts(case: Case) -> None:
     potential, atoms = case.make(), case.crystal()
     result = evaluator(potential, atoms.numbers, atoms.pbc).evaluate(atoms.positions, atoms.cell.array)
     expected = predict(potential, atoms)
-    assert_same(case, torch.tensor([result.energy], dtype=torch.float64), expected.energy)  # a compiled kernel rounds differently
+    energy = torch.tensor([result.energy], dtype=torch.float64)
+    assert_same(case, energy, expected.energy)  # a compiled kernel rounds differently
     assert_same(case, torch.from_numpy(result.forces), expected.forces)
     assert_same(case, torch.from_numpy(result.virial), expected.virial[0])
     assert result.forces.flags.c_contiguous
