@@ -20,6 +20,7 @@ namespace mlmd {
 namespace {
 
 constexpr int CHUNK = 2048;            // atoms dealt with at once; sums over chunks do not depend on threads
+constexpr int FEW = 8 * CHUNK;         // waiting for other threads would take longer than the work
 constexpr double FAR = 1e8;            // Angstrom
 constexpr double FARTHEST = 1e15;      // Angstrom, of positions
 constexpr double MARGIN = 1e-6;        // relative, of lengths compared
@@ -28,7 +29,7 @@ constexpr double SLACK = 1e-9;         // Angstrom
 template <class Work>
 void in_chunks(std::int64_t n, int n_threads, const Work& work) {
   const std::int64_t n_chunks = (n + CHUNK - 1) / CHUNK;
-#pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1 && n_chunks > 1)
+#pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1 && n > FEW)
   for (std::int64_t c = 0; c < n_chunks; c++) work(c, c * CHUNK, std::min(n, (c + 1) * CHUNK));
 }
 
@@ -252,7 +253,7 @@ void System::Search::sort() {
   // counting sort by several threads: the atoms of a thread come after those of the threads before
   const std::size_t n_keys = std::size_t(n_bins_) * s.n_species;
   const std::size_t most = (std::size_t(1) << 26) / n_keys + 1;  // not too much memory for tables
-  const int parts = s.n_atoms < 8 * CHUNK ? 1 : int(std::min<std::size_t>(n_threads, most));
+  const int parts = s.n_atoms <= FEW ? 1 : int(std::min<std::size_t>(n_threads, most));
   Array<std::int32_t> next;
   next.resize(n_keys * parts);
   const auto of_part = [&](int part, auto use) {
