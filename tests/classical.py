@@ -43,9 +43,7 @@ def embedded(precision: str = "float64", *, elements: tuple[str, ...] = ("Cu", "
     ending = np.clip(1 - r / cutoff, 0, None) ** 4
     embedding = np.stack([-(1.2 + 0.3 * one) * rho / np.sqrt(1 + rho) for one in range(n)])
     receivers = range(n if fs else 1)
-    density = np.stack(
-        [[(9 + one + 2 * other) * np.exp(-0.5 * r) * ending for other in receivers] for one in range(n)]
-    )
+    density = np.stack([[(9 + one + 2 * other) * np.exp(-0.5 * r) * ending for other in receivers] for one in range(n)])
     pair = np.stack(
         [[(300 + 40 * (one + other)) * np.exp(-1.9 * r) * r * ending for other in range(n)] for one in range(n)]
     )

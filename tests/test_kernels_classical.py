@@ -24,7 +24,7 @@ COPPER, NICKEL = {"depth": 0.33, "width": 0.72, "r0": 2.87}, {"depth": 0.42, "wi
 BETWEEN = {"depth": 0.4, "width": 0.71, "r0": 2.8}
 
 FAMILIES: dict[str, tuple[Callable[[str], Any], float]] = {
-    "lennard-jones": (lambda p: LennardJones(epsilon=0.0104, sigma=3.4, cutoff=7, precision=p), 3.3),
+    "lennard-jones": (lambda p: LennardJones(epsilon=0.0104, sigma=3.4, cutoff=7, precision=p), 3.8),
     "lennard-jones-mixture": (
         lambda p: LennardJones(pairs={"Ar": ARGON, "Kr": KRYPTON}, cutoff=7, onset=5, precision=p), 3.4),
     "morse": (
@@ -33,12 +33,12 @@ FAMILIES: dict[str, tuple[Callable[[str], Any], float]] = {
     "eam": (lambda p: embedded(p, elements=("Cu",)), 2.4),
     "eam-alloy": (embedded, 2.4),
     "finnis-sinclair": (lambda p: embedded(p, elements=("Fe", "Al", "C"), fs=True), 2.4),
-    "stillinger-weber": (silicon, 2.3),
+    "stillinger-weber": (silicon, 2.5),
     "stillinger-weber-3": (tetrahedral, 2.2),
     "tersoff": (carbide, 1.9),
     "tersoff-lambda3": (silicon_t2, 2.3),
 }  # fmt: skip
-"""Potentials by precision, and a distance of nearest atoms."""
+"""Potentials by precision, and a distance of nearest atoms at which energies are no small differences of large ones."""
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
