@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlmd import units
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import ModelError
 from mlmd.graph import Graph
@@ -38,11 +39,14 @@ class StillingerWeber(EnergyModel):
 
     kind = "stillinger-weber"
 
-    def __init__(self, elements: Sequence[str], pairs: Tensor, strengths: Tensor, cosines: Tensor) -> None:
+    def __init__(
+        self, elements: Sequence[str], cutoff: float, pairs: Tensor, strengths: Tensor, cosines: Tensor
+    ) -> None:
         """Take parameters by species.
 
         Args:
             elements: symbols.
+            cutoff: Å, the largest reach of a pair.
             pairs: (n, n, 8) see `PAIR`; those of φ₂ are symmetric.
             strengths: (n, n, n) λ ε in eV of centre, neighbour, neighbour.
             cosines: (n, n, n) cos θ₀.
@@ -52,11 +56,10 @@ class StillingerWeber(EnergyModel):
             ValueError: when the shapes do not fit.
         """
         super().__init__()
-        self.elements = check_symbols(elements)
+        self.elements, self.cutoff = check_symbols(elements), float(cutoff)
         n = len(self.elements)
         if pairs.shape != (n, n, len(PAIR)) or strengths.shape != (n, n, n) or cosines.shape != (n, n, n):
             raise ValueError(f"parameters do not fit {n} elements")
-        self.cutoff = float(pairs[..., PAIR.index("reach")].max())
         for name, values in (("pairs", pairs), ("strengths", strengths), ("cosines", cosines)):
             self.register_buffer(name, values.clone())
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
@@ -107,7 +110,8 @@ class StillingerWeber(EnergyModel):
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say; the parameters are in the state."""
-        return {"kind": self.kind, "elements": list(self.elements)}
+        cutoff = units.with_unit(self.cutoff, "length")
+        return {"kind": self.kind, "elements": list(self.elements), "cutoff": cutoff}
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> StillingerWeber:
@@ -116,7 +120,8 @@ class StillingerWeber(EnergyModel):
         Raises:
             ValueError, KeyError, InputError: when they do not fit.
         """
-        return cls(spec["elements"], *(state[name] for name in ("pairs", "strengths", "cosines")))
+        cutoff = units.parse(spec["cutoff"], "length")
+        return cls(spec["elements"], cutoff, *(state[name] for name in ("pairs", "strengths", "cosines")))
 
     pairs: Tensor
     strengths: Tensor
@@ -171,4 +176,5 @@ def from_entries(elements: Sequence[str], entries: np.ndarray) -> StillingerWebe
     )
     cosines = mean_of_equals(by_name["cos_theta0"], swapped["cos_theta0"], elements, "cos_theta0")
     pairs = np.stack([pair[name] for name in PAIR], axis=-1)
-    return StillingerWeber(elements, *(torch.from_numpy(values.copy()) for values in (pairs, strengths, cosines)))
+    tables = (torch.from_numpy(values.copy()) for values in (pairs, strengths, cosines))
+    return StillingerWeber(elements, pair["reach"].max(), *tables)

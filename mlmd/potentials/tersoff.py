@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlmd import units
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import ModelError
 from mlmd.graph import Graph
@@ -43,19 +44,24 @@ class Tersoff(EnergyModel):
 
     kind = "tersoff"
 
-    def __init__(self, elements: Sequence[str], pairs: Tensor, triplets: Tensor) -> None:
-        """Take parameters by species: pairs (n, n, 8), see `PAIR`, and triplets (n, n, n, 8), see `TRIPLET`.
+    def __init__(self, elements: Sequence[str], cutoff: float, pairs: Tensor, triplets: Tensor) -> None:
+        """Take parameters by species.
+
+        Args:
+            elements: symbols.
+            cutoff: Å, the largest R + D.
+            pairs: (n, n, 8), see `PAIR`.
+            triplets: (n, n, n, 8), see `TRIPLET`.
 
         Raises:
             InputError: for a word that is no element, or one given twice.
             ValueError: when the shapes do not fit.
         """
         super().__init__()
-        self.elements = check_symbols(elements)
+        self.elements, self.cutoff = check_symbols(elements), float(cutoff)
         n = len(self.elements)
         if pairs.shape != (n, n, len(PAIR)) or triplets.shape != (n, n, n, len(TRIPLET)):
             raise ValueError(f"parameters do not fit {n} elements")
-        self.cutoff = max(float((table[..., -2] + table[..., -1]).max()) for table in (pairs, triplets))
         self.register_buffer("pairs", pairs.clone())
         self.register_buffer("triplets", triplets.clone())
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
@@ -99,7 +105,8 @@ class Tersoff(EnergyModel):
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say; the parameters are in the state."""
-        return {"kind": self.kind, "elements": list(self.elements)}
+        cutoff = units.with_unit(self.cutoff, "length")
+        return {"kind": self.kind, "elements": list(self.elements), "cutoff": cutoff}
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Tersoff:
@@ -108,7 +115,7 @@ class Tersoff(EnergyModel):
         Raises:
             ValueError, KeyError, InputError: when they do not fit.
         """
-        return cls(spec["elements"], state["pairs"], state["triplets"])
+        return cls(spec["elements"], units.parse(spec["cutoff"], "length"), state["pairs"], state["triplets"])
 
     def _bond_terms(self, vectors: Tensor, r: Tensor, j: Tensor, k: Tensor, triplet: Tensor) -> Tensor:
         """What the pair k adds to ζ of the pair j, (n_triplets,)."""
@@ -182,4 +189,5 @@ def from_entries(elements: Sequence[str], entries: np.ndarray) -> Tersoff:
         raise ModelError("n of a bond must be positive.")
     pairs = np.stack([by_name[name][:, own, own] for name in PAIR], axis=-1)
     triplets = np.stack([by_name[name] for name in TRIPLET], axis=-1)
-    return Tersoff(elements, torch.from_numpy(pairs), torch.from_numpy(triplets))
+    cutoff = (by_name["R"] + by_name["D"]).max()
+    return Tersoff(elements, cutoff, torch.from_numpy(pairs), torch.from_numpy(triplets))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from made_potentials import random_mtp
 from random_networks import random_nep
 
@@ -89,6 +90,15 @@ CASES = (
     Case("mtp-1-element", lambda: random_mtp(("Cu",), 12), ("Cu",), 2.6),
     Case("mtp-2-elements", lambda: random_mtp(("Si", "O"), 10), ("Si", "O"), 2.1),
     Case("mtp-3-elements", lambda: random_mtp(("Li", "Y", "Cl"), 8), ("Li", "Y", "Cl"), 2.7),
+    Case("eam", lambda: embedded(elements=("Cu",)), ("Cu",), 2.6),
+    Case("eam-float32", lambda: embedded("float32"), ("Cu", "Ni"), 2.6, "float32"),
+    Case("finnis-sinclair", lambda: embedded(fs=True), ("Cu", "Ni"), 2.6),
+    Case("stillinger-weber", silicon, ("Si",), 2.4),
+    Case("stillinger-weber-mixture", tetrahedral, ("Si", "C", "Ge"), 2.4),
+    Case("stillinger-weber-float32", lambda: silicon("float32"), ("Si",), 2.4, "float32"),
+    Case("tersoff", carbide, ("Si", "C"), 2.1),
+    Case("tersoff-lambda3", silicon_t2, ("Si",), 2.4),
+    Case("tersoff-float32", lambda: carbide("float32"), ("Si", "C"), 2.1, "float32"),
     Case("nep", lambda: random_nep(("Si", "O")), ("Si", "O"), 2.1),
     Case("nep-float32", lambda: random_nep(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),

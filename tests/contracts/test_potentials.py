@@ -126,13 +126,13 @@ def test_nothing_jumps_when_an_atom_crosses_the_cutoff(case: Case) -> None:
     symbol = case.elements[0]
     near = case.spacing * np.array([[0.0, 0, 0], [0.5, 0.8, 0], [0.1, -0.9, 0.3]])
     direction, results = np.array([0.6, 0, 0.8]), []
-    for offset in (-1e-5, 1e-5):
+    for offset in (-1e-6, 1e-6):
         far = near[0] + (potential.cutoff + offset) * direction
         results.append(predict(potential, Atoms([symbol] * 4, positions=np.vstack([near, far]))))
     inside, outside = results
     scale = float(inside.forces.abs().max())
     # the other atoms are within the cutoff of the far one, so that the energy changes, by force times way
-    work = -0.5 * (inside.forces + outside.forces)[3].numpy() @ direction * 2e-5
+    work = -0.5 * (inside.forces + outside.forces)[3].numpy() @ direction * 2e-6
     change = float(outside.energy) - float(inside.energy)
     assert change == pytest.approx(work, abs=max(1e-9, case.rounding * abs(float(inside.energy))))
     assert torch.allclose(inside.forces, outside.forces, rtol=0, atol=max(1e-4, case.rounding) * scale)
