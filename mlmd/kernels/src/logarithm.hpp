@@ -6,7 +6,7 @@
 namespace mlmd {
 
 // ln x to about one unit in the last place for normal positive x. What is smaller counts as the smallest normal number,
-// what is not a number stays one.
+// infinity as the number after the largest; NaN stays NaN.
 //
 //   x = 2^e m with m between sqrt(1/2) and sqrt(2);  ln m = 2 (s + s^3/3 + s^5/5 + ...),  s = (m - 1) / (m + 1) below 0.172
 template <class T>
@@ -39,7 +39,7 @@ MLMD_INLINE Vector<T> log(Vector<T> x) {
 // x^p for positive x: products where p is a small whole number
 template <class T>
 MLMD_INLINE Vector<T> power(Vector<T> x, T p) {
-  if (p != T(int(p)) || p < 0 || p > 16) return exp<T>(p * log<T>(x));
+  if (!(p >= 0 && p <= 16) || p != T(int(p))) return exp<T>(p * log<T>(x));
   Vector<T> value = broadcast<T>(1);
   for (int n = int(p); n; n >>= 1, x *= x)
     if (n & 1) value *= x;
