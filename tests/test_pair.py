@@ -166,7 +166,9 @@ def test_a_part_that_brings_an_evaluator_uses_it_in_a_sum() -> None:
     atoms = Atoms("Ar3", [[0, 0, 0], [0, 0, 2.8], [0, 3.1, 1]])
     parts = evaluator(whole, atoms.numbers, atoms.pbc, skin=0.3)
     assert isinstance(parts, SumEvaluator)
-    assert len(parts.parts) == 2
+    own = parts.parts[0]
+    assert isinstance(own, GraphEvaluator)
+    assert (own.potential, own.pairs.skin) == (bringing, 0.4)
     result = parts.evaluate(atoms.positions, atoms.cell.array)
     expected = whole.predict(build_graph(atoms, whole.cutoff))
     assert result.energy == pytest.approx(float(expected.energy), rel=1e-12)
