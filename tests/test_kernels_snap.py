@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kernel_systems import SYSTEMS, TOLERANCES, Tolerance, assert_kernel_is_its_reference, needs_kernels, system
@@ -55,7 +56,7 @@ def test_the_kernel_is_the_reference_at_high_orders(twojmax: int) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("quadratic", [False, True], ids=["linear", "quadratic"])
-def test_the_kernel_knows_all_settings(settings: dict[str, object], quadratic: bool) -> None:
+def test_the_kernel_knows_all_settings(settings: dict[str, Any], quadratic: bool) -> None:
     potential = random_snap(("W", "Be"), 4, quadratic=quadratic, **settings)
     assert_kernel_is_its_reference(potential, potential, system("liquid", ("W", "Be"), 2.5))
 
