@@ -19,7 +19,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = Path("mlmd/kernels/src")
 # No -ffast-math: it takes out checks for NaN, and linking with it changes rounding in the whole process.
 FLAGS = ["-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast",
-         "-fvisibility=hidden", "-Wno-psabi"]  # fmt: skip
+         "-fvisibility=hidden", "-Wno-psabi", "-g0"]  # fmt: skip
 LEVELS = {
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-DMLMD_VECTOR_BYTES=64"],
     "v3": ["-march=x86-64-v3", "-DMLMD_VECTOR_BYTES=32"],

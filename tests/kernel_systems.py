@@ -25,7 +25,7 @@ needs_kernels = pytest.mark.skipif(library() is None, reason="the kernels are no
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest differences allowed: of the energy relative to the sum of the sizes of the atoms', else to the largest."""
+    """Largest differences allowed: of energies relative to the sum of their sizes, else to the largest number."""
 
     energy: float
     forces: float

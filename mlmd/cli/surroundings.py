@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mlmd
+import mlmd.errors
 
 REQUIRED = {
     "openmm": ("openmm", "8.5"),
@@ -53,7 +54,7 @@ def survey() -> list[Finding]:
     findings = [Finding("python", "ok", platform.python_version(), platform.platform())]
     findings.append(Finding("mlmd", "ok", mlmd.__version__, str(Path(mlmd.__file__).parent)))
     findings += [_package(name, *needed) for name, needed in REQUIRED.items()]
-    findings += [*_openmm_platforms(), *_gpu(), _openmm_torch(), _plumed(), *_unsafe_loading()]
+    findings += [_kernels(), *_openmm_platforms(), *_gpu(), _openmm_torch(), _plumed(), *_unsafe_loading()]
     return findings
 
 
@@ -87,6 +88,16 @@ def _attempt(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
         return list(look())
     except Exception as error:
         return [Finding(name, "optional", None, f"not available: {error}".partition("\n")[0])]
+
+
+def _kernels() -> Finding:
+    """Whether potentials run compiled."""
+    from mlmd import kernels
+
+    try:
+        return Finding("compiled kernels", "ok" if kernels.library() else "optional", None, kernels.describe())
+    except (OSError, AttributeError, mlmd.errors.MlmdError) as error:
+        return Finding("compiled kernels", "broken", None, str(error).partition("\n")[0])
 
 
 def _openmm_platforms() -> list[Finding]:

@@ -29,6 +29,7 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.fused import why_not_compiled
 from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
 
 
@@ -63,6 +64,9 @@ class Course:
             SimulationError, StorageError, Stopped: see `mlmd.engine.run.simulate`.
         """
         saved = self.commit.load()
+        slow = why_not_compiled(self.job.potential) if self._device == "cpu" else None
+        if slow:
+            self.messages(slow)
         if saved is None:
             for script in self.job.scripts.values():
                 copy_inputs(script, self.folder)
@@ -92,6 +96,7 @@ class Course:
         speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
         self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        self.messages(f"time of {name}: {observe.where_time_went(dynamics, seconds)}", echo=False)
         return dynamics.particles()
 
     def _minimize(self, stage: Minimize, record: StageRecord, particles: Particles) -> Particles:

@@ -9,6 +9,7 @@ Nothing non-finite passes: OpenMM's Reference platform would not notice.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,8 @@ class Forces:
         self.answer: Answer | None = None
         self.failure: BaseException | None = None
         """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
+        self.seconds = {"potential": 0.0, "bias": 0.0}
+        """Wall-clock time spent."""
         self._open_cell = bias_cell
         self._scaled = np.zeros((0, 3))
         """(n_atoms, 3) kJ/mol/nm, what OpenMM gets and copies; one array for all steps."""
@@ -173,12 +176,14 @@ class Forces:
             self.bias.update()
 
     def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
-        scaled = positions * NM
+        scaled, clock = positions * NM, time.perf_counter()
         result = self.evaluator.evaluate(scaled, cell)
+        self.seconds["potential"] += time.perf_counter() - clock
         if self.bias is None:
             return Answer(positions, cell, result, result, step)
-        forces, virial = result.forces.copy(), np.array(result.virial, order="C")
+        forces, virial, clock = result.forces.copy(), np.array(result.virial, order="C"), time.perf_counter()
         bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
+        self.seconds["bias"] += time.perf_counter() - clock
         together = Evaluation(result.energy + bias, forces, virial)
         return Answer(positions, cell, together, result, step)
 

@@ -86,6 +86,21 @@ def _time(stage: DynamicsStage, step: int) -> float:
     return stage.time + (step - stage.global_step) * stage.record.timestep
 
 
+def where_time_went(stage: DynamicsStage, seconds: float) -> str:
+    """Shares of the wall-clock time of a stage, for the messages of a run."""
+    lists = getattr(stage.forces.evaluator, "seconds", (0.0, 0.0))[0]  # compiled kernels know it
+    parts = {
+        "potential": stage.forces.seconds["potential"] - lists,
+        "neighbour list": lists,
+        "bias": stage.forces.seconds["bias"],
+        "output": stage.seconds["output"],
+    }
+    integrator = stage.seconds["steps"] - sum(stage.forces.seconds.values())
+    parts["integrator"] = max(integrator, 0.0)  # trial volumes ask for forces outside of OpenMM's steps
+    parts["other"] = max(seconds - sum(parts.values()), 0.0)
+    return ", ".join(f"{name} {share / seconds:.0%}" for name, share in parts.items() if share >= 0.005 * seconds)
+
+
 def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:
     """Speed, temperature and energy for a live line."""
     kinetic, record = stage.body.kinetic_energy(velocities_of(stage.context)), stage.record

@@ -107,6 +107,8 @@ class DynamicsStage:
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guarded = guard.enabled
+        self.seconds = {"steps": 0.0, "output": 0.0}
+        """Wall-clock time spent: in steps of OpenMM with the forces in them, and on log and trajectory."""
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -156,8 +158,10 @@ class DynamicsStage:
         return min(*due, self.step + longest, self.record.n_steps)
 
     def _advance(self, n_steps: int) -> None:
+        clock = time.perf_counter()
         with self._inside_openmm():
             self.integrator.step(n_steps)
+        self.seconds["steps"] += time.perf_counter() - clock
         self.step += n_steps
 
     @contextmanager
@@ -181,10 +185,12 @@ class DynamicsStage:
 
     def _write(self, log: Log, trajectory: Trajectory) -> None:
         """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""
+        clock = time.perf_counter()
         if self.step % self.record.log_every == 0:
             log.row(self.global_step, self.record.index + 1, observe.row(self))
         if self.step % self.record.trajectory_every == 0:
             trajectory.frame(observe.snapshot(self))
+        self.seconds["output"] += time.perf_counter() - clock
 
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mlmd.descriptors.species import species, species_table
-from mlmd.kernels import Fused, Kernel, library
+from mlmd.kernels import Fused, Kernel, describe, library
 from mlmd.kernels.kernel import Sums
 from mlmd.potentials import Evaluation, Potential
 
@@ -53,6 +53,13 @@ class FusedEvaluator:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a `state`."""
         self._fused.restore(state, torch.get_num_threads())
+
+
+def why_not_compiled(potential: Potential) -> str | None:
+    """A sentence for a person, where a potential has a kernel and cannot use it."""
+    if getattr(potential, "kernel", None) is None or library() is not None:
+        return None
+    return f"kernels are {describe()}."
 
 
 def kernel_of(potential: Potential) -> Kernel | None:
