@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlmd.descriptors.bispectrum import Bispectrum, Expansion
+from mlmd.descriptors.bispectrum import Bispectrum, Expansion, components
 from mlmd.potentials.snap import SNAP
 
 
@@ -33,6 +34,23 @@ def random_snap(
         if quadratic:
             regressor.quadratic.copy_(regressor.quadratic + regressor.quadratic.transpose(1, 2))
     return potential.to(getattr(torch, precision))
+
+
+def make_symmetric(potential: SNAP) -> None:
+    """Give components that are equal by symmetry equal coefficients.
+
+    B of densities e1 e2 e3 does not change when these trade places together with j1 j2 j. Forces of LAMMPS (2025) are
+    the gradient of its energy for such coefficients only, which those of a fit are.
+    """
+    settings, regressor = potential.descriptor.expansion, potential.regressor
+    densities = product(range(potential.descriptor.n_densities), repeat=3)
+    keys = [sorted(zip(j, e, strict=True)) for e in densities for j in components(settings.twojmax)]
+    same = torch.tensor([[float(one == other) for one in keys] for other in keys], dtype=torch.float64)
+    average = same / same.sum(dim=1, keepdim=True)
+    with torch.no_grad():
+        regressor.linear.copy_(regressor.linear @ average)
+        if regressor.is_quadratic:
+            regressor.quadratic.copy_(average @ regressor.quadratic @ average)
 
 
 def write(potential: SNAP, path: Path) -> None:

@@ -16,6 +16,7 @@ from mlmd import units
 from mlmd.descriptors.contraction import Contraction
 from mlmd.descriptors.moment_basis import MomentBasis, moment_basis
 from mlmd.descriptors.moment_design import Design, MomentDesign
+from mlmd.descriptors.moment_kernel import CompiledDesign, has_compiled_design
 from mlmd.descriptors.moment_sums import MomentSums
 from mlmd.descriptors.neighbourhoods import neighbourhoods
 from mlmd.descriptors.radial import RadialFunctions
@@ -86,6 +87,7 @@ class Moments(torch.nn.Module):
             self.register_buffer(name, torch.tensor(getattr(basis, name), dtype=torch.int64))
         self.sums, self.contraction = MomentSums(basis), Contraction(basis)
         self._design: MomentDesign | None = None
+        self._compiled: CompiledDesign | None = None
         self.to(dtype_of(precision))
 
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
@@ -104,9 +106,17 @@ class Moments(torch.nn.Module):
             graph: structures, preferably of some hundred atoms together.
             weights: (n_features,) eV; the radial coefficients are left out without them.
         """
+        if has_compiled_design(self):
+            self._compiled = self._compiled or CompiledDesign(self)
+            return self._compiled(self, graph, weights)
         if self._design is None:  # tables that only training needs
             self._design = MomentDesign(self.basis)
         return self._design(self, graph, weights)
+
+    @property
+    def design_cutoff(self) -> float:
+        """Å, up to which `design` needs the pairs of a graph: 0 where the compiled kernels find their own."""
+        return 0.0 if has_compiled_design(self) else self.cutoff
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Moments:

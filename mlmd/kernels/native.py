@@ -35,6 +35,18 @@ _FUNCTIONS = {
     "mlmd_system_rows": (None, (_HANDLE, *[_ARRAY] * 4)),
     "mlmd_system_list": (_COUNT, (_HANDLE, ctypes.c_double, _INT, _COUNT, *[_ARRAY] * 3)),
     "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 8, *_MESSAGE)),
+    "mlmd_descriptor_new": (
+        _INT,
+        (ctypes.c_char_p, _ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),
+    ),
+    "mlmd_descriptor_free": (None, (_HANDLE,)),
+    "mlmd_descriptor_size": (_COUNT, (_HANDLE,)),
+    "mlmd_features": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 3, *_MESSAGE)),
+    "mlmd_push": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 5, *_MESSAGE)),
+    "mlmd_pull": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 5, *_MESSAGE)),
+    "mlmd_design_new": (_INT, (_ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE)),
+    "mlmd_design_free": (None, (_HANDLE,)),
+    "mlmd_design": (_INT, (_HANDLE, _HANDLE, *[_ARRAY] * 7, *_MESSAGE)),
 }
 
 

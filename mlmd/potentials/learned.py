@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.descriptors.moment_design import Design
+from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
@@ -111,6 +111,15 @@ class LearnedPotential(EnergyModel):
             virial=with_constants(found.virial, nothing),
         )
 
+    @property
+    def design_cutoff(self) -> float:
+        """Å, up to which `design` needs the pairs of a graph; 0 where it needs none.
+
+        Raises:
+            InputError: as `design`.
+        """
+        return self.moments_and_linear()[0].design_cutoff
+
     def moments_and_linear(self) -> tuple[Moments, Linear]:
         """Descriptor and regressor, where they are those whose derivatives by parameters are known.
 
@@ -128,7 +137,7 @@ class LearnedPotential(EnergyModel):
     def kernel(self) -> Kernel | None:
         """The compiled form, where descriptor and regressor together have one."""
         if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return moments_kernel(self.descriptor, self.regressor)
+            return moment_kernel(self.descriptor, self.regressor.coefficients, self.regressor.constants)
         return None
 
     @classmethod
@@ -159,26 +168,3 @@ def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
         n_pieces = max(n_pieces, 2)
     bounds = [n_atoms * piece // n_pieces for piece in range(n_pieces + 1)]
     return [slice(first, last) for first, last in itertools.pairwise(bounds)]
-
-
-def moments_kernel(moments: Moments, linear: Linear) -> Kernel:
-    """The compiled form of moments × linear: tables and coefficients in the order that `src/moments.hpp` reads."""
-    basis, radial = moments.basis, moments.radial.coefficients
-    sizes = (
-        radial.shape[0],
-        radial.shape[2],
-        radial.shape[3],
-        len(basis.basic),
-        len(basis.products),
-        len(basis.scalars),
-    )
-    tables = itertools.chain(sizes, *basis.basic, *basis.products, basis.scalars)
-    lengths = torch.tensor([moments.cutoff, moments.min_distance, moments.radial.scaling], dtype=torch.float64)
-    numbers = (lengths, radial, linear.coefficients, linear.constants)
-    return Kernel(
-        family="moments",
-        cutoff=moments.cutoff,
-        integers=np.fromiter(tables, dtype=np.int64),
-        numbers=torch.cat([one.detach().double().cpu().flatten() for one in numbers]).numpy(),
-        precision=str(radial.dtype).removeprefix("torch."),
-    )

@@ -139,7 +139,8 @@ def recognise(path: Path) -> str:
         return "eam"
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads .mlmd, .mtp, NEP, .snapcoeff, .eam, .sw and .tersoff files.")
+    known = ".mlmd, .mtp, NEP, .snapcoeff, EAM, .sw and .tersoff files"
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 
 def _what_it_is(start: bytes) -> str:

@@ -86,7 +86,7 @@ def equations(
     potential: LearnedPotential, frames: Sequence[LabelledFrame], sigma: Sigma, baseline: np.ndarray, *, nonlinear: bool
 ) -> Tensor:
     """(n_equations, n_parameters + 1) weighted rows [A | y] of some frames, of the labels that they have."""
-    graph: Graph = build_graph([frame.atoms for frame in frames], potential.cutoff)
+    graph: Graph = build_graph([frame.atoms for frame in frames], potential.design_cutoff)
     design = potential.design(graph, nonlinear=nonlinear)
     rows = []
     start = 0

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "eam.hpp"
+#include "guarded.hpp"
 #include "kernel.hpp"
 #include "moments.hpp"
 #include "pair.hpp"
@@ -21,31 +22,6 @@ static const std::map<std::string, Maker> FAMILIES = {
     {"moments", make<Moments>}, {"pair", make<Pair>}, {"eam", make<Eam>}, {"radial-angular", make<RadialAngular>},
     {"stillinger-weber", make<StillingerWeber>}, {"tersoff", make<Tersoff>}, {"snap", make<Snap>},
 };
-
-enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4 };
-
-// What was thrown, as a number and words
-static int guarded(char* message, std::int64_t size, const std::function<void()>& work) {
-  auto say = [&](const char* words) {
-    if (message && size > 0) std::strncpy(message, words, size - 1), message[size - 1] = 0;
-  };
-  try {
-    work();
-    return OK;
-  } catch (const BadParameters& error) {
-    say(error.what());
-    return BAD_PARAMETERS;
-  } catch (const std::bad_alloc&) {
-    say("out of memory");
-    return NO_MEMORY;
-  } catch (const std::exception& error) {
-    say(error.what());
-    return FAILURE;
-  } catch (...) {
-    say("unknown failure");
-    return FAILURE;
-  }
-}
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -33,18 +33,18 @@ class Moments {
     const auto n_basic = reader.integer("n_basic", 1, 1 << 20), n_products = reader.integer("n_products", 0, 1 << 24),
                n_scalars = reader.integer("n_scalars", 1, 1 << 20);
     const std::vector<std::int64_t> place = read_basic(reader, n_basic);
-    std::vector<Product> products = read_products(reader, n_products, n_basic, place);
-    std::vector<std::int64_t> scalars(n_scalars);
-    for (auto& one : scalars) one = placed(reader.integer("scalar", 0, n_basic + n_products), n_basic, place);
+    products_ = read_products(reader, n_products, n_basic, place);
+    scalars_.resize(n_scalars);
+    for (auto& one : scalars_) one = placed(reader.integer("scalar", 0, n_basic + n_products), n_basic, place);
     cutoff_ = reader.positive("cutoff");
     const double shortest = reader.number("min_distance"), scaling = reader.number("scaling");
     if (!(shortest < cutoff_)) throw BadParameters("min_distance is not below the cutoff");
-    middle_ = T(shortest + cutoff_), rate_ = T(2 / (cutoff_ - shortest));
+    middle_ = T(shortest + cutoff_), rate_ = T(2 / (cutoff_ - shortest)), scaling_ = scaling;
     for (double c : reader.numbers("radial", std::int64_t(n_species_) * n_species_ * n_functions_ * n_chebyshev_))
       radial_.push_back(T(scaling * c));
     const std::vector<double> weights = reader.numbers("coefficients", n_scalars);
     for (double c : reader.numbers("constants", n_species_)) constant_.push_back(c);
-    arrange(products, scalars, weights);
+    arrange(products_, scalars_, weights);
   }
 
   double cutoff() const { return cutoff_; }
@@ -74,7 +74,7 @@ class Moments {
     return energy;
   }
 
- private:
+ protected:  // what features and design rows are made of too
   struct Product {
     std::int64_t first, second, target;
     double coefficient;
@@ -132,7 +132,7 @@ class Moments {
   }
 
   // Divide the products into those whose target goes on (inner) and the quadratic form of the last ones
-  void arrange(std::vector<Product>& products, const std::vector<std::int64_t>& scalars,
+  void arrange(std::vector<Product> products, const std::vector<std::int64_t>& scalars,
                const std::vector<double>& weights) {
     std::int64_t n_all = n_basic_;
     for (const Product& one : products) n_all = std::max({n_all, one.first + 1, one.second + 1, one.target + 1});
@@ -349,8 +349,10 @@ class Moments {
     T coefficient;
   };
 
+  std::vector<Product> products_;        // all, in an order in which operands are complete
+  std::vector<std::int64_t> scalars_;    // moments that are the B_alpha
   int n_species_, n_functions_, n_chebyshev_, n_basic_ = 0, n_moments_ = 0, n_monomials_ = 0, rank_ = 0;
-  double cutoff_;
+  double cutoff_, scaling_;
   T middle_, rate_;
   std::vector<T> radial_;
   std::vector<double> constant_;
