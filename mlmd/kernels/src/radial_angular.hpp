@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "harmonics.hpp"
 #include "kernel.hpp"
@@ -31,7 +32,7 @@ class RadialAngular {
  public:
   using V = Vector<T>;
   static constexpr int W = WIDTH<T>;
-  static constexpr int CHUNK = 16;         // neighbours whose harmonics are added to the sums together
+  static constexpr int CHUNK = 16;        // neighbours whose harmonics are added to the sums together
   static constexpr int GROUP = 4;         // neighbours whose functions of the distance are worked out side by side
   static constexpr int L_MAX = 8;
   static constexpr int TERMS = 4;         // exponentials of the repulsion
@@ -254,17 +255,17 @@ class RadialAngular {
     f[0] += first;
     if (n > 1) f[1] += second;
     for (int k = 2; k < n; k++) {
-      V sum = f[k];
+      V sum{};  // added as one: a sum of many numbers loses fewer digits in parts
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
         const V root = roots.next(i);
         sum += root * root;
       }
-      f[k] = sum;
+      f[k] += sum;
     }
   }
 
-  // -1/2 sum_k weight[i][k] df[k]/dy of R neighbours
+  // 1/2 sum_k weight[i][k] df[k]/dy of R neighbours
   template <int R>
   static MLMD_INLINE void slopes(const V* y, int n, const V* weight, int stride, V* slope) {
     V twice[R], before[R], root[R], change_before[R], change[R];
@@ -342,17 +343,43 @@ class RadialAngular {
     }
   }
 
+  // Here all neighbours of a species have the same weights, so that sum_k w_k f_k = sin^2(pi y / 2) P(u), with
+  // P = sum_k w_k (T_k(u) + 1) / 2 and u = 2 y^2 - 1, is a Chebyshev series whose derivative is another one: two sums by
+  // Clenshaw's recursion cost half of what the roots and their derivatives do.
   void differentiate_radial(const Block<T>& block, Scratch& s) const {
     for (int kind = 0; kind < n_species_; kind++) {
-      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]), rate = T(-2) / cutoff;
+      if (block.begin[kind] == block.begin[kind + 1]) continue;
+      const T cutoff = T(radial_.cutoff[pair(block.species, kind)]), rate = T(-1) / cutoff;
+      const int n = radial_.n_basis;
+      V *const p = &s.weights[std::size_t(kind) * n], *const d = s.mixed.data();
+      for (int k = n - 1; k >= 0; k--) p[k] *= T(0.5);
+      for (int k = n - 1; k >= 0; k--) d[k] = (k + 2 < n ? d[k + 2] : V{}) + (k + 1 < n ? T(2 * k + 2) * p[k + 1] : V{});
+      d[0] *= T(0.5);
+      p[0] += std::accumulate(p, p + n, V{});
       in_groups(block.begin[kind], block.begin[kind + 1], [&](auto group, int first) {
         constexpr int R = decltype(group)::value;
-        V y[R], slope[R];
-        for (int i = 0; i < R; i++) y[i] = reduced(block.r[first + i], cutoff);
-        slopes<R>(y, radial_.n_basis, &s.weights[std::size_t(kind) * radial_.n_basis], 0, slope);
+        V y[R], sine[R], cosine[R], twice[R], value[R], value_before[R], change[R], change_before[R];
+#pragma GCC unroll 4
+        for (int i = 0; i < R; i++) {
+          y[i] = reduced(block.r[first + i], cutoff);
+          twice[i] = T(4) * y[i] * y[i] - T(2);  // 2 u
+          value[i] = value_before[i] = change[i] = change_before[i] = V{};
+        }
+        half_wave<R, true>(y, sine, cosine);
+        for (int k = n - 1; k > 0; k--)
+#pragma GCC unroll 4
+          for (int i = 0; i < R; i++) {
+            const V next = twice[i] * value[i] + (p[k] - value_before[i]);
+            const V change_next = twice[i] * change[i] + (d[k] - change_before[i]);
+            value_before[i] = value[i], value[i] = next, change_before[i] = change[i], change[i] = change_next;
+          }
+#pragma GCC unroll 4
         for (int i = 0; i < R; i++) {
           const int row = first + i;
-          const V along = rate * slope[i] / block.r[row];
+          const V half = T(0.5) * twice[i];
+          const V sum = half * value[i] + (p[0] - value_before[i]), slope = half * change[i] + (d[0] - change_before[i]);
+          const V by_y = sine[i] * (T(3.14159265358979323846) * cosine[i] * sum + T(4) * y[i] * sine[i] * slope);
+          const V along = rate * by_y / block.r[row];
           block.gx[row] = along * block.x[row], block.gy[row] = along * block.y[row], block.gz[row] = along * block.z[row];
         }
       });
@@ -432,7 +459,7 @@ class RadialAngular {
             for (int i = 0; i < last - row; i++) sum[k] += own[i * stride + k];
         }
         multiply_rows<T>(angular_.basis_of(pair(species, kind)), n, angular_.n_basis, last - row, own, stride,
-                         &s.functions[std::size_t(row) * n]);
+                         &s.functions[std::size_t(row) * n], n);
       }
       add_outer<T>(&s.functions[std::size_t(first) * n], s.harmonics.data(), end - first, n, H::N, a);
     }
@@ -454,14 +481,15 @@ class RadialAngular {
       multiply_both<T>(s.moments.data(), &s.functions[std::size_t(first) * n], s.harmonics.data(), R, n, H::N,
                        s.sums.data(), s.contracted.data());
       T rate[R];
-      for (int i = 0; i < R; i++) {
+      for (int i = 0, last; i < R; i = last) {  // neighbours of one species at once
         while (first + i >= rows.begin[kind + 1]) kind++;
+        last = std::min(R, rows.begin[kind + 1] - first);
         const std::size_t which = pair(block.species, kind);
         V* const weight = &s.mixed[std::size_t(i) * n_both];
-        std::fill(weight, weight + n_both, V{});
-        if (together) std::copy_n(&s.weights[std::size_t(kind) * radial_.n_basis], radial_.n_basis, weight);
-        multiply_add<T>(angular_.functions_of(which), angular_.n_basis, n, &s.contracted[std::size_t(i) * n], weight);
-        rate[i] = T(-2 / angular_.cutoff[which]);
+        multiply_rows<T>(angular_.functions_of(which), angular_.n_basis, n, last - i, &s.contracted[std::size_t(i) * n],
+                         n, weight, n_both);
+        if (together) add_radial_weights(&s.weights[std::size_t(kind) * radial_.n_basis], last - i, n_both, weight);
+        std::fill(rate + i, rate + last, T(-2 / angular_.cutoff[which]));
       }
       V slope[R];
       slopes<R>(&s.y[first], n_both, s.mixed.data(), n_both, slope);
@@ -474,6 +502,13 @@ class RadialAngular {
         add_gradient(block, row, gx * inverse + along * x, gy * inverse + along * y, gz * inverse + along * z, s);
       }
     });
+  }
+
+  void add_radial_weights(const V* radial, int n_rows, int n_both, V* weight) const {
+    for (int i = 0; i < n_rows; i++, weight += n_both) {
+      std::fill(weight + angular_.n_basis, weight + n_both, V{});
+      for (int k = 0; k < radial_.n_basis; k++) weight[k] += radial[k];
+    }
   }
 
   void add_gradient(const Block<T>& block, int row, V gx, V gy, V gz, const Scratch& s) const {
@@ -568,9 +603,10 @@ class RadialAngular {
     multiply_add<T>(&transposed_[net * size], n_neurons_, n_features_, q, hidden);
     V energy{};
     for (int h = 0; h < n_neurons_; h++) {
-      const V value = tanh<T>(hidden[h]);
-      energy += output[h] * value;
-      hidden[h] = output[h] * (T(1) - value * value);
+      // tanh x = 1 - s and its derivative s (2 - s), s = 2 / (e^2x + 1), which has no difference of squares
+      const V s = T(2) / (exp<T>(T(2) * hidden[h]) + T(1));
+      energy += output[h] * (T(1) - s);
+      hidden[h] = output[h] * (s * (T(2) - s));
     }
     std::fill(q, q + n_features_, V{});
     multiply_add<T>(&weights_[net * size], n_features_, n_neurons_, hidden, q);

@@ -133,12 +133,13 @@ MLMD_INLINE void multiply_add(const T* m, int n_out, int n_in, const Vector<T>* 
   });
 }
 
-// out[row][i] = sum_k m[k][i] in[row][k], the rows of `in` being `stride` apart
+// out[row][i] = sum_k m[k][i] in[row][k], rows being as far apart as the strides say
 template <class T>
-MLMD_INLINE void multiply_rows(const T* m, int n_out, int n_in, int n_rows, const Vector<T>* in, int stride,
-                               Vector<T>* out) {
+MLMD_INLINE void multiply_rows(const T* m, int n_out, int n_in, int n_rows, const Vector<T>* in, int stride_in,
+                               Vector<T>* out, int stride_out) {
   detail::in_tiles(n_out, [&](auto tile, int from) {
-    detail::multiply_tile<T, decltype(tile)::value, false>(m + from, n_out, n_in, n_rows, in, stride, out + from, n_out);
+    constexpr int N = decltype(tile)::value;
+    detail::multiply_tile<T, N, false>(m + from, n_out, n_in, n_rows, in, stride_in, out + from, stride_out);
   });
 }
 
