@@ -51,7 +51,7 @@ def has_compiled_design(moments: Moments) -> bool:
 
 
 class CompiledDesign:
-    """The same derivatives as those of `MomentDesign`, a hundred times faster, with pairs that the kernels find."""
+    """The same derivatives as those of `MomentDesign`, more than ten times faster, with pairs that the kernels find."""
 
     def __init__(self, moments: Moments) -> None:
         """Lay out the tables of a descriptor; its coefficients are those of each call."""
