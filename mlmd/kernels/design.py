@@ -10,7 +10,8 @@ import numpy as np
 
 from mlmd.errors import InputError, MlmdError
 from mlmd.kernels.kernel import Kernel
-from mlmd.kernels.native import library
+from mlmd.kernels.native import required
+from mlmd.kernels.system import System
 
 _MESSAGE_SIZE = 256
 _OK, _BAD_CONFIGURATION, _BAD_PARAMETERS, _NO_MEMORY = range(4)
@@ -50,7 +51,7 @@ class Features:
         Raises:
             MlmdError: when nothing is compiled, or the family has no features.
         """
-        self._native = _library()
+        self._native = required()
         handle = ctypes.c_void_p()
         tables, numbers = _arrays(kernel)
         message = ctypes.create_string_buffer(_MESSAGE_SIZE)
@@ -61,7 +62,7 @@ class Features:
         _check(status, message)
         weakref.finalize(self, self._native.mlmd_descriptor_free, handle)
         self._handle, self._message, self.n_threads = handle, message, n_threads
-        self._system = _System(self._native, species, n_species, pbc, kernel.cutoff, skin)
+        self._system = System(self._native, species, n_species, pbc, kernel.cutoff, skin)
         self.n_features = self._native.mlmd_descriptor_size(handle)
 
     def values(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -132,7 +133,7 @@ class MomentRows:
         Raises:
             MlmdError: when nothing is compiled.
         """
-        self._native, self._cutoff = _library(), kernel.cutoff
+        self._native, self._cutoff = required(), kernel.cutoff
         self._handle, self._message = ctypes.c_void_p(), ctypes.create_string_buffer(_MESSAGE_SIZE)
         tables, numbers = _arrays(kernel)
         status = self._native.mlmd_design_new(
@@ -170,7 +171,7 @@ class MomentRows:
             InputError: when a position is not finite or the cell has no volume.
         """
         n_atoms, n_columns = len(species), self._n_scalars + (0 if weights is None else radial.size)
-        system = _System(self._native, species, radial.shape[0], pbc, self._cutoff, 0.0)
+        system = System(self._native, species, radial.shape[0], pbc, self._cutoff, 0.0)
         where, box = _doubles(positions, (n_atoms, 3)), _doubles(cell, (3, 3))
         coefficients = _doubles(radial, radial.shape)
         given = None if weights is None else _doubles(weights, (self._n_scalars,))
@@ -183,28 +184,6 @@ class MomentRows:
         )  # fmt: skip
         _check(status, self._message)
         return energy, forces[: n_atoms * 3 * n_columns].reshape(n_atoms, 3, n_columns), virial
-
-
-class _System:
-    """Atoms and their neighbours, in the library."""
-
-    def __init__(
-        self, native: Any, species: np.ndarray, n_species: int, pbc: np.ndarray, cutoff: float, skin: float
-    ) -> None:
-        self.n_atoms = len(species)
-        kinds, periodic = np.ascontiguousarray(species, dtype=np.int32), np.ascontiguousarray(pbc, dtype=np.int32)
-        handle = native.mlmd_system_new(self.n_atoms, kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin)
-        if not handle:
-            raise MemoryError("not enough memory for the system")
-        self.handle = ctypes.c_void_p(handle)
-        weakref.finalize(self, native.mlmd_system_free, self.handle)
-
-
-def _library() -> Any:
-    native = library()
-    if native is None:
-        raise MlmdError("mlmd's kernels are not compiled here.")
-    return native
 
 
 def _arrays(kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,12 @@ import ctypes
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mlmd.errors import MlmdError, SimulationError
-from mlmd.kernels.native import library
+from mlmd.kernels.native import required
+from mlmd.kernels.system import System
 
 _MESSAGE_SIZE = 256
 _BAD_CONFIGURATION = 1
@@ -78,17 +78,12 @@ class Fused:
         Raises:
             MlmdError: when there is no compiled library.
         """
-        native = library()
-        if native is None:
-            raise MlmdError("mlmd's kernels are not compiled here.")
-        self._native: Any = native
+        self._native = native = required()
         self.n_atoms = len(species)
         self._kernel = kernel.make(native)
         weakref.finalize(self, native.mlmd_kernel_free, self._kernel)
-        self._kinds = np.ascontiguousarray(species, dtype=np.int32)
-        self._pbc = np.ascontiguousarray(pbc, dtype=np.int32)
-        self._sizes = (n_species, kernel.cutoff, skin)
-        self._system = self._new_system()
+        self._arguments = (native, species, n_species, pbc, kernel.cutoff, skin)
+        self._system = System(*self._arguments)
         self._message = ctypes.create_string_buffer(_MESSAGE_SIZE)
         self._small = np.zeros(12)  # energy, virial, seconds
 
@@ -111,7 +106,7 @@ class Fused:
         virials = np.empty((self.n_atoms, 3, 3)) if details else None
         small = self._small.ctypes.data
         status = self._native.mlmd_compute(
-            self._system, self._kernel, n_threads,
+            self._system.handle, self._kernel, n_threads,
             positions.ctypes.data, cell.ctypes.data, small, small + 8, forces.ctypes.data,
             None if energies is None else energies.ctypes.data, None if virials is None else virials.ctypes.data,
             small + 80, self._message, _MESSAGE_SIZE,
@@ -130,32 +125,23 @@ class Fused:
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last search (copies); empty before the first."""
         positions, cell = np.empty((self.n_atoms, 3)), np.empty((3, 3))
-        if not self._native.mlmd_system_searched(self._system, positions.ctypes.data, cell.ctypes.data):
+        if not self._native.mlmd_system_searched(self._system.handle, positions.ctypes.data, cell.ctypes.data):
             return {}
         return {"positions": positions, "cell": cell}
 
     def restore(self, state: Mapping[str, np.ndarray], n_threads: int) -> None:
         """Search again where `state` was searched, which gives the same list."""
         if not state:
-            self._system = self._new_system()
+            self._system = System(*self._arguments)
             return
         positions = self._checked(state["positions"])
         cell = np.ascontiguousarray(state["cell"], dtype=np.float64)
-        status = self._native.mlmd_system_search(self._system, positions.ctypes.data, cell.ctypes.data, n_threads)
+        status = self._native.mlmd_system_search(
+            self._system.handle, positions.ctypes.data, cell.ctypes.data, n_threads
+        )
         if status:
             self._message.value = b"out of memory"
             self._refuse(status, positions)
-
-    def _new_system(self) -> ctypes.c_void_p:
-        n_species, cutoff, skin = self._sizes
-        handle = self._native.mlmd_system_new(
-            self.n_atoms, self._kinds.ctypes.data, n_species, self._pbc.ctypes.data, cutoff, skin
-        )
-        if not handle:
-            raise MemoryError("not enough memory for the system")
-        made = ctypes.c_void_p(handle)
-        weakref.finalize(self, self._native.mlmd_system_free, made)
-        return made
 
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         found = np.ascontiguousarray(positions, dtype=np.float64)

@@ -7,8 +7,9 @@ import os
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
-from mlmd.errors import InputError, did_you_mean
+from mlmd.errors import InputError, MlmdError, did_you_mean
 
 CHOICE = "MLMD_KERNELS"
 """Environment variable: "off" for torch alone, or "generic", "v3", "v4", or the path of a library."""
@@ -73,6 +74,18 @@ def library() -> ctypes.CDLL | None:
         return None
     best = _open(built["generic"]).mlmd_best_level() if "generic" in built else 1
     return next((_open(path) for name, path in built.items() if LEVELS[name] <= best), None)
+
+
+def required() -> Any:
+    """The library.
+
+    Raises:
+        MlmdError: when nothing is compiled.
+    """
+    found = library()
+    if found is None:
+        raise MlmdError("mlmd's kernels are not compiled here.")
+    return found
 
 
 def describe() -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlmd.errors import InputError, MlmdError, SimulationError
-from mlmd.kernels.native import library
+from mlmd.errors import InputError, SimulationError
+from mlmd.kernels.native import required
+from mlmd.kernels.system import System
 
 # Whoever computes distances of the pairs rounds differently: list a little more than needed, as mlmd.neighbors does.
 _MARGIN = 1e-9
@@ -43,23 +42,18 @@ class Neighbours:
             InputError: when a species is below zero or too large, or a length is not possible.
             MlmdError: when there is no compiled library.
         """
-        native = library()
-        if native is None:
-            raise MlmdError("mlmd's kernels are not compiled here.")
-        self._native: Any = native
-        kinds, periodic = _array(species, np.int32), _array(np.broadcast_to(pbc, 3), np.int32)
+        self._native = required()
+        kinds = _array(species, np.int32)
         self.n_atoms = len(kinds)
         self.n_species = int(kinds.max(initial=0)) + 1 if n_species is None else n_species
-        handle = native.mlmd_system_new(
-            self.n_atoms, kinds.ctypes.data, self.n_species, periodic.ctypes.data, cutoff, skin
-        )
-        if not handle:
+        try:
+            made = System(self._native, kinds, self.n_species, np.broadcast_to(pbc, 3), cutoff, skin)
+        except MemoryError:
             raise InputError(
                 f"no list of neighbours for a cutoff of {cutoff} Å, a skin of {skin} Å and species up to "
                 f"{kinds.max(initial=0)} of {self.n_species}: give a positive cutoff and no negative skin."
-            )
-        self._system = ctypes.c_void_p(handle)
-        weakref.finalize(self, native.mlmd_system_free, self._system)
+            ) from None
+        self._made, self._system = made, made.handle
         self._cutoff = cutoff
 
     def update(self, positions: np.ndarray, cell: np.ndarray, n_threads: int = 1) -> None:

@@ -1,0 +1,29 @@
+"""Atoms and their neighbours in the compiled library."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+
+
+class System:
+    """A handle of the library's system, given back with the object."""
+
+    def __init__(
+        self, native: Any, species: np.ndarray, n_species: int, pbc: np.ndarray, cutoff: float, skin: float
+    ) -> None:
+        """Take the library, species (n_atoms,), how many there may be, pbc (3,), cutoff and skin in Å.
+
+        Raises:
+            MemoryError: when the library refuses: no memory, or a species or a length that is not possible.
+        """
+        kinds, periodic = np.ascontiguousarray(species, dtype=np.int32), np.ascontiguousarray(pbc, dtype=np.int32)
+        self.n_atoms = len(kinds)
+        handle = native.mlmd_system_new(self.n_atoms, kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin)
+        if not handle:
+            raise MemoryError("not enough memory for the system")
+        self.handle = ctypes.c_void_p(handle)
+        weakref.finalize(self, native.mlmd_system_free, self.handle)
