@@ -107,9 +107,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    print(
-        f"{machine()}, {arguments.threads} threads, vesin {vesin.__version__}; ms, and how many times longer than mlmd\n"
-    )
+    print(f"{machine()}, {arguments.threads} threads, vesin {vesin.__version__}; ms, and how many times longer\n")
     print("| atoms | cell | mlmd | vesin | ratio | mlmd pairs | matscipy | ratio | step without search | bytes/atom |")
     print("| ---: | --- " + "| ---: " * 8 + "|")
     for n_atoms in arguments.sizes:

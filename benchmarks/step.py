@@ -6,7 +6,7 @@ Langevin dynamics, guards on, log and trajectory as often as by default. The fir
 step on OpenMM's platforms, wall clock and processor, and the line ``a + b n_atoms`` through them. The second has copper
 with the potential that comes with mlmd at 300 K: µs of a step of the run, and of the evaluation of the same positions
 one after the other by a second evaluator, its list of neighbours kept and searched as in the run. Both take turns, and
-the smallest of the repeats counts. With ``--profile N`` it prints instead where the time of the engine goes for N atoms.
+the smallest of the repeats counts. With ``--profile N`` it prints instead where the engine's time goes for N atoms.
 """
 
 from __future__ import annotations
