@@ -4,8 +4,9 @@
 //   f_mu(r; z_i, z_j) = s sum_beta c[z_i, z_j, mu, beta] T_beta((2r - r_min - r_c) / (r_c - r_min)) (r_c - r)^2
 //
 // The B_alpha are moments made by products, m[t] += c m[a] m[b]. With the coefficients known, the products whose target
-// is used no further are one quadratic form, E = 1/2 m' Q m, so that a row of Q times m is the derivative by one moment:
-// half of the memory traffic of a product-by-product derivative, and products that differ in the target only are one.
+// is used no further are one quadratic form, E = sum of c m[a] m[b], of which energy and derivatives are one pass; products
+// that differ in such a target only are one. The others stand by their targets, so that a sum and, on the way back, the
+// derivative by it stay in a register.
 #pragma once
 
 #include <algorithm>
@@ -65,10 +66,8 @@ class Moments {
   };
 
   V atomic(const Block<T>& block, Scratch& s) const {
-    V* const m = s.moments.data();
-    std::fill(m + n_basic_, m + n_moments_, V{});
     sum_up(block, s);
-    const V energy = contract(m, s.adjoints.data());
+    const V energy = contract(s.moments.data(), s.adjoints.data());
     differentiate(block, s);
     return energy;
   }
@@ -134,13 +133,15 @@ class Moments {
     for (std::int64_t one : scalars) n_all = std::max(n_all, one + 1);
     std::vector<double> weight(n_all, 0.0);
     for (std::size_t k = 0; k < scalars.size(); k++) weight[scalars[k]] += weights[k];
-    std::vector<bool> is_operand(n_all, false);
+    std::vector<bool> is_operand(n_all, false), is_made(n_all, false);
     std::vector<int> depth(n_all, 0);
     for (const Product& one : products) {
       if (is_operand[one.target]) throw BadParameters("a moment is used before it is complete");
-      is_operand[one.first] = is_operand[one.second] = true;
+      is_operand[one.first] = is_operand[one.second] = is_made[one.target] = true;
       depth[one.target] = std::max(depth[one.target], 1 + std::max(depth[one.first], depth[one.second]));
     }
+    for (std::int64_t k = n_basic_; k < n_all; k++)
+      if (is_operand[k] && !is_made[k]) throw BadParameters("a moment is used that nothing makes");
     // moments that go on keep a place, the others only lend their weight to their products
     std::vector<std::int64_t> kept(n_all, -1);
     n_moments_ = n_basic_;
@@ -154,8 +155,7 @@ class Moments {
         one.target = kept[target];
         inner.push_back(one);
       } else if (const double c = weight[target] * one.coefficient; c != 0) {
-        form[{int(one.first), int(one.second)}] += c;
-        form[{int(one.second), int(one.first)}] += c;
+        form[std::minmax(int(one.first), int(one.second))] += c;
       }
     }
     std::vector<int> new_depth(n_moments_, 0);
@@ -164,31 +164,56 @@ class Moments {
     std::stable_sort(inner.begin(), inner.end(), [&](const Product& a, const Product& b) {
       return std::make_tuple(new_depth[a.target], a.target) < std::make_tuple(new_depth[b.target], b.target);
     });
-    for (const Product& one : inner) inner_.push_back({int(one.first), int(one.second), int(one.target), T(one.coefficient)});
+    for (const Product& one : inner) {
+      if (targets_.empty() || targets_.back().moment != int(one.target)) targets_.push_back({int(one.target), 0});
+      inner_.push_back({int(one.first), int(one.second), T(one.coefficient)});
+      targets_.back().end = int(inner_.size());
+    }
+    // no moment twice in a row: a sum that was just stored takes long to load
+    std::vector<std::tuple<int, int, int, double>> last;
+    std::map<int, int> seen;
+    for (const auto& [pair, c] : form) last.emplace_back(seen[pair.first]++, pair.first, pair.second, c);
+    std::sort(last.begin(), last.end());
+    for (const auto& [turn, a, b, c] : last) last_.push_back({a, b, T(c)});
     linear_.assign(n_moments_, T(0));
     for (std::int64_t k = 0; k < n_all; k++)
       if (kept[k] >= 0) linear_[kept[k]] += T(weight[k]);
-    row_.assign(n_moments_ + 1, 0);
-    for (const auto& [place, c] : form) row_[place.first + 1]++, column_.push_back(place.second), form_.push_back(T(c));
-    for (int k = 0; k < n_moments_; k++) row_[k + 1] += row_[k];
   }
 
   // -- atoms --------------------------------------------------------------------------------------------------------
 
   // Energy of the moments, and its derivative by each of them
   V contract(V* m, V* adjoint) const {
-    for (const Inner& one : inner_) m[one.target] += one.coefficient * (m[one.first] * m[one.second]);
+    const Pair* one = inner_.data();
+    for (const Target& target : targets_) {
+      const Pair* const end = inner_.data() + target.end;
+      V sum{}, other{};  // two, since an addition waits for the one before
+      for (; one + 1 < end; one += 2) {
+        sum += one[0].coefficient * (m[one[0].first] * m[one[0].second]);
+        other += one[1].coefficient * (m[one[1].first] * m[one[1].second]);
+      }
+      if (one < end) sum += one->coefficient * (m[one->first] * m[one->second]), one++;
+      m[target.moment] = sum + other;
+    }
     V energy{};
     for (int k = 0; k < n_moments_; k++) {
-      V sum{};
-      for (int e = row_[k]; e < row_[k + 1]; e++) sum += form_[e] * m[column_[e]];
-      energy += m[k] * (T(0.5) * sum + linear_[k]);
-      adjoint[k] = sum + linear_[k];
+      adjoint[k] = broadcast<T>(linear_[k]);
+      energy += linear_[k] * m[k];
     }
-    for (auto one = inner_.rbegin(); one != inner_.rend(); ++one) {
-      const V outer = one->coefficient * adjoint[one->target];
-      adjoint[one->first] += outer * m[one->second];
-      adjoint[one->second] += outer * m[one->first];
+    for (const Pair& pair : last_) {
+      const V a = pair.coefficient * m[pair.first], b = m[pair.second];
+      energy += a * b;
+      adjoint[pair.first] += pair.coefficient * b;
+      adjoint[pair.second] += a;
+    }
+    for (int t = int(targets_.size()) - 1; t >= 0; t--) {
+      const V outer = adjoint[targets_[t].moment];
+      const Pair* const end = inner_.data() + targets_[t].end;
+      for (const Pair* pair = inner_.data() + (t ? targets_[t - 1].end : 0); pair < end; pair++) {
+        const V scaled = pair->coefficient * outer;
+        adjoint[pair->first] += scaled * m[pair->second];
+        adjoint[pair->second] += scaled * m[pair->first];
+      }
     }
     return energy;
   }
@@ -279,9 +304,12 @@ class Moments {
     }
   }
 
-  struct Inner {
-    int first, second, target;
+  struct Pair {
+    int first, second;
     T coefficient;
+  };
+  struct Target {
+    int moment, end;  // of its pairs
   };
 
   std::vector<Product> products_;        // all, in an order in which operands are complete
@@ -292,10 +320,10 @@ class Moments {
   std::vector<T> radial_;
   std::vector<double> constant_;
   std::vector<int> first_;     // [n_functions + 1] where the moments of a function begin
-  std::vector<Inner> inner_;
   std::vector<T> linear_;      // [n_moments] weight of a moment in the energy
-  std::vector<int> row_, column_;
-  std::vector<T> form_;        // Q by rows
+  std::vector<Target> targets_;  // moments that go on, by depth, and
+  std::vector<Pair> inner_;      // the products they are sums of
+  std::vector<Pair> last_;       // the quadratic form
   MomentSums<T> sums_;
 };
 
