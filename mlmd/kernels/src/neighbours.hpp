@@ -69,7 +69,7 @@ class System {
   std::vector<std::int32_t> atom;       // [n_slots] atom in the slot, -1 for none
   std::vector<std::int32_t> first_slot; // [n_species + 1]
   int n_images = 0;                     // slots n_slots ... n_slots + n_images - 1
-  Array<std::int32_t> image_of;         // [n_images] slot of the atom
+  Array<std::int32_t> image_of;         // [n_images] slot of the atom, in ascending order
   int far_slot = 0;                     // n_slots + n_images: 1e8 Angstrom away, as slots without an atom are
   double* coordinates = nullptr;        // [far_slot + 1][4] x y z 0, continuous since the search
   int capacity = 0;                     // length of a row of the matrix, a multiple of 8
