@@ -9,11 +9,11 @@ import numpy as np
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels.native import required
+from mlmd.kernels.status import BAD_CONFIGURATION, NO_MEMORY
 from mlmd.kernels.system import System
 
 # Whoever computes distances of the pairs rounds differently: list a little more than needed, as mlmd.neighbors does.
 _MARGIN = 1e-9
-_REFUSED, _NO_MEMORY = 1, 2
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ class Neighbours:
         if where.shape != (self.n_atoms, 3) or vectors.shape != (3, 3):
             raise ValueError(f"positions {where.shape} and cell {vectors.shape} are not those of {self.n_atoms} atoms")
         status = function(self._system, where.ctypes.data, vectors.ctypes.data, n_threads)
-        if status == _REFUSED:
+        if status == BAD_CONFIGURATION:
             raise SimulationError("a position is not finite, or the cell has no volume along its periodic directions.")
-        if status == _NO_MEMORY:
+        if status == NO_MEMORY:
             raise MemoryError("not enough memory for the list of neighbours")
 
 

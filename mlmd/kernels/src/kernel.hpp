@@ -7,66 +7,18 @@
 
 #include <omp.h>
 
-#include <cmath>
+#include <algorithm>
+#include <cstring>
 #include <memory>
-#include <stdexcept>
-#include <string>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "block.hpp"
+#include "reader.hpp"
 
 namespace mlmd {
-
-struct BadParameters : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-// Parameters one after the other; whatever is not there or not possible is refused.
-class Reader {
- public:
-  Reader(const std::int64_t* integers, std::int64_t n_integers, const double* numbers, std::int64_t n_numbers)
-      : integer_(integers), n_integers_(n_integers), number_(numbers), n_numbers_(n_numbers) {}
-
-  std::int64_t integer(const char* name, std::int64_t lowest, std::int64_t highest) {
-    if (n_integers_ < 1) throw BadParameters(std::string(name) + ": too few integers");
-    const std::int64_t value = *integer_++;
-    n_integers_--;
-    if (value < lowest || value > highest)
-      throw BadParameters(std::string(name) + " = " + std::to_string(value) + " is not between " +
-                          std::to_string(lowest) + " and " + std::to_string(highest));
-    return value;
-  }
-  double number(const char* name) {
-    if (n_numbers_ < 1) throw BadParameters(std::string(name) + ": too few numbers");
-    const double value = *number_++;
-    n_numbers_--;
-    if (!std::isfinite(value)) throw BadParameters(std::string(name) + " is not finite");
-    return value;
-  }
-  double positive(const char* name) {
-    const double value = number(name);
-    if (!(value > 0)) throw BadParameters(std::string(name) + " = " + std::to_string(value) + " is not positive");
-    return value;
-  }
-  std::vector<double> numbers(const char* name, std::int64_t count) {
-    if (count < 0 || count > n_numbers_) throw BadParameters(std::string(name) + ": too few numbers");
-    std::vector<double> values;
-    values.reserve(count);
-    for (std::int64_t k = 0; k < count; k++) values.push_back(number(name));
-    return values;
-  }
-  void finish() const {
-    if (n_integers_ || n_numbers_) throw BadParameters("there are more parameters than the potential has");
-  }
-
- private:
-  const std::int64_t* integer_;
-  std::int64_t n_integers_;
-  const double* number_;
-  std::int64_t n_numbers_;
-};
 
 struct Results {
   double energy = 0;        // eV
@@ -102,6 +54,8 @@ class Fused final : public Kernel {
   using V = Vector<T>;
   static constexpr int W = WIDTH<T>;
 
+  static constexpr std::int64_t FEW = 1 << 14;  // forces of atoms, images and threads that one thread adds up soon enough
+
   explicit Fused(Reader& reader) : family_(reader) {}
   double cutoff() const override { return family_.cutoff(); }
   int n_species() const override { return family_.n_species(); }
@@ -109,10 +63,14 @@ class Fused final : public Kernel {
   void compute(const System& system, int n_threads, Results& results) override {
     prepare(system, n_threads, results.virials != nullptr);
     const int n_blocks = system.n_slots / W;
+    // Every wait for another thread costs milliseconds where processes outnumber cores
+    const bool alone = std::int64_t(system.far_slot) * n_threads < FEW;
     bool failed = false;
+    int team = 1;
 #pragma omp parallel num_threads(n_threads)
     {
       const int me = omp_get_thread_num(), together = omp_get_num_threads();
+      if (me == 0) team = together;
       Worker& worker = *workers_[me];
       worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
       try {
@@ -123,10 +81,14 @@ class Fused final : public Kernel {
 #pragma omp atomic write
         failed = true;
       }
+      if (!alone) {
 #pragma omp barrier
-      add_up(system, me, together, results);
+        const std::int64_t n = system.n_slots;
+        add_up(system, int(n * me / together), int(n * (me + 1) / together), together, results);
+      }
     }
     if (failed) throw std::bad_alloc();
+    if (alone) add_up(system, 0, system.n_slots, team, results);
     for (const auto& worker : workers_) {
       results.energy += worker->energy;
       for (int a = 0; a < 9; a++) results.virial[a] += worker->virial[a];
@@ -219,43 +181,32 @@ class Fused final : public Kernel {
       }
   }
 
-  // Forces (and virials) of all threads and of all images of an atom, in the order of the atoms
-  void add_up(const System& system, int me, int together, Results& results) {
-    double* const total = workers_[0]->forces.data();
-    const std::size_t n_all = std::size_t(system.far_slot);
-    sum_threads(me, together, n_all * 4, [](Worker& w) { return w.forces.data(); });
-    if (results.virials) sum_threads(me, together, n_all * 9, [](Worker& w) { return w.virials.data(); });
-#pragma omp barrier
-#pragma omp master
-    {
-      for (int k = 0; k < system.n_images; k++) {
-        const std::size_t image = std::size_t(system.n_slots) + k, owner = system.image_of[k];
-        for (int a = 0; a < 3; a++) total[4 * owner + a] += total[4 * image + a];
-        if (results.virials)
-          for (int a = 0; a < 9; a++) workers_[0]->virials[9 * owner + a] += workers_[0]->virials[9 * image + a];
+  // Forces (and virials) that all threads of the team found for the atoms in a range of slots, and for their images
+  void add_up(const System& system, int from, int to, int team, Results& results) {
+    const std::int32_t* const owners = system.image_of.data();  // in the order of slots
+    const std::int32_t* const end = owners + system.n_images;
+    const int first = int(std::lower_bound(owners, end, from) - owners), last = int(std::lower_bound(owners, end, to) - owners);
+    const auto add = [&](int size, int width, auto data, double* found) {  // [slot][width], `size` of them matter
+      double* const total = data(*workers_[0]);
+      for (int other = 1; other < team; other++) {
+        const double* const part = data(*workers_[other]);
+        for (std::size_t k = std::size_t(from) * width; k < std::size_t(to) * width; k++) total[k] += part[k];
       }
-    }
-#pragma omp barrier
-    const int from = int(std::int64_t(system.n_slots) * me / together),
-              to = int(std::int64_t(system.n_slots) * (me + 1) / together);
-    for (int slot = from; slot < to; slot++) {
-      const std::int32_t atom = system.atom[slot];
-      if (atom < 0) continue;
-      for (int a = 0; a < 3; a++) results.forces[3 * std::size_t(atom) + a] += total[4 * std::size_t(slot) + a];
-      if (results.virials)
-        for (int a = 0; a < 9; a++)
-          results.virials[9 * std::size_t(atom) + a] += workers_[0]->virials[9 * std::size_t(slot) + a];
-    }
-  }
-
-  template <class Get>
-  void sum_threads(int me, int together, std::size_t size, Get data) {
-    const std::size_t from = size * me / together, to = size * (me + 1) / together;
-    double* const total = data(*workers_[0]);
-    for (int other = 1; other < together; other++) {
-      const double* const part = data(*workers_[other]);
-      for (std::size_t k = from; k < to; k++) total[k] += part[k];
-    }
+      for (int k = first; k < last; k++) {
+        double* const owner = total + std::size_t(owners[k]) * width;
+        const std::size_t image = (std::size_t(system.n_slots) + k) * width;
+        for (int a = 0; a < size; a++) {
+          double sum = total[image + a];
+          for (int other = 1; other < team; other++) sum += data(*workers_[other])[image + a];
+          owner[a] += sum;
+        }
+      }
+      for (int slot = from; slot < to; slot++)
+        if (const std::int32_t atom = system.atom[slot]; atom >= 0)
+          for (int a = 0; a < size; a++) found[std::size_t(atom) * size + a] += total[std::size_t(slot) * width + a];
+    };
+    add(3, 4, [](Worker& worker) { return worker.forces.data(); }, results.forces);
+    if (results.virials) add(9, 9, [](Worker& worker) { return worker.virials.data(); }, results.virials);
   }
 
   Family<T> family_;
