@@ -17,6 +17,7 @@
 
 #include "block.hpp"
 #include "reader.hpp"
+#include "row.hpp"
 
 namespace mlmd {
 
@@ -48,6 +49,14 @@ struct Constant<F, std::void_t<decltype(std::declval<const F&>().constant(0))>> 
   static double of(const F& family, int species) { return family.constant(species); }
 };
 
+// Whether the energy is half a sum over pairs that are alike from both sides. The force on i is then 2 sum_j g, and
+// nothing needs to be added to that on j. Such a family sees neighbours of one atom in the lanes of a block, or
+// neighbours of several as others do, where virials of atoms are asked for. Optional: static constexpr bool symmetric.
+template <class F, class = void>
+struct Symmetric : std::false_type {};
+template <class F>
+struct Symmetric<F, std::void_t<decltype(F::symmetric)>> : std::bool_constant<F::symmetric> {};
+
 template <template <class> class Family, class T>
 class Fused final : public Kernel {
  public:
@@ -61,10 +70,11 @@ class Fused final : public Kernel {
   int n_species() const override { return family_.n_species(); }
 
   void compute(const System& system, int n_threads, Results& results) override {
-    prepare(system, n_threads, results.virials != nullptr);
+    const bool scattered = !Symmetric<Family<T>>::value || results.virials;  // forces of a thread on all atoms
+    prepare(system, n_threads, scattered, results.virials != nullptr);
     const int n_blocks = system.n_slots / W;
     // Every wait for another thread costs milliseconds where processes outnumber cores
-    const bool alone = std::int64_t(system.far_slot) * n_threads < FEW;
+    const bool alone = !scattered || std::int64_t(system.far_slot) * n_threads < FEW;
     bool failed = false;
     int team = 1;
 #pragma omp parallel num_threads(n_threads)
@@ -72,11 +82,14 @@ class Fused final : public Kernel {
       const int me = omp_get_thread_num(), together = omp_get_num_threads();
       if (me == 0) team = together;
       Worker& worker = *workers_[me];
-      worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
+      if (scattered) worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
       try {
         // contiguous portions keep the neighbours of a thread together in its cache
         const int from = int(std::int64_t(n_blocks) * me / together), to = int(std::int64_t(n_blocks) * (me + 1) / together);
-        for (int block = from; block < to; block++) one_block(system, block * W, worker, results);
+        for (int block = from; block < to; block++) {
+          if (scattered) one_block(system, block * W, worker, results);
+          else one_by_one(system, block * W, worker, results);
+        }
       } catch (...) {  // memory: no exception may leave the parallel region
 #pragma omp atomic write
         failed = true;
@@ -88,7 +101,7 @@ class Fused final : public Kernel {
       }
     }
     if (failed) throw std::bad_alloc();
-    if (alone) add_up(system, 0, system.n_slots, team, results);
+    if (scattered && alone) add_up(system, 0, system.n_slots, team, results);
     for (const auto& worker : workers_) {
       results.energy += worker->energy;
       for (int a = 0; a < 9; a++) results.virial[a] += worker->virial[a];
@@ -103,28 +116,34 @@ class Fused final : public Kernel {
       if (with_virials) std::memset(virials.data(), 0, n_slots * 9 * sizeof(double));
     }
     Gather<T> gather;
+    Row<T> row;
     typename Family<T>::Scratch scratch;
     Buffer<double> forces;   // [n_slots][4]
     Buffer<double> virials;  // [n_slots][9], where asked for
     double energy = 0, virial[9] = {};
   };
 
-  void prepare(const System& system, int n_threads, bool virials) {
+  void prepare(const System& system, int n_threads, bool scattered, bool virials) {
     while (int(workers_.size()) > n_threads) workers_.pop_back();
     while (int(workers_.size()) < n_threads) workers_.push_back(std::make_unique<Worker>(family_));
     const std::size_t n_slots = std::size_t(system.far_slot) + 1;
     for (auto& worker : workers_) {
       worker->energy = 0;
       std::fill(worker->virial, worker->virial + 9, 0.0);
-      worker->forces.reserve(4 * n_slots);
+      if (scattered) worker->forces.reserve(4 * n_slots);
       if (virials) worker->virials.reserve(9 * n_slots);
     }
   }
 
+  static int species_of(const System& system, int slot) {
+    int species = 0;
+    while (slot >= system.first_slot[species + 1]) species++;
+    return species;
+  }
+
   void one_block(const System& system, int first, Worker& worker, Results& results) {
     if (system.atom[first] < 0) return;  // padding at the end of a species
-    int species = 0;
-    while (first >= system.first_slot[species + 1]) species++;
+    const int species = species_of(system, first);
     Block<T> block = worker.gather.block(system, first, species, family_.cutoff());
     const V energies = family_.atomic(block, worker.scratch);
     const double constant = Constant<Family<T>>::of(family_, species);
@@ -137,6 +156,42 @@ class Fused final : public Kernel {
     }
     scatter(block, first, worker);
     if (results.virials) scatter_virials(block, worker);
+  }
+
+  // The atoms of a block where pairs are alike from both sides
+  void one_by_one(const System& system, int first, Worker& worker, Results& results) {
+    if (system.atom[first] < 0) return;
+    const int species = species_of(system, first);
+    const double constant = Constant<Family<T>>::of(family_, species);
+    V xx{}, yy{}, zz{}, yz{}, xz{}, xy{};
+    for (int slot = first; slot < first + W && system.atom[slot] >= 0; slot++) {
+      const std::int32_t atom = system.atom[slot];
+      const Block<T> block = worker.row.block(system, slot, species, family_.cutoff());
+      const V energies = family_.atomic(block, worker.scratch);
+      Sum<T> force[3];
+      for (int k = 0; k < block.n_rows; k++) {
+        const V x = block.x[k], y = block.y[k], z = block.z[k], gx = block.gx[k], gy = block.gy[k], gz = block.gz[k];
+        force[0].add(gx), force[1].add(gy), force[2].add(gz);
+        xx += x * gx, yy += y * gy, zz += z * gz;
+        yz += y * gz, xz += x * gz, xy += x * gy;
+      }
+      double energy = constant;
+      for (int lane = 0; lane < W; lane++) energy += double(energies[lane]);
+      worker.energy += energy;
+      if (results.energies) results.energies[atom] += energy;
+      for (int a = 0; a < 3; a++) results.forces[3 * std::size_t(atom) + a] += 2 * force[a].total();
+    }
+    add_virial(xx, yy, zz, yz, xz, xy, worker);
+  }
+
+  static void add_virial(V xx, V yy, V zz, V yz, V xz, V xy, Worker& worker) {
+    double sum[6] = {};
+    for (int lane = 0; lane < W; lane++) {
+      sum[0] += xx[lane], sum[1] += yy[lane], sum[2] += zz[lane];
+      sum[3] += yz[lane], sum[4] += xz[lane], sum[5] += xy[lane];
+    }
+    const double full[9] = {sum[0], sum[5], sum[4], sum[5], sum[1], sum[3], sum[4], sum[3], sum[2]};
+    for (int a = 0; a < 9; a++) worker.virial[a] += full[a];
   }
 
   static void scatter(const Block<T>& block, int first, Worker& worker) {
@@ -157,15 +212,11 @@ class Fused final : public Kernel {
         own[0][lane] += fx, own[1][lane] += fy, own[2][lane] += fz;
       }
     }
-    double sum[6] = {};
     for (int lane = 0; lane < W; lane++) {
       double* const force = forces + 4 * std::size_t(first + lane);
       for (int a = 0; a < 3; a++) force[a] += own[a][lane];
-      sum[0] += xx[lane], sum[1] += yy[lane], sum[2] += zz[lane];
-      sum[3] += yz[lane], sum[4] += xz[lane], sum[5] += xy[lane];
     }
-    const double full[9] = {sum[0], sum[5], sum[4], sum[5], sum[1], sum[3], sum[4], sum[3], sum[2]};
-    for (int a = 0; a < 9; a++) worker.virial[a] += full[a];
+    add_virial(xx, yy, zz, yz, xz, xy, worker);
   }
 
   static void scatter_virials(const Block<T>& block, Worker& worker) {
