@@ -44,7 +44,7 @@ def snaps(given: argparse.Namespace) -> list[Seen]:
     """SNAP in LAMMPS and here, one core, and two."""
     lines = []
     for name, element in SNAPS.items():
-        atoms = crystal(element, given.atoms)
+        atoms = crystal(element, given.atoms // 4)
         theirs = lammps_snap(name, element, atoms)
         both = ranks("SNAP", atoms, "snap", snap_coefficients(name, element), 2, theirs.forces)
         file = potentials() / f"{name}.snapcoeff"
@@ -66,7 +66,7 @@ def mtp_against_snap(given: argparse.Namespace) -> list[Seen]:
     """MTPs that come with mlmd, whose errors are smaller than SNAP's, against SNAP of the same element."""
     lines = []
     for element in ("Cu", "Ni", "Si"):
-        atoms = crystal(element, given.atoms)
+        atoms = crystal(element, given.atoms // 4)
         rows = [Row(lammps_snap(f"{element}_Zuo_JPCA2020", element, atoms))]
         for precision, threads in (("float64", 1), ("float32", 1), ("float32", 2)):
             program = peers.mlmd("MTP", bundled(element, precision), atoms, precision=precision, threads=threads)

@@ -48,7 +48,7 @@ def curves(nep: Path | None) -> list[Curve]:
     snap = "snap: * * Cu_Zuo_JPCA2020.snapcoeff Cu_Zuo_JPCA2020.snapparam Cu"
     return [
         *found,
-        Curve("LAMMPS SNAP Cu", "lammps", snap, "Cu", 32_000, style=("#e08214", "^")),
+        Curve("LAMMPS SNAP Cu", "lammps", snap, "Cu", 8_000, style=("#e08214", "^")),
         Curve("LAMMPS Stillinger–Weber Si", "lammps", "sw: * * Si.sw Si", "Si", 1_000_000, style=("#6b6b6b", "v")),
         Curve("LAMMPS EAM Cu", "lammps", "eam: * * Cu_u3.eam", "Cu", 1_000_000, style=("#a6a6a6", "D")),
     ]

@@ -88,7 +88,9 @@ def nep(given: argparse.Namespace) -> list[Seen]:
             options = {} if skin is None else {"skin": skin}
             made = peers.mlmd("the same", potentials[precision], atoms, precision=precision, threads=threads, **options)
             rows.append(Row(made, aim))
-        title = f"NEP {Path(path).stem} ({', '.join(elements) if len(elements) < 5 else f'{len(elements)} elements'})"
+        title = (
+            f"NEP {Path(path).stem[:20]} ({', '.join(elements) if len(elements) < 5 else f'{len(elements)} elements'})"
+        )
         seen, _ = compare(given, title, atoms, rows)
         lines += seen
         if not (Path(path).parent / "model.xyz.xz").is_file() or len(elements) == 1:
@@ -200,7 +202,7 @@ def main() -> None:
     parser.add_argument("--mtp", metavar="FILE:ELEMENTS", help="published MTP of Li3YCl6, e.g. fitted.mtp:Li,Y,Cl")
     parser.add_argument("--plot", type=Path, help="PNG to draw the section size in")
     parser.add_argument(
-        "--atoms", type=int, default=4000, help="about so many in a crystal; four times in classical ones"
+        "--atoms", type=int, default=4000, help="about so many in a crystal; a quarter for SNAP, four times classical"
     )
     parser.add_argument("--largest", type=int, default=1_000_000, help="atoms of the section size")
     parser.add_argument("--rounds", type=int, default=5)

@@ -104,7 +104,7 @@ def start(
         lmp.command(f"run {n_steps}")
         with log.open() as stream:
             stream.seek(before)
-            return pair_and_neigh(stream.read(), n_steps)
+            return pair_and_neigh(stream.read(), n_steps, threads)
 
     return lmp, advance
 
@@ -133,7 +133,7 @@ def ranks(name: str, atoms: Atoms, style: str, coefficients: str, n_ranks: int, 
             "none",
         ]
         answer = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **libraries})
-        return pair_and_neigh(answer.stdout, n_steps)
+        return pair_and_neigh(answer.stdout, n_steps, n_ranks)
 
     return Program(f"LAMMPS, {name}, MPI", n_ranks, "float64", _KEPT, forces, advance)
 
@@ -154,10 +154,11 @@ def lattice(symbol: str, n_atoms: int) -> tuple[int, list[str]]:
     ]
 
 
-def pair_and_neigh(log: str, n_steps: int) -> tuple[float, float]:
-    """Seconds per step of the last run: potential and list together, and the list."""
+def pair_and_neigh(log: str, n_steps: int, threads: int) -> tuple[float, float]:
+    """Seconds per step of the last run: potential and list together, and the list; see `peers` for the clock."""
     found = dict(re.findall(r"^(Pair|Neigh)\s*\|[^|]*\|\s*(\S+)", log, re.MULTILINE))
-    pair, neigh = (float(found[name]) / n_steps for name in ("Pair", "Neigh"))
+    used = float(re.findall(r"([\d.]+)% CPU use", log)[-1]) / 100 if threads == 1 else 1.0
+    pair, neigh = (used * float(found[name]) / n_steps for name in ("Pair", "Neigh"))
     return pair + neigh, neigh
 
 

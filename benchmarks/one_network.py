@@ -12,13 +12,13 @@ import ctypes
 import shlex
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms
+from peers import clock
 from torch import Tensor
 
 from mlmd.descriptors.radial_angular import RadialAngular, harmonics, invariants
@@ -91,7 +91,7 @@ class Prototype:
 
     def __init__(self, library: ctypes.CDLL, potential: NEP, atoms: Atoms, precision: str, threads: int) -> None:
         """Take the compiled library, the potential in float64, atoms in a cubic cell, "float64" or "float32"."""
-        kind, self.threads = np.dtype(precision), threads
+        kind, self.threads, self._now = np.dtype(precision), threads, clock(threads)
         self._run = getattr(library, f"run_f{precision[-2:]}")
         self._run.restype = ctypes.c_double
         self._cell = float(atoms.cell.array[0, 0])
@@ -115,12 +115,12 @@ class Prototype:
         self._positions[:] = positions
         t = self._tensors
         pointers = [t["radial"], t["angular"], self._squares, t["scaling"], t["weights"], t["biases"], t["output"]]
-        start = time.perf_counter()
+        start = self._now()
         self._run(
             ctypes.c_long(len(positions)), self._rows.shape[1], _pointer(self._positions), self._real(self._cell),
             _pointer(self._rows), *map(_pointer, pointers), self._real(CUTOFF), _pointer(self._forces), self.threads,
         )  # fmt: skip
-        return self._forces.astype(np.float64), time.perf_counter() - start, 0.0
+        return self._forces.astype(np.float64), self._now() - start, 0.0
 
 
 def rows(atoms: Atoms) -> np.ndarray:

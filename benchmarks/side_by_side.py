@@ -12,7 +12,7 @@ from peers import Program
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
 """Of forces, of the largest one or of 1 eV/Å where that is more."""
-MOST_STEPS = 100
+MOST_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,12 @@ def in_turn(
 ) -> tuple[dict[Program, float], dict[Program, float]]:
     """Seconds per step, and those of them for the list, of the fastest of the rounds.
 
-    In every round each program moves the atoms for about so many seconds, once after the other.
+    In every round each program moves the atoms for about so many seconds, or for as long as the slowest takes for a
+    step: turns of the same length meet as much of what else the machine does.
     """
-    once = {one: one.advance(1)[0] for one in programs}
-    steps = {one: int(np.clip(seconds / once[one], 1, MOST_STEPS)) for one in programs}
+    once = {one: min(one.advance(1)[0], one.advance(1)[0]) for one in programs}
+    turn = max(seconds, *once.values())
+    steps = {one: int(np.clip(round(turn / once[one]), 1, MOST_STEPS)) for one in programs}
     taken: dict[Program, list[tuple[float, float]]] = {one: [] for one in programs}
     for _ in range(rounds):
         for one in programs:
