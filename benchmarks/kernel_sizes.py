@@ -2,7 +2,7 @@
 
 `kernels.py` calls it for its section ``size``; alone it makes the table and the plot again:
 
-    python benchmarks/kernel_sizes.py --plot speed.png [--nep nep.txt] [--largest 1000000]
+    python benchmarks/kernel_sizes.py --plot speed.png [--nep nep.txt] [--only mlmd] [--largest 1000000]
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Curve:
     """Colour and marker."""
 
 
-def curves(nep: Path | None) -> list[Curve]:
-    """All that are measured; those of NEP where there is a file, for silicon."""
+def curves(nep: Path | None, wanted: Sequence[str] = ("",)) -> list[Curve]:
+    """Those whose labels have one of the words wanted; those of NEP where there is a file, for silicon."""
     found = [
         Curve("mlmd MTP Cu, f64", "mlmd", "Cu", "Cu", 1_000_000, "float64", ("#0b5fa5", "o")),
         Curve("mlmd MTP Cu, f32", "mlmd", "Cu", "Cu", 1_000_000, "float32", ("#4ba3e3", "o")),
@@ -46,17 +46,16 @@ def curves(nep: Path | None) -> list[Curve]:
             Curve("calorine NEP Si", "calorine", str(nep), "Si", 64_000, style=("#c1272d", "s")),
         ]
     snap = "snap: * * Cu_Zuo_JPCA2020.snapcoeff Cu_Zuo_JPCA2020.snapparam Cu"
-    return [
-        *found,
+    found += [
         Curve("LAMMPS SNAP Cu", "lammps", snap, "Cu", 8_000, style=("#e08214", "^")),
         Curve("LAMMPS Stillinger–Weber Si", "lammps", "sw: * * Si.sw Si", "Si", 1_000_000, style=("#6b6b6b", "v")),
         Curve("LAMMPS EAM Cu", "lammps", "eam: * * Cu_u3.eam", "Cu", 1_000_000, style=("#a6a6a6", "D")),
     ]
+    return [one for one in found if any(word in one.label for word in wanted)]
 
 
-def table(nep: Path | None, largest: int, seconds: float) -> dict[str, dict[str, list[float]]]:
+def table(chosen: Sequence[Curve], largest: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     """Measure and print; by label: "n_atoms", "us" (µs per atom and step), "bytes" (of the process, per atom)."""
-    chosen = curves(nep)
     found: dict[str, dict[str, list[float]]] = {one.label: {"n_atoms": [], "us": [], "bytes": []} for one in chosen}
     print("| program, potential | atoms | µs/atom | kB/atom of the process | MB of the process |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -94,7 +93,7 @@ def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     figure, axes = plt.subplots(figsize=(8.2, 5.0), dpi=160)
     ends = []
@@ -112,6 +111,8 @@ def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file
     axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs per atom and step, one core")
     axes.set_xlim(350, 4.2e7)
     axes.set_xticks([10**k for k in range(3, 7)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.spines["bottom"].set_bounds(350, 1_200_000)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(which="major", color="#e4e4e4", linewidth=0.8)
@@ -124,7 +125,7 @@ def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file
         axes.annotate(
             label, (n, height), xytext=(n * 1.25, place), color=colour, fontsize=9, fontweight=weight, va="center"
         )
-    figure.suptitle("Forces and list of neighbours, by number of atoms", fontsize=12, x=0.08, ha="left")
+    figure.suptitle("Forces, with lists of neighbours kept: time by number of atoms", fontsize=12, x=0.08, ha="left")
     figure.text(0.08, 0.005, caption, fontsize=7, color="#666666")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(file)
@@ -136,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, default=Path("speed.png"))
     parser.add_argument("--nep", type=Path)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="curves with such words in their names")
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--results", type=Path, help="JSON: written, or read and only drawn where it is there")
@@ -143,7 +145,7 @@ def main() -> None:
     if given.results and given.results.is_file():
         found = json.loads(given.results.read_text())
     else:
-        found = table(given.nep, given.largest, given.seconds)
+        found = table(curves(given.nep, given.only), given.largest, given.seconds)
         if given.results:
             given.results.write_text(json.dumps(found))
     plot(found, curves(given.nep), given.plot, "")

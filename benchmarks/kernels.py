@@ -129,7 +129,7 @@ def size(given: argparse.Namespace) -> list[Seen]:
         (Path(name) for name in given.nep if ":" not in name and nep_file.load(name).elements == ("Si",)), None
     )
     print("\n**By number of atoms**, one core, lists kept (calorine searches at every call), each in its own process\n")
-    found = kernel_sizes.table(silicon, given.largest, given.seconds)
+    found = kernel_sizes.table(kernel_sizes.curves(silicon), given.largest, given.seconds)
     if given.plot:
         caption = f"{processor()}, {datetime.date.today()}, kernels: {describe()}"
         kernel_sizes.plot(found, kernel_sizes.curves(silicon), given.plot, caption)

