@@ -5,7 +5,7 @@
     python benchmarks/kernels.py --only snap classical     # some sections
 
 Programs take turns: in every round each one moves the same crystal, off its places at 300 K, by some steps of Newton's
-equations, and only the time of its list and its potential counts (`peers.py`). The fastest of the rounds is printed.
+equations, and only the time of its list and its potential counts (`peers.py`). The median of the rounds is printed.
 Before that all must give the same forces where their potential is the same: no ratio of different physics is printed.
 Sections named "mtp-vs-snap" and "sw" compare different potentials of the same element, and say so. Needs
 
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="of one program in one round")
     given = parser.parse_args()
     print(
-        f"{datetime.date.today()}, {processor()}, kernels: {describe()}, fastest of {given.rounds} rounds; {versions()}"
+        f"{datetime.date.today()}, {processor()}, kernels: {describe()}, median of {given.rounds} rounds; {versions()}"
     )
     seen: list[Seen] = []
     failed = []

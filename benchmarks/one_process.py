@@ -109,7 +109,8 @@ def by_lammps(potential: str, element: str, n_atoms: int) -> tuple[int, Callable
     words = [f"{folder}/{word}" if "." in word else word for word in coefficients.split()]
     count, commands = lammps_peer.lattice(element, n_atoms)
     _, advance = lammps_peer.start(commands, style, " ".join(words))
-    n_steps = 1 if count > 5_000 else 5
+    # shares of the time are told by the clock: turns must be long beside what else the machine does
+    n_steps = max(1, min(500, round(0.3 / advance(1)[0])))
     return count, lambda: advance(n_steps)[0]
 
 

@@ -71,7 +71,7 @@ def compare(
 def in_turn(
     programs: Sequence[Program], rounds: int, seconds: float
 ) -> tuple[dict[Program, float], dict[Program, float]]:
-    """Seconds per step, and those of them for the list, of the fastest of the rounds.
+    """Seconds per step, and those of them for the list, the medians of the rounds.
 
     In every round each program moves the atoms for about so many seconds, or for as long as the slowest takes for a
     step: turns of the same length meet as much of what else the machine does.
@@ -83,8 +83,10 @@ def in_turn(
     for _ in range(rounds):
         for one in programs:
             taken[one].append(one.advance(steps[one]))
-    best = {one: min(times) for one, times in taken.items()}
-    return {one: total for one, (total, _) in best.items()}, {one: of_list for one, (_, of_list) in best.items()}
+    medians = {one: np.median(times, axis=0) for one, times in taken.items()}
+    return {one: float(total) for one, (total, _) in medians.items()}, {
+        one: float(x) for one, (_, x) in medians.items()
+    }
 
 
 def left_out(section: str, how: str) -> list[Seen]:
