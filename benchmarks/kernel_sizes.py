@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,10 @@ def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file
         ends.append((rows["us"][-1], rows["n_atoms"][-1], one.label, colour, ours))
     axes.set(xscale="log", yscale="log", xlabel="atoms", ylabel="µs per atom and step, one core")
     axes.set_xlim(350, 4.2e7)
+    heights = [us for rows in found.values() for us in rows["us"]]
+    low, high = math.floor(math.log10(min(heights))), math.ceil(math.log10(max(heights)))
+    axes.set_ylim(10**low, 10**high)
+    apart = 10 ** (0.045 * (high - low))  # names do not lie on one another
     axes.set_xticks([10**k for k in range(3, 7)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.spines["bottom"].set_bounds(350, 1_200_000)
@@ -119,7 +124,7 @@ def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file
     axes.set_axisbelow(True)
     last = 0.0
     for height, n, label, colour, ours in sorted(ends):
-        place = max(height, last * 1.25)  # names do not lie on one another
+        place = max(height, last * apart)
         last = place
         weight = "bold" if ours else "normal"
         axes.annotate(
