@@ -35,7 +35,10 @@ def bispectrum_kernel(
     if settings.chemflag:
         return None
     n_species = len(bispectrum.elements)
-    flags = [settings.switchflag, bool(settings.sinner), settings.bzeroflag, settings.bnormflag, quadratic is not None]
+    integers = [
+        n_species, settings.switchflag, bool(settings.sinner), settings.twojmax,
+        settings.bzeroflag, settings.bnormflag, quadratic is not None,
+    ]  # fmt: skip
     radii = np.array(bispectrum.radii)
     numbers = [
         np.array([settings.rfac0, settings.rmin0, *bispectrum.weights]),
@@ -50,7 +53,7 @@ def bispectrum_kernel(
     return Kernel(
         family="snap",
         cutoff=bispectrum.cutoff,
-        integers=np.array([n_species, settings.twojmax, *flags], dtype=np.int64),
+        integers=np.array(integers, dtype=np.int64),
         numbers=np.concatenate(numbers),
         precision=str(bispectrum.weight.dtype).removeprefix("torch."),
     )

@@ -14,16 +14,16 @@ class Bispectrum {
  public:
   using V = Vector<T>;
 
-  // integers and numbers: those of the sphere, then of the matrices, then of the couplings
+  // integers and numbers: those of the density, then of the matrices, then of the couplings
   explicit Bispectrum(Reader& reader)
-      : sphere_(reader), wigner_(reader, sphere_.top(), sphere_.first_density()), couplings_(reader, sphere_.top()) {}
+      : density_(reader), wigner_(reader, density_.top(), density_.first_density()), couplings_(reader, density_.top()) {}
 
-  double cutoff() const { return sphere_.cutoff(); }
-  int n_species() const { return sphere_.n_species(); }
+  double cutoff() const { return density_.cutoff(); }
+  int n_species() const { return density_.n_species(); }
 
   struct Scratch : Hyperspherical<T>::Scratch {
     explicit Scratch(const Bispectrum& f)
-        : Hyperspherical<T>::Scratch(f.sphere_), u(2 * first_matrix(f.sphere_.top() + 1)), y(u.size()),
+        : Hyperspherical<T>::Scratch(f.density_), u(2 * first_matrix(f.density_.top() + 1)), y(u.size()),
           z(2 * f.couplings_.n_coupled()) {}
     Buffer<V> u, y, z;  // [][2] real and imaginary parts of U, of the adjoint and dE/dU, and of Z
   };
@@ -31,17 +31,17 @@ class Bispectrum {
  protected:
   // U of all j
   void sum_up(const Block<T>& block, Scratch& s) const {
-    sphere_.sum_up(block, s);
+    density_.sum_up(block, s);
     wigner_.matrices(s.density.data(), T(1), s.u.data());
   }
 
   // dE/dr of all rows, from dE/dU in s.y
   void differentiate(const Block<T>& block, Scratch& s) const {
     wigner_.densities(s.y.data(), s.density.data());
-    sphere_.differentiate(block, s);
+    density_.differentiate(block, s);
   }
 
-  Hyperspherical<T> sphere_;
+  Hyperspherical<T> density_;
   Wigner<T> wigner_;
   Couplings<T> couplings_;
 };

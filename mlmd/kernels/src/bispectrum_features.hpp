@@ -38,7 +38,7 @@ class BispectrumFeatures : public Snap<double> {
   // B is symmetric in its matrices up to a factor: its change is the sum over which of them changes
   void push(const Block<double>& block, Scratch& s, const V* dx, const V* dy, const V* dz, V* out) const {
     sum_up(block, s);
-    sphere_.push(block, dx, dy, dz, s);
+    density_.push(block, dx, dy, dz, s);
     V* const change = s.y.data();
     wigner_.matrices(s.density.data(), 0, change);
     std::fill(out, out + n_components_, V{});

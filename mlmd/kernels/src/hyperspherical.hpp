@@ -1,7 +1,6 @@
 // The density of neighbours on the three-sphere, in hyperspherical harmonics.
 //
-// A neighbour is put at the polar angle psi = rfac0 pi (r - rmin0) / (r_cut - rmin0), and with j twice the angular
-// momentum
+// With neighbours at polar angles psi and with weights f_c w (three_sphere.hpp), and j twice the angular momentum,
 //
 //   A_jlm = sum_k f_c(r_k) w_k R_jl(psi_k) Y_lm(direction_k),
 //   R_jl = sin^l(psi) G_{j-l}^{(l+1)}(cos psi),      Y_lm = G_{l-m}^{(m+1/2)}(z/r) (x + iy)^m / r^m,
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "kernel.hpp"
+#include "three_sphere.hpp"
 #include "unrolled.hpp"
 
 namespace mlmd {
@@ -25,21 +25,11 @@ class Hyperspherical {
   using V = Vector<T>;
   static constexpr int HIGHEST = 16;  // 2J
 
-  // integers: n_species, twojmax, switchflag, switchinnerflag. numbers: rfac0, rmin0, w [z], r_cut [z_i][z_j], and with
-  // the inner switch its middles and half widths [z_i][z_j].
-  explicit Hyperspherical(Reader& reader) {
-    n_species_ = int(reader.integer("n_species", 1, 200));
-    top_ = int(reader.integer("twojmax", 0, HIGHEST));
-    switched_ = reader.integer("switchflag", 0, 1);
-    inner_ = reader.integer("switchinnerflag", 0, 1);
-    part_ = T(reader.positive("rfac0"));
-    rmin_ = T(reader.number("rmin0"));
-    read_pairs(reader);
-    lay_out();
-  }
+  // integers and numbers: those of the sphere, then the integer twojmax
+  explicit Hyperspherical(Reader& reader) : sphere_(reader), top_(int(reader.integer("twojmax", 0, HIGHEST))) { lay_out(); }
 
-  double cutoff() const { return cutoff_; }
-  int n_species() const { return n_species_; }
+  double cutoff() const { return sphere_.cutoff(); }
+  int n_species() const { return sphere_.n_species(); }
   int top() const { return top_; }  // 2J
   const std::vector<int>& first_density() const { return first_density_; }
 
@@ -57,44 +47,28 @@ class Hyperspherical {
   // The density
   void sum_up(const Block<T>& block, Scratch& s) const {
     std::fill(s.density.data(), s.density.data() + n_real_, V{});
-    for (int kind = 0; kind < n_species_; kind++)
+    for (int kind = 0; kind < n_species(); kind++)
       for (int row = block.begin[kind]; row < block.begin[kind + 1]; row += CHUNK)
         add_rows(block, kind, row, std::min(CHUNK, block.begin[kind + 1] - row), s);
   }
 
   // dE/dr of all rows, from dE/dA in the place of the density
   void differentiate(const Block<T>& block, Scratch& s) const {
-    for (int kind = 0; kind < n_species_; kind++)
+    for (int kind = 0; kind < n_species(); kind++)
       for (int row = block.begin[kind]; row < block.begin[kind + 1]; row++) differentiate_row(block, kind, row, s);
   }
 
   // How the density changes with changes of the vectors; in its place
   void push(const Block<T>& block, const V* dx, const V* dy, const V* dz, Scratch& s) const {
     std::fill(s.density.data(), s.density.data() + n_real_, V{});
-    for (int kind = 0; kind < n_species_; kind++)
+    for (int kind = 0; kind < n_species(); kind++)
       for (int row = block.begin[kind]; row < block.begin[kind + 1]; row++)
         push_row(block, kind, row, dx[row], dy[row], dz[row], s);
   }
 
  private:
+  using Place = typename ThreeSphere<T>::Place;
   static constexpr int CHUNK = 2;   // rows that share a pass over the densities
-
-  struct Pair {  // of species
-    T cutoff, scale, weight, middle, inverse_width;
-  };
-
-  void read_pairs(Reader& reader) {
-    const int n = n_species_;
-    std::vector<double> weights = reader.numbers("weights", n), middles(n * n), widths(n * n);
-    const std::vector<double> cutoffs = reader.numbers("cutoffs", n * n);
-    if (inner_) middles = reader.numbers("sinner", n * n), widths = reader.numbers("dinner", n * n);
-    for (int k = 0; k < n * n; k++) {
-      if (!(cutoffs[k] > double(rmin_)) || (inner_ && !(widths[k] > 0))) throw BadParameters("a cutoff or width is too small");
-      cutoff_ = std::max(cutoff_, cutoffs[k]);
-      pair_.push_back({T(cutoffs[k]), T(1 / (cutoffs[k] - double(rmin_))), T(weights[k % n]), T(middles[k]),
-                       inner_ ? T(1 / widths[k]) : T(0)});
-    }
-  }
 
   void lay_out() {
     const int n = top_ + 1;
@@ -108,42 +82,6 @@ class Hyperspherical {
         legendre_step_.push_back(k ? T(k * (k + 2. * l) / ((2. * k + 2 * l + 1) * (2. * k + 2 * l - 1))) : T(0));
       }
     }
-  }
-
-  struct Place {  // of a neighbour on the sphere
-    V c, s, x, y, z, inverse, weight, slope;  // cos, sin of psi; unit vector; 1/r; f_c w and its derivative by r
-  };
-
-  MLMD_INLINE Place place(const Block<T>& block, const Pair& pair, int row) const {
-    constexpr T pi = T(3.14159265358979323846);
-    Place p;
-    const V r = block.r[row], t = (r - rmin_) * pair.scale;
-    p.inverse = T(1) / max(r, broadcast<T>(T(1e-10)));
-    p.x = block.x[row] * p.inverse, p.y = block.y[row] * p.inverse, p.z = block.z[row] * p.inverse;
-    const V angle = part_ * t;
-    cos_sin_pi<T>(min(max(angle, -angle), broadcast<T>(T(1))), p.c, p.s);
-    p.s = max(p.s, broadcast<T>(T(1e-20)));  // two atoms in one place have finite forces
-    p.s = select(angle < V{}, -p.s, p.s);
-    p.weight = broadcast<T>(T(1)), p.slope = V{};
-    if (switched_) {
-      V cosine, sine;
-      cos_sin_pi<T>(min(max(t, V{}), broadcast<T>(T(1))), cosine, sine);
-      p.weight = T(0.5) * (T(1) + cosine);
-      p.slope = select(t > V{}, T(-0.5) * pi * pair.scale * sine, V{});
-    }
-    if (inner_) {
-      const V u = (r - pair.middle) * pair.inverse_width;
-      V cosine, sine;
-      cos_sin_pi<T>(min(max(T(0.5) * (u + T(1)), V{}), broadcast<T>(T(1))), cosine, sine);
-      const V step = T(0.5) * (T(1) - cosine);
-      const V rate = select((u > T(-1)) & (u < T(1)), T(0.25) * pi * pair.inverse_width * sine, V{});
-      p.slope = p.slope * step + p.weight * rate;
-      p.weight *= step;
-    }
-    const auto near = r < pair.cutoff;
-    p.weight = select(near, p.weight * pair.weight, V{});
-    p.slope = select(near, p.slope * pair.weight, V{});
-    return p;
   }
 
   // G_{l-m}(z) for all m and l
@@ -187,7 +125,6 @@ class Hyperspherical {
   }
 
   void add_rows(const Block<T>& block, int kind, int row, int count, Scratch& s) const {
-    const Pair& pair = pair_[block.species * n_species_ + kind];
     for (int k = 0; k < CHUNK; k++) {
       V* const r = s.radial.data() + k * n_triangle_;
       V* const y = s.harmonics.data() + k * n_harmonics_;
@@ -196,7 +133,7 @@ class Hyperspherical {
         std::fill(y, y + n_harmonics_, V{});
         continue;
       }
-      const Place p = place(block, pair, row + k);
+      const Place p = sphere_.place(block, kind, row + k);
       radial(p.c, p.s, p.weight, r);
       spherical(p, s.legendre.data(), y);
     }
@@ -263,8 +200,7 @@ class Hyperspherical {
   }
 
   void differentiate_row(const Block<T>& block, int kind, int row, Scratch& s) const {
-    const Pair& pair = pair_[block.species * n_species_ + kind];
-    const Place p = place(block, pair, row);
+    const Place p = sphere_.place(block, kind, row);
     V *const r = s.radial.data(), *const d = s.slopes.data(), *const g = s.legendre.data();
     radial(p.c, p.s, broadcast<T>(T(1)), r);
     legendre(p.z, g);
@@ -304,8 +240,7 @@ class Hyperspherical {
       value += a * re + b * im, slope += a_slope * re + b_slope * im, gz += a_z * re + b_z * im;
     }
     const V radially = gx * p.x + gy * p.y + gz * p.z, around = p.weight * p.inverse;
-    constexpr T pi = T(3.14159265358979323846);
-    const V along = p.slope * value + p.weight * (pi * part_ * pair.scale) * slope - around * radially;
+    const V along = p.slope * value + p.weight * p.turn * slope - around * radially;
     block.gx[row] = around * gx + along * p.x;
     block.gy[row] = around * gy + along * p.y;
     block.gz[row] = around * gz + along * p.z;
@@ -314,14 +249,12 @@ class Hyperspherical {
   // d(f_c w R) Y + f_c w R dY: the product of a chunk of two
   void push_row(const Block<T>& block, int kind, int row, V dx, V dy, V dz, Scratch& s) const {
     static_assert(CHUNK == 2, "the two terms of a product");
-    constexpr T pi = T(3.14159265358979323846);
-    const Pair& pair = pair_[block.species * n_species_ + kind];
-    const Place p = place(block, pair, row);
+    const Place p = sphere_.place(block, kind, row);
     const V longer = dx * p.x + dy * p.y + dz * p.z;
     V *const change = s.radial.data(), *const r = change + n_triangle_, *const slope = s.slopes.data();
     radial(p.c, p.s, broadcast<T>(T(1)), r);
     radial_slopes(p, r, slope);
-    const V by_value = p.slope * longer, by_slope = p.weight * (pi * part_ * pair.scale) * longer;
+    const V by_value = p.slope * longer, by_slope = p.weight * p.turn * longer;
     for (int k = 0; k < n_triangle_; k++) {
       change[k] = by_value * r[k] + by_slope * slope[k];
       r[k] *= p.weight;
@@ -354,11 +287,8 @@ class Hyperspherical {
     }
   }
 
-  int n_species_, top_, n_real_ = 0, n_triangle_ = 0, n_harmonics_ = 0;
-  bool switched_, inner_;
-  double cutoff_ = 0;
-  T part_, rmin_;
-  std::vector<Pair> pair_;
+  ThreeSphere<T> sphere_;
+  int top_, n_real_ = 0, n_triangle_ = 0, n_harmonics_ = 0;
   std::vector<int> triangle_;       // [2J + 1] where the R_jl of an l, or the G of an m, begin
   std::vector<int> first_density_;  // [2J + 1] where the A_jlm of an l begin; by m, then j
   std::vector<T> radial_step_, legendre_step_;

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <algorithm>
-#include <numeric>
 
 #include "harmonics.hpp"
 #include "invariants.hpp"
@@ -158,43 +157,22 @@ class RadialAngularSums {
     }
   }
 
-  // Here all neighbours of a species have the same weights, so that sum_k w_k f_k = sin^2(pi y / 2) P(u), with
-  // P = sum_k w_k (T_k(u) + 1) / 2 and u = 2 y^2 - 1, is a Chebyshev series whose derivative is another one: two sums by
-  // Clenshaw's recursion cost half of what the roots and their derivatives do.
   void differentiate_radial(const Block<T>& block, Scratch& s) const {
     for (int kind = 0; kind < n_species_; kind++) {
       if (block.begin[kind] == block.begin[kind + 1]) continue;
       const T cutoff = radial_.cutoff_of(block.species, kind), rate = T(-1) / cutoff;
-      const int n = radial_.n_basis;
-      V *const p = &s.weights[std::size_t(kind) * n], *const d = s.mixed.data();
-      for (int k = n - 1; k >= 0; k--) p[k] *= T(0.5);
-      for (int k = n - 1; k >= 0; k--) d[k] = (k + 2 < n ? d[k + 2] : V{}) + (k + 1 < n ? T(2 * k + 2) * p[k + 1] : V{});
-      d[0] *= T(0.5);
-      p[0] += std::accumulate(p, p + n, V{});
+      V *const p = &s.weights[std::size_t(kind) * radial_.n_basis], *const d = s.mixed.data();
+      Basis::as_series(radial_.n_basis, p, d);
       Basis::in_groups(block.begin[kind], block.begin[kind + 1], [&](auto group, int first) {
         constexpr int R = decltype(group)::value;
-        V y[R], sine[R], cosine[R], twice[R], value[R], value_before[R], change[R], change_before[R];
+        V y[R], by_y[R];
 #pragma GCC unroll 4
-        for (int i = 0; i < R; i++) {
-          y[i] = Basis::reduced(block.r[first + i], cutoff);
-          twice[i] = T(4) * y[i] * y[i] - T(2);  // 2 u
-          value[i] = value_before[i] = change[i] = change_before[i] = V{};
-        }
-        Basis::template half_wave<R, true>(y, sine, cosine);
-        for (int k = n - 1; k > 0; k--)
-#pragma GCC unroll 4
-          for (int i = 0; i < R; i++) {
-            const V next = twice[i] * value[i] + (p[k] - value_before[i]);
-            const V change_next = twice[i] * change[i] + (d[k] - change_before[i]);
-            value_before[i] = value[i], value[i] = next, change_before[i] = change[i], change[i] = change_next;
-          }
+        for (int i = 0; i < R; i++) y[i] = Basis::reduced(block.r[first + i], cutoff);
+        Basis::template series_slopes<R>(y, radial_.n_basis, p, d, by_y);
 #pragma GCC unroll 4
         for (int i = 0; i < R; i++) {
           const int row = first + i;
-          const V half = T(0.5) * twice[i];
-          const V sum = half * value[i] + (p[0] - value_before[i]), slope = half * change[i] + (d[0] - change_before[i]);
-          const V by_y = sine[i] * (T(3.14159265358979323846) * cosine[i] * sum + T(4) * y[i] * sine[i] * slope);
-          const V along = rate * by_y / block.r[row];
+          const V along = rate * by_y[i] / block.r[row];
           block.gx[row] = along * block.x[row], block.gy[row] = along * block.y[row], block.gz[row] = along * block.z[row];
         }
       });

@@ -7,6 +7,7 @@
 // that wait for each other.
 #pragma once
 
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -152,6 +153,41 @@ struct SquaredChebyshev {
         before[i] = root[i], root[i] = next, change_before[i] = change[i], change[i] = change_next;
         f[i * stride + k] = next * next, slope[i * stride + k] = T(2) * next * change_next;
       }
+  }
+
+  // Where all neighbours have the same weights, sum_k w_k f_k = sin^2(pi y / 2) P(u), with P = sum_k w_k (T_k(u) + 1) / 2
+  // and u = 2 y^2 - 1, is a Chebyshev series whose derivative is another one: two sums by Clenshaw's recursion cost half of
+  // what the roots and their derivatives do. Here weights w become the coefficients p of P, and d are those of dP/du.
+  static void as_series(int n, V* p, V* d) {
+    for (int k = n - 1; k >= 0; k--) p[k] *= T(0.5);
+    for (int k = n - 1; k >= 0; k--) d[k] = (k + 2 < n ? d[k + 2] : V{}) + (k + 1 < n ? T(2 * k + 2) * p[k + 1] : V{});
+    d[0] *= T(0.5);
+    p[0] += std::accumulate(p, p + n, V{});
+  }
+
+  // The derivative of such a sum by y, for R neighbours
+  template <int R>
+  static MLMD_INLINE void series_slopes(const V* y, int n, const V* p, const V* d, V* by_y) {
+    V sine[R], cosine[R], twice[R], value[R], value_before[R], change[R], change_before[R];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      twice[i] = T(4) * y[i] * y[i] - T(2);  // 2 u
+      value[i] = value_before[i] = change[i] = change_before[i] = V{};
+    }
+    half_wave<R, true>(y, sine, cosine);
+    for (int k = n - 1; k > 0; k--)
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        const V next = twice[i] * value[i] + (p[k] - value_before[i]);
+        const V change_next = twice[i] * change[i] + (d[k] - change_before[i]);
+        value_before[i] = value[i], value[i] = next, change_before[i] = change[i], change[i] = change_next;
+      }
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      const V half = T(0.5) * twice[i];
+      const V sum = half * value[i] + (p[0] - value_before[i]), slope = half * change[i] + (d[0] - change_before[i]);
+      by_y[i] = sine[i] * (T(3.14159265358979323846) * cosine[i] * sum + T(4) * y[i] * sine[i] * slope);
+    }
   }
 
   // Calls function(R as a constant, first) for all of n in groups of R = GROUP, then one by one
