@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
+from random_networks import random_nep
+from random_snap import random_snap
 
 from mlmd.kernels import CHOICE, Kernel
 from mlmd.kernels.native import LEVELS
@@ -38,6 +40,10 @@ def potentials() -> dict[str, Potential]:
     made: dict[str, Potential] = {
         "moments": random_mtp(("Li", "Cl"), 8),
         "moments32": random_mtp(("Li", "Cl"), 8, "float32"),
+        "radial-angular": random_nep(("Li", "Cl")),
+        "radial-angular, one cutoff": random_nep(("Li", "Cl"), "float32", angular_cutoff="5 Å"),
+        "bispectrum": random_snap(("Li", "Cl"), 6),
+        "bispectrum, quadratic": random_snap(("Li", "Cl"), 5, "float32", quadratic=True),
         "lennard-jones": LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å"),
     }
     return made

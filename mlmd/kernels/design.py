@@ -19,8 +19,9 @@ _MORE = 8  # numbers behind the last row that vectors may be written to
 class Features:
     """Features B_iα of the atoms of a system, and products with their Jacobian J and its transpose.
 
-    No derivative of a pair is kept, so that memory does not grow with the number of neighbours. Results of `pull`
-    depend on the number of threads in their last digits, the others do not.
+    `mlmd.descriptors.compiled.compiled_features` makes one from a descriptor alone. No derivative of a pair is kept, so
+    that memory does not grow with the number of neighbours. Results of `pull` depend on the number of threads in their
+    last digits, the others do not.
     """
 
     n_features: int
