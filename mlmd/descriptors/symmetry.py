@@ -3,8 +3,8 @@
 With a weight f that goes to zero at a cutoff,
 
 - radial, G2 of element a: G = Σ_j exp(-η (r_ij - r_s)²) f(r_ij), over neighbours of element a; G1 is that for η = 0;
-- angular, of elements a and b: G = 2^(1-ζ) Σ_{j<k} (1 + λ cos θ_jik)^ζ exp(-η (r_ij² + r_ik²)) f(r_ij) f(r_ik), which is
-  G5, "wide"; G4 multiplies each term by exp(-η r_jk²) f(r_jk) besides.
+- angular, of elements a and b: G = 2^(1-ζ) Σ_{j<k} (1 + λ cos θ_jik)^ζ exp(-η (r_ij² + r_ik²)) f(r_ij) f(r_ik): G5,
+  "wide"; G4 multiplies each term by exp(-η r_jk²) f(r_jk) besides.
 
 Sums are over pairs j < k of neighbours, as in n2p2 and dscribe; Behler's are over j ≠ k, which is twice that.
 """
