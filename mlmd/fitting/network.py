@@ -76,6 +76,10 @@ class Network(torch.nn.Module):
         weights, biases, output = (one[kind].to(features.dtype) for one in (self.weights, self.biases, self.output))
         return torch.tanh(features @ weights.T + biases) @ output
 
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """w, b, v and c, as compiled forms take them."""
+        return self.weights, self.biases, self.output, self.constants
+
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""

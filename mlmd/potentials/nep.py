@@ -96,9 +96,8 @@ class NEP(LearnedPotential):
 
     def kernel(self) -> Kernel:
         """The parameters as the fused kernel `src/radial_angular.hpp` reads them."""
-        network = self.regressor
-        numbers = (network.weights, network.biases, network.output, network.constants)
-        return radial_angular_kernel(self.descriptor, numbers, None if self.repulsion is None else self.repulsion.table)
+        table = None if self.repulsion is None else self.repulsion.table
+        return radial_angular_kernel(self.descriptor, self.regressor.tensors(), table)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
