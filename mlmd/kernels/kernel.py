@@ -68,10 +68,26 @@ class Sums:
     """Spent on the neighbour list and on the potential."""
 
 
+class KernelHandle:
+    """A kernel as the library has read it, once for any number of systems. One of them at a time may compute."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Take a kernel.
+
+        Raises:
+            MlmdError: when there is no compiled library, or it refuses the parameters.
+        """
+        native = required()
+        self.cutoff, self.pointer = kernel.cutoff, kernel.make(native)
+        weakref.finalize(self, native.mlmd_kernel_free, self.pointer)
+
+
 class Fused:
     """A kernel made ready for one system: neighbour list, buffers and handles."""
 
-    def __init__(self, kernel: Kernel, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float) -> None:
+    def __init__(
+        self, kernel: Kernel | KernelHandle, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float
+    ) -> None:
         """Take a kernel, species (n_atoms,) in its order, how many species it knows, pbc (3,) and the skin in Å.
 
         Raises:
@@ -79,8 +95,7 @@ class Fused:
         """
         self._native = native = required()
         self.n_atoms = len(species)
-        self._kernel = kernel.make(native)
-        weakref.finalize(self, native.mlmd_kernel_free, self._kernel)
+        self._kernel = kernel if isinstance(kernel, KernelHandle) else KernelHandle(kernel)
         self._arguments = (native, species, n_species, pbc, kernel.cutoff, skin)
         self._system = System(*self._arguments)
         self._message = new_message()
@@ -105,7 +120,7 @@ class Fused:
         virials = np.empty((self.n_atoms, 3, 3)) if details else None
         small = self._small.ctypes.data
         status = self._native.mlmd_compute(
-            self._system.handle, self._kernel, n_threads,
+            self._system.handle, self._kernel.pointer, n_threads,
             positions.ctypes.data, cell.ctypes.data, small, small + 8, forces.ctypes.data,
             None if energies is None else energies.ctypes.data, None if virials is None else virials.ctypes.data,
             small + 80, self._message, MESSAGE_SIZE,
