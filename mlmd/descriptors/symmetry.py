@@ -87,8 +87,8 @@ class SymmetryFunctions(torch.nn.Module):
         *,
         elements: Sequence[str],
         cutoff: object,
-        radial: Sequence[Radial | Sequence[float]],
-        angular: Sequence[Angular | Sequence[float]] = (),
+        radial: Sequence[Radial | tuple[float, float]],
+        angular: Sequence[Angular | tuple[float, float, int]] = (),
         angular_cutoff: object = None,
         wide: bool = True,
         weight: str = "cosine",
@@ -178,9 +178,9 @@ class SymmetryFunctions(torch.nn.Module):
             )
         if self.weight not in WEIGHTS:
             raise InputError(f"weight = {self.weight!r} is not one of {', '.join(WEIGHTS)}.")
-        for one in (*self.radial, *self.angular):
-            if not one.eta >= 0:
-                raise InputError(f"η = {one.eta} of a symmetry function is not a number of zero or more.")
+        for eta in [one.eta for one in self.radial] + [one.eta for one in self.angular]:
+            if not eta >= 0:
+                raise InputError(f"η = {eta} of a symmetry function is not a number of zero or more.")
         for angle in self.angular:
             if not angle.zeta >= 1 or angle.sign not in (1, -1):
                 raise InputError(f"ζ = {angle.zeta}, λ = {angle.sign}: ζ must be one or more, λ 1 or -1.")
