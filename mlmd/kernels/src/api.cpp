@@ -51,6 +51,8 @@ int mlmd_best_level() {
 
 int mlmd_vector_bytes() { return MLMD_VECTOR_BYTES; }
 
+int mlmd_has_threads() { return HAS_THREADS; }
+
 int mlmd_kernel_new(const char* family, int single, const std::int64_t* integers, std::int64_t n_integers,
                     const double* numbers, std::int64_t n_numbers, void** kernel, char* message, std::int64_t size) {
   *kernel = nullptr;

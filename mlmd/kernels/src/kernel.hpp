@@ -5,8 +5,6 @@
 // forces added in a fixed order, so that results depend on the number of threads only.
 #pragma once
 
-#include <omp.h>
-
 #include <cmath>
 #include <memory>
 #include <stdexcept>
@@ -16,6 +14,7 @@
 #include <vector>
 
 #include "block.hpp"
+#include "threads.hpp"
 
 namespace mlmd {
 
@@ -112,7 +111,7 @@ class Fused final : public Kernel {
     bool failed = false;
 #pragma omp parallel num_threads(n_threads)
     {
-      const int me = omp_get_thread_num(), together = omp_get_num_threads();
+      const int me = this_thread(), together = threads_together();
       Worker& worker = *workers_[me];
       worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
       try {
