@@ -4,23 +4,19 @@
 #include <functional>
 #include <map>
 
-#include "eam.hpp"
 #include "guarded.hpp"
 #include "kernel.hpp"
-#include "moments.hpp"
-#include "pair.hpp"
-#include "radial_angular.hpp"
-#include "snap.hpp"
-#include "stillinger_weber.hpp"
-#include "tersoff.hpp"
 
 namespace mlmd {
 
-using Maker = std::unique_ptr<Kernel> (*)(Reader&, bool);
-
-static const std::map<std::string, Maker> FAMILIES = {
-    {"moments", make<Moments>}, {"pair", make<Pair>}, {"eam", make<Eam>}, {"radial-angular", make<RadialAngular>},
-    {"stillinger-weber", make<StillingerWeber>}, {"tersoff", make<Tersoff>}, {"snap", make<Snap>},
+static const std::map<std::string, Maker*> FAMILIES = {
+    {"moments", moments_kernel},
+    {"pair", pair_kernel},
+    {"eam", eam_kernel},
+    {"radial-angular", radial_angular_kernel},
+    {"stillinger-weber", stillinger_weber_kernel},
+    {"tersoff", tersoff_kernel},
+    {"snap", snap_kernel},
 };
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
