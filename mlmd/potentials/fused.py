@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mlmd.descriptors.species import species, species_table
-from mlmd.kernels import Fused, Kernel, KernelHandle, describe, library
+from mlmd.kernels import Fused, Kernel, KernelHandle, describe, library, shortcoming
 from mlmd.kernels.kernel import Sums
 from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Potential
@@ -107,9 +107,9 @@ def added(results: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def why_not_compiled(potential: Potential) -> str | None:
-    """A sentence for a person, where a potential has a kernel and cannot use it."""
-    if getattr(potential, "kernel", None) is None or library() is not None:
+def why_slow(potential: Potential) -> str | None:
+    """A sentence for a person, where a potential has a kernel that this machine could run faster than mlmd can."""
+    if getattr(potential, "kernel", None) is None or (library() is not None and shortcoming() is None):
         return None
     return f"kernels are {describe()}."
 

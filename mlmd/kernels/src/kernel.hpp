@@ -5,8 +5,6 @@
 // forces added in a fixed order, so that results depend on the number of threads only.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -18,6 +16,7 @@
 #include "block.hpp"
 #include "reader.hpp"
 #include "row.hpp"
+#include "threads.hpp"
 
 namespace mlmd {
 
@@ -79,7 +78,7 @@ class Fused final : public Kernel {
     int team = 1;
 #pragma omp parallel num_threads(n_threads)
     {
-      const int me = omp_get_thread_num(), together = omp_get_num_threads();
+      const int me = this_thread(), together = threads_together();
       if (me == 0) team = together;
       Worker& worker = *workers_[me];
       if (scattered) worker.clear(std::size_t(system.far_slot) + 1, results.virials != nullptr);
@@ -263,6 +262,11 @@ class Fused final : public Kernel {
   Family<T> family_;
   std::vector<std::unique_ptr<Worker>> workers_;
 };
+
+// Every family is compiled in a file of its own, which is quicker with several processors and takes less memory.
+using Maker = std::unique_ptr<Kernel>(Reader&, bool);
+Maker moments_kernel, pair_kernel, eam_kernel, radial_angular_kernel, stillinger_weber_kernel, tersoff_kernel,
+    snap_kernel, symmetry_kernel;
 
 template <template <class> class Family>
 std::unique_ptr<Kernel> make(Reader& reader, bool single) {
