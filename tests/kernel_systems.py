@@ -92,7 +92,7 @@ def assert_kernel_is_its_reference(
 
 
 def assert_sums_are_those_of(reference: Any, atoms: Atoms, found: Sequence[Sums], tolerance: Tolerance) -> None:
-    """Compare what a kernel gave, once and again, with a float64 torch reference; energies of atoms are in the first."""
+    """Compare what a kernel gave, once or more, with a float64 torch reference; the first has energies of atoms."""
     expected = reference.predict(build_graph(atoms, reference.cutoff))
     first = found[0].energies
     assert first is not None
