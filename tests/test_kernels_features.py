@@ -13,7 +13,6 @@ from kernel_systems import SYSTEMS, needs_kernels, system
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
-from random_symmetry import random_symmetry
 from test_kernels_radial_angular import SIZES
 
 from mlmd.descriptors import Descriptor
@@ -32,8 +31,6 @@ FAMILIES: dict[str, Callable[[tuple[str, ...]], Any]] = {
     "radial-angular": random_nep,
     "radial-angular, one cutoff": lambda elements: random_nep(elements, angular_cutoff="5 Å"),
     "bispectrum": lambda elements: random_snap(elements, 6),
-    "symmetry functions": random_symmetry,
-    "symmetry functions, narrow": lambda elements: random_symmetry(elements, wide=False, angular_cutoff="4 Å"),
 }
 """Potentials with random numbers, by what they are functions of."""
 

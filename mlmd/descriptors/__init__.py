@@ -15,7 +15,6 @@ from mlmd.graph import Graph
 DESCRIPTORS: dict[str, str] = {
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
-    "symmetry-functions": "mlmd.descriptors.symmetry:SymmetryFunctions",
 }
 """Kinds an input file may name, and the classes behind them."""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 from mlmd.errors import InputError
@@ -45,18 +42,3 @@ def quadratic(distances: Tensor, cutoff: float) -> Tensor:
         The shape of `distances`, Å².
     """
     return (cutoff - distances).clamp(min=0.0) ** 2
-
-
-def cosine(distances: Tensor, cutoff: float) -> Tensor:
-    """Behler's weight, ½ (1 + cos πr/r_c) below r_c and 0 beyond.
-
-    One continuous derivative at the cutoff (Behler and Parrinello, Phys. Rev. Lett. 98, 146401, 2007).
-
-    Args:
-        distances: any shape, Å.
-        cutoff: Å.
-
-    Returns:
-        The shape of `distances`.
-    """
-    return torch.cos((0.5 * math.pi / cutoff) * distances.clamp(max=cutoff)) ** 2

@@ -18,8 +18,6 @@ from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import species, species_table
-from mlmd.descriptors.symmetry import SymmetryFunctions
-from mlmd.descriptors.symmetry_kernel import symmetry_kernel
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
@@ -146,8 +144,6 @@ class LearnedPotential(EnergyModel):
                 return moment_kernel(moments, linear.coefficients, linear.constants)
             case RadialAngular() as functions, Network() as network:
                 return radial_angular_kernel(functions, network.tensors())
-            case SymmetryFunctions() as functions, Network() as network:
-                return symmetry_kernel(functions, network.tensors())
         return None
 
     @classmethod
