@@ -64,7 +64,8 @@ class LearnedPotential(EnergyModel):
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
-        pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu")
+        at_once = getattr(self.descriptor, "atoms_at_once", None)
+        pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu", at_once)
         with undivided() as n_threads:
             results = in_threads(lambda centres: self._piece(graph, centres), pieces, n_threads)
             energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -161,9 +162,15 @@ class LearnedPotential(EnergyModel):
     species_table: Tensor
 
 
-def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
-    """Consecutive atoms in equal parts; at least two, for two threads, unless there are few atoms."""
-    n_pieces = max(1, math.ceil(n_atoms / (ATOMS_AT_ONCE if cpu else ATOMS_AT_ONCE_GPU)))
+def _pieces(n_atoms: int, cpu: bool, at_once: int | None = None) -> list[slice]:
+    """Consecutive atoms in equal parts; at least two, for two threads, unless there are few atoms.
+
+    Args:
+        n_atoms: to be divided.
+        cpu: where they are worked through.
+        at_once: of a descriptor that needs more memory for an atom than others.
+    """
+    n_pieces = max(1, math.ceil(n_atoms / (at_once or (ATOMS_AT_ONCE if cpu else ATOMS_AT_ONCE_GPU))))
     if cpu and n_atoms >= _WORTH_DIVIDING:
         n_pieces = max(n_pieces, 2)
     bounds = [n_atoms * piece // n_pieces for piece in range(n_pieces + 1)]
