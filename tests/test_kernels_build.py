@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
+from random_networks import random_symmetry
 
 from mlmd.kernels import CHOICE, Kernel
 from mlmd.kernels.native import LEVELS
@@ -38,6 +39,7 @@ def potentials() -> dict[str, Potential]:
     made: dict[str, Potential] = {
         "moments": random_mtp(("Li", "Cl"), 8),
         "moments32": random_mtp(("Li", "Cl"), 8, "float32"),
+        "symmetry": random_symmetry(("Li", "Cl")),
         "lennard-jones": LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å"),
     }
     return made

@@ -16,12 +16,15 @@ from mlmd.descriptors.moment_design import Design
 from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.species import species, species_table
+from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.potentials.symmetry_kernel import symmetry_kernel
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
@@ -139,6 +142,8 @@ class LearnedPotential(EnergyModel):
         """The compiled form, where descriptor and regressor together have one."""
         if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
             return moment_kernel(self.descriptor, self.regressor.coefficients, self.regressor.constants)
+        if isinstance(self.descriptor, Symmetry) and isinstance(self.regressor, Network):
+            return symmetry_kernel(self.descriptor, self.regressor)
         return None
 
     @classmethod

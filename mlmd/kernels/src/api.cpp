@@ -12,6 +12,7 @@
 #include "radial_angular.hpp"
 #include "snap.hpp"
 #include "stillinger_weber.hpp"
+#include "symmetry.hpp"
 #include "tersoff.hpp"
 
 namespace mlmd {
@@ -21,6 +22,7 @@ using Maker = std::unique_ptr<Kernel> (*)(Reader&, bool);
 static const std::map<std::string, Maker> FAMILIES = {
     {"moments", make<Moments>}, {"pair", make<Pair>}, {"eam", make<Eam>}, {"radial-angular", make<RadialAngular>},
     {"stillinger-weber", make<StillingerWeber>}, {"tersoff", make<Tersoff>}, {"snap", make<Snap>},
+    {"symmetry", make<Symmetry>},
 };
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
