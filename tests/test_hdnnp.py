@@ -14,6 +14,7 @@ from ase import Atoms
 from kernel_systems import TOLERANCES, Tolerance, assert_kernel_is_its_reference, needs_kernels, system
 
 from mlmd import units
+from mlmd.config.files import files_of_potential
 from mlmd.config.potential import PotentialTable
 from mlmd.errors import InputError, MlmdError, ModelError
 from mlmd.neighbors import build_graph
@@ -183,6 +184,14 @@ def test_a_folder_of_n2p2_is_a_potential_of_an_input(small: Path) -> None:
     assert recognise(small) == recognise(small / "input.nn") == "hdnnp"
     with pytest.raises(InputError, match="do not say their units: give energy"):
         load_potential([PotentialTable.model_validate({"path": small, "length": "bohr"})])
+
+
+def test_a_run_knows_all_files_of_a_folder(small: Path) -> None:
+    (small / "input.data").write_text("training data do not matter")
+    names = ["input.nn", "scaling.data", "weights.001.data", "weights.008.data"]
+    assert [file.name for file in files_of_potential(small)] == names
+    assert files_of_potential(small / "input.nn") == files_of_potential(small)
+    assert files_of_potential(small / "input.data") == [small / "input.data"]
 
 
 def changed(name: str, old: str, new: str) -> Callable[[Path], None]:

@@ -21,6 +21,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlmd import units
+from mlmd.config.files import SETTINGS
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.species import check_symbols
 from mlmd.descriptors.symmetry import Symmetry
@@ -30,7 +31,6 @@ from mlmd.fitting.network import Network
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.precision import dtype_of
 
-SETTINGS = "input.nn"
 _TYPES = {2: ("G2", 1), 3: ("G4", 2), 9: ("G5", 2), 12: ("G2", 0), 13: ("G4", 0)}
 """Type of a symmetry function -> kind, elements of neighbours that a line names."""
 _PARAMETERS = {
@@ -109,11 +109,9 @@ class _Settings:
         for keyword in _CHANGES_THE_ENERGY:
             if keyword in self.lines:
                 raise self.error(self.lines[keyword][0], f"{keyword} is not supported.")
-        for line in self.lines.get("nnp_type", []) + self.lines.get("nnp_gen", []):
-            if line.words[:1] not in (["2G-HDNNP"], ["0"], ["1"], ["2"]):
-                raise self.error(
-                    line, f"{' '.join(line.words)}: potentials of the second generation are supported only."
-                )
+        for one in self.lines.get("nnp_type", []) + self.lines.get("nnp_gen", []):
+            if one.words[:1] not in (["2G-HDNNP"], ["0"], ["1"], ["2"]):
+                raise self.error(one, f"{' '.join(one.words)}: only potentials of the second generation are supported.")
 
     def error(self, line: _Line, message: str) -> ModelError:
         """A refusal that names file and line."""
