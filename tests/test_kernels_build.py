@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
-from random_networks import random_nep
+from random_networks import random_nep, random_symmetry
 from random_snap import random_snap
 
 from mlmd.kernels import CHOICE, Kernel
@@ -46,6 +46,7 @@ def potentials() -> dict[str, Potential]:
         "radial-angular, one cutoff": random_nep(("Li", "Cl"), "float32", angular_cutoff="5 Å"),
         "bispectrum": random_snap(("Li", "Cl"), 6),
         "bispectrum, quadratic": random_snap(("Li", "Cl"), 5, "float32", quadratic=True),
+        "symmetry": random_symmetry(("Li", "Cl")),
         "lennard-jones": LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å"),
     }
     return made

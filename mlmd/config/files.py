@@ -1,4 +1,4 @@
-"""Files that an input names and that are not there: which key names them, and what lies beside."""
+"""Files that an input names: which belong together, and those that are not there, with what lies beside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from mlmd import models
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
 from mlmd.errors import InputError
+
+SETTINGS = "input.nn"
+"""The file by which the folder of a potential of n2p2 is known."""
 
 
 def check_files(config: Simulate | Train, source: Path) -> None:
@@ -44,6 +47,14 @@ def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
         for number, source in enumerate(sources, 1):
             if not source.path.exists():
                 yield _entry(name, number, len(sources)), no_such_file(source.path)
+
+
+def files_of_potential(path: Path) -> list[Path]:
+    """The file of a potential; of one of n2p2, given by its folder or its settings, the settings and all others."""
+    folder = path.parent if path.name == SETTINGS else path
+    if not (folder / SETTINGS).is_file():
+        return [path]
+    return [folder / SETTINGS, *sorted(folder.glob("scaling.data")), *sorted(folder.glob("weights.*.data"))]
 
 
 def _entry(name: str, number: int, total: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlmd.config import NPT, NVE, Minimize, Simulate
+from mlmd.config.files import files_of_potential
 from mlmd.rundir import StageRecord
 
 
@@ -32,7 +33,9 @@ def files_of(config: Simulate) -> dict[str, Path]:
     files = {"structure": config.structure}
     for number, table in enumerate(config.potential, 1):
         if table.path is not None:
-            files["potential" if len(config.potential) == 1 else f"potential {number}"] = table.path
+            name = "potential" if len(config.potential) == 1 else f"potential {number}"
+            files[name], *others = files_of_potential(table.path)
+            files |= {f"{name}: {file.name}": file for file in others}
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file

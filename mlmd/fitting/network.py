@@ -1,62 +1,108 @@
-"""A network with one hidden layer: the energy is a sum of saturating functions of the features."""
+"""A feed-forward network: the energy is a linear function of the last of one or several hidden layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from mlmd.errors import InputError
+from mlmd.errors import InputError, did_you_mean
+
+ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "tanh": torch.tanh,
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),  # torch's own is x itself above a threshold
+    "silu": torch.nn.functional.silu,
+    "logistic": torch.sigmoid,
+    "gaussian": lambda x: torch.exp(-0.5 * x * x),
+    "linear": lambda x: x,
+}
+"""Functions of hidden neurons: tanh x, ln(1 + eˣ), x / (1 + e⁻ˣ), 1 / (1 + e⁻ˣ), exp(-x²/2), x."""
 
 
 class Network(torch.nn.Module):
-    """e = Σ_h v[h] tanh(Σ_d w[h, d] x[d] + b[h]) + c[kind], with w, v and b for each kind or common to all."""
+    """e = Σ_h v[h] y_h + c[kind], the last layer of y⁽¹⁾ = σ(w⁽¹⁾ x + b⁽¹⁾), y⁽ⁿ⁾ = σ(w⁽ⁿ⁾ y⁽ⁿ⁻¹⁾ + b⁽ⁿ⁾).
+
+    w, v and b are of each kind, or common to all. The first layer's are `weights` and `biases`, those of the n-th
+    `weights_n` and `biases_n`.
+    """
 
     accepts: tuple[str, ...] = ("atom",)
     weights: torch.nn.Parameter
-    """w, (n_kinds or 1, n_neurons, n_features)."""
+    """w⁽¹⁾, (n_kinds or 1, n_neurons, n_features)."""
     biases: torch.nn.Parameter
-    """b, (n_kinds or 1, n_neurons)."""
+    """b⁽¹⁾, (n_kinds or 1, n_neurons)."""
     output: torch.nn.Parameter
-    """v, (n_kinds or 1, n_neurons) eV."""
+    """v, (n_kinds or 1, n_neurons of the last layer) eV."""
     constants: torch.nn.Parameter
     """c, (n_kinds,) eV."""
+    layers: tuple[int, ...]
+    """Neurons of the hidden layers."""
+    activations: tuple[str, ...]
+    """Of the hidden layers, names of `ACTIVATIONS`."""
 
-    def __init__(self, *, n_features: int, n_neurons: int, n_kinds: int = 1, common: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        n_features: int,
+        n_neurons: int | Sequence[int],
+        n_kinds: int = 1,
+        common: bool = False,
+        activation: str | Sequence[str] = "tanh",
+    ) -> None:
         """All zeros, to be loaded, or randomised and fitted.
 
         Args:
             n_features: columns of the features.
-            n_neurons: of the hidden layer.
+            n_neurons: of the hidden layer, or of each of several.
             n_kinds: of rows, e.g. chemical elements.
             common: one network for all kinds.
+            activation: a name of `ACTIVATIONS`, or one for each hidden layer.
 
         Raises:
-            InputError: for sizes that are not positive.
+            InputError: for sizes that are not positive, and unknown activations.
         """
         super().__init__()
-        if min(n_features, n_neurons, n_kinds) < 1:
+        self.layers = (n_neurons,) if isinstance(n_neurons, int) else tuple(n_neurons)
+        names = [activation] * len(self.layers) if isinstance(activation, str) else activation
+        self.activations = tuple(names)
+        if min(n_features, n_kinds, *self.layers, len(self.layers)) < 1:
             raise InputError(f"a network of {n_features} features, {n_neurons} neurons, {n_kinds} kinds is impossible.")
-        self.n_features, self.n_neurons, self.n_kinds, self.common = n_features, n_neurons, n_kinds, common
+        if len(self.activations) != len(self.layers):
+            raise InputError(f"{len(self.activations)} activations were given for {len(self.layers)} hidden layers.")
+        for name in self.activations:
+            if name not in ACTIVATIONS:
+                raise InputError(f"{name!r} is not an activation. {did_you_mean(str(name), ACTIVATIONS)}")
+        self.n_features, self.n_kinds, self.common = n_features, n_kinds, common
         n_networks = 1 if common else n_kinds
-        shapes = {
-            "weights": (n_networks, n_neurons, n_features),
-            "biases": (n_networks, n_neurons),
-            "output": (n_networks, n_neurons),
-            "constants": (n_kinds,),
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in enumerate(itertools.pairwise((n_features, *self.layers)), 1):
+            shapes |= {_name("weights", number): (n_networks, outputs, inputs)}
+            shapes |= {_name("biases", number): (n_networks, outputs)}
+        shapes |= {"output": (n_networks, self.layers[-1]), "constants": (n_kinds,)}
         for name, shape in shapes.items():
             zeros = torch.zeros(shape, dtype=torch.float64)
             self.register_parameter(name, torch.nn.Parameter(zeros, requires_grad=False))
 
+    @property
+    def n_neurons(self) -> int:
+        """Of the first hidden layer."""
+        return self.layers[0]
+
+    @property
+    def hidden(self) -> tuple[tuple[torch.nn.Parameter, torch.nn.Parameter], ...]:
+        """Weights and biases of the hidden layers."""
+        numbers = range(1, len(self.layers) + 1)
+        return tuple((getattr(self, _name("weights", k)), getattr(self, _name("biases", k))) for k in numbers)
+
     def randomise(self, generator: torch.Generator) -> None:
         """Weights to start training from: of variance 1 / number of inputs (Glorot and Bengio, AISTATS 2010)."""
         with torch.no_grad():
-            for weights, inputs in ((self.weights, self.n_features), (self.output, self.n_neurons)):
+            for weights in (*(weights for weights, _ in self.hidden), self.output):
                 drawn = torch.randn(weights.shape, generator=generator, dtype=torch.float64)
-                weights.copy_(drawn / inputs**0.5)
+                weights.copy_(drawn / weights.shape[-1] ** 0.5)
 
     def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
         """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).
@@ -64,17 +110,20 @@ class Network(torch.nn.Module):
         The constants, which may be large, are added in float64 whatever the precision of the features.
         """
         if len(self.weights) == 1:
-            varying = self._hidden(features, 0)
+            varying = self._varying(features, 0)
         else:
             varying = features.new_zeros(len(features))
             for kind in kinds.unique().tolist():
                 rows = (kinds == kind).nonzero().squeeze(1)
-                varying = varying.index_put((rows,), self._hidden(features.index_select(0, rows), kind))
+                varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), kind))
         return varying.double() + self.constants.double().index_select(0, kinds)
 
-    def _hidden(self, features: Tensor, kind: int) -> Tensor:
-        weights, biases, output = (one[kind].to(features.dtype) for one in (self.weights, self.biases, self.output))
-        return torch.tanh(features @ weights.T + biases) @ output
+    def _varying(self, values: Tensor, kind: int) -> Tensor:
+        """The energies without the constants."""
+        for (weights, biases), name in zip(self.hidden, self.activations, strict=True):
+            weighted = values @ weights[kind].to(values.dtype).T
+            values = ACTIVATIONS[name](weighted + biases[kind].to(values.dtype))
+        return values @ self.output[kind].to(values.dtype)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """w, b, v and c, as compiled forms take them."""
@@ -86,6 +135,20 @@ class Network(torch.nn.Module):
         return cls(**{name: value for name, value in spec.items() if name != "kind"})
 
     def spec(self) -> dict[str, Any]:
-        """What an input file would say."""
-        names = ("n_features", "n_neurons", "n_kinds", "common")
-        return {"kind": "network", **{name: getattr(self, name) for name in names}}
+        """What an input file would say: of one hidden layer with tanh, the same as before there were others."""
+        several, same = len(self.layers) > 1, len({*self.activations}) == 1
+        spec = {
+            "kind": "network",
+            "n_features": self.n_features,
+            "n_neurons": list(self.layers) if several else self.n_neurons,
+            "n_kinds": self.n_kinds,
+            "common": self.common,
+        }
+        if {*self.activations} != {"tanh"}:
+            spec["activation"] = self.activations[0] if same else list(self.activations)
+        return spec
+
+
+def _name(what: str, layer: int) -> str:
+    """Of a parameter of a hidden layer."""
+    return what if layer == 1 else f"{what}_{layer}"

@@ -20,6 +20,7 @@ POTENTIALS: dict[str, str] = {
     "mlmd": "mlmd.potentials.modelfile:load",
     "mtp": "mlmd.potentials.mtp:load",
     "nep": "mlmd.potentials.nep_file:load",
+    "hdnnp": "mlmd.potentials.hdnnp:load",
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",

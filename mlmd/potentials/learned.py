@@ -18,6 +18,7 @@ from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import species, species_table
+from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
@@ -25,6 +26,7 @@ from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.potentials.symmetry_kernel import symmetry_kernel
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
@@ -67,7 +69,8 @@ class LearnedPotential(EnergyModel):
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
-        pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu")
+        at_once = getattr(self.descriptor, "atoms_at_once", None)
+        pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu", at_once)
         with undivided() as n_threads:
             results = in_threads(lambda centres: self._piece(graph, centres), pieces, n_threads)
             energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -142,8 +145,10 @@ class LearnedPotential(EnergyModel):
         match self.descriptor, self.regressor:
             case Moments() as moments, Linear() as linear:
                 return moment_kernel(moments, linear.coefficients, linear.constants)
-            case RadialAngular() as functions, Network() as network:
+            case RadialAngular() as functions, Network(activations=("tanh",)) as network:
                 return radial_angular_kernel(functions, network.tensors())
+            case Symmetry() as functions, Network() as network:
+                return symmetry_kernel(functions, network)
         return None
 
     @classmethod
@@ -167,9 +172,15 @@ class LearnedPotential(EnergyModel):
     species_table: Tensor
 
 
-def _pieces(n_atoms: int, cpu: bool) -> list[slice]:
-    """Consecutive atoms in equal parts; at least two, for two threads, unless there are few atoms."""
-    n_pieces = max(1, math.ceil(n_atoms / (ATOMS_AT_ONCE if cpu else ATOMS_AT_ONCE_GPU)))
+def _pieces(n_atoms: int, cpu: bool, at_once: int | None = None) -> list[slice]:
+    """Consecutive atoms in equal parts; at least two, for two threads, unless there are few atoms.
+
+    Args:
+        n_atoms: to be divided.
+        cpu: where they are worked through.
+        at_once: of a descriptor that needs more memory for an atom than others.
+    """
+    n_pieces = max(1, math.ceil(n_atoms / (at_once or (ATOMS_AT_ONCE if cpu else ATOMS_AT_ONCE_GPU))))
     if cpu and n_atoms >= _WORTH_DIVIDING:
         n_pieces = max(n_pieces, 2)
     bounds = [n_atoms * piece // n_pieces for piece in range(n_pieces + 1)]

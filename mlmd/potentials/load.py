@@ -15,6 +15,7 @@ from mlmd.config.files import no_such_potential
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card
 from mlmd.potentials.mtp import is_mtp
 from mlmd.potentials.nep_file import is_nep
@@ -22,6 +23,8 @@ from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
 
+BY_BEGINNING = {"mtp": is_mtp, "nep": is_nep, "mlmd": is_modelfile, "snap": is_snap, "eam": is_eam}
+"""Kinds of files that say what they are, and what sees it in their first bytes."""
 BY_SUFFIX = {".sw": "stillinger-weber", ".tersoff": "tersoff"}
 """Kinds of files that begin with nothing of their own: the same numbers in the same order are other potentials' too."""
 
@@ -123,23 +126,18 @@ def recognise(path: Path) -> str:
         InputError: when there is no such file.
         ModelError: when it can execute code, is damaged, or is nothing that mlmd knows.
     """
+    if is_folder(path):
+        return "hdnnp"
     if not path.is_file():
         raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_potential(path)))
     with path.open("rb") as stream:
         start = stream.read(4096)
-    if is_mtp(start):
-        return "mtp"
-    if is_nep(start):
-        return "nep"
-    if is_modelfile(start):
-        return "mlmd"
-    if is_snap(start):
-        return "snap"
-    if is_eam(start):
-        return "eam"
+    for kind, is_one in BY_BEGINNING.items():
+        if is_one(start):
+            return kind
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    known = ".mlmd, .mtp, NEP, .snapcoeff, EAM, .sw and .tersoff files"
+    known = ".mlmd, .mtp, NEP, .snapcoeff, EAM, .sw and .tersoff files and folders of n2p2"
     raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 

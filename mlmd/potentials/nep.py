@@ -79,6 +79,8 @@ class NEP(LearnedPotential):
         super().__init__(descriptor, regressor)
         if regressor.n_kinds != len(self.elements):
             raise InputError(f"a network of {regressor.n_kinds} kinds was given for {len(self.elements)} elements.")
+        if regressor.activations != ("tanh",):
+            raise InputError(f"a NEP has one hidden layer with tanh, not {', '.join(regressor.activations)}.")
         self.repulsion = Repulsion(self.elements) if repulsive else None
 
     def atomic_energies(self, graph: Graph, centres: slice | None = None) -> Tensor:

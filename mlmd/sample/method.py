@@ -115,11 +115,13 @@ class PotentialMethod:
         """
         named: dict[str, Any] = {"kind": self.potential}
         if (path := self.path) is not None:
-            if not path.is_file():
-                from mlmd.config.files import no_such_file
+            from mlmd.config.files import files_of_potential, no_such_file
 
+            first, *others = files_of_potential(path)
+            if not first.is_file():
                 raise InputError(f"--potential {path.name}: {no_such_file(path)}")
-            named = {"potential": path.name, "sha256": sha256(path)}
+            named = {"potential": path.name, "sha256": sha256(first)}
+            named |= {file.name: sha256(file) for file in others}
         return named | {
             "elements": None if self.elements is None else list(self.elements),
             "options": dict(self.options),

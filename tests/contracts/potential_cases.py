@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from made_potentials import random_mtp
-from random_networks import random_nep
+from random_networks import random_nep, random_symmetry
 from random_snap import random_snap
 
 from mlmd.potentials import Potential
@@ -102,6 +102,9 @@ CASES = (
     Case("tersoff-float32", lambda: carbide("float32"), ("Si", "C"), 2.1, "float32"),
     Case("nep", lambda: random_nep(("Si", "O")), ("Si", "O"), 2.1),
     Case("nep-float32", lambda: random_nep(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
+    Case("symmetry", lambda: random_symmetry(("Si", "O")), ("Si", "O"), 2.1),
+    Case("symmetry-quintic", lambda: random_symmetry(("Cu",), taper="quintic", onset=0.5), ("Cu",), 2.6),
+    Case("symmetry-float32", lambda: random_symmetry(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("snap", lambda: random_snap(("W", "Be"), 6), ("W", "Be"), 2.5),
     Case("snap-quadratic", lambda: random_snap(("W",), 4, quadratic=True, rmin0=0.3), ("W",), 2.5),
     Case("snap-densities", lambda: random_snap(("In", "P"), 3, chemflag=True), ("In", "P"), 2.5),

@@ -1,0 +1,103 @@
+"""Networks of one and of several hidden layers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kernel_systems import system
+from random_networks import random_nep, random_symmetry
+
+from mlmd.descriptors.radial_angular import RadialAngular
+from mlmd.errors import InputError
+from mlmd.fitting.network import ACTIVATIONS, Network
+from mlmd.neighbors import build_graph
+from mlmd.potentials import modelfile
+from mlmd.potentials.nep import NEP
+
+FUNCTIONS = {
+    "tanh": math.tanh,
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "logistic": lambda x: 1 / (1 + math.exp(-x)),
+    "gaussian": lambda x: math.exp(-0.5 * x * x),
+    "linear": lambda x: x,
+}
+
+
+def test_a_network_is_layers_of_functions_of_sums() -> None:
+    network = Network(n_features=3, n_neurons=[4, 2], n_kinds=2, activation=["tanh", "softplus"])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    x = np.array([0.3, -0.7, 1.1])
+    expected = []
+    for kind in range(2):
+        w1, b1, w2, b2, v = (
+            getattr(network, name)[kind].numpy() for name in ("weights", "biases", "weights_2", "biases_2", "output")
+        )
+        hidden = np.tanh(w1 @ x + b1)
+        expected.append(v @ np.log1p(np.exp(w2 @ hidden + b2)) + float(network.constants[kind]))
+    energies = network.energies(torch.tensor(np.array([x, x])), torch.tensor([1, 0]))
+    assert energies.tolist() == pytest.approx(expected[::-1], rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_what_they_are_called(name: str) -> None:
+    x = torch.tensor([-30.0, -1.0, 0.0, 0.4, 30.0], dtype=torch.float64)
+    expected = [FUNCTIONS[name](value) for value in x.tolist()]
+    assert ACTIVATIONS[name](x).tolist() == pytest.approx(expected, rel=1e-13)
+
+
+def test_one_layer_of_tanh_is_written_as_it_was_before_there_were_others() -> None:
+    network = Network(n_features=3, n_neurons=4, n_kinds=2)
+    spec = {"kind": "network", "n_features": 3, "n_neurons": 4, "n_kinds": 2, "common": False}
+    assert network.spec() == spec == Network(n_features=3, n_neurons=[4], n_kinds=2).spec()
+    assert {*network.state_dict()} == {"weights", "biases", "output", "constants"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_neurons": 6},
+        {"n_neurons": [6], "activation": "silu"},
+        {"n_neurons": [6, 5, 4], "activation": ["tanh", "softplus", "gaussian"], "common": True},
+    ],
+    ids=str,
+)
+def test_a_file_gives_the_same_potential_again(tmp_path: Path, settings: dict[str, Any]) -> None:
+    potential = random_symmetry(("Si",), taper="septic", onset=0.25, **settings)
+    modelfile.save(potential, tmp_path / "si.mlmd")
+    again = modelfile.load(tmp_path / "si.mlmd")
+    assert again.spec() == potential.spec()
+
+    graph = build_graph(system("liquid", ("Si",), 2.3), potential.cutoff)
+    assert torch.equal(again.predict(graph).forces, potential.predict(graph).forces)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"n_neurons": []}, "impossible"),
+        ({"n_neurons": [3, 0]}, "impossible"),
+        ({"activation": "relu6"}, "not an activation"),
+        ({"n_neurons": [3, 3], "activation": ["tanh"]}, "1 activations were given for 2"),
+    ],
+    ids=str,
+)
+def test_impossible_networks_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Network(**{"n_features": 3, "n_neurons": 4, **settings})
+
+
+def test_a_nep_has_one_layer_of_tanh() -> None:
+    assert random_nep(("Si",)).regressor.activations == ("tanh",)
+    descriptor = RadialAngular(elements=("Si",), cutoff=5.0)
+    network = Network(n_features=descriptor.n_features, n_neurons=[4, 4])
+    with pytest.raises(InputError, match="one hidden layer"):
+        NEP(descriptor, network)

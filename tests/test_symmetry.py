@@ -1,0 +1,207 @@
+"""Symmetry functions against the sums written out, at the cutoff, and in closed form."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from random_networks import functions, random_symmetry
+
+from mlmd.descriptors.cutoffs import TAPERS
+from mlmd.descriptors.symmetry import Symmetry
+from mlmd.descriptors.symmetry_functions import SymmetryFunction, evenly_spaced
+from mlmd.errors import InputError
+from mlmd.neighbors import build_graph
+from mlmd.potentials import learned
+
+
+def hard_edge(x: float) -> float:
+    """exp(1 - 1 / (1 - x²))."""
+    return math.exp(1 - 1 / (1 - x * x)) if x < 1 else 0.0
+
+
+CUTOFFS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda x: 0.5 * (math.cos(math.pi * x) + 1),
+    "tanh": lambda x: math.tanh(1 - x) ** 3,
+    "tanh-normalised": lambda x: (math.tanh(1 - x) / math.tanh(1)) ** 3,
+    "exponential": hard_edge,
+    "cubic": lambda x: (2 * x - 3) * x**2 + 1,
+    "quintic": lambda x: ((15 - 6 * x) * x - 10) * x**3 + 1,
+    "septic": lambda x: (x * (x * (20 * x - 70) + 84) - 35) * x**4 + 1,
+    "nonic": lambda x: (x * (x * ((315 - 70 * x) * x - 540) + 420) - 126) * x**5 + 1,
+}
+"""As n2p2's documentation has them, of x = (r - onset) / (cutoff - onset)."""
+
+
+def written_out(atoms: Atoms, function: SymmetryFunction, f: Callable[[float], float]) -> np.ndarray:
+    """The value of a function for every atom, by loops over ASE's neighbours; 0 for atoms of other elements."""
+    centres, others, vectors = neighbor_list("ijD", atoms, function.cutoff)
+    values = np.zeros(len(atoms))
+    for i in range(len(atoms)):
+        if atoms.symbols[i] != function.centre:
+            continue
+        near = [(atoms.symbols[j], v) for j, v in zip(others[centres == i], vectors[centres == i], strict=True)]
+        z = {symbol: int(Atoms(symbol).numbers[0]) for symbol, _ in near}
+        if function.kind in ("G1", "G2", "G3"):
+            for symbol, vector in near:
+                if function.neighbours and symbol != function.neighbours[0]:
+                    continue
+                r, weight = float(np.linalg.norm(vector)), 1 if function.neighbours else z[symbol]
+                shape = {
+                    "G1": 1.0,
+                    "G2": math.exp(-function.eta * (r - function.shift) ** 2),
+                    "G3": math.cos(function.kappa * r),
+                }[function.kind]
+                values[i] += weight * shape * f(r)
+            continue
+        for (one, v), (other, w) in itertools.combinations(near, 2):
+            if function.neighbours and sorted((one, other)) != sorted(function.neighbours):
+                continue
+            lengths = [float(np.linalg.norm(v)), float(np.linalg.norm(w)), float(np.linalg.norm(w - v))]
+            if function.kind == "G5":
+                lengths = lengths[:2]
+            elif lengths[2] >= function.cutoff:
+                continue
+            base = 1 + function.sign * float(v @ w) / (lengths[0] * lengths[1])
+            gauss = math.exp(-function.eta * sum((r - function.shift) ** 2 for r in lengths))
+            weight = 1 if function.neighbours else z[one] * z[other]
+            values[i] += 2 ** (1 - function.zeta) * weight * base**function.zeta * gauss * math.prod(map(f, lengths))
+    return values
+
+
+def liquid(elements: tuple[str, ...]) -> Atoms:
+    generator = np.random.default_rng(3)
+    atoms = Atoms(generator.choice(elements, 12), cell=[6.0, 6.5, 7.0], pbc=[True, True, False])
+    corners = np.array(list(itertools.product(range(2), range(2), range(3)))) / [2, 2, 3]
+    atoms.positions = corners @ atoms.cell.array + generator.uniform(-0.5, 0.5, (12, 3))
+    return atoms
+
+
+@pytest.mark.parametrize("taper", TAPERS)
+def test_features_are_the_sums_of_behlers_paper_over_pairs_counted_once(taper: str) -> None:
+    elements, onset = ("Si", "O"), 0.0 if taper.startswith("tanh") else 0.2
+    atoms, given = liquid(elements), functions(elements)
+    descriptor = Symmetry(elements=elements, functions=given, taper=taper, onset=onset)
+    values = descriptor.features(build_graph(atoms, descriptor.cutoff)).numpy()
+    columns = dict.fromkeys(elements, 0)
+    for one in given:
+        begin = onset * one.cutoff
+
+        def f(r: float, begin: float = begin, cutoff: float = one.cutoff) -> float:
+            return CUTOFFS[taper](max(0.0, (r - begin) / (cutoff - begin)))
+
+        of = atoms.symbols == one.centre
+        expected = written_out(atoms, one, f)[of]
+        assert np.abs(expected).max() > 1e-9, one  # something to compare
+        # the polynomials as they are written out lose digits near the cutoff; atomic numbers multiply what is lost
+        lost = 1e-12 if one.neighbours else 3e-11
+        assert values[of, columns[one.centre]] == pytest.approx(expected, rel=1e-11, abs=lost), one
+        columns[one.centre] += 1
+    assert not values[atoms.symbols == "O", columns["O"] :].any()  # Si has one function more
+
+
+def test_a_right_angle_counts_once_and_not_twice_as_in_behlers_paper() -> None:
+    atoms = Atoms("OH2", positions=[[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    function = SymmetryFunction("G5", "O", ("H", "H"), 2.0)
+    other = SymmetryFunction("G1", "H", ("O",), 2.0)
+    descriptor = Symmetry(elements=("O", "H"), functions=[function, other])
+    (value,) = descriptor.features(build_graph(atoms, 2.0))[0].tolist()
+    assert value == pytest.approx(0.5 * 0.5)  # f = ½ at half of the cutoff, and (1 + cos 90°) = 1
+
+
+def test_features_of_pieces_are_rows_of_the_whole() -> None:
+    descriptor = random_symmetry(("Si", "O")).descriptor
+    graph = build_graph(liquid(("Si", "O")), descriptor.cutoff)
+    whole = descriptor.features(graph)
+    pieces = [descriptor.features(graph, slice(begin, begin + 5)) for begin in (0, 5, 10)]
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+@pytest.mark.parametrize("taper", TAPERS)
+def test_forces_have_no_jump_where_a_neighbour_or_a_pair_of_neighbours_crosses_its_cutoff(taper: str) -> None:
+    potential = random_symmetry(("Si",), taper=taper)
+    for cutoff in (3.5, 4.0, 4.5, 5.0):
+        forces = []
+        for step in (-1e-6, 1e-6):
+            # one neighbour at the cutoff of the centre, and two others as far from each other
+            places = [[0, 0, 0], [cutoff + step, 0, 0], [0.5 * cutoff, 1.6, 0.3]]
+            atoms = Atoms("Si3", positions=places)
+            forces.append(potential.predict(build_graph(atoms, potential.cutoff)).forces)
+        assert float((forces[1] - forces[0]).abs().max()) < 2e-5  # slopes of some eV/Å² times the step
+
+
+def test_second_derivatives_by_the_positions_exist() -> None:
+    descriptor = random_symmetry(("Si", "O")).descriptor
+    graph = build_graph(liquid(("Si", "O"))[:5], descriptor.cutoff)
+    vectors = graph.vectors.clone().requires_grad_(True)
+
+    def total(given: torch.Tensor) -> torch.Tensor:
+        return (descriptor.features(graph.with_vectors(given)) ** 2).sum()
+
+    assert torch.autograd.gradcheck(total, vectors, eps=1e-6, atol=1e-4)
+    assert torch.autograd.gradgradcheck(total, vectors, eps=1e-6, atol=1e-3)
+
+
+def test_the_energy_does_not_depend_on_how_many_atoms_are_worked_through_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    potential = random_symmetry(("Si", "O"))
+    graph = build_graph(liquid(("Si", "O")) * (2, 2, 1), potential.cutoff)
+    whole = potential.predict(graph)
+    monkeypatch.setattr(type(potential.descriptor), "atoms_at_once", 5)
+    pieces = potential.predict(graph)
+    assert len(learned._pieces(graph.n_atoms, True, 5)) == 10
+    assert float((whole.forces - pieces.forces).abs().max()) < 1e-12
+    assert float(whole.energy) == pytest.approx(float(pieces.energy), rel=1e-13)
+
+
+def test_an_evenly_spaced_set_has_all_pairs_of_elements() -> None:
+    made = evenly_spaced(("Si", "O"), "5 Å", n_radial=4, n_angular=2, zetas=(1.0, 4.0), angular_cutoff="4 Å")
+    descriptor = Symmetry(elements=("Si", "O"), functions=made)
+    assert descriptor.n_features == 2 * 4 + 3 * 2 * 2 * 2
+    radial = [one for one in made if one.kind == "G2" and one.centre == "O" and one.neighbours == ("Si",)]
+    assert [one.shift for one in radial] == pytest.approx([1, 2, 3, 4])
+    assert {one.eta for one in radial} == {0.5}  # a width of their distance
+    assert {one.cutoff for one in made} == {4.0, 5.0}
+    again = Symmetry.restore(descriptor.spec(), {})
+    assert again.functions == descriptor.functions
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"kind": "G6"}, "not a kind of symmetry function"),
+        ({"neighbours": ["Si", "O"]}, "takes 1 elements"),
+        ({"kind": "G4"}, "takes 2 elements"),
+        ({"cutoff": "-5 Å"}, "positive cutoff"),
+        ({"cutoff": "5 eV"}, "unit of length"),
+        ({"eta": -1.0}, "η ≥ 0"),
+        ({"eta": True}, "is a number"),
+        ({"eta": float("nan")}, "finite"),
+        ({"zeta": 0.5, "kind": "G5", "neighbours": ["Si", "O"]}, "ζ = 0.5"),
+        ({"lambda": 1.0}, "'lambda' is not of a symmetry function"),
+        ({"neighbours": "He"}, "is of He"),
+    ],
+    ids=str,
+)
+def test_impossible_functions_are_refused(table: dict[str, object], words: str) -> None:
+    given = {"kind": "G2", "centre": "Si", "neighbours": "O", "cutoff": "5 Å", "eta": 1.0, **table}
+    other = {"kind": "G1", "centre": "O", "neighbours": "O", "cutoff": "5 Å"}
+    with pytest.raises(InputError, match=words):
+        Symmetry(elements=("Si", "O"), functions=[given, other])
+
+
+def test_elements_without_functions_and_unknown_cutoff_functions_are_refused() -> None:
+    one = SymmetryFunction("G1", "Si", ("O",), 4.0)
+    with pytest.raises(InputError, match="O: every element"):
+        Symmetry(elements=("Si", "O"), functions=[one])
+    with pytest.raises(InputError, match="Did you mean 'cosine'"):
+        Symmetry(elements=("Si",), functions=[SymmetryFunction("G1", "Si", ("Si",), 4.0)], taper="cosin")
+    with pytest.raises(InputError, match="begins at 0 with a slope"):
+        Symmetry(elements=("Si",), functions=[SymmetryFunction("G1", "Si", ("Si",), 4.0)], taper="tanh", onset=0.1)
