@@ -1,13 +1,14 @@
 """How fast mlmd's compiled potentials are beside other programs, and how much memory they take.
 
-    python benchmarks/kernels.py --nep Si.txt C.txt alloy.txt:Cu alloy.txt Li3PS4/nep.txt
+    GOMP_SPINCOUNT=1000 python benchmarks/kernels.py --nep Si.txt C.txt alloy.txt:Cu alloy.txt Li3PS4/nep.txt
         --mtp fitted.mtp:Li,Y,Cl --prototype kern2v.cpp --plot speed.png
     python benchmarks/kernels.py --only snap classical     # some sections
 
 Programs take turns: in every round each one moves the same crystal, off its places at 300 K, by some steps of Newton's
 equations, and only the time of its list and its potential counts (`peers.py`). The median of the rounds is printed.
-Before that all must give the same forces where their potential is the same: no ratio of different physics is printed.
-Sections named "mtp-vs-snap" and "sw" compare different potentials of the same element, and say so. Needs
+GOMP_SPINCOUNT is what the command `mlmd` sets: threads that spin long would take time of the next turn. Before that all
+must give the same forces where their potential is the same, else no ratio is printed. Sections named "mtp-vs-snap" and
+"sw" compare different potentials of the same element, and say so. Needs
 
     pip install -c constraints.txt ".[bench]"
 
@@ -34,7 +35,7 @@ import numpy as np
 import one_network
 import peers
 from crystals import crystal, off_places, structure_for
-from neighbors import processor
+from machine import processor
 from one_process import measure
 from peers import Program
 from side_by_side import TOLERANCE, Row, Seen, compare, left_out

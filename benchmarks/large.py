@@ -104,9 +104,11 @@ def npt(source: Path, alone: Path, n_atoms: int, threads: int) -> None:
     """Run, kill, continue, compare, print."""
     killed = simulate(source, threads, kill_after=1)
     reached = messages(source, "begins")
+    if killed.code != -signal.SIGKILL:
+        raise SystemExit("the run was over before it could be killed: take more steps")
     ended = simulate(source, threads)
-    if ended.code:
-        raise SystemExit(f"the run ended with {ended.code}")
+    if ended.code or not messages(source, "continues"):
+        raise SystemExit(f"the run ended with {ended.code}, or began anew")
     undisturbed = simulate(alone, threads)
     print(f"\nNPT, {n_atoms:,} atoms: {reached[0]}, killed ({killed.code}) after {killed.seconds:.0f} s;")
     print(*messages(source, "continues"), *messages(source, "time of"), sep="\n")
@@ -117,6 +119,8 @@ def npt(source: Path, alone: Path, n_atoms: int, threads: int) -> None:
     print(f"log {'equals' if same else 'DIFFERS from'} that of the same run left alone; ", end="")
     print(f"final atoms {'too' if final[0] == final[1] else 'DIFFER'}; ", end="")
     print("no row is missing or double" if whole else "rows are double")
+    if not (same and whole and final[0] == final[1]):
+        raise SystemExit("the continued run is another one")
     print(f"largest memory {max(killed.gigabytes, ended.gigabytes, undisturbed.gigabytes):.2f} GB")
 
 

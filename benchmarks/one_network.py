@@ -25,7 +25,7 @@ from mlmd.descriptors.radial_angular import RadialAngular, harmonics, invariants
 from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.kernels import describe
-from mlmd.kernels.pairs import find_pairs
+from mlmd.neighbors import find_pairs
 from mlmd.potentials.nep import NEP
 from mlmd.precision import dtype_of
 

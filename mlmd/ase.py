@@ -77,6 +77,9 @@ class Calculator(SystemCalculator):
     The list of pairs is kept between calls as long as it is complete, and started anew for other atoms. What a graph
     gives does not depend on it. A kernel adds up in the order of the last search, so that results for the same atoms
     agree to rounding, and to the last bit only where pairs were searched for the same positions.
+
+    A kernel reads the parameters of the potential when the first structure is evaluated, and the first of other atoms:
+    make a new calculator of a potential whose parameters have changed.
     """
 
     def __init__(self, potential: Potential, *, skin: float = SKIN, device: torch.device | str = "cpu") -> None:

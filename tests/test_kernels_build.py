@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classical import carbide, embedded, tetrahedral
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
 from random_networks import random_nep, random_symmetry
@@ -47,6 +48,10 @@ def potentials() -> dict[str, Potential]:
         "bispectrum": random_snap(("Li", "Cl"), 6),
         "bispectrum, quadratic": random_snap(("Li", "Cl"), 5, "float32", quadratic=True),
         "symmetry": random_symmetry(("Li", "Cl")),
+        "symmetry32": random_symmetry(("Li", "Cl"), "float32"),
+        "eam": embedded(fs=True),
+        "stillinger-weber": tetrahedral(),
+        "tersoff": carbide("float32"),
         "lennard-jones": LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å"),
     }
     return made

@@ -27,6 +27,7 @@ from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
+from mlmd.kernels import describe
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import why_slow
@@ -53,7 +54,7 @@ class Course:
         present = versions()
         machine = {
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
-            "openmm": present["openmm"], "torch": present["torch"],
+            "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
         }  # fmt: skip
         self.commit = Commit(run, job.scripts.values(), machine, messages)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels.native import required
-from mlmd.kernels.status import BAD_CONFIGURATION, NO_MEMORY
+from mlmd.kernels.status import BAD_CONFIGURATION, NO_MEMORY, TOO_MANY, too_many
 from mlmd.kernels.system import System
 
 
@@ -119,6 +119,8 @@ class Neighbours:
         status = function(self._system, where.ctypes.data, vectors.ctypes.data, n_threads)
         if status == BAD_CONFIGURATION:
             raise SimulationError("a position is not finite, or the cell has no volume along its periodic directions.")
+        if status == TOO_MANY:
+            raise too_many()
         if status == NO_MEMORY:
             raise MemoryError("not enough memory for the list of neighbours")
 

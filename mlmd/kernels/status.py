@@ -6,9 +6,9 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from mlmd.errors import MlmdError
+from mlmd.errors import MlmdError, SimulationError
 
-OK, BAD_CONFIGURATION, BAD_PARAMETERS, NO_MEMORY, FAILURE = range(5)
+OK, BAD_CONFIGURATION, BAD_PARAMETERS, NO_MEMORY, FAILURE, TOO_MANY = range(6)
 """As in `src/guarded.hpp`."""
 MESSAGE_SIZE = 256
 """Of the words, in bytes."""
@@ -17,6 +17,14 @@ MESSAGE_SIZE = 256
 def new_message() -> Any:
     """Room for the words of the library."""
     return ctypes.create_string_buffer(MESSAGE_SIZE)
+
+
+def too_many() -> SimulationError:
+    """What is wrong with a system that has more periodic images within the cutoff than can be numbered."""
+    return SimulationError(
+        "the cell is so much smaller than the cutoff that there are more periodic images of its atoms within it than "
+        "can be numbered. Is a cell vector, or a position, in another unit than Å?"
+    )
 
 
 def check(status: int, message: Any, refused: Callable[[], MlmdError] | None = None) -> None:
@@ -28,6 +36,7 @@ def check(status: int, message: Any, refused: Callable[[], MlmdError] | None = N
         refused: makes the error about a configuration that is not possible, where there is one.
 
     Raises:
+        SimulationError: for more periodic images than can be numbered.
         MlmdError: that of `refused`; or that the library refused its parameters or failed, which is a bug.
         MemoryError: when there was not enough memory.
     """
@@ -35,6 +44,8 @@ def check(status: int, message: Any, refused: Callable[[], MlmdError] | None = N
         return
     if status == BAD_CONFIGURATION and refused is not None:
         raise refused()
+    if status == TOO_MANY:
+        raise too_many()
     if status == NO_MEMORY:
         raise MemoryError("not enough memory for the neighbours, the forces or the derivatives of a structure")
     raise MlmdError(f"the kernels failed: {message.value.decode()}")

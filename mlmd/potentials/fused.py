@@ -109,9 +109,17 @@ def added(results: Sequence[Evaluation]) -> Evaluation:
 
 def why_slow(potential: Potential) -> str | None:
     """A sentence for a person, where a potential has a kernel that this machine could run faster than mlmd can."""
-    if getattr(potential, "kernel", None) is None or (library() is not None and shortcoming() is None):
+    if (library() is not None and shortcoming() is None) or not _has_kernel(potential):
         return None
     return f"kernels are {describe()}."
+
+
+def _has_kernel(potential: Potential) -> bool:
+    """Whether it, or a part of it, has a compiled form with the settings it has."""
+    own = getattr(potential, "kernel", None)
+    if own is not None:
+        return own() is not None
+    return any(_has_kernel(part) for part in getattr(potential, "parts", ()))
 
 
 def kernel_of(potential: Potential) -> Kernel | None:

@@ -1,4 +1,5 @@
 // What Python sees: plain functions, handles and arrays. No exception leaves this file.
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -78,6 +79,7 @@ int mlmd_compute(void* system, void* kernel, int n_threads, const double* positi
     Kernel& family = *static_cast<Kernel*>(kernel);
     if (family.n_species() != atoms.n_species) throw BadParameters("system and kernel differ in the number of species");
     if (family.cutoff() > atoms.cutoff) throw BadParameters("the cutoff of the list is below that of the kernel");
+    n_threads = std::max(n_threads, 1);
     const auto start = std::chrono::steady_clock::now();
     if (!atoms.update(positions, cell, n_threads)) {
       status = BAD_CONFIGURATION;

@@ -95,9 +95,12 @@ class Gather {
       }
       rows += longest;
     }
-    if (rows * W <= x_.size()) return;
+    Buffer<T>* const all[] = {&x_, &y_, &z_, &r_, &gx_, &gy_, &gz_};
+    bool enough = rows * W <= slot_.size() && rows <= real_.size();
+    for (const Buffer<T>* one : all) enough = enough && rows * W <= one->size();
+    if (enough) return;
     rows += rows / 4;
-    for (Buffer<T>* one : {&x_, &y_, &z_, &r_, &gx_, &gy_, &gz_}) one->reserve(rows * W);
+    for (Buffer<T>* one : all) one->reserve(rows * W);
     slot_.reserve(rows * W);
     real_.reserve(rows);
   }

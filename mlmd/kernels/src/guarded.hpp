@@ -4,13 +4,14 @@
 #include <cstring>
 #include <functional>
 #include <new>
+#include <stdexcept>
 
 #include "reader.hpp"
 
 namespace mlmd {
 
 // As in kernels/status.py
-enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4 };
+enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4, TOO_MANY = 5 };
 
 // What was thrown, as a number and words
 inline int guarded(char* message, std::int64_t size, const std::function<void()>& work) {
@@ -26,6 +27,9 @@ inline int guarded(char* message, std::int64_t size, const std::function<void()>
   } catch (const std::bad_alloc&) {
     say("out of memory");
     return NO_MEMORY;
+  } catch (const std::length_error& error) {  // more images than can be numbered
+    say(error.what());
+    return TOO_MANY;
   } catch (const std::exception& error) {
     say(error.what());
     return FAILURE;

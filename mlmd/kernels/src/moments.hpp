@@ -137,6 +137,7 @@ class Moments {
     std::vector<int> depth(n_all, 0);
     for (const Product& one : products) {
       if (is_operand[one.target]) throw BadParameters("a moment is used before it is complete");
+      if (one.first == one.target || one.second == one.target) throw BadParameters("a moment is made of itself");
       is_operand[one.first] = is_operand[one.second] = is_made[one.target] = true;
       depth[one.target] = std::max(depth[one.target], 1 + std::max(depth[one.first], depth[one.second]));
     }

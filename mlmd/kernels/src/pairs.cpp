@@ -23,6 +23,8 @@ template <class Work>
 std::int32_t status_of(const Work& work) {
   try {
     return work() ? OK : BAD_CONFIGURATION;
+  } catch (const std::length_error&) {
+    return TOO_MANY;
   } catch (...) {
     return NO_MEMORY;
   }

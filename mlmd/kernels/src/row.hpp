@@ -1,6 +1,8 @@
 // One atom and its neighbours within the cutoff, W of them at once: what a potential sees that is a sum over pairs.
 #pragma once
 
+#include <algorithm>
+
 #include "block.hpp"
 #include "buffer.hpp"
 #if defined(__AVX2__)
@@ -63,7 +65,8 @@ class Row {
                     ab_y = _mm256_unpackhi_pd(a, b), cd_y = _mm256_unpackhi_pd(c, d);
       const __m256d x = _mm256_permute2f128_pd(ab, cd, 0x20) - x0, y = _mm256_permute2f128_pd(ab_y, cd_y, 0x20) - y0,
                     z = _mm256_permute2f128_pd(ab, cd, 0x31) - z0;
-      const int kept = _mm256_movemask_pd(_mm256_cmp_pd(x * x + y * y + z * z, most, _CMP_LT_OQ));
+      const int listed = (1 << std::min(FOUR, count - k)) - 1;
+      const int kept = listed & _mm256_movemask_pd(_mm256_cmp_pd(x * x + y * y + z * z, most, _CMP_LT_OQ));
       const __m256i order = ORDERS.of(kept);
       store(&x_[n], x, order), store(&y_[n], y, order), store(&z_[n], z, order);
       n += __builtin_popcount(unsigned(kept));

@@ -132,10 +132,11 @@ int System::Search::rows(std::int64_t stride, bool write) {
 #pragma omp parallel num_threads(n_threads) if (n_threads > 1 && s.n_atoms > CHUNK) reduction(max : longest)
   {
     Around around;
+    bool spoiled = false;  // arrays of `around` may differ in size where there was no memory for all
     std::vector<std::int32_t> ends(s.n_species);
 #pragma omp for schedule(dynamic, 16)
     for (std::int64_t bin = 0; bin < n_bins_; bin += stride) try {
-        if (!gather(bin, around)) continue;
+        if (spoiled || !gather(bin, around)) continue;
         for (int species = 0; species < s.n_species; species++) {
           const std::size_t key = std::size_t(species) * n_bins_ + bin;
           for (std::int32_t p = point_begin_[key]; p < point_begin_[key + 1] && point_slot_[p] < s.n_slots; p++) {
@@ -149,6 +150,7 @@ int System::Search::rows(std::int64_t stride, bool write) {
           }
         }
       } catch (const std::bad_alloc&) {  // may not leave a parallel region
+        spoiled = true;
 #pragma omp atomic write
         failed = true;
       }
@@ -159,8 +161,10 @@ int System::Search::rows(std::int64_t stride, bool write) {
 
 void System::Search::find() {
   const auto widen = [&](int n) {
-    s.capacity = (std::max(n, 1) + 7) / 8 * 8;
-    s.matrix.reserve(std::size_t(s.n_slots) * s.capacity);
+    const int capacity = (std::max(n, 1) + 7) / 8 * 8;
+    s.capacity = 0;  // until there is room: the search after one that found no memory begins anew
+    s.matrix.reserve(std::size_t(s.n_slots) * capacity);
+    s.capacity = capacity;
   };
   if (s.capacity == 0) {
     if (s.n_atoms < 4 * CHUNK) widen(96);

@@ -1,4 +1,5 @@
 // What training asks for: features of atoms, their derivatives in both directions, and rows of least-squares problems.
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -66,7 +67,7 @@ int mlmd_features(void* system, void* descriptor, int n_threads, const double* p
                   double* values, char* message, std::int64_t size) {
   Descriptor& family = *static_cast<Descriptor*>(descriptor);
   return at(system, family, n_threads, positions, cell, message, size,
-            [&](const System& atoms) { family.features(atoms, n_threads, values); });
+            [&](const System& atoms) { family.features(atoms, std::max(n_threads, 1), values); });
 }
 
 // Changes [n_atoms][n_features] for displacements [n_atoms][3] in Angstrom and a strain [3][3], r -> r + r . strain;
@@ -75,7 +76,7 @@ int mlmd_push(void* system, void* descriptor, int n_threads, const double* posit
               const double* displacements, const double* strain, double* changes, char* message, std::int64_t size) {
   Descriptor& family = *static_cast<Descriptor*>(descriptor);
   return at(system, family, n_threads, positions, cell, message, size,
-            [&](const System& atoms) { family.push(atoms, n_threads, displacements, strain, changes); });
+            [&](const System& atoms) { family.push(atoms, std::max(n_threads, 1), displacements, strain, changes); });
 }
 
 // gradient [n_atoms][3] and virial [9] of the sum of weights [n_atoms][n_features] times features
@@ -83,7 +84,7 @@ int mlmd_pull(void* system, void* descriptor, int n_threads, const double* posit
               const double* weights, double* gradient, double* virial, char* message, std::int64_t size) {
   Descriptor& family = *static_cast<Descriptor*>(descriptor);
   return at(system, family, n_threads, positions, cell, message, size,
-            [&](const System& atoms) { family.pull(atoms, n_threads, weights, gradient, virial); });
+            [&](const System& atoms) { family.pull(atoms, std::max(n_threads, 1), weights, gradient, virial); });
 }
 
 // Rows of least-squares problems of moment tensor potentials, from the parameters of such a potential
