@@ -32,6 +32,14 @@ def test_the_kernel_is_the_reference_at_every_level(level: int) -> None:
     assert_kernel_is_its_reference(potential, potential, system("crystal", ("Si",), 2.5))
 
 
+@pytest.mark.parametrize("level", [16, 20, 24])
+def test_single_precision_loses_no_more_at_high_levels(level: int) -> None:
+    # dependent powers follow from the others by differences, whose coefficients grow with the rank
+    potential, reference = random_mtp(("Si",), level, "float32"), random_mtp(("Si",), level)
+    tolerance = Tolerance(2e-6, 5e-6, 1e-5)  # seen: 3e-6 of the forces
+    assert_kernel_is_its_reference(potential, reference, system("liquid", ("Si",), 2.4), tolerance=tolerance)
+
+
 @pytest.mark.slow
 def test_the_kernel_is_the_reference_at_the_highest_level() -> None:
     potential = random_mtp(("Si",), 28)

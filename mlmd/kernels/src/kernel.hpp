@@ -1,8 +1,8 @@
 // A potential as the sum of atomic energies E_i({r_ij}), and the loop over atoms that makes forces and virial of it.
 //
-// With g = dE_i/dr_ij the force on i gets +g, that on j gets -g, and the virial is the sum of r_ij (x) g. Pair
-// arithmetic is done in T, sums over pairs in double. Blocks are dealt out to threads in fixed portions and the threads'
-// forces added in a fixed order, so that results depend on the number of threads only.
+// With g = dE_i/dr_ij the force on i gets +g, that on j gets -g, and the virial is the sum of r_ij (x) g. Atoms are worked
+// out in T; forces and energies of atoms are added in double. Blocks are dealt out to threads in fixed portions and the
+// threads' forces added in a fixed order, so that results depend on the number of threads only.
 #pragma once
 
 #include <algorithm>
