@@ -28,7 +28,7 @@ class Kernel:
     numbers: np.ndarray
     """(m,) float64."""
     precision: str = "float64"
-    """Of what is worked out for each atom, "float64" or "float32"; forces and energies of atoms are added in float64."""
+    """Of what is worked out for each atom, "float64" or "float32"; forces and energies of atoms add up in float64."""
 
     def make(self, native: ctypes.CDLL) -> ctypes.c_void_p:
         """A handle of the compiled potential; it must be given back to `mlmd_kernel_free`.
