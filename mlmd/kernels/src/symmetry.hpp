@@ -72,10 +72,11 @@ class Symmetry {
       this->sums.reserve(sums);
     }
     Buffer<V> features, hidden;        // [d] G, x, then dE/dG; of the network
-    Buffer<V> gaussians, taper, dtaper;  // of the radial terms: [term][row], [row]
+    Buffer<V> gaussians;               // of the radial terms [term][row]
+    Buffer<V> taper, dtaper;           // [row] f and f'
     NearRows<T> near;
     Buffer<V> side, dside;             // [row of near][side] A and A'
-    Buffer<V> cosine, apart;           // [CHUNK] cos theta, and 1 / r_jk
+    Buffer<V> cosine, apart;           // [CHUNK] cos theta, and r_jk
     Buffer<V> powers, turns;           // [CHUNK][angle] 2 ((1 + lambda cos theta) / 2)^zeta, and its derivative
     Buffer<V> products;                // [CHUNK][group] products of A
     Buffer<V> third, dthird;           // [CHUNK][third] A(r_jk), A'(r_jk)
@@ -214,14 +215,13 @@ class Symmetry {
       const V* const r = block.r + begin;
       for (const SameCutoff& of : c.radial[kind]) {
         V* const f = s.taper.data();
-        V unused;
-        for (int k = 0; k < n; k++) taper<T>(taper_, r[k], of.cutoff, of.rate, f[k], unused);
+        tapers<T>(taper_, r, n, of.cutoff, of.rate, f, s.dtaper.data());
         for (const Radial& term : of.terms) {
           V sum{};
           if (term.kind == 2)
             for (int k = 0; k < n; k++) {
               const V way = r[k] - term.shift;
-              values[k] = exp<T>(-term.parameter * way * way);
+              values[k] = decay<T>(term.parameter * way * way);
               sum += values[k] * f[k];
             }
           else
@@ -246,7 +246,7 @@ class Symmetry {
       const V* const r = block.r + begin;
       for (const SameCutoff& of : c.radial[kind]) {
         V *const f = s.taper.data(), *const df = s.dtaper.data();
-        for (int k = 0; k < n; k++) taper<T>(taper_, r[k], of.cutoff, of.rate, f[k], df[k]);
+        tapers<T>(taper_, r, n, of.cutoff, of.rate, f, df);
         for (const Radial& term : of.terms) {
           const V weight = term.weight * s.features[term.column];
           if (term.kind == 3)
@@ -270,16 +270,19 @@ class Symmetry {
 
   // -- angular terms ------------------------------------------------------------------------------------------------
 
-  // A and A' at r of some sides
-  MLMD_INLINE void sides_at(const std::vector<Side>& sides, V r, V* value, V* slope) const {
-    V f{}, df{};
-    T cutoff = -1;
-    for (std::size_t i = 0; i < sides.size(); i++) {
-      const Side& one = sides[i];
-      if (one.cutoff != cutoff) taper<T>(taper_, r, one.cutoff, one.rate, f, df), cutoff = one.cutoff;
-      const V way = r - one.shift, gauss = exp<T>(-one.eta * way * way);
-      value[i] = gauss * f;
-      slope[i] = gauss * (df - T(2) * one.eta * way * f);
+  // A and A' of some sides at n distances, [distance][side]
+  template <bool SLOPES>
+  void sides_at(const std::vector<Side>& sides, const V* r, int n, V* f, V* df, V* value, V* slope) const {
+    const int n_sides = int(sides.size());
+    for (int i = 0; i < n_sides; i++) {
+      const T eta = sides[i].eta, shift = sides[i].shift;
+      if (i == 0 || sides[i].cutoff != sides[i - 1].cutoff)
+        tapers<T>(taper_, r, n, sides[i].cutoff, sides[i].rate, f, df);
+      for (int k = 0; k < n; k++) {
+        const V way = r[k] - shift, scaled = eta * way, gauss = decay<T>(scaled * way);
+        value[k * n_sides + i] = gauss * f[k];
+        if (SLOPES) slope[k * n_sides + i] = gauss * (df[k] - T(2) * scaled * f[k]);
+      }
     }
   }
 
@@ -317,10 +320,9 @@ class Symmetry {
       const V x = near.x[j], y = near.y[j], z = near.z[j];
       for (int i = 0; i < n; i++) {
         const V dx = near.x[k + i] - x, dy = near.y[k + i] - y, dz = near.z[k + i] - z;
-        const V apart = sqrt(max(dx * dx + dy * dy + dz * dz, broadcast<T>(T(1e-12))));  // padding is in one place
-        if (SLOPES) s.apart[i] = T(1) / apart;
-        sides_at(t.thirds, apart, &s.third[i * n_thirds], &s.dthird[i * n_thirds]);
+        s.apart[i] = sqrt(max(dx * dx + dy * dy + dz * dz, broadcast<T>(T(1e-12))));  // padding is in one place
       }
+      sides_at<SLOPES>(t.thirds, s.apart.data(), n, s.taper.data(), s.dtaper.data(), s.third.data(), s.dthird.data());
     }
     const V* const of_j = &s.side[std::size_t(j) * n_sides];
     for (int g = 0; g < n_groups; g++) {
@@ -349,8 +351,8 @@ class Symmetry {
     s.near.keep(block, n_species_, c.reach.data());
     for (Buffer<V>* one : {&s.side, &s.dside}) one->reserve(std::size_t(s.near.n) * n_sides);
     for (Buffer<V>* one : {&s.cosine, &s.apart}) one->reserve(CHUNK);
-    for (int k = 0; k < s.near.n; k++)
-      sides_at(c.sides, s.near.r[k], &s.side[std::size_t(k) * n_sides], &s.dside[std::size_t(k) * n_sides]);
+    for (Buffer<V>* one : {&s.taper, &s.dtaper}) one->reserve(std::max(s.near.n, CHUNK));
+    sides_at<true>(c.sides, s.near.r.data(), s.near.n, s.taper.data(), s.dtaper.data(), s.side.data(), s.dside.data());
     V* sums = s.sums.data();
     std::fill(sums, sums + s.sums.size(), V{});
     for_triplets(c, s.near, sums, [&](const Triplets& t, V* of, int j, int k, int n) {
@@ -410,7 +412,7 @@ class Symmetry {
       V jx = turn_j * vx + by_j * ux, jy = turn_j * vy + by_j * uy, jz = turn_j * vz + by_j * uz;
       V kx = turn_k * ux + by_k * vx, ky = turn_k * uy + by_k * vy, kz = turn_k * uz + by_k * vz;
       if (n_thirds) {
-        between *= s.apart[i];
+        between /= s.apart[i];
         const V dx = between * (near.x[row] - near.x[j]), dy = between * (near.y[row] - near.y[j]),
                 dz = between * (near.z[row] - near.z[j]);
         jx -= dx, jy -= dy, jz -= dz, kx += dx, ky += dy, kz += dz;
