@@ -309,12 +309,13 @@ class Symmetry {
     for (int m = 0; m < n_angles; m++) {
       const T half = T(0.5) * t.angles[m].sign, zeta = t.angles[m].zeta, rate = t.angles[m].sign * zeta;
       V *const power = s.powers.data() + m, *const turn = s.turns.data() + m;
-      for (int i = 0; i < n; i++) {
-        const V base = max(T(0.5) + half * cosine[i], V{});
-        const V lower = raised(base, zeta - T(1));
-        power[i * n_angles] = T(2) * base * lower;
-        if (SLOPES) turn[i * n_angles] = rate * lower;
-      }
+      with_power(zeta - T(1), [&](auto raised) {
+        for (int i = 0; i < n; i++) {
+          const V base = max(T(0.5) + half * cosine[i], V{}), lower = raised(base);
+          power[i * n_angles] = T(2) * base * lower;
+          if (SLOPES) turn[i * n_angles] = rate * lower;
+        }
+      });
     }
     if (n_thirds) {
       const V x = near.x[j], y = near.y[j], z = near.z[j];
@@ -337,12 +338,22 @@ class Symmetry {
     }
   }
 
-  // x^p for x from 0 to 1
-  static MLMD_INLINE V raised(V x, T p) {
-    if (p != T(int(p))) return exp<T>(p * log<T>(x));
+  // Calls function(x -> x^p) for x from 0 to 1; products where p is a whole number, without a loop where it is small
+  template <int P = 15, class F>
+  static MLMD_INLINE void with_power(T p, F&& function) {
+    if constexpr (P >= 0) {
+      if (p == T(P)) return function([](V x) { return raised(x, P); });
+      with_power<P - 1>(p, std::forward<F>(function));
+    } else if (p == T(int(p)))
+      function([n = int(p)](V x) { return raised(x, n); });
+    else
+      function([p](V x) { return exp<T>(p * log<T>(x)); });
+  }
+  static MLMD_INLINE V raised(V x, int p) {
     V value = broadcast<T>(T(1));
-    for (int n = int(p); n; n >>= 1, x *= x)
-      if (n & 1) value *= x;
+#pragma GCC unroll 4
+    for (; p; p >>= 1, x *= x)
+      if (p & 1) value *= x;
     return value;
   }
 
