@@ -34,7 +34,10 @@ def by_graph(potential: Potential, atoms: Atoms) -> None:
 
 
 def by_ase(potential: Potential, atoms: Atoms) -> float:
-    """The same numbers for everything that ASE does; returns the error of a force against a difference of energies."""
+    """The same to rounding for everything that ASE does, by the compiled kernel where there is one.
+
+    Returns the error of a force against a difference of energies.
+    """
     atoms = atoms.copy()
     atoms.calc = Calculator(potential)
     force, step = atoms.get_forces()[0, 0], 1e-4

@@ -10,30 +10,30 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
-from mlmd.neighbors import SkinList
-from mlmd.potentials import Potential
-from mlmd.potentials.evaluate import SKIN
+from mlmd.neighbors import volume
+from mlmd.potentials import Evaluator, Potential
+from mlmd.potentials.evaluate import SKIN, evaluator
 from mlmd.potentials.load import check_elements
 
 
-class Calculator(ASECalculator):
-    """Energy, forces and stress for ASE; the stress of fully periodic structures only, in Voigt order.
+class SystemCalculator(ASECalculator):
+    """An evaluator as ASE sees it: energy, forces and stress of the one system that it was made for.
 
-    The list of pairs is kept between calls as long as it is complete, and started anew for other atoms;
-    results do not depend on it.
+    Energies and stresses of atoms are computed where they are asked for and the evaluator knows them. A stress of an
+    atom is the symmetric part of its virial (`mlmd.kernels.kernel.Sums`) per volume of the whole cell, so that their
+    sum is the stress. Both kinds of stress are those of fully periodic structures only, in Voigt order.
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = [  # noqa: RUF012 (ASE's name and type)
+        "energy", "free_energy", "energies", "forces", "stress", "stresses",
+    ]  # fmt: skip
 
-    def __init__(self, potential: Potential, *, skin: float = SKIN, device: torch.device | str = "cpu") -> None:
-        """Take a potential, the skin of the pair list (Å) and where to compute."""
+    def __init__(self, evaluator: Evaluator) -> None:
+        """Take what evaluates the system."""
         super().__init__()
-        if isinstance(potential, torch.nn.Module):
-            potential.to(device)
-        self.potential, self.skin, self.device = potential, skin, device
-        self._pairs: SkinList | None = None
-        self._system: tuple[bytes, bytes] | None = None
+        self._evaluator: Evaluator | None = evaluator
 
     def calculate(
         self,
@@ -49,21 +49,49 @@ class Calculator(ASECalculator):
         """
         super().calculate(atoms, list(properties), list(system_changes))
         system: Any = self.atoms
-        if "stress" in properties and not system.pbc.all():
+        periodic = bool(system.pbc.all())
+        if not periodic and {"stress", "stresses"} & set(properties):
             raise PropertyNotImplementedError("stress is defined with full periodicity only")
-        graph = self._list_for(system).graph(system.positions, system.cell.array)
-        prediction = self.potential.predict(graph)
-        energy = float(prediction.energy[0])
-        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
-        if prediction.energies is not None:
-            self.results["energies"] = prediction.energies.cpu().numpy()
-        if system.pbc.all():
-            self.results["stress"] = prediction.stress[0].cpu().numpy().flat[[0, 4, 8, 5, 2, 1]]
+        engine = self._evaluator_of(system)
+        ask = engine.evaluate
+        if {"energies", "stresses"} & set(properties):
+            ask = getattr(engine, "detailed", ask)
+        found = ask(system.positions, system.cell.array)
+        self.results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
+        if found.energies is not None:
+            self.results["energies"] = found.energies
+        if periodic:
+            space = volume(system.cell.array, system.pbc)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.virial / space)
+            if found.virials is not None:
+                self.results["stresses"] = full_3x3_to_voigt_6_stress(found.virials / space)
 
-    def _list_for(self, atoms: Atoms) -> SkinList:
+    def _evaluator_of(self, atoms: Atoms) -> Evaluator:
+        assert self._evaluator is not None
+        return self._evaluator
+
+
+class Calculator(SystemCalculator):
+    """Any potential: by its compiled kernel, where it has one, else by its graph.
+
+    The list of pairs is kept between calls as long as it is complete, and started anew for other atoms. What a graph
+    gives does not depend on it. A kernel adds up in the order of the last search, so that results for the same atoms
+    agree to rounding, and to the last bit only where pairs were searched for the same positions.
+    """
+
+    def __init__(self, potential: Potential, *, skin: float = SKIN, device: torch.device | str = "cpu") -> None:
+        """Take a potential, the skin of the pair list (Å) and where to compute."""
+        ASECalculator.__init__(self)
+        if isinstance(potential, torch.nn.Module):
+            potential.to(device)
+        self.potential, self.skin, self.device = potential, skin, device
+        self._evaluator = None
+        self._system: tuple[bytes, bytes] | None = None
+
+    def _evaluator_of(self, atoms: Atoms) -> Evaluator:
         system = (atoms.numbers.tobytes(), np.asarray(atoms.pbc).tobytes())
-        if self._pairs is None or system != self._system:
+        if self._evaluator is None or system != self._system:
             check_elements(self.potential, atoms.get_chemical_symbols())
-            self._pairs = SkinList(atoms.numbers, atoms.pbc, self.potential.cutoff, self.skin, self.device)
+            self._evaluator = evaluator(self.potential, atoms.numbers, atoms.pbc, skin=self.skin, device=self.device)
             self._system = system
-        return self._pairs
+        return self._evaluator

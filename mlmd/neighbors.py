@@ -1,7 +1,8 @@
 """Pairs of atoms closer than a cutoff, and a list of them that stays valid for many steps.
 
-The pair search is vesin's. Pairs come out in one canonical order (centre, neighbour, cell vectors crossed),
-so that sums over them are the same whatever the number of threads and however often the list was built.
+Pairs are searched by the compiled kernels, and by vesin where nothing is compiled. They come out in one canonical
+order (centre, neighbour, cell vectors crossed), so that sums over them are the same whichever of the two searched,
+whatever the number of threads and however often the list was built.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.graph import Graph
+from mlmd.kernels import library
+from mlmd.kernels.pairs import Neighbours
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-# vesin and we round differently: search a little further than needed, then keep by our own distances.
+# Searches and we round differently: search a little further than needed, then keep by our own distances.
 _MARGIN = 1e-9
 # A cell whose vectors of unit length span less than this has no volume.
 _FLAT = 1e-6
@@ -46,12 +49,33 @@ def find_pairs(
         pairs (2, n_pairs) int64 and shifts (n_pairs, 3) int64, sorted by i, then j, then s.
 
     Raises:
-        InputError: when the periodic cell vectors have no volume.
+        InputError: when the periodic cell vectors have no volume, or a position is not finite.
+        SimulationError: when an atom is absurdly far away.
     """
     if cutoff <= 0 or len(positions) == 0:
         return np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    search = vesin.NeighborList(cutoff=cutoff + _MARGIN, full_list=True)
-    box = _spanning(cell, pbc)
+    if not np.isfinite(positions).all():
+        raise InputError(f"{_first_not_finite(positions)} is not finite.")
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
+    box = _spanning(cell, periodic)
+    return (_found_by_vesin if library() is None else _found_by_kernels)(positions, box, periodic, cutoff + _MARGIN)
+
+
+def _found_by_kernels(
+    positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `find_pairs`, in a cell with a volume."""
+    near = Neighbours(np.zeros(len(positions), dtype=np.int32), pbc, cutoff)
+    n_threads = torch.get_num_threads()
+    near.search(positions, box, n_threads)
+    return near.pairs(n_threads=n_threads)
+
+
+def _found_by_vesin(
+    positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `find_pairs`, in a cell with a volume."""
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True)
     pairs, shifts = search.compute(points=positions, box=box, periodic=pbc, quantities="PS")
     pairs, shifts = pairs.astype(np.int64).T, shifts.astype(np.int64)
     order = _canonical_order(pairs, shifts, len(positions))
@@ -92,6 +116,20 @@ def volume(cell: np.ndarray, pbc: np.ndarray) -> float:
     return float(abs(np.linalg.det(cell))) if pbc.all() else float("nan")
 
 
+def geometry(structure: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (n_atoms, 3) Å, cell (3, 3) Å and pbc (3,) bool of a structure, copied.
+
+    Raises:
+        InputError: for positions that are not finite, and for a flat periodic cell.
+    """
+    positions = np.array(structure.positions, dtype=np.float64, order="C")
+    if not np.isfinite(positions).all():
+        raise InputError(f"{structure.get_chemical_formula()}: {_first_not_finite(positions)} is not finite.")
+    cell, pbc = np.array(structure.cell.array, dtype=np.float64), np.array(structure.pbc, dtype=bool)
+    _spanning(cell, pbc)
+    return positions, cell, pbc
+
+
 def build_graph(atoms: Atoms | Sequence[Atoms], cutoff: float, device: torch.device | str = "cpu") -> Graph:
     """The graph of one or several structures, with the pairs closer than the cutoff (Å).
 
@@ -123,10 +161,7 @@ def batch(graphs: Sequence[Graph]) -> Graph:
 
 def _graph_of(structure: Atoms, cutoff: float, device: torch.device | str) -> Graph:
     """The graph of one structure; see `build_graph`."""
-    positions = np.array(structure.positions, dtype=np.float64, order="C")
-    if not np.isfinite(positions).all():
-        raise InputError(f"{structure.get_chemical_formula()}: {_first_not_finite(positions)} is not finite.")
-    cell, pbc = np.array(structure.cell.array, dtype=np.float64), np.array(structure.pbc, dtype=bool)
+    positions, cell, pbc = geometry(structure)
     found, crossed = find_pairs(positions, cell, pbc, cutoff)
     pairs, shifts = torch.from_numpy(found), torch.from_numpy(crossed.astype(np.float64))
     where, vectors_of_cell = torch.from_numpy(positions), torch.from_numpy(cell)

@@ -14,6 +14,10 @@ import numpy as np
 
 from mlmd.errors import MlmdError, SimulationError
 from mlmd.kernels import Fused, Kernel
+from mlmd.kernels.design import Features
+
+WITH_FEATURES = ("moments", "radial-angular", "snap")
+"""Families that give features and their Jacobian products too."""
 
 
 def systems(generator: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -57,6 +61,22 @@ def run(kernel: Kernel, n_species: int, generator: np.random.Generator) -> int:
     return refused
 
 
+def run_features(kernel: Kernel, n_species: int, generator: np.random.Generator) -> int:
+    """Features of every system and their derivatives in both directions; gives how many were refused."""
+    refused = 0
+    for positions, cell, pbc in systems(generator):
+        species = generator.integers(0, n_species, len(positions))
+        made = Features(kernel, species, n_species, pbc, n_threads=2)
+        try:
+            values = made.values(positions, cell)
+            made.push(positions, cell, generator.standard_normal(positions.shape), generator.standard_normal((3, 3)))
+            made.push(positions, cell, np.zeros(positions.shape))
+            made.pull(positions, cell, generator.standard_normal(values.shape))
+        except (MlmdError, MemoryError):
+            refused += 1
+    return refused
+
+
 def spoiled(kernel: Kernel, generator: np.random.Generator) -> Kernel:
     """Parameters that are too short, too long, or wrong in a place."""
     integers, numbers = kernel.integers.copy(), kernel.numbers.copy()
@@ -84,10 +104,14 @@ def main() -> None:
         kernel = Kernel(family, float(stored[f"{name}/cutoff"]), integers, numbers, precision)
         n_species = int(stored[f"{name}/n_species"])
         refused = run(kernel, n_species, generator)
+        makers: list[type[Fused | Features]] = [Fused]
+        if family in WITH_FEATURES:
+            refused += run_features(kernel, n_species, generator)
+            makers.append(Features)
         spoilt = 0
-        for _ in range(60):
+        for made in makers * 60:
             try:
-                Fused(spoiled(kernel, generator), np.zeros(1, dtype=int), n_species, np.zeros(3), 0.5)
+                made(spoiled(kernel, generator), np.zeros(1, dtype=int), n_species, np.zeros(3), skin=0.5)
             except (MlmdError, MemoryError):
                 spoilt += 1
         print(f"{name}: {refused} systems and {spoilt} sets of parameters refused")

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from mlmd.descriptors.bispectrum import Bispectrum, Expansion, components
+from mlmd.descriptors.bispectrum import Bispectrum, Expansion
+from mlmd.descriptors.coupling import components
 from mlmd.potentials.snap import SNAP
 
 

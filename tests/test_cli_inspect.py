@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -228,3 +232,20 @@ def test_doctor_tells_what_to_install_and_fails_when_something_is_missing(monkey
     assert answer.code == 2
     assert 'pip install "no-such-package>=1.0"' in answer.out
     assert "too old" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "GOMP_SPINCOUNT = '1000'"), ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT = '7'"),
+     ({"OMP_WAIT_POLICY": "passive"}, "GOMP_SPINCOUNT = '0'")],
+)  # fmt: skip
+def test_threads_sleep_soon_when_they_wait_unless_the_user_says_otherwise(own: dict[str, str], expected: str) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    told = subprocess.run(
+        [sys.executable, "-m", "mlmd", "show", "Cu"], capture_output=True, text=True, check=True,
+        env={**others, **own, "OMP_DISPLAY_ENV": "verbose"},
+    ).stderr  # fmt: skip
+    if "GOMP_SPINCOUNT" not in told:
+        pytest.skip("the threads here are not those of GNU's OpenMP")
+    assert set(re.findall("GOMP_SPINCOUNT = '[0-9]+'", told)) == {expected}

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,18 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from command_line import mlmd
+from kernel_systems import needs_kernels
+from made_potentials import random_mtp
 
 from mlmd.ase import Calculator
 from mlmd.config import PotentialTable
 from mlmd.errors import InputError, SimulationError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
-from mlmd.potentials import modelfile
+from mlmd.neighbors import build_graph
+from mlmd.potentials import Potential, modelfile
+from mlmd.potentials.combine import Sum
 from mlmd.potentials.load import load_potential
-from mlmd.potentials.pair import LennardJones
+from mlmd.potentials.pair import ZBL, LennardJones
 from mlmd.train.error_table import from_json
 from mlmd.train.evaluate import Labels, errors, predict, shifted
 from mlmd.train.figures import LearningCurve, learning_figure, parity_figure
@@ -47,6 +52,15 @@ def zeros(*frames: LabelledFrame) -> list[Labels]:
 
 def argon(strain: float = 0.0, **options: object) -> LennardJones:
     return LennardJones(**{"epsilon": "0.0104 eV", "sigma": f"{3.4 * (1 + strain)} Å", "cutoff": "7 Å"} | options)
+
+
+def nuclei_of(*elements: str) -> ZBL:
+    return ZBL(cutoff="4 Å", elements=elements)
+
+
+def nuclei(precision: str = "float64") -> ZBL:
+    """A potential without a kernel: it takes any element."""
+    return ZBL(cutoff="7 Å", precision=precision)
 
 
 def crystals(n: int = 12, seed: int = 1) -> list[LabelledFrame]:
@@ -176,15 +190,35 @@ def test_many_structures_at_once_are_as_each_alone() -> None:
             assert predicted.stress is None
 
 
+@needs_kernels
+def test_structures_that_share_a_kernel_are_as_each_with_its_own() -> None:
+    # of several sizes and kinds, in two orders: what a kernel keeps from one structure to the next is room alone
+    potential = Sum([random_mtp(("Ar", "Kr"), level=8), argon(elements=["Ar"], cutoff="5 Å"), nuclei_of("Ar", "Kr")])
+    frames = [LabelledFrame(one.atoms.repeat((n, 1, 1)), *[None] * 3, "", "") for n in (3, 1, 2) for one in crystals(2)]
+    together, backwards = predict(potential, frames), predict(potential, frames[::-1])[::-1]
+    for frame, one, other in zip(frames, together, backwards, strict=True):
+        (alone,) = predict(potential, [frame])
+        graph = potential.predict(build_graph(frame.atoms, potential.cutoff))
+        size = float(np.abs(graph.forces.numpy()).max())
+        assert one.energy == pytest.approx(float(graph.energy), rel=1e-10)
+        assert one.forces == pytest.approx(graph.forces.numpy(), abs=1e-10 * size)
+        assert one.stress == pytest.approx(graph.stress[0].numpy(), rel=1e-9, abs=1e-12)
+        for same in (alone, other):
+            assert one.energy == same.energy
+            assert np.array_equal(one.forces, same.forces)
+            assert np.array_equal(one.stress, same.stress)
+
+
 def test_nothing_to_predict_is_nothing() -> None:
     assert predict(argon(), []) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_processes_give_the_same_bits(precision: str) -> None:
+@pytest.mark.parametrize("make", [argon, nuclei], ids=["kernel", "graph"])
+def test_processes_give_the_same_bits(make: Callable[..., Potential], precision: str) -> None:
     frames = crystals(40)
-    potential = argon(precision=precision)
+    potential = make(precision=precision)
     for alone, shared_out in zip(predict(potential, frames), predict(potential, frames, n_processes=2), strict=True):
         assert alone.energy == shared_out.energy
         assert np.array_equal(alone.forces, shared_out.forces)
@@ -192,25 +226,26 @@ def test_processes_give_the_same_bits(precision: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_error_in_a_process_names_the_structure() -> None:
+@pytest.mark.parametrize("make", [argon, nuclei], ids=["kernel", "graph"])
+def test_an_error_in_a_process_names_the_structure(make: Callable[..., Potential]) -> None:
     frames = crystals(40)
     frames[33].atoms.positions[1] = frames[33].atoms.positions[0]
     with pytest.raises(SimulationError, match=r"argon.extxyz@33: .* not finite"):
-        predict(argon(), frames, n_processes=2)
+        predict(make(), frames, n_processes=2)
 
 
 @pytest.mark.slow
 def test_processes_end_when_the_one_they_work_for_is_killed(tmp_path: Path) -> None:
     program = """
 import multiprocessing, os, signal
-from test_evaluate import argon, crystals, predict
+from test_evaluate import crystals, nuclei, predict
 
 def kill(done, total):
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    predict(argon(), crystals(400), n_processes=2, progress=kill)
+    predict(nuclei(), crystals(400), n_processes=2, progress=kill)
 """
     with (tmp_path / "children").open("w") as out:  # a pipe would stay open as long as they live
         subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, stdout=out, check=False)
@@ -240,8 +275,10 @@ def test_a_potential_that_no_file_can_hold_is_evaluated_here() -> None:
             return argon().predict(graph)  # type: ignore[arg-type]
 
     frames = crystals(40)
-    predictions = predict(Borrowed(), frames, n_processes=2)  # type: ignore[arg-type]
-    assert [one.energy for one in predictions] == [one.energy for one in frames]
+    alone, shared_out = (predict(Borrowed(), frames, n_processes=n) for n in (1, 2))  # type: ignore[arg-type]
+    assert [one.energy for one in alone] == [one.energy for one in shared_out]
+    # labels are those of the kernel, where there is one, which rounds differently
+    assert [one.energy for one in alone] == pytest.approx([one.energy for one in frames], rel=1e-12)
 
 
 def test_unknown_elements_are_named_with_their_structure() -> None:

@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
-from random_networks import random_symmetry
+from random_networks import random_nep
+from random_snap import random_snap
+from random_symmetry import random_symmetry
 
 from mlmd.kernels import CHOICE, Kernel
 from mlmd.kernels.native import LEVELS
@@ -39,7 +43,12 @@ def potentials() -> dict[str, Potential]:
     made: dict[str, Potential] = {
         "moments": random_mtp(("Li", "Cl"), 8),
         "moments32": random_mtp(("Li", "Cl"), 8, "float32"),
+        "radial-angular": random_nep(("Li", "Cl")),
+        "radial-angular, one cutoff": random_nep(("Li", "Cl"), "float32", angular_cutoff="5 Å"),
+        "bispectrum": random_snap(("Li", "Cl"), 6),
+        "bispectrum, quadratic": random_snap(("Li", "Cl"), 5, "float32", quadratic=True),
         "symmetry": random_symmetry(("Li", "Cl")),
+        "symmetry32": random_symmetry(("Li", "Cl"), "float32"),
         "lennard-jones": LennardJones(epsilon="10.4 meV", sigma="3.4 Å", cutoff="7 Å"),
     }
     return made
@@ -59,28 +68,111 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
-def test_without_a_compiler_the_package_is_built_all_the_same(tmp_path: Path) -> None:
-    done = child(
-        "setup.py", "-q", "build", "--build-base", tmp_path / "base", "--build-lib", tmp_path / "lib",
-        CC="false", CXX="false",
-    )  # fmt: skip
+def built(folder: Path, *arguments: object, **environment: str) -> Path:
+    """The package as setup.py builds it into a folder."""
+    places = ("egg_info", "--egg-base", folder, "build", "--build-base", folder / "base", "--build-lib", folder / "lib")
+    done = child("setup.py", "-q", *places, *arguments, **environment)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "lib/mlmd/kernels/native.py").is_file()
-    assert not list((tmp_path / "lib").rglob("*.so"))
+    return folder / "lib"
 
 
-def test_without_kernels_a_run_says_so_once_and_goes_on(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "inputs/argon.extxyz", tmp_path)
-    (tmp_path / "argon.toml").write_text(
+def short_run(folder: Path) -> Path:
+    """The input of two short stages."""
+    shutil.copy(ROOT / "inputs/argon.extxyz", folder)
+    (folder / "argon.toml").write_text(
         'structure = "argon.extxyz"\ntimestep = "2 fs"\nvelocities = "50 K"\n'
         'potential = { kind = "lennard-jones", epsilon = "10.4 meV", sigma = "3.4 Å", cutoff = "7 Å" }\n'
         '[[stage]]\nkind = "nve"\nduration = "10 fs"\n[[stage]]\nkind = "nve"\nduration = "10 fs"\n'
         '[guard]\nenabled = false\n'
     )  # fmt: skip
-    done = child("-m", "mlmd", "simulate", tmp_path / "argon.toml", "--out", tmp_path / "run", **{CHOICE: "off"})
+    return folder / "argon.toml"
+
+
+@pytest.mark.slow
+def test_without_a_compiler_everything_works_and_is_told_to_be_slow(tmp_path: Path) -> None:
+    stale = tmp_path / "lib/mlmd/kernels/_v3.so"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"compiled of other sources")
+    package = built(tmp_path, CC="false", CXX="false")
+    assert not list(package.rglob("*.so"))
+    installed = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1", CHOICE: ""}
+    told = "not compiled: potentials run on torch, which is many times slower. Install a C++ compiler"
+    doctor = child("-m", "mlmd", "doctor", **installed, COLUMNS="400")
+    assert told in doctor.stdout, doctor.stdout + doctor.stderr
+    done = child("-m", "mlmd", "simulate", short_run(tmp_path), "--out", tmp_path / "run", **installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ".join((done.stdout + done.stderr).split()).count(told) == 1
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_compiler_without_openmp_and_wide_vectors_leaves_kernels_that_say_so(
+    tmp_path: Path, parameters: Path
+) -> None:
+    compiler = tmp_path / "old-compiler"
+    refuses = 'case " $* " in *" -mavx2 "*|*" -fopenmp "*) echo unknown flag >&2; exit 1;; esac'
+    compiler.write_text(f'#!/bin/sh\n{refuses}\nexec "{COMPILER}" "$@" -O0\n')  # the last -O counts: to be quick
+    compiler.chmod(0o755)
+    package = built(tmp_path, CC=str(compiler), CXX=str(compiler))
+    libraries = list(package.rglob("*.so"))
+    assert [path.name for path in libraries] == ["_generic.so"]
+    installed = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1", CHOICE: ""}
+    told = "generic, vectors of 128 bits"
+    if "v3" in supported():
+        best = supported()[-1]
+        told += f"; {best}, which this processor has, is not there: the compiler did not know it"
+    told += "; one thread only: the compiler had no OpenMP"
+    doctor = child("-m", "mlmd", "doctor", **installed, COLUMNS="400")
+    assert told in doctor.stdout, doctor.stdout + doctor.stderr
+    run = tmp_path / "run"
+    done = child("-m", "mlmd", "simulate", short_run(tmp_path), "--out", run, "--threads", "2", **installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ".join((done.stdout + done.stderr).split()).count(told) == 1
+    # threads that are asked for and not there change nothing
+    tests = ("tests/test_kernels_moments.py", "-k", "threads", "-p", "no:cacheprovider")
+    done = child("-m", "pytest", "-q", *tests, **{CHOICE: str(libraries[0])})
+    assert " passed" in done.stdout, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+    done = child(ROOT / "tests/fuzz_kernels.py", parameters, **{CHOICE: str(libraries[0])})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_one_wheel_without_sources_serves_every_python_of_a_platform(tmp_path: Path) -> None:
+    made = ("bdist_wheel", "--bdist-dir", tmp_path / "wheel", "--dist-dir", tmp_path / "dist")
+    built(tmp_path, *made, CC="false", CXX="false")
+    (wheel,) = (tmp_path / "dist").iterdir()
+    assert "-py3-none-" in wheel.name
+    assert not wheel.name.endswith("-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"mlmd/py.typed", "mlmd/models/Cu.mlmd", "mlmd/kernels/native.py"} <= {*names}
+    assert not [name for name in names if name.startswith("tests") or name.endswith(("pp", ".so"))]
+
+
+@pytest.mark.slow
+def test_a_source_distribution_holds_what_is_compiled_and_what_is_tested(tmp_path: Path) -> None:
+    built(tmp_path, "sdist", "--dist-dir", tmp_path / "dist", CC="false", CXX="false")
+    (archive,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(archive) as content:
+        names = {name.partition("/")[2] for name in content.getnames()}
+    sources = [*(ROOT / "mlmd/kernels/src").glob("*pp"), *(ROOT / "tests").glob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in sources} <= names
+    assert {"setup.py", "constraints.txt", "inputs/quickstart.toml", "tests/kernel_driver.cpp"} <= names
+
+
+def test_without_kernels_a_run_says_so_once_and_goes_on(tmp_path: Path) -> None:
+    done = child("-m", "mlmd", "simulate", short_run(tmp_path), "--out", tmp_path / "run", **{CHOICE: "off"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("many times slower") == 1
+
+
+@needs_compiler
+def test_a_library_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    library = tmp_path / "older.so"
+    subprocess.run([str(COMPILER), "-shared", "-x", "c++", os.devnull, "-o", str(library)], check=True)
+    done = child("-m", "mlmd", "simulate", short_run(tmp_path), "--out", tmp_path / "run", **{CHOICE: str(library)})
+    assert done.returncode == 70
+    assert "of another version of mlmd. Install mlmd again" in " ".join(done.stderr.split())
 
 
 def test_an_unknown_choice_of_kernels_is_refused() -> None:
@@ -92,8 +184,7 @@ def test_an_unknown_choice_of_kernels_is_refused() -> None:
 @needs_kernels
 @pytest.mark.parametrize("level", LEVELS)
 def test_impossible_systems_and_parameters_are_refused_by_every_build(level: str, parameters: Path) -> None:
-    built = list((ROOT / "mlmd/kernels").glob(f"_{level}.*.so"))
-    if not built or level not in supported():
+    if not (ROOT / f"mlmd/kernels/_{level}.so").is_file() or level not in supported():
         pytest.skip(f"{level} is not compiled here, or this processor has it not")
     done = child(ROOT / "tests/fuzz_kernels.py", parameters, **{CHOICE: level})
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from kernel_systems import SYSTEMS, assert_kernel_is_its_reference, needs_kernels, system
 from lammps_oracle import evaluate, potentials
 
+from mlmd.errors import MlmdError
+from mlmd.kernels import Fused
 from mlmd.potentials import eam, stillinger_weber, tersoff
 from mlmd.potentials.fused import FusedEvaluator
 from mlmd.potentials.pair import ZBL, LennardJones, Morse
@@ -55,6 +58,14 @@ def test_threads_change_rounding_only(family: str) -> None:
     make, spacing = FAMILIES[family]
     potential = make("float64")
     assert_kernel_is_its_reference(potential, potential, system("liquid", potential.elements, spacing), n_threads=3)
+
+
+def test_a_pair_of_species_that_is_not_alike_in_both_orders_is_refused() -> None:
+    kernel = FAMILIES["morse"][0]("float64").kernel()
+    numbers = kernel.numbers.copy()
+    numbers[2 + 3] *= 1.1  # the depth for the first species with the second
+    with pytest.raises(MlmdError, match="other order"):
+        Fused(dataclasses.replace(kernel, numbers=numbers), np.zeros(2), 2, np.zeros(3), 0.5)
 
 
 @pytest.mark.parametrize("family", ["eam-alloy", "finnis-sinclair"])

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import vesin
+from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 
 from mlmd import neighbors
 from mlmd.errors import InputError, SimulationError
-from mlmd.kernels import library
-from mlmd.kernels.pairs import Neighbours, Rows, find_pairs
+from mlmd.kernels import CHOICE, library
+from mlmd.kernels.pairs import Neighbours, Rows
+from mlmd.neighbors import build_graph, find_pairs
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the kernels are not compiled, or switched off")
 
@@ -35,8 +44,8 @@ def found_by_vesin(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff:
     return table(*search.compute(points=positions, box=box, periodic=periodic, quantities="ijS"))
 
 
-def found(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: float, n_threads: int = 1) -> np.ndarray:
-    pairs, shifts = find_pairs(positions, cell, np.array(pbc), cutoff, n_threads)
+def found(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: float) -> np.ndarray:
+    pairs, shifts = find_pairs(positions, cell, np.array(pbc), cutoff)
     return np.column_stack([pairs.T, shifts])
 
 
@@ -165,12 +174,36 @@ def test_there_are_no_pairs_before_the_first_search() -> None:
     assert near.pairs()[0].shape == (2, 0)
 
 
-def test_pairs_equal_those_of_the_torch_path() -> None:
-    atoms = bulk("Cu") * (3, 2, 1)
-    atoms.rattle(0.1, seed=0)
-    expected = neighbors.find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 6.0)
-    got = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 6.0)
-    assert all(np.array_equal(one, other) for one, other in zip(got, expected, strict=True))
+def some_graphs() -> dict[str, np.ndarray]:
+    """The arrays of graphs of liquids, and of crystals with shells at the cutoff, where searches round differently."""
+    arrays = {}
+    for seed, pbc in itertools.product(range(4), PBC):
+        positions, cell, cutoff = some_system(seed, 40, 9.0)
+        crystal = bulk("Cu", a=4.0, cubic=True) * (2, 2, 1)
+        crystal.pbc = pbc
+        for number, (atoms, reach) in enumerate(
+            [(Atoms("Cu40", positions=positions, cell=cell, pbc=pbc), cutoff), (crystal, 4.0), (crystal, 4.0 * 2**0.5)]
+        ):
+            graph = build_graph(atoms, reach)
+            for field in dataclasses.fields(graph):
+                if (value := getattr(graph, field.name)) is not None:
+                    arrays[f"{field.name} of {number} with {seed} and {pbc}"] = value.numpy()
+    return arrays
+
+
+def test_a_graph_is_the_same_to_the_last_bit_whoever_searched_its_pairs(tmp_path: Path) -> None:
+    program = (
+        "import sys, numpy; from test_kernels_neighbours import some_graphs; numpy.savez(sys.argv[1], **some_graphs())"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "vesin.npz"],
+        check=True, cwd=Path(__file__).parent, env={**os.environ, CHOICE: "off"},
+    )  # fmt: skip
+    compiled, by_vesin = some_graphs(), np.load(tmp_path / "vesin.npz")
+    assert compiled.keys() == set(by_vesin.files)
+    assert sum(value.shape[-1] for name, value in compiled.items() if name.startswith("pairs")) > 10_000
+    for name, value in compiled.items():
+        assert np.array_equal(value, by_vesin[name], equal_nan=value.dtype.kind == "f"), name
 
 
 @pytest.mark.parametrize("cell", [np.diag([3.0, 0, 3]), [[3, 0, 0], [6, 0, 0], [0, 0, 3]], np.diag([3, np.nan, 3])])

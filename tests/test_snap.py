@@ -15,7 +15,8 @@ from ase.build import bulk
 from kernel_systems import system
 from random_snap import make_symmetric, random_snap, write
 
-from mlmd.descriptors.bispectrum import clebsch_gordan, components, coupled, mirrored, wigner
+from mlmd.descriptors.bispectrum import mirrored, wigner
+from mlmd.descriptors.coupling import clebsch_gordan, components, coupled
 from mlmd.descriptors.hyperspherical import wigner_weights
 from mlmd.errors import InputError, ModelError
 from mlmd.neighbors import build_graph

@@ -27,11 +27,13 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train import checkpoint
+from mlmd.train.curve import learning_curve
 from mlmd.train.dataset import smallest_distance
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.job import prepare, start
 from mlmd.train.optimise import State, _reject, _Rules
 from mlmd.train.run import train
+from mlmd.train.shards import solver
 
 INPUT = """data = "data.extxyz"
 test_fraction = 0.25
@@ -241,6 +243,21 @@ def test_a_part_of_the_data_leads_to_all_of_it(place: Path, monkeypatch: pytest.
         train(write_input(place, iterations=iterations), place / str(iterations), n_processes=1)
         assert took_part == sorted(took_part)
         assert (took_part[0], took_part[-1]) == (3, 12)  # as many shards as there are structures, 12
+
+
+@pytest.mark.parametrize("radial", ["plain", "optimise"])
+def test_a_learning_curve_is_the_same_from_triangles_that_are_kept_and_from_new_ones(place: Path, radial: str) -> None:
+    source = write_input(place, radial=radial, iterations=2)
+    result = train(source, n_processes=1)
+    state = checkpoint.read(result.path, json.loads((result.path / "train.json").read_text())["digest"])
+    assert state is not None
+    assert len(state.outcomes) == (12 if radial == "plain" else 0)  # as many shards as structures
+    job = prepare(source)
+    with solver(job.problem, 1) as compute:
+        kept, new = (
+            learning_curve(job, one, compute, lambda done, total: None) for one in (state, replace(state, outcomes={}))
+        )
+    assert kept == new
 
 
 def test_a_part_that_cannot_be_improved_is_not_the_end() -> None:

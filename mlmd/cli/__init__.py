@@ -69,8 +69,20 @@ def group() -> None:
     """
 
 
+def threads_that_sleep() -> None:
+    """Let threads of GNU's OpenMP, in torch and in the kernels, sleep soon when they wait for each other.
+
+    By default they spin for about 10 ms. Where processes outnumber cores that keeps the thread waited for from running,
+    and steps become ten times slower (`benchmarks/busy.py`); about 20 µs of it are enough to save the sleep where
+    nothing else runs. OpenMP reads this once, when torch is imported; what the user has set stands.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def main() -> None:
     """Entry point: runs a verb and turns errors into one message and an exit code."""
+    threads_that_sleep()
     try:
         code = group.main(standalone_mode=False)
     except click.ClickException as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from mlmd.descriptors.bispectrum import clebsch_gordan
+from mlmd.descriptors.coupling import clebsch_gordan
 
 
 def wigner_weights(j: int, row: int, column: int) -> list[float]:

@@ -16,13 +16,14 @@ from mlmd import units
 from mlmd.descriptors.contraction import Contraction
 from mlmd.descriptors.moment_basis import MomentBasis, moment_basis
 from mlmd.descriptors.moment_design import Design, MomentDesign
-from mlmd.descriptors.moment_kernel import CompiledDesign, has_compiled_design
+from mlmd.descriptors.moment_kernel import CompiledDesign, has_compiled_design, moment_kernel
 from mlmd.descriptors.moment_sums import MomentSums
 from mlmd.descriptors.neighbourhoods import neighbourhoods
 from mlmd.descriptors.radial import RadialFunctions
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.precision import dtype_of
 
 _TABLES = ("basic", "products", "scalars")
@@ -117,6 +118,10 @@ class Moments(torch.nn.Module):
     def design_cutoff(self) -> float:
         """Å, up to which `design` needs the pairs of a graph: 0 where the compiled kernels find their own."""
         return 0.0 if has_compiled_design(self) else self.cutoff
+
+    def kernel(self) -> Kernel:
+        """The compiled form."""
+        return moment_kernel(self)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Moments:

@@ -26,9 +26,11 @@ from torch import Tensor
 from mlmd import units
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.radial import RadialFunctions
+from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.precision import dtype_of
 
 L_MAX = 8
@@ -244,6 +246,10 @@ class RadialAngular(torch.nn.Module):
             moments = torch.bmm(self.angular(reduced, near), basis)
             features.append(invariants(moments, self.shape).flatten(1))
         return torch.cat(features, dim=1) * self.scaling
+
+    def kernel(self) -> Kernel:
+        """The compiled form."""
+        return radial_angular_kernel(self)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> RadialAngular:

@@ -29,7 +29,7 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator
 from mlmd.potentials.evaluate import evaluator
-from mlmd.potentials.fused import why_not_compiled
+from mlmd.potentials.fused import why_slow
 from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
 
 
@@ -64,7 +64,7 @@ class Course:
             SimulationError, StorageError, Stopped: see `mlmd.engine.run.simulate`.
         """
         saved = self.commit.load()
-        slow = why_not_compiled(self.job.potential) if self._device == "cpu" else None
+        slow = why_slow(self.job.potential) if self._device == "cpu" else None
         if slow:
             self.messages(slow)
         if saved is None:

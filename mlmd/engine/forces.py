@@ -192,8 +192,9 @@ class Forces:
 
     def _inspect(self, answer: Answer) -> None:
         result = answer.evaluation
-        # one dot product answers both questions for some thousand atoms: finite, and no force above the limit
-        total = float(np.vdot(result.forces, result.forces))
+        # one sum of squares answers both questions for some thousand atoms: finite, and no force above the limit. It is
+        # not np.vdot: BLAS takes that to its own threads, which wait for a busy core longer than the potential takes
+        total = float(np.einsum("ij,ij->", result.forces, result.forces))
         limit = math.inf if self.max_force is None else self.max_force
         finite = math.isfinite(result.energy) and math.isfinite(total)
         if finite and (total <= limit**2 or np.einsum("ij,ij->i", result.forces, result.forces).max() <= limit**2):

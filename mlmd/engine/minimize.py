@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlmd import units
+from mlmd.ase import SystemCalculator
 from mlmd.config import Minimize
 from mlmd.errors import InputError, SimulationError
 from mlmd.potentials import Evaluator
 
 
-class _FromEvaluator(Calculator):
-    """An evaluator as ASE sees it."""
-
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's name and type)
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        super().__init__()
-        self._evaluator = evaluator
+class _Finite(SystemCalculator):
+    """The run's own evaluator as ASE sees it, and nothing that is not finite."""
 
     def calculate(
-        self, atoms: ase.Atoms | None = None, properties: object = None, system_changes: object = all_changes
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Energy (eV), forces (eV/Å) and stress (eV/Å³, Voigt)."""
-        super().calculate(atoms)
-        result = self._evaluator.evaluate(self.atoms.positions, self.atoms.cell.array)
-        if not np.isfinite(result.energy) or not np.all(np.isfinite(result.forces)):
+        """Fill `results`, as ASE asks."""
+        super().calculate(atoms, properties, system_changes)
+        energy = self.results["energy"]
+        if not np.isfinite(energy) or not np.all(np.isfinite(self.results["forces"])):
             raise SimulationError(
-                f"the potential gave a non-finite result while minimizing: energy {result.energy} eV. "
+                f"the potential gave a non-finite result while minimizing: energy {energy} eV. "
                 "Are atoms on top of each other, or outside what the potential was trained on?"
             )
-        self.results = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
-        if self.atoms.pbc.all():
-            self.results["stress"] = full_3x3_to_voigt_6_stress(result.virial / self.atoms.get_volume())
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def minimize(
     if stage.cell and not atoms.pbc.all():
         raise InputError("minimize: cell = true needs a structure that is periodic in all three directions.")
     atoms = atoms.copy()
-    atoms.calc = _FromEvaluator(evaluator)
+    atoms.calc = _Finite(evaluator)
     if not mobile.all():
         atoms.set_constraint(FixAtoms(mask=~mobile))
     pressure = stage.pressure * units.BAR

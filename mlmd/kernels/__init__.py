@@ -4,7 +4,7 @@
 no compiler, `library()` is None and potentials are evaluated by torch.
 """
 
-from mlmd.kernels.kernel import Fused, Kernel
-from mlmd.kernels.native import CHOICE, describe, library
+from mlmd.kernels.kernel import Fused, Kernel, KernelHandle
+from mlmd.kernels.native import CHOICE, describe, library, shortcoming
 
-__all__ = ["CHOICE", "Fused", "Kernel", "describe", "library"]
+__all__ = ["CHOICE", "Fused", "Kernel", "KernelHandle", "describe", "library", "shortcoming"]

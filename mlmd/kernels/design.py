@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any
 
 import numpy as np
 
-from mlmd.errors import InputError, MlmdError
+from mlmd.errors import InputError
 from mlmd.kernels.kernel import Kernel
 from mlmd.kernels.native import required
+from mlmd.kernels.status import MESSAGE_SIZE, check, new_message
 from mlmd.kernels.system import System
 
-_MESSAGE_SIZE = 256
-_OK, _BAD_CONFIGURATION, _BAD_PARAMETERS, _NO_MEMORY = range(4)
 _MORE = 8  # numbers behind the last row that vectors may be written to
 
 
 class Features:
     """Features B_iα of the atoms of a system, and products with their Jacobian J and its transpose.
 
-    No derivative of a pair is kept, so that memory does not grow with the number of neighbours. Results of `pull`
-    depend on the number of threads in their last digits, the others do not.
+    `mlmd.descriptors.compiled.compiled_features` makes one from a descriptor alone. No derivative of a pair is kept, so
+    that memory does not grow with the number of neighbours. Results of `pull` depend on the number of threads in their
+    last digits, the others do not.
     """
 
     n_features: int
@@ -54,12 +53,12 @@ class Features:
         self._native = required()
         handle = ctypes.c_void_p()
         tables, numbers = _arrays(kernel)
-        message = ctypes.create_string_buffer(_MESSAGE_SIZE)
+        message = new_message()
         status = self._native.mlmd_descriptor_new(
             kernel.family.encode(), tables.ctypes.data, tables.size, numbers.ctypes.data, numbers.size,
-            ctypes.byref(handle), message, _MESSAGE_SIZE,
+            ctypes.byref(handle), message, MESSAGE_SIZE,
         )  # fmt: skip
-        _check(status, message)
+        check(status, message, _refused)
         weakref.finalize(self, self._native.mlmd_descriptor_free, handle)
         self._handle, self._message, self.n_threads = handle, message, n_threads
         self._system = System(self._native, species, n_species, pbc, kernel.cutoff, skin)
@@ -115,9 +114,9 @@ class Features:
         where, box = _doubles(positions, (self._system.n_atoms, 3)), _doubles(cell, (3, 3))
         status = getattr(self._native, name)(
             self._system.handle, self._handle, self.n_threads, where.ctypes.data, box.ctypes.data,
-            *(None if one is None else one.ctypes.data for one in arrays), self._message, _MESSAGE_SIZE,
+            *(None if one is None else one.ctypes.data for one in arrays), self._message, MESSAGE_SIZE,
         )  # fmt: skip
-        _check(status, self._message)
+        check(status, self._message, _refused)
 
 
 class MomentRows:
@@ -134,13 +133,13 @@ class MomentRows:
             MlmdError: when nothing is compiled.
         """
         self._native, self._cutoff = required(), kernel.cutoff
-        self._handle, self._message = ctypes.c_void_p(), ctypes.create_string_buffer(_MESSAGE_SIZE)
+        self._handle, self._message = ctypes.c_void_p(), new_message()
         tables, numbers = _arrays(kernel)
         status = self._native.mlmd_design_new(
             tables.ctypes.data, tables.size, numbers.ctypes.data, numbers.size,
-            ctypes.byref(self._handle), self._message, _MESSAGE_SIZE,
+            ctypes.byref(self._handle), self._message, MESSAGE_SIZE,
         )  # fmt: skip
-        _check(status, self._message)
+        check(status, self._message, _refused)
         weakref.finalize(self, self._native.mlmd_design_free, self._handle)
         self._n_scalars = int(tables[5])
 
@@ -180,9 +179,9 @@ class MomentRows:
         status = self._native.mlmd_design(
             system.handle, self._handle, where.ctypes.data, box.ctypes.data, coefficients.ctypes.data,
             None if given is None else given.ctypes.data, energy.ctypes.data, forces.ctypes.data, virial.ctypes.data,
-            self._message, _MESSAGE_SIZE,
+            self._message, MESSAGE_SIZE,
         )  # fmt: skip
-        _check(status, self._message)
+        check(status, self._message, _refused)
         return energy, forces[: n_atoms * 3 * n_columns].reshape(n_atoms, 3, n_columns), virial
 
 
@@ -200,11 +199,5 @@ def _doubles(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return found
 
 
-def _check(status: int, message: Any) -> None:
-    if status == _OK:
-        return
-    if status == _BAD_CONFIGURATION:
-        raise InputError("a position is not finite, or the cell has no volume along its periodic directions.")
-    if status == _NO_MEMORY:
-        raise MemoryError("not enough memory for the neighbours or the derivatives of a structure")
-    raise MlmdError(f"the kernels failed: {message.value.decode()}")
+def _refused() -> InputError:
+    return InputError("a position is not finite, or the cell has no volume along its periodic directions.")

@@ -11,10 +11,8 @@ import numpy as np
 
 from mlmd.errors import MlmdError, SimulationError
 from mlmd.kernels.native import required
+from mlmd.kernels.status import BAD_PARAMETERS, MESSAGE_SIZE, check, new_message
 from mlmd.kernels.system import System
-
-_MESSAGE_SIZE = 256
-_BAD_CONFIGURATION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +38,14 @@ class Kernel:
         """
         integers = np.ascontiguousarray(self.integers, dtype=np.int64)
         numbers = np.ascontiguousarray(self.numbers, dtype=np.float64)
-        handle, message = ctypes.c_void_p(), ctypes.create_string_buffer(_MESSAGE_SIZE)
+        handle, message = ctypes.c_void_p(), new_message()
         status = native.mlmd_kernel_new(
             self.family.encode(), self.precision == "float32", integers.ctypes.data, integers.size,
-            numbers.ctypes.data, numbers.size, ctypes.byref(handle), message, _MESSAGE_SIZE,
+            numbers.ctypes.data, numbers.size, ctypes.byref(handle), message, MESSAGE_SIZE,
         )  # fmt: skip
-        if status:
+        if status == BAD_PARAMETERS:
             raise MlmdError(f"the kernel {self.family!r} refuses its parameters: {message.value.decode()}")
+        check(status, message)
         return handle
 
 
@@ -69,10 +68,26 @@ class Sums:
     """Spent on the neighbour list and on the potential."""
 
 
+class KernelHandle:
+    """A kernel as the library has read it, once for any number of systems. One of them at a time may compute."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Take a kernel.
+
+        Raises:
+            MlmdError: when there is no compiled library, or it refuses the parameters.
+        """
+        native = required()
+        self.cutoff, self.pointer = kernel.cutoff, kernel.make(native)
+        weakref.finalize(self, native.mlmd_kernel_free, self.pointer)
+
+
 class Fused:
     """A kernel made ready for one system: neighbour list, buffers and handles."""
 
-    def __init__(self, kernel: Kernel, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float) -> None:
+    def __init__(
+        self, kernel: Kernel | KernelHandle, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float
+    ) -> None:
         """Take a kernel, species (n_atoms,) in its order, how many species it knows, pbc (3,) and the skin in Å.
 
         Raises:
@@ -80,11 +95,10 @@ class Fused:
         """
         self._native = native = required()
         self.n_atoms = len(species)
-        self._kernel = kernel.make(native)
-        weakref.finalize(self, native.mlmd_kernel_free, self._kernel)
+        self._kernel = kernel if isinstance(kernel, KernelHandle) else KernelHandle(kernel)
         self._arguments = (native, species, n_species, pbc, kernel.cutoff, skin)
         self._system = System(*self._arguments)
-        self._message = ctypes.create_string_buffer(_MESSAGE_SIZE)
+        self._message = new_message()
         self._small = np.zeros(12)  # energy, virial, seconds
 
     def compute(self, positions: np.ndarray, cell: np.ndarray, n_threads: int, *, details: bool = False) -> Sums:
@@ -106,13 +120,12 @@ class Fused:
         virials = np.empty((self.n_atoms, 3, 3)) if details else None
         small = self._small.ctypes.data
         status = self._native.mlmd_compute(
-            self._system.handle, self._kernel, n_threads,
+            self._system.handle, self._kernel.pointer, n_threads,
             positions.ctypes.data, cell.ctypes.data, small, small + 8, forces.ctypes.data,
             None if energies is None else energies.ctypes.data, None if virials is None else virials.ctypes.data,
-            small + 80, self._message, _MESSAGE_SIZE,
+            small + 80, self._message, MESSAGE_SIZE,
         )  # fmt: skip
-        if status:
-            self._refuse(status, positions)
+        check(status, self._message, lambda: _refused(positions))
         return Sums(
             energy=float(self._small[0]),
             forces=forces,
@@ -139,9 +152,7 @@ class Fused:
         status = self._native.mlmd_system_search(
             self._system.handle, positions.ctypes.data, cell.ctypes.data, n_threads
         )
-        if status:
-            self._message.value = b"out of memory"
-            self._refuse(status, positions)
+        check(status, self._message, lambda: _refused(positions))
 
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         found = np.ascontiguousarray(positions, dtype=np.float64)
@@ -149,14 +160,10 @@ class Fused:
             raise ValueError(f"positions {found.shape} are not those of {self.n_atoms} atoms")
         return found
 
-    def _refuse(self, status: int, positions: np.ndarray) -> None:
-        if status == _BAD_CONFIGURATION:
-            bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-            if len(bad):
-                where = f"the position {positions[bad[0]].tolist()} of atom {bad[0]} is not finite."
-                raise SimulationError(f"{where} Try a smaller timestep.")
-            raise SimulationError("the cell is not finite or has no volume along its periodic directions.")
-        words = self._message.value.decode()
-        if words == "out of memory":
-            raise MemoryError("not enough memory for the neighbour list or the forces")
-        raise MlmdError(f"the kernels failed: {words}")
+
+def _refused(positions: np.ndarray) -> SimulationError:
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(bad):
+        where = f"the position {positions[bad[0]].tolist()} of atom {bad[0]} is not finite."
+        return SimulationError(f"{where} Try a smaller timestep.")
+    return SimulationError("the cell is not finite or has no volume along its periodic directions.")

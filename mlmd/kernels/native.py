@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ _MESSAGE = (ctypes.c_char_p, _COUNT)
 _FUNCTIONS = {
     "mlmd_best_level": (_INT, ()),
     "mlmd_vector_bytes": (_INT, ()),
+    "mlmd_has_threads": (_INT, ()),
     "mlmd_kernel_new": (
         _INT,
         (ctypes.c_char_p, _INT, _ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),
@@ -57,6 +57,7 @@ def library() -> ctypes.CDLL | None:
 
     Raises:
         InputError: when `MLMD_KERNELS` asks for something that is not there.
+        MlmdError: when the library cannot be loaded, or is of another version of mlmd.
     """
     choice = os.environ.get(CHOICE, "")
     if choice == "off":
@@ -94,25 +95,50 @@ def describe() -> str:
     if found is None:
         if os.environ.get(CHOICE) == "off":
             return f"switched off by {CHOICE}: potentials run on torch, which is many times slower"
+        if _built():
+            return (
+                f"not chosen: {', '.join(_built())} is compiled, but not the generic library, which knows what the "
+                f"processor has. Potentials run on torch, which is many times slower; {CHOICE} chooses one"
+            )
         return (
-            "not compiled: potentials run on torch, which is many times slower. "
-            "Install a C++ compiler (g++ or clang++), then mlmd again"
+            "not compiled: potentials run on torch, which is many times slower. Install a C++ compiler (g++ or "
+            "clang++), then mlmd again, with pip install --force-reinstall --no-deps --no-cache-dir"
         )
     name = next((name for name, path in _built().items() if str(path) == found._name), Path(found._name).name)
-    return f"{name}, vectors of {8 * found.mlmd_vector_bytes()} bits"
+    words = [f"{name}, vectors of {8 * found.mlmd_vector_bytes()} bits"]
+    return "; ".join(words + [what for what in [shortcoming()] if what])
+
+
+def shortcoming() -> str | None:
+    """What makes the kernels slower than they could be on this machine: how they were compiled, not what was chosen."""
+    found = library()
+    if found is None:
+        return None
+    words = []
+    if not os.environ.get(CHOICE):
+        best = next(name for name, level in LEVELS.items() if level <= found.mlmd_best_level())
+        if best not in _built():
+            words.append(f"{best}, which this processor has, is not there: the compiler did not know it")
+    if not found.mlmd_has_threads():
+        words.append("one thread only: the compiler had no OpenMP")
+    return "; ".join(words) or None
 
 
 def _built() -> dict[str, Path]:
     """The libraries that were compiled, the widest vectors first."""
     here = Path(__file__).parent
-    found = {name: [here / f"_{name}{suffix}" for suffix in EXTENSION_SUFFIXES] for name in LEVELS}
-    return {name: path for name, paths in found.items() for path in paths if path.is_file()}
+    return {name: path for name in LEVELS if (path := here / f"_{name}.so").is_file()}
 
 
 @cache
 def _open(path: Path) -> ctypes.CDLL:
-    opened = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(opened, name)
-        function.restype, function.argtypes = result, arguments
+    try:
+        opened = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(opened, name)
+            function.restype, function.argtypes = result, arguments
+    except OSError as error:
+        raise MlmdError(f"the kernels cannot be loaded: {error}. {CHOICE}=off does without.") from None
+    except AttributeError:
+        raise MlmdError(f"{path} is of another version of mlmd. Install mlmd again.") from None
     return opened

@@ -1,4 +1,7 @@
-"""The compiled search for pairs: neighbours of atoms as kernels see them, and as lists of pairs."""
+"""The compiled search for pairs: neighbours of atoms as kernels see them, and as lists of pairs.
+
+`mlmd.neighbors.find_pairs` is what finds the pairs of a structure, by this or by vesin.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,8 @@ import numpy as np
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels.native import required
+from mlmd.kernels.status import BAD_CONFIGURATION, NO_MEMORY
 from mlmd.kernels.system import System
-
-# Whoever computes distances of the pairs rounds differently: list a little more than needed, as mlmd.neighbors does.
-_MARGIN = 1e-9
-_REFUSED, _NO_MEMORY = 1, 2
 
 
 @dataclass(frozen=True)
@@ -117,49 +117,10 @@ class Neighbours:
         if where.shape != (self.n_atoms, 3) or vectors.shape != (3, 3):
             raise ValueError(f"positions {where.shape} and cell {vectors.shape} are not those of {self.n_atoms} atoms")
         status = function(self._system, where.ctypes.data, vectors.ctypes.data, n_threads)
-        if status == _REFUSED:
+        if status == BAD_CONFIGURATION:
             raise SimulationError("a position is not finite, or the cell has no volume along its periodic directions.")
-        if status == _NO_MEMORY:
+        if status == NO_MEMORY:
             raise MemoryError("not enough memory for the list of neighbours")
-
-
-def find_pairs(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, n_threads: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """All ordered pairs (i, j, s) with |positions[j] + s @ cell - positions[i]| up to the cutoff.
-
-    An atom is its own neighbour through the boundary when the cell is smaller than the cutoff. Positions may
-    lie outside the cell; vectors of directions without periodicity are not looked at and may be zero. Pairs
-    beyond the cutoff by less than 1e-9 Å may be listed too.
-
-    Args:
-        positions: (n_atoms, 3) Å, finite.
-        cell: (3, 3) Å, rows are vectors.
-        pbc: (3,) bool.
-        cutoff: Å.
-        n_threads: the pairs are the same for any number.
-
-    Returns:
-        pairs (2, n_pairs) int64 and shifts (n_pairs, 3) int64, sorted by i, then j, then s.
-
-    Raises:
-        InputError: when the periodic cell vectors have no volume, or a position is not finite.
-    """
-    if cutoff <= 0 or len(positions) == 0:
-        return np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    near = Neighbours(np.zeros(len(positions), dtype=np.int32), pbc, cutoff + _MARGIN)
-    try:
-        near.search(positions, cell, n_threads)
-    except SimulationError as error:
-        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-        if len(bad):
-            raise InputError(f"the position {positions[bad[0]].tolist()} of atom {bad[0]} is not finite.") from error
-        periodic = np.asarray(cell, dtype=np.float64)[np.broadcast_to(pbc, 3).astype(bool)].tolist()
-        raise InputError(
-            f"the cell has no volume: its periodic vectors are {periodic} Å. "
-            "Give independent vectors, or set pbc to false along the directions without one."
-        ) from error
-    return near.pairs(n_threads=n_threads)
 
 
 def _array(values: np.ndarray, kind: type) -> np.ndarray:

@@ -64,6 +64,10 @@ class Evaluation:
     """(n_atoms, 3) eV/Å, float64, C order."""
     virial: np.ndarray
     """(3, 3) eV, Σ r ⊗ dE/dr; the pressure of the configuration is -trace / 3V."""
+    energies: np.ndarray | None = None
+    """(n_atoms,) eV, where the evaluator was asked for them and knows them."""
+    virials: np.ndarray | None = None
+    """(n_atoms, 3, 3) eV, likewise; the symmetric part of their sum is the virial."""
 
 
 @runtime_checkable
@@ -89,6 +93,9 @@ class Evaluator(Protocol):
 
     `state` is what an exact restart needs besides positions and cell: the configuration of the last pair
     search, since the order of pairs is the order of the sums.
+
+    An evaluator may have a second method `detailed`, as `evaluate` with what it knows of the energies and virials of
+    atoms.
     """
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:

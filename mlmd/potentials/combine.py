@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
-from mlmd.potentials.fused import kernel_of
+from mlmd.potentials.fused import added, kernel_of, kernels_of
 
 
 class Sum(torch.nn.Module):
@@ -64,6 +65,11 @@ class Sum(torch.nn.Module):
             evaluators.append(GraphEvaluator(Sum(share), numbers, pbc, skin, device))
         return SumEvaluator(evaluators)
 
+    def kernels(self) -> list[tuple[Kernel, tuple[str, ...]]]:
+        """The kernels of all parts with their elements; none where a part has none."""
+        found = [kernels_of(part) for part in self.parts]
+        return [one for part in found for one in part] if all(found) else []
+
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Sum:
         """Build again from `spec`, with parts that the tensors of `state_dict` fit; they are not loaded yet."""
@@ -90,12 +96,11 @@ class SumEvaluator:
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """The sum of energies (eV), forces (eV/Å) and virials (eV)."""
-        results = [part.evaluate(positions, cell) for part in self.parts]
-        return Evaluation(
-            energy=sum(one.energy for one in results),
-            forces=np.sum([one.forces for one in results], axis=0),
-            virial=np.sum([one.virial for one in results], axis=0),
-        )
+        return added([part.evaluate(positions, cell) for part in self.parts])
+
+    def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """The same with energies and virials of atoms, where all parts know them."""
+        return added([getattr(part, "detailed", part.evaluate)(positions, cell) for part in self.parts])
 
     def state(self) -> dict[str, np.ndarray]:
         """The states of the parts, each name preceded by the number of its part."""

@@ -1,16 +1,20 @@
-"""A potential made ready for one system in a run."""
+"""A potential made ready for one system in a run, or for any structures one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from mlmd.neighbors import SkinList
-from mlmd.potentials import Evaluation, Evaluator, Potential
-from mlmd.potentials.fused import FusedEvaluator, kernel_of
+from mlmd.neighbors import SkinList, build_graph
+from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
+from mlmd.potentials.fused import FusedEvaluator, FusedPotential, kernel_of, kernels_of
 from mlmd.potentials.threads import undivided
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 SKIN = 0.8
 """Å searched beyond the cutoff by default. The optimum is flat: from 0.6 to 1.4 Å a step costs the same within a
@@ -35,12 +39,9 @@ class GraphEvaluator:
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
         with undivided():  # operations on one system are too small to be divided among threads
-            prediction = self.potential.predict(self.pairs.graph(positions, cell))
-        return Evaluation(
-            energy=float(prediction.energy[0]),
-            forces=np.ascontiguousarray(prediction.forces.cpu().numpy()),
-            virial=prediction.virial[0].cpu().numpy(),
-        )
+            return _evaluation(self.potential.predict(self.pairs.graph(positions, cell)))
+
+    detailed = evaluate
 
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last pair search."""
@@ -49,6 +50,34 @@ class GraphEvaluator:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a `state`."""
         self.pairs.restore(state)
+
+
+def predictor(potential: Potential, device: torch.device | str = "cpu") -> Callable[[Atoms], Evaluation]:
+    """What answers about structures that have nothing to do with each other: the compiled kernels, or the graph.
+
+    The answer to the same structure is the same to the last bit, whatever was asked before and however many threads
+    there are.
+
+    Args:
+        potential: moved to the device when it is a torch module.
+        device: where tensors live.
+
+    Returns:
+        A function of one structure. It raises InputError for an element that is not known, for positions that are not
+        finite and for a flat periodic cell.
+    """
+    if isinstance(potential, torch.nn.Module):
+        potential.to(device)
+    kernels = kernels_of(potential) if torch.device(device).type == "cpu" else []
+    if kernels:
+        return FusedPotential(kernels).evaluate
+
+    def by_graph(atoms: Atoms) -> Evaluation:
+        graph = build_graph(atoms, potential.cutoff, device)
+        with undivided():
+            return _evaluation(potential.predict(graph))
+
+    return by_graph
 
 
 def evaluator(
@@ -78,3 +107,13 @@ def evaluator(
     if kernel is not None:
         return FusedEvaluator(kernel, potential.elements, numbers, pbc, skin)
     return GraphEvaluator(potential, numbers, pbc, skin, device)
+
+
+def _evaluation(prediction: Prediction) -> Evaluation:
+    """What is predicted for a graph of one structure."""
+    return Evaluation(
+        energy=float(prediction.energy[0]),
+        forces=np.ascontiguousarray(prediction.forces.cpu().numpy()),
+        virial=prediction.virial[0].cpu().numpy(),
+        energies=None if prediction.energies is None else prediction.energies.cpu().numpy(),
+    )

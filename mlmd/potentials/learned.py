@@ -15,8 +15,11 @@ from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.descriptors.moment_design import Design
 from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
+from mlmd.descriptors.radial_angular import RadialAngular
+from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
+from mlmd.descriptors.symmetry_kernel import symmetry_kernel
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
@@ -24,7 +27,6 @@ from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
-from mlmd.potentials.symmetry_kernel import symmetry_kernel
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
@@ -140,10 +142,13 @@ class LearnedPotential(EnergyModel):
 
     def kernel(self) -> Kernel | None:
         """The compiled form, where descriptor and regressor together have one."""
-        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return moment_kernel(self.descriptor, self.regressor.coefficients, self.regressor.constants)
-        if isinstance(self.descriptor, Symmetry) and isinstance(self.regressor, Network):
-            return symmetry_kernel(self.descriptor, self.regressor)
+        match self.descriptor, self.regressor:
+            case Moments() as moments, Linear() as linear:
+                return moment_kernel(moments, linear.coefficients, linear.constants)
+            case RadialAngular() as functions, Network(activations=("tanh",)) as network:
+                return radial_angular_kernel(functions, network.tensors())
+            case Symmetry() as functions, Network() as network:
+                return symmetry_kernel(functions, network.packed())
         return None
 
     @classmethod

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mlmd.descriptors.neighbourhoods import neighbourhoods
 from mlmd.descriptors.radial_angular import RadialAngular, within
+from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
 from mlmd.fitting.network import Network
@@ -98,22 +98,8 @@ class NEP(LearnedPotential):
 
     def kernel(self) -> Kernel:
         """The parameters as the fused kernel `src/radial_angular.hpp` reads them."""
-        descriptor, network, shape = self.descriptor, self.regressor, self.descriptor.shape
-        radial, angular = descriptor.radial.coefficients, descriptor.angular.coefficients
-        integers = [
-            len(self.elements), shape.n_radial, shape.n_radial_basis, shape.n_angular, shape.n_angular_basis,
-            shape.l_max, shape.four_body, shape.five_body, network.n_neurons, network.common,
-            self.repulsion is not None,
-        ]  # fmt: skip
-        tensors = [
-            descriptor.radial_cutoffs, descriptor.angular_cutoffs, radial, angular, descriptor.scaling,
-            network.weights, network.biases, network.output, network.constants,
-        ]  # fmt: skip
-        if self.repulsion is not None:
-            tensors.append(self.repulsion.table)
-        numbers = torch.cat([tensor.detach().double().cpu().flatten() for tensor in tensors]).numpy()
-        precision = str(descriptor.scaling.dtype).removeprefix("torch.")
-        return Kernel("radial-angular", self.cutoff, np.array(integers, dtype=np.int64), numbers, precision)
+        table = None if self.repulsion is None else self.repulsion.table
+        return radial_angular_kernel(self.descriptor, self.regressor.tensors(), table)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors.bispectrum import Bispectrum
+from mlmd.descriptors.bispectrum_kernel import bispectrum_kernel
 from mlmd.errors import InputError, ModelError
 from mlmd.kernels import Kernel
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.snap_kernel import snap_kernel
 from mlmd.potentials.snapfile import Element, read_coefficients, read_parameters
 from mlmd.precision import dtype_of
 
@@ -79,7 +79,9 @@ class SNAP(LearnedPotential):
 
     def kernel(self) -> Kernel | None:
         """The compiled form; None with `chemflag`."""
-        return snap_kernel(self)
+        regressor = self.regressor
+        quadratic = regressor.quadratic if regressor.is_quadratic else None
+        return bispectrum_kernel(self.descriptor, regressor.constants, regressor.linear, quadratic)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> SNAP:

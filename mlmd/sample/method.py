@@ -141,15 +141,14 @@ class PotentialMethod:
 
     def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
         """Load the potential and compare its elements with those of the structures."""
-        import torch
         from pydantic import ValidationError
 
         from mlmd.config.explain import explain
         from mlmd.config.potential import PotentialTable
         from mlmd.engine.device import choose_device
-        from mlmd.neighbors import build_graph
+        from mlmd.neighbors import volume
+        from mlmd.potentials.evaluate import predictor
         from mlmd.potentials.load import check_elements, load_potential
-        from mlmd.potentials.threads import undivided
 
         table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
         if self.elements is not None:
@@ -163,15 +162,12 @@ class PotentialMethod:
         potential = load_potential((checked,))
         for name, symbols in compositions:
             check_elements(potential, symbols, name)
-        device = choose_device(self.device)
-        if isinstance(potential, torch.nn.Module):
-            potential.to(device)
+        answer = predictor(potential, choose_device(self.device))
 
         def compute(atoms: Atoms) -> Label:
-            with undivided():
-                found = potential.predict(build_graph(atoms, potential.cutoff, device))
-            stress = found.stress[0].cpu().numpy() if atoms.pbc.all() else None
-            return Label(float(found.energy[0]), found.forces.cpu().numpy(), stress)
+            found = answer(atoms)
+            stress = found.virial / volume(atoms.cell.array, atoms.pbc) if atoms.pbc.all() else None
+            return Label(found.energy, found.forces, stress)
 
         return compute
 

@@ -20,7 +20,7 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
 
     Args:
         job: its potential's numbers are overwritten.
-        state: the last one of the optimisation.
+        state: the last one of the optimisation; triangles that it holds are not computed again.
         compute: gives the triangles of shards.
         progress: called with the number of shards done and of all.
     """
@@ -28,8 +28,9 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
     put(job.potential, state.best_radial, state.best_linear)
     shards = job.problem.shards()
     numbers = state_of(job.potential)
-    found = {}
-    for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in range(len(shards))]):
+    found = {shard: torch.from_numpy(outcome.factor) for shard, outcome in state.outcomes.items()}
+    left = [shard for shard in range(len(shards)) if shard not in found]
+    for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in left]):
         found[outcome.shard] = torch.from_numpy(outcome.factor)
         progress(len(found), len(shards))
     factors = [found[shard] for shard in sorted(found)]

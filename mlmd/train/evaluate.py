@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +18,9 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from mlmd.errors import InputError, MlmdError, SimulationError
 from mlmd.graph import VOIGT
-from mlmd.neighbors import batch, build_graph
+from mlmd.neighbors import batch, build_graph, volume
 from mlmd.potentials import Potential, modelfile
+from mlmd.potentials.fused import FusedPotential, kernels_of
 from mlmd.potentials.learned import ATOMS_AT_ONCE, ATOMS_AT_ONCE_GPU
 from mlmd.potentials.load import check_elements
 from mlmd.potentials.threads import undivided
@@ -28,6 +31,7 @@ from mlmd.units import BAR
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
+    from mlmd.kernels import Kernel
 
 _IN_TABLE: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 0.1 / BAR}
 """eV, eV/Å and eV/Å³ in the units of an `ErrorTable`."""
@@ -54,13 +58,14 @@ def predict(
 ) -> list[Labels]:
     """Energy, forces and stress of structures; the same numbers whatever the number of processes.
 
-    Structures are worked through some at a time, about 256 atoms together on a CPU. In processes of their own
-    work potentials that a `.mlmd` file can hold; any other is evaluated in this process alone.
+    A potential with a compiled kernel is asked about one structure after the other, in as many threads of this process
+    as there may be processes. Others are asked about some structures at a time, about 256 atoms together on a CPU; in
+    processes of their own work those that a `.mlmd` file can hold, the rest in this process alone.
 
     Args:
         potential: on the device where it is to compute.
         frames: their labels are not looked at.
-        n_processes: on the CPU, each with one thread.
+        n_processes: on the CPU, each with one thread; threads, where a kernel computes.
         progress: called with the number of structures done and of all.
 
     Returns:
@@ -72,9 +77,17 @@ def predict(
     """
     _check_elements(potential, frames)
     device = _device(potential)
+    kernels = kernels_of(potential) if device.type == "cpu" else []
+    if kernels:
+        labels = []
+        for label in _by_kernels(kernels, frames, min(n_processes, len(frames))):
+            labels.append(label)
+            if progress is not None:
+                progress(len(labels), len(frames))
+        return labels
     some = list(batches(frames, ATOMS_AT_ONCE if device.type == "cpu" else ATOMS_AT_ONCE_GPU))
     n_processes = min(n_processes, len(some))
-    labels: list[Labels] = []
+    labels = []
     with tempfile.TemporaryDirectory(prefix="mlmd-") as folder:
         copy = Path(folder) / "potential.mlmd"
         precision = _save_copy(potential, copy) if n_processes > 1 and device.type == "cpu" else None
@@ -209,6 +222,57 @@ def _check_elements(potential: Potential, frames: Sequence[LabelledFrame]) -> No
         raise InputError(f"{error}{also}") from None
 
 
+def _by_kernels(
+    kernels: Sequence[tuple[Kernel, tuple[str, ...]]], frames: Sequence[LabelledFrame], n_threads: int
+) -> Iterator[Labels]:
+    """What a sum of kernels says about structures, in their order; every thread has kernels of its own.
+
+    Raises:
+        InputError, SimulationError: naming the structure.
+    """
+    if n_threads <= 1:
+        potential = FusedPotential(kernels)
+        yield from (_predict_one(potential, frame) for frame in frames)
+        return
+    idle: SimpleQueue[FusedPotential] = SimpleQueue()
+    for _ in range(n_threads):
+        idle.put(FusedPotential(kernels))
+
+    def ask(frame: LabelledFrame) -> Labels:
+        potential = idle.get()
+        try:
+            return _predict_one(potential, frame)
+        finally:
+            idle.put(potential)
+
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="mlmd") as threads:
+        yield from threads.map(ask, frames)
+
+
+def _predict_one(potential: FusedPotential, frame: LabelledFrame) -> Labels:
+    """One structure.
+
+    Raises:
+        InputError, SimulationError: naming it.
+    """
+    try:
+        found = potential.evaluate(frame.atoms)
+    except MlmdError as error:
+        raise type(error)(f"{frame.source}: {error}") from None
+    _check_finite(frame, found.energy, found.forces)
+    periodic = bool(frame.atoms.pbc.all())
+    return Labels(
+        found.energy, found.forces, found.virial / volume(frame.atoms.cell.array, frame.atoms.pbc) if periodic else None
+    )
+
+
+def _check_finite(frame: LabelledFrame, energy: float, forces: np.ndarray) -> None:
+    if not (math.isfinite(energy) and np.isfinite(forces).all()):
+        raise SimulationError(
+            f"{frame.source}: the potential gives an energy or a force that is not finite. Do atoms coincide?"
+        )
+
+
 def _predict_batch(
     potential: Potential, frames: Sequence[LabelledFrame], device: torch.device | str = "cpu"
 ) -> list[Labels]:
@@ -233,10 +297,7 @@ def _predict_batch(
     ends = np.cumsum([len(frame.atoms) for frame in frames])
     forces = np.split(prediction.forces.double().cpu().numpy(), ends[:-1])
     for frame, total, own in zip(frames, energy, forces, strict=True):
-        if not (math.isfinite(total) and np.isfinite(own).all()):
-            raise SimulationError(
-                f"{frame.source}: the potential gives an energy or a force that is not finite. Do atoms coincide?"
-            )
+        _check_finite(frame, total, own)
     periodic = [bool(frame.atoms.pbc.all()) for frame in frames]
     tensors = (one.copy() if whole else None for one, whole in zip(stress, periodic, strict=True))
     return [Labels(*parts) for parts in zip(energy, (own.copy() for own in forces), tensors, strict=True)]

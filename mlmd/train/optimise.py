@@ -197,6 +197,7 @@ def _judge(state: State, rules: _Rules) -> State:
     """What follows from the triangles of all shards that take part."""
     outcomes = [state.outcomes[shard] for shard in sorted(state.outcomes)]
     factor = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    done = state.outcomes
     state = replace(state, outcomes={})
     if state.again:
         return _step(replace(state, best_factor=factor.numpy(), again=False, exact=True), rules)
@@ -207,7 +208,8 @@ def _judge(state: State, rules: _Rules) -> State:
     linear = solution.x[: rules.n_free].numpy()
     if not rules.radial:
         found = replace(state, best=loss, best_radial=state.radial, best_linear=linear)
-        return replace(found, history=(loss,), finished=True)
+        # the triangles do not depend on linear coefficients: a learning curve is made of the same ones
+        return replace(found, history=(loss,), finished=True, outcomes=done)
     if not state.started:
         if not linear[: rules.n_features].any():
             raise InputError(

@@ -4,25 +4,20 @@
 #include <functional>
 #include <map>
 
-#include "eam.hpp"
 #include "guarded.hpp"
 #include "kernel.hpp"
-#include "moments.hpp"
-#include "pair.hpp"
-#include "radial_angular.hpp"
-#include "snap.hpp"
-#include "stillinger_weber.hpp"
-#include "symmetry.hpp"
-#include "tersoff.hpp"
 
 namespace mlmd {
 
-using Maker = std::unique_ptr<Kernel> (*)(Reader&, bool);
-
-static const std::map<std::string, Maker> FAMILIES = {
-    {"moments", make<Moments>}, {"pair", make<Pair>}, {"eam", make<Eam>}, {"radial-angular", make<RadialAngular>},
-    {"stillinger-weber", make<StillingerWeber>}, {"tersoff", make<Tersoff>}, {"snap", make<Snap>},
-    {"symmetry", make<Symmetry>},
+static const std::map<std::string, Maker*> FAMILIES = {
+    {"moments", moments_kernel},
+    {"pair", pair_kernel},
+    {"eam", eam_kernel},
+    {"radial-angular", radial_angular_kernel},
+    {"stillinger-weber", stillinger_weber_kernel},
+    {"tersoff", tersoff_kernel},
+    {"snap", snap_kernel},
+    {"symmetry", symmetry_kernel},
 };
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -52,6 +47,8 @@ int mlmd_best_level() {
 }
 
 int mlmd_vector_bytes() { return MLMD_VECTOR_BYTES; }
+
+int mlmd_has_threads() { return HAS_THREADS; }
 
 int mlmd_kernel_new(const char* family, int single, const std::int64_t* integers, std::int64_t n_integers,
                     const double* numbers, std::int64_t n_numbers, void** kernel, char* message, std::int64_t size) {

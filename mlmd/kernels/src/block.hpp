@@ -2,45 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "buffer.hpp"
 #include "neighbours.hpp"
 #include "simd.hpp"
 
 namespace mlmd {
-
-// An array whose elements are not touched when it is made, aligned for vectors. Growing loses what was in it.
-template <class T>
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(std::size_t size) { reserve(size); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  Buffer(Buffer&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
-  ~Buffer() { std::free(data_); }
-
-  void reserve(std::size_t size) {
-    if (size <= size_) return;
-    std::free(data_);
-    data_ = nullptr, size_ = 0;
-    const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-    if (!data_) throw std::bad_alloc();
-    size_ = size;
-  }
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  std::size_t size() const { return size_; }
-  T& operator[](std::size_t i) { return data_[i]; }
-  const T& operator[](std::size_t i) const { return data_[i]; }
-
- private:
-  T* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 // All lanes of a row have a neighbour of the same species. A lane that has none is padded with the vector
 // (cutoff, 0, 0), where every potential is exactly zero together with its derivative.

@@ -14,8 +14,6 @@
 //   void pull(block, scratch, const V* weights) const;               weights [n_features]; writes gx gy gz of the block
 #pragma once
 
-#include <omp.h>
-
 #include <memory>
 #include <vector>
 
@@ -128,7 +126,7 @@ class Features final : public Descriptor {
     bool failed = false;
 #pragma omp parallel num_threads(n_threads)
     {
-      const int me = omp_get_thread_num(), together = omp_get_num_threads();
+      const int me = this_thread(), together = threads_together();
       const int n_blocks = system.n_slots / W;
       const int from = int(std::int64_t(n_blocks) * me / together), to = int(std::int64_t(n_blocks) * (me + 1) / together);
       try {

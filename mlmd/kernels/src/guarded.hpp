@@ -3,11 +3,13 @@
 
 #include <cstring>
 #include <functional>
+#include <new>
 
-#include "kernel.hpp"
+#include "reader.hpp"
 
 namespace mlmd {
 
+// As in kernels/status.py
 enum Status { OK = 0, BAD_CONFIGURATION = 1, BAD_PARAMETERS = 2, NO_MEMORY = 3, FAILURE = 4 };
 
 // What was thrown, as a number and words

@@ -67,6 +67,32 @@ struct Harmonics {
     }
   }
 
+  // How the H_lm change with a change (dx, dy, dz) of the vector, its components taken as independent
+  static MLMD_INLINE void changes(const Parts& parts, V dx, V dy, V dz, V* h) {
+#pragma GCC unroll 8
+    for (int m = 0; m <= L; m++) {
+      V real{}, imaginary{};  // change of (x + iy)^m
+      if (m == 1) real = dx, imaginary = dy;
+      if (m > 1) {
+        real = T(m) * (parts.c[m - 1] * dx - parts.s[m - 1] * dy);
+        imaginary = T(m) * (parts.s[m - 1] * dx + parts.c[m - 1] * dy);
+      }
+#pragma GCC unroll 8
+      for (int l = m > 1 ? m : 1; l <= L; l++) {
+        V rise{};  // change of p_lm
+        if (l > m) rise = l == m + 1 ? dz : parts.p[l][m + 1] * dz;
+        if (m == 0) {
+          h[place(l, 0)] = rise;
+        } else if (l == m) {
+          h[place(l, m)] = real, h[place(l, m) + 1] = imaginary;
+        } else {
+          h[place(l, m)] = rise * parts.c[m] + parts.p[l][m] * real;
+          h[place(l, m) + 1] = rise * parts.s[m] + parts.p[l][m] * imaginary;
+        }
+      }
+    }
+  }
+
   // The derivative of sum_lm a_lm H_lm by x, y, z, these taken as independent
   static MLMD_INLINE void gradient(const Parts& parts, const V* a, V& gx, V& gy, V& gz) {
     gx = V{}, gy = V{}, gz = a[place(1, 0)];

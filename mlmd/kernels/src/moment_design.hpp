@@ -251,7 +251,7 @@ class MomentDesign : public MomentFeatures {
     std::fill(s.single.data(), s.single.data() + std::size_t(n_species_) * n_monomials_ * n_chebyshev_, V{});
     in_chunks(block, [&](int kind, int row, int count) {
       Chunk q;
-      prepare<false>(block, kind, row, count, q, scratch_);
+      prepare(block, kind, row, count, q, scratch_);
       polynomials(block, row, count, s);
       V* sum = &s.single[std::size_t(kind) * n_monomials_ * n_chebyshev_];
       for (int k = 0; k < n_monomials_; k++) {
@@ -335,7 +335,7 @@ class MomentDesign : public MomentFeatures {
   // T = f' x Y + f dY/dr and, for the weights, the sums over k of A_k Y and A_k dY/dr
   void differentiate(const Block<double>& block, int kind, int row, int count, Space& s) {
     Chunk q;
-    prepare<true>(block, kind, row, count, q, scratch_);
+    prepare(block, kind, row, count, q, scratch_);
     const V* const powers = scratch_.monomials.data();
     const V* const adjoint = s.moments.data() + n_all_;
     if (weights_) {

@@ -20,11 +20,15 @@ class MomentFeatures : public Moments<double> {
 
   struct Scratch : Moments<double>::Scratch {
     explicit Scratch(const MomentFeatures& family)
-        : Moments<double>::Scratch(family), changes(std::size_t(family.n_all_)) {
+        : Moments<double>::Scratch(family), changes(std::size_t(family.n_all_)),
+          monomials(std::size_t(family.n_monomials_) * CHUNK), slopes(std::size_t(family.n_monomials_) * CHUNK),
+          values(std::size_t(family.n_functions_) * CHUNK), rates(std::size_t(family.n_functions_) * CHUNK) {
       moments.reserve(family.n_all_);
       adjoints.reserve(family.n_all_);
     }
-    Buffer<V> changes;  // [n_all] of the moments
+    Buffer<V> changes;            // [n_all] of the moments
+    Buffer<V> monomials, slopes;  // [n_monomials][CHUNK] x^a y^b z^c and their changes
+    Buffer<V> values, rates;      // [n_functions][CHUNK] f and df/dr
   };
 
   void features(const Block<double>& block, Scratch& s, V* out) const {
@@ -52,7 +56,7 @@ class MomentFeatures : public Moments<double> {
     std::fill(adjoint, adjoint + n_all_, V{});
     for (std::size_t a = 0; a < scalars_.size(); a++) adjoint[scalars_[a]] += weights[a];
     multiply_back(m, adjoint);
-    in_chunks(block, [&](int kind, int row, int count) { differentiate_rows(block, kind, row, count, s); });
+    differentiate(block, s);
   }
 
  protected:
@@ -67,7 +71,7 @@ class MomentFeatures : public Moments<double> {
   // Basic moments; the products are zero
   void sum_up(const Block<double>& block, Scratch& s) const {
     std::fill(s.moments.data(), s.moments.data() + n_all_, V{});
-    in_chunks(block, [&](int kind, int row, int count) { add_rows(block, kind, row, count, s); });
+    Moments<double>::sum_up(block, s);
   }
 
   void multiply(V* m) const {
@@ -82,13 +86,52 @@ class MomentFeatures : public Moments<double> {
     }
   }
 
+  struct Chunk {
+    V x[CHUNK], y[CHUNK], z[CHUNK], inverse[CHUNK];
+  };
+  // Unit vectors of some rows, their powers and functions of the distance; places behind the last are filled with
+  // something harmless whose functions are zero
+  void prepare(const Block<double>& block, int kind, int row, int count, Chunk& q, Scratch& s) const {
+    const double* const c = &radial_[(std::size_t(block.species) * n_species_ + kind) * n_functions_ * n_chebyshev_];
+    for (int k = 0; k < CHUNK; k++) {
+      if (k < count) {
+        q.inverse[k] = 1.0 / block.r[row + k];
+        q.x[k] = block.x[row + k] * q.inverse[k];
+        q.y[k] = block.y[row + k] * q.inverse[k];
+        q.z[k] = block.z[row + k] * q.inverse[k];
+        radial(block.r[row + k], c, &s.values[k], &s.rates[k]);
+      } else {
+        q.inverse[k] = q.x[k] = q.y[k] = q.z[k] = V{};
+        for (int mu = 0; mu < n_functions_; mu++) s.values[mu * CHUNK + k] = s.rates[mu * CHUNK + k] = V{};
+      }
+    }
+    monomials(q, s.monomials.data());
+  }
+
+  // The monomials of rank n are x times all of rank n - 1, y times the last n of them, and z times the last
+  void monomials(const Chunk& q, V* values) const {
+    for (int c = 0; c < CHUNK; c++) values[c] = broadcast<double>(1.0);
+    int start = 0, end = 1;
+    for (int n = 1; n <= rank_; n++) {
+      int to = end;
+      const auto extend = [&](int from, const V* direction) {
+        for (int c = 0; c < CHUNK; c++) values[to * CHUNK + c] = values[from * CHUNK + c] * direction[c];
+        to++;
+      };
+      for (int from = start; from < end; from++) extend(from, q.x);
+      for (int from = end - n; from < end; from++) extend(from, q.y);
+      extend(end - 1, q.z);
+      start = end, end = to;
+    }
+  }
+
   std::int64_t n_all_;  // moments, basic ones and those by products
 
  private:
   void push_rows(const Block<double>& block, int kind, int row, int count, const V* dx, const V* dy, const V* dz,
                  Scratch& s) const {
     Chunk q;
-    prepare<true>(block, kind, row, count, q, s);
+    prepare(block, kind, row, count, q, s);
     Chunk turned{};  // change of the unit vectors; that of the length is `longer`
     V longer[CHUNK] = {};
     for (int c = 0; c < count; c++) {

@@ -4,8 +4,9 @@
 //   f_mu(r; z_i, z_j) = s sum_beta c[z_i, z_j, mu, beta] T_beta((2r - r_min - r_c) / (r_c - r_min)) (r_c - r)^2
 //
 // The B_alpha are moments made by products, m[t] += c m[a] m[b]. With the coefficients known, the products whose target
-// is used no further are one quadratic form, E = 1/2 m' Q m, so that a row of Q times m is the derivative by one moment:
-// half of the memory traffic of a product-by-product derivative, and products that differ in the target only are one.
+// is used no further are one quadratic form, E = sum of c m[a] m[b], of which energy and derivatives are one pass; products
+// that differ in such a target only are one. The others stand by their targets, so that a sum and, on the way back, the
+// derivative by it stay in a register.
 #pragma once
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <tuple>
 
 #include "kernel.hpp"
+#include "moment_sums.hpp"
 
 namespace mlmd {
 
@@ -21,7 +23,7 @@ template <class T>
 class Moments {
  public:
   using V = Vector<T>;
-  static constexpr int CHUNK = 4;  // neighbours worked on together: accumulators are loaded and stored once for all
+  static constexpr int CHUNK = MomentSums<T>::CHUNK;
 
   // integers: n_species, n_functions, n_chebyshev, n_basic, n_products, n_scalars, then (mu, a, b, c) of the basic
   // moments, (first, second, c, target) of the products, scalars.
@@ -53,24 +55,20 @@ class Moments {
 
   struct Scratch {
     explicit Scratch(const Moments& family)
-        : moments(family.n_moments_), adjoints(family.n_moments_), monomials(std::size_t(family.n_monomials_) * CHUNK),
-          slopes(std::size_t(family.n_monomials_) * CHUNK), values(std::size_t(family.n_functions_) * CHUNK),
-          rates(std::size_t(family.n_functions_) * CHUNK) {}
-    Buffer<V> moments, adjoints;   // [n_moments]
-    Buffer<V> monomials, slopes;   // [n_monomials][CHUNK] x^a y^b z^c and the derivative of the energy by them
-    Buffer<V> values, rates;       // [n_functions][CHUNK] f and df/dr
+        : moments(family.n_moments_), adjoints(family.n_moments_), sums(family.sums_.n_sums()),
+          powers(std::size_t(family.sums_.n_values()) * CHUNK), rest(std::size_t(family.rank_ + 1) * CHUNK),
+          heights(std::size_t(family.n_functions_) * CHUNK) {}
+    Buffer<V> moments, adjoints;  // [n_moments]
+    Buffer<V> sums;               // [n_sums] of the basic moments, then the derivatives by them
+    Buffer<V> powers, rest;       // [n_values][CHUNK] products of unit vectors, and room for their derivatives
+    Buffer<V> heights;            // [n_functions][CHUNK] the derivative by f
+    Buffer<V> functions;          // [chunk of rows][f, df/dr][n_functions][CHUNK]
   };
 
   V atomic(const Block<T>& block, Scratch& s) const {
-    V* const m = s.moments.data();
-    std::fill(m, m + n_moments_, V{});
-    for (int kind = 0; kind < n_species_; kind++)
-      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row += CHUNK)
-        add_rows(block, kind, row, std::min(CHUNK, block.begin[kind + 1] - row), s);
-    const V energy = contract(m, s.adjoints.data());
-    for (int kind = 0; kind < n_species_; kind++)
-      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row += CHUNK)
-        differentiate_rows(block, kind, row, std::min(CHUNK, block.begin[kind + 1] - row), s);
+    sum_up(block, s);
+    const V energy = contract(s.moments.data(), s.adjoints.data());
+    differentiate(block, s);
     return energy;
   }
 
@@ -82,13 +80,8 @@ class Moments {
 
   // -- tables -------------------------------------------------------------------------------------------------------
 
-  static int n_monomials(int rank) { return (rank + 1) * (rank + 2) * (rank + 3) / 6; }
-
-  // Where x^a y^b z^c stands among all monomials: by rank, then x first
-  static int monomial(int a, int b, int c) {
-    const int n = a + b + c;
-    return n_monomials(n - 1) + (n - a) * (n - a + 1) / 2 + c;
-  }
+  static int n_monomials(int rank) { return MomentSums<T>::n_powers(rank); }
+  static int monomial(int a, int b, int c) { return MomentSums<T>::power(a, b, c); }
 
   // Every function gets all monomials up to its highest rank, so that rows are contiguous; gives the new places
   std::vector<std::int64_t> read_basic(Reader& reader, std::int64_t n_basic) {
@@ -109,6 +102,7 @@ class Moments {
     }
     n_basic_ = first_.back();
     n_monomials_ = n_monomials(rank_);
+    sums_.plan(rank, first_);
     std::vector<std::int64_t> place;
     for (auto [mu, which] : basic) place.push_back(first_[mu] + which);
     return place;
@@ -139,13 +133,15 @@ class Moments {
     for (std::int64_t one : scalars) n_all = std::max(n_all, one + 1);
     std::vector<double> weight(n_all, 0.0);
     for (std::size_t k = 0; k < scalars.size(); k++) weight[scalars[k]] += weights[k];
-    std::vector<bool> is_operand(n_all, false);
+    std::vector<bool> is_operand(n_all, false), is_made(n_all, false);
     std::vector<int> depth(n_all, 0);
     for (const Product& one : products) {
       if (is_operand[one.target]) throw BadParameters("a moment is used before it is complete");
-      is_operand[one.first] = is_operand[one.second] = true;
+      is_operand[one.first] = is_operand[one.second] = is_made[one.target] = true;
       depth[one.target] = std::max(depth[one.target], 1 + std::max(depth[one.first], depth[one.second]));
     }
+    for (std::int64_t k = n_basic_; k < n_all; k++)
+      if (is_operand[k] && !is_made[k]) throw BadParameters("a moment is used that nothing makes");
     // moments that go on keep a place, the others only lend their weight to their products
     std::vector<std::int64_t> kept(n_all, -1);
     n_moments_ = n_basic_;
@@ -159,8 +155,7 @@ class Moments {
         one.target = kept[target];
         inner.push_back(one);
       } else if (const double c = weight[target] * one.coefficient; c != 0) {
-        form[{int(one.first), int(one.second)}] += c;
-        form[{int(one.second), int(one.first)}] += c;
+        form[std::minmax(int(one.first), int(one.second))] += c;
       }
     }
     std::vector<int> new_depth(n_moments_, 0);
@@ -169,184 +164,152 @@ class Moments {
     std::stable_sort(inner.begin(), inner.end(), [&](const Product& a, const Product& b) {
       return std::make_tuple(new_depth[a.target], a.target) < std::make_tuple(new_depth[b.target], b.target);
     });
-    for (const Product& one : inner) inner_.push_back({int(one.first), int(one.second), int(one.target), T(one.coefficient)});
+    for (const Product& one : inner) {
+      if (targets_.empty() || targets_.back().moment != int(one.target)) targets_.push_back({int(one.target), 0});
+      inner_.push_back({int(one.first), int(one.second), T(one.coefficient)});
+      targets_.back().end = int(inner_.size());
+    }
+    // no moment twice in a row: a sum that was just stored takes long to load
+    std::vector<std::tuple<int, int, int, double>> last;
+    std::map<int, int> seen;
+    for (const auto& [pair, c] : form) last.emplace_back(seen[pair.first]++, pair.first, pair.second, c);
+    std::sort(last.begin(), last.end());
+    for (const auto& [turn, a, b, c] : last) last_.push_back({a, b, T(c)});
     linear_.assign(n_moments_, T(0));
     for (std::int64_t k = 0; k < n_all; k++)
       if (kept[k] >= 0) linear_[kept[k]] += T(weight[k]);
-    row_.assign(n_moments_ + 1, 0);
-    for (const auto& [place, c] : form) row_[place.first + 1]++, column_.push_back(place.second), form_.push_back(T(c));
-    for (int k = 0; k < n_moments_; k++) row_[k + 1] += row_[k];
   }
 
   // -- atoms --------------------------------------------------------------------------------------------------------
 
   // Energy of the moments, and its derivative by each of them
   V contract(V* m, V* adjoint) const {
-    for (const Inner& one : inner_) m[one.target] += one.coefficient * (m[one.first] * m[one.second]);
+    const Pair* one = inner_.data();
+    for (const Target& target : targets_) {
+      const Pair* const end = inner_.data() + target.end;
+      V sum{}, other{};  // two, since an addition waits for the one before
+      for (; one + 1 < end; one += 2) {
+        sum += one[0].coefficient * (m[one[0].first] * m[one[0].second]);
+        other += one[1].coefficient * (m[one[1].first] * m[one[1].second]);
+      }
+      if (one < end) sum += one->coefficient * (m[one->first] * m[one->second]), one++;
+      m[target.moment] = sum + other;
+    }
     V energy{};
     for (int k = 0; k < n_moments_; k++) {
-      V sum{};
-      for (int e = row_[k]; e < row_[k + 1]; e++) sum += form_[e] * m[column_[e]];
-      energy += m[k] * (T(0.5) * sum + linear_[k]);
-      adjoint[k] = sum + linear_[k];
+      adjoint[k] = broadcast<T>(linear_[k]);
+      energy += linear_[k] * m[k];
     }
-    for (auto one = inner_.rbegin(); one != inner_.rend(); ++one) {
-      const V outer = one->coefficient * adjoint[one->target];
-      adjoint[one->first] += outer * m[one->second];
-      adjoint[one->second] += outer * m[one->first];
+    for (const Pair& pair : last_) {
+      const V a = pair.coefficient * m[pair.first], b = m[pair.second];
+      energy += a * b;
+      adjoint[pair.first] += pair.coefficient * b;
+      adjoint[pair.second] += a;
+    }
+    for (int t = int(targets_.size()) - 1; t >= 0; t--) {
+      const V outer = adjoint[targets_[t].moment];
+      const Pair* const end = inner_.data() + targets_[t].end;
+      for (const Pair* pair = inner_.data() + (t ? targets_[t - 1].end : 0); pair < end; pair++) {
+        const V scaled = pair->coefficient * outer;
+        adjoint[pair->first] += scaled * m[pair->second];
+        adjoint[pair->second] += scaled * m[pair->first];
+      }
     }
     return energy;
   }
 
   // -- neighbours ---------------------------------------------------------------------------------------------------
 
-  // f_mu, and df_mu/dr where wanted, of one row into place c of the chunk
-  template <bool SLOPES>
-  MLMD_INLINE void radial(V r, const T* c, int place, Scratch& s) const {
-    const V x = (T(2) * r - middle_) * (rate_ * T(0.5)), left = max(T(cutoff_) - r, V{});
-    V values[3] = {left * left, left * left * x, V{}}, slopes[3] = {T(-2) * left, V{}, V{}};
-    slopes[1] = slopes[0] * x + rate_ * values[0];
-    V* const f = s.values.data() + place;
-    V* const d = s.rates.data() + place;
-    for (int mu = 0; mu < n_functions_; mu++) {
-      const T* const row = c + std::size_t(mu) * n_chebyshev_;
-      f[mu * CHUNK] = row[0] * values[0];
-      if (n_chebyshev_ > 1) f[mu * CHUNK] += row[1] * values[1];
-      if (SLOPES) {
-        d[mu * CHUNK] = row[0] * slopes[0];
-        if (n_chebyshev_ > 1) d[mu * CHUNK] += row[1] * slopes[1];
+  // The basic moments; functions of the distances are kept for `differentiate`
+  void sum_up(const Block<T>& block, Scratch& s) const {
+    const std::size_t n_chunks = (std::size_t(block.n_rows) + CHUNK - 1) / CHUNK, size = std::size_t(n_functions_) * CHUNK;
+    s.functions.reserve(n_chunks * 2 * size);
+    if (n_chunks) {  // behind the last row f is zero
+      V* const last = &s.functions[(n_chunks - 1) * 2 * size];
+      std::fill(last, last + 2 * size, V{});
+    }
+    for (int kind = 0; kind < n_species_; kind++) {
+      const T* const c = &radial_[(std::size_t(block.species) * n_species_ + kind) * n_functions_ * n_chebyshev_];
+      for (int row = block.begin[kind]; row < block.begin[kind + 1]; row++) {
+        V* const f = &s.functions[std::size_t(row / CHUNK) * 2 * size + row % CHUNK];
+        radial(block.r[row], c, f, f + size);
       }
     }
-    for (int beta = 2; beta < n_chebyshev_; beta++) {
-      values[2] = T(2) * x * values[1] - values[0];
-      if (SLOPES) slopes[2] = T(2) * (x * slopes[1] + rate_ * values[1]) - slopes[0];
-      for (int mu = 0; mu < n_functions_; mu++) {
-        const T weight = c[std::size_t(mu) * n_chebyshev_ + beta];
-        f[mu * CHUNK] += weight * values[2];
-        if (SLOPES) d[mu * CHUNK] += weight * slopes[2];
-      }
-      values[0] = values[1], values[1] = values[2];
-      if (SLOPES) slopes[0] = slopes[1], slopes[1] = slopes[2];
+    std::fill(s.sums.data(), s.sums.data() + sums_.n_sums(), V{});
+    for (std::size_t chunk = 0; chunk < n_chunks; chunk++) {
+      V unused[CHUNK];
+      sums_.values(directions(block, int(chunk) * CHUNK, unused), s.powers.data());
+      sums_.add(&s.functions[chunk * 2 * size], s.powers.data(), s.sums.data());
     }
+    sums_.expand(s.sums.data(), s.moments.data());
   }
 
-  // The monomials of rank n are x times all of rank n - 1, y times the last n of them, and z times the last
-  void monomials(const V* x, const V* y, const V* z, V* values) const {
-    for (int c = 0; c < CHUNK; c++) values[c] = broadcast<T>(T(1));
-    int start = 0, end = 1;
-    for (int n = 1; n <= rank_; n++) {
-      int to = end;
-      for (int from = start; from < end; from++, to++) times(values, from, x, to);
-      for (int from = end - n; from < end; from++, to++) times(values, from, y, to);
-      times(values, end - 1, z, to);
-      start = end, end = to + 1;
-    }
-  }
-  static MLMD_INLINE void times(V* values, int from, const V* direction, int to) {
+  // The gradient of the block from the adjoints of the basic moments, after `sum_up`
+  void differentiate(const Block<T>& block, Scratch& s) const {
+    const std::size_t size = std::size_t(n_functions_) * CHUNK;
+    sums_.fold(s.adjoints.data(), s.sums.data());
+    for (int row = 0; row < block.n_rows; row += CHUNK) {
+      const V *const f = &s.functions[std::size_t(row / CHUNK) * 2 * size], *const rates = f + size;
+      V inverse[CHUNK], gx[CHUNK], gy[CHUNK], gz[CHUNK], along[CHUNK] = {};
+      const typename MomentSums<T>::Directions u = directions(block, row, inverse);
+      sums_.values(u, s.powers.data());
+      sums_.differentiate(u, f, s.powers.data(), s.sums.data(), s.heights.data(), s.rest.data(), gx, gy, gz);
+      for (int mu = 0; mu < n_functions_; mu++)
 #pragma GCC unroll 4
-    for (int c = 0; c < CHUNK; c++) values[to * CHUNK + c] = values[from * CHUNK + c] * direction[c];
-  }
-
-  // The same backwards: derivatives by x, y and z from those by the monomials, which are used up
-  void monomials_back(const V* x, const V* y, const V* z, const V* values, V* slopes, V* gx, V* gy, V* gz) const {
-    for (int c = 0; c < CHUNK; c++) gx[c] = gy[c] = gz[c] = V{};
-    int end = n_monomials_;
-    for (int n = rank_; n > 0; n--) {
-      const int size = (n + 1) * (n + 2) / 2, start = end - size, before = start - n * (n + 1) / 2;
-      int to = start;
-      for (int from = before; from < start; from++, to++) back(values, slopes, from, to, x, gx);
-      for (int from = start - n; from < start; from++, to++) back(values, slopes, from, to, y, gy);
-      back(values, slopes, start - 1, to, z, gz);
-      end = start;
+        for (int c = 0; c < CHUNK; c++) along[c] += rates[mu * CHUNK + c] * s.heights[mu * CHUNK + c];
+      const int count = std::min(CHUNK, block.n_rows - row);
+      for (int c = 0; c < count; c++) {
+        // the derivative by the unit vector counts only at right angles to it, and 1/r times
+        const V radially = gx[c] * u.x[c] + gy[c] * u.y[c] + gz[c] * u.z[c];
+        const V rest = along[c] - radially * inverse[c];
+        block.gx[row + c] = gx[c] * inverse[c] + rest * u.x[c];
+        block.gy[row + c] = gy[c] * inverse[c] + rest * u.y[c];
+        block.gz[row + c] = gz[c] * inverse[c] + rest * u.z[c];
+      }
     }
   }
-  static MLMD_INLINE void back(const V* values, V* slopes, int from, int to, const V* direction, V* g) {
+
+  // Unit vectors of CHUNK rows, zero behind the last, and 1/r
+  static MLMD_INLINE typename MomentSums<T>::Directions directions(const Block<T>& block, int row, V* inverse) {
+    typename MomentSums<T>::Directions u;
 #pragma GCC unroll 4
     for (int c = 0; c < CHUNK; c++) {
-      const V slope = slopes[to * CHUNK + c];
-      g[c] += values[from * CHUNK + c] * slope;
-      slopes[from * CHUNK + c] += direction[c] * slope;
+      const bool there = row + c < block.n_rows;
+      const int from = there ? row + c : row;
+      inverse[c] = (there ? T(1) : T(0)) / block.r[from];
+      u.x[c] = block.x[from] * inverse[c], u.y[c] = block.y[from] * inverse[c], u.z[c] = block.z[from] * inverse[c];
     }
+    return u;
   }
 
-  struct Chunk {
-    V x[CHUNK], y[CHUNK], z[CHUNK], inverse[CHUNK];
-  };
-  // Unit vectors of some rows; places behind the last are filled with something harmless whose radial functions are zero
-  template <bool SLOPES>
-  MLMD_INLINE void prepare(const Block<T>& block, int kind, int row, int count, Chunk& q, Scratch& s) const {
-    const T* const c = &radial_[(std::size_t(block.species) * n_species_ + kind) * n_functions_ * n_chebyshev_];
-    for (int k = 0; k < CHUNK; k++) {
-      if (k < count) {
-        q.inverse[k] = T(1) / block.r[row + k];
-        q.x[k] = block.x[row + k] * q.inverse[k];
-        q.y[k] = block.y[row + k] * q.inverse[k];
-        q.z[k] = block.z[row + k] * q.inverse[k];
-        radial<SLOPES>(block.r[row + k], c, k, s);
-      } else {
-        q.inverse[k] = q.x[k] = q.y[k] = q.z[k] = V{};
-        for (int mu = 0; mu < n_functions_; mu++) s.values[mu * CHUNK + k] = s.rates[mu * CHUNK + k] = V{};
-      }
-    }
-    monomials(q.x, q.y, q.z, s.monomials.data());
-  }
-
-  void add_rows(const Block<T>& block, int kind, int row, int count, Scratch& s) const {
-    Chunk q;
-    prepare<false>(block, kind, row, count, q, s);
-    const V* const powers = s.monomials.data();
+  // f_mu and df_mu/dr at a distance, into every CHUNK-th place
+  MLMD_INLINE void radial(V r, const T* c, V* f, V* rates) const {
+    const V x = (T(2) * r - middle_) * (rate_ * T(0.5)), left = max(T(cutoff_) - r, V{});
+    V value = left * left, slope = T(-2) * left;
+    V next = value * x, next_slope = slope * x + rate_ * value;
     for (int mu = 0; mu < n_functions_; mu++) {
-      V f[CHUNK];
-      for (int c = 0; c < CHUNK; c++) f[c] = s.values[mu * CHUNK + c];
-      V* const m = s.moments.data() + first_[mu];
-      const int size = first_[mu + 1] - first_[mu];
-#pragma GCC unroll 2
-      for (int k = 0; k < size; k++) {
-        V sum = m[k];
-#pragma GCC unroll 4
-        for (int c = 0; c < CHUNK; c++) sum += f[c] * powers[k * CHUNK + c];
-        m[k] = sum;
+      const T* const row = c + std::size_t(mu) * n_chebyshev_;
+      const T first = row[0], second = n_chebyshev_ > 1 ? row[1] : T(0);
+      f[mu * CHUNK] = first * value + second * next;
+      rates[mu * CHUNK] = first * slope + second * next_slope;
+    }
+    for (int beta = 2; beta < n_chebyshev_; beta++) {
+      const V after = T(2) * x * next - value, after_slope = T(2) * (x * next_slope + rate_ * next) - slope;
+      for (int mu = 0; mu < n_functions_; mu++) {
+        const T weight = c[std::size_t(mu) * n_chebyshev_ + beta];
+        f[mu * CHUNK] += weight * after;
+        rates[mu * CHUNK] += weight * after_slope;
       }
+      value = next, next = after, slope = next_slope, next_slope = after_slope;
     }
   }
 
-  void differentiate_rows(const Block<T>& block, int kind, int row, int count, Scratch& s) const {
-    Chunk q;
-    prepare<true>(block, kind, row, count, q, s);
-    const V* const powers = s.monomials.data();
-    V* const slopes = s.slopes.data();
-    V along[CHUNK] = {};
-    std::fill(slopes, slopes + std::size_t(n_monomials_) * CHUNK, V{});
-    for (int mu = 0; mu < n_functions_; mu++) {
-      V f[CHUNK], height[CHUNK] = {};
-      for (int c = 0; c < CHUNK; c++) f[c] = s.values[mu * CHUNK + c];
-      const V* const adjoint = s.adjoints.data() + first_[mu];
-      const int size = first_[mu + 1] - first_[mu];
-      for (int k = 0; k < size; k++) {
-        const V a = adjoint[k];
-#pragma GCC unroll 4
-        for (int c = 0; c < CHUNK; c++) {
-          slopes[k * CHUNK + c] += f[c] * a;
-          height[c] += a * powers[k * CHUNK + c];
-        }
-      }
-      for (int c = 0; c < CHUNK; c++) along[c] += s.rates[mu * CHUNK + c] * height[c];
-    }
-    V gx[CHUNK], gy[CHUNK], gz[CHUNK];
-    monomials_back(q.x, q.y, q.z, powers, slopes, gx, gy, gz);
-    for (int c = 0; c < count; c++) {
-      // the derivative by the unit vector counts only at right angles to it, and 1/r times
-      const V radially = gx[c] * q.x[c] + gy[c] * q.y[c] + gz[c] * q.z[c];
-      const V rest = along[c] - radially * q.inverse[c];
-      block.gx[row + c] = gx[c] * q.inverse[c] + rest * q.x[c];
-      block.gy[row + c] = gy[c] * q.inverse[c] + rest * q.y[c];
-      block.gz[row + c] = gz[c] * q.inverse[c] + rest * q.z[c];
-    }
-  }
-
-  struct Inner {
-    int first, second, target;
+  struct Pair {
+    int first, second;
     T coefficient;
+  };
+  struct Target {
+    int moment, end;  // of its pairs
   };
 
   std::vector<Product> products_;        // all, in an order in which operands are complete
@@ -357,10 +320,11 @@ class Moments {
   std::vector<T> radial_;
   std::vector<double> constant_;
   std::vector<int> first_;     // [n_functions + 1] where the moments of a function begin
-  std::vector<Inner> inner_;
   std::vector<T> linear_;      // [n_moments] weight of a moment in the energy
-  std::vector<int> row_, column_;
-  std::vector<T> form_;        // Q by rows
+  std::vector<Target> targets_;  // moments that go on, by depth, and
+  std::vector<Pair> inner_;      // the products they are sums of
+  std::vector<Pair> last_;       // the quadratic form
+  MomentSums<T> sums_;
 };
 
 }  // namespace mlmd

@@ -18,33 +18,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "buffer.hpp"
+
 namespace mlmd {
 
 struct Cell;
 
 constexpr int LANES = 16;  // of the widest vectors
-
-// Memory of n elements on a cache line, not set to anything.
-template <class T>
-class Array {
- public:
-  Array() = default;
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  ~Array();
-  void resize(std::size_t n);             // loses what was in it when it grows; throws std::bad_alloc
-  void grow(std::size_t n, std::size_t room);  // keeps it, and makes some room for more when it has to move
-  std::size_t size() const { return size_; }
-  std::size_t bytes() const { return room_ * sizeof(T); }
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  T& operator[](std::size_t k) { return data_[k]; }
-  const T& operator[](std::size_t k) const { return data_[k]; }
-
- private:
-  T* data_ = nullptr;
-  std::size_t size_ = 0, room_ = 0;
-};
 
 class System {
  public:
@@ -69,12 +49,12 @@ class System {
   std::vector<std::int32_t> atom;       // [n_slots] atom in the slot, -1 for none
   std::vector<std::int32_t> first_slot; // [n_species + 1]
   int n_images = 0;                     // slots n_slots ... n_slots + n_images - 1
-  Array<std::int32_t> image_of;         // [n_images] slot of the atom
+  Buffer<std::int32_t> image_of;         // [n_images] slot of the atom, in ascending order
   int far_slot = 0;                     // n_slots + n_images: 1e8 Angstrom away, as slots without an atom are
   double* coordinates = nullptr;        // [far_slot + 1][4] x y z 0, continuous since the search
   int capacity = 0;                     // length of a row of the matrix, a multiple of 8
-  Array<std::int32_t> matrix;           // [n_slots][capacity] neighbours of a slot, by their species
-  Array<std::int32_t> ends;             // [n_slots][n_species] where the neighbours of a species end in the row
+  Buffer<std::int32_t> matrix;           // [n_slots][capacity] neighbours of a slot, by their species
+  Buffer<std::int32_t> ends;             // [n_slots][n_species] where the neighbours of a species end in the row
   long n_searches = 0;
 
   // Of the last search, for checkpoints: null before the first.
@@ -97,11 +77,11 @@ class System {
 
   std::int32_t pbc_[3];
   bool searched_ = false;
-  Array<double> positions_;             // [n_atoms][3] of the last search
+  Buffer<double> positions_;             // [n_atoms][3] of the last search
   double cell_[9] = {};
-  Array<std::int32_t> species_;         // [n_atoms]
-  Array<std::int32_t> crossed_;         // [n_slots + n_images][3]
-  Array<double> coordinates_;
+  Buffer<std::int32_t> species_;         // [n_atoms]
+  Buffer<std::int32_t> crossed_;         // [n_slots + n_images][3]
+  Buffer<double> coordinates_;
 };
 
 }  // namespace mlmd

@@ -17,6 +17,7 @@ template <class T>
 class Pair {
  public:
   using V = Vector<T>;
+  static constexpr bool symmetric = true;
 
   enum Form { LENNARD_JONES, MORSE, ZBL };
   struct Scratch {
@@ -32,6 +33,10 @@ class Pair {
         onset_(reader.number("onset")) {
     if (!(onset_ < cutoff_)) throw BadParameters("the onset is not below the cutoff");
     for (double one : reader.numbers("parameters", 3 * n_species_ * n_species_)) parameters_.push_back(T(one));
+    for (int i = 0; i < n_species_; i++)
+      for (int j = 0; j < i; j++)
+        if (!std::equal(parameters(i, j), parameters(i, j) + 3, parameters(j, i)))
+          throw BadParameters("parameters of a pair of species are not those of the same pair in the other order");
   }
 
   double cutoff() const { return cutoff_; }
@@ -46,34 +51,36 @@ class Pair {
   }
 
  private:
+  const T* parameters(int i, int j) const { return &parameters_[3 * (std::size_t(i) * n_species_ + j)]; }
+
   template <Form form>
   V sum(const Block<T>& block) const {
     const T cutoff = T(cutoff_), inverse = T(1 / (cutoff_ - onset_));
     const V one = broadcast<T>(1);
     V energy{};
     for (int kind = 0; kind < n_species_; kind++) {
-      const T* const p = &parameters_[3 * (block.species * n_species_ + kind)];
+      const T* const p = parameters(block.species, kind);
       for (int k = block.begin[kind]; k < block.begin[kind + 1]; k++) {
-        const V r = block.r[k];
+        const V r = block.r[k], over = T(1) / r;
         const V y = min(max((cutoff - r) * inverse, V{}), one), left = y * (one - y);
         const V step = y * y * y * (y * (T(6) * y - T(15)) + T(10)), slope = T(-30) * inverse * left * left;
         V phi, dphi;
-        pair<form>(r, p, phi, dphi);
+        pair<form>(r, over, p, phi, dphi);
         energy += phi * step;
-        const V along = T(0.5) * (dphi * step + phi * slope) / r;
+        const V along = T(0.5) * (dphi * step + phi * slope) * over;
         block.gx[k] = along * block.x[k], block.gy[k] = along * block.y[k], block.gz[k] = along * block.z[k];
       }
     }
     return T(0.5) * energy;
   }
 
-  // phi and dphi/dr without the step
+  // phi and dphi/dr without the step, with 1 / r at hand
   template <Form form>
-  static MLMD_INLINE void pair(V r, const T* p, V& phi, V& dphi) {
+  static MLMD_INLINE void pair(V r, V over, const T* p, V& phi, V& dphi) {
     if constexpr (form == LENNARD_JONES) {
-      const V inverse = T(1) / r, square = inverse * inverse, sixth = square * square * square;
+      const V square = over * over, sixth = square * square * square;
       phi = sixth * (p[0] * sixth - p[1]);
-      dphi = sixth * inverse * (T(6) * p[1] - T(12) * p[0] * sixth);
+      dphi = sixth * over * (T(6) * p[1] - T(12) * p[0] * sixth);
     } else if constexpr (form == MORSE) {
       const V u = exp<T>((p[2] - r) * p[1]);
       phi = p[0] * u * (u - T(2));
@@ -81,7 +88,7 @@ class Pair {
     } else {
       constexpr double weight[4] = {0.18175, 0.50986, 0.28022, 0.02817};
       constexpr double decay[4] = {3.19980, 0.94229, 0.40290, 0.20162};
-      const V x = r * p[1], bare = p[0] / r;
+      const V x = r * p[1], bare = p[0] * over;
       V screening{}, change{};
       for (int k = 0; k < 4; k++) {
         const V term = T(weight[k]) * exp<T>(T(-decay[k]) * x);
@@ -89,7 +96,7 @@ class Pair {
         change -= T(decay[k]) * term;
       }
       phi = bare * screening;
-      dphi = bare * (change * p[1] - screening / r);
+      dphi = bare * (change * p[1] - screening * over);
     }
   }
 

@@ -23,7 +23,8 @@ template <>
 struct Simd<float> {
   typedef float V __attribute__((vector_size(MLMD_VECTOR_BYTES)));
   typedef std::int32_t M __attribute__((vector_size(MLMD_VECTOR_BYTES)));
-  typedef double Half __attribute__((vector_size(MLMD_VECTOR_BYTES)));  // every second half of the lanes, in double
+  typedef float Part __attribute__((vector_size(MLMD_VECTOR_BYTES / 2)));   // half of the lanes,
+  typedef double Wide __attribute__((vector_size(MLMD_VECTOR_BYTES)));       // and what they are in double
   static constexpr int W = MLMD_VECTOR_BYTES / 4;
 };
 
@@ -31,6 +32,7 @@ template <>
 struct Simd<double> {
   typedef double V __attribute__((vector_size(MLMD_VECTOR_BYTES)));
   typedef std::int64_t M __attribute__((vector_size(MLMD_VECTOR_BYTES)));
+  typedef V Wide;
   static constexpr int W = MLMD_VECTOR_BYTES / 8;
 };
 
@@ -82,6 +84,28 @@ MLMD_INLINE V by_lane(V x, F function) {
   for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); lane++) x[lane] = function(x[lane]);
   return x;
 }
+
+// A sum of vectors, in double
+template <class T>
+struct Sum {
+  typename Simd<T>::Wide low{}, high{};
+
+  MLMD_INLINE void add(Vector<T> x) {
+    if constexpr (sizeof(T) == 8) {
+      low += x;
+    } else {
+      typename Simd<T>::Part part[2];
+      std::memcpy(part, &x, sizeof x);
+      low += __builtin_convertvector(part[0], decltype(low));
+      high += __builtin_convertvector(part[1], decltype(high));
+    }
+  }
+  double total() const {
+    double sum = 0;
+    for (unsigned lane = 0; lane < sizeof low / sizeof(double); lane++) sum += low[lane] + high[lane];
+    return sum;
+  }
+};
 
 namespace detail {
 

@@ -16,8 +16,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "directed_rows.hpp"
 #include "layers.hpp"
-#include "near_rows.hpp"
 #include "tapers.hpp"
 
 namespace mlmd {
@@ -74,7 +74,7 @@ class Symmetry {
     Buffer<V> features, hidden;        // [d] G, x, then dE/dG; of the network
     Buffer<V> gaussians;               // of the radial terms [term][row]
     Buffer<V> taper, dtaper;           // [row] f and f'
-    NearRows<T> near;
+    DirectedRows<T> near;
     Buffer<V> side, dside;             // [row of near][side] A and A'
     Buffer<V> cosine, apart;           // [CHUNK] cos theta, and r_jk
     Buffer<V> powers, turns;           // [CHUNK][angle] 2 ((1 + lambda cos theta) / 2)^zeta, and its derivative
@@ -85,22 +85,13 @@ class Symmetry {
   };
 
   V atomic(const Block<T>& block, Scratch& s) const {
-    const Centre& c = centres_[block.species];
-    V* const q = s.features.data();
-    std::fill(q, q + n_features_, V{});
-    add_radial(c, block, s);
-    if (!c.triplets.empty()) add_angular(c, block, s);
-    const T *const offset = &offset_[std::size_t(block.species) * n_features_],
-                   *const factor = &factor_[std::size_t(block.species) * n_features_];
-    for (int d = 0; d < n_features_; d++) q[d] = (q[d] - offset[d]) * factor[d];
-    const V energy = network_.energy(block.species, q, s.hidden.data());
-    for (int d = 0; d < n_features_; d++) q[d] *= factor[d];
-    differentiate_radial(c, block, s);
-    if (!c.triplets.empty()) differentiate_angular(c, block, s);
+    sum_up(block, s);
+    const V energy = network_.energy(block.species, s.features.data(), s.hidden.data());
+    differentiate(block, s);
     return energy;
   }
 
- private:
+ protected:
   struct Radial {
     int kind, column;
     T parameter, shift, weight;  // parameter: eta, or kappa
@@ -134,10 +125,32 @@ class Symmetry {
   };
   struct Centre {
     std::vector<std::vector<SameCutoff>> radial;  // [neighbour]
-    std::vector<T> reach;                         // [neighbour] of the triplets
+    std::vector<double> reach;                    // [neighbour] of the triplets
     std::vector<Side> sides;                      // those of one cutoff one after the other
     std::vector<Triplets> triplets;
   };
+
+  // The features x of a block
+  void sum_up(const Block<T>& block, Scratch& s) const {
+    const Centre& c = centres_[block.species];
+    V* const q = s.features.data();
+    std::fill(q, q + n_features_, V{});
+    add_radial(c, block, s);
+    if (!c.triplets.empty()) add_angular(c, block, s);
+    const T *const offset = &offset_[std::size_t(block.species) * n_features_], *const factor = factors(block);
+    for (int d = 0; d < n_features_; d++) q[d] = (q[d] - offset[d]) * factor[d];
+  }
+
+  // The gradients of a block, from those by its features, which stand in their place; after `sum_up`
+  void differentiate(const Block<T>& block, Scratch& s) const {
+    const Centre& c = centres_[block.species];
+    const T* const factor = factors(block);
+    for (int d = 0; d < n_features_; d++) s.features[d] *= factor[d];
+    differentiate_radial(c, block, s);
+    if (!c.triplets.empty()) differentiate_angular(c, block, s);
+  }
+
+  const T* factors(const Block<T>& block) const { return &factor_[std::size_t(block.species) * n_features_]; }
 
   // -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +205,7 @@ class Symmetry {
     const Group group{place(centre.sides, side), narrow ? place(found->thirds, side) : -1};
     member.group = place(found->groups, group), member.angle = place(found->angles, angle);
     found->members.push_back(member);
-    for (int kind : {first, second}) centre.reach[kind] = std::max(centre.reach[kind], side.cutoff);
+    for (int kind : {first, second}) centre.reach[kind] = std::max(centre.reach[kind], double(side.cutoff));
   }
 
   // -- radial terms -------------------------------------------------------------------------------------------------
@@ -236,10 +249,10 @@ class Symmetry {
     }
   }
 
-  void differentiate_radial(const Centre& c, const Block<T>& block, Scratch& s) const {
+  // Calls function(term, first row, number of rows, k -> slope of its part of the k-th of them); after `add_radial`
+  template <class F>
+  MLMD_INLINE void with_slopes(const Centre& c, const Block<T>& block, Scratch& s, F&& function) const {
     const V* values = s.gaussians.data();
-    for (V* g : {block.gx, block.gy, block.gz}) std::fill(g, g + block.n_rows, V{});
-    V* const along = block.gx;  // dE/dr first
     for (int kind = 0; kind < n_species_; kind++) {
       const int begin = block.begin[kind], n = block.begin[kind + 1] - begin;
       if (!n) continue;
@@ -248,20 +261,24 @@ class Symmetry {
         V *const f = s.taper.data(), *const df = s.dtaper.data();
         tapers<T>(taper_, r, n, of.cutoff, of.rate, f, df);
         for (const Radial& term : of.terms) {
-          const V weight = term.weight * s.features[term.column];
+          const T parameter = term.parameter, shift = term.shift, rate = term.kind == 2 ? T(-2) * parameter : T(0);
           if (term.kind == 3)
-            for (int k = 0; k < n; k++)
-              along[begin + k] +=
-                  weight * (values[k] * df[k] - term.parameter * sine_of(term.parameter * r[k]) * f[k]);
-          else {
-            const T rate = term.kind == 2 ? T(-2) * term.parameter : T(0);
-            for (int k = 0; k < n; k++)
-              along[begin + k] += weight * values[k] * (df[k] + rate * (r[k] - term.shift) * f[k]);
-          }
+            function(term, begin, n, [&](int k) { return values[k] * df[k] - parameter * sine_of(parameter * r[k]) * f[k]; });
+          else
+            function(term, begin, n, [&](int k) { return values[k] * (df[k] + rate * (r[k] - shift) * f[k]); });
           values += n;
         }
       }
     }
+  }
+
+  void differentiate_radial(const Centre& c, const Block<T>& block, Scratch& s) const {
+    for (V* g : {block.gx, block.gy, block.gz}) std::fill(g, g + block.n_rows, V{});
+    V* const along = block.gx;  // dE/dr first
+    with_slopes(c, block, s, [&](const Radial& term, int begin, int n, auto&& slope) {
+      const V weight = term.weight * s.features[term.column];
+      for (int k = 0; k < n; k++) along[begin + k] += weight * slope(k);
+    });
     for (int k = 0; k < block.n_rows; k++) {
       const V scale = along[k] / block.r[k];
       block.gx[k] = scale * block.x[k], block.gy[k] = scale * block.y[k], block.gz[k] = scale * block.z[k];
@@ -288,7 +305,7 @@ class Symmetry {
 
   // Calls function(pair of species, sums of it, j, first k, number of k) for all triplets
   template <class F>
-  MLMD_INLINE void for_triplets(const Centre& c, const NearRows<T>& near, V* sums, F&& function) const {
+  MLMD_INLINE void for_triplets(const Centre& c, const DirectedRows<T>& near, V* sums, F&& function) const {
     for (const Triplets& t : c.triplets) {
       const bool same = t.first == t.second;
       for (int j = near.begin[t.first]; j < near.begin[t.first + 1]; j++)
@@ -301,7 +318,7 @@ class Symmetry {
   // Angles, products and powers of the triplets of j and n neighbours from k
   template <bool SLOPES>
   void work_out(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
-    const NearRows<T>& near = s.near;
+    const DirectedRows<T>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     V* const cosine = s.cosine.data();
     const V ux = near.ux[j], uy = near.uy[j], uz = near.uz[j];
@@ -363,7 +380,7 @@ class Symmetry {
     for (Buffer<V>* one : {&s.side, &s.dside}) one->reserve(std::size_t(s.near.n) * n_sides);
     for (Buffer<V>* one : {&s.cosine, &s.apart}) one->reserve(CHUNK);
     for (Buffer<V>* one : {&s.taper, &s.dtaper}) one->reserve(std::max(s.near.n, CHUNK));
-    sides_at<true>(c.sides, s.near.r.data(), s.near.n, s.taper.data(), s.dtaper.data(), s.side.data(), s.dside.data());
+    sides_at<true>(c.sides, s.near.r, s.near.n, s.taper.data(), s.dtaper.data(), s.side.data(), s.dside.data());
     V* sums = s.sums.data();
     std::fill(sums, sums + s.sums.size(), V{});
     for_triplets(c, s.near, sums, [&](const Triplets& t, V* of, int j, int k, int n) {
@@ -390,14 +407,14 @@ class Symmetry {
       work_out<true>(t, n_sides, j, k, n, s);
       multiply_both<T>(of, s.products.data(), s.powers.data(), n, int(t.groups.size()), int(t.angles.size()),
                        s.by_power.data(), s.by_product.data());
-      differentiate(t, n_sides, j, k, n, s);
+      differentiate_chunk(t, n_sides, j, k, n, s);
     });
-    s.near.give_back(block);
+    s.near.give_back(block.gx, block.gy, block.gz);
   }
 
   // Gradients of the triplets of j and n neighbours from k
-  void differentiate(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
-    NearRows<T>& near = s.near;
+  void differentiate_chunk(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
+    DirectedRows<T>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     const V *const of_j = &s.side[std::size_t(j) * n_sides], *const slope_j = &s.dside[std::size_t(j) * n_sides];
     const V ux = near.ux[j], uy = near.uy[j], uz = near.uz[j], inverse = near.inverse[j];
