@@ -16,8 +16,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "directed_rows.hpp"
 #include "layers.hpp"
+#include "reached_rows.hpp"
 #include "tapers.hpp"
 
 namespace mlmd {
@@ -74,7 +74,7 @@ class Symmetry {
     Buffer<V> features, hidden;        // [d] G, x, then dE/dG; of the network
     Buffer<V> gaussians;               // of the radial terms [term][row]
     Buffer<V> taper, dtaper;           // [row] f and f'
-    DirectedRows<T> near;
+    ReachedRows<T> near;
     Buffer<V> side, dside;             // [row of near][side] A and A'
     Buffer<V> cosine, apart;           // [CHUNK] cos theta, and r_jk
     Buffer<V> powers, turns;           // [CHUNK][angle] 2 ((1 + lambda cos theta) / 2)^zeta, and its derivative
@@ -305,7 +305,7 @@ class Symmetry {
 
   // Calls function(pair of species, sums of it, j, first k, number of k) for all triplets
   template <class F>
-  MLMD_INLINE void for_triplets(const Centre& c, const DirectedRows<T>& near, V* sums, F&& function) const {
+  MLMD_INLINE void for_triplets(const Centre& c, const ReachedRows<T>& near, V* sums, F&& function) const {
     for (const Triplets& t : c.triplets) {
       const bool same = t.first == t.second;
       for (int j = near.begin[t.first]; j < near.begin[t.first + 1]; j++)
@@ -318,7 +318,7 @@ class Symmetry {
   // Angles, products and powers of the triplets of j and n neighbours from k
   template <bool SLOPES>
   void work_out(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
-    const DirectedRows<T>& near = s.near;
+    const ReachedRows<T>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     V* const cosine = s.cosine.data();
     const V ux = near.ux[j], uy = near.uy[j], uz = near.uz[j];
@@ -409,12 +409,12 @@ class Symmetry {
                        s.by_power.data(), s.by_product.data());
       differentiate_chunk(t, n_sides, j, k, n, s);
     });
-    s.near.give_back(block.gx, block.gy, block.gz);
+    s.near.give_back(block);
   }
 
   // Gradients of the triplets of j and n neighbours from k
   void differentiate_chunk(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
-    DirectedRows<T>& near = s.near;
+    ReachedRows<T>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     const V *const of_j = &s.side[std::size_t(j) * n_sides], *const slope_j = &s.dside[std::size_t(j) * n_sides];
     const V ux = near.ux[j], uy = near.uy[j], uz = near.uz[j], inverse = near.inverse[j];

@@ -54,10 +54,10 @@ class SymmetryFeatures : public Symmetry<double> {
   }
 
   void push_angular(const Centre& c, Scratch& s, const V* dx, const V* dy, const V* dz, V* out) const {
-    DirectedRows<double>& near = s.near;
+    ReachedRows<double>& near = s.near;
     s.longer.reserve(near.n);
     for (int k = 0; k < near.n; k++) {  // changes of the vectors
-      near.gx[k] = near.rows.taken(dx, k), near.gy[k] = near.rows.taken(dy, k), near.gz[k] = near.rows.taken(dz, k);
+      near.gx[k] = near.taken(dx, k), near.gy[k] = near.taken(dy, k), near.gz[k] = near.taken(dz, k);
       s.longer[k] = near.gx[k] * near.ux[k] + near.gy[k] * near.uy[k] + near.gz[k] * near.uz[k];
     }
     const int n_sides = int(c.sides.size());
@@ -78,7 +78,7 @@ class SymmetryFeatures : public Symmetry<double> {
 
   // Changes of the powers and products of the triplets of j and n neighbours from k
   void change(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
-    const DirectedRows<double>& near = s.near;
+    const ReachedRows<double>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     const V *const of_j = &s.side[std::size_t(j) * n_sides], *const slope_j = &s.dside[std::size_t(j) * n_sides];
     for (int i = 0; i < n; i++) {
@@ -103,7 +103,7 @@ class SymmetryFeatures : public Symmetry<double> {
   }
 
   // The change of one neighbour's vector along the direction of another
-  static V along(const DirectedRows<double>& near, int direction, int moved) {
+  static V along(const ReachedRows<double>& near, int direction, int moved) {
     return near.ux[direction] * near.gx[moved] + near.uy[direction] * near.gy[moved] +
            near.uz[direction] * near.gz[moved];
   }
