@@ -16,8 +16,9 @@ import pytest
 from classical import carbide, embedded, tetrahedral
 from kernel_systems import needs_kernels
 from made_potentials import random_mtp
-from random_networks import random_nep, random_symmetry
+from random_networks import random_nep
 from random_snap import random_snap
+from random_symmetry import random_symmetry
 
 from mlmd.kernels import CHOICE, Kernel
 from mlmd.kernels.native import LEVELS

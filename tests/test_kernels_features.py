@@ -13,6 +13,7 @@ from kernel_systems import SYSTEMS, needs_kernels, system
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
+from random_symmetry import random_symmetry
 from test_kernels_radial_angular import SIZES
 
 from mlmd.descriptors import Descriptor
@@ -31,6 +32,8 @@ FAMILIES: dict[str, Callable[[tuple[str, ...]], Any]] = {
     "radial-angular": random_nep,
     "radial-angular, one cutoff": lambda elements: random_nep(elements, angular_cutoff="5 Å"),
     "bispectrum": lambda elements: random_snap(elements, 6),
+    "symmetry functions": random_symmetry,
+    "symmetry functions, tanh": lambda elements: random_symmetry(elements, taper="tanh"),
 }
 """Potentials with random numbers, by what they are functions of."""
 

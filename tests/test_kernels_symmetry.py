@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_systems import SYSTEMS, assert_kernel_is_its_reference, needs_kernels, system
-from random_networks import random_symmetry
+from random_symmetry import random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.symmetry_functions import SymmetryFunction, evenly_spaced

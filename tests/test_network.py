@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from kernel_systems import system
-from random_networks import random_nep, random_symmetry
+from random_networks import random_nep
+from random_symmetry import random_symmetry
 
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.errors import InputError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-from random_networks import functions, random_symmetry
+from random_symmetry import functions, random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.symmetry import Symmetry

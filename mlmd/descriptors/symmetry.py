@@ -29,8 +29,10 @@ from mlmd.descriptors.cutoffs import check_taper, taper
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.descriptors.symmetry_functions import SymmetryFunction, weights_of
+from mlmd.descriptors.symmetry_kernel import symmetry_kernel
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.precision import dtype_of
 
 
@@ -172,6 +174,10 @@ class Symmetry(torch.nn.Module):
 
     def _taper(self, distances: Tensor, cutoff: float) -> Tensor:
         return taper(self.taper, distances, cutoff, self.onset * cutoff)
+
+    def kernel(self) -> Kernel:
+        """The descriptor as the compiled kernels read it."""
+        return symmetry_kernel(self)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Symmetry:

@@ -126,8 +126,19 @@ class Network(torch.nn.Module):
         return values @ self.output[kind].to(values.dtype)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """w, b, v and c, as compiled forms take them."""
+        """w, b, v and c of one hidden layer, as compiled forms of such networks take them."""
         return self.weights, self.biases, self.output, self.constants
+
+    def packed(self) -> tuple[list[int], list[Tensor]]:
+        """Sizes and numbers in the order that `src/layers.hpp` reads."""
+        names = [*ACTIVATIONS]
+        sizes = [len(self.weights) == 1, len(self.layers)]
+        for n_neurons, activation in zip(self.layers, self.activations, strict=True):
+            sizes += [n_neurons, names.index(activation)]
+        tensors = []
+        for kind in range(len(self.weights)):
+            tensors += [one[kind] for layer in self.hidden for one in layer] + [self.output[kind]]
+        return sizes, [*tensors, self.constants]
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:

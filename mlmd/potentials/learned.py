@@ -19,6 +19,7 @@ from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
 from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
+from mlmd.descriptors.symmetry_kernel import symmetry_kernel
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
 from mlmd.fitting.linear import Linear
@@ -26,7 +27,6 @@ from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
-from mlmd.potentials.symmetry_kernel import symmetry_kernel
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
@@ -148,7 +148,7 @@ class LearnedPotential(EnergyModel):
             case RadialAngular() as functions, Network(activations=("tanh",)) as network:
                 return radial_angular_kernel(functions, network.tensors())
             case Symmetry() as functions, Network() as network:
-                return symmetry_kernel(functions, network)
+                return symmetry_kernel(functions, network.packed())
         return None
 
     @classmethod

@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from made_potentials import random_mtp
-from random_networks import random_nep, random_symmetry
+from random_networks import random_nep
 from random_snap import random_snap
+from random_symmetry import random_symmetry
 
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum

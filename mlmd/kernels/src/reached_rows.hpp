@@ -33,6 +33,9 @@ class ReachedRows {
     for (int k = 0; k < n; k++) near_.add(gx[k], k, block.gx), near_.add(gy[k], k, block.gy), near_.add(gz[k], k, block.gz);
   }
 
+  // What a row has of something given by the rows of the block; something of no meaning where a lane has no neighbour
+  V taken(const V* given, int row) const { return near_.taken(given, row); }
+
  private:
   NearRows<T> near_;
 };

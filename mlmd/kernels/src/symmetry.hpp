@@ -72,10 +72,11 @@ class Symmetry {
       this->sums.reserve(sums);
     }
     Buffer<V> features, hidden;        // [d] G, x, then dE/dG; of the network
-    Buffer<V> gaussians, taper, dtaper;  // of the radial terms: [term][row], [row]
+    Buffer<V> gaussians;               // of the radial terms [term][row]
+    Buffer<V> taper, dtaper;           // [row] f and f'
     ReachedRows<T> near;
     Buffer<V> side, dside;             // [row of near][side] A and A'
-    Buffer<V> cosine, apart;           // [CHUNK] cos theta, and 1 / r_jk
+    Buffer<V> cosine, apart;           // [CHUNK] cos theta, and r_jk
     Buffer<V> powers, turns;           // [CHUNK][angle] 2 ((1 + lambda cos theta) / 2)^zeta, and its derivative
     Buffer<V> products;                // [CHUNK][group] products of A
     Buffer<V> third, dthird;           // [CHUNK][third] A(r_jk), A'(r_jk)
@@ -84,22 +85,13 @@ class Symmetry {
   };
 
   V atomic(const Block<T>& block, Scratch& s) const {
-    const Centre& c = centres_[block.species];
-    V* const q = s.features.data();
-    std::fill(q, q + n_features_, V{});
-    add_radial(c, block, s);
-    if (!c.triplets.empty()) add_angular(c, block, s);
-    const T *const offset = &offset_[std::size_t(block.species) * n_features_],
-                   *const factor = &factor_[std::size_t(block.species) * n_features_];
-    for (int d = 0; d < n_features_; d++) q[d] = (q[d] - offset[d]) * factor[d];
-    const V energy = network_.energy(block.species, q, s.hidden.data());
-    for (int d = 0; d < n_features_; d++) q[d] *= factor[d];
-    differentiate_radial(c, block, s);
-    if (!c.triplets.empty()) differentiate_angular(c, block, s);
+    sum_up(block, s);
+    const V energy = network_.energy(block.species, s.features.data(), s.hidden.data());
+    differentiate(block, s);
     return energy;
   }
 
- private:
+ protected:
   struct Radial {
     int kind, column;
     T parameter, shift, weight;  // parameter: eta, or kappa
@@ -137,6 +129,28 @@ class Symmetry {
     std::vector<Side> sides;                      // those of one cutoff one after the other
     std::vector<Triplets> triplets;
   };
+
+  // The features x of a block
+  void sum_up(const Block<T>& block, Scratch& s) const {
+    const Centre& c = centres_[block.species];
+    V* const q = s.features.data();
+    std::fill(q, q + n_features_, V{});
+    add_radial(c, block, s);
+    if (!c.triplets.empty()) add_angular(c, block, s);
+    const T *const offset = &offset_[std::size_t(block.species) * n_features_], *const factor = factors(block);
+    for (int d = 0; d < n_features_; d++) q[d] = (q[d] - offset[d]) * factor[d];
+  }
+
+  // The gradients of a block, from those by its features, which stand in their place; after `sum_up`
+  void differentiate(const Block<T>& block, Scratch& s) const {
+    const Centre& c = centres_[block.species];
+    const T* const factor = factors(block);
+    for (int d = 0; d < n_features_; d++) s.features[d] *= factor[d];
+    differentiate_radial(c, block, s);
+    if (!c.triplets.empty()) differentiate_angular(c, block, s);
+  }
+
+  const T* factors(const Block<T>& block) const { return &factor_[std::size_t(block.species) * n_features_]; }
 
   // -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -214,14 +228,13 @@ class Symmetry {
       const V* const r = block.r + begin;
       for (const SameCutoff& of : c.radial[kind]) {
         V* const f = s.taper.data();
-        V unused;
-        for (int k = 0; k < n; k++) taper<T>(taper_, r[k], of.cutoff, of.rate, f[k], unused);
+        tapers<T>(taper_, r, n, of.cutoff, of.rate, f, s.dtaper.data());
         for (const Radial& term : of.terms) {
           V sum{};
           if (term.kind == 2)
             for (int k = 0; k < n; k++) {
               const V way = r[k] - term.shift;
-              values[k] = exp<T>(-term.parameter * way * way);
+              values[k] = decay<T>(term.parameter * way * way);
               sum += values[k] * f[k];
             }
           else
@@ -236,32 +249,36 @@ class Symmetry {
     }
   }
 
-  void differentiate_radial(const Centre& c, const Block<T>& block, Scratch& s) const {
+  // Calls function(term, first row, number of rows, k -> slope of its part of the k-th of them); after `add_radial`
+  template <class F>
+  MLMD_INLINE void with_slopes(const Centre& c, const Block<T>& block, Scratch& s, F&& function) const {
     const V* values = s.gaussians.data();
-    for (V* g : {block.gx, block.gy, block.gz}) std::fill(g, g + block.n_rows, V{});
-    V* const along = block.gx;  // dE/dr first
     for (int kind = 0; kind < n_species_; kind++) {
       const int begin = block.begin[kind], n = block.begin[kind + 1] - begin;
       if (!n) continue;
       const V* const r = block.r + begin;
       for (const SameCutoff& of : c.radial[kind]) {
         V *const f = s.taper.data(), *const df = s.dtaper.data();
-        for (int k = 0; k < n; k++) taper<T>(taper_, r[k], of.cutoff, of.rate, f[k], df[k]);
+        tapers<T>(taper_, r, n, of.cutoff, of.rate, f, df);
         for (const Radial& term : of.terms) {
-          const V weight = term.weight * s.features[term.column];
+          const T parameter = term.parameter, shift = term.shift, rate = term.kind == 2 ? T(-2) * parameter : T(0);
           if (term.kind == 3)
-            for (int k = 0; k < n; k++)
-              along[begin + k] +=
-                  weight * (values[k] * df[k] - term.parameter * sine_of(term.parameter * r[k]) * f[k]);
-          else {
-            const T rate = term.kind == 2 ? T(-2) * term.parameter : T(0);
-            for (int k = 0; k < n; k++)
-              along[begin + k] += weight * values[k] * (df[k] + rate * (r[k] - term.shift) * f[k]);
-          }
+            function(term, begin, n, [&](int k) { return values[k] * df[k] - parameter * sine_of(parameter * r[k]) * f[k]; });
+          else
+            function(term, begin, n, [&](int k) { return values[k] * (df[k] + rate * (r[k] - shift) * f[k]); });
           values += n;
         }
       }
     }
+  }
+
+  void differentiate_radial(const Centre& c, const Block<T>& block, Scratch& s) const {
+    for (V* g : {block.gx, block.gy, block.gz}) std::fill(g, g + block.n_rows, V{});
+    V* const along = block.gx;  // dE/dr first
+    with_slopes(c, block, s, [&](const Radial& term, int begin, int n, auto&& slope) {
+      const V weight = term.weight * s.features[term.column];
+      for (int k = 0; k < n; k++) along[begin + k] += weight * slope(k);
+    });
     for (int k = 0; k < block.n_rows; k++) {
       const V scale = along[k] / block.r[k];
       block.gx[k] = scale * block.x[k], block.gy[k] = scale * block.y[k], block.gz[k] = scale * block.z[k];
@@ -270,16 +287,19 @@ class Symmetry {
 
   // -- angular terms ------------------------------------------------------------------------------------------------
 
-  // A and A' at r of some sides
-  MLMD_INLINE void sides_at(const std::vector<Side>& sides, V r, V* value, V* slope) const {
-    V f{}, df{};
-    T cutoff = -1;
-    for (std::size_t i = 0; i < sides.size(); i++) {
-      const Side& one = sides[i];
-      if (one.cutoff != cutoff) taper<T>(taper_, r, one.cutoff, one.rate, f, df), cutoff = one.cutoff;
-      const V way = r - one.shift, gauss = exp<T>(-one.eta * way * way);
-      value[i] = gauss * f;
-      slope[i] = gauss * (df - T(2) * one.eta * way * f);
+  // A and A' of some sides at n distances, [distance][side]
+  template <bool SLOPES>
+  void sides_at(const std::vector<Side>& sides, const V* r, int n, V* f, V* df, V* value, V* slope) const {
+    const int n_sides = int(sides.size());
+    for (int i = 0; i < n_sides; i++) {
+      const T eta = sides[i].eta, shift = sides[i].shift;
+      if (i == 0 || sides[i].cutoff != sides[i - 1].cutoff)
+        tapers<T>(taper_, r, n, sides[i].cutoff, sides[i].rate, f, df);
+      for (int k = 0; k < n; k++) {
+        const V way = r[k] - shift, scaled = eta * way, gauss = decay<T>(scaled * way);
+        value[k * n_sides + i] = gauss * f[k];
+        if (SLOPES) slope[k * n_sides + i] = gauss * (df[k] - T(2) * scaled * f[k]);
+      }
     }
   }
 
@@ -306,21 +326,21 @@ class Symmetry {
     for (int m = 0; m < n_angles; m++) {
       const T half = T(0.5) * t.angles[m].sign, zeta = t.angles[m].zeta, rate = t.angles[m].sign * zeta;
       V *const power = s.powers.data() + m, *const turn = s.turns.data() + m;
-      for (int i = 0; i < n; i++) {
-        const V base = max(T(0.5) + half * cosine[i], V{});
-        const V lower = raised(base, zeta - T(1));
-        power[i * n_angles] = T(2) * base * lower;
-        if (SLOPES) turn[i * n_angles] = rate * lower;
-      }
+      with_power(zeta - T(1), [&](auto raised) {
+        for (int i = 0; i < n; i++) {
+          const V base = max(T(0.5) + half * cosine[i], V{}), lower = raised(base);
+          power[i * n_angles] = T(2) * base * lower;
+          if (SLOPES) turn[i * n_angles] = rate * lower;
+        }
+      });
     }
     if (n_thirds) {
       const V x = near.x[j], y = near.y[j], z = near.z[j];
       for (int i = 0; i < n; i++) {
         const V dx = near.x[k + i] - x, dy = near.y[k + i] - y, dz = near.z[k + i] - z;
-        const V apart = sqrt(max(dx * dx + dy * dy + dz * dz, broadcast<T>(T(1e-12))));  // padding is in one place
-        if (SLOPES) s.apart[i] = T(1) / apart;
-        sides_at(t.thirds, apart, &s.third[i * n_thirds], &s.dthird[i * n_thirds]);
+        s.apart[i] = sqrt(max(dx * dx + dy * dy + dz * dz, broadcast<T>(T(1e-12))));  // padding is in one place
       }
+      sides_at<SLOPES>(t.thirds, s.apart.data(), n, s.taper.data(), s.dtaper.data(), s.third.data(), s.dthird.data());
     }
     const V* const of_j = &s.side[std::size_t(j) * n_sides];
     for (int g = 0; g < n_groups; g++) {
@@ -335,12 +355,22 @@ class Symmetry {
     }
   }
 
-  // x^p for x from 0 to 1
-  static MLMD_INLINE V raised(V x, T p) {
-    if (p != T(int(p))) return exp<T>(p * log<T>(x));
+  // Calls function(x -> x^p) for x from 0 to 1; products where p is a whole number, without a loop where it is small
+  template <int P = 15, class F>
+  static MLMD_INLINE void with_power(T p, F&& function) {
+    if constexpr (P >= 0) {
+      if (p == T(P)) return function([](V x) { return raised(x, P); });
+      with_power<P - 1>(p, std::forward<F>(function));
+    } else if (p == T(int(p)))
+      function([n = int(p)](V x) { return raised(x, n); });
+    else
+      function([p](V x) { return exp<T>(p * log<T>(x)); });
+  }
+  static MLMD_INLINE V raised(V x, int p) {
     V value = broadcast<T>(T(1));
-    for (int n = int(p); n; n >>= 1, x *= x)
-      if (n & 1) value *= x;
+#pragma GCC unroll 4
+    for (; p; p >>= 1, x *= x)
+      if (p & 1) value *= x;
     return value;
   }
 
@@ -349,8 +379,8 @@ class Symmetry {
     s.near.keep(block, n_species_, c.reach.data());
     for (Buffer<V>* one : {&s.side, &s.dside}) one->reserve(std::size_t(s.near.n) * n_sides);
     for (Buffer<V>* one : {&s.cosine, &s.apart}) one->reserve(CHUNK);
-    for (int k = 0; k < s.near.n; k++)
-      sides_at(c.sides, s.near.r[k], &s.side[std::size_t(k) * n_sides], &s.dside[std::size_t(k) * n_sides]);
+    for (Buffer<V>* one : {&s.taper, &s.dtaper}) one->reserve(std::max(s.near.n, CHUNK));
+    sides_at<true>(c.sides, s.near.r, s.near.n, s.taper.data(), s.dtaper.data(), s.side.data(), s.dside.data());
     V* sums = s.sums.data();
     std::fill(sums, sums + s.sums.size(), V{});
     for_triplets(c, s.near, sums, [&](const Triplets& t, V* of, int j, int k, int n) {
@@ -377,13 +407,13 @@ class Symmetry {
       work_out<true>(t, n_sides, j, k, n, s);
       multiply_both<T>(of, s.products.data(), s.powers.data(), n, int(t.groups.size()), int(t.angles.size()),
                        s.by_power.data(), s.by_product.data());
-      differentiate(t, n_sides, j, k, n, s);
+      differentiate_chunk(t, n_sides, j, k, n, s);
     });
     s.near.give_back(block);
   }
 
   // Gradients of the triplets of j and n neighbours from k
-  void differentiate(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
+  void differentiate_chunk(const Triplets& t, int n_sides, int j, int k, int n, Scratch& s) const {
     ReachedRows<T>& near = s.near;
     const int n_angles = int(t.angles.size()), n_groups = int(t.groups.size()), n_thirds = int(t.thirds.size());
     const V *const of_j = &s.side[std::size_t(j) * n_sides], *const slope_j = &s.dside[std::size_t(j) * n_sides];
@@ -410,7 +440,7 @@ class Symmetry {
       V jx = turn_j * vx + by_j * ux, jy = turn_j * vy + by_j * uy, jz = turn_j * vz + by_j * uz;
       V kx = turn_k * ux + by_k * vx, ky = turn_k * uy + by_k * vy, kz = turn_k * uz + by_k * vz;
       if (n_thirds) {
-        between *= s.apart[i];
+        between /= s.apart[i];
         const V dx = between * (near.x[row] - near.x[j]), dy = between * (near.y[row] - near.y[j]),
                 dz = between * (near.z[row] - near.z[j]);
         jx -= dx, jy -= dy, jz -= dz, kx += dx, ky += dy, kz += dz;

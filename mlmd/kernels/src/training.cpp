@@ -9,6 +9,7 @@
 #include "moment_design.hpp"
 #include "moment_features.hpp"
 #include "radial_angular_features.hpp"
+#include "symmetry_features.hpp"
 
 namespace mlmd {
 
@@ -18,6 +19,7 @@ static const std::map<std::string, DescriptorMaker> DESCRIPTORS = {
     {"moments", make_descriptor<MomentFeatures>},
     {"radial-angular", make_descriptor<RadialAngularFeatures>},
     {"snap", make_descriptor<BispectrumFeatures>},
+    {"symmetry", make_descriptor<SymmetryFeatures>},
 };
 
 // Brings the neighbours up to date for something that has a cutoff and knows some species, and works
