@@ -187,6 +187,18 @@ def test_an_unknown_choice_of_kernels_is_refused() -> None:
 
 
 @needs_kernels
+def test_kernels_of_a_larger_processor_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    beyond = [level for level in LEVELS if level not in supported() and (ROOT / f"mlmd/kernels/_{level}.so").is_file()]
+    if not beyond:
+        pytest.skip("this processor has the instructions of everything that is compiled here")
+    run = tmp_path / "run"
+    done = child("-m", "mlmd", "simulate", short_run(tmp_path), "--out", run, **{CHOICE: beyond[0]})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "this processor has not its instructions" in " ".join(done.stderr.split())
+    assert not (run / "run.json").exists()
+
+
+@needs_kernels
 @pytest.mark.parametrize("level", LEVELS)
 def test_impossible_systems_and_parameters_are_refused_by_every_build(level: str, parameters: Path) -> None:
     if not (ROOT / f"mlmd/kernels/_{level}.so").is_file() or level not in supported():

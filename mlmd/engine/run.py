@@ -104,10 +104,12 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     from mlmd.engine.job import check_biases, prepare
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
+    from mlmd.kernels import library
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     check_files(config, source)
+    library()  # a choice of kernels that is not there is an error before anything is written
     job = prepare(config)
     check_biases(job)
     platform, properties = choose_platform(settings.platform, settings.threads)

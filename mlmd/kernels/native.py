@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,18 @@ def library() -> ctypes.CDLL | None:
     if choice:
         if choice not in built:
             raise InputError(f"{CHOICE} = {choice!r}, but the kernels compiled here are {', '.join(built) or 'none'}.")
+        if "generic" in built and LEVELS[choice] > _best(built):  # the first instruction of it would end the process
+            raise InputError(f"{CHOICE} = {choice!r}, but this processor has not its instructions. Leave {CHOICE} out.")
         return _open(built[choice])
     if not built:
         return None
-    best = _open(built["generic"]).mlmd_best_level() if "generic" in built else 1
+    best = _best(built)
     return next((_open(path) for name, path in built.items() if LEVELS[name] <= best), None)
+
+
+def _best(built: Mapping[str, Path]) -> int:
+    """The highest level that this processor has, as the generic library says; 1 where there is none to ask."""
+    return int(_open(built["generic"]).mlmd_best_level()) if "generic" in built else 1
 
 
 def required() -> Any:
