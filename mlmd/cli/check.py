@@ -75,7 +75,7 @@ def _print_result(result: Result) -> None:
     facts = _facts_of_run(result) if result.command == "simulate" else _facts_of_training(result)
     print_facts(result.input, facts)
     for note in result.notes:
-        click.echo(f"Note: {note.removesuffix('.')}.")
+        click.echo(f"Note: {note}" if note.endswith(("?", ".")) else f"Note: {note}.")
     click.echo("The input is valid.")
 
 
