@@ -60,7 +60,7 @@ class Features:
         )  # fmt: skip
         check(status, message, _refused)
         weakref.finalize(self, self._native.mlmd_descriptor_free, handle)
-        self._handle, self._message, self.n_threads = handle, message, max(n_threads, 1)
+        self._handle, self._message, self.n_threads = handle, message, n_threads
         self._system = System(self._native, species, n_species, pbc, kernel.cutoff, skin)
         self.n_features = self._native.mlmd_descriptor_size(handle)
 

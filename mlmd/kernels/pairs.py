@@ -12,7 +12,7 @@ import numpy as np
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels.native import required
-from mlmd.kernels.status import BAD_CONFIGURATION, NO_MEMORY, TOO_MANY, too_many
+from mlmd.kernels.status import check, new_message
 from mlmd.kernels.system import System
 
 
@@ -117,12 +117,11 @@ class Neighbours:
         if where.shape != (self.n_atoms, 3) or vectors.shape != (3, 3):
             raise ValueError(f"positions {where.shape} and cell {vectors.shape} are not those of {self.n_atoms} atoms")
         status = function(self._system, where.ctypes.data, vectors.ctypes.data, n_threads)
-        if status == BAD_CONFIGURATION:
-            raise SimulationError("a position is not finite, or the cell has no volume along its periodic directions.")
-        if status == TOO_MANY:
-            raise too_many()
-        if status == NO_MEMORY:
-            raise MemoryError("not enough memory for the list of neighbours")
+        check(status, new_message(), _refused)
+
+
+def _refused() -> SimulationError:
+    return SimulationError("a position is not finite, or the cell has no volume along its periodic directions.")
 
 
 def _array(values: np.ndarray, kind: type) -> np.ndarray:

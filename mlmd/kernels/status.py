@@ -19,14 +19,6 @@ def new_message() -> Any:
     return ctypes.create_string_buffer(MESSAGE_SIZE)
 
 
-def too_many() -> SimulationError:
-    """What is wrong with a system that has more periodic images within the cutoff than can be numbered."""
-    return SimulationError(
-        "the cell is so much smaller than the cutoff that there are more periodic images of its atoms within it than "
-        "can be numbered. Is a cell vector, or a position, in another unit than Å?"
-    )
-
-
 def check(status: int, message: Any, refused: Callable[[], MlmdError] | None = None) -> None:
     """Raise what a status stands for, if it is not OK.
 
@@ -45,7 +37,10 @@ def check(status: int, message: Any, refused: Callable[[], MlmdError] | None = N
     if status == BAD_CONFIGURATION and refused is not None:
         raise refused()
     if status == TOO_MANY:
-        raise too_many()
+        raise SimulationError(
+            "the cell is so much smaller than the cutoff that there are more periodic images of its atoms within it "
+            "than can be numbered. Is a cell vector, or a position, in another unit than Å?"
+        )
     if status == NO_MEMORY:
         raise MemoryError("not enough memory for the neighbours, the forces or the derivatives of a structure")
     raise MlmdError(f"the kernels failed: {message.value.decode()}")
