@@ -2,19 +2,25 @@
 
 `kernels.py` calls it for its section ``size``; alone it makes the table and the plot again:
 
-    python benchmarks/kernel_sizes.py --plot speed.png [--nep nep.txt] [--only mlmd] [--largest 1000000]
+    python benchmarks/kernel_sizes.py --plot speed.png [--nep nep.txt] [--only mlmd] [--largest 1000000] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from one_process import measure
+from machine import processor
+from one_process import by_mlmd, measure
+
+from mlmd.kernels import describe
 
 SIZES = (500, 2_000, 8_000, 32_000, 64_000, 256_000, 1_000_000)
 
@@ -55,37 +61,52 @@ def curves(nep: Path | None, wanted: Sequence[str] = ("",)) -> list[Curve]:
     return [one for one in found if any(word in one.label for word in wanted)]
 
 
-def table(chosen: Sequence[Curve], largest: int, seconds: float) -> dict[str, dict[str, list[float]]]:
-    """Measure and print; by label: "n_atoms", "us" (µs per atom and step), "bytes" (of the process, per atom)."""
+def table(chosen: Sequence[Curve], largest: int, seconds: float, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Measure and print; by label: "n_atoms", "us" (µs per atom and step), "bytes" (of the process, per atom).
+
+    All sizes of all programs are measured once in every round, so that a slow minute of the machine falls on one round
+    of a few; medians are kept.
+    """
+    wanted = [(one, size) for size in SIZES for one in chosen if size <= min(largest, one.largest)]
+    seen: dict[tuple[str, int], list[dict[str, Any]]] = {(one.label, size): [] for one, size in wanted}
+    for _ in range(rounds):
+        for one, size in wanted:
+            precision = one.precision if one.program == "mlmd" else None
+            got = measure(one.program, one.potential, size, element=one.element, precision=precision, seconds=seconds)
+            seen[one.label, size].append(got)
     found: dict[str, dict[str, list[float]]] = {one.label: {"n_atoms": [], "us": [], "bytes": []} for one in chosen}
     print("| program, potential | atoms | µs/atom | kB/atom of the process | MB of the process |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for size in SIZES:
-        for one in chosen:
-            if size > min(largest, one.largest):
-                continue
-            _add(found[one.label], one, size, seconds)
+    for one, size in wanted:
+        taken = seen[one.label, size]
+        n, peak = taken[0]["n_atoms"], median(got["peak"] for got in taken)
+        us = 1e6 * median(got["seconds"] for got in taken) / n
+        for name, value in (("n_atoms", n), ("us", us), ("bytes", peak / n)):
+            found[one.label][name].append(value)
+        print(f"| {one.label} | {n} | {us:.2f} | {peak / n / 1e3:.2f} | {peak / 1e6:.0f} |", flush=True)
     return found
 
 
-def _add(rows: dict[str, list[float]], one: Curve, size: int, seconds: float) -> None:
-    precision = one.precision if one.program == "mlmd" else None
-    got = measure(one.program, one.potential, size, element=one.element, precision=precision, seconds=seconds)
-    n = got["n_atoms"]
-    for name, value in (("n_atoms", n), ("us", 1e6 * got["seconds"] / n), ("bytes", got["peak"] / n)):
-        rows[name].append(value)
-    columns = [one.label, str(n), f"{rows['us'][-1]:.2f}", f"{got['peak'] / n / 1e3:.2f}", f"{got['peak'] / 1e6:.0f}"]
-    print(f"| {' | '.join(columns)} |", flush=True)
+def flatness(one: Curve, rounds: int = 9, sizes: Sequence[int] = (8_000, 64_000, 256_000, 1_000_000)) -> list[float]:
+    """µs per atom of some sizes of mlmd's, all in one process by turns, each turn about a million atoms' forces.
+
+    Processes that follow one another do not tell: the machine's pace changes more from one to the next than the cost.
+    """
+    made = [by_mlmd(one.potential, one.element, size, one.precision) for size in sizes]
+    taken: list[list[float]] = [[] for _ in made]
+    for turn in range(rounds + 1):
+        for k, (n, once) in enumerate(made):
+            times = [once() for _ in range(max(1, round(sizes[-1] / n)))]
+            if turn:  # the first of all makes the lists
+                taken[k].append(1e6 * sum(times) / len(times) / n)
+    return [median(one) for one in taken]
 
 
-def flatness(rows: dict[str, list[float]]) -> str:
-    """How far µs per atom from 8000 atoms on are from their mean, and bytes per atom of the largest, in words."""
-    kept = [us for n, us in zip(rows["n_atoms"], rows["us"], strict=True) if n > 7_000]
-    mean = sum(kept) / len(kept)
-    spread = max(abs(us / mean - 1) for us in kept)
-    return (
-        f"{mean:.2f} µs/atom ± {100 * spread:.0f} %; {rows['bytes'][-1] / 1e3:.2f} kB/atom at {rows['n_atoms'][-1]:.0f}"
-    )
+def told(us: Sequence[float]) -> str:
+    """How far some numbers are from their mean, in words."""
+    mean = sum(us) / len(us)
+    spread = max(abs(one / mean - 1) for one in us)
+    return f"{', '.join(f'{one:.2f}' for one in us)} µs/atom: ± {100 * spread:.0f} %"
 
 
 def plot(found: dict[str, dict[str, list[float]]], chosen: Sequence[Curve], file: Path, caption: str) -> None:
@@ -145,15 +166,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="curves with such words in their names")
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--results", type=Path, help="JSON: written, or read and only drawn where it is there")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, help="JSON: curves that it has are not measured again, others added")
     given = parser.parse_args()
-    if given.results and given.results.is_file():
-        found = json.loads(given.results.read_text())
-    else:
-        found = table(curves(given.nep, given.only), given.largest, given.seconds)
-        if given.results:
-            given.results.write_text(json.dumps(found))
-    plot(found, curves(given.nep), given.plot, "")
+    there = given.results is not None and given.results.is_file()
+    found = json.loads(given.results.read_text()) if there else {}
+    wanted = [one for one in curves(given.nep, given.only) if one.label not in found]
+    found |= table(wanted, given.largest, given.seconds, given.rounds)
+    if given.results:
+        given.results.write_text(json.dumps(found))
+    caption = f"{processor()}, {datetime.date.today()}, kernels: {describe()}"
+    plot(found, curves(given.nep), given.plot, caption)
 
 
 if __name__ == "__main__":

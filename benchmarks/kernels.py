@@ -13,8 +13,9 @@ must give the same forces where their potential is the same, else no ratio is pr
     pip install -c constraints.txt ".[bench]"
 
 Sections: kern2v (a prototype kernel in C++ with the same parameters, `one_network.py`), nep (calorine), mtp (motep),
-snap, mtp-vs-snap, sw, classical (LAMMPS), size (time and memory by number of atoms, with a plot), torch (mlmd's path
-without kernels against an edge list). Those whose files or programs are not there are left out with a note.
+snap, mtp-vs-snap, sw, classical (LAMMPS), size (time and memory by number of atoms, with a plot), flat (the same time
+of few sizes by turns), torch (mlmd's path without kernels against an edge list). Those whose files or programs are not
+there are left out with a note.
 """
 
 from __future__ import annotations
@@ -130,16 +131,30 @@ def size(given: argparse.Namespace) -> list[Seen]:
         (Path(name) for name in given.nep if ":" not in name and nep_file.load(name).elements == ("Si",)), None
     )
     print("\n**By number of atoms**, one core, lists kept (calorine searches at every call), each in its own process\n")
-    found = kernel_sizes.table(kernel_sizes.curves(silicon), given.largest, given.seconds)
+    found = kernel_sizes.table(kernel_sizes.curves(silicon), given.largest, given.seconds, given.rounds)
     if given.plot:
         caption = f"{processor()}, {datetime.date.today()}, kernels: {describe()}"
         kernel_sizes.plot(found, kernel_sizes.curves(silicon), given.plot, caption)
         print(f"\nDrawn: {given.plot}")
+    return [
+        Seen(
+            f"{label}, whole process, {rows['n_atoms'][-1]:.0f} atoms", f"{rows['bytes'][-1] / 1e3:.2f} kB/atom", "1.5"
+        )
+        for label, rows in found.items()
+        if label.startswith("mlmd")
+    ]
+
+
+def flat(given: argparse.Namespace) -> list[Seen]:
+    """Time per atom of four sizes by turns."""
+    silicon = next(
+        (Path(name) for name in given.nep if ":" not in name and nep_file.load(name).elements == ("Si",)), None
+    )
     lines = []
-    for label, rows in found.items():
-        if label.startswith("mlmd"):
-            said = kernel_sizes.flatness(rows)
-            lines.append(Seen(f"{label}, from 8000 atoms on", said, "± 10 %; 1.5 kB/atom at 10⁶"))
+    for one in kernel_sizes.curves(silicon, ["mlmd"]):
+        said = kernel_sizes.told(kernel_sizes.flatness(one, given.rounds))
+        print(f"{one.label}, 8·10³, 64·10³, 256·10³, 10⁶ atoms: {said}", flush=True)
+        lines.append(Seen(f"{one.label}, 8·10³ to 10⁶ atoms", said, "± 10 %"))
     return lines
 
 
@@ -179,6 +194,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], list[Seen]]] = {
     "sw": against_lammps.against_sw,
     "classical": against_lammps.classical,
     "size": size,
+    "flat": flat,
     "torch": without_kernels,
 }
 

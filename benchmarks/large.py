@@ -37,7 +37,7 @@ seed = 1
 duration = "{duration} fs"
 [output]
 trajectory_every = "{frames} fs"
-log_every = "20 fs"
+log_every = "{log} fs"
 checkpoint_every = "10 s"
 """
 NVE, NPT = 'kind = "nve"', 'kind = "npt"\ntemperature = "300 K"\npressure = "1 bar"'
@@ -145,7 +145,7 @@ def main() -> None:
                 sources[copy] = folder / f"{copy}.toml"
                 text = INPUT.format(
                     structure=STRUCTURE, cells=options.cells, precision=options.precision, stage=stage,
-                    duration=2 * n_steps, frames=max(2, 2 * (n_steps // 2)),
+                    duration=2 * n_steps, frames=max(2, 2 * (n_steps // 2)), log=2 * max(1, min(10, n_steps // 5)),
                 )  # fmt: skip
                 sources[copy].write_text(text)
         nve(sources["nve"], n_atoms, options.threads)

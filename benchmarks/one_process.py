@@ -6,7 +6,7 @@
     python benchmarks/one_process.py lammps "eam: * * Cu_u3.eam" 8000 --element Cu
     python benchmarks/one_process.py torch "edge list" 4000
 
-`seconds`, of the processor, are those of one evaluation, the fewest of the repeats, while atoms move a little and
+`seconds`, of the processor, are those of one evaluation, the mean of the repeats, while atoms move a little and
 lists of neighbours are kept (calorine searches every time). `peak` is the most memory that the whole process has used,
 in bytes; `grown` is by how much evaluating the forces of `torch` raised it, the graph being there before.
 """
@@ -137,11 +137,12 @@ def by_torch(which: str, n_atoms: int) -> tuple[int, Callable]:
 
 
 def mover(positions: np.ndarray) -> Callable[[], None]:
-    """What moves the atoms by one step of constant velocities."""
+    """What moves the atoms to and fro by one step, so that lists are kept however many steps are taken."""
     shift = np.random.default_rng(3).normal(0, SPEED, positions.shape)
 
     def move() -> None:
         np.add(positions, shift, out=positions)
+        np.negative(shift, out=shift)
 
     return move
 

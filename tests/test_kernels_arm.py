@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from kernel_systems import TOLERANCES, Tolerance, assert_sums_are_those_of, system
+from kernel_systems import STEEP, TOLERANCES, Tolerance, assert_sums_are_those_of, system
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
@@ -39,7 +39,7 @@ pytestmark = [
     ),
 ]
 
-STEEP = Tolerance(2e-6, 5e-6, 1e-5)  # of random moment tensors in float32, see test_kernels_moments
+
 LEARNED: dict[str, tuple[Any, tuple[str, ...], Tolerance]] = {
     "moments": (lambda p: random_mtp(("Li", "Y", "Cl"), 10, p), ("Li", "Y", "Cl"), STEEP),
     "moments-16": (lambda p: random_mtp(("Si",), 16, p), ("Si",), STEEP),
