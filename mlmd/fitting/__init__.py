@@ -6,7 +6,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-REGRESSORS: dict[str, str] = {"linear": "mlmd.fitting.linear:Linear", "network": "mlmd.fitting.network:Network"}
+REGRESSORS: dict[str, str] = {
+    "linear": "mlmd.fitting.linear:Linear",
+    "network": "mlmd.fitting.network:Network",
+    "random-features": "mlmd.fitting.random_features:RandomFeatures",
+}
 """Kinds an input file may name, and the classes behind them."""
 
 

@@ -9,32 +9,25 @@ import torch
 from torch import Tensor
 
 from mlmd.errors import InputError
+from mlmd.fitting.expansion import Expansion
 
 
-class Linear(torch.nn.Module):
-    """e = x · w + c[kind]."""
+class Linear(Expansion):
+    """e = x · w + c[kind]: the features are the basis, w the coefficients in eV per unit of the feature."""
 
     accepts: tuple[str, ...] = ("atom",)
-    coefficients: torch.nn.Parameter
-    """w, (n_features,) eV per unit of the feature."""
-    constants: torch.nn.Parameter
-    """c, (n_kinds,) eV."""
 
     def __init__(self, *, n_features: int, n_kinds: int = 1) -> None:
         """All zeros, to be fitted or loaded."""
-        super().__init__()
-        self.n_features, self.n_kinds = n_features, n_kinds
-        for name, size in (("coefficients", n_features), ("constants", n_kinds)):
-            zeros = torch.zeros(size, dtype=torch.float64)
-            self.register_parameter(name, torch.nn.Parameter(zeros, requires_grad=False))
+        super().__init__(n_features=n_features, n_kinds=n_kinds, n_basis=n_features)
 
-    def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
-        """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).
+    def basis(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """The features themselves."""
+        return features
 
-        The constants, which may be large, are added in float64 whatever the precision of the features.
-        """
-        varying = features @ self.coefficients.to(features.dtype)
-        return varying.double() + self.constants.double().index_select(0, kinds)
+    def slopes(self, features: Tensor, kinds: Tensor, directions: Tensor) -> Tensor:
+        """The directions themselves."""
+        return directions
 
     def fit(self, design: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Least squares: minimise Σ w² (design · (coefficients, constants) - targets)².
