@@ -58,8 +58,8 @@ def projected(job: Job, passes: int) -> list[float]:
 def by_lbfgs(job: Job, passes: int) -> list[float]:
     """Lowest loss after each evaluation of loss and gradient."""
     potential, problem = job.potential, job.problem
-    moments, _ = potential.moments_and_linear()
-    first = moments.radial.coefficients.numpy().copy()
+    assert potential.radial is not None
+    first = potential.radial.detach().numpy().copy()
     n_free = n_linear(potential)
     factor, n_rows = triangle(potential, problem.frames, problem.sigma, problem.baseline, nonlinear=False)
     start = np.concatenate([solve(factor).x.numpy(), first.ravel()])
@@ -100,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_labelled(Path(folder) / "data.extxyz", [frames[index] for index in chosen])
         source = Path(folder) / "in.toml"
-        source.write_text(f'data = "data.extxyz"\ntest_fraction = 0.0\n[model]\nlevel = {options.level}\n')
+        source.write_text(f'data = "data.extxyz"\ntest_fraction = 0.0\n[descriptor]\nlevel = {options.level}\n')
         ours, theirs = projected(prepare(source), options.passes), by_lbfgs(prepare(source), options.passes)
     print(f"{options.data.name}, {options.frames} structures, level {options.level}: loss after passes over the data")
     print("| passes | variable projection | L-BFGS |\n|---:|---:|---:|")

@@ -48,7 +48,7 @@ def measure(
     """Wall time in s and peak memory in GB of one training, reading, errors and figures included."""
     data = ", ".join([f'"{options.data.resolve()}"'] * copies)
     (folder / "train.toml").write_text(
-        f'data = [{data}]\ntest_fraction = 0.0\n[model]\nlevel = {options.level}\ncutoff = "{CUTOFF}"\n'
+        f'data = [{data}]\ntest_fraction = 0.0\n[descriptor]\nlevel = {options.level}\ncutoff = "{CUTOFF}"\n'
         f'[fit]\nradial = "{radial}"\nmax_iterations = {iterations}\n'
     )
     command = [sys.executable, "-m", "mlmd", "train", "train.toml", "--quiet", "--processes", str(options.processes)]

@@ -23,7 +23,7 @@ from mlmd.train.run import Step
 INPUT = """data = "argon.extxyz"
 test_fraction = 0.2
 
-[model]
+[descriptor]
 level = 4
 cutoff = "5 Å"
 

@@ -32,18 +32,18 @@ def test_the_data_are_all_that_must_be_given(tmp_path: Path) -> None:
     train = load(tmp_path, DATA)
     assert [source.path for source in train.data] == [tmp_path / "cu.extxyz"]
     assert train.test is None
-    assert (train.test_fraction, train.baseline, train.model.min_distance) == (0.1, "fit", "auto")
+    assert (train.test_fraction, train.baseline, train.descriptor.min_distance) == (0.1, "fit", "auto")
 
 
 def test_numbers_are_kept_in_angstrom_electronvolt_and_bar(tmp_path: Path) -> None:
     train = load(
         tmp_path,
         DATA
-        + 'baseline = { Cu = "-100 meV" }\n[model]\ncutoff = "0.5 nm"\nmin_distance = 1.5\n'
+        + 'baseline = { Cu = "-100 meV" }\n[descriptor]\ncutoff = "0.5 nm"\nmin_distance = 1.5\n'
         + '[sigma]\nenergy = "2 meV"\nforces = "100 meV/Å"\nstress = "1 eV/Å³"\n',
     )
     assert train.baseline == {"Cu": -0.1}
-    assert (train.model.cutoff, train.model.min_distance) == (5.0, 1.5)
+    assert (train.descriptor.cutoff, train.descriptor.min_distance) == (5.0, 1.5)
     assert (train.sigma.energy, train.sigma.forces) == (2e-3, 0.1)
     assert train.sigma.stress * BAR == pytest.approx(1.0, rel=1e-12)
 
@@ -69,7 +69,7 @@ def test_names_of_labels_are_handed_on_only_where_they_are_given(tmp_path: Path)
 FULL = (
     'seed = 7\nelements = ["Li", "Cl"]\nbaseline = { Li = "-0.2 eV", Cl = -0.1 }\n'
     'data = ["a.xyz", { path = "b.xyz", energy = "REF_energy", stress = "s", group = "B" }]\ntest = "t.xyz"\n'
-    '[model]\nlevel = 16\nmin_distance = "1.4 Å"\n[fit]\nradial = "plain"\nregularisation = 0\n'
+    '[descriptor]\nlevel = 16\nmin_distance = "1.4 Å"\n[fit]\nradial = "plain"\nregularisation = 0\n'
     '[sigma]\nstress = "1 kbar"\ngroups = { Elastic = 0.5 }\n[card]\nname = "LiCl"\nlicence = "MIT"\n'
 )
 
@@ -83,7 +83,7 @@ def test_the_resolved_input_loads_as_the_same_model(tmp_path: Path, text: str) -
 
 def test_the_resolved_input_fills_in_every_default_with_its_unit(tmp_path: Path) -> None:
     stored = config.resolved(load(tmp_path, DATA))
-    assert stored["model"] == {
+    assert stored["descriptor"] == {
         "kind": "mtp", "level": 12, "cutoff": "5.0 Å", "min_distance": "auto", "n_chebyshev": 8,
     }  # fmt: skip
     assert stored["sigma"] == {"energy": "0.001 eV", "forces": "0.05 eV/Å", "stress": "1000.0 bar", "groups": {}}
@@ -102,7 +102,7 @@ def test_another_card_or_folder_is_the_same_training(tmp_path: Path) -> None:
         DATA + "seed = 2\n",
         DATA + "test_fraction = 0\n",
         DATA + 'baseline = "isolated"\n',
-        DATA + "[model]\nlevel = 14\n",
+        DATA + "[descriptor]\nlevel = 14\n",
         DATA + '[sigma]\nenergy = "2 meV"\n',
         DATA + "[fit]\nmax_iterations = 51\n",
     ],
@@ -134,13 +134,13 @@ WRONG = [
     (DATA + 'baseline = { Cu = "3 K" }', "baseline: Cu: '3 K': 'K' is not a unit of energy"),
     (DATA + "baseline = { cu = 1 }", 'baseline: "cu" is not a chemical symbol'),
     (DATA + 'elements = ["Li", "Cl"]\nbaseline = { Li = 1 }', "baseline: Cl has no energy"),
-    (DATA + "[model]\nlevel = 13", "model: level: 13: an even number from 2 to 26 is needed"),
-    (DATA + "[model]\nlevel = 28", "model: level: 28: an even number from 2 to 26 is needed"),
-    (DATA + "[model]\nlevel = 12.0", "model: level: 12.0: a whole number is needed"),
-    (DATA + '[model]\nkind = "mpt"', "model: kind: \"mpt\" is not known here. Did you mean 'mtp'?"),
-    (DATA + '[model]\ncutoff = "5 eV"', "model: cutoff: '5 eV': 'eV' is not a unit of length"),
-    (DATA + '[model]\nmin_distance = "atuo"', "model: min_distance: 'atuo' is not a length. "),
-    (DATA + '[model]\nmin_distance = "5 Å"', "model: min_distance: 5.0 Å is not below the cutoff, 5.0 Å"),
+    (DATA + "[descriptor]\nlevel = 13", "descriptor: level: 13: an even number from 2 to 26 is needed"),
+    (DATA + "[descriptor]\nlevel = 28", "descriptor: level: 28: an even number from 2 to 26 is needed"),
+    (DATA + "[descriptor]\nlevel = 12.0", "descriptor: level: 12.0: a whole number is needed"),
+    (DATA + '[descriptor]\nkind = "mpt"', "descriptor: kind: \"mpt\" is not known here. Did you mean 'mtp'?"),
+    (DATA + '[descriptor]\ncutoff = "5 eV"', "descriptor: cutoff: '5 eV': 'eV' is not a unit of length"),
+    (DATA + '[descriptor]\nmin_distance = "atuo"', "descriptor: min_distance: 'atuo' is not a length. "),
+    (DATA + '[descriptor]\nmin_distance = "5 Å"', "descriptor: min_distance: 5.0 Å is not below the cutoff, 5.0 Å"),
     (DATA + '[fit]\nradial = "plane"', "fit: radial: \"plane\" is not known here. Did you mean 'plain'?"),
     (DATA + "[fit]\nmax_iterations = 0", "fit: max_iterations: 0: at least 1"),
     (DATA + "[fit]\nregularisation = -1", "fit: regularisation: -1: at least 0"),
@@ -153,8 +153,8 @@ WRONG = [
     (DATA + '[card]\nname = "../Cu"', 'card: name: "../Cu" cannot be the name of a file'),
     (DATA + f'[card]\nname = "{"C" * 101}"', "is too long for the name of a file: at most 100 bytes"),
     (DATA + f'[card]\nname = "{"Ä" * 60}"', "is too long for the name of a file"),
-    (DATA + '[model]\ncutoff = "150 Å"', 'model: cutoff: "150 Å": at most 30.0 Å is possible here'),
-    (DATA + "[model]\ncutoff = 1e9", "at most 30.0 Å is possible here"),
+    (DATA + '[descriptor]\ncutoff = "150 Å"', 'descriptor: cutoff: "150 Å": at most 30.0 Å is possible here'),
+    (DATA + "[descriptor]\ncutoff = 1e9", "at most 30.0 Å is possible here"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 

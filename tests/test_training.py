@@ -21,6 +21,7 @@ from ase.build import bulk
 from made_data import strained, thermal
 
 from mlmd.config import Train
+from mlmd.descriptors.moments import Moments
 from mlmd.errors import InputError, StorageError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
 from mlmd.neighbors import build_graph
@@ -30,14 +31,15 @@ from mlmd.train import checkpoint
 from mlmd.train.curve import learning_curve
 from mlmd.train.dataset import smallest_distance
 from mlmd.train.evaluate import errors, predict
-from mlmd.train.job import prepare, start
+from mlmd.train.job import prepare
 from mlmd.train.optimise import State, _reject, _Rules
 from mlmd.train.run import train
 from mlmd.train.shards import solver
+from mlmd.train.start import start
 
 INPUT = """data = "data.extxyz"
 test_fraction = 0.25
-[model]
+[descriptor]
 level = {level}
 cutoff = "4.5 Å"
 n_chebyshev = 4
@@ -81,11 +83,12 @@ def taught(elements: tuple[str, str], n_frames: int) -> list[LabelledFrame]:
 
 def teacher_of(frames: list[LabelledFrame], elements: tuple[str, str]) -> LearnedPotential:
     """A potential like the one that is trained, with other radial functions."""
-    table = {"data": "data.extxyz", "model": {"level": 6, "cutoff": "4.5 Å", "n_chebyshev": 4}}
+    table = {"data": "data.extxyz", "descriptor": {"level": 6, "cutoff": "4.5 Å", "n_chebyshev": 4}}
     config = Train.model_validate(table, context={"folder": Path()})
-    teacher = start(config, smallest_distance(frames), elements)
+    teacher = start(config, frames, smallest_distance(frames), elements)
     generator = torch.Generator().manual_seed(1)
-    moments, linear = teacher.moments_and_linear()
+    moments, linear = teacher.descriptor, teacher.expansion
+    assert isinstance(moments, Moments)
     noise = torch.randn(moments.radial.coefficients.shape, generator=generator, dtype=torch.float64)
     moments.radial.coefficients.add_(0.4 * noise)
     linear.coefficients.copy_(0.1 * torch.randn(moments.n_features, generator=generator, dtype=torch.float64))
@@ -318,6 +321,6 @@ def test_the_card_follows_the_input(place: Path) -> None:
 
 def test_a_min_distance_beyond_the_data_is_warned_of(place: Path) -> None:
     source = write_input(place, radial="plain")
-    source.write_text(source.read_text().replace("[model]", '[model]\nmin_distance = "3 Å"'))
+    source.write_text(source.read_text().replace("[descriptor]", '[descriptor]\nmin_distance = "3 Å"'))
     findings = train(source, n_processes=1).findings
     assert any("longer than the shortest distance" in finding.text for finding in findings)

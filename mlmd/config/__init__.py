@@ -3,34 +3,39 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
+from mlmd.config.descriptors import ACSF, MTP, SNAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
+from mlmd.config.fits import LinearFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
-from mlmd.config.train import MTP, Card, DataTable, Fit, Sigma, Train
+from mlmd.config.train import Card, DataTable, Sigma, Train
 
 __all__ = [
+    "ACSF",
     "MTP",
     "NPT",
     "NVE",
     "NVT",
+    "SNAP",
     "Analysis",
     "Barostat",
     "Card",
     "DataTable",
-    "Fit",
     "Frozen",
     "Guard",
     "Langevin",
+    "LinearFit",
     "Minimize",
     "NoseHoover",
     "Option",
     "Output",
     "Plumed",
     "PotentialTable",
+    "RandomFeaturesFit",
     "Sigma",
     "Simulate",
     "Stage",

@@ -8,13 +8,15 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from mlmd.config.descriptors import ACSF, MTP, SNAP
+from mlmd.config.fits import LinearFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.table import Table
-from mlmd.config.train import MTP, Card, DataTable, Fit, Sigma, Train
+from mlmd.config.train import Card, DataTable, Sigma, Train
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -37,8 +39,11 @@ TABLES: dict[str, dict[str, type[Table]]] = {
     "train": {
         "": Train,
         "data = { ... }, test = { ... }": DataTable,
-        "[model]": MTP,
-        "[fit]": Fit,
+        '[descriptor] kind = "mtp"': MTP,
+        '[descriptor] kind = "acsf"': ACSF,
+        '[descriptor] kind = "snap"': SNAP,
+        '[fit] kind = "linear"': LinearFit,
+        '[fit] kind = "random-features"': RandomFeaturesFit,
         "[sigma]": Sigma,
         "[card]": Card,
     },
@@ -52,7 +57,12 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "guard": (Guard,),
         "analysis": (Analysis,),
     },
-    "train": {"model": (MTP,), "fit": (Fit,), "sigma": (Sigma,), "card": (Card,)},
+    "train": {
+        "descriptor": (MTP, ACSF, SNAP),
+        "fit": (LinearFit, RandomFeaturesFit),
+        "sigma": (Sigma,),
+        "card": (Card,),
+    },
 }
 """Keys that are written as tables under their own heading, and the kinds of table that may stand there."""
 
@@ -73,7 +83,7 @@ _START: dict[str, dict[str, Any]] = {
         "data": "data.extxyz",
         "test_fraction": 0.1,
         "baseline": "fit",
-        "model": {"kind": "mtp", "level": 12, "cutoff": "5 Å"},
+        "descriptor": {"kind": "mtp", "level": 12, "cutoff": "5 Å"},
         "sigma": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
     },
 }
@@ -131,7 +141,7 @@ def template(command: str, full: bool = False) -> str:
             continue
         written = start.get(key, {})
         for values in written if isinstance(written, list) else [written]:
-            model = kinds[0] if len(kinds) == 1 else next(m for m in kinds if _kind(m) == values["kind"])
+            model = kinds[0] if len(kinds) == 1 else _of_kind(kinds, values)
             heading = f"[[{key}]]" if isinstance(written, list) else f"[{key}]"
             lines += ["", heading, *_block(model, values, (), full)]
     return "\n".join(lines) + "\n"
@@ -142,6 +152,11 @@ def _of(command: str, table: Mapping[str, Any]) -> Any:
     if command not in table:
         raise InputError(f"There is no input file for {command!r}. {did_you_mean(command, table)}")
     return table[command]
+
+
+def _of_kind(kinds: tuple[type[Table], ...], values: Mapping[str, Any]) -> type[Table]:
+    """The table whose kind some values name; the first where they name none."""
+    return next((model for model in kinds if _kind(model) == values.get("kind")), kinds[0])
 
 
 def _kind(model: type[Table]) -> str:

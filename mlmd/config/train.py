@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from mlmd.config.descriptors import MTP, DescriptorTable
+from mlmd.config.fits import FitTable, LinearFit
 from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.errors import InputError
@@ -116,54 +118,6 @@ Data = Annotated[
 ]
 
 
-def _even(level: int) -> int:
-    """A level of moment tensor potentials."""
-    if level % 2 or not 2 <= level <= 26:
-        raise refuse(f"{level}: an even number from 2 to 26 is needed.")
-    return level
-
-
-class MTP(Table):
-    """A moment tensor potential."""
-
-    kind: Literal["mtp"] = Field(default="mtp", description="kind of potential: a moment tensor potential")
-    level: Annotated[int, AfterValidator(_even)] = Field(
-        default=12, description="size of the basis, an even number from 2 to 26: more is more accurate and slower"
-    )
-    cutoff: Annotated[float, Quantity("length", above=0.0, most=30.0)] = Field(  # there, 10⁴ neighbours
-        default=5.0, description="distance up to which atoms see each other"
-    )
-    min_distance: Annotated[float | str, Quantity("length", least=0.0, words=(("auto", "auto"),))] = Field(
-        default="auto",
-        description='distance at which the radial functions begin; "auto": from the closest atoms in the data',
-    )
-    n_chebyshev: int = Field(default=8, ge=2, le=64, description="Chebyshev polynomials in each radial function")
-
-    @model_validator(mode="after")
-    def _has_room(self) -> MTP:
-        """The radial functions live between the two distances."""
-        if isinstance(self.min_distance, float) and self.min_distance >= self.cutoff:
-            shown = with_unit(self.min_distance, "length"), with_unit(self.cutoff, "length")
-            raise refuse(f"min_distance: {shown[0]} is not below the cutoff, {shown[1]}.")
-        return self
-
-
-class Fit(Table):
-    """How the parameters are found."""
-
-    radial: Literal["optimise", "plain"] = Field(
-        default="optimise",
-        description="radial functions: optimise with the rest, or plain polynomials (fast: one linear fit)",
-    )
-    max_iterations: int = Field(default=50, ge=1, description="give up optimising after so many iterations")
-    tolerance: Annotated[float, Field(ge=0)] = Field(
-        default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
-    )
-    regularisation: Annotated[float, Field(ge=0)] = Field(
-        default=1e-6, description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller"
-    )
-
-
 def _factor(value: float) -> float:
     """A factor on the expected errors of a group."""
     if value <= 0:
@@ -242,6 +196,8 @@ Baseline = Annotated[
 class Train(Table):
     """A whole input file of ``mlmd train``."""
 
+    refused: ClassVar[dict[str, str]] = {"model": "Its table is called [descriptor], and how to fit stands in [fit]."}
+
     data: Data = Field(description="labelled structures: a file, a table { path, energy, ... }, or a list of them")
     test: Data | None = Field(
         default=None,
@@ -265,14 +221,19 @@ class Train(Table):
         description='energy of each element that is subtracted first: "fit", "isolated" (single atoms in the data), '
         'or a table { Li = "-0.2 eV" }',
     )
-    model: MTP = Field(default=MTP(), description="what is trained")
-    fit: Fit = Field(default=Fit(), description="how it is trained")
+    descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
+    fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
     sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
+        if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
+            raise refuse(
+                "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
+                "another descriptor."
+            )
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor
 from mlmd.graph import Graph
 
 DESCRIPTORS: dict[str, str] = {
+    "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
     "symmetry": "mlmd.descriptors.symmetry:Symmetry",

@@ -9,6 +9,7 @@ from torch import Tensor
 REGRESSORS: dict[str, str] = {
     "linear": "mlmd.fitting.linear:Linear",
     "network": "mlmd.fitting.network:Network",
+    "polynomial": "mlmd.fitting.polynomial:Polynomial",
     "random-features": "mlmd.fitting.random_features:RandomFeatures",
 }
 """Kinds an input file may name, and the classes behind them."""

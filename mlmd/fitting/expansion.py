@@ -16,6 +16,8 @@ class Expansion(torch.nn.Module):
     """e = Σ_b α_b φ_b(x) + c[kind]; a subclass writes `basis` and `slopes`."""
 
     accepts: tuple[str, ...] = ("atom", "structure")
+    relative: bool = False
+    """Whether coefficients are regularised relative to the norms of their columns, and not by the prior."""
     n_basis: int
     """Functions φ_b, as many as coefficients."""
     coefficients: torch.nn.Parameter

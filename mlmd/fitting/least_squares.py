@@ -71,8 +71,14 @@ class Solution:
     """Columns that are independent to working precision."""
 
 
-def solve(factor: Tensor, *, columns: Sequence[slice] = (slice(None),), penalty: Tensor | None = None) -> Solution:
-    """Minimise ‖A x - y‖² + ‖penalty · s · x‖² from R of [A | y], s the norms of the columns.
+def solve(
+    factor: Tensor,
+    *,
+    columns: Sequence[slice] = (slice(None),),
+    penalty: Tensor | None = None,
+    prior: Tensor | None = None,
+) -> Solution:
+    """Minimise ‖A x - y‖² + ‖penalty · s · x‖² + ‖P x‖² from R of [A | y], s the norms of the columns.
 
     Columns are scaled to norm one, and the solution of smallest norm is taken where they depend on each other (Golub
     and Van Loan, sections 5.5 and 6.1).
@@ -81,6 +87,7 @@ def solve(factor: Tensor, *, columns: Sequence[slice] = (slice(None),), penalty:
         factor: R, the last column of which belongs to y.
         columns: which columns of A take part.
         penalty: (n,) dimensionless, for each column of A; nothing by default.
+        prior: P (m, up to n), for the first columns of A; nothing by default.
     """
     n = factor.shape[1] - 1
     chosen = torch.cat([torch.arange(n)[part] for part in columns])
@@ -92,6 +99,11 @@ def solve(factor: Tensor, *, columns: Sequence[slice] = (slice(None),), penalty:
     if penalty is not None:
         scaled = torch.cat([scaled, torch.diag(penalty[chosen])])
         right = torch.cat([right, right.new_zeros(len(chosen))])
+    if prior is not None:
+        rows = factor.new_zeros((len(prior), n))
+        rows[:, : prior.shape[1]] = prior
+        scaled = torch.cat([scaled, rows[:, chosen] / scale])
+        right = torch.cat([right, right.new_zeros(len(prior))])
     found = torch.linalg.lstsq(scaled, right[:, None], driver="gelsd")
     x = factor.new_zeros(n)
     x[chosen] = found.solution[:, 0] / scale

@@ -16,6 +16,7 @@ class Linear(Expansion):
     """e = x · w + c[kind]: the features are the basis, w the coefficients in eV per unit of the feature."""
 
     accepts: tuple[str, ...] = ("atom",)
+    relative = True
 
     def __init__(self, *, n_features: int, n_kinds: int = 1) -> None:
         """All zeros, to be fitted or loaded."""

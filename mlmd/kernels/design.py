@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class Features:
         check(status, message, _refused)
         weakref.finalize(self, self._native.mlmd_descriptor_free, handle)
         self._handle, self._message, self.n_threads = handle, message, n_threads
-        self._system = System(self._native, species, n_species, pbc, kernel.cutoff, skin)
+        self._arguments = (self._native, species, n_species, pbc, kernel.cutoff, skin)
+        self._system = System(*self._arguments)
         self.n_features = self._native.mlmd_descriptor_size(handle)
 
     def values(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -109,6 +111,22 @@ class Features:
         gradient, virial = np.empty((self._system.n_atoms, 3)), np.empty((3, 3))
         self._call("mlmd_pull", positions, cell, given, gradient, virial)
         return gradient, virial
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Positions and cell of the last search of neighbours (copies); empty before the first."""
+        return self._system.searched()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Search again where `state` was searched, which gives the same list.
+
+        Raises:
+            InputError: as `values`.
+        """
+        if not state:
+            self._system = System(*self._arguments)
+            return
+        positions, cell = _doubles(state["positions"], (self._system.n_atoms, 3)), _doubles(state["cell"], (3, 3))
+        check(self._system.search(positions, cell, self.n_threads), self._message, _refused)
 
     def _call(self, name: str, positions: np.ndarray, cell: np.ndarray, *arrays: np.ndarray | None) -> None:
         where, box = _doubles(positions, (self._system.n_atoms, 3)), _doubles(cell, (3, 3))

@@ -137,10 +137,7 @@ class Fused:
 
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last search (copies); empty before the first."""
-        positions, cell = np.empty((self.n_atoms, 3)), np.empty((3, 3))
-        if not self._native.mlmd_system_searched(self._system.handle, positions.ctypes.data, cell.ctypes.data):
-            return {}
-        return {"positions": positions, "cell": cell}
+        return self._system.searched()
 
     def restore(self, state: Mapping[str, np.ndarray], n_threads: int) -> None:
         """Search again where `state` was searched, which gives the same list."""
@@ -149,10 +146,7 @@ class Fused:
             return
         positions = self._checked(state["positions"])
         cell = np.ascontiguousarray(state["cell"], dtype=np.float64)
-        status = self._native.mlmd_system_search(
-            self._system.handle, positions.ctypes.data, cell.ctypes.data, n_threads
-        )
-        check(status, self._message, lambda: _refused(positions))
+        check(self._system.search(positions, cell, n_threads), self._message, lambda: _refused(positions))
 
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         found = np.ascontiguousarray(positions, dtype=np.float64)

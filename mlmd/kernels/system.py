@@ -21,9 +21,21 @@ class System:
             MemoryError: when the library refuses: no memory, or a species or a length that is not possible.
         """
         kinds, periodic = np.ascontiguousarray(species, dtype=np.int32), np.ascontiguousarray(pbc, dtype=np.int32)
-        self.n_atoms = len(kinds)
+        self._native, self.n_atoms = native, len(kinds)
         handle = native.mlmd_system_new(self.n_atoms, kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin)
         if not handle:
             raise MemoryError("not enough memory for the system")
         self.handle = ctypes.c_void_p(handle)
         weakref.finalize(self, native.mlmd_system_free, self.handle)
+
+    def searched(self) -> dict[str, np.ndarray]:
+        """Positions and cell of the last search of neighbours (copies); empty before the first."""
+        positions, cell = np.empty((self.n_atoms, 3)), np.empty((3, 3))
+        if not self._native.mlmd_system_searched(self.handle, positions.ctypes.data, cell.ctypes.data):
+            return {}
+        return {"positions": positions, "cell": cell}
+
+    def search(self, positions: np.ndarray, cell: np.ndarray, n_threads: int) -> int:
+        """Search at positions (n_atoms, 3) and cell (3, 3), contiguous, in Å; the library's status."""
+        status: int = self._native.mlmd_system_search(self.handle, positions.ctypes.data, cell.ctypes.data, n_threads)
+        return status

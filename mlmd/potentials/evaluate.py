@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 from mlmd.neighbors import SkinList, build_graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
+from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
 from mlmd.potentials.fused import FusedEvaluator, FusedPotential, kernel_of, kernels_of
+from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 SKIN = 0.8
 """Å searched beyond the cutoff by default. The optimum is flat: from 0.6 to 1.4 Å a step costs the same within a
 few per cent, for argon at 100 K as for a superionic conductor at 1500 K."""
+
+
+CompiledPredictor = FusedPotential | FeaturePotential
+"""Answers about one structure after the other without a graph."""
 
 
 class GraphEvaluator:
@@ -68,9 +75,9 @@ def predictor(potential: Potential, device: torch.device | str = "cpu") -> Calla
     """
     if isinstance(potential, torch.nn.Module):
         potential.to(device)
-    kernels = kernels_of(potential) if torch.device(device).type == "cpu" else []
-    if kernels:
-        return FusedPotential(kernels).evaluate
+    makes = compiled_predictor(potential, device)
+    if makes is not None:
+        return makes().evaluate
 
     def by_graph(atoms: Atoms) -> Evaluation:
         graph = build_graph(atoms, potential.cutoff, device)
@@ -106,7 +113,27 @@ def evaluator(
     kernel = kernel_of(potential) if torch.device(device).type == "cpu" else None
     if kernel is not None:
         return FusedEvaluator(kernel, potential.elements, numbers, pbc, skin)
+    by_features = torch.device(device).type == "cpu" and has_kernel_features(potential)
+    if isinstance(potential, LearnedPotential) and by_features:
+        return FeatureEvaluator(potential, numbers, pbc, skin)
     return GraphEvaluator(potential, numbers, pbc, skin, device)
+
+
+def compiled_predictor(
+    potential: Potential, device: torch.device | str = "cpu"
+) -> Callable[[], CompiledPredictor] | None:
+    """What makes a predictor of structures with compiled kernels, one for each thread; None where there are none.
+
+    The kernel of the whole potential is taken, else that of its descriptor.
+    """
+    if torch.device(device).type != "cpu":
+        return None
+    kernels = kernels_of(potential)
+    if kernels:
+        return partial(FusedPotential, kernels)
+    if isinstance(potential, LearnedPotential) and has_kernel_features(potential):
+        return partial(FeaturePotential, potential)
+    return None
 
 
 def _evaluation(prediction: Prediction) -> Evaluation:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import DESCRIPTORS, Descriptor
+from mlmd.descriptors.bispectrum import Bispectrum
+from mlmd.descriptors.bispectrum_kernel import bispectrum_kernel
+from mlmd.descriptors.linearised import needs_pairs
 from mlmd.descriptors.moment_design import Design
 from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
@@ -22,11 +25,14 @@ from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_kernel import symmetry_kernel
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
+from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.network import Network
+from mlmd.fitting.polynomial import Polynomial
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.potentials.rows import rows_of
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import find
 
@@ -100,17 +106,21 @@ class LearnedPotential(EnergyModel):
         Raises:
             InputError: when descriptor or regressor have no such derivatives.
         """
-        moments, linear = self.moments_and_linear()
-        found = moments.design(graph, linear.coefficients if nonlinear else None)
-        kinds = species(graph.numbers, self.species_table)
-        counts = graph.positions.new_zeros((graph.n_structures, linear.n_kinds))
+        regressor, kinds = self.expansion, species(graph.numbers, self.species_table)
+        if isinstance(self.descriptor, Moments) and isinstance(regressor, Linear):
+            found = self.descriptor.design(graph, regressor.coefficients if nonlinear else None)
+        elif nonlinear:
+            raise InputError(f"{type(self.descriptor).__name__} has no parameters that are optimised.")
+        else:
+            found = rows_of(self.descriptor, regressor, graph, kinds)
+        counts = graph.positions.new_zeros((graph.n_structures, regressor.n_kinds))
         counts.index_put_((graph.owner, kinds), torch.ones_like(graph.positions[:, 0]), accumulate=True)
-        n = moments.n_features
+        n = regressor.n_basis
 
         def with_constants(rows: Tensor, middle: Tensor) -> Tensor:
             return torch.cat([rows[..., :n], middle.expand(*rows.shape[:-1], -1), rows[..., n:]], dim=-1)
 
-        nothing = counts.new_zeros(linear.n_kinds)
+        nothing = counts.new_zeros(regressor.n_kinds)
         return Design(
             energy=with_constants(found.energy, counts),
             forces=with_constants(found.forces, nothing),
@@ -119,26 +129,30 @@ class LearnedPotential(EnergyModel):
 
     @property
     def design_cutoff(self) -> float:
-        """Å, up to which `design` needs the pairs of a graph; 0 where it needs none.
+        """Å, up to which `design` needs the pairs of a graph; 0 where it needs none."""
+        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
+            return self.descriptor.design_cutoff
+        return self.cutoff if needs_pairs(self.descriptor) else 0.0
+
+    @property
+    def expansion(self) -> Expansion:
+        """The regressor, where it is linear in its parameters.
 
         Raises:
-            InputError: as `design`.
+            InputError: when it is not.
         """
-        return self.moments_and_linear()[0].design_cutoff
-
-    def moments_and_linear(self) -> tuple[Moments, Linear]:
-        """Descriptor and regressor, where they are those whose derivatives by parameters are known.
-
-        Raises:
-            InputError: when they are others.
-        """
-        moments, linear = self.descriptor, self.regressor
-        if not (isinstance(moments, Moments) and isinstance(linear, Linear)):
+        if not isinstance(self.regressor, Expansion):
             raise InputError(
-                f"{type(moments).__name__} with {type(linear).__name__} cannot be trained by least squares; "
-                "moments with a linear regressor can."
+                f"{type(self.regressor).__name__} is not linear in its parameters: least squares cannot train it."
             )
-        return moments, linear
+        return self.regressor
+
+    @property
+    def radial(self) -> torch.nn.Parameter | None:
+        """Coefficients of the radial functions, where they can be optimised with the linear ones."""
+        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
+            return self.descriptor.radial.coefficients
+        return None
 
     def kernel(self) -> Kernel | None:
         """The compiled form, where descriptor and regressor together have one."""
@@ -149,6 +163,10 @@ class LearnedPotential(EnergyModel):
                 return radial_angular_kernel(functions, network.tensors())
             case Symmetry() as functions, Network() as network:
                 return symmetry_kernel(functions, network.packed())
+            case Symmetry() as functions, Polynomial(order=1) as polynomial:
+                return symmetry_kernel(functions, polynomial.as_network().packed())
+            case Bispectrum() as components, Polynomial() as polynomial:
+                return bispectrum_kernel(components, polynomial.constants, *polynomial.tensors())
         return None
 
     @classmethod

@@ -11,7 +11,7 @@ from mlmd.fitting.least_squares import combine, solve
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.figures import LearningCurve
 from mlmd.train.job import Job
-from mlmd.train.optimise import State, n_linear, put
+from mlmd.train.optimise import State, n_linear, prior_of, put
 from mlmd.train.shards import Solver, Task, state_of
 
 
@@ -34,14 +34,16 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
         found[outcome.shard] = torch.from_numpy(outcome.factor)
         progress(len(found), len(shards))
     factors = [found[shard] for shard in sorted(found)]
-    n_features = job.potential.moments_and_linear()[0].n_features
-    columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_features)
+    n_basis = job.potential.expansion.n_basis
+    columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_basis)
     sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    penalty = torch.full((n_linear(job.potential),), job.config.fit.regularisation, dtype=torch.float64)
+    penalty = torch.full((n_linear(job.potential),), job.regularisation, dtype=torch.float64)
+    prior = prior_of(job.potential)
     counts: list[int] = []
     columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
     for size in sizes:
-        linear = solve(combine(factors[:size]), columns=(columns_free,), penalty=penalty).x.numpy()
+        found_at = solve(combine(factors[:size]), columns=(columns_free,), penalty=penalty, prior=prior)
+        linear = found_at.x.numpy()
         put(job.potential, state.best_radial, linear, job.problem.baseline)
         some = [frame for shard in shards[:size] for frame in shard]
         counts.append(len(some))

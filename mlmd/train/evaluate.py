@@ -20,7 +20,7 @@ from mlmd.errors import InputError, MlmdError, SimulationError
 from mlmd.graph import VOIGT
 from mlmd.neighbors import batch, build_graph, volume
 from mlmd.potentials import Potential, modelfile
-from mlmd.potentials.fused import FusedPotential, kernels_of
+from mlmd.potentials.evaluate import CompiledPredictor, compiled_predictor
 from mlmd.potentials.learned import ATOMS_AT_ONCE, ATOMS_AT_ONCE_GPU
 from mlmd.potentials.load import check_elements
 from mlmd.potentials.threads import undivided
@@ -31,7 +31,6 @@ from mlmd.units import BAR
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
-    from mlmd.kernels import Kernel
 
 _IN_TABLE: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 0.1 / BAR}
 """eV, eV/Å and eV/Å³ in the units of an `ErrorTable`."""
@@ -77,10 +76,10 @@ def predict(
     """
     _check_elements(potential, frames)
     device = _device(potential)
-    kernels = kernels_of(potential) if device.type == "cpu" else []
-    if kernels:
+    makes = compiled_predictor(potential, device)
+    if makes is not None:
         labels = []
-        for label in _by_kernels(kernels, frames, min(n_processes, len(frames))):
+        for label in _by_kernels(makes, frames, min(n_processes, len(frames))):
             labels.append(label)
             if progress is not None:
                 progress(len(labels), len(frames))
@@ -223,20 +222,20 @@ def _check_elements(potential: Potential, frames: Sequence[LabelledFrame]) -> No
 
 
 def _by_kernels(
-    kernels: Sequence[tuple[Kernel, tuple[str, ...]]], frames: Sequence[LabelledFrame], n_threads: int
+    makes: Callable[[], CompiledPredictor], frames: Sequence[LabelledFrame], n_threads: int
 ) -> Iterator[Labels]:
-    """What a sum of kernels says about structures, in their order; every thread has kernels of its own.
+    """What kernels say about structures, in their order; every thread has kernels of its own.
 
     Raises:
         InputError, SimulationError: naming the structure.
     """
     if n_threads <= 1:
-        potential = FusedPotential(kernels)
+        potential = makes()
         yield from (_predict_one(potential, frame) for frame in frames)
         return
-    idle: SimpleQueue[FusedPotential] = SimpleQueue()
+    idle: SimpleQueue[CompiledPredictor] = SimpleQueue()
     for _ in range(n_threads):
-        idle.put(FusedPotential(kernels))
+        idle.put(makes())
 
     def ask(frame: LabelledFrame) -> Labels:
         potential = idle.get()
@@ -249,7 +248,7 @@ def _by_kernels(
         yield from threads.map(ask, frames)
 
 
-def _predict_one(potential: FusedPotential, frame: LabelledFrame) -> Labels:
+def _predict_one(potential: CompiledPredictor, frame: LabelledFrame) -> Labels:
     """One structure.
 
     Raises:

@@ -7,25 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from mlmd.config import Train, load_train
-from mlmd.descriptors.moments import Moments
+from mlmd.config import MTP, LinearFit, Train, load_train
 from mlmd.errors import InputError, did_you_mean
-from mlmd.fitting.linear import Linear
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.shards import Problem
+from mlmd.train.start import start
 from mlmd.units import BAR
 
-_CLOSER = 0.95
-"""Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
-_NOISE = 0.1
-"""Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
+LEAST_RIDGE = 1e-10
+"""Relative ridge beside a prior: only against columns of zeros."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,23 @@ class Job:
     @property
     def radial(self) -> bool:
         """Whether the radial coefficients are optimised."""
-        return self.config.fit.radial == "optimise"
+        fit = self.config.fit
+        return self.potential.radial is not None and isinstance(fit, LinearFit) and fit.radial == "optimise"
+
+    @property
+    def max_iterations(self) -> int:
+        """Steps of the optimisation, at most."""
+        return self.config.fit.max_iterations if isinstance(self.config.fit, LinearFit) else 1
+
+    @property
+    def tolerance(self) -> float:
+        """Relative change of the loss at which the optimisation is done."""
+        return self.config.fit.tolerance if isinstance(self.config.fit, LinearFit) else 0.0
+
+    @property
+    def regularisation(self) -> float:
+        """Penalty of coefficients relative to the norms of their columns."""
+        return self.config.fit.regularisation if isinstance(self.config.fit, LinearFit) else LEAST_RIDGE
 
 
 def prepare(source: Path) -> Job:
@@ -77,13 +87,14 @@ def prepare(source: Path) -> Job:
     findings = _examine(config, training, test)
     energies = baseline(training, elements, config.baseline)
     closest = smallest_distance(training)
-    potential = start(config, closest, elements)
-    if potential.moments_and_linear()[0].min_distance > closest:
+    potential = start(config, training, closest, elements)
+    if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
         findings.append(
             Finding(
                 "warning",
-                f"model: min_distance: {config.model.min_distance:g} Å is longer than the shortest distance of the "
-                f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
+                f"descriptor: min_distance: {config.descriptor.min_distance:g} Å is longer than the shortest distance "
+                f"of the data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter "
+                "one.",
             )
         )
     return Job(
@@ -96,44 +107,6 @@ def prepare(source: Path) -> Job:
         potential=potential,
         problem=Problem(training, sigma_of(config), energies, potential.spec(), config.seed),
     )
-
-
-def start(config: Train, shortest: float, elements: Sequence[str]) -> LearnedPotential:
-    """The potential that a training begins with.
-
-    Its radial functions are plain polynomials; where they are to be optimised random numbers from the seed are added.
-
-    Args:
-        config: the input.
-        shortest: Å, distance of the closest atoms of the data.
-        elements: chemical symbols, in the order of the species.
-
-    Raises:
-        InputError: when no atoms of the data are within the cutoff of each other.
-    """
-    model = config.model
-    closest = model.min_distance
-    if not isinstance(closest, float):
-        closest = round(_CLOSER * shortest, 3)
-    if closest >= model.cutoff:
-        raise InputError(
-            f"model: cutoff: {model.cutoff:g} Å, but no two atoms of the data are closer than {closest:g} Å: nothing "
-            "can be learned. Give a longer cutoff; is the unit of length right?"
-        )
-    moments = Moments(
-        elements=elements,
-        cutoff=model.cutoff,
-        min_distance=closest,
-        level=model.level,
-        n_chebyshev=model.n_chebyshev,
-        scaling=1 / (model.cutoff - closest) ** 2,  # radial functions of order one
-    )
-    if config.fit.radial == "optimise":
-        coefficients = moments.radial.coefficients
-        noise = np.random.default_rng(config.seed).standard_normal(coefficients.shape)
-        with torch.no_grad():
-            coefficients.add_(torch.from_numpy(noise), alpha=_NOISE)
-    return LearnedPotential(moments, Linear(n_features=moments.n_features, n_kinds=len(elements)))
 
 
 def sigma_of(config: Train) -> Sigma:
@@ -171,7 +144,7 @@ def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[La
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, config.model.cutoff)
+    findings = examine(training, test, config.descriptor.cutoff)
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))

@@ -69,8 +69,8 @@ class State:
 
 def n_linear(potential: LearnedPotential) -> int:
     """Parameters that the energy is linear in."""
-    moments, linear = potential.moments_and_linear()
-    return moments.n_features + linear.n_kinds
+    expansion = potential.expansion
+    return expansion.n_basis + expansion.n_kinds
 
 
 def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bool) -> State:
@@ -82,8 +82,7 @@ def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bo
         n_rows: equations of the training set, about.
         radial: whether the radial coefficients are optimised.
     """
-    moments, _ = potential.moments_and_linear()
-    coefficients = moments.radial.coefficients.detach().numpy().copy()
+    coefficients = np.zeros(0) if potential.radial is None else potential.radial.detach().numpy().copy()
     part = max(1, n_shards // _PART)
     enough = n_rows * part / n_shards >= _ENOUGH_ROWS * (n_linear(potential) + coefficients.size)
     return State(
@@ -93,15 +92,21 @@ def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bo
     )
 
 
+def prior_of(potential: LearnedPotential) -> Tensor | None:
+    """What regularises the coefficients besides a penalty relative to the norms of their columns."""
+    return None if potential.expansion.relative else potential.expansion.prior()
+
+
 def put(
     potential: LearnedPotential, radial: np.ndarray, linear: np.ndarray, baseline: np.ndarray | float = 0.0
 ) -> None:
     """Set the coefficients of a potential; its constants are k and the baseline, (n_elements,) eV."""
-    moments, regressor = potential.moments_and_linear()
+    expansion = potential.expansion
     with torch.no_grad():
-        moments.radial.coefficients.copy_(torch.from_numpy(radial))
-        regressor.coefficients.copy_(torch.from_numpy(linear[: moments.n_features]))
-        regressor.constants.copy_(torch.from_numpy(linear[moments.n_features :] + baseline))
+        if potential.radial is not None:
+            potential.radial.copy_(torch.from_numpy(radial))
+        expansion.coefficients.copy_(torch.from_numpy(linear[: expansion.n_basis]))
+        expansion.constants.copy_(torch.from_numpy(linear[expansion.n_basis :] + baseline))
 
 
 def iterate(
@@ -140,9 +145,17 @@ def iterate(
         InputError: when there is nothing to learn.
         SimulationError: when no finite solution is found.
     """
-    n_features = potential.moments_and_linear()[0].n_features
+    expansion = potential.expansion
     rules = _Rules(
-        n_features, n_linear(potential), free_constants, n_shards, radial, max_iterations, tolerance, regularisation
+        n_features=expansion.n_basis,
+        n_free=n_linear(potential),
+        free_constants=free_constants,
+        n_shards=n_shards,
+        radial=radial,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        regularisation=regularisation,
+        prior=prior_of(potential),
     )
     while not state.finished:
         for moment in _triangles(potential, state, compute, radial):
@@ -168,6 +181,7 @@ class _Rules:
     max_iterations: int
     tolerance: float
     regularisation: float
+    prior: Tensor | None
 
     @property
     def linear(self) -> slice:
@@ -201,7 +215,7 @@ def _judge(state: State, rules: _Rules) -> State:
     state = replace(state, outcomes={})
     if state.again:
         return _step(replace(state, best_factor=factor.numpy(), again=False, exact=True), rules)
-    solution = solve(factor, columns=(rules.linear,), penalty=rules.penalty(factor, 0.0))
+    solution = solve(factor, columns=(rules.linear,), penalty=rules.penalty(factor, 0.0), prior=rules.prior)
     loss = solution.residual / math.sqrt(sum(outcome.n_rows for outcome in outcomes))
     if not math.isfinite(loss) and not math.isfinite(state.best):
         raise SimulationError("the least-squares problem has no finite solution: are labels or weights extreme?")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlmd.config import check_files, load_train
+from mlmd.config import MTP, check_files, load_train
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.threads import undivided
 from mlmd.train.equations import batches, triangle
@@ -81,15 +81,14 @@ def preview(path: Path) -> Preview:
     """
     check_files(load_train(path), path)
     job = prepare(path)
-    config, potential, problem = job.config, job.potential, job.problem
-    moments, _ = potential.moments_and_linear()
+    potential, problem = job.potential, job.problem
     n_processes = min(n_cores(), len(problem.shards()))
     n_atoms = sum(len(frame.atoms) for frame in job.train)
-    n_radial = moments.radial.coefficients.numel() if job.radial else 0
+    n_radial = potential.radial.numel() if job.radial and potential.radial is not None else 0
     n_unknowns = n_linear(potential) + n_radial
     with undivided():  # as the processes of a training do
         seconds = n_atoms * _seconds_per_atom(job) / n_processes
-    passes = config.fit.max_iterations + 1 if job.radial else 1
+    passes = job.max_iterations + 1 if job.radial else 1
     return Preview(
         input=str(path),
         elements=potential.elements,
@@ -98,27 +97,34 @@ def preview(path: Path) -> Preview:
         n_atoms=n_atoms,
         groups=dict(Counter(frame.group for frame in job.train)),
         labels={name: n for name in LABELS if (n := _n_with(job.train, name))},
-        model=f"{config.model.kind} of level {config.model.level}",
+        model=_model(job),
         cutoff=float(potential.cutoff),
-        min_distance=float(moments.min_distance),
+        min_distance=float(getattr(potential.descriptor, "min_distance", 0.0)),
         n_linear=n_linear(potential),
         n_radial=n_radial,
         n_equations=problem.n_equations,
         n_processes=n_processes,
         seconds_per_iteration=seconds,
-        max_iterations=config.fit.max_iterations if job.radial else 1,
+        max_iterations=job.max_iterations if job.radial else 1,
         hours=(passes + 1) * seconds / 3600,  # and once for the learning curve
         memory=_memory() + _TRIANGLES * 8e-6 * n_unknowns**2,
         notes=tuple(finding.text for finding in job.findings),
     )
 
 
+def _model(job: Job) -> str:
+    """The descriptor and the fit in a few words."""
+    descriptor, fit = job.config.descriptor, job.config.fit
+    if isinstance(descriptor, MTP):
+        return f"{descriptor.kind} of level {descriptor.level}" + ("" if fit.kind == "linear" else f", {fit.kind}")
+    return f"{job.potential.descriptor.n_features} features of {descriptor.kind}, {fit.kind}"
+
+
 def _seconds_per_atom(job: Job) -> float:
     """Time of the equations of a few structures, by one process."""
     potential, problem = job.potential, job.problem
-    if job.radial:  # as after the first solution, of which no coefficient is zero
-        moments, _ = potential.moments_and_linear()
-        put(potential, moments.radial.coefficients.numpy().copy(), np.ones(n_linear(potential)))
+    if job.radial and potential.radial is not None:  # as after the first solution, of which no coefficient is zero
+        put(potential, potential.radial.detach().numpy().copy(), np.ones(n_linear(potential)))
     times: list[tuple[float, int]] = []
     for some in batches([frame for shard in problem.shards() for frame in shard]):
         start = time.perf_counter()

@@ -166,9 +166,9 @@ def _fit(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:
         n_shards=n_shards,
         radial=job.radial,
         free_constants=job.free_constants,
-        max_iterations=job.config.fit.max_iterations,
-        tolerance=job.config.fit.tolerance,
-        regularisation=job.config.fit.regularisation,
+        max_iterations=job.max_iterations,
+        tolerance=job.tolerance,
+        regularisation=job.regularisation,
         keep=lambda now: checkpoint.write(folder, now, job.digest),
         told=told,
     )

@@ -1,0 +1,62 @@
+"""How ``mlmd train`` fits: a kind of regression, with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mlmd.config.quantities import Quantity
+from mlmd.config.table import Table
+
+
+class LinearFit(Table):
+    """Energies are linear in the features; with moment tensors radial functions can be optimised with them."""
+
+    kind: Literal["linear"] = Field(default="linear", description="kind of fit: linear in the features")
+    radial: Literal["optimise", "plain"] = Field(
+        default="optimise",
+        description="radial functions of mtp: optimise with the rest, or plain polynomials (fast: one linear fit)",
+    )
+    max_iterations: int = Field(default=50, ge=1, description="give up optimising after so many iterations")
+    tolerance: Annotated[float, Field(ge=0)] = Field(
+        default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
+    )
+    regularisation: Annotated[float, Field(ge=0)] = Field(
+        default=1e-6, description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller"
+    )
+    quadratic: bool = Field(
+        default=False, description="also products of two features (quadratic SNAP, for example); not with mtp"
+    )
+
+
+class RandomFeaturesFit(Table):
+    """A Gaussian process of a smooth kernel, approximated by random functions of the features."""
+
+    kind: Literal["random-features"] = Field(
+        default="random-features", description="kind of fit: random functions of the features"
+    )
+    n_random: int = Field(default=1000, ge=1, le=50000, description="random functions for each element")
+    function: Literal["fourier", "arc-cosine-1", "arc-cosine-2"] = Field(
+        default="fourier",
+        description="fourier: the Gaussian kernel; arc-cosine-1 has forces with jumps, arc-cosine-2 has not",
+    )
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[8.0],
+        description="length scale in standard deviations of the features; the root of their number when left out",
+    )
+    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
+        default=1.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+
+
+def _with_kind(value: object) -> object:
+    """A table without a kind is linear; a bare word is a kind with its defaults."""
+    if isinstance(value, str):
+        return {"kind": value}
+    return {"kind": "linear", **value} if isinstance(value, Mapping) else value
+
+
+FitTable = Annotated[LinearFit | RandomFeaturesFit, Field(discriminator="kind"), BeforeValidator(_with_kind)]

@@ -1,0 +1,173 @@
+"""Features of the atoms of one structure with their Jacobian J: compiled where there is a kernel, else by autograd.
+
+J·v is how features change when atoms move by v, Jᵀ·w the gradient of Σ w_iα B_iα by the positions. Fits of forces need
+nothing else: the forces of any energy E(B) are -Jᵀ·(∂E/∂B), and the gradient of a loss by ∂E/∂B is -J·(∂loss/∂F).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.descriptors import Descriptor
+from mlmd.descriptors.compiled import Compiled, compiled_features
+from mlmd.graph import VOIGT, Graph
+from mlmd.kernels import library
+
+_SKIN = 0.01
+"""Å: the list of neighbours is kept for all products at the same positions."""
+
+Slopes = Callable[[Tensor], Tensor]
+"""Derivatives (n_atoms, n_functions, n) of functions of the features of each atom along directions (n_atoms,
+n_features, n)."""
+
+
+class Linearised(Protocol):
+    """Features of a structure at its positions, and their Jacobian."""
+
+    values: Tensor
+    """B, (n_atoms, n_features), float64."""
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Jᵀ·w: gradient (n_atoms, 3) of Σ w_iα B_iα for w (n_atoms, n_features), and its virial (3, 3)."""
+        ...
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        """J·v: (n_atoms, n_features), for displacements (n_atoms, 3) and a strain (3, 3) that makes r·(1 + ε) of r."""
+        ...
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        """Gradients (n_atoms, 3, n_functions) and virials (6, n_functions) of sums over atoms of functions of features.
+
+        Args:
+            slopes: of the functions, at `values`.
+            n_functions: how many there are.
+        """
+        ...
+
+
+def linearised(descriptor: Descriptor, graph: Graph) -> Linearised:
+    """Features and Jacobian of one structure.
+
+    Args:
+        descriptor: of atoms, in float64.
+        graph: one structure; pairs are not needed where the descriptor has a compiled form, see `needs_pairs`.
+    """
+    if not needs_pairs(descriptor):
+        return _ByKernel(descriptor, graph)
+    return _ByAutograd(descriptor, graph)
+
+
+def values(descriptor: Descriptor, graph: Graph) -> Tensor:
+    """Features (n_atoms, n_features) of one structure, float64; arguments as those of `linearised`."""
+    if needs_pairs(descriptor):
+        with torch.no_grad():
+            return descriptor.features(graph).double()
+    features = compiled_features(descriptor, graph.numbers.numpy(), graph.pbc[0].numpy())
+    return torch.from_numpy(features.values(graph.positions.numpy(), graph.cells[0].numpy()))
+
+
+def needs_pairs(descriptor: Descriptor) -> bool:
+    """Whether the graph must have pairs: no kernel is compiled, or none for this descriptor."""
+    return not (library() is not None and isinstance(descriptor, Compiled) and descriptor.kernel() is not None)
+
+
+class _ByKernel:
+    """One product a call; nothing of a pair is kept."""
+
+    def __init__(self, descriptor: Descriptor, graph: Graph) -> None:
+        numbers, pbc = graph.numbers.numpy(), graph.pbc[0].numpy()
+        self._features = compiled_features(descriptor, numbers, pbc, skin=_SKIN)
+        self._where = np.ascontiguousarray(graph.positions.numpy()), np.ascontiguousarray(graph.cells[0].numpy())
+        self.values = torch.from_numpy(self._features.values(*self._where))
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, virial = self._features.pull(*self._where, weights.numpy())
+        return torch.from_numpy(gradient), torch.from_numpy(virial)
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        return torch.from_numpy(self._features.push(*self._where, displacements.numpy(), strain.numpy()))
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        n_atoms, n_features = self.values.shape
+        along_all = torch.eye(n_features, dtype=torch.float64).expand(n_atoms, -1, -1)
+        weights = slopes(along_all).transpose(0, 1).contiguous().numpy()  # (n_functions, n_atoms, n_features)
+        gradients, virials = np.empty((n_functions, n_atoms, 3)), np.empty((n_functions, 6))
+        for k in range(n_functions):
+            gradients[k], virial = self._features.pull(*self._where, weights[k])
+            virials[k] = virial[VOIGT]
+        return torch.from_numpy(gradients).permute(1, 2, 0), torch.from_numpy(virials).T
+
+
+class _ByAutograd:
+    """The derivatives of all features by the vectors of all pairs, kept."""
+
+    def __init__(self, descriptor: Descriptor, graph: Graph) -> None:
+        vectors = graph.vectors.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            values = descriptor.features(graph.with_vectors(vectors))
+        self.values = values.detach().double()
+        n_features = values.shape[1]
+        # features of an atom depend on its own pairs only, so the derivatives of their sum over atoms are all there are
+        columns = []
+        for feature in range(n_features):
+            (column,) = torch.autograd.grad(values[:, feature].sum(), vectors, retain_graph=feature + 1 < n_features)
+            columns.append(column)
+        self._slopes = torch.stack(columns, dim=1).double()  # (n_pairs, n_features, 3)
+        self._pairs, self._vectors = graph.pairs, graph.vectors
+        self._graph = graph
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        slopes = torch.einsum("pf,pfc->pc", weights[self._pairs[0]], self._slopes)
+        return self._scatter(slopes), self._vectors.T @ slopes
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        moved = displacements[self._pairs[1]] - displacements[self._pairs[0]] + self._vectors @ strain
+        change = torch.einsum("pc,pfc->pf", moved, self._slopes)
+        return torch.zeros_like(self.values).index_add_(0, self._pairs[0], change)
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        n_atoms, n_features = self.values.shape
+        centres = self._pairs[0]
+        counts = torch.bincount(centres, minlength=n_atoms)
+        width = int(counts.max()) if len(centres) else 0
+        rank = torch.arange(len(centres)) - (torch.cumsum(counts, 0) - counts)[centres]
+        directions = self.values.new_zeros((n_atoms, width, n_features, 3))
+        directions[centres, rank] = self._slopes
+        along = slopes(directions.permute(0, 2, 1, 3).reshape(n_atoms, n_features, 3 * width))
+        of_pairs = along.view(n_atoms, n_functions, width, 3).permute(0, 2, 3, 1)[centres, rank]
+        gradients = self._scatter(of_pairs)
+        virials = torch.einsum("pa,pbk->abk", self._vectors, of_pairs)[VOIGT]
+        return gradients, virials
+
+    def _scatter(self, slopes: Tensor) -> Tensor:
+        """Derivatives by positions from those by vectors."""
+        gradient = slopes.new_zeros((len(self.values), *slopes.shape[1:]))
+        return gradient.index_add_(0, self._pairs[1], slopes).index_add_(0, self._pairs[0], slopes, alpha=-1.0)
+
+
+def each_structure(graph: Graph) -> list[Graph]:
+    """The structures of a graph one by one; pairs must be sorted by centre."""
+    found = []
+    for one in range(graph.n_structures):
+        atoms = (graph.owner == one).nonzero().squeeze(1)
+        first = int(atoms[0]) if len(atoms) else 0
+        of_pairs = graph.owner[graph.pairs[0]] == one
+        found.append(
+            Graph(
+                numbers=graph.numbers[atoms],
+                positions=graph.positions[atoms],
+                cells=graph.cells[one : one + 1],
+                pbc=graph.pbc[one : one + 1],
+                pairs=graph.pairs[:, of_pairs] - first,
+                shifts=graph.shifts[of_pairs],
+                vectors=graph.vectors[of_pairs],
+                owner=torch.zeros_like(atoms),
+                volumes=graph.volumes[one : one + 1],
+            )
+        )
+    return found

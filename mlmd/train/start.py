@@ -1,0 +1,153 @@
+"""The potential that a training begins with: the descriptor of the input, and a regressor for its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.config import ACSF, MTP, SNAP, LinearFit, RandomFeaturesFit, Train
+from mlmd.descriptors import Descriptor
+from mlmd.descriptors.bispectrum import Bispectrum, Expansion
+from mlmd.descriptors.linearised import needs_pairs, values
+from mlmd.descriptors.moments import Moments
+from mlmd.descriptors.species import species, species_table
+from mlmd.descriptors.symmetry import Symmetry
+from mlmd.descriptors.symmetry_functions import evenly_spaced
+from mlmd.errors import InputError
+from mlmd.fitting import Regressor
+from mlmd.fitting.linear import Linear
+from mlmd.fitting.polynomial import Polynomial
+from mlmd.fitting.random_features import RandomFeatures
+from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
+from mlmd.potentials.learned import LearnedPotential
+
+_CLOSER = 0.95
+"""Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
+_NOISE = 0.1
+"""Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
+_ENVIRONMENTS = 20_000
+"""Atoms, at most, whose features tell how much features vary."""
+
+
+def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]) -> LearnedPotential:
+    """The potential that a training begins with; its coefficients are to be found.
+
+    Args:
+        config: the input.
+        frames: to train on.
+        shortest: Å, distance of the closest atoms of the data.
+        elements: chemical symbols, in the order of the species.
+
+    Raises:
+        InputError: when no atoms of the data are within the cutoff of each other, for impossible settings.
+    """
+    descriptor = make_descriptor(config, shortest, elements)
+    return LearnedPotential(descriptor, _regressor(config, descriptor, frames))
+
+
+def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> Descriptor:
+    """The descriptor of an input; arguments and errors as those of `start`."""
+    given = config.descriptor
+    if shortest >= given.cutoff and not isinstance(given, SNAP):
+        raise InputError(
+            f"descriptor: cutoff: {given.cutoff:g} Å, but no two atoms of the data are closer than {shortest:g} Å: "
+            "nothing can be learned. Give a longer cutoff; is the unit of length right?"
+        )
+    match given:
+        case MTP():
+            return _moments(config, given, shortest, elements)
+        case ACSF():
+            functions = evenly_spaced(
+                elements,
+                f"{given.cutoff!r} Å",
+                n_radial=given.n_radial,
+                n_angular=given.n_angular,
+                zetas=given.zetas,
+                kind=given.angular,
+            )
+            return Symmetry(elements=elements, functions=functions)
+        case SNAP():
+            return _bispectrum(given, elements)
+
+
+def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]) -> Moments:
+    """Radial functions are plain polynomials; to be optimised, random numbers from the seed are added."""
+    closest = given.min_distance
+    if not isinstance(closest, float):
+        closest = round(_CLOSER * shortest, 3)
+    if closest >= given.cutoff:
+        raise InputError(
+            f"descriptor: cutoff: {given.cutoff:g} Å, but radial functions begin at {closest:g} Å, below the closest "
+            "atoms of the data: nothing can be learned. Give a longer cutoff; is the unit of length right?"
+        )
+    moments = Moments(
+        elements=elements,
+        cutoff=given.cutoff,
+        min_distance=closest,
+        level=given.level,
+        n_chebyshev=given.n_chebyshev,
+        scaling=1 / (given.cutoff - closest) ** 2,  # radial functions of order one
+    )
+    if isinstance(config.fit, LinearFit) and config.fit.radial == "optimise":
+        coefficients = moments.radial.coefficients
+        noise = np.random.default_rng(config.seed).standard_normal(coefficients.shape)
+        with torch.no_grad():
+            coefficients.add_(torch.from_numpy(noise), alpha=_NOISE)
+    return moments
+
+
+def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
+    for name, numbers in (("radii", given.radii), ("weights", given.weights)):
+        for element in numbers:
+            if element not in elements:
+                raise InputError(f"descriptor: {name}: {element} is none of the elements, {', '.join(elements)}.")
+    expansion = Expansion(rcutfac=given.cutoff, twojmax=given.twojmax, rmin0=given.rmin0, rfac0=given.rfac0)
+    return Bispectrum(
+        elements=elements,
+        radii=[given.radii.get(element, 0.5) for element in elements],
+        weights=[given.weights.get(element, 1.0) for element in elements],
+        expansion=expansion,
+    )
+
+
+def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Regressor:
+    """What the features go into."""
+    n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
+    fit = config.fit
+    match fit:
+        case LinearFit():
+            if isinstance(descriptor, Moments):
+                return Linear(n_features=n_features, n_kinds=n_kinds)
+            return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
+        case RandomFeaturesFit():
+            random = RandomFeatures(
+                n_features=n_features,
+                n_random=fit.n_random,
+                n_kinds=n_kinds,
+                function=fit.function,
+                width=fit.width,
+                amplitude=fit.amplitude,
+            )
+            random.standardise(features_of(descriptor, frames, config.seed)[0])
+            random.randomise(torch.Generator().manual_seed(config.seed))
+            return random
+
+
+def features_of(descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int) -> tuple[Tensor, Tensor]:
+    """Features (n, n_features) and kinds (n,) of atoms of training structures, all of them or random structures."""
+    order = np.random.default_rng(seed).permutation(len(frames))
+    table = species_table(descriptor.elements)
+    rows, kinds, n_atoms = [], [], 0
+    cutoff = descriptor.cutoff if needs_pairs(descriptor) else 0.0
+    for index in order:
+        graph = build_graph(frames[index].atoms, cutoff)
+        rows.append(values(descriptor, graph))
+        kinds.append(species(graph.numbers, table))
+        n_atoms += graph.n_atoms
+        if n_atoms >= _ENVIRONMENTS:
+            break
+    return torch.cat(rows), torch.cat(kinds)
