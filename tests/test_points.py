@@ -98,6 +98,17 @@ def test_no_exchange_of_one_row_raises_the_determinant(n_features: int) -> None:
         assert np.linalg.slogdet(rows[other])[1] <= own + 1.1e-3
 
 
+def test_exchanges_keep_account_of_the_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved = []
+    plain = torch.linalg.solve
+    monkeypatch.setattr(torch.linalg, "solve", lambda *args, **kwargs: solved.append(1) or plain(*args, **kwargs))
+    rows = normal(2000, 60, seed=7)
+    tight, loose = maxvol(rows), maxvol(rows, tolerance=10.0)
+    assert len({*tight.tolist()} ^ {*loose.tolist()}) > 4  # several exchanges were of use
+    # for the first time, and once more to confirm the end; the loose one begins there
+    assert len(solved) == 3
+
+
 def test_chosen_rows_have_the_grade_one_and_doubled_ones_two() -> None:
     rows = normal(50, 4, seed=9)
     chosen = rows[maxvol(rows)]
