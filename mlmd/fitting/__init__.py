@@ -10,6 +10,8 @@ REGRESSORS: dict[str, str] = {
     "linear": "mlmd.fitting.linear:Linear",
     "network": "mlmd.fitting.network:Network",
     "random-features": "mlmd.fitting.random_features:RandomFeatures",
+    "sparse-gaussian": "mlmd.fitting.gaussian:SparseGaussian",
+    "kernel-ridge": "mlmd.fitting.kernel_ridge:KernelRidge",
 }
 """Kinds an input file may name, and the classes behind them."""
 
