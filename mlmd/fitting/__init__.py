@@ -11,6 +11,8 @@ REGRESSORS: dict[str, str] = {
     "network": "mlmd.fitting.network:Network",
     "polynomial": "mlmd.fitting.polynomial:Polynomial",
     "random-features": "mlmd.fitting.random_features:RandomFeatures",
+    "sparse-gaussian": "mlmd.fitting.gaussian:SparseGaussian",
+    "kernel-ridge": "mlmd.fitting.kernel_ridge:KernelRidge",
 }
 """Kinds an input file may name, and the classes behind them."""
 

@@ -1,0 +1,124 @@
+"""Kernel ridge regression: a kernel with every row that is trained on, for rows that have a target each.
+
+e(x) = Σ_s α_s k(x, x_s) + c,   (K + λ I) α = y - c,   c the mean of y
+
+(Rupp, IJQC 115, 1058, 2015; with the Coulomb matrix and the Laplacian kernel: Rupp, Tkatchenko, Müller and von
+Lilienfeld, PRL 108, 058301, 2012).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.kernels import kernel_named
+
+
+class KernelRidge(Expansion):
+    """e = Σ_s α_s k(x, x_s) + c: energies of structures, or another scalar of theirs in its own unit."""
+
+    accepts: tuple[str, ...] = ("structure",)
+    points: Tensor
+    """x_s, (n_basis, n_features), the rows that were trained on."""
+
+    def __init__(
+        self,
+        *,
+        n_features: int,
+        n_points: int = 0,
+        n_kinds: int = 1,
+        kernel: str = "gaussian",
+        width: float | None = None,
+        power: int | None = None,
+        regularisation: float = 1e-8,
+    ) -> None:
+        """Without numbers, to be fitted or loaded.
+
+        Args:
+            n_features: columns of the features.
+            n_points: rows that will be loaded; `fit` finds their number itself.
+            n_kinds: of rows; they share the kernel and the constant that `fit` finds.
+            kernel: a name of `mlmd.fitting.kernels.KERNELS`.
+            width: ℓ of the Gaussian and the Laplacian kernel, in units of the features.
+            power: ζ of the polynomial kernel.
+            regularisation: λ, in units of the kernel: the variance of the noise over that of the targets.
+
+        Raises:
+            InputError: for impossible settings.
+        """
+        if not 0 <= regularisation < math.inf:
+            raise InputError(f"a regularisation of {regularisation} is impossible; it is 0 or positive.")
+        super().__init__(n_features=n_features, n_kinds=n_kinds, n_basis=n_points)
+        self.kernel, self.regularisation = kernel, float(regularisation)
+        self.width, self.power = None if width is None else float(width), power
+        self._kernel = kernel_named(kernel, width=self.width, power=power)
+        self.register_buffer("points", torch.zeros((n_points, n_features), dtype=torch.float64))
+
+    def fit(self, features: Tensor, targets: Tensor) -> None:
+        """Find the coefficients of rows (n, n_features) with targets (n,); memory is that of two (n, n) matrices.
+
+        Raises:
+            InputError: when shapes do not fit, numbers are not finite, or K + λ I is not positive definite.
+        """
+        if features.ndim != 2 or features.shape[1] != self.n_features or not len(features):
+            raise InputError(f"features of shape {tuple(features.shape)} were given, (n, {self.n_features}) is needed.")
+        if targets.shape != features.shape[:1]:
+            raise InputError(f"{targets.numel()} targets were given for {len(features)} rows; each has one.")
+        if not bool(torch.isfinite(features).all() and torch.isfinite(targets).all()):
+            raise InputError("the features or the targets have numbers that are not finite.")
+        points, targets = features.detach().double(), targets.detach().double()
+        matrix = self._kernel.values(points, points)
+        matrix.diagonal().add_(self.regularisation)
+        mean = targets.mean()
+        try:
+            cholesky = scipy.linalg.cho_factor(matrix.numpy().T, lower=True, overwrite_a=True, check_finite=False)
+        except scipy.linalg.LinAlgError as error:
+            raise InputError(
+                f"the {self.kernel} kernel of the {len(points)} rows is not positive definite with a regularisation "
+                f"of {self.regularisation:g}: rows are the same or nearly so. Increase the regularisation."
+            ) from error
+        solution = scipy.linalg.cho_solve(cholesky, (targets - mean).numpy(), check_finite=False)
+        self.n_basis = len(points)
+        self.points = points.clone()
+        self.coefficients = torch.nn.Parameter(torch.from_numpy(solution), requires_grad=False)
+        with torch.no_grad():
+            self.constants.fill_(mean)
+
+    def basis(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """k(x_i, x_s), (n, n_basis), whatever the kinds; torch differentiates it."""
+        return self._kernel.values(features, self.points.to(features.dtype))
+
+    def slopes(self, features: Tensor, kinds: Tensor, directions: Tensor) -> Tensor:
+        """(n, n_basis, n_directions), derivatives of k along directions (n, n_features, n_directions) of rows."""
+        return self._kernel.slopes(features, self.points.to(features.dtype), directions)
+
+    def prior(self) -> Tensor:
+        """K^½, (n_basis, n_basis): ‖K^½ α‖² = α' K α, which λ multiplies."""
+        values, vectors = torch.linalg.eigh(self._kernel.values(self.points, self.points))
+        return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> KernelRidge:
+        """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
+        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        spec = {
+            "kind": "kernel-ridge",
+            "n_features": self.n_features,
+            "n_points": self.n_basis,
+            "n_kinds": self.n_kinds,
+            "kernel": self.kernel,
+            "width": self.width,
+            "power": self.power,
+            "regularisation": self.regularisation,
+        }
+        return {name: value for name, value in spec.items() if value is not None}

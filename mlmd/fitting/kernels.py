@@ -1,0 +1,186 @@
+"""Kernels: how alike two rows of features are, and how that changes when one of them moves.
+
+    linear       x · y
+    polynomial   (x̂ · ŷ)^ζ, x̂ = x / |x|          (GAP's of SOAP: Bartók, Kondor and Csányi, PRB 87, 184115, 2013)
+    gaussian     exp(-|x - y|² / 2ℓ²)
+    laplacian    exp(-Σ_f |x_f - y_f| / ℓ)         (Rupp, IJQC 115, 1058, 2015)
+
+Values are (n, m) for rows x (n, n_features) and y (m, n_features), and torch differentiates them by both. Slopes are
+(n, m, n_directions), the derivatives of the values when each row of x moves along directions of its own
+(n, n_features, n_directions); they are products of matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError, did_you_mean
+
+_NUMBERS_AT_ONCE = 2**22
+"""Of differences x_f - y_f, which the Laplacian kernel's slopes need one by one: 32 MB."""
+
+
+class Kernel(Protocol):
+    """A kernel of rows of features."""
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """k(x_i, y_j), (n, m)."""
+        ...
+
+    def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
+        """Σ_f ∂k(x_i, y_j)/∂x_if directions_ifd, (n, m, n_directions)."""
+        ...
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """k(x_i, x_i), (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearKernel:
+    """x · y."""
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """(n, m)."""
+        return x @ y.T
+
+    def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
+        """(n, m, n_directions)."""
+        return y @ directions
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """(n,)."""
+        return (x * x).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class PolynomialKernel:
+    """(x̂ · ŷ)^ζ of rows of norm one; a row of zeros is like nothing, also not like itself."""
+
+    power: int
+    """ζ."""
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """(n, m)."""
+        return (_normalised(x) @ _normalised(y).T) ** self.power
+
+    def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
+        """(n, m, n_directions); zero for a row x of zeros, where the kernel has no derivative."""
+        unit, others = _normalised(x), _normalised(y)
+        alike = unit @ others.T
+        outer = self.power * alike ** (self.power - 1)
+        norm = torch.linalg.vector_norm(x, dim=1)
+        # ∂x̂ = (∂x - x̂ (x̂ · ∂x)) / |x|
+        along = (unit[:, None] @ directions)[:, 0]
+        turned = others @ directions - alike[..., None] * along[:, None]
+        inverse = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm))
+        return (outer * inverse[:, None])[..., None] * turned
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """(n,)."""
+        return (x != 0).any(dim=1).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """exp(-|x - y|² / 2ℓ²)."""
+
+    width: float
+    """ℓ, in units of the features."""
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """(n, m)."""
+        # |x - y|² = |x|² + |y|² - 2 x · y loses digits when rows are far from zero and near to each other
+        origin = y.detach().mean(dim=0)
+        x, y = x - origin, y - origin
+        squares = (x * x).sum(dim=1)[:, None] + (y * y).sum(dim=1) - 2 * x @ y.T
+        return torch.exp(squares / (-2 * self.width**2))
+
+    def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
+        """(n, m, n_directions)."""
+        origin = y.mean(dim=0)
+        own = ((x - origin)[:, None] @ directions)[:, 0]
+        towards = (y - origin) @ directions - own[:, None]
+        return (self.values(x, y) / self.width**2)[..., None] * towards
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """(n,)."""
+        return torch.ones_like(x[:, 0])
+
+
+@dataclass(frozen=True)
+class LaplacianKernel:
+    """exp(-Σ_f |x_f - y_f| / ℓ), which has a kink where x_f = y_f: forces of a potential made of it jump."""
+
+    width: float
+    """ℓ, in units of the features."""
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """(n, m)."""
+        return torch.exp(-torch.cdist(x, y, p=1) / self.width)
+
+    def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
+        """(n, m, n_directions)."""
+        values = self.values(x, y) / self.width
+        at_once = max(1, _NUMBERS_AT_ONCE // max(1, y.numel()))
+        parts = []
+        for some, along, of_some in zip(
+            x.split(at_once), directions.split(at_once), values.split(at_once), strict=True
+        ):
+            parts.append(of_some[..., None] * (torch.sign(y - some[:, None]) @ along))
+        return torch.cat(parts)
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """(n,)."""
+        return torch.ones_like(x[:, 0])
+
+
+KERNELS: Final[dict[str, type]] = {
+    "linear": LinearKernel,
+    "polynomial": PolynomialKernel,
+    "gaussian": GaussianKernel,
+    "laplacian": LaplacianKernel,
+}
+"""Names an input file may say."""
+
+_SETTINGS: Final[dict[str, str]] = {"polynomial": "power", "gaussian": "width", "laplacian": "width"}
+
+
+def kernel_named(name: str, *, width: float | None = None, power: int | None = None) -> Kernel:
+    """The kernel of a name.
+
+    Args:
+        name: one of `KERNELS`.
+        width: ℓ of the Gaussian and the Laplacian one.
+        power: ζ of the polynomial one.
+
+    Raises:
+        InputError: for unknown names, and settings that a kernel does not have, lacks, or cannot have.
+    """
+    if name not in KERNELS:
+        raise InputError(f"{name!r} is not a kernel. {did_you_mean(str(name), KERNELS)}")
+    given: dict[str, Any] = {key: value for key, value in (("width", width), ("power", power)) if value is not None}
+    needed = _SETTINGS.get(name)
+    for key in given:
+        if key != needed:
+            raise InputError(f"the {name} kernel has no {key}; it has {needed or 'no settings'}.")
+    if needed is None:
+        return KERNELS[name]()
+    if needed not in given:
+        raise InputError(f"the {name} kernel needs a {needed}.")
+    if needed == "power" and not (isinstance(power, int) and power >= 1):
+        raise InputError(f"the power of a polynomial kernel is a whole number from 1, not {power}.")
+    if needed == "width" and not 0 < given["width"] < math.inf:
+        raise InputError(f"the width of a {name} kernel is positive, not {width}.")
+    return KERNELS[name](**given)
+
+
+def _normalised(rows: Tensor) -> Tensor:
+    """Rows of norm one; rows of zeros stay."""
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / torch.where(norm > 0, norm, torch.ones_like(norm))

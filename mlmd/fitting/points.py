@@ -1,0 +1,196 @@
+"""Which rows of features represent all: as points of a sparse Gaussian process, or as the active set of a potential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError
+
+_DEPENDENT = 1e-13
+"""Pivot, relative to the greatest, below which columns depend on each other to working precision."""
+
+
+def farthest(features: Tensor, n_points: int) -> Tensor:
+    """Farthest point sampling: each next row is the one farthest from all chosen before (Gonzalez, Theor. Comput.
+    Sci. 38, 293, 1985; at most twice as far from any row as the best choice of so many).
+
+    It begins with the row nearest to the mean; of equal rows the first counts.
+
+    Args:
+        features: (n, n_features), comparable columns.
+        n_points: how many rows.
+
+    Returns:
+        (n_points,) numbers of rows, in the order of choice.
+
+    Raises:
+        InputError: when there are fewer different rows.
+    """
+    rows = _checked(features, n_points)
+    chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
+    nearest = (rows - rows[chosen[0]]).square().sum(dim=1)
+    while len(chosen) < n_points:
+        farthest_row = int(nearest.argmax())
+        if not float(nearest[farthest_row]) > 0:
+            raise InputError(f"{n_points} points were asked for; only {len(chosen)} rows are different.")
+        chosen.append(farthest_row)
+        nearest = torch.minimum(nearest, (rows - rows[farthest_row]).square().sum(dim=1))
+    return torch.tensor(chosen)
+
+
+def leverage(features: Tensor, rank: int) -> Tensor:
+    """Statistical leverage of rows: π_i = Σ_ξ (u_iξ)² / rank of the leading left singular vectors u, (n,), sum 1.
+
+    (Mahoney and Drineas, PNAS 106, 697, 2009, eq. 3.)
+
+    Raises:
+        InputError: when the rank is not between 1 and that of the features.
+    """
+    rows = _checked(features, 1)
+    vectors, values, _ = torch.linalg.svd(rows, full_matrices=False)
+    known = int((values > max(rows.shape) * torch.finfo(rows.dtype).eps * values[0]).sum())
+    if not 1 <= rank <= known:
+        raise InputError(f"leverage of rank {rank} was asked for; the features have the rank {known}.")
+    return vectors[:, :rank].square().sum(dim=1) / rank
+
+
+def cur(features: Tensor, n_points: int, rank: int, generator: torch.Generator) -> Tensor:
+    """Rows drawn without replacement with a probability that is their leverage, (n_points,), in the order drawn.
+
+    These are R of the decomposition X ≈ C U R (Mahoney and Drineas, PNAS 106, 697, 2009).
+
+    Args:
+        features: X, (n, n_features).
+        n_points: how many rows.
+        rank: of the approximation that they are meant for, at most n_points.
+        generator: of the draws.
+
+    Raises:
+        InputError: for another rank, and when fewer rows have a leverage.
+    """
+    _checked(features, n_points)
+    if rank > n_points:
+        raise InputError(f"{n_points} points cannot carry an approximation of rank {rank}.")
+    chances = leverage(features, rank)
+    if int((chances > 0).sum()) < n_points:
+        raise InputError(f"{n_points} points were asked for; only {int((chances > 0).sum())} rows are not zero.")
+    # the first of exponential waiting times with these rates (Efraimidis and Spirakis, Inf. Process. Lett. 97, 181)
+    waiting = torch.empty_like(chances).exponential_(generator=generator) / chances
+    return torch.argsort(waiting)[:n_points]
+
+
+def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """n_features rows A whose determinant no exchange of one row can raise by more than the tolerance.
+
+    Rows are exchanged as long as max |X A⁻¹| > 1 + tolerance (Goreinov, Oseledets, Savostyanov, Tyrtyshnikov and
+    Zamarashkin, in Matrix Methods, World Scientific, 2010).
+
+    Args:
+        features: X, (n, n_features), n ≥ n_features; the result does not depend on the columns' units.
+        tolerance: how much the determinant may still be smaller than after the best exchange.
+
+    Returns:
+        (n_features,) numbers of rows.
+
+    Raises:
+        InputError: when the columns depend on each other, or there are fewer rows than columns.
+    """
+    n_features = features.shape[-1]
+    rows = _checked(features, n_features)
+    # an orthonormal basis of the columns: X A⁻¹ is the same, without the condition number of X
+    rows, triangle = torch.linalg.qr(rows / _sizes(rows))
+    if float(triangle.diagonal().abs().min()) <= _DEPENDENT * float(triangle.diagonal().abs().max()):
+        raise InputError(f"the {n_features} features depend on each other in these {len(rows)} rows.")
+    order = torch.arange(len(rows))
+    for step, pivot in enumerate((torch.linalg.lu_factor(rows).pivots - 1).tolist()):
+        order[[step, pivot]] = order[[pivot, step]]
+    chosen = order[:n_features].clone()
+    while True:
+        shares = torch.linalg.solve(rows[chosen], rows, left=False)
+        if not float(shares.abs().max()) > 1 + tolerance:
+            return chosen
+        for _ in range(n_features):  # then afresh, because exchanges add up rounding
+            row, place = divmod(int(shares.abs().argmax()), n_features)
+            value = float(shares[row, place])
+            if not abs(value) > 1 + tolerance:
+                break
+            change = shares[row].clone()
+            change[place] -= 1
+            shares -= torch.outer(shares[:, place].clone(), change / value)
+            chosen[place] = row
+
+
+@dataclass(frozen=True)
+class ActiveSet:
+    """Rows that span what a potential linear in its parameters has seen."""
+
+    rows: Tensor
+    """A, (n_features, n_features)."""
+    numbers: Tensor
+    """(n_features,) which rows they are, counted in the order given; -1 where the data had none to offer."""
+
+    def grades(self, features: Tensor) -> Tensor:
+        """Extrapolation grades of rows, γ(x) = max |x A⁻¹|, (n,): at most about one within what was seen."""
+        return grades(features, self.rows)
+
+
+def active_set(blocks: Iterable[Tensor], *, floor: float = 1e-6, tolerance: float = 1e-3) -> ActiveSet:
+    """The active set of rows that come in blocks, of which at most n_features are remembered.
+
+    It begins with small diagonal rows, which stand for directions that no data have, so that the columns may depend
+    on each other; a row that has such a direction gets a great grade (Podryabinkin and Shapeev, Comput. Mater. Sci.
+    140, 171, 2017; Podryabinkin, Garifullin, Shapeev and Novikov, J. Chem. Phys. 159, 084112, 2023).
+
+    Args:
+        blocks: (n, n_features) each.
+        floor: size of the diagonal rows, relative to the greatest number of a column in the first block.
+        tolerance: of `maxvol`.
+
+    Raises:
+        InputError: without rows, for rows of another width, and for numbers that are not finite.
+    """
+    current: ActiveSet | None = None
+    n_seen = 0
+    for block in blocks:
+        rows = _checked(block, 1)
+        if current is None:
+            start = torch.diag(floor * _sizes(rows))
+            current = ActiveSet(start, torch.full((len(start),), -1))
+        if rows.shape[1] != current.rows.shape[1]:
+            raise InputError(f"rows of {rows.shape[1]} features were given after rows of {current.rows.shape[1]}.")
+        rows = torch.cat([current.rows, rows])
+        numbers = torch.cat([current.numbers, torch.arange(n_seen, n_seen + len(block))])
+        chosen = maxvol(rows, tolerance)
+        n_seen += len(block)
+        current = ActiveSet(rows[chosen], numbers[chosen])
+    if current is None:
+        raise InputError("no rows were given of which some could be chosen.")
+    return current
+
+
+def grades(features: Tensor, chosen: Tensor) -> Tensor:
+    """γ(x) = max |x A⁻¹|, (n,), of rows x (n, n_features) and chosen rows A (n_features, n_features).
+
+    x A⁻¹ are the weights with which the chosen rows make up x: γ ≤ 1 is interpolation.
+    """
+    scale = _sizes(chosen)
+    return torch.linalg.solve(chosen / scale, features.double() / scale, left=False).abs().amax(dim=1)
+
+
+def _checked(features: Tensor, n_points: int) -> Tensor:
+    """The rows in float64, of which there must be as many as are to be chosen."""
+    if features.ndim != 2 or not bool(torch.isfinite(features).all()):
+        raise InputError(f"features of shape {tuple(features.shape)} were given; finite rows of features are needed.")
+    if not 1 <= n_points <= len(features):
+        raise InputError(f"{n_points} of {len(features)} rows cannot be chosen.")
+    return features.detach().double()
+
+
+def _sizes(rows: Tensor) -> Tensor:
+    """The greatest number of each column, or one."""
+    sizes = rows.abs().amax(dim=0)
+    return torch.where(sizes > 0, sizes, torch.ones_like(sizes))
