@@ -107,7 +107,11 @@ def test_check_warns_of_forces_above_the_guard(argon: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("3.8", "2.4", "are the elements in the order of the file, are lengths in Å?"),
+        (
+            "3.8",
+            "2.4",
+            "eV/Å: are the elements of the potential in the order of its file, are the lengths of the structure in Å?",
+        ),
         ("12 0 0 0 12 0 0 0 12", "5 0 0 0 2.6 0 0 0 2.6", "bar: are the elements"),
     ],
 )
