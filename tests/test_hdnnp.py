@@ -235,6 +235,7 @@ def run_input(potential: Path, units: str = "") -> Path:
 
 
 def test_large_forces_raise_the_question_of_units_that_a_user_gave(small: Path) -> None:
+    changed("input.nn", "conv_energy 4.0", "conv_energy 0.001")(small)
     kept = mlmd("check", run_input(small, ', length = "bohr", energy = "meV"'))
     assert (kept.code, "training data" in kept.out) == (0, False)
     answer = mlmd("check", run_input(small, ', length = "bohr", energy = "hartree"'))

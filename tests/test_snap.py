@@ -231,7 +231,8 @@ def short_run(files: Path, options: str) -> Path:
     Atoms("WBe", [[0, 0, 0], [2.4, 0, 0]]).write(files.parent / "pair.extxyz")
     path = files.parent / "in.toml"
     path.write_text(
-        f'structure = "pair.extxyz"\ntimestep = "1 fs"\nseed = 1\nvelocities = "300 K"\npotential = {{ path = "{files.name}"{options} }}\n'
+        'structure = "pair.extxyz"\ntimestep = "1 fs"\nseed = 1\nvelocities = "300 K"\n'
+        f'potential = {{ path = "{files.name}"{options} }}\n'
         '[guard]\nenabled = false\n[[stage]]\nkind = "nve"\nduration = "2 fs"\n'
     )
     return path
