@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mlmd.config import Minimize, check_files, load_simulate
-from mlmd.engine.device import choose_device
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, prepare
 from mlmd.potentials import Evaluation
+from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import why_slow
 from mlmd.rundir import StageRecord

@@ -145,8 +145,8 @@ class PotentialMethod:
 
         from mlmd.config.explain import explain
         from mlmd.config.potential import PotentialTable
-        from mlmd.engine.device import choose_device
         from mlmd.neighbors import volume
+        from mlmd.potentials.device import choose_device
         from mlmd.potentials.evaluate import predictor
         from mlmd.potentials.load import check_elements, load_potential
 
