@@ -60,9 +60,9 @@ OTHER_NAMES = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known word, or lists what is known when nothing is close."""
+    """A hint that names the closest known word, in whatever case, or lists what is known when nothing is close."""
     options = sorted(known)
-    meant = [name for name in options if word.lower() in OTHER_NAMES.get(name, ())]
+    meant = [name for name in options if word.lower() in (name.lower(), *OTHER_NAMES.get(name, ()))]
     close = meant or get_close_matches(word, options, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {close[0]!r}?"

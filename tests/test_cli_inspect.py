@@ -125,6 +125,8 @@ def test_check_doubts_long_timesteps_and_broken_durations(argon: Path) -> None:
     assert "Note: the timestep" not in mlmd("check", argon).out
     argon.write_text(INPUT.replace("2 fs", "11 fs"))
     assert "the timestep, 11 fs, is long" in mlmd("check", argon).out
+    argon.write_text(INPUT.replace('"2 fs"', "0.002"))
+    assert "the timestep, 0.002 fs, is very short: was it meant in ps?" in mlmd("check", argon).out
     argon.write_text(INPUT.replace("1 ps", "1.001 ps"))
     assert "1001 fs is no whole number of steps; it will be 500 steps, 1000 fs" in mlmd("check", argon).out
 

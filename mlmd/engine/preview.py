@@ -34,6 +34,8 @@ SQUEEZED = 1e5
 """bar: a pressure that is rarely meant."""
 TIMESTEP, TIMESTEP_WITH_HYDROGEN = 10.0, 2.0
 """fs: longer steps rarely conserve the energy."""
+SHORT = 0.05
+"""fs: a timestep that no atoms need; one of ps without its unit is shorter."""
 UNITS = {
     "volume": "_A3", "density": "_g_per_cm3", "cutoff": "_A", "energy": "_eV_per_atom", "max_force": "_eV_per_A",
     "pressure": "_bar", "memory": "_MB", "trajectory": "_MB",
@@ -199,6 +201,8 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
         yield f"the timestep, {timestep:g} fs, is long: does nve conserve the energy with it?"
     elif config.dynamics and 1 in job.body.numbers and timestep > TIMESTEP_WITH_HYDROGEN and not config.hydrogen_mass:
         yield f'the timestep, {timestep:g} fs, is long for hydrogen: take 1 fs, or set hydrogen_mass = "3 amu"'
+    elif config.dynamics and timestep < SHORT:
+        yield f"the timestep, {timestep:g} fs, is very short: was it meant in ps?"
     for stage, record in zip(config.stage, job.stages, strict=True):
         if isinstance(stage, Minimize):
             continue

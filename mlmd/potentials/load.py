@@ -202,6 +202,10 @@ def build(kind: str, given: Mapping[str, Any]) -> Any:
             if name not in known:
                 raise InputError(f"{name!r} is not an option. {did_you_mean(name, known)}")
     missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in given]
+    for name in given if missing else ():
+        hint = did_you_mean(name, missing)
+        if name not in known and not hint.startswith("Known"):
+            raise InputError(f"{name!r} is not an option. {hint}")
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given.")
     return target(**given)
