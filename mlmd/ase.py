@@ -12,10 +12,15 @@ from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from mlmd.neighbors import volume
+from mlmd.errors import InputError, MlmdError, SimulationError
+from mlmd.neighbors import build_graph, check_skin, volume
 from mlmd.potentials import Evaluator, Potential
+from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import SKIN, evaluator
 from mlmd.potentials.load import check_elements
+
+NEAR = 0.1
+"""Å: atoms so close to each other are a mistake in the structure."""
 
 
 class SystemCalculator(ASECalculator):
@@ -83,13 +88,36 @@ class Calculator(SystemCalculator):
     """
 
     def __init__(self, potential: Potential, *, skin: float = SKIN, device: torch.device | str = "cpu") -> None:
-        """Take a potential, the skin of the pair list (Å) and where to compute."""
+        """Take a potential, the skin of the pair list (Å) and where to compute: cpu, cuda, cuda:0 or auto.
+
+        Raises:
+            InputError: for a skin that is negative or not finite, and a device that is not there.
+        """
         ASECalculator.__init__(self)
+        self.potential, self.skin, self.device = potential, check_skin(skin), choose_device(str(device))
         if isinstance(potential, torch.nn.Module):
-            potential.to(device)
-        self.potential, self.skin, self.device = potential, skin, device
+            potential.to(self.device)
         self._evaluator = None
         self._system: tuple[bytes, bytes] | None = None
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill `results`, as ASE asks.
+
+        Raises:
+            InputError: when the potential does not know an element, and for atoms in one place, where most potentials
+                have no energy or no force.
+            SimulationError: when energy or forces are not finite for another reason.
+            PropertyNotImplementedError: for the stress without full periodicity.
+        """
+        super().calculate(atoms, properties, system_changes)
+        if not (np.isfinite(self.results["energy"]) and np.isfinite(self.results["forces"]).all()):
+            self.results = {}
+            raise _not_finite(self.atoms)
 
     def _evaluator_of(self, atoms: Atoms) -> Evaluator:
         system = (atoms.numbers.tobytes(), np.asarray(atoms.pbc).tobytes())
@@ -98,3 +126,16 @@ class Calculator(SystemCalculator):
             self._evaluator = evaluator(self.potential, atoms.numbers, atoms.pbc, skin=self.skin, device=self.device)
             self._system = system
         return self._evaluator
+
+
+def _not_finite(atoms: Atoms) -> MlmdError:
+    """Why energy or forces are not finite, as far as one can see: two atoms in one place, or nearly so."""
+    graph = build_graph(atoms, NEAR)
+    if not graph.pairs.shape[1]:
+        return SimulationError("the potential gives an energy or forces that are not finite for this structure.")
+    distances = graph.vectors.norm(dim=1)
+    i, j = graph.pairs[:, int(distances.argmin())].tolist()
+    return InputError(
+        f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {float(distances.min()):.2g} Å apart: the "
+        "potential gives no finite energy or forces. Move or remove one of them (atoms are counted from 0)."
+    )

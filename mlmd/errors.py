@@ -52,10 +52,18 @@ class Stopped(MlmdError):
     exit_code = 75
 
 
+OTHER_NAMES = {
+    "float32": {"single", "fp32", "f32", "32", "32bit", "32-bit"},
+    "float64": {"double", "fp64", "f64", "64", "64bit", "64-bit"},
+}
+"""What else people call what is known by one name."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known word, or lists what is known when nothing is close."""
+    """A hint that names the closest known word, in whatever case, or lists what is known when nothing is close."""
     options = sorted(known)
-    close = get_close_matches(word, options, n=1, cutoff=0.6)
+    meant = [name for name in options if word.lower() in (name.lower(), *OTHER_NAMES.get(name, ()))]
+    close = meant or get_close_matches(word, options, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {close[0]!r}?"
     return "Known: " + ", ".join(options) + "." if options else "Nothing is known here."

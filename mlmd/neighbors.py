@@ -7,6 +7,7 @@ whatever the number of threads and however often the list was built.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -191,6 +192,17 @@ def _closer(positions: Tensor, pairs: Tensor, crossings: Tensor, cutoff: float) 
     return vectors.index_select(0, near), near
 
 
+def check_skin(skin: object) -> float:
+    """A skin in Å.
+
+    Raises:
+        InputError: when it is negative, not finite or no number.
+    """
+    if not (isinstance(skin, int | float | np.floating) and math.isfinite(skin) and skin >= 0):
+        raise InputError(f"a skin of {skin} Å is not possible: give a length in Å of zero or more, for example 0.8.")
+    return float(skin)
+
+
 def _first_not_finite(positions: np.ndarray) -> str:
     atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
     return f"the position {positions[atom].tolist()} of atom {atom}"
@@ -224,9 +236,7 @@ class SkinList:
         Raises:
             InputError: when the skin is negative or not finite.
         """
-        if not (np.isfinite(skin) and skin >= 0):
-            raise InputError(f"a skin of {skin} Å is not possible: give a length of zero or more.")
-        self.cutoff, self.skin, self.device = float(cutoff), float(skin), torch.device(device)
+        self.cutoff, self.skin, self.device = float(cutoff), check_skin(skin), torch.device(device)
         self.n_searches = 0
         self._pbc = np.array(pbc, dtype=bool)
         self._numbers = torch.tensor(np.asarray(numbers), dtype=torch.int64, device=self.device)

@@ -160,9 +160,11 @@ def open_run(path: Path | str) -> Run:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except OSError as error:
+        why = f"{MANIFEST} cannot be read ({error.strerror})"
+        if not folder.is_dir():
+            why = "it is a file" if folder.exists() else "it does not exist"
         raise StorageError(
-            f"{folder} is not a run folder: {MANIFEST} cannot be read ({error.strerror}). "
-            "Give the folder that `mlmd simulate` made, by default <input>.run."
+            f"{folder} is not a run folder: {why}. Give the folder that `mlmd simulate` made, by default <input>.run."
         ) from None
     except ValueError as error:
         raise StorageError(f"{folder / MANIFEST} is damaged: {error}.") from None

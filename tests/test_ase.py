@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -11,9 +12,11 @@ from kernel_systems import needs_kernels
 from made_potentials import random_mtp
 
 from mlmd.ase import Calculator
+from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.pair import ZBL, LennardJones
 
 MAKES = {
@@ -65,6 +68,39 @@ def test_a_potential_that_does_not_know_stresses_of_atoms_says_so() -> None:
     atoms.calc = Calculator(ZBL(cutoff="5 Å"))
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stresses()
+
+
+@pytest.mark.parametrize("skin", [-1, float("nan"), float("inf"), "0.8 Å"])
+def test_an_impossible_skin_is_refused(potential: Potential, skin: float) -> None:
+    with pytest.raises(InputError, match=r"a skin of .* is not possible: give a length in Å of zero or more"):
+        Calculator(potential, skin=skin)
+    with pytest.raises(InputError, match="a skin of"):
+        evaluator(potential, crystal().numbers, np.array([True] * 3), skin=skin)
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda:99", "torch sees .* CUDA device"),
+        (torch.device("cuda", 99), "torch sees .* CUDA device"),
+        ("abacus", "not a device. Write cpu, cuda"),
+        ("mps", "only cpu and cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(potential: Potential, device: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"device .*{said}"):
+        Calculator(potential, device=device)
+
+
+def test_atoms_in_one_place_are_refused_with_their_numbers(potential: Potential) -> None:
+    atoms = crystal()
+    atoms.positions[5] = atoms.positions[3]
+    atoms.calc = Calculator(potential)
+    for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_forces):  # also when asked again
+        with pytest.raises(InputError, match=r"atoms 3 \(Zr\) and 5 \(Cu\) are 0 Å apart: .* Move or remove"):
+            ask()
+    atoms.positions[5] += 1.2
+    assert np.isfinite(atoms.get_forces()).all()
 
 
 def test_open_systems_have_no_stress_and_no_stresses_of_atoms(potential: Potential) -> None:

@@ -107,7 +107,11 @@ def test_check_warns_of_forces_above_the_guard(argon: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("3.8", "2.4", "are the elements in the order of the file, are lengths in Å?"),
+        (
+            "3.8",
+            "2.4",
+            "eV/Å: are the elements of the potential in the order of its file, are the lengths of the structure in Å?",
+        ),
         ("12 0 0 0 12 0 0 0 12", "5 0 0 0 2.6 0 0 0 2.6", "bar: are the elements"),
     ],
 )
@@ -121,6 +125,8 @@ def test_check_doubts_long_timesteps_and_broken_durations(argon: Path) -> None:
     assert "Note: the timestep" not in mlmd("check", argon).out
     argon.write_text(INPUT.replace("2 fs", "11 fs"))
     assert "the timestep, 11 fs, is long" in mlmd("check", argon).out
+    argon.write_text(INPUT.replace('"2 fs"', "0.002"))
+    assert "the timestep, 0.002 fs, is very short: was it meant in ps?" in mlmd("check", argon).out
     argon.write_text(INPUT.replace("1 ps", "1.001 ps"))
     assert "1001 fs is no whole number of steps; it will be 500 steps, 1000 fs" in mlmd("check", argon).out
 

@@ -213,6 +213,14 @@ WRONG = [
     ("seed = -1\n" + HEAD + NVT, "seed: -1: at least 0 is needed"),
     ("supercell = [2, 0, 2]\n" + HEAD + NVT, "supercell: [2, 0, 2]: three whole numbers from 1"),
     ("hydrogen_mass = 0.2\n" + HEAD + NVT, "hydrogen_mass: 0.2: at least 1.0 amu"),
+    (
+        HEAD.replace('"b.mtp"', '{ path = "b.mtp", precision = "Single" }') + NVT,
+        """potential: precision: "Single" is not known here. Did you mean 'float32'?""",
+    ),
+    (
+        HEAD.replace('"b.mtp"', '{ path = "b.mtp", precision = "double" }') + NVT,
+        """potential: precision: "double" is not known here. Did you mean 'float64'?""",
+    ),
     (HEAD.replace("b.mtp", "") + NVT, 'potential: path: "" is not a file name'),
     (HEAD.replace('"b.mtp"', '{ elements = ["Li"] }') + NVT, "potential: a potential needs path"),
     (

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from command_line import mlmd
 from kernel_systems import TOLERANCES, Tolerance, assert_kernel_is_its_reference, needs_kernels, system
 
 from mlmd import units
@@ -186,6 +187,62 @@ def test_a_folder_of_n2p2_is_a_potential_of_an_input(small: Path) -> None:
         load_potential([PotentialTable.model_validate({"path": small, "length": "bohr"})])
 
 
+def test_a_folder_is_shown_with_what_its_files_do_not_say(small: Path) -> None:
+    for path in (small, small / "input.nn"):
+        answer = mlmd("show", path, "--json")
+        assert answer.code == 0, answer.err
+        facts = json.loads(answer.out)
+        assert (facts["kind"], facts["elements"]) == ("hdnnp", ["H", "O"])
+        assert facts["symmetry functions"] == {"H": 3, "O": 4}
+        assert facts["networks"] == {"H": "3 × 3 × 2 × 1", "O": "4 × 3 × 2 × 1"}
+        assert facts["cutoff"].startswith("8 in the unit of length")
+        assert "cutoff [Å]" not in facts
+        assert "not in the files" in facts["units"]
+    assert "O: 4 × 3 × 2 × 1" in mlmd("show", small).out
+
+
+def test_a_file_of_a_folder_is_no_potential_and_no_structure(small: Path) -> None:
+    run_input(small / "weights.001.data")
+    for command in (("show", small / "scaling.data"), ("check", small.parent / "in.toml")):
+        answer = mlmd(*command)
+        assert answer.code == 2
+        assert f"a part of the potential of n2p2 in {small}. Give the folder." in answer.err
+
+
+def test_what_a_folder_lacks_is_said(small: Path, tmp_path: Path) -> None:
+    (small / "input.nn").unlink()
+    (small / "scaling.data").unlink()
+    run_input(small)
+    for command in (("show", small), ("check", tmp_path / "in.toml")):
+        answer = mlmd(*command)
+        assert answer.code == 2
+        assert "has weights.*.data but no input.nn and no scaling.data" in answer.err
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"not a file, without the input.nn, scaling.data and weights.\*.data"):
+        recognise(tmp_path / "empty")
+
+
+def run_input(potential: Path, units: str = "") -> Path:
+    """An input beside the folder of a potential, and its structure: a molecule of water."""
+    folder = potential.parent if potential.is_dir() else potential.parent.parent
+    Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]).write(folder / "water.extxyz")
+    path = folder / "in.toml"
+    path.write_text(
+        f'structure = "water.extxyz"\ntimestep = "1 fs"\npotential = {{ path = "{potential}"{units} }}\n'
+        '[[stage]]\nkind = "minimize"\n'
+    )
+    return path
+
+
+def test_large_forces_raise_the_question_of_units_that_a_user_gave(small: Path) -> None:
+    changed("input.nn", "conv_energy 4.0", "conv_energy 0.001")(small)
+    kept = mlmd("check", run_input(small, ', length = "bohr", energy = "meV"'))
+    assert (kept.code, "training data" in kept.out) == (0, False)
+    answer = mlmd("check", run_input(small, ', length = "bohr", energy = "hartree"'))
+    assert 'are length = "bohr" and energy = "hartree" the units of its training data' in answer.out
+    assert "order of its file" not in answer.out  # these files name their elements
+
+
 def test_a_run_knows_all_files_of_a_folder(small: Path) -> None:
     (small / "input.data").write_text("training data do not matter")
     names = ["input.nn", "scaling.data", "weights.001.data", "weights.008.data"]
@@ -251,7 +308,9 @@ def test_types_with_compact_support_are_refused_in_published_files(folder: Path)
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"energy": "eV"}, 'give length = "bohr" or "Å"'),
+        ({"energy": "eV"}, 'give length = "bohr" or "Å", the one of'),
+        ({}, 'give length = "bohr" or "Å" and energy = "hartree" or "eV", those of the training data'),
+        ({"length": ["bohr"], "energy": "eV"}, "not a unit of length. Did you mean 'bohr'"),
         ({"length": "bohr", "energy": "bohr"}, "not a unit of energy"),
         ({"length": "bohr", "energy": "hartree", "precision": "float16"}, "not a precision"),
     ],

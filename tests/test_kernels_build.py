@@ -171,6 +171,20 @@ def test_without_kernels_a_run_says_so_once_and_goes_on(tmp_path: Path) -> None:
     assert (done.stdout + done.stderr).count("many times slower") == 1
 
 
+def test_without_kernels_a_check_says_that_the_run_will_be_slow(tmp_path: Path) -> None:
+    slow = "potentials run on torch, which is many times slower"
+    done = child("-m", "mlmd", "check", short_run(tmp_path), **{CHOICE: "off"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"Note: kernels are switched off by {CHOICE}: {slow}.\n") == 1
+    doctor = child("-m", "mlmd", "doctor", "--json", **{CHOICE: "off"})
+    assert slow in doctor.stdout
+
+
+@needs_kernels
+def test_with_kernels_a_check_says_nothing_about_them(tmp_path: Path) -> None:
+    assert "slower" not in child("-m", "mlmd", "check", short_run(tmp_path)).stdout
+
+
 @needs_compiler
 def test_a_library_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     library = tmp_path / "older.so"

@@ -83,6 +83,7 @@ def test_unlike_elements_mix_by_lorentz_and_berthelot() -> None:
             "given twice",
         ),
         ({"epsilon": 1, "sigma": 3, "cutoff": 8, "precision": "float16"}, "'float16' is not a precision"),
+        ({"epsilon": 1, "sigma": 3, "cutoff": 8, "precision": "single"}, "Did you mean 'float32'"),
     ],
 )
 def test_a_wrong_table_is_refused_with_a_hint(table: dict, message: str) -> None:

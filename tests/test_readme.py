@@ -6,12 +6,15 @@ errors needs the reference data (``MLMD_DATA``).
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -234,6 +237,19 @@ def test_the_python_runs(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(README), "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_the_lines_that_load_files_in_python_are_calls_that_are_possible() -> None:
+    calls = re.findall(r"`(\w+)\.load\((.+?)\)`", README.read_text(encoding="utf-8"))
+    assert {"nep_file", "hdnnp"} < {module for module, _ in calls}
+    for module, arguments in calls:
+        call = ast.parse(f"load({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        load = import_module(f"mlmd.potentials.{module}").load
+        given = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+        inspect.signature(load).bind(*map(ast.literal_eval, call.args), **given)
+        with pytest.raises(MlmdError, match=f"{ast.literal_eval(call.args[0]).rstrip('/')}.*(not exist|no such)"):
+            load(*map(ast.literal_eval, call.args), **given)
 
 
 def test_every_command_is_listed() -> None:

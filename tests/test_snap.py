@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from ase.build import bulk
 from kernel_systems import system
 from random_snap import make_symmetric, random_snap, write
 
+from mlmd.config import load_simulate, physics_hash
+from mlmd.config.files import files_of_potential
 from mlmd.descriptors.bispectrum import mirrored, wigner
 from mlmd.descriptors.coupling import clebsch_gordan, components, coupled
 from mlmd.descriptors.hyperspherical import wigner_weights
-from mlmd.errors import InputError, ModelError
+from mlmd.engine.run import simulate
+from mlmd.errors import InputError, ModelError, StorageError
 from mlmd.neighbors import build_graph
 from mlmd.potentials.evaluate import evaluator
-from mlmd.potentials.load import build, recognise
+from mlmd.potentials.load import build, load_potential, recognise
 from mlmd.potentials.snap import SNAP, load
 
 BCC, FCC, DIAMOND = ("bcc", 3.2), ("fcc", 3.6), ("diamond", 5.4)
@@ -187,6 +191,51 @@ def test_a_file_is_recognised_by_what_is_in_it(files: Path, tmp_path: Path) -> N
     potential = build("snap", {"path": other, "parameters": files.with_suffix(".snapparam"), "precision": "float32"})
     assert potential.elements == ("W", "Be")
     assert potential.descriptor.weight.dtype == torch.float32
+
+
+def test_a_run_knows_the_parameters_of_a_file_of_coefficients(files: Path, tmp_path: Path) -> None:
+    beside = files.with_suffix(".snapparam")
+    assert files_of_potential(files) == [files, beside]
+    assert files_of_potential(beside) == [beside]
+    other = beside.rename(tmp_path / "other.snapparam")
+    assert files_of_potential(files) == [files]
+    assert files_of_potential(files, {"parameters": str(other)}) == [files, other]
+
+
+def test_a_run_is_not_continued_with_other_parameters(files: Path) -> None:
+    path, parameters = short_run(files, ""), files.with_suffix(".snapparam")
+    simulate(path, files.parent / "run")
+    named = json.loads((files.parent / "run/run.json").read_text())["files"]["potential: made.snapparam"]
+    assert Path(named["path"]) == parameters
+    parameters.write_text(parameters.read_text() + "# changed\n")
+    path.write_text(path.read_text().replace("2 fs", "4 fs"))
+    with pytest.raises(StorageError, match=r"made\.snapparam: the content of .* is not what it was"):
+        simulate(path, files.parent / "run")
+
+
+def test_parameters_count_from_the_input_and_may_move_with_it(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.with_suffix(".snapparam").rename(tmp_path / "other.snapparam")
+    config = load_simulate(short_run(files, ', parameters = "other.snapparam"'))
+    monkeypatch.chdir("/")
+    assert load_potential(config.potential).elements == ("W", "Be")
+    (moved := tmp_path / "moved").mkdir()
+    again = load_simulate((tmp_path / "in.toml").rename(moved / "in.toml"))
+    assert again.potential != config.potential
+    assert physics_hash(again) == physics_hash(config)
+
+
+def short_run(files: Path, options: str) -> Path:
+    """An input beside a file of coefficients: two steps of two atoms."""
+    Atoms("WBe", [[0, 0, 0], [2.4, 0, 0]]).write(files.parent / "pair.extxyz")
+    path = files.parent / "in.toml"
+    path.write_text(
+        'structure = "pair.extxyz"\ntimestep = "1 fs"\nseed = 1\nvelocities = "300 K"\n'
+        f'potential = {{ path = "{files.name}"{options} }}\n'
+        '[guard]\nenabled = false\n[[stage]]\nkind = "nve"\nduration = "2 fs"\n'
+    )
+    return path
 
 
 def test_elements_may_be_chosen_and_ordered(files: Path) -> None:

@@ -141,7 +141,7 @@ def test_one_of_several_frames_is_chosen_by_an_at_sign(tmp_path: Path) -> None:
     assert "Choose one" in refused(path)
     assert read_structure(tmp_path / "a.extxyz@1").positions[0, 0] == pytest.approx(0.1)
     assert read_structure(tmp_path / "a.extxyz@-1").positions[0, 0] == pytest.approx(0.2)
-    assert "no such frame" in refused(tmp_path / "a.extxyz@7")
+    assert "no such frame as 7: they are counted from 0" in refused(tmp_path / "a.extxyz@7")
 
 
 def altered(**changes: object) -> Atoms:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
+from mlmd.config.files import folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Facts about a run folder, a structure or a potential, recognised by name and content.
+    """Facts about the folder of a run or a training, a structure or a potential, recognised by name and content.
 
     A potential that comes with mlmd is called by its name.
 
@@ -26,7 +27,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: when the file is none of these.
-        StorageError: for a folder that is no run folder.
+        StorageError: for a folder that is none of these.
         ModelError: for a potential that is damaged or may execute code.
     """
     if not path.exists() and "@" not in path.name:
@@ -36,6 +37,8 @@ def describe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
     if path.is_dir() and (path / "train.json").exists():
         return _training(path)
+    if path.is_dir() and has_parts(path) and not (path / "run.json").exists():
+        return _potential(path)
     if path.is_dir():
         from mlmd.rundir import open_run
 
@@ -88,6 +91,8 @@ def _is_structure(path: Path) -> bool:
     """Whether the name is that of a structure file."""
     from mlmd.io.structures import FORMATS
 
+    if folder_of(path):  # scaling.data is no structure of LAMMPS
+        return False
     suffix = path.suffix.partition("@")[0].lower()
     return suffix in FORMATS or path.name.upper().startswith(("POSCAR", "CONTCAR"))
 
@@ -210,16 +215,36 @@ def _potential(path: Path) -> dict[str, Any]:
     from mlmd.potentials import load
 
     table: dict[str, Any] = {"path": str(path)}
-    unnamed = load.recognise(path) == "mtp"
-    if unnamed:  # such a file counts its species and does not name them: any names will do to look at it
+    kind = load.recognise(path)
+    if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
         table["elements"] = _stand_ins(path)
+    if kind == "hdnnp":  # the numbers of these files are in units that they do not name: they are shown as they are
+        table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
     del facts["spec"]
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
-    if unnamed:
+    if kind == "hdnnp":
+        facts = _networks(facts, potential)
+    if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
+    """Facts about a potential of n2p2 with the sizes of its networks, and what the files do not say."""
+    centres = [function.centre for function in potential.descriptor.functions]
+    sizes = {symbol: [centres.count(symbol), *potential.regressor.layers, 1] for symbol in potential.elements}
+    own = {
+        "kind": "hdnnp",
+        "elements": list(potential.elements),
+        "cutoff": f"{facts['cutoff [Å]']:.6g} in the unit of length, which the files do not name",
+        "symmetry functions": {symbol: size[0] for symbol, size in sizes.items()},
+        "networks": {symbol: " × ".join(map(str, size)) for symbol, size in sizes.items()},
+        "units": 'not in the files: give those of the training data, as length = "bohr", energy = "hartree"',
+    }
+    rest = {key: value for key, value in facts.items() if key not in ("what", "cutoff [Å]", *own)}
+    return {"what": facts["what"], **own, **rest}
 
 
 def _stand_ins(path: Path) -> list[str]:

@@ -104,7 +104,7 @@ def _load(model: str, elements: str | None, options: str, device: str) -> Potent
 
     from mlmd.config.explain import explain
     from mlmd.config.potential import PotentialTable, file_or_kind
-    from mlmd.engine.device import choose_device
+    from mlmd.potentials.device import choose_device
     from mlmd.potentials.load import load_potential
     from mlmd.sample.method import parse_options
 

@@ -80,8 +80,12 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
         return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"
     if location[-1] == "stage" and isinstance(value, Mapping):
         return "stages are a list; write [[stage]] with double brackets."
-    needed = _NEEDED.get(kind)
-    return f"{shorten(value)}: {needed.format(**context) if needed else details['msg']}"
+    needed = _NEEDED[kind].format(**context) if kind in _NEEDED else details["msg"]
+    if kind == "tuple_type" and isinstance(value, str):
+        needed = f"a list is needed, [{shorten(value)}]."
+    elif needed == _NEEDED["model_type"] and isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
+        needed = f"one table is needed; write [{location[-1]}] with single brackets."
+    return f"{shorten(value)}: {needed}"
 
 
 def _unknown(key: str, owner: type[BaseModel] | None) -> str:

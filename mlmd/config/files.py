@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from mlmd import models
 from mlmd.config.simulate import Simulate
@@ -13,6 +15,8 @@ from mlmd.errors import InputError
 
 SETTINGS = "input.nn"
 """The file by which the folder of a potential of n2p2 is known."""
+_PARTS = ("scaling.data", "weights.*.data")
+"""What lies beside it."""
 
 
 def check_files(config: Simulate | Train, source: Path) -> None:
@@ -49,12 +53,46 @@ def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
                 yield _entry(name, number, len(sources)), no_such_file(source.path)
 
 
-def files_of_potential(path: Path) -> list[Path]:
-    """The file of a potential; of one of n2p2, given by its folder or its settings, the settings and all others."""
+def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType({})) -> list[Path]:
+    """The file of a potential and those that it needs besides.
+
+    Of one of n2p2, given by its folder or its settings, these are the settings and all others. Of a SNAP they are the
+    coefficients and the parameters: those that the options name, or those beside it. The coefficients may be called
+    anything, so that a `.snapparam` file of the same stem is taken to belong to any file.
+
+    Args:
+        path: the file or folder.
+        options: what else the table of the potential says.
+    """
     folder = path.parent if path.name == SETTINGS else path
-    if not (folder / SETTINGS).is_file():
-        return [path]
-    return [folder / SETTINGS, *sorted(folder.glob("scaling.data")), *sorted(folder.glob("weights.*.data"))]
+    if (folder / SETTINGS).is_file():
+        return [folder / SETTINGS, *(file for name in _PARTS for file in sorted(folder.glob(name)))]
+    named = options.get("parameters")
+    parameters = Path(named) if isinstance(named, str | Path) else path.parent / f"{path.stem}.snapparam"
+    return [path, parameters] if parameters.is_file() and parameters != path else [path]
+
+
+def folder_of(path: Path) -> Path | None:
+    """The folder of the potential of n2p2 that a file is a part of; None for other files."""
+    folder = path.absolute().parent
+    return folder if (folder / SETTINGS).is_file() and path.absolute() in files_of_potential(folder) else None
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether files of a potential of n2p2 lie in a folder, the settings or others."""
+    return any(any(folder.glob(name)) for name in (SETTINGS, *_PARTS))
+
+
+def without_settings(folder: Path) -> str:
+    """Why a folder is no potential: what it lacks, of the files that one of n2p2 has."""
+    found = [name for name in _PARTS if any(folder.glob(name))]
+    if not found:
+        return f"{folder} is a folder, not a file, without the {SETTINGS}, {' and '.join(_PARTS)} of n2p2's potentials."
+    lacking = [SETTINGS, *(name for name in _PARTS if name not in found)]
+    return (
+        f"{folder} has {' and '.join(found)} but no {' and no '.join(lacking)}. A potential of n2p2 needs them all: "
+        "copy the folder of the training."
+    )
 
 
 def _entry(name: str, number: int, total: int) -> str:

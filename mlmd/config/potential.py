@@ -54,8 +54,8 @@ class PotentialTable(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather_options(cls, data: Any) -> Any:
-        """Keys that are not fields are parameters of the kind."""
+    def _gather_options(cls, data: Any, info: ValidationInfo) -> Any:
+        """Keys that are not fields are parameters of the kind; those that name files count from the input too."""
         if not isinstance(data, Mapping):
             raise refuse(f"{shorten(data)} is not a potential: a file name or a table is needed.")
         if "trust" in data:
@@ -66,7 +66,10 @@ class PotentialTable(Table):
         given = data.get("options", {})
         if not isinstance(given, Mapping):
             raise refuse("options: a table is needed.")
-        return own | {"options": dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}}
+        options = dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}
+        if isinstance(options.get("parameters"), str):
+            options["parameters"] = str(input_path(options["parameters"], info))
+        return own | {"options": options}
 
     @model_validator(mode="after")
     def _says_which(self) -> PotentialTable:

@@ -20,6 +20,7 @@ MAX_BYTES = 2_000_000
 """An input file is written by a person; a larger file was meant for something else."""
 MAX_DEPTH = 20
 """Tables and lists within each other."""
+_OTHER_FILE = "An input file (.toml) is needed, which names the structure or the data; `mlmd new` writes one."
 
 INPUTS: dict[str, type[Table]] = {"simulate": Simulate, "train": Train}
 """Command -> what its input file says."""
@@ -87,7 +88,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path.name}: not valid TOML: {error}. {_toml_hint(text, str(error))}".strip()) from None
+        hint = _toml_hint(text, str(error)) if path.suffix == ".toml" else _OTHER_FILE
+        raise InputError(f"{path.name}: not valid TOML: {error}. {hint}".strip()) from None
     except RecursionError:
         raise InputError(f"{path.name}: tables or lists are nested too deeply.") from None
     except ValueError as error:  # e.g. an integer of 5,000 digits
@@ -125,8 +127,8 @@ def _toml_hint(text: str, message: str) -> str:
     if not number.isdigit() or not 0 < int(number) <= len(lines):
         return ""
     line = lines[int(number) - 1].strip()[:80]
-    hint = " Values with a unit stand in quotes." if "Invalid value" in message or "Expected newline" in message else ""
-    return f"The line is `{line}`.{hint}"
+    unquoted = "Invalid value" in message or "Expected newline" in message
+    return f"The line is `{line}`." + (" Values with a unit stand in quotes, as text does." if unquoted else "")
 
 
 def _odd_value(data: Mapping[str, Any]) -> str | None:

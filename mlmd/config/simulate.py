@@ -7,7 +7,7 @@ description is what ``mlmd new`` and the option table print.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,7 +25,7 @@ from mlmd.config.quantities import (
     refuse,
     symbols,
 )
-from mlmd.config.stages import MAX_STEPS, NPT, NVE, NVT, Minimize, Stages
+from mlmd.config.stages import MAX_STEPS, NPT, NVE, NVT, Dynamics, Minimize, Stages
 from mlmd.config.table import Table
 from mlmd.units import with_unit
 
@@ -104,6 +104,13 @@ class Analysis(Table):
 class Simulate(Table):
     """A whole input file of ``mlmd simulate``."""
 
+    refused: ClassVar[dict[str, str]] = (
+        dict.fromkeys(
+            ("temperature", "pressure", "duration", "thermostat", "barostat", "plumed"),
+            "It belongs to a stage: write it below [[stage]].",
+        )
+        | Dynamics.refused
+    )
     structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, gro, LAMMPS data")
     supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
     potential: Potentials = Field(

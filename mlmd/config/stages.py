@@ -62,6 +62,9 @@ Bias = Annotated[Plumed, named("file")]
 class Dynamics(Table):
     """What stages of dynamics have in common."""
 
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("steps", "n_steps", "nsteps"), 'The length of a stage is a time: duration = "10 ps".'
+    )
     duration: Time = Field(examples=["100 ps"], description="length of the stage")
     plumed: Bias | None = Field(
         default=None, examples=["plumed.dat"], description="PLUMED input that biases and watches this stage"
@@ -94,7 +97,7 @@ class Minimize(Table):
 class NVE(Dynamics):
     """Dynamics at constant energy."""
 
-    refused: ClassVar[dict[str, str]] = {
+    refused: ClassVar[dict[str, str]] = Dynamics.refused | {
         "temperature": 'NVE has no thermostat; set velocities above the stages, or use kind = "nvt".',
         "thermostat": 'NVE has no thermostat; use kind = "nvt".',
         "pressure": 'NVE has a fixed cell; use kind = "npt".',
@@ -105,7 +108,7 @@ class NVE(Dynamics):
 class NVT(Dynamics):
     """Dynamics at constant volume and temperature."""
 
-    refused: ClassVar[dict[str, str]] = {
+    refused: ClassVar[dict[str, str]] = Dynamics.refused | {
         "pressure": 'NVT has a fixed cell; use kind = "npt".',
         "barostat": 'NVT has a fixed cell; use kind = "npt".',
     }

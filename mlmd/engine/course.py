@@ -17,7 +17,7 @@ from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
-from mlmd.engine.guard import ADVICE, save_crash
+from mlmd.engine.guard import ADVICE, question, save_crash
 from mlmd.engine.job import Job, bias_of, charges_of, versions
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
@@ -125,8 +125,7 @@ class Course:
             where = Snapshot(0, 0.0, result.positions, result.cell)
             message = (
                 f"the minimization ended after {result.n_steps} steps at {result.energy:.6g} eV with a force of "
-                f"{result.max_force:.3g} eV/Å. Are the elements of the potential in the order of its file, and are the "
-                "lengths of the structure in Å?"
+                f"{result.max_force:.3g} eV/Å: {question(self.job.config)}"
             )
             path = save_crash(self.folder, self.job.atoms, None, where, message)
             self.messages(message, echo=False)

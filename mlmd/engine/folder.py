@@ -56,7 +56,9 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
     for key in sorted(old.keys() | new.keys()):
         if key.startswith("analysis") or key.endswith(("duration", "checkpoint_every")):
             continue
-        if key.endswith(("structure", "path", "file", "kernel")) and _name(old.get(key)) == _name(new.get(key)):
+        if key.endswith(("structure", "path", "file", "kernel", "parameters")) and _name(old.get(key)) == _name(
+            new.get(key)
+        ):
             continue  # the content of files is compared by itself
         if old.get(key) != new.get(key):
             yield f"{key}: was {old.get(key, 'not set')}, is {new.get(key, 'not set')}"

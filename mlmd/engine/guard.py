@@ -9,9 +9,10 @@ import ase.io
 import numpy as np
 from scipy.stats import chi2
 
-from mlmd.config import Guard
+from mlmd.config import Guard, Simulate
 from mlmd.engine.outputs import Snapshot, to_atoms
 from mlmd.errors import SimulationError
+from mlmd.potentials.hdnnp import is_folder
 from mlmd.rundir import CRASH
 
 LOOK_EVERY = 50
@@ -24,6 +25,21 @@ ADVICE = (
     "Try a shorter timestep, a minimize stage first, or a potential that knows such configurations; "
     "see also [guard] in the input."
 )
+
+
+def question(config: Simulate) -> str:
+    """What to ask where forces are too large for a structure that is right: what no file says.
+
+    A potential of n2p2 names its elements and not its units; of others it is at most the other way round.
+    """
+    doubts: dict[str, None] = {}  # a set that keeps its order
+    for table in config.potential:
+        if table.path is not None and is_folder(table.path):
+            given = " and ".join(f'{key} = "{table.options.get(key)}"' for key in ("length", "energy"))
+            doubts[f"are {given} the units of its training data"] = None
+        else:
+            doubts["are the elements of the potential in the order of its file"] = None
+    return ", ".join([*doubts, "are the lengths of the structure in Å?"])
 
 
 class Thermometer:

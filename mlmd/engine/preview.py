@@ -13,10 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from mlmd.config import Minimize, check_files, load_simulate
-from mlmd.engine.device import choose_device
+from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, prepare
 from mlmd.potentials import Evaluation
+from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.fused import why_slow
 from mlmd.rundir import StageRecord
 from mlmd.units import BAR, DENSITY
 
@@ -32,6 +34,8 @@ SQUEEZED = 1e5
 """bar: a pressure that is rarely meant."""
 TIMESTEP, TIMESTEP_WITH_HYDROGEN = 10.0, 2.0
 """fs: longer steps rarely conserve the energy."""
+SHORT = 0.05
+"""fs: a timestep that no atoms need; one of ps without its unit is shorter."""
 UNITS = {
     "volume": "_A3", "density": "_g_per_cm3", "cutoff": "_A", "energy": "_eV_per_atom", "max_force": "_eV_per_A",
     "pressure": "_bar", "memory": "_MB", "trajectory": "_MB",
@@ -93,8 +97,9 @@ def preview(path: Path, device: str = "auto") -> Preview:
     check_files(config, path)
     job = prepare(config)
     check_biases(job)
-    first, seconds = _measure(job, choose_device(device))
-    return _summary(path, job, first, seconds)
+    where = choose_device(device)
+    first, seconds = _measure(job, where)
+    return _summary(path, job, first, seconds, where)
 
 
 def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
@@ -112,7 +117,7 @@ def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
     return first, float(np.median(times))
 
 
-def _summary(path: Path, job: Job, first: Evaluation, seconds: float) -> Preview:
+def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: str) -> Preview:
     """Everything in one record."""
     n_atoms, config = job.body.n_atoms, job.config
     step = seconds + OVERHEAD[0] + OVERHEAD[1] * n_atoms
@@ -137,7 +142,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float) -> Preview
         hours=n_steps * step / 3600,
         memory=_memory(),
         trajectory=frames * n_atoms * FRAME_BYTES[config.output.trajectory_format] / 1e6,
-        notes=_notes(job, first),
+        notes=_notes(job, first, device),
     )  # fmt: skip
 
 
@@ -158,9 +163,12 @@ def _memory() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts bytes, Linux kB
 
 
-def _notes(job: Job, first: Evaluation) -> tuple[str, ...]:
+def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
     notes = [*_suspicions(job, first), *_doubtful_steps(job)]
+    slow = why_slow(job.potential) if device == "cpu" else None
+    if slow:
+        notes.append(slow)
     limit, largest = job.config.guard.max_force, float(np.linalg.norm(first.forces, axis=1).max())
     starts_with_dynamics = job.stages[0].n_steps > 0
     if limit is not None and largest > limit and starts_with_dynamics and job.config.guard.enabled:
@@ -174,14 +182,16 @@ def _notes(job: Job, first: Evaluation) -> tuple[str, ...]:
 
 
 def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:
-    """Forces and pressures of structures that were read with the wrong elements or in other units."""
-    question = "are the elements in the order of the file, are lengths in Å?"
+    """Forces and pressures of what was read with the wrong elements or in other units."""
+    found = []
     largest = float(np.linalg.norm(first.forces, axis=1).max())
     if largest > STRONG:
-        yield f"the largest force is {largest:.3g} eV/Å: {question}"
+        found.append(f"the largest force is {largest:.3g} eV/Å")
     pressure = _pressure(job, first)
     if pressure is not None and abs(pressure) > SQUEEZED:
-        yield f"the pressure is {pressure:.3g} bar: {question}"
+        found.append(f"the pressure is {pressure:.3g} bar")
+    if found:
+        yield f"{' and '.join(found)}: {question(job.config)}"
 
 
 def _doubtful_steps(job: Job) -> Iterator[str]:
@@ -191,6 +201,8 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
         yield f"the timestep, {timestep:g} fs, is long: does nve conserve the energy with it?"
     elif config.dynamics and 1 in job.body.numbers and timestep > TIMESTEP_WITH_HYDROGEN and not config.hydrogen_mass:
         yield f'the timestep, {timestep:g} fs, is long for hydrogen: take 1 fs, or set hydrogen_mass = "3 amu"'
+    elif config.dynamics and timestep < SHORT:
+        yield f"the timestep, {timestep:g} fs, is very short: was it meant in ps?"
     for stage, record in zip(config.stage, job.stages, strict=True):
         if isinstance(stage, Minimize):
             continue

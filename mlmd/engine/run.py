@@ -100,11 +100,11 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.device import choose_device
     from mlmd.engine.job import check_biases, prepare
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
     from mlmd.kernels import library
+    from mlmd.potentials.device import choose_device
 
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -34,7 +34,7 @@ def files_of(config: Simulate) -> dict[str, Path]:
     for number, table in enumerate(config.potential, 1):
         if table.path is not None:
             name = "potential" if len(config.potential) == 1 else f"potential {number}"
-            files[name], *others = files_of_potential(table.path)
+            files[name], *others = files_of_potential(table.path, table.options)
             files |= {f"{name}: {file.name}": file for file in others}
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:

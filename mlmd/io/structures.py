@@ -55,7 +55,7 @@ def read_structure(path: str | Path, supercell: Sequence[int] = (1, 1, 1)) -> At
             sites, or is not a sound structure (see `check_structure`).
     """
     path, frame = _split_frame(Path(path))
-    atoms = _clean(_only(_frames(path, frame), path), path)
+    atoms = _clean(_only(_frames(path, frame), path, frame), path)
     check_structure(atoms, path.name)
     return _repeat(atoms, supercell, path.name)
 
@@ -118,10 +118,12 @@ def _require_masses(path: Path) -> None:
         raise InputError(f"{path.name}: a section Masses or Atom Type Labels is needed to know the elements.")
 
 
-def _only(frames: list[Atoms], path: Path) -> Atoms:
-    """The only frame of a file."""
+def _only(frames: list[Atoms], path: Path, frame: int | None) -> Atoms:
+    """The only frame of a file, or the one asked for."""
+    if not frames and frame is not None:
+        raise InputError(f"{path.name} has no such frame as {frame}: they are counted from 0, and @-1 is the last.")
     if not frames:
-        raise InputError(f"{path.name} has no such frame, or no structure at all.")
+        raise InputError(f"{path.name} has no structure at all.")
     if len(frames) > 1:
         raise InputError(f'{path.name} has several structures. Choose one: "{path.name}@0" is the first, @-1 the last.')
     return frames[0]

@@ -11,7 +11,7 @@ import torch
 from mlmd.descriptors.species import species, species_table
 from mlmd.kernels import Fused, Kernel, KernelHandle, describe, library, shortcoming
 from mlmd.kernels.kernel import Sums
-from mlmd.neighbors import geometry
+from mlmd.neighbors import check_skin, geometry
 from mlmd.potentials import Evaluation, Potential
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class FusedEvaluator:
         """Take a kernel whose species are `elements` (any atom when empty), atomic numbers, pbc (3,) and skin in Å.
 
         Raises:
-            InputError: when an atom is of another element.
+            InputError: when an atom is of another element, or the skin is negative or not finite.
         """
-        self._fused = Fused(kernel, _kinds(elements, numbers), max(1, len(elements)), pbc, skin)
+        self._fused = Fused(kernel, _kinds(elements, numbers), max(1, len(elements)), pbc, check_skin(skin))
         self.seconds = (0.0, 0.0)
         """Spent on the neighbour list and on the potential since the evaluator was made."""
 

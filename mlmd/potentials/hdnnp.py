@@ -21,7 +21,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlmd import units
-from mlmd.config.files import SETTINGS
+from mlmd.config.files import SETTINGS, without_settings
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.species import check_symbols
 from mlmd.descriptors.symmetry import Symmetry
@@ -65,8 +65,8 @@ def load(
     """
     folder = Path(path).parent if Path(path).name == SETTINGS else Path(path)
     if not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder / SETTINGS} does not exist; n2p2's potentials are folders with {SETTINGS} in them.")
-    sizes = [_unit(given, quantity) for given, quantity in ((length, "length"), (energy, "energy"))]
+        raise InputError(without_settings(folder) if folder.is_dir() else f"{folder} does not exist.")
+    sizes = _sizes({"length": length, "energy": energy})
     settings = _Settings(folder / SETTINGS)
     elements = _elements(settings)
     functions = _functions(settings, elements, sizes[0])
@@ -141,17 +141,20 @@ class _Settings:
         return values
 
 
-def _unit(given: str | None, quantity: str) -> float:
-    """The size of a unit in mlmd's own."""
-    known = units.units_of(quantity)
-    if given is None:
-        usual = {"length": '"bohr" or "Å"', "energy": '"hartree" or "eV"'}[quantity]
+def _sizes(given: Mapping[str, str | None]) -> list[float]:
+    """The sizes of units in mlmd's own."""
+    usual = {"length": '"bohr" or "Å"', "energy": '"hartree" or "eV"'}
+    missing = [f"{quantity} = {usual[quantity]}" for quantity, unit in given.items() if unit is None]
+    if missing:
+        which = "the one" if len(missing) == 1 else "those"
         raise InputError(
-            f"the files of n2p2 do not say their units: give {quantity} = {usual}, the one of the training data."
+            f"the files of n2p2 do not say their units: give {' and '.join(missing)}, {which} of the training data."
         )
-    if given not in known:
-        raise InputError(f"{given!r} is not a unit of {quantity}. {did_you_mean(str(given), known)}")
-    return known[given]
+    for quantity, unit in given.items():
+        known = units.units_of(quantity)
+        if not isinstance(unit, str) or unit not in known:
+            raise InputError(f"{unit!r} is not a unit of {quantity}. {did_you_mean(str(unit), known)}")
+    return [units.units_of(quantity)[str(unit)] for quantity, unit in given.items()]
 
 
 def _lines(path: Path) -> list[str]:

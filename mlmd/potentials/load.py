@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from mlmd import models
-from mlmd.config.files import no_such_potential
+from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential
 from mlmd.potentials.combine import Sum
@@ -128,8 +128,12 @@ def recognise(path: Path) -> str:
     """
     if is_folder(path):
         return "hdnnp"
+    if path.is_dir():
+        raise InputError(f"potential {without_settings(path)}")
     if not path.is_file():
         raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_potential(path)))
+    if folder := folder_of(path):
+        raise InputError(f"potential {path}: a part of the potential of n2p2 in {folder}. Give the folder.")
     with path.open("rb") as stream:
         start = stream.read(4096)
     for kind, is_one in BY_BEGINNING.items():
@@ -198,6 +202,10 @@ def build(kind: str, given: Mapping[str, Any]) -> Any:
             if name not in known:
                 raise InputError(f"{name!r} is not an option. {did_you_mean(name, known)}")
     missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in given]
+    for name in given if missing else ():
+        hint = did_you_mean(name, missing)
+        if name not in known and not hint.startswith("Known"):
+            raise InputError(f"{name!r} is not an option. {hint}")
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given.")
     return target(**given)

@@ -117,7 +117,7 @@ class PotentialMethod:
         if (path := self.path) is not None:
             from mlmd.config.files import files_of_potential, no_such_file
 
-            first, *others = files_of_potential(path)
+            first, *others = files_of_potential(path, self.options)
             if not first.is_file():
                 raise InputError(f"--potential {path.name}: {no_such_file(path)}")
             named = {"potential": path.name, "sha256": sha256(first)}
@@ -145,8 +145,8 @@ class PotentialMethod:
 
         from mlmd.config.explain import explain
         from mlmd.config.potential import PotentialTable
-        from mlmd.engine.device import choose_device
         from mlmd.neighbors import volume
+        from mlmd.potentials.device import choose_device
         from mlmd.potentials.evaluate import predictor
         from mlmd.potentials.load import check_elements, load_potential
 

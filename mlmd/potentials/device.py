@@ -19,11 +19,11 @@ def choose_device(wanted: str) -> str:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise InputError(f"--device {wanted}: not a device. Write cpu, cuda, cuda:0, or auto.") from None
+        raise InputError(f"device {wanted}: not a device. Write cpu, cuda, cuda:0, or auto.") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {wanted}: only cpu and cuda are supported.")
+        raise InputError(f"device {wanted}: only cpu and cuda are supported.")
     if device.type == "cuda" and not n_gpus:
-        raise InputError(f"--device {wanted}: torch sees no CUDA device here. Use --device cpu.")
+        raise InputError(f"device {wanted}: torch sees no CUDA device here. Use cpu.")
     if device.type == "cuda" and device.index is not None and device.index >= n_gpus:
-        raise InputError(f"--device {wanted}: torch sees {n_gpus} CUDA device(s), counted from 0.")
+        raise InputError(f"device {wanted}: torch sees {n_gpus} CUDA device(s), counted from 0.")
     return wanted
