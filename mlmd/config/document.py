@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.descriptors import ACSF, MTP, SNAP
-from mlmd.config.fits import LinearFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, LinearFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -44,6 +44,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "snap"': SNAP,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
+        '[fit] kind = "gap"': GAPFit,
         "[sigma]": Sigma,
         "[card]": Card,
     },
@@ -59,7 +60,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     },
     "train": {
         "descriptor": (MTP, ACSF, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit),
         "sigma": (Sigma,),
         "card": (Card,),
     },

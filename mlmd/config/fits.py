@@ -52,6 +52,30 @@ class RandomFeaturesFit(Table):
     )
 
 
+class GAPFit(Table):
+    """A sparse Gaussian process: energies by likeness to representative atoms of the data."""
+
+    kind: Literal["gap"] = Field(default="gap", description="kind of fit: a sparse Gaussian process")
+    n_sparse: int = Field(default=500, ge=2, le=20000, description="representative atoms of each element")
+    selection: Literal["farthest", "cur"] = Field(
+        default="farthest",
+        description="representative atoms: those that are farthest from each other, or by leverage (CUR)",
+    )
+    kernel: Literal["gaussian", "polynomial"] = Field(
+        default="gaussian",
+        description="likeness: gaussian in the distance of scaled features, or a power of the angle between them",
+    )
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[8.0],
+        description="of the gaussian, in standard deviations of the features; the root of their number when left out",
+    )
+    power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
+    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
+        default=1.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+
+
 def _with_kind(value: object) -> object:
     """A table without a kind is linear; a bare word is a kind with its defaults."""
     if isinstance(value, str):
@@ -59,4 +83,4 @@ def _with_kind(value: object) -> object:
     return {"kind": "linear", **value} if isinstance(value, Mapping) else value
 
 
-FitTable = Annotated[LinearFit | RandomFeaturesFit, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+FitTable = Annotated[LinearFit | RandomFeaturesFit | GAPFit, Field(discriminator="kind"), BeforeValidator(_with_kind)]

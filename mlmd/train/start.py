@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, LinearFit, RandomFeaturesFit, Train
+from mlmd.config import ACSF, MTP, SNAP, GAPFit, LinearFit, RandomFeaturesFit, Train
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.linearised import needs_pairs, values
@@ -18,9 +19,12 @@ from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_functions import evenly_spaced
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
+from mlmd.fitting.gaussian import SparseGaussian
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.points import cur, farthest
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
+from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials.learned import LearnedPotential
@@ -135,6 +139,48 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             random.standardise(features_of(descriptor, frames, config.seed)[0])
             random.randomise(torch.Generator().manual_seed(config.seed))
             return random
+        case GAPFit():
+            return _sparse(fit, descriptor, *features_of(descriptor, frames, config.seed), config.seed)
+
+
+def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
+    """Representative atoms of each element, chosen by their features."""
+    shift, scale = mean_and_deviation(features)
+    if fit.kernel == "polynomial":  # the angle between rows is that from the origin
+        shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
+    scaled = (features - shift) / scale
+    points, point_kinds = [], []
+    for kind in kinds.unique().tolist():
+        own = (kinds == kind).nonzero().squeeze(1)
+        # rows that are nearly the same would make the kernels of the points singular
+        different = own[distinct(scaled[own])]
+        n_points = min(fit.n_sparse, len(different))
+        if fit.selection == "cur":
+            generator = torch.Generator().manual_seed(seed)
+            rank = min(n_points, int(torch.linalg.matrix_rank(scaled[different])))
+            chosen = cur(scaled[different], n_points, rank, generator)
+        else:
+            chosen = farthest(scaled[different], n_points)
+        points.append(features[different[chosen]])
+        point_kinds.append(torch.full((n_points,), kind))
+    return SparseGaussian(
+        torch.cat(points),
+        torch.cat(point_kinds),
+        n_kinds=len(descriptor.elements),
+        kernel=fit.kernel,
+        power=fit.power if fit.kernel == "polynomial" else None,
+        width=(fit.width or math.sqrt(features.shape[1])) if fit.kernel == "gaussian" else None,
+        amplitude=fit.amplitude,
+        shift=shift,
+        scale=scale,
+    )
+
+
+def distinct(rows: Tensor) -> Tensor:
+    """Numbers of the first rows of each kind of rows (n, n_features) that agree to six digits of their size."""
+    size = float(rows.abs().amax()) or 1.0
+    _, places = np.unique((rows / size * 1e6).round().numpy(), axis=0, return_index=True)
+    return torch.from_numpy(np.sort(places))
 
 
 def features_of(descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int) -> tuple[Tensor, Tensor]:
