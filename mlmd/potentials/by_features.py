@@ -96,10 +96,11 @@ def _evaluate(
         values = values.to(dtype).requires_grad_(True)
         energies = potential.regressor.energies(values, kinds)
         (weights,) = torch.autograd.grad(energies.sum(), values)
+    energies = energies.detach()
     gradient, virial = features.pull(positions, cell, weights.double().numpy())
     return Evaluation(
         energy=float(energies.sum()),
         forces=-gradient,
         virial=0.5 * (virial + virial.T),
-        energies=energies.detach().numpy(),
+        energies=energies.numpy(),
     )

@@ -1,0 +1,60 @@
+"""Every descriptor of atoms with every regression that is linear in its parameters, with random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from made_potentials import random_mtp
+from random_networks import random_nep
+from random_snap import random_snap
+from random_symmetry import random_symmetry
+
+from mlmd.descriptors import Descriptor
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.gaussian import SparseGaussian
+from mlmd.fitting.polynomial import Polynomial
+from mlmd.fitting.random_features import RandomFeatures
+from mlmd.potentials.learned import LearnedPotential
+
+ELEMENTS = ("Si", "O")
+DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
+    "moments": lambda: random_mtp(ELEMENTS, 8).descriptor,
+    "radial-angular": lambda: random_nep(ELEMENTS).descriptor,
+    "symmetry": lambda: random_symmetry(ELEMENTS).descriptor,
+    "bispectrum": lambda: random_snap(ELEMENTS, 4).descriptor,
+}
+
+
+def _random_features(n_features: int, function: str) -> RandomFeatures:
+    found = RandomFeatures(n_features=n_features, n_random=11, n_kinds=2, function=function)
+    found.randomise(torch.Generator().manual_seed(3))
+    return found
+
+
+def _sparse(n_features: int, **settings: object) -> SparseGaussian:
+    generator = torch.Generator().manual_seed(4)
+    points = torch.randn((9, n_features), generator=generator, dtype=torch.float64)
+    return SparseGaussian(points, torch.arange(9) % 2, n_kinds=2, **settings)  # type: ignore[arg-type]
+
+
+REGRESSORS: dict[str, Callable[[int], Expansion]] = {
+    "linear": lambda n: Polynomial(n_features=n, n_kinds=2),
+    "quadratic": lambda n: Polynomial(n_features=n, n_kinds=2, order=2),
+    "fourier": lambda n: _random_features(n, "fourier"),
+    "arc-cosine-2": lambda n: _random_features(n, "arc-cosine-2"),
+    "gap-gaussian": lambda n: _sparse(n, kernel="gaussian", width=2.0 * n**0.5),
+    "gap-polynomial": lambda n: _sparse(n, kernel="polynomial", power=2),
+}
+
+
+def random_pair(descriptor: str, regressor: str) -> LearnedPotential:
+    """Features scaled to order one go into the regressor; its coefficients are random."""
+    described = DESCRIPTORS[descriptor]()
+    expansion = REGRESSORS[regressor](described.n_features)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        drawn = torch.randn(expansion.n_basis, generator=generator, dtype=torch.float64)
+        expansion.coefficients.copy_(drawn / expansion.n_basis**0.5)
+        expansion.constants.copy_(torch.tensor([-1.0, 2.0], dtype=torch.float64))
+    return LearnedPotential(described, expansion)

@@ -1,0 +1,117 @@
+"""Any descriptor of atoms meets any regression: the rows of its fit, and how it is evaluated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from kernel_systems import needs_kernels, system
+from learned_pairs import DESCRIPTORS, ELEMENTS, REGRESSORS, random_pair
+
+from mlmd.descriptors import linearised as module
+from mlmd.descriptors.linearised import linearised
+from mlmd.errors import InputError
+from mlmd.fitting.network import Network
+from mlmd.graph import VOIGT, Graph
+from mlmd.neighbors import batch, build_graph
+from mlmd.potentials.by_features import FeatureEvaluator, has_kernel_features
+from mlmd.potentials.evaluate import evaluator, predictor
+from mlmd.potentials.fused import FusedEvaluator
+from mlmd.potentials.learned import LearnedPotential
+
+PAIRS = [(descriptor, regressor) for descriptor in DESCRIPTORS for regressor in REGRESSORS]
+
+
+@pytest.fixture(params=["kernels", "autograd"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Features and Jacobians by the compiled kernels, or as on a machine without them."""
+    if request.param == "autograd":
+        monkeypatch.setattr(module, "library", lambda: None)
+    elif module.library() is None:
+        pytest.skip("the kernels are not compiled, or switched off")
+    return str(request.param)
+
+
+def graph_of(cutoff: float, *names: str) -> Graph:
+    return batch([build_graph(system(name, ELEMENTS, 2.4, seed=n), cutoff) for n, name in enumerate(names)])
+
+
+@pytest.mark.parametrize(("descriptor", "regressor"), PAIRS)
+def test_rows_times_coefficients_are_what_is_predicted(descriptor: str, regressor: str, route: str) -> None:
+    potential = random_pair(descriptor, regressor)
+    graph = graph_of(potential.cutoff, "skewed", "tiny", "slab")
+    expected = potential.predict(graph)
+    assert (potential.design_cutoff > 0) == (route == "autograd")
+    design = potential.design(graph)
+    parameters = torch.cat([potential.expansion.coefficients, potential.expansion.constants])
+    size = float(expected.forces.abs().max()) + 1.0
+    torch.testing.assert_close(design.energy @ parameters, expected.energy, rtol=0, atol=1e-9 * size)
+    torch.testing.assert_close(design.forces @ parameters, expected.forces, rtol=0, atol=1e-9 * size)
+    virial = design.virial @ parameters
+    of_graph = expected.virial[:, VOIGT[0], VOIGT[1]]
+    torch.testing.assert_close(virial, of_graph, rtol=0, atol=1e-8 * size)
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_pull_is_the_transpose_of_push_and_push_the_difference_quotient(descriptor: str, route: str) -> None:
+    described = DESCRIPTORS[descriptor]()
+    generator = np.random.default_rng(1)
+    atoms = system("cluster", ELEMENTS, 2.4)
+    moved = torch.from_numpy(generator.standard_normal((len(atoms), 3)))
+    strain = torch.from_numpy(generator.standard_normal((3, 3)))
+
+    def features(step: float) -> torch.Tensor:
+        other = atoms.copy()
+        deformation = np.eye(3) + step * strain.numpy()
+        other.positions = (atoms.positions @ deformation) + step * moved.numpy()
+        return module.values(described, build_graph(other, described.cutoff))
+
+    work = linearised(described, build_graph(atoms, described.cutoff))
+    change = work.push(moved, strain)
+    quotient = (features(1e-5) - features(-1e-5)) / 2e-5
+    torch.testing.assert_close(change, quotient, rtol=0, atol=1e-6 * float(change.abs().max()))
+    weights = torch.from_numpy(generator.standard_normal(work.values.shape))
+    gradient, virial = work.pull(weights)
+    # ⟨w, J (v, ε)⟩ = ⟨Jᵀ w, (v, ε)⟩
+    one, other = float((weights * change).sum()), float((gradient * moved).sum() + (virial * strain).sum())
+    assert one == pytest.approx(other, rel=1e-10)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("descriptor", "regressor"), PAIRS)
+def test_kernels_give_what_the_graph_gives(descriptor: str, regressor: str) -> None:
+    potential = random_pair(descriptor, regressor)
+    for name in ("liquid", "slab", "tiny"):
+        atoms = system(name, ELEMENTS, 2.4)
+        expected = potential.predict(build_graph(atoms, potential.cutoff))
+        size = float(expected.forces.abs().max()) + 1.0
+        ready = evaluator(potential, atoms.numbers, atoms.pbc)
+        assert isinstance(ready, FeatureEvaluator | FusedEvaluator)
+        for found in (ready.evaluate(atoms.positions, atoms.cell.array), predictor(potential)(atoms)):
+            assert found.energy == pytest.approx(float(expected.energy[0]), abs=1e-9 * size)
+            np.testing.assert_allclose(found.forces, expected.forces.numpy(), rtol=0, atol=1e-9 * size)
+            np.testing.assert_allclose(found.virial, expected.virial[0].numpy(), rtol=0, atol=1e-8 * size)
+
+
+@needs_kernels
+def test_an_evaluator_continues_with_the_list_that_it_had() -> None:
+    # sums are in the order of the list, so a run continues to the last bit only with the same one
+    potential = random_pair("symmetry", "gap-gaussian")
+    assert has_kernel_features(potential)
+    atoms = system("liquid", ELEMENTS, 2.4)
+    one, other = (FeatureEvaluator(potential, atoms.numbers, atoms.pbc, 0.8) for _ in range(2))
+    one.evaluate(atoms.positions, atoms.cell.array)
+    atoms.positions += 0.05
+    before = one.evaluate(atoms.positions, atoms.cell.array)
+    other.restore(one.state())
+    after = other.evaluate(atoms.positions, atoms.cell.array)
+    assert (before.forces == after.forces).all()
+    assert before.energy == after.energy
+
+
+def test_a_network_is_refused_where_parameters_must_be_linear() -> None:
+    descriptor = DESCRIPTORS["symmetry"]()
+    network = Network(n_features=descriptor.n_features, n_neurons=3, n_kinds=2)
+    potential = LearnedPotential(descriptor, network)
+    with pytest.raises(InputError, match="Network is not linear in its parameters"):
+        potential.design(graph_of(potential.cutoff, "tiny"))

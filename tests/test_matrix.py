@@ -1,0 +1,76 @@
+"""Every descriptor with every way of fitting learns lithium from a few structures, through `mlmd train`'s own function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlmd.errors import InputError
+from mlmd.io.labelled import read_labelled, write_labelled
+from mlmd.potentials import modelfile
+from mlmd.potentials.evaluate import predictor
+from mlmd.train.run import train
+
+DESCRIPTORS = {
+    "mtp": 'kind = "mtp"\nlevel = 10\ncutoff = "5 Å"',
+    "acsf": 'kind = "acsf"\ncutoff = "5 Å"\nn_radial = 6\nn_angular = 2\nangular = "G5"',
+    "snap": 'kind = "snap"\ncutoff = "4.8 Å"\ntwojmax = 4',
+}
+FITS = {
+    "linear": 'kind = "linear"\nradial = "plain"',
+    "random-features": 'kind = "random-features"\nn_random = 150',
+    "gap": 'kind = "gap"\nn_sparse = 80',
+}
+
+
+@pytest.fixture(scope="module")
+def lithium(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Structures of mlearn's lithium: every eighth of the training set, and test structures."""
+    folder = tmp_path_factory.mktemp("lithium")
+    training = read_labelled(shared / "mlearn" / "Li_train.xyz.xz")[::8]
+    write_labelled(folder / "train.extxyz", training)
+    write_labelled(folder / "test.extxyz", read_labelled(shared / "mlearn" / "Li_test.xyz.xz")[::2])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.toml"
+    source.write_text(
+        f'data = "{lithium / "train.extxyz"}"\ntest = "{lithium / "test.extxyz"}"\n'
+        f"[descriptor]\n{DESCRIPTORS[descriptor]}\n[fit]\n{FITS[fit]}\n"
+    )
+    training = train(source, tmp_path / "run", n_processes=1)
+    table = training.errors["test"]
+    assert table is not None
+    frames = read_labelled(lithium / "test.extxyz")
+    null = 1e3 * float(np.sqrt(np.mean(np.concatenate([frame.forces.ravel() for frame in frames]) ** 2)))  # type: ignore[union-attr]
+    assert table.row("forces").rmse < null / 4
+    # and the file that was written says the same
+    said = predictor(modelfile.load(training.model))(frames[0].atoms)
+    assert np.sqrt(np.mean((said.forces - frames[0].forces) ** 2)) < 1e-3 * null / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[descriptor]\nkind = "mtp"\n[fit]\nquadratic = true', "moment tensors hold the products"),
+        ('[descriptor]\nkind = "soup"', "'soup' is not a kind of descriptor. "),
+        ('[fit]\nkind = "gpa"', "'gpa' is not a kind of fit. Did you mean 'gap'?"),
+        ('[fit]\nkind = "gap"\nradial = "plain"', "'radial' is not an option."),
+        ("[model]\nlevel = 8", "'model' is not an option here. Its table is called [descriptor]"),
+        ('[descriptor]\nkind = "snap"\nradii = { Na = 0.5 }', "descriptor: radii: Na is none of the elements, Li"),
+        ('[descriptor]\nkind = "acsf"\ncutoff = "1 Å"', "no two atoms of the data are closer than"),
+    ],
+)
+def test_pairs_without_meaning_are_refused(text: str, message: str, lithium: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.toml"
+    source.write_text(f'data = "{lithium / "train.extxyz"}"\n{text}\n')
+    with pytest.raises(InputError) as caught:
+        train(source, tmp_path / "run", n_processes=1)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run" / "train.json").exists()
