@@ -95,12 +95,10 @@ def _paths(bonds: Bonds, term: Term) -> Tuples:
     middle, first = middle[kept], first[kept]
     which, last = bonds.from_atoms(bonds.pairs[1, middle])
     middle, first = middle[which], first[which]
-    # seen from j: where l is, and whether that is j itself or i
+    # l is not i, in its cell; where it is j, three atoms are on a line and the path goes with the others of that kind
     crossed = bonds.shifts[middle] + bonds.shifts[last]
-    end = bonds.pairs[1, last]
-    back = (end == bonds.pairs[0, middle]) & (crossed == 0).all(dim=1)
-    closed = (end == bonds.pairs[1, first]) & (crossed == bonds.shifts[first]).all(dim=1)
-    kept = ~(back | closed)
+    closed = (bonds.pairs[1, last] == bonds.pairs[1, first]) & (crossed == bonds.shifts[first]).all(dim=1)
+    kept = ~closed
     middle, first, last = middle[kept], first[kept], last[kept]
     before, between, after = -bonds.vectors[first], bonds.vectors[middle], bonds.vectors[last]
     legs = torch.stack([bonds.lengths[first], bonds.lengths[middle], bonds.lengths[last]])
