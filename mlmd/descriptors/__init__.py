@@ -1,7 +1,8 @@
 """Descriptors (the D of P = F[D(S)]): numbers that describe the surroundings of an atom, or a structure.
 
-A descriptor is differentiable with respect to the vectors of its pairs, does not change when a structure
-is moved, rotated or its equal atoms are renumbered, and does not know what is fitted to it.
+A descriptor is differentiable with respect to the vectors of its pairs (Coulomb matrices, which know no pairs, with
+respect to positions and cells), does not change when a structure is moved, rotated or its equal atoms are renumbered,
+and does not know what is fitted to it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from mlmd.graph import Graph
 
 DESCRIPTORS: dict[str, str] = {
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
+    "coulomb": "mlmd.descriptors.coulomb:Coulomb",
+    "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
     "symmetry": "mlmd.descriptors.symmetry:Symmetry",
@@ -34,10 +37,10 @@ class Descriptor(Protocol):
     """Columns of `features`."""
 
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
-        """(n_atoms, n_features), or only the rows of some consecutive atoms.
+        """(n_atoms, n_features), or only the rows of some consecutive atoms; (n_structures, n_features).
 
         Features of an atom depend on the pairs of which it is the centre only, so that large systems can be
-        worked through piece by piece.
+        worked through piece by piece. Descriptors of whole structures have one row for each and refuse `centres`.
         """
         ...
 
