@@ -104,11 +104,11 @@ class SparseGaussian(Expansion):
     def slopes(self, features: Tensor, kinds: Tensor, directions: Tensor) -> Tensor:
         """(n, n_basis, n_directions), eV², derivatives of k along directions (n, n_features, n_directions) of rows."""
         scaled = self._scaled(features)
-        along = directions / self.scale.to(features.dtype)[:, None]
+        along = directions * (self.amplitude**2 / self.scale).to(features.dtype)[:, None]
 
         def of_kind(rows: Tensor | slice, kind: int) -> Tensor:
             points = self._scaled(self._points(kind, features))
-            return self.amplitude**2 * self._kernel.slopes(scaled[rows], points, along[rows])
+            return self._kernel.slopes(scaled[rows], points, along[rows])
 
         return in_blocks(kinds, self._columns, of_kind)
 

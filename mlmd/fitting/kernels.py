@@ -76,10 +76,9 @@ class PolynomialKernel:
         outer = self.power * alike ** (self.power - 1)
         norm = torch.linalg.vector_norm(x, dim=1)
         # ∂x̂ = (∂x - x̂ (x̂ · ∂x)) / |x|
-        along = (unit[:, None] @ directions)[:, 0]
-        turned = others @ directions - alike[..., None] * along[:, None]
+        turned = directions - unit[..., None] * (unit[:, None] @ directions)
         inverse = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm))
-        return (outer * inverse[:, None])[..., None] * turned
+        return (others @ turned).mul_((outer * inverse[:, None])[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
@@ -104,9 +103,8 @@ class GaussianKernel:
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions)."""
         origin = y.mean(dim=0)
-        own = ((x - origin)[:, None] @ directions)[:, 0]
-        towards = (y - origin) @ directions - own[:, None]
-        return (self.values(x, y) / self.width**2)[..., None] * towards
+        towards = ((y - origin) @ directions).sub_((x - origin)[:, None] @ directions)
+        return towards.mul_((self.values(x, y) / self.width**2)[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""

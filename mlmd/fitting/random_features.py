@@ -130,7 +130,7 @@ class RandomFeatures(Expansion):
                 outer = -torch.sin(arguments)
             else:
                 outer = order * (arguments > 0) * arguments ** (order - 1)
-            return (self._norm * outer)[..., None] * (frequencies @ directions[rows])
+            return (frequencies @ directions[rows]).mul_((self._norm * outer)[..., None])
 
         return in_blocks(kinds, self._columns, of_kind)
 
