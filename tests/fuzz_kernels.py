@@ -72,6 +72,8 @@ def run_features(kernel: Kernel, n_species: int, generator: np.random.Generator)
             made.push(positions, cell, generator.standard_normal(positions.shape), generator.standard_normal((3, 3)))
             made.push(positions, cell, np.zeros(positions.shape))
             made.pull(positions, cell, generator.standard_normal(values.shape))
+            for n_sums in (0, 1, 7):
+                made.pull_many(positions, cell, generator.standard_normal((*values.shape, n_sums)))
         except (MlmdError, MemoryError):
             refused += 1
     return refused

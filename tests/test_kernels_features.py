@@ -160,6 +160,19 @@ def test_push_and_pull_are_transposes_of_each_other_with_any_number_of_threads(f
     assert backwards == pytest.approx(terms.sum(), abs=1e-12 * np.abs(terms).sum())
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["liquid", "skewed", "tiny", "slab", "alone"])
+def test_many_sums_are_pulled_as_one_by_one(family: str, name: str) -> None:
+    descriptor, atoms = FAMILIES[family](ELEMENTS).descriptor, system(name, ELEMENTS, 2.4)
+    weights = np.random.default_rng(3).standard_normal((len(atoms), descriptor.n_features, 5))
+    compiled = compiled_features(descriptor, atoms.numbers, atoms.pbc)
+    gradients, virials = compiled.pull_many(atoms.positions, atoms.cell.array, weights)
+    for k in range(5):
+        gradient, virial = compiled.pull(atoms.positions, atoms.cell.array, np.ascontiguousarray(weights[:, :, k]))
+        assert_close(gradients[:, :, k], gradient, 1e-12)
+        assert_close(virials[:, :, k], virial, 1e-12)
+
+
 @pytest.mark.parametrize("bnormflag", [False, True])
 def test_pull_with_the_coefficients_of_a_linear_snap_gives_its_forces(bnormflag: bool) -> None:
     elements = ("W", "Be")

@@ -1,4 +1,4 @@
-"""Every descriptor with every way of fitting learns lithium from a few structures, through `mlmd train`'s own function."""
+"""Every descriptor with every way of fitting learns lithium from a few structures, by what `mlmd train` calls."""
 
 from __future__ import annotations
 

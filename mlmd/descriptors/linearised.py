@@ -95,12 +95,9 @@ class _ByKernel:
     def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
         n_atoms, n_features = self.values.shape
         along_all = torch.eye(n_features, dtype=torch.float64).expand(n_atoms, -1, -1)
-        weights = slopes(along_all).transpose(0, 1).contiguous().numpy()  # (n_functions, n_atoms, n_features)
-        gradients, virials = np.empty((n_functions, n_atoms, 3)), np.empty((n_functions, 6))
-        for k in range(n_functions):
-            gradients[k], virial = self._features.pull(*self._where, weights[k])
-            virials[k] = virial[VOIGT]
-        return torch.from_numpy(gradients).permute(1, 2, 0), torch.from_numpy(virials).T
+        weights = slopes(along_all).transpose(1, 2).contiguous().numpy()
+        gradients, virials = self._features.pull_many(*self._where, weights)
+        return torch.from_numpy(gradients), torch.from_numpy(virials[VOIGT])
 
 
 class _ByAutograd:

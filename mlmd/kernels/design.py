@@ -112,6 +112,32 @@ class Features:
         self._call("mlmd_pull", positions, cell, given, gradient, virial)
         return gradient, virial
 
+    def pull_many(self, positions: np.ndarray, cell: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`pull` for many weights at once: derivatives of all features are worked out once for each atom.
+
+        One thread works. As many times faster than `pull` as there are more sums than features, about.
+
+        Args:
+            positions, cell: as in `values`.
+            weights: (n_atoms, n_features, n_sums).
+
+        Returns:
+            Gradients (n_atoms, 3, n_sums) and virials (3, 3, n_sums).
+
+        Raises:
+            InputError: as `values`.
+        """
+        n_atoms, n_sums = self._system.n_atoms, weights.shape[2]
+        given = _doubles(weights, (n_atoms, self.n_features, n_sums))
+        where, box = _doubles(positions, (n_atoms, 3)), _doubles(cell, (3, 3))
+        gradients, virials = np.empty((n_atoms, 3, n_sums)), np.empty((3, 3, n_sums))
+        status = self._native.mlmd_pull_many(
+            self._system.handle, self._handle, where.ctypes.data, box.ctypes.data, given.ctypes.data, n_sums,
+            gradients.ctypes.data, virials.ctypes.data, self._message, MESSAGE_SIZE,
+        )  # fmt: skip
+        check(status, self._message, _refused)
+        return gradients, virials
+
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last search of neighbours (copies); empty before the first."""
         return self._system.searched()

@@ -46,6 +46,7 @@ _FUNCTIONS = {
     "mlmd_features": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 3, *_MESSAGE)),
     "mlmd_push": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 5, *_MESSAGE)),
     "mlmd_pull": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 5, *_MESSAGE)),
+    "mlmd_pull_many": (_INT, (_HANDLE, _HANDLE, *[_ARRAY] * 3, _COUNT, _ARRAY, _ARRAY, *_MESSAGE)),
     "mlmd_design_new": (_INT, (_ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE)),
     "mlmd_design_free": (None, (_HANDLE,)),
     "mlmd_design": (_INT, (_HANDLE, _HANDLE, *[_ARRAY] * 7, *_MESSAGE)),

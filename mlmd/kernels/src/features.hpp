@@ -4,8 +4,10 @@
 //   features:  B_ia
 //   push:      dB_ia = sum_j dB_ia/dr_ij . (u_j - u_i + r_ij e)         for displacements u and a strain e
 //   pull:      d(sum_ia w_ia B_ia) / dr of every atom, and the virial sum r_ij (x) d(sum w B)/dr_ij
+//   pull_many: the same for many w at once
 //
-// Push and pull are the products with the Jacobian and with its transpose, and no derivative of a pair is kept. A family
+// Push and pull are the products with the Jacobian and with its transpose, and no derivative of a pair is kept, but by
+// pull_many those of the pairs of a few atoms while it works on these. A family
 // writes, for a block of atoms (`block.hpp`) in double:
 //
 //   int n_features() const;
@@ -42,6 +44,9 @@ class Descriptor {
                     double* changes) = 0;
   // weights [n_atoms][n_features]; gradient [n_atoms][3], virial [9]
   virtual void pull(const System& system, int n_threads, const double* weights, double* gradient, double* virial) = 0;
+  // weights [n_atoms][n_features][n_sums]; gradients [n_atoms][3][n_sums], virials [9][n_sums]; one thread works
+  virtual void pull_many(const System& system, const double* weights, std::size_t n_sums, double* gradients,
+                         double* virials) = 0;
 };
 
 template <class Family>
@@ -96,6 +101,34 @@ class Features final : public Descriptor {
       for (std::size_t k = 0; k < 3 * n; k++) gradient[k] += worker->gradient[k];
       for (int a = 0; a < 9; a++) virial[a] += worker->virial[a];
     }
+  }
+
+  void pull_many(const System& system, const double* weights, std::size_t n_sums, double* gradients,
+                 double* virials) override {
+    std::fill(gradients, gradients + 3 * n_sums * system.n_atoms, 0.0);
+    std::fill(virials, virials + 9 * n_sums, 0.0);
+    Buffer<V> slopes;  // [feature][axis][row]
+    std::vector<double> sums(3 * n_sums);
+    blocks(system, 1, [&](Block<double>& block, const Place& place, Worker& worker) {
+      slopes.reserve(std::size_t(3) * n_features() * std::max(block.n_rows, 1));
+      slopes_of_all(block, worker, slopes.data());
+      for (int lane = 0; lane < W; lane++) {
+        const std::int32_t i = place.centre[lane];
+        if (i < 0) continue;
+        const double* const own = weights + std::size_t(i) * n_features() * n_sums;
+        for (int k = 0; k < block.n_rows; k++) {
+          const std::int32_t j = place.neighbour(k, lane);
+          if (!block.real[k][lane] || j < 0) continue;
+          weigh(slopes.data(), block.n_rows, k, lane, own, n_sums, sums.data());
+          const double r[3] = {block.x[k][lane], block.y[k][lane], block.z[k][lane]};
+          for (int a = 0; a < 3; a++) {
+            add(sums.data() + a * n_sums, n_sums, 1.0, gradients + (3 * std::size_t(j) + a) * n_sums);
+            add(sums.data() + a * n_sums, n_sums, -1.0, gradients + (3 * std::size_t(i) + a) * n_sums);
+            for (int b = 0; b < 3; b++) add(sums.data() + b * n_sums, n_sums, r[a], virials + (3 * a + b) * n_sums);
+          }
+        }
+      }
+    });
   }
 
  private:
@@ -157,6 +190,35 @@ class Features final : public Descriptor {
       double* const row = rows + std::size_t(place.centre[lane]) * n_features();
       for (int a = 0; a < n_features(); a++) row[a] = columns[a][lane];
     }
+  }
+
+  // dB_f / d(vector of a row), [feature][axis][row]
+  void slopes_of_all(const Block<double>& block, Worker& worker, V* slopes) const {
+    V* const columns = worker.columns.data();
+    for (int f = 0; f < n_features(); f++) {
+      std::fill(columns, columns + n_features(), V{});
+      columns[f] += 1.0;
+      family_.pull(block, worker.scratch, columns);
+      for (const V* of_axis : {block.gx, block.gy, block.gz}) slopes = std::copy(of_axis, of_axis + block.n_rows, slopes);
+    }
+  }
+
+  // sums [3][n_sums] of weights [n_features][n_sums] times the slopes of one row and lane
+  void weigh(const V* slopes, int n_rows, int row, int lane, const double* weights, std::size_t n_sums,
+             double* sums) const {
+    std::fill(sums, sums + 3 * n_sums, 0.0);
+    double *const x = sums, *const y = sums + n_sums, *const z = sums + 2 * n_sums;
+    for (int f = 0; f < n_features(); f++) {
+      const V* const of = slopes + std::size_t(3) * f * n_rows + row;
+      const double gx = of[0][lane], gy = of[n_rows][lane], gz = of[2 * std::size_t(n_rows)][lane];
+      if (gx == 0 && gy == 0 && gz == 0) continue;  // of neighbours that the feature does not see
+      const double* const w = weights + f * n_sums;
+      for (std::size_t m = 0; m < n_sums; m++) x[m] += w[m] * gx, y[m] += w[m] * gy, z[m] += w[m] * gz;
+    }
+  }
+
+  static void add(const double* values, std::size_t n, double factor, double* to) {
+    for (std::size_t m = 0; m < n; m++) to[m] += factor * values[m];
   }
 
   static void move(Block<double>& block, const Place& place, int k, const double* displacements) {

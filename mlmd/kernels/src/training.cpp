@@ -89,6 +89,15 @@ int mlmd_pull(void* system, void* descriptor, int n_threads, const double* posit
             [&](const System& atoms) { family.pull(atoms, std::max(n_threads, 1), weights, gradient, virial); });
 }
 
+// The same for many sums at once, in one thread: weights [n_atoms][n_features][n_sums], gradients [n_atoms][3][n_sums],
+// virials [9][n_sums]
+int mlmd_pull_many(void* system, void* descriptor, const double* positions, const double* cell, const double* weights,
+                   std::int64_t n_sums, double* gradients, double* virials, char* message, std::int64_t size) {
+  Descriptor& family = *static_cast<Descriptor*>(descriptor);
+  return at(system, family, 1, positions, cell, message, size,
+            [&](const System& atoms) { family.pull_many(atoms, weights, std::size_t(n_sums), gradients, virials); });
+}
+
 // Rows of least-squares problems of moment tensor potentials, from the parameters of such a potential
 int mlmd_design_new(const std::int64_t* integers, std::int64_t n_integers, const double* numbers, std::int64_t n_numbers,
                     void** design, char* message, std::int64_t size) {
