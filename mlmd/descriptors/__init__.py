@@ -15,6 +15,7 @@ from mlmd.graph import Graph
 DESCRIPTORS: dict[str, str] = {
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
+    "soap": "mlmd.descriptors.soap:Soap",
     "symmetry": "mlmd.descriptors.symmetry:Symmetry",
 }
 """Kinds an input file may name, and the classes behind them."""
