@@ -11,6 +11,7 @@ from random_snap import random_snap
 from random_symmetry import random_symmetry
 
 from mlmd.descriptors import Descriptor
+from mlmd.descriptors.soap import Soap
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.gaussian import SparseGaussian
 from mlmd.fitting.polynomial import Polynomial
@@ -22,6 +23,7 @@ DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
     "moments": lambda: random_mtp(ELEMENTS, 8).descriptor,
     "radial-angular": lambda: random_nep(ELEMENTS).descriptor,
     "symmetry": lambda: random_symmetry(ELEMENTS).descriptor,
+    "soap": lambda: Soap(elements=ELEMENTS, cutoff=4.5, n_max=3, l_max=2),
     "bispectrum": lambda: random_snap(ELEMENTS, 4).descriptor,
 }
 

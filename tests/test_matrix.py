@@ -16,6 +16,7 @@ from mlmd.train.run import train
 DESCRIPTORS = {
     "mtp": 'kind = "mtp"\nlevel = 10\ncutoff = "5 Å"',
     "acsf": 'kind = "acsf"\ncutoff = "5 Å"\nn_radial = 6\nn_angular = 2\nangular = "G5"',
+    "soap": 'kind = "soap"\ncutoff = "4.8 Å"\nn_max = 4\nl_max = 3\nsigma = "0.6 Å"',
     "snap": 'kind = "snap"\ncutoff = "4.8 Å"\ntwojmax = 4',
 }
 FITS = {

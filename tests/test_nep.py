@@ -10,7 +10,8 @@ import pytest
 import torch
 from ase import Atoms
 
-from mlmd.descriptors.radial_angular import RadialAngular, Shape, harmonics, invariants
+from mlmd.descriptors.harmonics import harmonics
+from mlmd.descriptors.radial_angular import RadialAngular, Shape, invariants
 from mlmd.errors import InputError, ModelError
 from mlmd.fitting.network import Network
 from mlmd.neighbors import build_graph

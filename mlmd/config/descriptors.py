@@ -61,6 +61,23 @@ class ACSF(Table):
     )
 
 
+class SOAP(Table):
+    """Smooth overlap of atomic positions: the power spectrum of the density of neighbours."""
+
+    kind: Literal["soap"] = Field(default="soap", description="kind of descriptor: power spectra of the density")
+    cutoff: Cutoff = Field(default=5.0, description="distance up to which atoms see each other")
+    n_max: int = Field(default=8, ge=1, le=20, description="radial functions")
+    l_max: int = Field(default=6, ge=0, le=20, description="highest degree of the spherical harmonics")
+    sigma: Annotated[float, Quantity("length", above=0.0)] = Field(
+        default=0.5, description="width of the Gaussians that atoms are"
+    )
+    basis: Literal["gto", "polynomial"] = Field(default="gto", description="radial functions")
+    products: Literal["all", "same-element", "with-sum"] = Field(
+        default="all",
+        description="which densities are multiplied: of all elements, of the same one, or each with their sum",
+    )
+
+
 class SNAP(Table):
     """Bispectrum components of the density of neighbours, with the hyperparameters of LAMMPS."""
 
@@ -102,4 +119,4 @@ def _with_kind(value: object) -> object:
     return {"kind": "mtp", **value} if isinstance(value, Mapping) else value
 
 
-DescriptorTable = Annotated[MTP | ACSF | SNAP, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), BeforeValidator(_with_kind)]

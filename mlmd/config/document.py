@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.fits import GAPFit, LinearFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
@@ -41,6 +41,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "data = { ... }, test = { ... }": DataTable,
         '[descriptor] kind = "mtp"': MTP,
         '[descriptor] kind = "acsf"': ACSF,
+        '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
@@ -59,7 +60,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SNAP),
+        "descriptor": (MTP, ACSF, SOAP, SNAP),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit),
         "sigma": (Sigma,),
         "card": (Card,),

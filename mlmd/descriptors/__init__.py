@@ -19,6 +19,7 @@ DESCRIPTORS: dict[str, str] = {
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",
+    "soap": "mlmd.descriptors.soap:Soap",
     "symmetry": "mlmd.descriptors.symmetry:Symmetry",
 }
 """Kinds an input file may name, and the classes behind them."""

@@ -17,13 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlmd import units
+from mlmd.descriptors.harmonics import harmonics
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.radial import RadialFunctions
 from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
@@ -111,49 +111,6 @@ class SquaredChebyshev(RadialFunctions):
             roots.append(2 * y * roots[k - 1] - roots[k - 2])
             rates.append(2 * (roots[k - 1] + y * rates[k - 1]) - rates[k - 2])
         return roots[:n], rates[:n]
-
-
-def harmonics(directions: Tensor, l_max: int) -> Tensor:
-    """Orthonormal real spherical harmonics Y_lm, l = 1 ... l_max, as polynomials of the direction.
-
-    Y_lm = √((2l+1)/4π · (2 - δ_m0) (l-m)!/(l+m)!) · P_l⁽ᵐ⁾(z) · (Re, Im) (x + iy)ᵐ with the m-th derivative of the
-    Legendre polynomial P_l: the addition theorem then reads Σ_m Y_lm(u) Y_lm(v) = (2l+1)/4π P_l(u · v).
-
-    Args:
-        directions: (3, ...) unit vectors.
-        l_max: the highest degree.
-
-    Returns:
-        (l_max² + 2 l_max, ...), by l, within it m = 0, Re 1, Im 1, Re 2, ...
-    """
-    x, y, z = directions
-    powers = [(torch.ones_like(x), torch.zeros_like(x))]
-    for _ in range(l_max):
-        real, imaginary = powers[-1]
-        powers.append((x * real - y * imaginary, x * imaginary + y * real))
-    legendre: dict[tuple[int, int], Tensor] = {(0, 0): powers[0][0]}
-    found = []
-    for degree in range(1, l_max + 1):
-        for m in range(degree + 1):
-            legendre[degree, m] = _legendre(legendre, degree, m, z)
-            norm = _norm(degree, m)
-            parts = powers[m] if m else powers[m][:1]
-            found += [norm * legendre[degree, m] * part for part in parts]
-    return torch.stack(found)
-
-
-def _legendre(known: Mapping[tuple[int, int], Tensor], degree: int, m: int, z: Tensor) -> Tensor:
-    """P_l⁽ᵐ⁾ = (2l - 1) P_{l-1}⁽ᵐ⁻¹⁾ + P_{l-2}⁽ᵐ⁾, and Bonnet's recursion for m = 0."""
-    before = known.get((degree - 2, m), torch.zeros_like(z))
-    if m:
-        return (2 * degree - 1) * known[degree - 1, m - 1] + before
-    return ((2 * degree - 1) * z * known[degree - 1, 0] - (degree - 1) * before) / degree
-
-
-@cache
-def _norm(degree: int, m: int) -> float:
-    ratio = math.factorial(degree - m) / math.factorial(degree + m)
-    return math.sqrt((2 * degree + 1) / (4 * math.pi) * (2 if m else 1) * ratio)
 
 
 def invariants(moments: Tensor, shape: Shape) -> Tensor:

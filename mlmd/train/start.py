@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, GAPFit, LinearFit, RandomFeaturesFit, Train
+from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, RandomFeaturesFit, Train
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.linearised import needs_pairs, values
 from mlmd.descriptors.moments import Moments
+from mlmd.descriptors.soap import Soap
 from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_functions import evenly_spaced
@@ -74,6 +75,16 @@ def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> 
                 kind=given.angular,
             )
             return Symmetry(elements=elements, functions=functions)
+        case SOAP():
+            return Soap(
+                elements=elements,
+                cutoff=given.cutoff,
+                n_max=given.n_max,
+                l_max=given.l_max,
+                sigma=given.sigma,
+                basis=given.basis,
+                products=given.products,
+            )
         case SNAP():
             return _bispectrum(given, elements)
 

@@ -12,6 +12,7 @@ from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
+from random_soap import random_soap
 from random_symmetry import random_symmetry
 
 from mlmd.potentials import Potential
@@ -110,6 +111,10 @@ CASES = (
     Case("snap-quadratic", lambda: random_snap(("W",), 4, quadratic=True, rmin0=0.3), ("W",), 2.5),
     Case("snap-densities", lambda: random_snap(("In", "P"), 3, chemflag=True), ("In", "P"), 2.5),
     Case("snap-float32", lambda: random_snap(("W", "Be"), 4, "float32"), ("W", "Be"), 2.5, "float32"),
+    Case("soap-linear", lambda: random_soap(("Si", "O")), ("Si", "O"), 2.1),
+    Case("soap-network", lambda: random_soap(("Si", "O"), n_neurons=7, products="with-sum"), ("Si", "O"), 2.1),
+    Case("soap-polynomial", lambda: random_soap(("Cu",), basis="polynomial", normalised=False), ("Cu",), 2.6),
+    Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
 
