@@ -2,9 +2,9 @@
 
     python benchmarks/matrix.py --data mlearn [--elements Li Cu] [--only acsf gap]
 
-Every pair is one `mlmd train` of the published training set of Zuo et al. (J. Phys. Chem. A 124, 731, 2020), with the
-settings below, and is tested on the published test set. Beside them the root mean square of the forces, and the errors of
-the published moment tensor (MTP) and SNAP potentials. The last column is the time of a step for an atom with one thread.
+Every pair is one `mlmd train` of the published training set of Zuo et al. (J. Phys. Chem. A 124, 731, 2020) with the
+settings below, and is tested on the published test set. Beside them the root mean square of the forces, and the errors
+of the published moment tensor (MTP) and SNAP potentials. The last column is the time of an atom and step, one thread.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ PUBLISHED = {"Li": (0.66, 13.2, 1.31, 37.9), "Si": (3.03, 88.1, 8.06, 205.3), "C
 DESCRIPTORS = {
     "mtp": 'kind = "mtp"\nlevel = 16\ncutoff = "{cutoff}"',
     "acsf": 'kind = "acsf"\ncutoff = "{longer}"\nn_radial = 10\nn_angular = 5\nzetas = [1, 2, 4, 16]',
+    "soap": 'kind = "soap"\ncutoff = "{cutoff}"\nn_max = 6\nl_max = 6',
     "snap": 'kind = "snap"\ncutoff = "{short}"\ntwojmax = 8',
 }
 FITS = {
     "linear": 'kind = "linear"\nradial = "plain"',
-    "random-features": 'kind = "random-features"\nn_random = 1000\namplitude = "10 eV"',
-    "gap": 'kind = "gap"\nn_sparse = 500\namplitude = "10 eV"',
+    "random-features": 'kind = "random-features"\nn_random = 1000',
+    "gap": 'kind = "gap"\nn_sparse = 500',
 }
 
 

@@ -50,7 +50,7 @@ def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path,
     assert table is not None
     frames = read_labelled(lithium / "test.extxyz")
     null = 1e3 * float(np.sqrt(np.mean(np.concatenate([frame.forces.ravel() for frame in frames]) ** 2)))  # type: ignore[union-attr]
-    assert table.row("forces").rmse < null / 4
+    assert table.row("forces").rmse < null / 4, f"{table.row('forces').rmse:.1f} of {null:.1f} meV/Å"
     # and the file that was written says the same
     said = predictor(modelfile.load(training.model))(frames[0].atoms)
     assert np.sqrt(np.mean((said.forces - frames[0].forces) ** 2)) < 1e-3 * null / 2

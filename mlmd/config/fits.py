@@ -45,10 +45,10 @@ class RandomFeaturesFit(Table):
     width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None,
         examples=[8.0],
-        description="length scale in standard deviations of the features; the root of their number when left out",
+        description="length scale in standard deviations of the features; thrice the root of their number when left out",
     )
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=1.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
     )
 
 
@@ -61,18 +61,21 @@ class GAPFit(Table):
         default="farthest",
         description="representative atoms: those that are farthest from each other, or by leverage (CUR)",
     )
-    kernel: Literal["gaussian", "polynomial"] = Field(
-        default="gaussian",
-        description="likeness: gaussian in the distance of scaled features, or a power of the angle between them",
+    kernel: Literal["gaussian", "polynomial"] | None = Field(
+        default=None,
+        examples=["gaussian"],
+        description="likeness: gaussian in the distance of scaled features, or a power of the cosine between rows; "
+        "polynomial for soap and gaussian for others when left out",
     )
     width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None,
         examples=[8.0],
-        description="of the gaussian, in standard deviations of the features; the root of their number when left out",
+        description="of the gaussian, in standard deviations of the features; thrice the root of their number when "
+        "left out",
     )
     power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=1.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
     )
 
 

@@ -144,7 +144,7 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
                 n_random=fit.n_random,
                 n_kinds=n_kinds,
                 function=fit.function,
-                width=fit.width,
+                width=fit.width or _width(n_features),
                 amplitude=fit.amplitude,
             )
             random.standardise(features_of(descriptor, frames, config.seed)[0])
@@ -157,7 +157,8 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
 def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
     """Representative atoms of each element, chosen by their features."""
     shift, scale = mean_and_deviation(features)
-    if fit.kernel == "polynomial":  # the angle between rows is that from the origin
+    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    if kernel == "polynomial":  # the angle between rows is that from the origin
         shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
     scaled = (features - shift) / scale
     points, point_kinds = [], []
@@ -178,13 +179,18 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
         torch.cat(points),
         torch.cat(point_kinds),
         n_kinds=len(descriptor.elements),
-        kernel=fit.kernel,
-        power=fit.power if fit.kernel == "polynomial" else None,
-        width=(fit.width or math.sqrt(features.shape[1])) if fit.kernel == "gaussian" else None,
+        kernel=kernel,
+        power=fit.power if kernel == "polynomial" else None,
+        width=fit.width or _width(features.shape[1]) if kernel == "gaussian" else None,
         amplitude=fit.amplitude,
         shift=shift,
         scale=scale,
     )
+
+
+def _width(n_features: int) -> float:
+    """Length scale of a kernel: rows of standardised features are about √(2 n_features) apart, and energies smooth."""
+    return 3 * math.sqrt(n_features)
 
 
 def distinct(rows: Tensor) -> Tensor:
