@@ -193,7 +193,7 @@ def test_check_of_inputs_of_both_kinds_is_one_table(place: Path) -> None:
 
 
 WRONG = [
-    ("unknown key", INPUT.replace("level", "levle"), ("in.toml: model: 'levle'", "Did you mean 'level'?")),
+    ("unknown key", INPUT.replace("level", "levle"), ("in.toml: descriptor: 'levle'", "Did you mean 'level'?")),
     ("no data", INPUT.replace("argon.ext", "argn.ext"), ("in.toml: data:", "Did you mean 'argon.extxyz'?")),
     ("an element that is not named", 'elements = ["Kr"]\n' + INPUT, ("Ar",)),
     ("a group that is not there", INPUT + "[sigma]\ngroups = { Elastic = 0.5 }\n", ("sigma: groups:", "'Elastic'")),

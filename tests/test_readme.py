@@ -166,7 +166,7 @@ def test_the_example_training_says_nothing_but_defaults_and_what_it_must(trainin
     bare = training / "bare.toml"
     bare.write_text('data = "labelled.extxyz"\n', encoding="utf-8")
     default = config.load_train(bare)
-    assert (shown.model, shown.fit, shown.baseline) == (default.model, default.fit, default.baseline)
+    assert (shown.descriptor, shown.fit, shown.baseline) == (default.descriptor, default.fit, default.baseline)
     assert (shown.sigma.energy, shown.sigma.forces) == (default.sigma.energy, default.sigma.forces)
 
 

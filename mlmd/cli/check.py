@@ -94,7 +94,9 @@ def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
         "labels": labels,
         **({"groups": ", ".join(groups)} if groups else {}),
         "test": f"{result.n_test_frames:,} structures",
-        "model": f"{result.model}, from {result.min_distance:g} to {result.cutoff:g} Å",
+        "model": f"{result.model}, from {result.min_distance:g} to {result.cutoff:g} Å"
+        if result.min_distance
+        else f"{result.model}, up to {result.cutoff:g} Å",
         "equations": f"{result.n_equations:,}",
         "unknowns": unknowns,
         "time": length,

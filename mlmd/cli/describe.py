@@ -165,7 +165,8 @@ def _training(path: Path) -> dict[str, Any]:
             "state": _state(manifest["state"], is_running(Run(path, manifest))),
             "mlmd": manifest["mlmd"],
             "data": [source["path"] for source in given["data"]],
-            "model": given["model"],
+            "descriptor": given["descriptor"],
+            "fit": given["fit"],
         }
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None

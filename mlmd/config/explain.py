@@ -114,7 +114,7 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
         elif isinstance(data, Mapping) and part in data:
             words.append(part)
             data = data[part]
-        elif not (isinstance(data, Mapping) and data.get("kind") == part) and part != "[key]":
+        elif not (isinstance(data, Mapping) and data.get("kind", part) == part) and part != "[key]":
             words.append(part)
     return "".join(f"{word}: " for word in words)
 

@@ -45,7 +45,8 @@ class RandomFeaturesFit(Table):
     width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None,
         examples=[8.0],
-        description="length scale in standard deviations of the features; thrice the root of their number when left out",
+        description="length scale in standard deviations of the features; thrice the root of their number when left "
+        "out",
     )
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"

@@ -181,7 +181,7 @@ class _Rules:
     max_iterations: int
     tolerance: float
     regularisation: float
-    prior: Tensor | None
+    prior: Tensor | None = None
 
     @property
     def linear(self) -> slice:
