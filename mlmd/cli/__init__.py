@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
+    "export": ("mlmd.cli.export:export", "Write a potential for other programs: MLIP, LAMMPS."),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
     "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),
 }
