@@ -207,7 +207,7 @@ def test_show_recognises_a_published_potential(shared: Path) -> None:
     answer = mlmd("show", shared / "models_mvl" / "Cu" / "mtp.2020.01" / "fitted.mtp", "--json")
     assert answer.code == 0
     facts = json.loads(answer.out)
-    assert facts["what"] == "potential"
+    assert (facts["what"], facts["kind"]) == ("potential", "mtp")
     assert facts["parameters"] > 0
     assert facts["cutoff [Å]"] == 3.9
     assert facts["elements"] == "1, which the file does not name"

@@ -182,7 +182,7 @@ def test_pull_with_the_coefficients_of_a_linear_snap_gives_its_forces(bnormflag:
     expected = FusedEvaluator(kernel, elements, atoms.numbers, atoms.pbc, 0.5).sums(atoms.positions, atoms.cell.array)
     kinds = [elements.index(symbol) for symbol in atoms.symbols]
     compiled = compiled_features(potential.descriptor, atoms.numbers, atoms.pbc)
-    weights = potential.regressor.linear.detach().numpy()[kinds]
+    weights = potential.regressor.tensors()[0].numpy()[kinds]
     gradient, virial = compiled.pull(atoms.positions, atoms.cell.array, weights)
     assert_close(-gradient, expected.forces, 1e-12)
     assert_close(virial, expected.virial, 1e-12)

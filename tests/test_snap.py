@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from kernel_systems import system
-from random_snap import make_symmetric, random_snap, write
+from made_potentials import random_mtp
+from random_snap import make_symmetric, random_snap
 
 from mlmd.config import load_simulate, physics_hash
 from mlmd.config.files import files_of_potential
-from mlmd.descriptors.bispectrum import mirrored, wigner
+from mlmd.descriptors.bispectrum import Expansion, mirrored, wigner
 from mlmd.descriptors.coupling import clebsch_gordan, components, coupled
 from mlmd.descriptors.hyperspherical import wigner_weights
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, ModelError, StorageError
 from mlmd.neighbors import build_graph
 from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.load import build, load_potential, recognise
-from mlmd.potentials.snap import SNAP, load
+from mlmd.potentials.snap import load, save
 
 BCC, FCC, DIAMOND = ("bcc", 3.2), ("fcc", 3.6), ("diamond", 5.4)
 PUBLISHED = {
@@ -54,7 +57,7 @@ def disturbed(elements: tuple[str, ...], structure: str, constant: float) -> Ato
     return crystal
 
 
-def assert_lammps_agrees(potential: SNAP, path: Path, atoms: Atoms, *, forces: float = 1e-9) -> None:
+def assert_lammps_agrees(potential: LearnedPotential, path: Path, atoms: Atoms, *, forces: float = 1e-9) -> None:
     """Energies to 1e-9 eV, forces in eV/Å; by torch, and by the kernel where there is one."""
     files = f"{path} {path.with_suffix('.snapparam')}"
     expected = lammps_oracle.evaluate(atoms, potential.elements, "snap", f"* * {files} {' '.join(potential.elements)}")
@@ -94,7 +97,7 @@ def test_lammps_gives_the_same_for_an_alloy_of_four(shared: Path, tmp_path: Path
 def test_lammps_gives_the_same_in_any_cell(name: str, tmp_path: Path) -> None:
     lammps_oracle.require_lammps()
     potential, path = random_snap(("W", "Be"), 4), tmp_path / "made.snapcoeff"
-    write(potential, path)
+    save(potential, path)
     assert_lammps_agrees(load(path), path, system(name, potential.elements, 2.5))
 
 
@@ -117,10 +120,49 @@ def test_lammps_gives_the_same_with_every_setting(settings: dict[str, Any], quad
     lammps_oracle.require_lammps()
     potential, path = random_snap(("W", "Be"), 4, quadratic=quadratic, **settings), tmp_path / "made.snapcoeff"
     make_symmetric(potential)
-    write(potential, path)
+    save(potential, path)
     again = load(path)
     assert again.spec() == potential.spec()
     assert_lammps_agrees(again, path, disturbed(potential.elements, *BCC))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("quadratic", [False, True], ids=["linear", "quadratic"])
+def test_what_is_written_is_read_again_to_the_last_bit(quadratic: bool, precision: str, tmp_path: Path) -> None:
+    inner = {"sinner": (2.1, 2.4), "dinner": (1 / 3, 0.3)}
+    potential = random_snap(("W", "Be"), 4, precision, quadratic=quadratic, rfac0=0.1 + 0.2, **inner)
+    save(potential, tmp_path / "made.snapcoeff")
+    again = load(tmp_path / "made.snapcoeff", precision=precision)
+    assert again.spec() == potential.spec()
+    for name in ("coefficients", "constants"):
+        assert torch.equal(getattr(again.regressor, name), getattr(potential.regressor, name))
+
+
+def test_every_setting_is_written_whatever_its_default(files: Path) -> None:
+    # defaults of another version of LAMMPS must not change the potential
+    written = {line.split()[0] for line in files.with_suffix(".snapparam").read_text().splitlines()[1:]}
+    assert written == {field.name for field in fields(Expansion)} - {"sinner", "dinner"} | {
+        "quadraticflag",
+        "switchinnerflag",
+    }
+
+
+def test_lammps_refuses_what_is_written_in_other_units(files: Path) -> None:
+    lammps_oracle.require_lammps()
+    atoms = Atoms("WBe", [[0, 0, 0], [2.4, 0, 0]])
+    coefficients = f"* * {files} {files.with_suffix('.snapparam')} W Be"
+    files.write_text(files.read_text().replace("UNITS: metal", "UNITS: real", 1))
+    with pytest.raises(Exception, match="requires real units"):
+        lammps_oracle.evaluate(atoms, ["W", "Be"], "snap", coefficients)
+
+
+def test_only_bispectrum_and_polynomial_are_written(files: Path) -> None:
+    before = files.read_bytes()
+    with pytest.raises(InputError, match=r"only bispectrum × polynomial .* this is Moments × Linear"):
+        save(random_mtp(("Si",), 4), files)
+    with pytest.raises(InputError, match=r"other.txt: .* ends in .snapcoeff"):
+        save(load(files), files.with_name("other.txt"))
+    assert files.read_bytes() == before
 
 
 def test_clebsch_gordan_coefficients_are_orthogonal() -> None:
@@ -180,7 +222,7 @@ def test_there_are_as_many_components_as_the_paper_says() -> None:
 def files(tmp_path: Path) -> Path:
     """A `.snapcoeff` file, with its `.snapparam`."""
     path = tmp_path / "made.snapcoeff"
-    write(random_snap(("W", "Be"), 2), path)
+    save(random_snap(("W", "Be"), 2), path)
     return path
 
 
@@ -257,15 +299,15 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replaced("2 6", "2 6 1"), r"line 1: '2 6 1' is not a number of elements"),
-        (replaced("2 6", "3 6"), r"line 15: '' is not an element"),
-        (replaced("2 6", "2 7"), r"line 9: 'Be .*' after 6 of 7 coefficients of W"),
-        (replaced("Be 0.45", "Be 0.45 0.1"), r"line 9: .* is not an element with radius and weight"),
-        (replaced("Be 0.45", "Be nan"), r"line 9: 'nan' is not a finite number"),
+        (replaced("2 6", "2 6 1"), r"line 2: '2 6 1' is not a number of elements"),
+        (replaced("2 6", "3 6"), r"line 16: '' is not an element"),
+        (replaced("2 6", "2 7"), r"line 10: 'Be .*' after 6 of 7 coefficients of W"),
+        (replaced("Be 0.45", "Be 0.45 0.1"), r"line 10: .* is not an element with radius and weight"),
+        (replaced("Be 0.45", "Be nan"), r"line 10: 'nan' is not a finite number"),
         (replaced("Be 0.45", "Be -0.45"), r"positive radius \(0.5, -0.45\)"),
         (replaced("Be 0.45", "W 0.45"), r"element W is given twice"),
         (lambda text: text[: 2 * len(text) // 3], r"truncated or damaged"),
-        (lambda text: text + "1.0\n", r"line 16: '1.0' after the last coefficient"),
+        (lambda text: text + "1.0\n", r"line 17: '1.0' after the last coefficient"),
     ],
 )
 def test_damaged_coefficients_are_refused(files: Path, change: Callable[[str], str], message: str) -> None:
@@ -277,9 +319,9 @@ def test_damaged_coefficients_are_refused(files: Path, change: Callable[[str], s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replaced("twojmax", "twojmx"), r"line 2: 'twojmx' is not a parameter of SNAP. Did you mean 'twojmax'"),
+        (replaced("twojmax", "twojmx"), r"line 3: 'twojmx' is not a parameter of SNAP. Did you mean 'twojmax'"),
         (replaced("twojmax 2", ""), "twojmax must be given"),
-        (replaced("twojmax 2", "twojmax 2.5"), r"line 2: twojmax = '2.5' is not possible"),
+        (replaced("twojmax 2", "twojmax 2.5"), r"line 3: twojmax = '2.5' is not possible"),
         (replaced("twojmax 2", "twojmax 40"), r"twojmax = 40 is not between"),
         (replaced("twojmax 2", "twojmax 4"), r"W has 6 coefficients; a linear function of 14 .* has 15"),
         (replaced("quadraticflag 0", "quadraticflag 1"), r"a quadratic function of 5 bispectrum components has 21"),
@@ -289,7 +331,7 @@ def test_damaged_coefficients_are_refused(files: Path, change: Callable[[str], s
         (replaced("rmin0 0.0", "rmin0 0 1"), r"rmin0 needs one value, 2 were given"),
         (replaced("switchinnerflag 0", "switchinnerflag 1"), r"switchinnerflag 1 needs sinner and dinner"),
         (replaced("switchinnerflag 0", "switchinnerflag 1\nsinner 1\ndinner 1"), r"need 2 numbers each"),
-        (replaced("twojmax 2", "twojmax 2\ntwojmax 2"), r"line 3: twojmax is given twice"),
+        (replaced("twojmax 2", "twojmax 2\ntwojmax 2"), r"line 4: twojmax is given twice"),
         (replaced("twojmax 2", "twojmax 2\ndiagonalstyle 2"), r"diagonalstyle = '2' is not possible"),
     ],
 )

@@ -224,6 +224,8 @@ def _potential(path: Path) -> dict[str, Any]:
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
     del facts["spec"]
+    if kind != "mlmd":  # files of other programs are called by their own name
+        facts["kind"] = kind
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
     if kind == "hdnnp":
         facts = _networks(facts, potential)
@@ -237,7 +239,7 @@ def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
     centres = [function.centre for function in potential.descriptor.functions]
     sizes = {symbol: [centres.count(symbol), *potential.regressor.layers, 1] for symbol in potential.elements}
     own = {
-        "kind": "hdnnp",
+        "kind": facts["kind"],
         "elements": list(potential.elements),
         "cutoff": f"{facts['cutoff [Å]']:.6g} in the unit of length, which the files do not name",
         "symmetry functions": {symbol: size[0] for symbol, size in sizes.items()},

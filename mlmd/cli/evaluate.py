@@ -61,7 +61,7 @@ def evaluate(
         raise InputError("--predictions needs a folder to write to: give --out FOLDER.")
     names = dict(zip(LABELS, (energy_key, forces_key, stress_key, virial_key, group_key), strict=True))
     keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
-    potential = _load(model, elements, options, device)
+    potential = load_model(model, elements, options, device)
     from dataclasses import replace
 
     from mlmd.io.labelled import read_labelled
@@ -97,7 +97,7 @@ def evaluate(
         click.echo(f"Written: {', '.join(map(str, written))}")
 
 
-def _load(model: str, elements: str | None, options: str, device: str) -> Potential:
+def load_model(model: str, elements: str | None, options: str, device: str) -> Potential:
     """The potential of a file or a kind, on its device."""
     import torch
     from pydantic import ValidationError

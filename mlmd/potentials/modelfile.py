@@ -31,7 +31,6 @@ VERSION = 1
 _SAVED = {
     "learned": "mlmd.potentials.learned:LearnedPotential",
     "nep": "mlmd.potentials.nep:NEP",
-    "snap": "mlmd.potentials.snap:SNAP",
     "sum": "mlmd.potentials.combine:Sum",
     "eam": "mlmd.potentials.eam:EAM",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",

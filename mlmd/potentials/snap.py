@@ -8,93 +8,24 @@ Files are those of LAMMPS: coefficients (`.snapcoeff`) and, beside them, paramet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from mlmd.descriptors.bispectrum import Bispectrum
-from mlmd.descriptors.bispectrum_kernel import bispectrum_kernel
 from mlmd.errors import InputError, ModelError
-from mlmd.kernels import Kernel
+from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.snapfile import Element, read_coefficients, read_parameters
+from mlmd.potentials.snapfile import (
+    Element,
+    Settings,
+    read_coefficients,
+    read_parameters,
+    write_coefficients,
+    write_parameters,
+)
 from mlmd.precision import dtype_of
-
-
-class ElementPolynomial(torch.nn.Module):
-    """e = c + x · b + ½ x · A x with numbers of each kind."""
-
-    accepts: tuple[str, ...] = ("atom",)
-
-    def __init__(self, *, n_features: int, n_kinds: int, quadratic: bool) -> None:
-        """All zeros, to be loaded."""
-        super().__init__()
-        self.n_features, self.n_kinds, self.is_quadratic = n_features, n_kinds, quadratic
-        shapes: dict[str, tuple[int, ...]] = {"constants": (n_kinds,), "linear": (n_kinds, n_features)}
-        if quadratic:
-            shapes["quadratic"] = (n_kinds, n_features, n_features)
-        for name, shape in shapes.items():
-            zeros = torch.zeros(shape, dtype=torch.float64)
-            self.register_parameter(name, torch.nn.Parameter(zeros, requires_grad=False))
-
-    def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
-        """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).
-
-        Summed in float64 whatever the precision of the features: large terms cancel.
-        """
-        x = features.double()
-        total = self.constants.double()[kinds] + (x * self.linear.double()[kinds]).sum(dim=1)
-        if self.is_quadratic:
-            for kind in range(self.n_kinds):
-                own = torch.where((kinds == kind)[:, None], x, 0.0)
-                total = total + 0.5 * ((own @ self.quadratic[kind].double()) * own).sum(dim=1)
-        return total
-
-    def spec(self) -> dict[str, Any]:
-        """What an input file would say."""
-        numbers = {"n_features": self.n_features, "n_kinds": self.n_kinds}
-        return {"kind": "element-polynomial", **numbers, "quadratic": self.is_quadratic}
-
-    constants: torch.nn.Parameter
-    """c, (n_kinds,) eV."""
-    linear: torch.nn.Parameter
-    """b, (n_kinds, n_features) eV."""
-    quadratic: torch.nn.Parameter
-    """A, (n_kinds, n_features, n_features) eV, symmetric."""
-
-
-class SNAP(LearnedPotential):
-    """Spectral neighbour analysis potential; see the module."""
-
-    descriptor: Bispectrum
-    regressor: ElementPolynomial
-
-    def __init__(self, descriptor: Bispectrum, quadratic: bool = False) -> None:
-        """With coefficients of zero, to be loaded."""
-        n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
-        super().__init__(descriptor, ElementPolynomial(n_features=n_features, n_kinds=n_kinds, quadratic=quadratic))
-
-    def kernel(self) -> Kernel | None:
-        """The compiled form; None with `chemflag`."""
-        regressor = self.regressor
-        quadratic = regressor.quadratic if regressor.is_quadratic else None
-        return bispectrum_kernel(self.descriptor, regressor.constants, regressor.linear, quadratic)
-
-    @classmethod
-    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> SNAP:
-        """Build again from `spec`; the tensors of `state_dict` are loaded by the caller.
-
-        Raises:
-            KeyError, TypeError, InputError: when something is missing or impossible.
-        """
-        return cls(Bispectrum.restore(spec["descriptor"], {}), quadratic=bool(spec["quadratic"]))
-
-    def spec(self) -> dict[str, Any]:
-        """What an input file would say."""
-        return {"kind": "snap", "descriptor": self.descriptor.spec(), "quadratic": self.regressor.is_quadratic}
 
 
 def load(
@@ -102,8 +33,8 @@ def load(
     parameters: Path | str | None = None,
     elements: Sequence[str] | None = None,
     precision: str = "float64",
-) -> SNAP:
-    """A SNAP from LAMMPS' two files.
+) -> LearnedPotential:
+    """A SNAP from LAMMPS' two files: bispectrum × polynomial.
 
     What is often added to it (a ZBL repulsion, charges) is not part of the files: give a list of potentials.
 
@@ -136,10 +67,39 @@ def load(
         )
     except InputError as error:
         raise ModelError(f"{path} with {of_parameters.name}: {error}") from None
-    potential = SNAP(descriptor, settings.quadratic)
-    for kind, element in enumerate(chosen):
-        _set_coefficients(potential.regressor, kind, element, path)
-    return potential.to(dtype_of(precision))
+    order, n_kinds = (2 if settings.quadratic else 1), len(chosen)
+    regressor = Polynomial(n_features=descriptor.n_features, n_kinds=n_kinds, order=order)
+    numbers = torch.stack([_coefficients(path, one, regressor) for one in chosen])
+    with torch.no_grad():
+        regressor.constants.copy_(numbers[:, 0])
+        regressor.coefficients.copy_(numbers[:, 1:].flatten())
+    return LearnedPotential(descriptor, regressor).to(dtype_of(precision))
+
+
+def save(potential: LearnedPotential, path: Path | str) -> None:
+    """Write bispectrum × polynomial as LAMMPS' two files, with all digits, in LAMMPS' units "metal".
+
+    Args:
+        potential: linear or quadratic.
+        path: of the coefficients, `.snapcoeff`; the parameters go beside it, with the suffix `.snapparam`.
+
+    Raises:
+        InputError: when the potential is something else, or the path has another suffix.
+    """
+    path = Path(path)
+    components, polynomial = potential.descriptor, potential.regressor
+    if not (isinstance(components, Bispectrum) and isinstance(polynomial, Polynomial)):
+        raise InputError(
+            f"only bispectrum × polynomial can be written as .snapcoeff; this is {type(components).__name__} × "
+            f"{type(polynomial).__name__}. Write a .mlmd file instead."
+        )
+    if path.suffix != ".snapcoeff":
+        raise InputError(f"{path}: the coefficients of a SNAP are written to a file that ends in .snapcoeff.")
+    constants = polynomial.constants.double()[:, None]
+    numbers = torch.cat([constants, polynomial.coefficients.double().view(len(constants), -1)], dim=1).tolist()
+    described = zip(components.elements, components.radii, components.weights, numbers, strict=True)
+    write_parameters(path.with_suffix(".snapparam"), Settings(components.expansion, polynomial.order == 2))
+    write_coefficients(path, [Element(*one) for one in described])
 
 
 def _chosen(path: Path, known: Sequence[Element], symbols: Sequence[str] | None) -> list[Element]:
@@ -151,22 +111,14 @@ def _chosen(path: Path, known: Sequence[Element], symbols: Sequence[str] | None)
     return [by_symbol[symbol] for symbol in symbols] if symbols else list(known)
 
 
-def _set_coefficients(regressor: ElementPolynomial, kind: int, element: Element, path: Path) -> None:
-    """Constant, linear and then, row by row, quadratic coefficients from the diagonal on."""
-    n = regressor.n_features
-    needed = 1 + n + (n * (n + 1) // 2 if regressor.is_quadratic else 0)
+def _coefficients(path: Path, element: Element, regressor: Polynomial) -> torch.Tensor:
+    """(1 + n_of_each,) float64: the constant, then linear and quadratic coefficients, in the regressor's order."""
+    needed = 1 + regressor.n_of_each
     if len(element.coefficients) != needed:
-        form = "quadratic" if regressor.is_quadratic else "linear"
+        form = "quadratic" if regressor.order == 2 else "linear"
         raise ModelError(
             f"{path}: line {element.line}: {element.symbol} has {len(element.coefficients)} coefficients; a {form} "
-            f"function of {n} bispectrum components has {needed}. Does the file of parameters belong to it?"
+            f"function of {regressor.n_features} bispectrum components has {needed}. Does the file of parameters "
+            "belong to it?"
         )
-    numbers = torch.tensor(element.coefficients, dtype=torch.float64)
-    with torch.no_grad():
-        regressor.constants[kind] = numbers[0]
-        regressor.linear[kind] = numbers[1 : n + 1]
-        if regressor.is_quadratic:
-            row, column = torch.triu_indices(n, n)
-            # the file has c B_k B_l once for k < l, and c B_k² / 2
-            regressor.quadratic[kind, row, column] = numbers[n + 1 :]
-            regressor.quadratic[kind, column, row] = numbers[n + 1 :]
+    return torch.tensor(element.coefficients, dtype=torch.float64)

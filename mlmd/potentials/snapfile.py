@@ -1,14 +1,15 @@
-"""The files of a SNAP of LAMMPS: `.snapcoeff` and `.snapparam`, read."""
+"""The files of a SNAP of LAMMPS: `.snapcoeff` and `.snapparam`, read and written."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import mlmd
 from mlmd.descriptors.bispectrum import Expansion
 from mlmd.errors import InputError, ModelError, did_you_mean
 
@@ -30,13 +31,14 @@ class Settings:
 class Element:
     """What a `.snapcoeff` file says of one element."""
 
-    line: int
     symbol: str
     radius: float
     """Å."""
     weight: float
     coefficients: list[float]
     """eV."""
+    line: int = 0
+    """Where it begins in its file."""
 
 
 def is_snap(start: bytes) -> bool:
@@ -71,7 +73,7 @@ def read_coefficients(path: Path) -> list[Element]:
                 n_read = f"{len(coefficients)} of {n_coefficients} coefficients of {words[0]}"
                 raise _refusal(path, line, f"{' '.join(one)[:40]!r} after {n_read}: truncated or damaged.")
             coefficients.append(_number(path, line, one[0]))
-        found.append(Element(own, words[0], radius, weight, coefficients))
+        found.append(Element(words[0], radius, weight, coefficients, line=own))
     if (extra := next(rows, None)) is not None:
         raise _refusal(path, extra[0], f"{' '.join(extra[1])[:40]!r} after the last coefficient.")
     return found
@@ -104,6 +106,31 @@ def read_parameters(path: Path) -> Settings:
     quadratic = bool(given.pop("quadraticflag", False))
     settings = {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT}
     return Settings(Expansion(**settings), quadratic)  # type: ignore[arg-type]
+
+
+def write_coefficients(path: Path, elements: Sequence[Element]) -> None:
+    """A `.snapcoeff` file; numbers have the digits that give them back to the last bit."""
+    heading = _heading("symbol, radius and weight, then the coefficients of each element")
+    lines = [heading, f"{len(elements)} {len(elements[0].coefficients)}"]
+    for one in elements:
+        lines += [f"{one.symbol} {one.radius!r} {one.weight!r}", *map(repr, one.coefficients)]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def write_parameters(path: Path, settings: Settings) -> None:
+    """A `.snapparam` file that says everything, also what is LAMMPS' default today."""
+    given = asdict(settings.expansion) | {"quadraticflag": settings.quadratic}
+    inner = {name: given.pop(name) for name in _BY_ELEMENT}
+    given["switchinnerflag"] = bool(settings.expansion.sinner)
+    lines = [_heading("settings of the bispectrum")]
+    lines += [f"{name} {int(value) if isinstance(value, int) else repr(float(value))}" for name, value in given.items()]
+    lines += [f"{name} {' '.join(map(repr, values))}" for name, values in inner.items() if values]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _heading(content: str) -> str:
+    """The first line, in which LAMMPS looks for the word after UNITS: and refuses a run in others."""
+    return f"# SNAP written by mlmd {mlmd.__version__}: {content}. UNITS: metal"
 
 
 def _flag(words: list[str]) -> bool:

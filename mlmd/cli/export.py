@@ -1,0 +1,40 @@
+"""``mlmd export``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
+def export(model: str, out: Path, elements: str | None) -> None:
+    """Write the potential MODEL for other programs: OUT ends in .mtp (MLIP-2, MLIP-3) or .snapcoeff (LAMMPS).
+
+    MODEL is a file, or the name of a potential that comes with mlmd. The parameters of a SNAP go beside its
+    coefficients, as .snapparam. Files that exist are not replaced.
+    """
+    from mlmd.cli.evaluate import load_model
+    from mlmd.potentials.export import export as write
+
+    potential = load_model(model, elements, "{}", "cpu")
+    written = write(potential, out)
+    click.echo(f"Written: {', '.join(map(str, written))}")
+    for line in _usage(written, potential.elements):
+        click.echo(line)
+
+
+def _usage(written: Sequence[Path], elements: Sequence[str]) -> tuple[str, ...]:
+    """What a person needs to know to use the files."""
+    if written[0].suffix == ".mtp":
+        return (f"Its species are {', '.join(elements)} in this order, which the file does not say.",)
+    files = " ".join(str(path) for path in written)
+    return (
+        f"In LAMMPS (units metal), with atom types in the order {', '.join(elements)}:",
+        "  pair_style snap",
+        f"  pair_coeff * * {files} {' '.join(elements)}",
+    )
