@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.descriptors import ACSF, MTP, SNAP
-from mlmd.config.fits import GAPFit, LinearFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -45,6 +45,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
+        '[fit] kind = "network"': NetworkFit,
         "[sigma]": Sigma,
         "[card]": Card,
     },
@@ -60,7 +61,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     },
     "train": {
         "descriptor": (MTP, ACSF, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
         "sigma": (Sigma,),
         "card": (Card,),
     },
