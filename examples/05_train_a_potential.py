@@ -38,7 +38,7 @@ stage = [{{ duration = "1.5 ps", {stage} }}]
 TRAINING = """
 data = "labelled.extxyz"
 test_fraction = 0.25
-model = {{ level = 8, cutoff = "5 Å" }}
+descriptor = {{ level = 8, cutoff = "5 Å" }}
 fit = {{ max_iterations = {iterations} }}
 """
 

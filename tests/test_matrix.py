@@ -23,6 +23,7 @@ FITS = {
     "linear": 'kind = "linear"\nradial = "plain"',
     "random-features": 'kind = "random-features"\nn_random = 150',
     "gap": 'kind = "gap"\nn_sparse = 80',
+    "network": 'kind = "network"\nn_neurons = [15, 15]\nepochs = 60',
 }
 
 
@@ -63,6 +64,8 @@ def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path,
         ('[descriptor]\nkind = "soup"', "'soup' is not a kind of descriptor. "),
         ('[fit]\nkind = "gpa"', "'gpa' is not a kind of fit. Did you mean 'gap'?"),
         ('[fit]\nkind = "gap"\nradial = "plain"', "'radial' is not an option."),
+        ('[fit]\nkind = "network"\nquadratic = true', "'quadratic' is not an option."),
+        ('[fit]\nkind = "network"\nactivation = "sillu"', "Did you mean 'silu'?"),
         ("[model]\nlevel = 8", "'model' is not an option here. Its table is called [descriptor]"),
         ('[descriptor]\nkind = "snap"\nradii = { Na = 0.5 }', "descriptor: radii: Na is none of the elements, Li"),
         ('[descriptor]\nkind = "acsf"\ncutoff = "1 Å"', "no two atoms of the data are closer than"),

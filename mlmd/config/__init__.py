@@ -6,7 +6,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, LinearFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
@@ -32,6 +32,7 @@ __all__ = [
     "Langevin",
     "LinearFit",
     "Minimize",
+    "NetworkFit",
     "NoseHoover",
     "Option",
     "Output",

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
-from mlmd.config.fits import GAPFit, LinearFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -46,6 +46,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
+        '[fit] kind = "network"': NetworkFit,
         "[sigma]": Sigma,
         "[card]": Card,
     },
@@ -61,7 +62,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     },
     "train": {
         "descriptor": (MTP, ACSF, SOAP, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
         "sigma": (Sigma,),
         "card": (Card,),
     },

@@ -80,6 +80,32 @@ class GAPFit(Table):
     )
 
 
+class NetworkFit(Table):
+    """A neural network for each element, trained by gradient descent on batches of structures."""
+
+    kind: Literal["network"] = Field(default="network", description="kind of fit: a neural network for each element")
+    n_neurons: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1, max_length=8)
+    ] = Field(default=(30, 30), description="neurons of each hidden layer")
+    activation: Literal["tanh", "softplus", "silu", "logistic", "gaussian"] = Field(
+        default="silu", description="function of a neuron"
+    )
+    epochs: int = Field(default=500, ge=1, description="passes over the training structures, at most")
+    batch: int = Field(default=4, ge=1, description="structures for each step")
+    learning_rate: Annotated[float, Field(strict=False, gt=0.0, le=1.0)] = Field(
+        default=1e-2, description="size of the first steps; it falls to nearly nothing in the last epochs"
+    )
+    ema: Annotated[float, Field(strict=False, ge=0.0, lt=1.0)] = Field(
+        default=0.99, description="weights are averaged over about 1 / (1 - ema) steps; 0 for the last ones"
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        examples=[50],
+        description="stop after so many epochs without a better loss for a tenth of the structures that is kept apart",
+    )
+
+
 def _with_kind(value: object) -> object:
     """A table without a kind is linear; a bare word is a kind with its defaults."""
     if isinstance(value, str):
@@ -87,4 +113,6 @@ def _with_kind(value: object) -> object:
     return {"kind": "linear", **value} if isinstance(value, Mapping) else value
 
 
-FitTable = Annotated[LinearFit | RandomFeaturesFit | GAPFit, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+FitTable = Annotated[
+    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit, Field(discriminator="kind"), BeforeValidator(_with_kind)
+]

@@ -12,31 +12,29 @@ import mlmd
 from mlmd.config import resolved
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.job import Job
-from mlmd.train.optimise import State
 
 
-def card(job: Job, errors: Mapping[str, Any], state: State) -> dict[str, Any]:
+def card(job: Job, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a person should know about a potential.
 
     Args:
         job: the training.
         errors: tables of the training and the test set as JSON.
-        state: the last one.
+        facts: of the fit: its loss, and after how many steps.
     """
     written = resolved(job.config)
     for key in ("data", "test"):  # where the files lay says nothing
         written[key] = [{**table, "path": Path(table["path"]).name} for table in written.get(key) or []]
-    facts = {key: value for key, value in written.pop("card").items() if value}
+    said = {key: value for key, value in written.pop("card").items() if value}
     sets = {}
     for name, frames in (("data", job.train), ("test", job.test)):
         sets[name] = _described(frames) | {"files": [table["path"] for table in written[name] or written["data"]]}
     return {
-        **facts,
+        **said,
         **sets,
         "digest": job.digest,
         "errors": dict(errors),
-        "loss": state.best,
-        "iterations": state.n_steps,
+        **facts,
         "input": written,
         "command": f"mlmd train {job.source.name}",
         "versions": {"mlmd": mlmd.__version__, **{name: version(name) for name in ("torch", "numpy")}},

@@ -1,12 +1,13 @@
-"""The state of a training on disk: one file, replaced whole after every shard."""
+"""The state of a training on disk: one file, replaced whole after every part of the work."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,6 +17,8 @@ from mlmd.errors import StorageError
 from mlmd.rundir import write_atomically
 from mlmd.train.optimise import State
 from mlmd.train.shards import Outcome
+
+Made = TypeVar("Made")
 
 FILE = "checkpoint.safetensors"
 _ARRAYS = ("radial", "linear", "best_radial", "best_linear", "best_factor")
@@ -32,9 +35,7 @@ def write(folder: Path, state: State, key: str) -> None:
     arrays = {name: value for name in _ARRAYS if (value := getattr(state, name)) is not None}
     arrays |= {f"shard {outcome.shard} {outcome.n_rows}": outcome.factor for outcome in state.outcomes.values()}
     numbers = {name: value for name, value in asdict(state).items() if name not in (*_ARRAYS, "outcomes")}
-    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    header = json.dumps({"key": key, "digest": _digest(contiguous), **numbers})
-    write_atomically(folder / FILE, save(contiguous, metadata={"state": header}))
+    write_numbers(folder, arrays, numbers, key)
 
 
 def read(folder: Path, key: str) -> State | None:
@@ -42,6 +43,31 @@ def read(folder: Path, key: str) -> State | None:
 
     Raises:
         StorageError: when it is damaged, or of another training.
+    """
+    return read_numbers(folder, _state, key)
+
+
+def _state(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> State:
+    """The state that `write` was given."""
+    shards = [(name.split(), value) for name, value in arrays.items() if name.startswith("shard ")]
+    outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
+    known = {name: value for name, value in arrays.items() if name in _ARRAYS}
+    fields: dict[str, Any] = numbers | known | {"history": tuple(numbers["history"])}
+    return State(**fields, outcomes=outcomes)
+
+
+def write_numbers(folder: Path, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any], key: str) -> None:
+    """Keep arrays, and what JSON can hold; arguments as those of `write`."""
+    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    header = json.dumps({"key": key, "digest": _digest(contiguous), **numbers})
+    write_atomically(folder / FILE, save(contiguous, metadata={"state": header}))
+
+
+def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, Any]], Made], key: str) -> Made | None:
+    """What is made of the arrays and numbers that were kept, if there are any.
+
+    Raises:
+        StorageError: when they are damaged, or of another training.
     """
     path = folder / FILE
     if not path.exists():
@@ -54,12 +80,7 @@ def read(folder: Path, key: str) -> State | None:
         found = header.pop("key")
         if header.pop("digest") != _digest(arrays):
             raise ValueError("numbers have changed")
-        shards = [(name.split(), value) for name, value in arrays.items() if name.startswith("shard ")]
-        outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
-        known = {name: value for name, value in arrays.items() if name in _ARRAYS}
-        header["history"] = tuple(header["history"])
-        fields: dict[str, Any] = header | known
-        state = State(**fields, outcomes=outcomes)
+        state = made(arrays, header)
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
         raise StorageError(
             f"{path} is damaged ({type(error).__name__}). Remove it to begin the fit again; the data are read anew."

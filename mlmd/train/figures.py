@@ -40,7 +40,7 @@ class LearningCurve:
     """How a fit went, and how errors fall with the amount of data."""
 
     n_frames: tuple[int, ...]
-    """Structures trained on, ascending; the other errors stand at the same place."""
+    """Structures trained on, ascending; the other errors stand at the same place. Empty for one fit to all of them."""
     train_energy: tuple[float, ...]
     """RMSE, meV/atom."""
     train_forces: tuple[float, ...]
@@ -50,7 +50,18 @@ class LearningCurve:
     test_forces: tuple[float, ...]
     """RMSE, meV/Å; empty or nan without a test set."""
     loss: tuple[float, ...]
-    """Root of the mean squared weighted residual after every iteration."""
+    """Root of the mean squared weighted residual after every step."""
+    step: str = "iteration"
+    """What a step is called."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is told of a fit that is done."""
+
+    curve: LearningCurve
+    facts: Mapping[str, Any]
+    """For the card of the potential: its loss, and after how many steps."""
 
 
 def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels], title: str) -> Figure:
@@ -89,7 +100,7 @@ def learning_figure(curve: LearningCurve) -> Figure:
     for name, one in zip(panels, axes, strict=False):
         if name == "loss":
             one.semilogy(range(len(curve.loss)), curve.loss, color=color(0), linewidth=1.6)
-            label(one, "iteration", "loss")
+            label(one, curve.step, "loss")
             one.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             _errors_by_size(one, curve, name)

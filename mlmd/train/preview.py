@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.threads import undivided
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
+from mlmd.train.network_fit import Training
 from mlmd.train.optimise import n_linear, put
 from mlmd.train.run import n_cores
 
@@ -25,6 +26,8 @@ BUDGET = 2.0
 """Seconds of equations that are timed, unless those of the first structures take longer."""
 UNITS = {"memory": "_MB", "cutoff": "_A", "min_distance": "_A"}
 """What follows a key in JSON."""
+_FEW = 8
+"""Structures whose gradient is timed."""
 LABELS = ("energy", "forces", "stress")
 _TRIANGLES = 30
 """Matrices of n x n, n the unknowns, that a process holds when its equations are reduced, about (rows collected and
@@ -52,7 +55,7 @@ class Preview:
     min_distance: float
     """Å, at which the radial functions begin."""
     n_linear: int
-    """Coefficients that the energy is linear in."""
+    """Coefficients that the energy is linear in; of a network, all its weights."""
     n_radial: int
     """Radial coefficients that are optimised with them."""
     n_equations: int
@@ -82,13 +85,10 @@ def preview(path: Path) -> Preview:
     check_files(load_train(path), path)
     job = prepare(path)
     potential, problem = job.potential, job.problem
-    n_processes = min(n_cores(), len(problem.shards()))
     n_atoms = sum(len(frame.atoms) for frame in job.train)
-    n_radial = potential.radial.numel() if job.radial and potential.radial is not None else 0
-    n_unknowns = n_linear(potential) + n_radial
     with undivided():  # as the processes of a training do
-        seconds = n_atoms * _seconds_per_atom(job) / n_processes
-    passes = job.max_iterations + 1 if job.radial else 1
+        cost = {"network": _of_network}.get(job.config.fit.kind, _of_least_squares)(job)
+    seconds = n_atoms * cost.seconds_per_atom / cost.n_processes
     return Preview(
         input=str(path),
         elements=potential.elements,
@@ -100,14 +100,14 @@ def preview(path: Path) -> Preview:
         model=_model(job),
         cutoff=float(potential.cutoff),
         min_distance=float(getattr(potential.descriptor, "min_distance", 0.0)),
-        n_linear=n_linear(potential),
-        n_radial=n_radial,
+        n_linear=cost.n_linear,
+        n_radial=cost.n_radial,
         n_equations=problem.n_equations,
-        n_processes=n_processes,
+        n_processes=cost.n_processes,
         seconds_per_iteration=seconds,
-        max_iterations=job.max_iterations if job.radial else 1,
-        hours=(passes + 1) * seconds / 3600,  # and once for the learning curve
-        memory=_memory() + _TRIANGLES * 8e-6 * n_unknowns**2,
+        max_iterations=cost.n_iterations,
+        hours=cost.n_passes * seconds / 3600,
+        memory=_memory() + cost.memory,
         notes=tuple(finding.text for finding in job.findings),
     )
 
@@ -118,6 +118,68 @@ def _model(job: Job) -> str:
     if isinstance(descriptor, MTP):
         return f"{descriptor.kind} of level {descriptor.level}" + ("" if fit.kind == "linear" else f", {fit.kind}")
     return f"{job.potential.descriptor.n_features} features of {descriptor.kind}, {fit.kind}"
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a fit needs, and how many numbers it finds; see `Preview`."""
+
+    n_linear: int
+    n_radial: int
+    n_processes: int
+    seconds_per_atom: float
+    """Of one process, in one pass over the data."""
+    n_iterations: int
+    n_passes: int
+    """Over the data, in all."""
+    memory: float
+    """MB, besides what is there before it begins."""
+
+
+def _of_least_squares(job: Job) -> _Cost:
+    """Of fits that are linear in their coefficients."""
+    potential = job.potential
+    n_radial = potential.radial.numel() if job.radial and potential.radial is not None else 0
+    n_unknowns = n_linear(potential) + n_radial
+    n_iterations = job.max_iterations if job.radial else 1
+    return _Cost(
+        n_linear=n_linear(potential),
+        n_radial=n_radial,
+        n_processes=min(n_cores(), len(job.problem.shards())),
+        seconds_per_atom=_seconds_per_atom(job),
+        n_iterations=n_iterations,
+        n_passes=n_iterations + (2 if job.radial else 1),  # the first solution, and the learning curve
+        memory=_TRIANGLES * 8e-6 * n_unknowns**2,
+    )
+
+
+def _of_network(job: Job) -> _Cost:
+    """Of a network, by the gradient of a few structures in which all elements occur."""
+    seen: set[str] = set()
+    few: list[LabelledFrame] = []
+    for frame in job.train:
+        if len(few) < _FEW or not seen.issuperset(frame.atoms.symbols):
+            few.append(frame)
+            seen.update(frame.atoms.symbols)
+    before = _memory()
+    training = Training(replace(job, train=tuple(few)), n_threads=1)
+    memory = _memory() - before
+    weights = training.begin().weights
+    times: list[float] = []
+    while len(times) < 2 or (sum(times) < BUDGET and len(times) < 10):
+        start = time.perf_counter()
+        training.gradient(weights, training.used)
+        times.append(time.perf_counter() - start)
+    n_epochs = training.settings.epochs
+    return _Cost(
+        n_linear=len(weights),
+        n_radial=0,
+        n_processes=min(n_cores(), training.settings.batch),
+        seconds_per_atom=min(times) / sum(len(sample.kinds) for sample in training.used),
+        n_iterations=n_epochs,
+        n_passes=n_epochs,
+        memory=memory / len(few) * len(job.train),
+    )
 
 
 def _seconds_per_atom(job: Job) -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from mlmd.train.error_table import ErrorTable
     from mlmd.train.examine import Finding
     from mlmd.train.job import Job
-    from mlmd.train.optimise import State
-    from mlmd.train.shards import Solver
 
 
 @dataclass(frozen=True)
@@ -114,18 +110,12 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
     """From data to the file of the potential and what is said about it."""
     from mlmd.analysis.figures import save
     from mlmd.potentials import modelfile
-    from mlmd.train import figures
+    from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.card import card
-    from mlmd.train.curve import learning_curve
     from mlmd.train.evaluate import errors, predict
-    from mlmd.train.optimise import put
-    from mlmd.train.shards import solver
 
-    with solver(job.problem, n_processes) as compute:
-        state = _fit(job, folder, compute, progress)
-        curve = learning_curve(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
-    assert state.best_radial is not None and state.best_linear is not None
-    put(job.potential, state.best_radial, state.best_linear, job.problem.baseline)
+    fits = {"network": network_fit.fit}  # all others are linear in their parameters
+    fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
     tables: dict[str, Any] = {"train": None, "test": None}
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:
@@ -134,59 +124,11 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
             tables[name] = errors(frames, labels).to_json()
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
-    save(figures.learning_figure(curve), folder / "learning_curve.png")
+    save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
-    modelfile.save(job.potential, model, card(job, tables, state))
+    modelfile.save(job.potential, model, card(job, tables, fitted.facts))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
-
-
-def _fit(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:
-    """Find the coefficients, from where a killed training stood."""
-    from mlmd.train import checkpoint
-    from mlmd.train.optimise import begin as first_state
-    from mlmd.train.optimise import iterate
-
-    n_shards = len(job.problem.shards())
-    state = checkpoint.read(folder, job.digest)
-    if state is None:
-        state = first_state(job.potential, n_shards, job.problem.n_equations, radial=job.radial)
-    clock = _Clock()
-
-    def told(now: State) -> None:
-        loss = now.best if math.isfinite(now.best) else (now.history[-1] if now.history else None)
-        whole = "" if now.n_shards == n_shards else f" on {now.n_shards} of {n_shards} parts of the data"
-        what = f"iteration {now.n_steps + 1}{whole}" if job.radial else "linear fit"
-        progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes), now.n_shards), loss))
-
-    return iterate(
-        job.potential,
-        state,
-        compute,
-        n_shards=n_shards,
-        radial=job.radial,
-        free_constants=job.free_constants,
-        max_iterations=job.max_iterations,
-        tolerance=job.tolerance,
-        regularisation=job.regularisation,
-        keep=lambda now: checkpoint.write(folder, now, job.digest),
-        told=told,
-    )
-
-
-class _Clock:
-    """Seconds left of a pass over the data, from those of the parts that are done."""
-
-    def __init__(self) -> None:
-        self._begin, self._at, self._last = time.monotonic(), 0, 0
-
-    def __call__(self, done: int, total: int) -> float | None:
-        if done <= self._last:  # another pass
-            self._begin, self._at = time.monotonic(), done
-        self._last = done
-        if done == self._at:
-            return None
-        return (time.monotonic() - self._begin) / (done - self._at) * (total - done)
 
 
 def _finished(folder: Path, job: Job, messages: Messages) -> Training:

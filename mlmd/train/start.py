@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, RandomFeaturesFit, Train
+from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.linearised import needs_pairs, values
@@ -22,6 +22,7 @@ from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.gaussian import SparseGaussian
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.network import Network
 from mlmd.fitting.points import cur, farthest
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
@@ -34,6 +35,10 @@ _CLOSER = 0.95
 """Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
 _NOISE = 0.1
 """Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
+_FIRST_OUTPUT = 0.1
+"""eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
+_ENOUGH_TO_HOLD_OUT = 10
+"""Structures, of which one can be kept apart."""
 _ENVIRONMENTS = 20_000
 """Atoms, at most, whose features tell how much features vary."""
 
@@ -152,6 +157,19 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             return random
         case GAPFit():
             return _sparse(fit, descriptor, *features_of(descriptor, frames, config.seed), config.seed)
+        case NetworkFit():
+            if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
+                raise InputError(
+                    f"fit: patience: a tenth of the {len(frames)} training structures would be kept apart, which is "
+                    "too few. Leave patience out, or add structures."
+                )
+            network = Network(
+                n_features=n_features, n_neurons=fit.n_neurons, n_kinds=n_kinds, activation=fit.activation
+            )
+            network.randomise(torch.Generator().manual_seed(config.seed))
+            with torch.no_grad():
+                network.output.mul_(_FIRST_OUTPUT)
+            return network
 
 
 def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:

@@ -1,0 +1,79 @@
+"""Fits that are linear in their coefficients: least squares, and around them the radial functions."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from mlmd.train import checkpoint
+from mlmd.train.curve import learning_curve
+from mlmd.train.figures import Fitted
+from mlmd.train.job import Job
+from mlmd.train.optimise import State, begin, iterate, put
+from mlmd.train.run import Progress, Step
+from mlmd.train.shards import Solver, solver
+
+
+def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
+    """Find the coefficients of the potential of a job, from where a killed training stood.
+
+    Args:
+        job: its potential gets the coefficients.
+        folder: of the training.
+        n_processes: at work on the equations.
+        progress: called with every step.
+
+    Raises:
+        InputError, SimulationError, StorageError: as `iterate`, `checkpoint.read` and `solver`.
+    """
+    with solver(job.problem, n_processes) as compute:
+        state = _optimised(job, folder, compute, progress)
+        curve = learning_curve(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
+    assert state.best_radial is not None and state.best_linear is not None
+    put(job.potential, state.best_radial, state.best_linear, job.problem.baseline)
+    return Fitted(curve=curve, facts={"loss": state.best, "iterations": state.n_steps})
+
+
+def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:
+    """The last state of the optimisation."""
+    n_shards = len(job.problem.shards())
+    state = checkpoint.read(folder, job.digest)
+    if state is None:
+        state = begin(job.potential, n_shards, job.problem.n_equations, radial=job.radial)
+    clock = _Clock()
+
+    def told(now: State) -> None:
+        loss = now.best if math.isfinite(now.best) else (now.history[-1] if now.history else None)
+        whole = "" if now.n_shards == n_shards else f" on {now.n_shards} of {n_shards} parts of the data"
+        what = f"iteration {now.n_steps + 1}{whole}" if job.radial else "linear fit"
+        progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes), now.n_shards), loss))
+
+    return iterate(
+        job.potential,
+        state,
+        compute,
+        n_shards=n_shards,
+        radial=job.radial,
+        free_constants=job.free_constants,
+        max_iterations=job.max_iterations,
+        tolerance=job.tolerance,
+        regularisation=job.regularisation,
+        keep=lambda now: checkpoint.write(folder, now, job.digest),
+        told=told,
+    )
+
+
+class _Clock:
+    """Seconds left of a pass over the data, from those of the parts that are done."""
+
+    def __init__(self) -> None:
+        self._begin, self._at, self._last = time.monotonic(), 0, 0
+
+    def __call__(self, done: int, total: int) -> float | None:
+        if done <= self._last:  # another pass
+            self._begin, self._at = time.monotonic(), done
+        self._last = done
+        if done == self._at:
+            return None
+        return (time.monotonic() - self._begin) / (done - self._at) * (total - done)

@@ -1,0 +1,229 @@
+"""Residuals of a network on labelled structures, differentiable by its weights.
+
+Descriptors are frozen, so a structure is its features x and their Jacobian J. With E = Σ_i F(x_i) and w = ∂E/∂x, forces
+are -Jᵀ·w. This product is linear in w and its transpose is J, so that
+
+    ∂loss/∂w = -J·(∂loss/∂forces),
+
+and nothing is differentiated twice but the network. Features are far from independent of each other, which makes
+descent slow. So they enter the network decorrelated: (x - μ)·T, with the mean μ over the atoms of an element and T the
+principal axes of their features in standard deviations, each over its own deviation √(λ + ε λ_max). In the end both go
+into the first layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.descriptors.linearised import Linearised, linearised, values
+from mlmd.descriptors.species import species
+from mlmd.errors import InputError
+from mlmd.fitting.network import Network
+from mlmd.fitting.scaling import mean_and_deviation
+from mlmd.graph import VOIGT
+from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.threads import in_threads
+from mlmd.train.equations import Sigma
+
+_LEAST_SPREAD = 1e-4
+"""ε: directions of smaller variance, relative to the greatest, count less and less."""
+_ALIKE = 1e-6
+"""Standard deviations, by which a feature that does not vary differs from its mean at most."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A structure as a network sees it, with its labels."""
+
+    work: Linearised
+    features: Tensor
+    """(n_atoms, n_features), scaled."""
+    kinds: Tensor
+    """(n_atoms,)."""
+    energy: float | None
+    """eV, above the baseline."""
+    forces: Tensor | None
+    """(n_atoms, 3) eV/Å."""
+    stress: Tensor | None
+    """(6,) eV/Å³."""
+    sigma: tuple[float, float, float]
+    """Accuracy aimed at: eV per atom, eV/Å, eV/Å³."""
+    volume: float
+    """Å³."""
+
+    @property
+    def n_rows(self) -> int:
+        """Residuals."""
+        return (self.energy is not None) + (0 if self.forces is None else self.forces.numel()) + (
+            0 if self.stress is None else 6
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """By which features of the atoms of an element are made comparable and independent of each other."""
+
+    shift: Tensor
+    """μ, (n_kinds, n_features)."""
+    axes: Tensor
+    """T, (n_kinds, n_features, n_features); rows of zeros for what does not vary: nothing is known of what it does."""
+
+    def __call__(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """(n_atoms, n_features) of features and kinds of atoms."""
+        return self._turned(features - self.shift[kinds], kinds, self.axes)
+
+    def back(self, slopes: Tensor, kinds: Tensor) -> Tensor:
+        """Derivatives by features (n_atoms, n_features) from those by what enters the network."""
+        return self._turned(slopes, kinds, self.axes.transpose(1, 2))
+
+    def _turned(self, rows: Tensor, kinds: Tensor, by: Tensor) -> Tensor:
+        """Rows (n_atoms, n_features) times the matrix of their kind."""
+        if len(by) == 1:
+            return rows @ by[0]
+        found = torch.zeros_like(rows)
+        for kind in kinds.unique().tolist():
+            own = (kinds == kind).nonzero().squeeze(1)
+            found = found.index_put((own,), rows.index_select(0, own) @ by[kind])
+        return found
+
+
+def samples_of(
+    potential: LearnedPotential, frames: Sequence[LabelledFrame], sigma: Sigma, baseline: np.ndarray
+) -> tuple[list[Sample], Scaling]:
+    """Structures ready for `residuals`, and what scales their features.
+
+    Args:
+        potential: with the descriptor; its network is not looked at.
+        frames: labelled structures.
+        sigma: accuracy aimed at.
+        baseline: (n_elements,) eV, in the order of the potential's elements.
+
+    Raises:
+        InputError: when all atoms of every element are alike.
+    """
+    found = []
+    for frame in frames:
+        graph = build_graph(frame.atoms, potential.design_cutoff)
+        work, kinds = linearised(potential.descriptor, graph), species(graph.numbers, potential.species_table)
+        found.append(
+            Sample(
+                work=work,
+                features=work.values,
+                kinds=kinds,
+                energy=None if frame.energy is None else frame.energy - float(baseline[kinds.numpy()].sum()),
+                forces=None if frame.forces is None else torch.from_numpy(frame.forces).double(),
+                stress=None if frame.stress is None else torch.from_numpy(frame.stress[VOIGT]).double(),
+                sigma=sigma.of(frame),
+                volume=float(graph.volumes[0]),
+            )
+        )
+    features, kinds = torch.cat([one.features for one in found]), torch.cat([one.kinds for one in found])
+    scaling = _scaling(features, kinds, len(potential.elements))
+    if not bool(scaling.axes.any()):
+        raise InputError(
+            "all atoms of the training structures have the same surroundings: there is nothing to learn from. Add "
+            "structures out of equilibrium."
+        )
+    return [replace(one, features=scaling(one.features, one.kinds)) for one in found], scaling
+
+
+def _scaling(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
+    """Of the atoms of every element."""
+    shifts, axes = [], []
+    for kind in range(n_kinds):
+        own = features[kinds == kind]
+        shift, scale = mean_and_deviation(own)
+        scaled = (own - shift) / scale
+        varies = scaled.abs().amax(dim=0) > _ALIKE
+        spread, directions = torch.linalg.eigh(scaled.T @ scaled / len(own))
+        widths = torch.sqrt(spread.clamp(min=0.0) + _LEAST_SPREAD * spread[-1])
+        turned = directions / widths / scale[:, None]
+        shifts.append(shift)
+        axes.append(torch.where(varies[:, None], turned, 0.0) if bool(varies.any()) else torch.zeros_like(turned))
+    return Scaling(torch.stack(shifts), torch.stack(axes))
+
+
+def lonely(potential: LearnedPotential, scaling: Scaling) -> Tensor:
+    """Scaled features (n_kinds, n_features) of single atoms of every element."""
+    from ase import Atoms
+
+    rows = [
+        values(potential.descriptor, build_graph(Atoms(one), potential.design_cutoff)) for one in potential.elements
+    ]
+    return scaling(torch.cat(rows), torch.arange(len(rows)))
+
+
+def residuals(
+    network: Network,
+    samples: Sequence[Sample],
+    scaling: Scaling,
+    alone: Tensor | None = None,
+    *,
+    n_threads: int = 1,
+    differentiable: bool = True,
+) -> Tensor:
+    """(n_rows,) weighted residuals, those of `mlmd.train.equations`, of the labels that structures have.
+
+    Args:
+        network: of scaled features; its energies are those above the baseline.
+        samples: structures.
+        scaling: of their features.
+        alone: (n_kinds, n_features) of single atoms, whose energies are subtracted; None where they are not fixed.
+        n_threads: to work with, on which the result does not depend.
+        differentiable: by the weights of the network.
+    """
+    kinds = torch.cat([one.kinds for one in samples])
+    sizes = [len(one.kinds) for one in samples]
+    with torch.enable_grad():
+        features = torch.cat([one.features for one in samples]).requires_grad_(True)
+        energies = network.energies(features, kinds)
+        (slopes,) = torch.autograd.grad(energies.sum(), features, create_graph=differentiable)
+    with torch.set_grad_enabled(differentiable):
+        if alone is not None:
+            energies = energies - network.energies(alone, torch.arange(len(alone)))[kinds]
+        gradients, virials = _Pulled.apply(scaling.back(slopes, kinds), [one.work for one in samples], n_threads)
+        rows = []
+        parts = zip(samples, energies.split(sizes), gradients.split(sizes), virials, strict=True)
+        for sample, energy, gradient, virial in parts:
+            for_energy, for_forces, for_stress = sample.sigma
+            if sample.energy is not None:
+                rows.append((energy.sum() - sample.energy)[None] / (len(energy) * for_energy))
+            if sample.forces is not None:
+                rows.append((-gradient - sample.forces).flatten() / for_forces)
+            if sample.stress is not None:
+                rows.append((virial[VOIGT] / sample.volume - sample.stress) / for_stress)
+        return torch.cat(rows)
+
+
+class _Pulled(torch.autograd.Function):
+    """Jᵀ·w of structures one after the other: gradients (n_atoms, 3) and virials (n_structures, 3, 3)."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, works: Sequence[Linearised], n_threads: int) -> tuple[Tensor, Tensor]:
+        ctx.works, ctx.n_threads, ctx.sizes = works, n_threads, [len(work.values) for work in works]
+        tasks = list(zip(works, weights.detach().split(ctx.sizes), strict=True))
+        found = in_threads(lambda task: task[0].pull(task[1]), tasks, n_threads)
+        gradients, virials = zip(*found, strict=True)
+        return torch.cat(gradients), torch.stack(virials)
+
+    @staticmethod
+    def backward(ctx: Any, *along: Tensor) -> tuple[Tensor, None, None]:
+        displacements, strains = along
+        tasks = list(zip(ctx.works, displacements.split(ctx.sizes), strains, strict=True))
+        pushed = in_threads(lambda task: task[0].push(task[1].contiguous(), task[2].contiguous()), tasks, ctx.n_threads)
+        return torch.cat(pushed), None, None
+
+
+def absorb(network: Network, scaling: Scaling) -> None:
+    """Make a network of scaled features one of features: w·Tᵀ(x - μ) + b = (w Tᵀ) x + (b - w Tᵀ μ)."""
+    with torch.no_grad():
+        network.weights.copy_(network.weights @ scaling.axes.transpose(1, 2))
+        network.biases.sub_(torch.einsum("khf,kf->kh", network.weights, scaling.shift))

@@ -1,0 +1,259 @@
+"""Training of networks: its gradient, that it continues to the same bits, and what single atoms have for energies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from made_data import strained, thermal
+
+from mlmd.descriptors import linearised as module
+from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.fitting.network import Network
+from mlmd.io.labelled import read_labelled, write_labelled
+from mlmd.neighbors import build_graph
+from mlmd.potentials import modelfile
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.train import checkpoint, network_fit
+from mlmd.train.evaluate import predict
+from mlmd.train.job import prepare
+from mlmd.train.network_fit import Training
+from mlmd.train.network_loss import _scaling
+from mlmd.train.preview import preview
+from mlmd.train.run import train
+
+DESCRIPTORS = {
+    "acsf": 'kind = "acsf"\ncutoff = "4.5 Å"\nn_radial = 4\nn_angular = 1',
+    "snap": 'kind = "snap"\ncutoff = "4 Å"\ntwojmax = 2',
+    "mtp": 'kind = "mtp"\nlevel = 4\ncutoff = "4.5 Å"',
+}
+
+
+def write_input(folder: Path, fit: str = "", descriptor: str = "acsf", top: str = "") -> Path:
+    path = folder / "in.toml"
+    fit = f'[fit]\nkind = "network"\nn_neurons = [5, 4]\nbatch = 3\n{fit or "epochs = 6"}\n'
+    path.write_text(f'data = "data.extxyz"\n{top}\n[descriptor]\n{DESCRIPTORS[descriptor]}\n{fit}', encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data of EMT copper, which is also the current one; every other atom is called silver."""
+    monkeypatch.chdir(tmp_path)
+    frames = [*thermal(7, repeat=1), *strained(7)]
+    for frame in frames[1:]:
+        frame.atoms.numbers[::2] = 47
+    write_labelled(tmp_path / "data.extxyz", frames)
+    return tmp_path
+
+
+@pytest.fixture(params=["kernels", "autograd"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Features and Jacobians by the compiled kernels, or as on a machine without them."""
+    if request.param == "autograd":
+        monkeypatch.setattr(module, "library", lambda: None)
+    elif module.library() is None:
+        pytest.skip("the kernels are not compiled, or switched off")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("baseline", ["", 'baseline = { Cu = -3.5, Ag = "-3 eV" }'])
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_the_gradient_of_the_loss_is_its_difference_quotient(
+    place: Path, route: str, descriptor: str, baseline: str
+) -> None:
+    training = Training(prepare(write_input(place, descriptor=descriptor, top=baseline)), n_threads=2)
+    generator = np.random.default_rng(3)
+    weights = training.begin().weights
+    weights = weights + 0.1 * generator.standard_normal(weights.shape)
+    along = generator.standard_normal(weights.shape)
+    _, gradient = training.gradient(weights, training.used)
+    step = 1e-5
+    at = {n: training.gradient(weights + n * step * along, training.used)[0] for n in (-2, -1, 1, 2)}
+    quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step) / training.mean_rows
+    # of fourth order in the step, which is large for single atoms: their features are far from those of the data
+    assert gradient @ along == pytest.approx(quotient, rel=1e-7)
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_the_loss_is_that_of_what_the_potential_that_is_written_predicts(
+    place: Path, route: str, descriptor: str
+) -> None:
+    # an independent way: the file is read again, its kernels predict, and residuals are those that the input defines
+    source = write_input(place, descriptor=descriptor)
+    result = train(source, n_processes=1)
+    potential, job = modelfile.load(result.model), prepare(source)
+    sigma = job.problem.sigma
+    rows = []
+    for frame, said in zip(job.train, predict(potential, job.train), strict=True):
+        assert frame.energy is not None and frame.stress is not None and said.stress is not None
+        rows.append([(said.energy - frame.energy) / len(frame.atoms) / sigma.energy])
+        rows.append(((said.forces - frame.forces) / sigma.forces).ravel())
+        rows.append((said.stress - frame.stress)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / sigma.stress)
+    # the features of moment tensors are large numbers, of which digits are lost
+    expected = float(np.sqrt(np.mean(np.concatenate(rows) ** 2)))
+    assert modelfile.read_card(result.model)["loss"] == pytest.approx(expected, rel=1e-8)
+    assert modelfile.read_card(result.model)["epochs"] == 6
+
+
+@pytest.mark.parametrize("fit", ["epochs = 6", "epochs = 6\npatience = 6"])
+def test_every_state_that_is_kept_leads_to_the_same_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch, fit: str
+) -> None:
+    monkeypatch.setattr(network_fit, "_KEEP_EVERY", 0.0)
+    source = write_input(place, fit)
+    kept: list[bytes] = []
+    keep = network_fit._keep
+
+    def remember(folder: Path, state: network_fit.NetworkState, key: str) -> None:
+        keep(folder, state, key)
+        kept.append((folder / checkpoint.FILE).read_bytes())
+
+    monkeypatch.setattr(network_fit, "_keep", remember)
+    whole = train(source, place / "whole", n_processes=1)
+    expected, states = whole.model.read_bytes(), list(kept)
+    assert len(states) > 20
+    manifest = json.loads((whole.path / "train.json").read_text())
+    for number in (0, 7, 13, len(states) - 1):
+        (whole.path / checkpoint.FILE).write_bytes(states[number])
+        (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
+        assert train(source, place / "whole", n_processes=2).model.read_bytes() == expected, number
+
+
+def test_a_training_that_is_stopped_keeps_what_was_done(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_input(place)
+    whole = train(source, place / "whole", n_processes=1)
+    after, n_calls = Training.after, 0
+
+    def interrupted(self: Training, state: network_fit.NetworkState) -> network_fit.NetworkState:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 9:
+            raise KeyboardInterrupt
+        return after(self, state)
+
+    monkeypatch.setattr(Training, "after", interrupted)
+    with pytest.raises(Exception, match="every part that was done is kept"):
+        train(source, place / "stopped", n_processes=1)
+    key = json.loads((place / "stopped" / "train.json").read_text())["digest"]
+    state = checkpoint.read_numbers(place / "stopped", network_fit._state, key)
+    assert state is not None and state.n_steps == 8
+    assert train(source, place / "stopped", n_processes=1).model.read_bytes() == whole.model.read_bytes()
+
+
+def test_a_damaged_state_is_refused_by_name(place: Path) -> None:
+    source = write_input(place)
+    result = train(source, n_processes=1)
+    path = result.path / checkpoint.FILE
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    manifest = json.loads((result.path / "train.json").read_text())
+    (result.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors is damaged"):
+        train(source, n_processes=1)
+
+
+def test_patience_ends_a_training_and_the_best_average_is_what_is_kept(place: Path) -> None:
+    # with hardly any steps of a useful size, noise soon makes an epoch no better than the one before
+    source = write_input(place, "epochs = 400\npatience = 3\nlearning_rate = 0.5")
+    training = Training(prepare(source), n_threads=1)
+    state = training.begin()
+    while not state.finished:
+        state = training.after(state)
+    best = int(np.argmin(state.held_out))
+    assert len(state.held_out) == best + 1 + 3 < 400
+    assert training.loss(state.best, training.apart) == state.held_out[best]
+    apart = {id(sample) for sample in training.apart}
+    assert apart and not apart & {id(sample) for sample in training.used}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.6])
+def test_what_is_written_is_the_moving_average_of_the_weights(place: Path, ema: float) -> None:
+    source = write_input(place, f"epochs = 10\nema = {ema}")
+    training = Training(prepare(source), n_threads=1)
+    state = training.begin()
+    begun, weights = state.average, []
+    while not state.finished:
+        state = training.after(state)
+        weights.append(state.weights)
+    # a sum over all steps: each counts (1 - kept) at first, and kept of that at every later step
+    kept = [min(ema, n / (n + 9)) for n in range(1, len(weights) + 1)]
+    assert (kept[-1] == ema) and len(kept) == 10 * training.n_batches
+    parts = [(1 - kept[n]) * float(np.prod(kept[n + 1 :])) for n in range(len(kept))]
+    expected = sum(part * one for part, one in zip(parts, weights, strict=True)) + float(np.prod(kept)) * begun
+    assert state.best == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    potential = modelfile.load(train(source, n_processes=1).model)
+    assert isinstance(potential, LearnedPotential) and isinstance(potential.regressor, Network)
+    training.finish(state)
+    assert potential.regressor.output.numpy() == pytest.approx(training.network.output.numpy(), rel=1e-9)
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_an_isolated_atom_has_the_energy_of_the_baseline_that_is_given(place: Path, descriptor: str) -> None:
+    source = write_input(place, descriptor=descriptor, top='baseline = { Cu = "-3.5 eV", Ag = "-2 eV" }')
+    potential = modelfile.load(train(source, n_processes=1).model)
+    for symbol, energy in (("Cu", -3.5), ("Ag", -2.0)):
+        atom = Atoms(symbol, cell=[20, 20, 20], pbc=True)
+        said = float(potential.predict(build_graph(atom, potential.cutoff)).energy)
+        assert said == pytest.approx(energy, abs=1e-9)
+
+
+def test_a_feature_that_does_not_vary_has_no_weights(place: Path) -> None:
+    # no atom of the data has such neighbours: what it would do to the energy is not known
+    frames = read_labelled(place / "data.extxyz")
+    write_labelled(place / "data.extxyz", [frames[0], *(frame for frame in strained(8))])
+    source = write_input(place, top='elements = ["Cu"]')
+    training = Training(prepare(source), n_threads=1)
+    rows = torch.cat([sample.work.values for sample in training.all])
+    widened = torch.cat([rows, torch.full((len(rows), 1), 3.0, dtype=torch.float64)], dim=1)
+    scaling = _scaling(widened, torch.zeros(len(rows), dtype=torch.long), 1)
+    assert not scaling.axes[0, -1].any()
+    assert scaling.axes[0, :-1].any(dim=1).all()
+
+
+def test_a_training_whose_numbers_are_not_finite_is_given_up(place: Path) -> None:
+    frames = [replace(frame, energy=1e200) for frame in read_labelled(place / "data.extxyz")]
+    job = prepare(write_input(place))
+    with pytest.raises(SimulationError, match="smaller learning_rate"):
+        training = Training(replace(job, train=tuple(frames)), n_threads=1)
+        training.after(training.begin())
+
+
+def test_wrong_settings_are_refused_and_nothing_is_written(place: Path) -> None:
+    for fit, said in (
+        ("n_neurons = []", "n_neurons"),
+        ("n_neurons = [0]", "n_neurons"),
+        ('activation = "tahn"', "Did you mean 'tanh'?"),
+        ("learning_rate = 0", "learning_rate"),
+        ("ema = 1", "ema"),
+        ("patience = 0", "patience"),
+        ("epoch = 5", "Did you mean 'epochs'?"),
+        ('radial = "plain"', "'radial' is not an option"),
+    ):
+        source = write_input(place, fit)
+        if fit.startswith("n_neurons"):
+            source.write_text(source.read_text().replace("n_neurons = [5, 4]\n", ""))
+        with pytest.raises(InputError) as caught:
+            train(source, n_processes=1)
+        assert said in str(caught.value)
+        assert not (place / "in.run").exists()
+    write_labelled(place / "data.extxyz", thermal(7, repeat=1))
+    with pytest.raises(InputError, match="patience: a tenth of the"):
+        train(write_input(place, "patience = 5"), n_processes=1)
+    assert not (place / "in.run").exists()
+
+
+def test_a_check_counts_the_weights_and_writes_nothing(place: Path) -> None:
+    source = write_input(place, "epochs = 70")
+    before = sorted(place.iterdir())
+    found = preview(source)
+    potential = prepare(source).potential
+    assert found.n_linear == sum(one.numel() for one in potential.parameters())
+    assert (found.max_iterations, found.n_radial) == (70, 0)
+    assert found.hours == pytest.approx(70 * found.seconds_per_iteration / 3600)
+    assert sorted(place.iterdir()) == before
