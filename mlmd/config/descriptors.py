@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mlmd.config.quantities import Quantity, refuse
-from mlmd.config.table import Table
+from mlmd.config.table import Table, of_kind
 from mlmd.units import with_unit
 
 Cutoff = Annotated[float, Quantity("length", above=0.0, most=30.0)]  # there, 10⁴ neighbours
@@ -112,11 +111,4 @@ class SNAP(Table):
         return self
 
 
-def _with_kind(value: object) -> object:
-    """A table without a kind is a moment tensor potential; a bare word is a kind with its defaults."""
-    if isinstance(value, str):
-        return {"kind": value}
-    return {"kind": "mtp", **value} if isinstance(value, Mapping) else value
-
-
-DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), of_kind("mtp")]

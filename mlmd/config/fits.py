@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from mlmd.config.quantities import Quantity
-from mlmd.config.table import Table
+from mlmd.config.table import Table, of_kind
 
 
 class LinearFit(Table):
@@ -106,13 +105,6 @@ class NetworkFit(Table):
     )
 
 
-def _with_kind(value: object) -> object:
-    """A table without a kind is linear; a bare word is a kind with its defaults."""
-    if isinstance(value, str):
-        return {"kind": value}
-    return {"kind": "linear", **value} if isinstance(value, Mapping) else value
-
-
 FitTable = Annotated[
-    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit, Field(discriminator="kind"), BeforeValidator(_with_kind)
+    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit, Field(discriminator="kind"), of_kind("linear")
 ]

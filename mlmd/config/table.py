@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -20,6 +21,17 @@ class Table(BaseModel):
 def named(key: str) -> BeforeValidator:
     """A bare string stands for a table with only this key."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def of_kind(default: str) -> BeforeValidator:
+    """A bare string is a kind with its defaults, and a table that names no kind is of the default one."""
+
+    def with_kind(value: object) -> object:
+        if isinstance(value, str):
+            return {"kind": value}
+        return {"kind": default, **value} if isinstance(value, Mapping) else value
+
+    return BeforeValidator(with_kind)
 
 
 def _nonempty(value: object) -> object:

@@ -116,7 +116,6 @@ class _ByAutograd:
             columns.append(column)
         self._slopes = torch.stack(columns, dim=1).double()  # (n_pairs, n_features, 3)
         self._pairs, self._vectors = graph.pairs, graph.vectors
-        self._graph = graph
 
     def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         slopes = torch.einsum("pf,pfc->pc", weights[self._pairs[0]], self._slopes)

@@ -7,7 +7,7 @@ again. No graph is built and nothing of a pair is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mlmd.descriptors.linearised import needs_pairs
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels.design import Features
-from mlmd.neighbors import geometry
+from mlmd.neighbors import check_skin, geometry
 from mlmd.potentials import Evaluation
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-def has_kernel_features(potential: object) -> bool:
+def has_kernel_features(potential: object) -> TypeGuard[LearnedPotential]:
     """Whether a potential can be evaluated so."""
     return isinstance(potential, LearnedPotential) and not needs_pairs(potential.descriptor)
 
@@ -38,11 +38,11 @@ class FeatureEvaluator:
         """Take a potential that `has_kernel_features`, atomic numbers (n_atoms,), pbc (3,) and the skin in Å.
 
         Raises:
-            InputError: when an atom is of another element.
+            InputError: when an atom is of another element, or the skin is negative or not finite.
         """
         self._potential = potential
         self._features = compiled_features(
-            potential.descriptor, numbers, pbc, skin=skin, n_threads=torch.get_num_threads()
+            potential.descriptor, numbers, pbc, skin=check_skin(skin), n_threads=torch.get_num_threads()
         )
         self._kinds = species(torch.tensor(np.asarray(numbers)), potential.species_table)
 
@@ -91,7 +91,7 @@ def _evaluate(
     potential: LearnedPotential, features: Features, kinds: torch.Tensor, positions: np.ndarray, cell: np.ndarray
 ) -> Evaluation:
     values = torch.from_numpy(features.values(positions, cell))
-    dtype = next((parameter.dtype for parameter in potential.regressor.parameters()), torch.float64)  # type: ignore[attr-defined]
+    dtype = next(potential.parameters()).dtype
     with undivided(), torch.enable_grad():
         values = values.to(dtype).requires_grad_(True)
         energies = potential.regressor.energies(values, kinds)

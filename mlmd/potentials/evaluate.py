@@ -13,7 +13,6 @@ from mlmd.neighbors import SkinList, build_graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
 from mlmd.potentials.fused import FusedEvaluator, FusedPotential, kernel_of, kernels_of
-from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ def evaluator(
     kernel = kernel_of(potential) if torch.device(device).type == "cpu" else None
     if kernel is not None:
         return FusedEvaluator(kernel, potential.elements, numbers, pbc, skin)
-    by_features = torch.device(device).type == "cpu" and has_kernel_features(potential)
-    if isinstance(potential, LearnedPotential) and by_features:
+    if torch.device(device).type == "cpu" and has_kernel_features(potential):
         return FeatureEvaluator(potential, numbers, pbc, skin)
     return GraphEvaluator(potential, numbers, pbc, skin, device)
 
@@ -131,7 +129,7 @@ def compiled_predictor(
     kernels = kernels_of(potential)
     if kernels:
         return partial(FusedPotential, kernels)
-    if isinstance(potential, LearnedPotential) and has_kernel_features(potential):
+    if has_kernel_features(potential):
         return partial(FeaturePotential, potential)
     return None
 
