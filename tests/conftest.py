@@ -22,3 +22,15 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(params=["kernels", "autograd"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Features and Jacobians by the compiled kernels, or as on a machine without them."""
+    from mlmd.descriptors import linearised
+
+    if request.param == "autograd":
+        monkeypatch.setattr(linearised, "library", lambda: None)
+    elif linearised.library() is None:
+        pytest.skip("the kernels are not compiled, or switched off")
+    return str(request.param)

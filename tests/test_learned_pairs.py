@@ -8,8 +8,7 @@ import torch
 from kernel_systems import needs_kernels, system
 from learned_pairs import DESCRIPTORS, ELEMENTS, REGRESSORS, random_pair
 
-from mlmd.descriptors import linearised as module
-from mlmd.descriptors.linearised import linearised
+from mlmd.descriptors.linearised import linearised, values
 from mlmd.errors import InputError
 from mlmd.fitting.network import Network
 from mlmd.graph import VOIGT, Graph
@@ -21,16 +20,6 @@ from mlmd.potentials.learned import LearnedPotential
 
 COMPILED = [name for name in DESCRIPTORS if name != "soap"]
 PAIRS = [(descriptor, regressor) for descriptor in DESCRIPTORS for regressor in REGRESSORS]
-
-
-@pytest.fixture(params=["kernels", "autograd"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Features and Jacobians by the compiled kernels, or as on a machine without them."""
-    if request.param == "autograd":
-        monkeypatch.setattr(module, "library", lambda: None)
-    elif module.library() is None:
-        pytest.skip("the kernels are not compiled, or switched off")
-    return str(request.param)
 
 
 def graph_of(cutoff: float, *names: str) -> Graph:
@@ -65,7 +54,7 @@ def test_pull_is_the_transpose_of_push_and_push_the_difference_quotient(descript
         other = atoms.copy()
         deformation = np.eye(3) + step * strain.numpy()
         other.positions = (atoms.positions @ deformation) + step * moved.numpy()
-        return module.values(described, build_graph(other, described.cutoff))
+        return values(described, build_graph(other, described.cutoff))
 
     work = linearised(described, build_graph(atoms, described.cutoff))
     change = work.push(moved, strain)

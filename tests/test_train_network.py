@@ -12,7 +12,6 @@ import torch
 from ase import Atoms
 from made_data import strained, thermal
 
-from mlmd.descriptors import linearised as module
 from mlmd.errors import InputError, SimulationError, StorageError
 from mlmd.fitting.network import Network
 from mlmd.io.labelled import read_labelled, write_labelled
@@ -50,16 +49,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         frame.atoms.numbers[::2] = 47
     write_labelled(tmp_path / "data.extxyz", frames)
     return tmp_path
-
-
-@pytest.fixture(params=["kernels", "autograd"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Features and Jacobians by the compiled kernels, or as on a machine without them."""
-    if request.param == "autograd":
-        monkeypatch.setattr(module, "library", lambda: None)
-    elif module.library() is None:
-        pytest.skip("the kernels are not compiled, or switched off")
-    return str(request.param)
 
 
 @pytest.mark.parametrize("baseline", ["", 'baseline = { Cu = -3.5, Ag = "-3 eV" }'])

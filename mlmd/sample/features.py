@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-from ase.data import chemical_symbols
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mlmd.config.descriptors import DescriptorTable
@@ -27,6 +26,7 @@ from mlmd.io.validity import closest_neighbour
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
 from mlmd.registry import find
+from mlmd.train.dataset import elements_of
 from mlmd.train.start import make_descriptor
 
 OF_TRAININGS: tuple[str, ...] = tuple(
@@ -85,12 +85,6 @@ def descriptor_of(potential: Potential, name: str) -> Descriptor:
         )
     found: Descriptor = descriptor
     return found
-
-
-def elements_of(frames: Sequence[LabelledFrame]) -> tuple[str, ...]:
-    """The elements of some structures, by atomic number."""
-    found = sorted({int(number) for frame in frames for number in frame.atoms.numbers})
-    return tuple(chemical_symbols[number] for number in found)
 
 
 def read_descriptor(
