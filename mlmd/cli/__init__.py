@@ -15,6 +15,7 @@ from mlmd.errors import MlmdError, StorageError, did_you_mean
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
     "train": ("mlmd.cli.train:train", "Fit a potential to labelled structures; the same command again continues."),
+    "sweep": ("mlmd.cli.sweep:sweep", "Train every combination of some values, and compare accuracy and speed."),
     "check": ("mlmd.cli.check:check", "Validate inputs; estimate memory and time, and nothing is written."),
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "Describe a potential, a structure or a run folder."),

@@ -16,6 +16,7 @@ from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.table import Table
+from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Sigma, Train
 from mlmd.errors import InputError, did_you_mean
 
@@ -228,15 +229,14 @@ def _quantity(field: FieldInfo) -> Quantity | None:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML."""
-    if isinstance(value, Table):
-        value = resolved(value)
+    """A value as TOML, its numbers as people write them."""
+    return inline(_plain(resolved(value) if isinstance(value, Table) else value))
+
+
+def _plain(value: Any) -> Any:
+    """Values with units as people write them: ``5 Å`` and not ``5.0 Å``."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, str):
-        text = value.replace(".0 ", " ").replace(" 1/ps", " ps^-1").replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{text}"'
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return [_plain(resolved(item) if isinstance(item, Table) else item) for item in value]
+    return value.replace(".0 ", " ").replace(" 1/ps", " ps^-1") if isinstance(value, str) else value

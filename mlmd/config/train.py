@@ -196,7 +196,10 @@ Baseline = Annotated[
 class Train(Table):
     """A whole input file of ``mlmd train``."""
 
-    refused: ClassVar[dict[str, str]] = {"model": "Its table is called [descriptor], and how to fit stands in [fit]."}
+    refused: ClassVar[dict[str, str]] = {
+        "model": "Its table is called [descriptor], and how to fit stands in [fit].",
+        "sweep": "Inputs with this table are for `mlmd sweep`.",
+    }
 
     data: Data = Field(description="labelled structures: a file, a table { path, energy, ... }, or a list of them")
     test: Data | None = Field(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlmd.io.labelled import LabelledFrame
     from mlmd.train.error_table import ErrorRow
+    from mlmd.train.sweep import Outcome
 
 _INK = "#333333"
 _SCALES: Mapping[str, tuple[float, str]] = {
@@ -33,6 +34,7 @@ _IN_ERRORS: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 1e3}
 _N_CELLS = 700
 """Of a panel's width, finer than a point; of several points in one cell one is drawn."""
 _MOST_COLOURS = 7
+_MARKS = "os^Dv*Pp"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,38 @@ def learning_figure(curve: LearningCurve) -> Figure:
         else:
             _errors_by_size(one, curve, name)
         plain_ticks(one)
+    return figure
+
+
+def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
+    """Errors for test structures against the time of an evaluation, of all potentials of a sweep.
+
+    Colours are descriptors, marks are fits; a line joins those that no other beats in both, and they are listed.
+    """
+    figure, (axes,) = new_figure(1, 1, width=8.0, height=4.2)
+    shown = [(one, one.microseconds, one.energy if one.forces is None else one.forces) for one in outcomes]
+    known = [(one, x, y) for one, x, y in shown if x is not None and y is not None]
+    descriptors = list(dict.fromkeys(one.descriptor for one, _, _ in known))
+    fits = list(dict.fromkeys(one.fit for one, _, _ in known))
+    named: set[str] = set()
+    for one, x, y in known:
+        name = f"{one.descriptor}, {one.fit}"
+        axes.plot(x, y, linestyle="none", marker=_MARKS[fits.index(one.fit) % len(_MARKS)], markersize=6,
+                  color=color(descriptors.index(one.descriptor)), label=None if name in named else name)  # fmt: skip
+        named.add(name)
+    best = sorted((x, y, one.label) for one, x, y in known if one.best)
+    axes.plot([x for x, _, _ in best], [y for _, y, _ in best], color=_INK, linewidth=1.0, zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.15, y=0.12)
+    for number, (x, y, _) in enumerate(best, 1):
+        axes.annotate(str(number), (x, y), xytext=(5, 5), textcoords="offset points", fontsize=9, color=_INK)
+    listed = "\n".join(f"{number}  {text}" for number, (_, _, text) in enumerate(best, 1))
+    axes.text(1.02, 0.0, listed, transform=axes.transAxes, fontsize=7, color=_INK, va="bottom")
+    only_energies = all(one.forces is None for one, _, _ in known)
+    label(axes, "evaluation (µs/atom)", "RMSE, energy (meV/atom)" if only_energies else "RMSE, forces (meV/Å)")
+    plain_ticks(axes)
+    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
