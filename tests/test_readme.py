@@ -154,6 +154,8 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the README's training and a run to sample; the current one."""
     text = next(block for block in blocks("toml") if block.startswith("data ="))
     (tmp_path / "fitted.toml").write_text(text, encoding="utf-8")
+    swept = next(block for block in blocks("toml") if "[sweep]" in block)
+    (tmp_path / "compared.toml").write_text(swept, encoding="utf-8")
     (tmp_path / "rough.toml").write_text(ROUGH, encoding="utf-8")
     bulk("Cu", cubic=True, a=3.62).repeat(2).write(tmp_path / "copper.extxyz")
     monkeypatch.chdir(tmp_path)
@@ -171,18 +173,19 @@ def test_the_example_training_says_nothing_but_defaults_and_what_it_must(trainin
 
 
 def test_the_commands_that_sample_label_and_train_work_one_after_the_other(training: Path) -> None:
-    trained, sampled = blocks("console")  # the second makes the data of the first
+    trained, swept, sampled, selected = blocks("console")  # the last but one makes the data of the first
     path = training / "fitted.toml"
     small = (
         path.read_text(encoding="utf-8").replace("level = 12", "level = 6").replace("iterations = 50", "iterations = 2")
     )
     assert small != path.read_text(encoding="utf-8")
     path.write_text(small, encoding="utf-8")
-    for line in [*sampled.splitlines(), *trained.splitlines()]:
+    for line in "".join([sampled, selected, trained, swept]).splitlines():
         command, *arguments = shlex.split(line)
         answer = mlmd(*arguments)
         assert command == "mlmd"
         assert answer.code == 0, (line, answer.err)
+    assert (training / "compared.sweep" / "pareto.png").is_file()
     listed = re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| (.+?) \|", after("fitted.run"), re.MULTILINE)[2:]))
     assert {"fitted.mlmd", "parity_train.png"} <= set(listed)
     assert [name for name in listed if not (training / "fitted.run" / name).exists()] == []

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("mlmd.cli.inspect:list_models", "The potentials that come with mlmd."),
     "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
+    "select": ("mlmd.cli.select:select", "Of many structures those that are worth a label: farthest, CUR, MaxVol."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
     "describe": ("mlmd.cli.features:describe", "Features of structures, by any descriptor, as NumPy arrays."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),

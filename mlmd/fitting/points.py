@@ -10,19 +10,22 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 
+_AT_ONCE = 1024
+"""Rows whose distances from all known ones are held at a time."""
 _DEPENDENT = 1e-13
 """Pivot, relative to the greatest, below which columns depend on each other to working precision."""
 
 
-def farthest(features: Tensor, n_points: int) -> Tensor:
+def farthest(features: Tensor, n_points: int, known: Tensor | None = None) -> Tensor:
     """Farthest point sampling: each next row is the one farthest from all chosen before (Gonzalez, Theor. Comput.
     Sci. 38, 293, 1985; at most twice as far from any row as the best choice of so many).
 
-    It begins with the row nearest to the mean; of equal rows the first counts.
+    It begins with the row nearest to the mean, or the one farthest from known ones; of equal rows the first counts.
 
     Args:
         features: (n, n_features), comparable columns.
         n_points: how many rows.
+        known: (n_known, n_features) rows that count as chosen before; none by default.
 
     Returns:
         (n_points,) numbers of rows, in the order of choice.
@@ -31,8 +34,11 @@ def farthest(features: Tensor, n_points: int) -> Tensor:
         InputError: when there are fewer different rows.
     """
     rows = _checked(features, n_points)
-    chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
-    nearest = (rows - rows[chosen[0]]).square().sum(dim=1)
+    chosen: list[int] = []
+    if known is None or not len(known):
+        chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
+        known = rows[chosen]
+    nearest = torch.cat([torch.cdist(part, known.double()).amin(dim=1) for part in rows.split(_AT_ONCE)]).square()
     while len(chosen) < n_points:
         farthest_row = int(nearest.argmax())
         if not float(nearest[farthest_row]) > 0:
@@ -138,7 +144,14 @@ class ActiveSet:
         return grades(features, self.rows)
 
 
-def active_set(blocks: Iterable[Tensor], *, floor: float = 1e-6, tolerance: float = 1e-3) -> ActiveSet:
+def active_set(
+    blocks: Iterable[Tensor],
+    *,
+    floor: float = 1e-6,
+    tolerance: float = 1e-3,
+    start: ActiveSet | None = None,
+    n_before: int = 0,
+) -> ActiveSet:
     """The active set of rows that come in blocks, of which at most n_features are remembered.
 
     It begins with small diagonal rows, which stand for directions that no data have, so that the columns may depend
@@ -149,17 +162,18 @@ def active_set(blocks: Iterable[Tensor], *, floor: float = 1e-6, tolerance: floa
         blocks: (n, n_features) each.
         floor: size of the diagonal rows, relative to the greatest number of a column in the first block.
         tolerance: of `maxvol`.
+        start: an active set of earlier rows, to go on from.
+        n_before: number of the first row.
 
     Raises:
         InputError: without rows, for rows of another width, and for numbers that are not finite.
     """
-    current: ActiveSet | None = None
-    n_seen = 0
+    current, n_seen = start, n_before
     for block in blocks:
         rows = _checked(block, 1)
         if current is None:
-            start = torch.diag(floor * _sizes(rows))
-            current = ActiveSet(start, torch.full((len(start),), -1))
+            floors = torch.diag(floor * _sizes(rows))
+            current = ActiveSet(floors, torch.full((len(floors),), -1))
         if rows.shape[1] != current.rows.shape[1]:
             raise InputError(f"rows of {rows.shape[1]} features were given after rows of {current.rows.shape[1]}.")
         rows = torch.cat([current.rows, rows])

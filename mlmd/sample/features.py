@@ -112,14 +112,26 @@ def read_descriptor(
     kind = table.get("kind", "mtp")
     try:
         if kind in OF_TRAININGS:
-            return _of_training(table, frames, symbols)
+            return of_training(table, frames, symbols)
         return _by_keywords(kind, table, frames, symbols)
     except InputError as error:
         raise InputError("\n".join(f"{path.name}: {line}" for line in str(error).splitlines())) from None
 
 
-def _of_training(table: Mapping[str, Any], frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
-    """One of those that potentials are trained with; radial functions are plain polynomials."""
+def of_training(
+    table: Mapping[str, Any], frames: Sequence[LabelledFrame], elements: Sequence[str] | None = None
+) -> Descriptor:
+    """One of those that potentials are trained with; radial functions are plain polynomials.
+
+    Args:
+        table: kind and options, as in the input of a training.
+        frames: structures that it will describe; their closest atoms are where radial functions begin.
+        elements: chemical symbols, in the order of the species; those of the structures by default.
+
+    Raises:
+        InputError: with what is wrong in the table.
+    """
+    elements = elements_of(frames) if elements is None else elements
     given = {"data": "structures", "descriptor": dict(table), "fit": {"kind": "linear", "radial": "plain"}}
     try:
         config = Train.model_validate(given)
