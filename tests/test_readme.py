@@ -169,7 +169,7 @@ def test_the_example_training_says_nothing_but_defaults_and_what_it_must(trainin
     bare.write_text('data = "labelled.extxyz"\n', encoding="utf-8")
     default = config.load_train(bare)
     assert (shown.descriptor, shown.fit, shown.baseline) == (default.descriptor, default.fit, default.baseline)
-    assert (shown.sigma.energy, shown.sigma.forces) == (default.sigma.energy, default.sigma.forces)
+    assert (shown.loss.energy, shown.loss.forces) == (default.loss.energy, default.loss.forces)
 
 
 def test_the_commands_that_sample_label_and_train_work_one_after_the_other(training: Path) -> None:

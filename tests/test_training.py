@@ -222,7 +222,7 @@ def test_changed_data_are_refused(place: Path) -> None:
 
 
 def test_groups_are_part_of_the_data(place: Path) -> None:
-    # sigma.groups and the split depend on them
+    # loss.groups and the split depend on them
     train(write_input(place), n_processes=1)
     frames = read_labelled(place / "data.extxyz")
     write_labelled(place / "data.extxyz", [replace(frame, group=f"other {frame.group}") for frame in frames])

@@ -3,16 +3,18 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
+from mlmd.config.baseline import Baseline
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.loss import Factors, Loss
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.train import Card, DataTable, Train
 
 __all__ = [
     "ACSF",
@@ -24,13 +26,16 @@ __all__ = [
     "SOAP",
     "Analysis",
     "Barostat",
+    "Baseline",
     "Card",
     "DataTable",
+    "Factors",
     "Frozen",
     "GAPFit",
     "Guard",
     "Langevin",
     "LinearFit",
+    "Loss",
     "Minimize",
     "NetworkFit",
     "NoseHoover",
@@ -39,7 +44,6 @@ __all__ = [
     "Plumed",
     "PotentialTable",
     "RandomFeaturesFit",
-    "Sigma",
     "Simulate",
     "Stage",
     "Train",

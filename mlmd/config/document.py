@@ -8,8 +8,10 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from mlmd.config.baseline import Baseline
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -17,7 +19,7 @@ from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.train import Card, DataTable, Train
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -48,7 +50,8 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
         '[fit] kind = "network"': NetworkFit,
-        "[sigma]": Sigma,
+        "[loss]": Loss,
+        "[baseline]": Baseline,
         "[card]": Card,
     },
 }
@@ -64,7 +67,8 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     "train": {
         "descriptor": (MTP, ACSF, SOAP, SNAP),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
-        "sigma": (Sigma,),
+        "loss": (Loss,),
+        "baseline": (Baseline,),
         "card": (Card,),
     },
 }
@@ -86,9 +90,9 @@ _START: dict[str, dict[str, Any]] = {
     "train": {
         "data": "data.extxyz",
         "test_fraction": 0.1,
-        "baseline": "fit",
         "descriptor": {"kind": "mtp", "level": 12, "cutoff": "5 Å"},
-        "sigma": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
+        "loss": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
+        "baseline": {"energies": "fit"},
     },
 }
 """What the files to start from say."""

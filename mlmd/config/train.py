@@ -7,24 +7,16 @@ Numbers are kept as floats in mlmd's units (Å, eV, eV/Å; stress in bar). Each 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
+from mlmd.config.baseline import Baseline, BaselineTable
 from mlmd.config.descriptors import MTP, DescriptorTable
 from mlmd.config.fits import FitTable, LinearFit
-from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
+from mlmd.config.loss import Loss
+from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, named
-from mlmd.errors import InputError
-from mlmd.units import parse, with_unit
 
 KEYS = {"energy": "energy", "forces": "forces", "stress": "stress", "virial": "virial", "group_key": "group"}
 """Options of a source of data that name what a file calls a label -> name of that label."""
@@ -118,32 +110,6 @@ Data = Annotated[
 ]
 
 
-def _factor(value: float) -> float:
-    """A factor on the expected errors of a group."""
-    if value <= 0:
-        raise refuse(f"{value!r}: a factor above 0 is needed.")
-    return value
-
-
-class Sigma(Table):
-    """Expected errors: a residual counts in units of its sigma, so a smaller one counts more."""
-
-    energy: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=1e-3, description="expected error of the energy per atom"
-    )
-    forces: Annotated[float, Quantity("force", above=0.0)] = Field(
-        default=50e-3, description="expected error of a component of a force"
-    )
-    stress: Annotated[float, Quantity("pressure", above=0.0)] = Field(
-        default=1000.0, description="expected error of a component of the stress"
-    )
-    groups: dict[str, Annotated[float, Field(allow_inf_nan=False), AfterValidator(_factor)]] = Field(
-        default_factory=dict,
-        examples=[{"Elastic": 0.5}],
-        description="factor on the three sigmas by group of structures: smaller counts more",
-    )
-
-
 _LONGEST_NAME = 100
 
 
@@ -168,37 +134,13 @@ class Card(Table):
     notes: str = Field(default="", examples=["for the solid up to 1500 K"], description="anything else")
 
 
-def _baseline(value: object) -> str | dict[str, float]:
-    """A word, or the energy of each element."""
-    if not isinstance(value, Mapping):
-        return choice(value, ("fit", "isolated"), 'a baseline, nor a table of energies, { Li = "-0.2 eV" }')
-    energies: dict[str, float] = {}
-    for key, energy in value.items():
-        try:
-            energies[symbol(key)] = parse(energy, "energy")
-        except InputError as error:
-            raise refuse(f"{key}: {error}") from None
-    if not energies:
-        raise refuse('the table is empty; give the energy of an atom of each element, or "fit".')
-    return energies
-
-
-def _write_baseline(value: str | dict[str, float]) -> Any:
-    """What `_baseline` turns into the same again."""
-    return value if isinstance(value, str) else {key: with_unit(energy, "energy") for key, energy in value.items()}
-
-
-Baseline = Annotated[
-    Literal["fit", "isolated"] | dict[str, float], PlainValidator(_baseline), PlainSerializer(_write_baseline)
-]
-
-
 class Train(Table):
     """A whole input file of ``mlmd train``."""
 
     refused: ClassVar[dict[str, str]] = {
         "model": "Its table is called [descriptor], and how to fit stands in [fit].",
         "sweep": "Inputs with this table are for `mlmd sweep`.",
+        "sigma": "Its table is called [loss].",
     }
 
     data: Data = Field(description="labelled structures: a file, a table { path, energy, ... }, or a list of them")
@@ -219,14 +161,13 @@ class Train(Table):
         examples=[["Li", "Cl"]],
         description="elements of the potential; by default those of the data, by atomic number",
     )
-    baseline: Baseline = Field(
-        default="fit",
-        description='energy of each element that is subtracted first: "fit", "isolated" (single atoms in the data), '
-        'or a table { Li = "-0.2 eV" }',
+    baseline: BaselineTable = Field(
+        default=Baseline(),
+        description="energies of single atoms and a potential that are subtracted first; a word is its energies",
     )
     descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
-    sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
+    loss: Loss = Field(default=Loss(), description="expected errors, which weigh energies, forces and stress")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
     @model_validator(mode="after")
@@ -240,8 +181,9 @@ class Train(Table):
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip
-        if isinstance(self.baseline, dict) and self.elements is not None:
-            missing = [element for element in self.elements if element not in self.baseline]
+        energies = self.baseline.energies
+        if isinstance(energies, dict) and self.elements is not None:
+            missing = [element for element in self.elements if element not in energies]
             if missing:
                 raise refuse(f"baseline: {', '.join(missing)} has no energy. Give one for every element.")
         return self

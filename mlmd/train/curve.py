@@ -47,7 +47,7 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
         put(job.potential, state.best_radial, linear, job.problem.baseline)
         some = [frame for shard in shards[:size] for frame in shard]
         counts.append(len(some))
-        for name, frames in (("train", some), ("test", job.test)):
+        for name, frames in (("train", some), ("test", job.test_above)):
             table = errors(frames, predict(job.potential, frames)) if frames else None
             for quantity in ("energy", "forces"):
                 columns[name, quantity].append(table.row(quantity).rmse if table else math.nan)

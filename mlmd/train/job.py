@@ -10,8 +10,10 @@ from pathlib import Path
 from mlmd.config import MTP, LinearFit, Train, load_train
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.labelled import LabelledFrame
+from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
+from mlmd.train.delta import above, in_the_way, joined, load_given
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.shards import Problem
@@ -38,6 +40,11 @@ class Job:
     potential: LearnedPotential
     """With the coefficients to begin with."""
     problem: Problem
+    """Its frames are those to train on, with what the given potential leaves of their labels."""
+    given: Potential | None
+    """Potential of the baseline, to which the fitted one is added."""
+    test_above: tuple[LabelledFrame, ...]
+    """The test structures with what it leaves of their labels."""
 
     @property
     def name(self) -> str:
@@ -47,7 +54,12 @@ class Job:
     @property
     def free_constants(self) -> bool:
         """Whether the energies of single atoms are fitted; else they are those of the baseline."""
-        return self.config.baseline == "fit"
+        return self.config.baseline.energies == "fit"
+
+    @property
+    def result(self) -> Potential:
+        """The potential with the one of the baseline: what is compared with the labels and written."""
+        return joined(self.potential, self.given)
 
     @property
     def radial(self) -> bool:
@@ -85,7 +97,11 @@ def prepare(source: Path) -> Job:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = _elements(config, training)
     findings = _examine(config, training, test)
-    energies = baseline(training, elements, config.baseline)
+    given = load_given(config.baseline.potential, elements) if config.baseline.potential else None
+    left, test_left = (training, test) if given is None else (above(training, given), above(test, given))
+    if given is not None and (odd := in_the_way(training, left)) is not None:
+        findings.append(Finding("warning", odd))
+    energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
     if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
@@ -97,22 +113,26 @@ def prepare(source: Path) -> Job:
                 "one.",
             )
         )
+    seen = (training, test) if given is None else (training, test, left)  # another potential leaves other labels
     return Job(
         source=source,
         config=config,
         train=training,
         test=test,
-        digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
+        digest=hashlib.sha256(" ".join(map(digest, seen)).encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
-        problem=Problem(training, sigma_of(config), energies, potential.spec(), config.seed),
+        problem=Problem(left, sigma_of(config), energies, potential.spec(), config.seed),
+        given=given,
+        test_above=test_left,
     )
 
 
 def sigma_of(config: Train) -> Sigma:
     """The accuracy aimed at, in eV, eV/Å and eV/Å³."""
-    given = config.sigma
-    return Sigma(energy=given.energy, forces=given.forces, stress=given.stress * BAR, groups=dict(given.groups))
+    loss = config.loss
+    groups = {name: (of.energy, of.forces, of.stress) for name, of in loss.groups.items()}
+    return Sigma(energy=loss.energy, forces=loss.forces, stress=loss.stress * BAR, groups=groups)
 
 
 def _elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
@@ -149,7 +169,7 @@ def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[La
     if fatal:
         raise InputError("\n".join(fatal))
     groups = {frame.group for frame in training}
-    for group in config.sigma.groups:
+    for group in config.loss.groups:
         if group not in groups:
-            raise InputError(f"sigma: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
+            raise InputError(f"loss: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
     return findings

@@ -117,7 +117,7 @@ class Training:
         assert isinstance(fit, NetworkFit) and isinstance(network, Network)
         self.settings, self.network, self.n_threads = fit, network, n_threads
         self.seed, self._baseline = problem.seed, torch.from_numpy(problem.baseline)
-        samples, self.scaling = samples_of(job.potential, job.train, problem.sigma, problem.baseline)
+        samples, self.scaling = samples_of(job.potential, problem.frames, problem.sigma, problem.baseline)
         self.alone = None if job.free_constants else lonely(job.potential, self.scaling)
         n_apart = 0 if fit.patience is None else max(1, round(_HELD_OUT * len(samples)))
         order = np.random.default_rng(self.seed).permutation(len(samples))

@@ -157,12 +157,12 @@ def _of_network(job: Job) -> _Cost:
     """Of a network, by the gradient of a few structures in which all elements occur."""
     seen: set[str] = set()
     few: list[LabelledFrame] = []
-    for frame in job.train:
+    for frame in job.problem.frames:
         if len(few) < _FEW or not seen.issuperset(frame.atoms.symbols):
             few.append(frame)
             seen.update(frame.atoms.symbols)
     before = _memory()
-    training = Training(replace(job, train=tuple(few)), n_threads=1)
+    training = Training(replace(job, problem=replace(job.problem, frames=tuple(few))), n_threads=1)
     memory = _memory() - before
     weights = training.begin().weights
     times: list[float] = []

@@ -120,14 +120,14 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:
             progress(Step(f"errors of the {name} set", 0, len(frames)))
-            labels = predict(job.potential, frames)
+            labels = predict(job.result, frames)
             tables[name] = errors(frames, labels).to_json()
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
     save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
-    modelfile.save(job.potential, model, card(job, tables, fitted.facts))
+    modelfile.save(job.result, model, card(job, tables, fitted.facts))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
 
 

@@ -89,6 +89,7 @@ CASES = (
     Case("lennard-jones-mixture", _mixture, ("Ar", "Kr"), 3.7),
     Case("morse", _morse, ("Cu",), 2.7),
     Case("zbl", lambda: ZBL(cutoff="3 Å", onset="1 Å"), ("W", "He"), 1.7),
+    Case("zbl-of-lammps", lambda: ZBL(cutoff="3 Å", onset="1.5 Å", switching="lammps"), ("W", "He"), 1.7),
     Case("sum", _sum, ("Si", "O"), 2.1),
     Case("mtp-1-element", lambda: random_mtp(("Cu",), 12), ("Cu",), 2.6),
     Case("mtp-2-elements", lambda: random_mtp(("Si", "O"), 10), ("Si", "O"), 2.1),
