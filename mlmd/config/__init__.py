@@ -3,7 +3,7 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -25,6 +25,7 @@ __all__ = [
     "Analysis",
     "Barostat",
     "Card",
+    "Combination",
     "DataTable",
     "Frozen",
     "GAPFit",
@@ -43,6 +44,7 @@ __all__ = [
     "Simulate",
     "Stage",
     "Train",
+    "Trained",
     "check_files",
     "command_of",
     "file_or_kind",
@@ -54,6 +56,7 @@ __all__ = [
     "no_such_potential",
     "option_table",
     "options",
+    "parts_of",
     "physics_hash",
     "resolved",
     "template",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlmd import models
+from mlmd.config.descriptors import Trained, parts_of
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
 from mlmd.errors import InputError
@@ -51,6 +52,10 @@ def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
         for number, source in enumerate(sources, 1):
             if not source.path.exists():
                 yield _entry(name, number, len(sources)), no_such_file(source.path)
+    parts = parts_of(config.descriptor)
+    for number, part in enumerate(parts, 1):
+        if isinstance(part, Trained) and not part.model.exists():
+            yield f"{_entry('descriptor', number, len(parts))}: model", no_such_potential(part.model)
 
 
 def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType({})) -> list[Path]:
