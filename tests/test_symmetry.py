@@ -15,7 +15,8 @@ from random_symmetry import functions, random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.symmetry import Symmetry
-from mlmd.descriptors.symmetry_functions import SymmetryFunction, evenly_spaced
+from mlmd.descriptors.symmetry_functions import SymmetryFunction
+from mlmd.descriptors.symmetry_sets import evenly_spaced
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
 from mlmd.potentials import learned

@@ -4,7 +4,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -28,6 +28,7 @@ __all__ = [
     "Barostat",
     "Baseline",
     "Card",
+    "Combination",
     "DataTable",
     "Factors",
     "Frozen",
@@ -47,6 +48,7 @@ __all__ = [
     "Simulate",
     "Stage",
     "Train",
+    "Trained",
     "check_files",
     "command_of",
     "file_or_kind",
@@ -58,6 +60,7 @@ __all__ = [
     "no_such_potential",
     "option_table",
     "options",
+    "parts_of",
     "physics_hash",
     "resolved",
     "template",

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
@@ -46,6 +46,8 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        'descriptor = { model = "..." }': Trained,
+        "descriptor = [ ... ]": Combination,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,

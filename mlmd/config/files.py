@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlmd import models
+from mlmd.config.descriptors import Trained, parts_of
 from mlmd.config.potential import PotentialTable
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
@@ -58,6 +59,10 @@ def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
             if not source.path.exists():
                 yield _entry(name, number, len(sources)), no_such_file(source.path)
     yield from _missing_potentials(config.baseline.potential or (), "baseline: potential")
+    parts = parts_of(config.descriptor)
+    for number, part in enumerate(parts, 1):
+        if isinstance(part, Trained) and not part.model.exists():
+            yield f"{_entry('descriptor', number, len(parts))}: model", no_such_potential(part.model)
 
 
 def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType({})) -> list[Path]:

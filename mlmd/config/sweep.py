@@ -25,7 +25,7 @@ _NOT_SWEPT = ("data", "test", "test_fraction", "seed", "card")
 
 
 @dataclass(frozen=True)
-class Combination:
+class Choice:
     """One choice of a value from every list."""
 
     label: str
@@ -36,7 +36,7 @@ class Combination:
     """Why they do not."""
 
 
-def load_sweep(path: str | Path) -> tuple[Combination, ...]:
+def load_sweep(path: str | Path) -> tuple[Choice, ...]:
     """Every combination of an input, the last list changing fastest; paths count from the folder that it lies in.
 
     Raises:
@@ -85,7 +85,7 @@ def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         yield place, table
 
 
-def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any], path: Path) -> Combination:
+def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any], path: Path) -> Choice:
     """The input with the chosen values; whole tables first, so that others are set within them."""
     label = ", ".join(_told(place, value) for place, value in choice.items())
     filled: dict[str, Any] = _copy(data)
@@ -94,10 +94,10 @@ def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any],
             _put(filled, place, _copy(choice[place]))
         config = Train.model_validate(filled, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        return Combination(label, None, "\n".join(explain(error, Train, filled)))
+        return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:
-        return Combination(label, None, str(error))
-    return Combination(label, config)
+        return Choice(label, None, str(error))
+    return Choice(label, config)
 
 
 def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

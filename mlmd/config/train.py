@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import MTP, DescriptorTable
+from mlmd.config.descriptors import MTP, DescriptorTable, parts_of
 from mlmd.config.fits import FitTable, LinearFit
 from mlmd.config.loss import Loss
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -173,6 +173,12 @@ class Train(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
+        n_moments = sum(isinstance(one, MTP) for one in parts_of(self.descriptor))
+        if n_moments > 1 and isinstance(self.fit, LinearFit) and self.fit.radial == "optimise":
+            raise refuse(
+                "fit: radial: the radial functions of one mtp can be optimised, not of several together. Write "
+                'radial = "plain", or train one first and give { model = "..." } for it.'
+            )
         if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "

@@ -6,7 +6,7 @@ nothing else: the forces of any energy E(B) are -Jᵀ·(∂E/∂B), and the grad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import Descriptor
-from mlmd.descriptors.compiled import Compiled, compiled_features
+from mlmd.descriptors.combined import Combined, within
+from mlmd.descriptors.compiled import KernelFeatures, features_of, kernels_of
 from mlmd.graph import VOIGT, Graph
-from mlmd.kernels import library
 
 _SKIN = 0.01
 """Å: the list of neighbours is kept for all products at the same positions."""
@@ -55,33 +55,33 @@ def linearised(descriptor: Descriptor, graph: Graph) -> Linearised:
 
     Args:
         descriptor: of atoms, in float64.
-        graph: one structure; pairs are not needed where the descriptor has a compiled form, see `needs_pairs`.
+        graph: one structure, with pairs up to `mlmd.descriptors.compiled.pair_cutoff`.
     """
-    if not needs_pairs(descriptor):
-        return _ByKernel(descriptor, graph)
+    if (kernels := kernels_of(descriptor)) is not None:
+        numbers, pbc = graph.numbers.numpy(), graph.pbc[0].numpy()
+        return _ByKernel(features_of(kernels, descriptor.elements, numbers, pbc, skin=_SKIN), graph)
+    if isinstance(descriptor, Combined):
+        parts = [linearised(part, within(graph, part.cutoff)) for part in descriptor.parts]
+        return _Joined(parts, descriptor.columns)
     return _ByAutograd(descriptor, graph)
 
 
 def values(descriptor: Descriptor, graph: Graph) -> Tensor:
     """Features (n_atoms, n_features) of one structure, float64; arguments as those of `linearised`."""
-    if needs_pairs(descriptor):
-        with torch.no_grad():
-            return descriptor.features(graph).double()
-    features = compiled_features(descriptor, graph.numbers.numpy(), graph.pbc[0].numpy())
-    return torch.from_numpy(features.values(graph.positions.numpy(), graph.cells[0].numpy()))
-
-
-def needs_pairs(descriptor: Descriptor) -> bool:
-    """Whether the graph must have pairs: no kernel is compiled, or none for this descriptor."""
-    return not (library() is not None and isinstance(descriptor, Compiled) and descriptor.kernel() is not None)
+    if (kernels := kernels_of(descriptor)) is not None:
+        features = features_of(kernels, descriptor.elements, graph.numbers.numpy(), graph.pbc[0].numpy())
+        return torch.from_numpy(features.values(graph.positions.numpy(), graph.cells[0].numpy()))
+    if isinstance(descriptor, Combined):
+        return torch.cat([values(part, within(graph, part.cutoff)) for part in descriptor.parts], dim=1)
+    with torch.no_grad():
+        return descriptor.features(graph).double()
 
 
 class _ByKernel:
     """One product a call; nothing of a pair is kept."""
 
-    def __init__(self, descriptor: Descriptor, graph: Graph) -> None:
-        numbers, pbc = graph.numbers.numpy(), graph.pbc[0].numpy()
-        self._features = compiled_features(descriptor, numbers, pbc, skin=_SKIN)
+    def __init__(self, features: KernelFeatures, graph: Graph) -> None:
+        self._features = features
         self._where = np.ascontiguousarray(graph.positions.numpy()), np.ascontiguousarray(graph.cells[0].numpy())
         self.values = torch.from_numpy(self._features.values(*self._where))
 
@@ -144,6 +144,39 @@ class _ByAutograd:
         """Derivatives by positions from those by vectors."""
         gradient = slopes.new_zeros((len(self.values), *slopes.shape[1:]))
         return gradient.index_add_(0, self._pairs[1], slopes).index_add_(0, self._pairs[0], slopes, alpha=-1.0)
+
+
+class _Joined:
+    """The features of several descriptors side by side, of which only some have kernels."""
+
+    def __init__(self, parts: Sequence[Linearised], columns: Sequence[slice]) -> None:
+        self._parts, self._columns = parts, columns
+        self.values = torch.cat([part.values for part in parts], dim=1)
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(self._parts, self._columns, strict=True)
+        return _sums([part.pull(weights[:, own]) for part, own in parts])
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        return torch.cat([part.push(displacements, strain) for part in self._parts], dim=1)
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        def of_part(own: slice) -> Slopes:
+            def along(directions: Tensor) -> Tensor:  # which only features of this part have
+                everywhere = directions.new_zeros((len(directions), self.values.shape[1], directions.shape[2]))
+                everywhere[:, own] = directions
+                return slopes(everywhere)
+
+            return along
+
+        parts = zip(self._parts, self._columns, strict=True)
+        return _sums([part.rows(of_part(own), n_functions) for part, own in parts])
+
+
+def _sums(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Gradients and virials of all parts together."""
+    gradients, virials = zip(*parts, strict=True)
+    return torch.stack(gradients).sum(dim=0), torch.stack(virials).sum(dim=0)
 
 
 def each_structure(graph: Graph) -> list[Graph]:

@@ -7,6 +7,7 @@ the regularisation is the prior's rows (Bishop, Pattern Recognition and Machine 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,10 @@ class Expansion(torch.nn.Module):
     def prior(self) -> Tensor:
         """Rows R (m, n_basis), of which ‖R α‖² is what regularises the fit: α is normal with covariance (R'R)⁻¹."""
         return torch.eye(self.n_basis, dtype=torch.float64, device=self.coefficients.device)
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        raise NotImplementedError
 
     def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
         """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).

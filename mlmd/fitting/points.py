@@ -89,6 +89,41 @@ def cur(features: Tensor, n_points: int, rank: int, generator: torch.Generator) 
     return torch.argsort(waiting)[:n_points]
 
 
+def leading(features: Tensor, n_points: int) -> Tensor:
+    """Rows chosen one by one, each the one of the greatest leverage of rank one in what those before leave unexplained.
+
+    The leading left singular vector of X is greatest at the chosen row; then its direction is taken out of all rows
+    (the deterministic CUR of Imbalzano, Anelli, Giofré, Klees, Behler and Ceriotti, J. Chem. Phys. 148, 241730, 2018).
+
+    Args:
+        features: X, (n, n_features).
+        n_points: how many rows.
+
+    Returns:
+        (n_points,) numbers of rows, in the order of choice.
+
+    Raises:
+        InputError: when fewer rows are independent of each other.
+    """
+    rows = _checked(features, n_points)
+    products = rows @ rows.T  # of what is left of the rows
+    least = _DEPENDENT * float(products.diagonal().max())
+    chosen: list[int] = []
+    while len(chosen) < n_points:
+        left = products.diagonal().clone()
+        if not float(left.max()) > least:
+            raise InputError(
+                f"{n_points} points were asked for; only {len(chosen)} rows are independent of each other."
+            )
+        scores = torch.linalg.eigh(products)[1][:, -1].abs()
+        scores[left <= least] = -1.0
+        row = int(scores.argmax())
+        chosen.append(row)
+        along = products[row].clone()
+        products -= torch.outer(along, along / along[row])
+    return torch.tensor(chosen)
+
+
 def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
     """n_features rows A whose determinant no exchange of one row can raise by more than the tolerance.
 

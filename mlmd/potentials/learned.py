@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum
 from mlmd.descriptors.bispectrum_kernel import bispectrum_kernel
-from mlmd.descriptors.linearised import needs_pairs
+from mlmd.descriptors.combined import Combined, within
+from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.moment_design import Design
 from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
@@ -29,6 +30,7 @@ from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.network import Network
 from mlmd.fitting.polynomial import Polynomial
+from mlmd.fitting.sum import Sum
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
@@ -107,32 +109,48 @@ class LearnedPotential(EnergyModel):
             InputError: when descriptor or regressor have no such derivatives.
         """
         regressor, kinds = self.expansion, species(graph.numbers, self.species_table)
-        if isinstance(self.descriptor, Moments) and isinstance(regressor, Linear):
-            found = self.descriptor.design(graph, regressor.coefficients if nonlinear else None)
-        elif nonlinear:
+        if nonlinear and self.radial is None:
             raise InputError(f"{type(self.descriptor).__name__} has no parameters that are optimised.")
-        else:
-            found = rows_of(self.descriptor, regressor, graph, kinds)
+        found = []
+        for part, term, coefficients in self._terms():
+            near = within(graph, part.cutoff)
+            if isinstance(part, Moments) and isinstance(term, Linear):
+                found.append((part.design(near, coefficients if nonlinear else None), term.n_basis))
+            else:
+                found.append((rows_of(part, term, near, kinds), term.n_basis))
         counts = graph.positions.new_zeros((graph.n_structures, regressor.n_kinds))
         counts.index_put_((graph.owner, kinds), torch.ones_like(graph.positions[:, 0]), accumulate=True)
-        n = regressor.n_basis
 
-        def with_constants(rows: Tensor, middle: Tensor) -> Tensor:
-            return torch.cat([rows[..., :n], middle.expand(*rows.shape[:-1], -1), rows[..., n:]], dim=-1)
+        def with_constants(of_terms: Sequence[Tensor], middle: Tensor) -> Tensor:
+            rows = [rows[..., :n] for rows, (_, n) in zip(of_terms, found, strict=True)]
+            of_descriptors = [rows[..., n:] for rows, (_, n) in zip(of_terms, found, strict=True)]
+            return torch.cat([*rows, middle.expand(*rows[0].shape[:-1], -1), *of_descriptors], dim=-1)
 
         nothing = counts.new_zeros(regressor.n_kinds)
         return Design(
-            energy=with_constants(found.energy, counts),
-            forces=with_constants(found.forces, nothing),
-            virial=with_constants(found.virial, nothing),
+            energy=with_constants([design.energy for design, _ in found], counts),
+            forces=with_constants([design.forces for design, _ in found], nothing),
+            virial=with_constants([design.virial for design, _ in found], nothing),
         )
+
+    def _terms(self) -> list[tuple[Descriptor, Expansion, Tensor]]:
+        """Descriptors and regressors that have rows of their own, with the coefficients of each."""
+        regressor = self.expansion
+        match self.descriptor, regressor:
+            case Combined() as combined, Sum() as total if combined.columns == total.columns:
+                coefficients = [total.coefficients[place] for place in total.places]
+                return list(zip(combined.parts, total.terms, coefficients, strict=True))
+        return [(self.descriptor, regressor, regressor.coefficients)]
 
     @property
     def design_cutoff(self) -> float:
-        """Å, up to which `design` needs the pairs of a graph; 0 where it needs none."""
-        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return self.descriptor.design_cutoff
-        return self.cutoff if needs_pairs(self.descriptor) else 0.0
+        """Å, up to which `design`, or else `mlmd.descriptors.linearised`, needs the pairs of a graph; 0 for none."""
+        if not isinstance(self.regressor, Expansion):
+            return pair_cutoff(self.descriptor)
+        return max(
+            part.design_cutoff if isinstance(part, Moments) and isinstance(term, Linear) else pair_cutoff(part)
+            for part, term, _ in self._terms()
+        )
 
     @property
     def expansion(self) -> Expansion:
@@ -150,9 +168,14 @@ class LearnedPotential(EnergyModel):
     @property
     def radial(self) -> torch.nn.Parameter | None:
         """Coefficients of the radial functions, where they can be optimised with the linear ones."""
-        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return self.descriptor.radial.coefficients
-        return None
+        if not isinstance(self.regressor, Expansion):
+            return None
+        found = [
+            part.radial.coefficients
+            for part, term, _ in self._terms()
+            if isinstance(part, Moments) and isinstance(term, Linear)
+        ]
+        return found[0] if len(found) == 1 else None
 
     def kernel(self) -> Kernel | None:
         """The compiled form, where descriptor and regressor together have one."""

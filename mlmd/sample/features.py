@@ -19,7 +19,8 @@ from mlmd.config.quantities import shorten
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
 from mlmd.descriptors import DESCRIPTORS, Descriptor
-from mlmd.descriptors.linearised import needs_pairs, values
+from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.linearised import values
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.validity import closest_neighbour
@@ -27,7 +28,7 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
 from mlmd.registry import find
 from mlmd.train.dataset import elements_of
-from mlmd.train.start import make_descriptor
+from mlmd.train.start import make_descriptor, reach
 
 OF_TRAININGS: tuple[str, ...] = tuple(
     one.model_fields["kind"].default for one in get_args(get_args(DescriptorTable)[0])
@@ -92,8 +93,8 @@ def read_descriptor(
 ) -> Descriptor:  # fmt: skip
     """The descriptor of a TOML file: its table, or the table [descriptor] of an input of a training.
 
-    Kinds of `OF_TRAININGS` have the options that they have there. Others have the keywords of their classes; elements
-    and the number of atoms of the largest structure are filled in.
+    Kinds of `OF_TRAININGS`, and lists of them, have the options that they have there. Others have the keywords of their
+    classes; elements and the number of atoms of the largest structure are filled in.
 
     Args:
         path: the file.
@@ -107,19 +108,22 @@ def read_descriptor(
         raise InputError(f'{path}: no such file. It holds the options of a descriptor, e.g. kind = "snap".')
     data = read_toml(path)
     given = data.get("descriptor", data)
-    table = given if isinstance(given, Mapping) else {"kind": given}
     symbols = elements_of(frames) if elements is None else tuple(elements)
+    table = given if isinstance(given, Mapping) else {"kind": given}
     kind = table.get("kind", "mtp")
     try:
-        if kind in OF_TRAININGS:
-            return of_training(table, frames, symbols)
+        if isinstance(given, list) or kind in OF_TRAININGS:
+            return of_training(given, frames, symbols, path.absolute().parent)
         return _by_keywords(kind, table, frames, symbols)
     except InputError as error:
         raise InputError("\n".join(f"{path.name}: {line}" for line in str(error).splitlines())) from None
 
 
 def of_training(
-    table: Mapping[str, Any], frames: Sequence[LabelledFrame], elements: Sequence[str] | None = None
+    table: object,
+    frames: Sequence[LabelledFrame],
+    elements: Sequence[str] | None = None,
+    folder: Path | None = None,
 ) -> Descriptor:
     """One of those that potentials are trained with; radial functions are plain polynomials.
 
@@ -127,19 +131,22 @@ def of_training(
         table: kind and options, as in the input of a training.
         frames: structures that it will describe; their closest atoms are where radial functions begin.
         elements: chemical symbols, in the order of the species; those of the structures by default.
+        folder: from which paths in the table count; the current one by default.
 
     Raises:
         InputError: with what is wrong in the table.
     """
     elements = elements_of(frames) if elements is None else elements
-    given = {"data": "structures", "descriptor": dict(table), "fit": {"kind": "linear", "radial": "plain"}}
+    folder = Path.cwd() if folder is None else folder
+    given = {"data": "structures", "descriptor": table, "fit": {"kind": "linear", "radial": "plain"}}
     try:
-        config = Train.model_validate(given)
+        config = Train.model_validate(given, context={"folder": folder})
     except ValidationError as error:
         raise InputError("\n".join(explain(error, Train, given))) from None
-    pairs = (closest_neighbour(frame.atoms, config.descriptor.cutoff) for frame in frames)
+    cutoff = reach(config)
+    pairs = (closest_neighbour(frame.atoms, cutoff) for frame in frames)
     shortest = min((float(pair[2]) for pair in pairs if pair is not None), default=float("inf"))
-    return make_descriptor(config, shortest, elements)
+    return make_descriptor(config, frames, shortest, elements)
 
 
 def _by_keywords(
@@ -199,7 +206,7 @@ def describe(descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Feature
             raise InputError(
                 f"{frame.source} has {', '.join(unknown)}; the descriptor knows {', '.join(descriptor.elements)}."
             )
-    cutoff = descriptor.cutoff if needs_pairs(descriptor) else 0.0
+    cutoff = pair_cutoff(descriptor)
     rows = []
     for frame in frames:
         try:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import Descriptor
-from mlmd.descriptors.linearised import needs_pairs, values
+from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.linearised import values
 from mlmd.errors import InputError
 from mlmd.fitting.points import ActiveSet, active_set, cur, farthest, leverage
 from mlmd.fitting.scaling import mean_and_deviation
@@ -174,7 +175,7 @@ def _described(
     descriptor: Descriptor, frames: Sequence[LabelledFrame], progress: Progress
 ) -> Iterator[tuple[LabelledFrame, Tensor]]:
     """Frames with their features, one after the other."""
-    cutoff = descriptor.cutoff if needs_pairs(descriptor) else 0.0
+    cutoff = pair_cutoff(descriptor)
     for done, frame in enumerate(frames, 1):
         if unknown := sorted(set(frame.atoms.symbols) - set(descriptor.elements)):
             raise InputError(

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlmd.config import MTP, LinearFit, Train, load_train
+from mlmd.config import MTP, LinearFit, Train, Trained, load_train, parts_of
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.rundir import sha256
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.shards import Problem
-from mlmd.train.start import start
+from mlmd.train.start import reach, start
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
@@ -34,7 +35,7 @@ class Job:
     train: tuple[LabelledFrame, ...]
     test: tuple[LabelledFrame, ...]
     digest: str
-    """Of training and test structures with their labels."""
+    """Of training and test structures with their labels, and of potentials whose descriptors are used."""
     findings: tuple[Finding, ...]
     """What is odd about them, though not fatal."""
     potential: LearnedPotential
@@ -104,28 +105,33 @@ def prepare(source: Path) -> Job:
     energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
-    if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
-        findings.append(
-            Finding(
-                "warning",
-                f"descriptor: min_distance: {config.descriptor.min_distance:g} Å is longer than the shortest distance "
-                f"of the data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter "
-                "one.",
+    for one in parts_of(config.descriptor):
+        if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:
+            findings.append(
+                Finding(
+                    "warning",
+                    f"descriptor: min_distance: {one.min_distance:g} Å is longer than the shortest distance of the "
+                    f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
+                )
             )
-        )
     seen = (training, test) if given is None else (training, test, left)  # another potential leaves other labels
     return Job(
         source=source,
         config=config,
         train=training,
         test=test,
-        digest=hashlib.sha256(" ".join(map(digest, seen)).encode()).hexdigest(),
+        digest=hashlib.sha256(" ".join([*map(digest, seen), *_digests(config)]).encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
         problem=Problem(left, sigma_of(config), energies, potential.spec(), config.seed),
         given=given,
         test_above=test_left,
     )
+
+
+def _digests(config: Train) -> list[str]:
+    """Of the potentials whose descriptors are used."""
+    return [sha256(one.model) for one in parts_of(config.descriptor) if isinstance(one, Trained)]
 
 
 def sigma_of(config: Train) -> Sigma:
@@ -164,7 +170,7 @@ def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[La
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, config.descriptor.cutoff)
+    findings = examine(training, test, reach(config))
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlmd.config import MTP, check_files, load_train
+from mlmd.config import MTP, Trained, check_files, load_train, parts_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.threads import undivided
 from mlmd.train.equations import batches, triangle
@@ -115,9 +115,16 @@ def preview(path: Path) -> Preview:
 def _model(job: Job) -> str:
     """The descriptor and the fit in a few words."""
     descriptor, fit = job.config.descriptor, job.config.fit
+    parts = parts_of(descriptor)
+    names = " and ".join(f"mtp of level {one.level}" if isinstance(one, MTP) else _name(one) for one in parts)
     if isinstance(descriptor, MTP):
-        return f"{descriptor.kind} of level {descriptor.level}" + ("" if fit.kind == "linear" else f", {fit.kind}")
-    return f"{job.potential.descriptor.n_features} features of {descriptor.kind}, {fit.kind}"
+        return names + ("" if fit.kind == "linear" else f", {fit.kind}")
+    return f"{job.potential.descriptor.n_features} features of {names}, {fit.kind}"
+
+
+def _name(part: Any) -> str:
+    """A descriptor in a word."""
+    return str(part.model.name if isinstance(part, Trained) else part.kind)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
+from mlmd.config import (
+    ACSF,
+    MTP,
+    SNAP,
+    SOAP,
+    Combination,
+    GAPFit,
+    LinearFit,
+    NetworkFit,
+    RandomFeaturesFit,
+    Train,
+    Trained,
+    parts_of,
+)
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
-from mlmd.descriptors.linearised import needs_pairs, values
+from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
-from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
-from mlmd.descriptors.symmetry_functions import evenly_spaced
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.gaussian import SparseGaussian
@@ -27,10 +38,15 @@ from mlmd.fitting.points import cur, farthest
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.fitting.scaling import mean_and_deviation
+from mlmd.fitting.sum import Sum
 from mlmd.io.labelled import LabelledFrame
-from mlmd.neighbors import build_graph
+from mlmd.potentials import modelfile
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.train.environments import features_of
+from mlmd.train.functions import symmetry_functions
 
+PartTable = ACSF | MTP | SNAP | SOAP | Trained
+"""A descriptor of the input that may be one of several."""
 _CLOSER = 0.95
 """Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
 _NOISE = 0.1
@@ -39,8 +55,6 @@ _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
 _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
-_ENVIRONMENTS = 20_000
-"""Atoms, at most, whose features tell how much features vary."""
 
 
 def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]) -> LearnedPotential:
@@ -55,13 +69,50 @@ def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, eleme
     Raises:
         InputError: when no atoms of the data are within the cutoff of each other, for impossible settings.
     """
-    descriptor = make_descriptor(config, shortest, elements)
+    descriptor = make_descriptor(config, frames, shortest, elements)
     return LearnedPotential(descriptor, _regressor(config, descriptor, frames))
 
 
-def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> Descriptor:
+def make_descriptor(
+    config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]
+) -> Descriptor:
     """The descriptor of an input; arguments and errors as those of `start`."""
-    given = config.descriptor
+    parts = [_part(one, config, frames, shortest, elements) for one in parts_of(config.descriptor)]
+    return Combined(parts) if isinstance(config.descriptor, Combination) else parts[0]
+
+
+def reach(config: Train) -> float:
+    """Å, the distance up to which atoms see each other.
+
+    Raises:
+        InputError, ModelError: as `trained`.
+    """
+    return max(trained(one).cutoff if isinstance(one, Trained) else one.cutoff for one in parts_of(config.descriptor))
+
+
+def trained(given: Trained) -> Descriptor:
+    """The descriptor of a potential that was trained before.
+
+    Raises:
+        InputError: when it has none of atoms, or is not there.
+        ModelError: when it is damaged, or no .mlmd file.
+    """
+    potential = modelfile.load(given.model)
+    descriptor = getattr(potential, "descriptor", None)
+    if descriptor is None or descriptor.kind != "atom":
+        raise InputError(f"descriptor: model: {given.model.name} has no descriptor of atoms. Give a learned potential.")
+    for parameter in descriptor.parameters():
+        parameter.requires_grad_(False)
+    found: Descriptor = descriptor
+    return found
+
+
+def _part(
+    given: PartTable, config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]
+) -> Descriptor:
+    """One of the descriptors that are combined, or the only one."""
+    if isinstance(given, Trained):
+        return _of_model(given, elements)
     if shortest >= given.cutoff and not isinstance(given, SNAP):
         raise InputError(
             f"descriptor: cutoff: {given.cutoff:g} Å, but no two atoms of the data are closer than {shortest:g} Å: "
@@ -71,14 +122,7 @@ def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> 
         case MTP():
             return _moments(config, given, shortest, elements)
         case ACSF():
-            functions = evenly_spaced(
-                elements,
-                f"{given.cutoff!r} Å",
-                n_radial=given.n_radial,
-                n_angular=given.n_angular,
-                zetas=given.zetas,
-                kind=given.angular,
-            )
+            functions = symmetry_functions(given, frames, elements, config.seed)
             return Symmetry(elements=elements, functions=functions)
         case SOAP():
             return Soap(
@@ -92,6 +136,16 @@ def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> 
             )
         case SNAP():
             return _bispectrum(given, elements)
+
+
+def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
+    descriptor = trained(given)
+    if descriptor.elements != tuple(elements):
+        raise InputError(
+            f"descriptor: model: {given.model.name} knows {', '.join(descriptor.elements)}, in this order; those of "
+            f"the training are {', '.join(elements)}. They must be the same; elements = [...] sets the order."
+        )
+    return descriptor
 
 
 def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]) -> Moments:
@@ -140,9 +194,11 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
     fit = config.fit
     match fit:
         case LinearFit():
-            if isinstance(descriptor, Moments):
-                return Linear(n_features=n_features, n_kinds=n_kinds)
-            return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
+            tables = parts_of(config.descriptor)
+            terms = [_linear(fit, *one) for one in zip(tables, _parts(descriptor), strict=True)]
+            if isinstance(descriptor, Combined) and not any(isinstance(term, Linear) for term in terms):
+                return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
+            return Sum(terms) if isinstance(descriptor, Combined) else terms[0]
         case RandomFeaturesFit():
             random = RandomFeatures(
                 n_features=n_features,
@@ -156,7 +212,11 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             random.randomise(torch.Generator().manual_seed(config.seed))
             return random
         case GAPFit():
-            return _sparse(fit, descriptor, *features_of(descriptor, frames, config.seed), config.seed)
+            features, kinds = features_of(descriptor, frames, config.seed)
+            if isinstance(descriptor, Combined):
+                parts = zip(descriptor.parts, descriptor.columns, strict=True)
+                return Sum([_sparse(fit, part, features[:, own], kinds, config.seed) for part, own in parts])
+            return _sparse(fit, descriptor, features, kinds, config.seed)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -170,6 +230,19 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             with torch.no_grad():
                 network.output.mul_(_FIRST_OUTPUT)
             return network
+
+
+def _parts(descriptor: Descriptor) -> list[Descriptor]:
+    """Those that are combined, or the only one."""
+    return [*descriptor.parts] if isinstance(descriptor, Combined) else [descriptor]
+
+
+def _linear(fit: LinearFit, given: PartTable, descriptor: Descriptor) -> Linear | Polynomial:
+    """Of moment tensors coefficients for all elements alike, as their radial functions tell them apart."""
+    n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
+    if isinstance(given, MTP):
+        return Linear(n_features=n_features, n_kinds=n_kinds)
+    return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
 
 
 def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
@@ -216,19 +289,3 @@ def distinct(rows: Tensor) -> Tensor:
     size = float(rows.abs().amax()) or 1.0
     _, places = np.unique((rows / size * 1e6).round().numpy(), axis=0, return_index=True)
     return torch.from_numpy(np.sort(places))
-
-
-def features_of(descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int) -> tuple[Tensor, Tensor]:
-    """Features (n, n_features) and kinds (n,) of atoms of training structures, all of them or random structures."""
-    order = np.random.default_rng(seed).permutation(len(frames))
-    table = species_table(descriptor.elements)
-    rows, kinds, n_atoms = [], [], 0
-    cutoff = descriptor.cutoff if needs_pairs(descriptor) else 0.0
-    for index in order:
-        graph = build_graph(frames[index].atoms, cutoff)
-        rows.append(values(descriptor, graph))
-        kinds.append(species(graph.numbers, table))
-        n_atoms += graph.n_atoms
-        if n_atoms >= _ENVIRONMENTS:
-            break
-    return torch.cat(rows), torch.cat(kinds)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlmd.config import resolved, training_hash
-from mlmd.config.sweep import Combination, load_sweep
+from mlmd.config import parts_of, resolved, training_hash
+from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.config.train import Train
 from mlmd.errors import InputError, SimulationError, StorageError
@@ -155,7 +155,7 @@ def error_of(outcome: Outcome) -> float | None:
     return outcome.energy if outcome.forces is None else outcome.forces
 
 
-def _check_test(combinations: Sequence[Combination]) -> None:
+def _check_test(combinations: Sequence[Choice]) -> None:
     """Errors of structures that were trained on would choose what fits most closely, not what is right.
 
     Raises:
@@ -193,7 +193,7 @@ def _begin(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _trained(
-    one: Combination,
+    one: Choice,
     folder: Path,
     known: Mapping[str, Mapping[str, Any]],
     *,
@@ -206,7 +206,9 @@ def _trained(
         return Outcome(one.label, "", "", problem=one.problem.replace("\n", " "))
     config = one.config
     name = _name(one.label, config)
-    outcome = Outcome(one.label, _kind(config.descriptor), _kind(config.fit), folder=name)
+    outcome = Outcome(
+        one.label, " + ".join(one.kind for one in parts_of(config.descriptor)), config.fit.kind, folder=name
+    )
     source = folder / INPUTS / f"{name}.toml"
     write_atomically(source, document(resolved(config)).encode())
     before = known.get(name, {})
@@ -231,11 +233,6 @@ def _name(label: str, config: Train) -> str:
     """A folder that tells the values, and differs whenever the trainings do."""
     words = re.sub(r"[^A-Za-z0-9.=]+", "-", label).strip("-.")[:_LONGEST_LABEL]
     return f"{words}-{training_hash(config)[:6]}"
-
-
-def _kind(table: Any) -> str:
-    """Kind of a descriptor or a fit; those of a combined one joined."""
-    return " + ".join(map(_kind, table)) if isinstance(table, list | tuple) else str(table.kind)
 
 
 def _known(value: float) -> float | None:
