@@ -6,12 +6,14 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.train import Card, DataTable, Sigma, Train
 
 __all__ = [
@@ -23,14 +25,19 @@ __all__ = [
     "SNAP",
     "SOAP",
     "Analysis",
+    "Average",
     "Barostat",
     "Card",
+    "CoulombMatrix",
     "DataTable",
     "Frozen",
     "GAPFit",
     "Guard",
+    "KernelRidgeFit",
     "Langevin",
     "LinearFit",
+    "MBTRTerm",
+    "ManyBodyTensor",
     "Minimize",
     "NetworkFit",
     "NoseHoover",
@@ -38,6 +45,7 @@ __all__ = [
     "Output",
     "Plumed",
     "PotentialTable",
+    "Property",
     "RandomFeaturesFit",
     "Sigma",
     "Simulate",
@@ -52,6 +60,7 @@ __all__ = [
     "load_train",
     "no_such_file",
     "no_such_potential",
+    "of_structures",
     "option_table",
     "options",
     "physics_hash",

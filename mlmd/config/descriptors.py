@@ -1,4 +1,4 @@
-"""The descriptors that ``mlmd train`` fits with: a kind, with its parameters."""
+"""The descriptors of atoms that ``mlmd train`` fits with: a kind, with its parameters."""
 
 from __future__ import annotations
 
@@ -111,4 +111,5 @@ class SNAP(Table):
         return self
 
 
-DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), of_kind("mtp")]
+AtomDescriptor = MTP | ACSF | SOAP | SNAP
+DescriptorTable = Annotated[AtomDescriptor, Field(discriminator="kind"), of_kind("mtp")]

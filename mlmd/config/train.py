@@ -19,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from mlmd.config.descriptors import MTP, DescriptorTable
+from mlmd.config.descriptors import MTP
 from mlmd.config.fits import FitTable, LinearFit
+from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
+from mlmd.config.structures import AnyDescriptorTable, Property
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.errors import InputError
 from mlmd.units import parse, with_unit
@@ -38,7 +40,10 @@ def _split(value: object) -> object:
 class DataTable(Table):
     """A file or folder of labelled structures, and what the labels are called in it."""
 
-    refused: ClassVar[dict[str, str]] = dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?")
+    refused: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?"),
+        "property": 'It stands at the top of the file: property = "gap", or a table [property].',
+    }
     path: InputPath = Field(
         description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
         "or a DeePMD folder; relative to this file"
@@ -221,7 +226,14 @@ class Train(Table):
         description='energy of each element that is subtracted first: "fit", "isolated" (single atoms in the data), '
         'or a table { Li = "-0.2 eV" }',
     )
-    descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
+    property: Annotated[Property, named("name")] | None = Field(
+        default=None,
+        examples=[{"name": "gap", "unit": "eV"}],
+        description="what is learned of whole structures, a name or a table; the energy when left out",
+    )
+    descriptor: AnyDescriptorTable = Field(
+        default=MTP(), description="what describes the surroundings of an atom, or a whole structure"
+    )
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
     sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
@@ -229,6 +241,9 @@ class Train(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
+        check_pair(
+            self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
+        )
         if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
@@ -247,4 +262,6 @@ class Train(Table):
     def _without_unused(self, handler: Any) -> dict[str, Any]:
         """No fraction where the test structures are given: the two do not load together."""
         table: dict[str, Any] = handler(self)
+        if of_structures(self.descriptor):
+            table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
