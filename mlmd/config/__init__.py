@@ -7,7 +7,7 @@ from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
-from mlmd.config.pairs import of_structures
+from mlmd.config.pairs import atom_descriptor, of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
@@ -51,6 +51,7 @@ __all__ = [
     "Simulate",
     "Stage",
     "Train",
+    "atom_descriptor",
     "check_files",
     "command_of",
     "file_or_kind",

@@ -43,6 +43,12 @@ def of_structures(descriptor: Table) -> bool:
     return str(getattr(descriptor, "kind")) in OF_STRUCTURES  # noqa: B009
 
 
+def atom_descriptor(descriptor: AtomDescriptor | StructureDescriptor) -> AtomDescriptor:
+    """The same, where it is known to be of atoms."""
+    assert isinstance(descriptor, AtomDescriptor)
+    return descriptor
+
+
 def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set[str]) -> None:
     """Refuse what has no meaning.
 

@@ -50,7 +50,7 @@ def _layer(value: object) -> str | dict[str, float]:
     """A word, or numbers by element."""
     if isinstance(value, str):
         return value
-    numbers = value if isinstance(value, Mapping) else {"": None}
+    numbers: Mapping[str, Any] = value if isinstance(value, Mapping) else {"": None}
     if any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers.values()):
         raise refuse(f'{shorten(value)}: "number", or a table of numbers by element, is needed.')
     return {key: float(one) for key, one in numbers.items()}
@@ -131,7 +131,7 @@ class ManyBodyTensor(Table):
 
     kind: Literal["mbtr"] = Field(default="mbtr", description="kind of descriptor: many-body tensor representation")
     terms: Annotated[tuple[MBTRTerm, ...], NONEMPTY, Field(strict=False)] = Field(
-        examples=[[]], description="a table [[descriptor.terms]] for each spectrum: see below"
+        examples=[[]], description="spectra, a table [[descriptor.terms]] for each"
     )
 
 

@@ -19,6 +19,7 @@ from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card
 from mlmd.potentials.mtp import is_mtp
 from mlmd.potentials.nep_file import is_nep
+from mlmd.potentials.property import PropertyModel
 from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
@@ -62,7 +63,8 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     """The potential of an input file; their sum when several tables are given.
 
     Raises:
-        InputError: for a missing file, an unknown kind and unknown, missing or wrong options.
+        InputError: for a missing file, an unknown kind and unknown, missing or wrong options, and for a file that
+            predicts a property instead of forces.
         ModelError: for a file that is damaged, unknown, or able to execute code.
     """
     parts = [_load(table) for table in tables]
@@ -172,6 +174,12 @@ def _load(table: Table) -> Potential:
         potential = build(kind, given)
     except InputError as error:
         raise InputError(f"potential ({kind}): {error}") from None
+    if isinstance(potential, PropertyModel):
+        name = "this model" if table.path is None else table.path.name
+        raise InputError(
+            f"{name} predicts {potential.quantity.title} of whole structures and no forces: it is not a potential. "
+            "`mlmd predict` and `mlmd evaluate` take it; for dynamics train on a descriptor of atoms, such as mtp."
+        )
     if table.path is not None:
         potential.source = table.path.name
     if table.elements is not None:

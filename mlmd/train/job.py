@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlmd.config import MTP, LinearFit, Train, load_train
+from mlmd.config import MTP, LinearFit, Train, atom_descriptor, load_train
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.learned import LearnedPotential
@@ -83,7 +83,7 @@ def prepare(source: Path) -> Job:
         training, test = frames, load_frames(config.test)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
-    elements = _elements(config, training)
+    elements = chosen_elements(config, training)
     findings = _examine(config, training, test)
     energies = baseline(training, elements, config.baseline)
     closest = smallest_distance(training)
@@ -115,7 +115,7 @@ def sigma_of(config: Train) -> Sigma:
     return Sigma(energy=given.energy, forces=given.forces, stress=given.stress * BAR, groups=dict(given.groups))
 
 
-def _elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
+def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
     """Those of the input, or of the data.
 
     Raises:
@@ -144,7 +144,7 @@ def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[La
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, config.descriptor.cutoff)
+    findings = examine(training, test, atom_descriptor(config.descriptor).cutoff)
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))

@@ -9,7 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
+from mlmd.config import (
+    ACSF,
+    MTP,
+    SNAP,
+    SOAP,
+    GAPFit,
+    KernelRidgeFit,
+    LinearFit,
+    NetworkFit,
+    RandomFeaturesFit,
+    Train,
+    atom_descriptor,
+)
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.linearised import needs_pairs, values
@@ -61,7 +73,7 @@ def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, eleme
 
 def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> Descriptor:
     """The descriptor of an input; arguments and errors as those of `start`."""
-    given = config.descriptor
+    given = atom_descriptor(config.descriptor)
     if shortest >= given.cutoff and not isinstance(given, SNAP):
         raise InputError(
             f"descriptor: cutoff: {given.cutoff:g} Å, but no two atoms of the data are closer than {shortest:g} Å: "
@@ -170,6 +182,8 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             with torch.no_grad():
                 network.output.mul_(_FIRST_OUTPUT)
             return network
+        case KernelRidgeFit():
+            raise InputError("fit: kernel-ridge compares whole structures, not atoms.")
 
 
 def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
