@@ -13,10 +13,10 @@ import torch
 from mlmd import models
 from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
-from mlmd.potentials import POTENTIALS, Potential
+from mlmd.potentials import POTENTIALS, Potential, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.hdnnp import is_folder
-from mlmd.potentials.modelfile import is_modelfile, read_card
+from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
 from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.property import PropertyModel
@@ -69,6 +69,24 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     """
     parts = [_load(table) for table in tables]
     return parts[0] if len(parts) == 1 else Sum(parts)
+
+
+def load_property(path: Path) -> PropertyModel | None:
+    """The model of a file that predicts a property; None for the file of a potential, and without a file.
+
+    Raises:
+        ModelError: for a file that is damaged.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        if not is_modelfile(stream.read(4096)):
+            return None
+    if read_spec(path).get("kind") != "property":
+        return None
+    model = modelfile.load(path)
+    assert isinstance(model, PropertyModel)
+    return model
 
 
 def check_elements(potential: Potential, symbols: Sequence[str], structure: str = "the structure") -> None:

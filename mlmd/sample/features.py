@@ -24,6 +24,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.io.validity import closest_neighbour
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
+from mlmd.potentials.property import PropertyModel
 from mlmd.train.dataset import elements_of
 from mlmd.train.describer import structure_descriptor
 from mlmd.train.start import make_descriptor
@@ -65,8 +66,8 @@ def check_output(path: Path) -> None:
         raise StorageError(f"{path} cannot be written: there is no folder {path.parent}.")
 
 
-def descriptor_of(potential: Potential, name: str) -> Descriptor:
-    """The descriptor of a learned potential.
+def descriptor_of(potential: Potential | PropertyModel, name: str) -> Descriptor:
+    """The descriptor of a learned potential, or of a model of structures.
 
     Raises:
         InputError: when it has none.

@@ -23,7 +23,9 @@ from mlmd.train.structure_fit import StructureFit
 
 FEWEST = 5
 """Structures to train on."""
-OTHERS_IGNORED = dict.fromkeys(("energy", "forces", "stress", "virial"), IGNORED)
+ENERGY = Quantity("energy", "eV", True)
+"""What is learned where no property is named: the energies of the data, whatever they are called there."""
+_OTHERS = dict.fromkeys(("energy", "forces", "stress", "virial"), IGNORED)
 """Labels that say nothing where a property is learned."""
 
 
@@ -64,12 +66,12 @@ def prepare_property(source: Path) -> PropertyJob:
     config = load_train(source)
     fit, given = config.fit, config.property
     assert isinstance(fit, LinearFit | RandomFeaturesFit | KernelRidgeFit)
-    quantity = Quantity("energy", "eV", True) if given is None else Quantity(**given.model_dump())
-    labels = {} if given is None else OTHERS_IGNORED | {"property": given.name}
+    quantity = ENERGY if given is None else Quantity(**given.model_dump())
+    labels = labels_of(quantity)
     findings: list[Finding] = []
-    frames = _with_values(load_frames(config.data, labels), quantity, findings)
+    frames = with_values(load_frames(config.data, labels), quantity, findings)
     if config.test is not None:
-        training, test = frames, _with_values(load_frames(config.test, labels), quantity, findings)
+        training, test = frames, with_values(load_frames(config.test, labels), quantity, findings)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = chosen_elements(config, training)
@@ -92,25 +94,31 @@ def prepare_property(source: Path) -> PropertyJob:
     )
 
 
-def _with_values(
+def labels_of(quantity: Quantity, name: str | None = None) -> dict[str, str]:
+    """How the labels of files are called that are read for a property; those of energies are found by themselves.
+
+    Args:
+        quantity: the property.
+        name: what the files call it, where that is not its own name.
+    """
+    return {} if quantity == ENERGY and name is None else _OTHERS | {"property": name or quantity.name}
+
+
+def with_values(
     frames: Sequence[LabelledFrame], quantity: Quantity, findings: list[Finding]
 ) -> tuple[LabelledFrame, ...]:
-    """The frames that have the property, and nothing but it."""
-    found = []
-    for frame in frames:
-        value = frame.energy if frame.value is None else frame.value
-        if value is not None:
-            found.append(replace(frame, energy=None, forces=None, stress=None, unused_stress=False, value=value))
-    missing = [frame.source for frame in frames if frame.value is None and frame.energy is None]
+    """The frames that have the property, and nothing but it; those without are told as a finding."""
+    values = [frame.energy if frame.value is None else frame.value for frame in frames]
+    missing = [frame.source for frame, value in zip(frames, values, strict=True) if value is None]
     if missing:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        findings.append(
-            Finding(
-                "warning",
-                f"{len(missing)} of {len(frames)} structures have no {quantity.name}: {shown}. They are left out.",
-            )
-        )
-    return tuple(found)
+        text = f"{len(missing)} of {len(frames)} structures have no {quantity.name}: {shown}. They are left out."
+        findings.append(Finding("warning", text))
+    return tuple(
+        replace(frame, energy=None, forces=None, stress=None, unused_stress=False, value=value)
+        for frame, value in zip(frames, values, strict=True)
+        if value is not None
+    )
 
 
 def _check(

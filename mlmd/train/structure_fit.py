@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.errors import InputError
-from mlmd.fitting import Regressor
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.kernel_ridge import KernelRidge
 from mlmd.fitting.leave_one_out import Choice, choose
@@ -28,6 +27,7 @@ _WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of random features, in units of thrice the root of the number of features."""
 
 StructureFit = LinearFit | RandomFeaturesFit | KernelRidgeFit
+StructureRegressor = Polynomial | RandomFeatures | KernelRidge
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def settings_of(
 
 def fitted(
     fit: StructureFit, settings: Settings, rows: Tensor, targets: Tensor, seed: int
-) -> tuple[Regressor, Settings]:
+) -> tuple[StructureRegressor, Settings]:
     """A regressor, and the settings with what it found itself.
 
     Args:
