@@ -14,6 +14,7 @@ from mlmd.config.files import folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
+    from mlmd.potentials.property import PropertyModel
     from mlmd.rundir import Run, StageRecord
 
 
@@ -215,6 +216,8 @@ def _potential(path: Path) -> dict[str, Any]:
     from mlmd.config import PotentialTable
     from mlmd.potentials import load
 
+    if model := load.load_property(path):
+        return _property_model(path, model)
     table: dict[str, Any] = {"path": str(path)}
     kind = load.recognise(path)
     if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
@@ -232,6 +235,23 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
+    """Facts about a model that predicts a property of structures."""
+    from mlmd.potentials.modelfile import FACTS, read_card
+
+    spec = model.spec()
+    card = {key: value for key, value in read_card(path).items() if key not in FACTS | {"property"}}
+    return {
+        "what": "model of a property of structures, not a potential",
+        "property": model.quantity.title + (", of the whole structure" if model.quantity.extensive else ""),
+        "elements": list(model.elements),
+        "descriptor": f"{spec['descriptor']['kind']}, {model.descriptor.n_features:,} features",
+        "fit": spec["regressor"]["kind"],
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "card": card,
+    }
 
 
 def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
 @click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
 @key_options
+@click.option("--property-key", metavar="NAME", help="Name in the data of what a model of structures predicts.")
 @click.option("--shift", is_flag=True, help="Fit the zero of energy of each element to the data before comparing.")
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="On the CPU.")
@@ -45,10 +46,10 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
 def evaluate(
     model: str, data: tuple[Path, ...], elements: str | None, options: str, energy_key: str | None,
     forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
-    type_map: str | None, shift: bool, device: str, processes: int, out: Path | None, predictions: bool,
-    as_json: bool,
+    type_map: str | None, property_key: str | None, shift: bool, device: str, processes: int, out: Path | None,
+    predictions: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Errors of the potential MODEL for the labelled structures of DATA.
+    """Errors of MODEL, a potential or a model of structures, for the labelled structures of DATA.
 
     MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). DATA are extended XYZ
     files, files with results that ASE reads, or DeePMD folders.
@@ -56,11 +57,25 @@ def evaluate(
     Energies are compared per atom, forces by component, stress by its six components; as a whole, by element and by
     group of the data. Differences that are no scatter, such as another zero of energy, another unit or another order
     of the stress, are told as notes.
+
+    Of a model that predicts a property of whole structures, its values are compared.
     """
     if predictions and out is None:
         raise InputError("--predictions needs a folder to write to: give --out FOLDER.")
     names = dict(zip(LABELS, (energy_key, forces_key, stress_key, virial_key, group_key), strict=True))
     keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
+    from mlmd.potentials.load import load_property
+
+    of_structures = load_property(Path(model))
+    if of_structures is not None:
+        from mlmd.cli.predict import evaluate_property
+
+        if shift or elements is not None:
+            raise InputError(f"{model} predicts a property of whole structures: leave --shift and --elements out.")
+        evaluate_property(of_structures, model, data, keys, property_key, out, predictions, as_json)
+        return
+    if property_key is not None:
+        raise InputError(f"{model} is a potential: it predicts no property. Leave --property-key out.")
     potential = load_model(model, elements, options, device)
     from dataclasses import replace
 

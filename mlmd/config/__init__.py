@@ -7,13 +7,15 @@ from mlmd.config.baseline import Baseline
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Factors, Loss
+from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.train import Card, DataTable, Train
 
 __all__ = [
@@ -25,18 +27,23 @@ __all__ = [
     "SNAP",
     "SOAP",
     "Analysis",
+    "Average",
     "Barostat",
     "Baseline",
     "Card",
     "Combination",
+    "CoulombMatrix",
     "DataTable",
     "Factors",
     "Frozen",
     "GAPFit",
     "Guard",
+    "KernelRidgeFit",
     "Langevin",
     "LinearFit",
     "Loss",
+    "MBTRTerm",
+    "ManyBodyTensor",
     "Minimize",
     "NetworkFit",
     "NoseHoover",
@@ -44,6 +51,7 @@ __all__ = [
     "Output",
     "Plumed",
     "PotentialTable",
+    "Property",
     "RandomFeaturesFit",
     "Simulate",
     "Stage",
@@ -58,6 +66,7 @@ __all__ = [
     "load_train",
     "no_such_file",
     "no_such_potential",
+    "of_structures",
     "option_table",
     "options",
     "parts_of",

@@ -1,4 +1,4 @@
-"""The descriptors that ``mlmd train`` fits with: a kind, with its parameters."""
+"""The descriptors of atoms that ``mlmd train`` fits with: a kind, with its parameters."""
 
 from __future__ import annotations
 
@@ -191,13 +191,13 @@ class Trained(Table):
     )
 
 
-def _of_model(value: object) -> object:
+def of_model(value: object) -> object:
     """A table that names a model and no kind is of a trained one."""
     return {"kind": "trained", **value} if isinstance(value, Mapping) and "model" in value else value
 
 
 Part = Annotated[
-    MTP | ACSF | SOAP | SNAP | Trained, Field(discriminator="kind"), of_kind("mtp"), BeforeValidator(_of_model)
+    MTP | ACSF | SOAP | SNAP | Trained, Field(discriminator="kind"), of_kind("mtp"), BeforeValidator(of_model)
 ]
 """A descriptor that may be one of several."""
 
@@ -211,22 +211,23 @@ class Combination(Table):
     )
 
 
-def _of_list(value: object) -> object:
+def of_list(value: object) -> object:
     """A list of descriptors is their combination."""
     return {"kind": "combined", "parts": value} if isinstance(value, list | tuple) else value
 
 
+AtomDescriptor = MTP | ACSF | SOAP | SNAP | Trained | Combination
 DescriptorTable = Annotated[
-    MTP | ACSF | SOAP | SNAP | Trained | Combination,
+    AtomDescriptor,
     Field(discriminator="kind"),
     of_kind("mtp"),
-    BeforeValidator(_of_model),
-    BeforeValidator(_of_list),
+    BeforeValidator(of_model),
+    BeforeValidator(of_list),
 ]
 
 
-def parts_of(
-    descriptor: MTP | ACSF | SOAP | SNAP | Trained | Combination,
-) -> tuple[MTP | ACSF | SOAP | SNAP | Trained, ...]:
-    """The descriptors that one consists of; itself where it is no combination."""
-    return descriptor.parts if isinstance(descriptor, Combination) else (descriptor,)
+def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | Trained, ...]:
+    """The descriptors of atoms that one consists of: itself where it is no combination, none of one of structures."""
+    if isinstance(descriptor, Combination):
+        return descriptor.parts
+    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | Trained) else ()

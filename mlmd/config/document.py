@@ -10,13 +10,14 @@ from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
 from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Train
@@ -48,10 +49,16 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "snap"': SNAP,
         'descriptor = { model = "..." }': Trained,
         "descriptor = [ ... ]": Combination,
+        '[descriptor] kind = "coulomb"': CoulombMatrix,
+        '[descriptor] kind = "mbtr"': ManyBodyTensor,
+        "[[descriptor.terms]]": MBTRTerm,
+        '[descriptor] kind = "average"': Average,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
         '[fit] kind = "network"': NetworkFit,
+        '[fit] kind = "kernel-ridge"': KernelRidgeFit,
+        "[property]": Property,
         "[loss]": Loss,
         "[baseline]": Baseline,
         "[card]": Card,
@@ -67,14 +74,17 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, CoulombMatrix, ManyBodyTensor, Average),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit, KernelRidgeFit),
         "loss": (Loss,),
         "baseline": (Baseline,),
         "card": (Card,),
     },
 }
 """Keys that are written as tables under their own heading, and the kinds of table that may stand there."""
+
+_APART = ("property",)
+"""Keys that have no meaning beside what the file to start from says."""
 
 _START: dict[str, dict[str, Any]] = {
     "simulate": {
@@ -145,7 +155,7 @@ def template(command: str, full: bool = False) -> str:
     start = _of(command, _START)
     title = "every option; those that are commented out show their defaults" if full else "a start"
     lines = [f"# mlmd {command}: {title}. Numbers carry units; paths count from this file.", ""]
-    lines += _block(TABLES[command][""], start, _SECTIONS[command], full)
+    lines += _block(TABLES[command][""], start, {*_SECTIONS[command], *_APART}, full)
     for key, kinds in _SECTIONS[command].items():
         if key not in start and not full:
             continue

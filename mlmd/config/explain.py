@@ -30,6 +30,8 @@ _NEEDED = {
 
 _OF_A_LIST = ("combined", "parts")
 """Where descriptors stand that are written as a list."""
+_NOUNS = {"of": "descriptor of atoms"}
+"""What is chosen, where its key does not say so."""
 
 
 def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
@@ -77,7 +79,7 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
     if kind == "union_tag_invalid":
         tag, known = str(context["tag"]), context["expected_tags"].replace("'", "").split(", ")
         noun = next(part for part in reversed(location) if isinstance(part, str) and part not in _OF_A_LIST)
-        return f"{tag!r} is not a kind of {noun}. {did_you_mean(tag, known)}"
+        return f"{tag!r} is not a kind of {_NOUNS.get(noun, noun)}. {did_you_mean(tag, known)}"
     if kind == "literal_error":
         known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"

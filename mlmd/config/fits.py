@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, model_validator
 
-from mlmd.config.quantities import Quantity
+from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import Table, of_kind
 
 
@@ -23,7 +23,9 @@ class LinearFit(Table):
         default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
     )
     regularisation: Annotated[float, Field(ge=0)] = Field(
-        default=1e-6, description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller"
+        default=1e-6,
+        description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller; of whole "
+        "structures the most probable one when left out",
     )
     quadratic: bool = Field(
         default=False, description="also products of two features (quadratic SNAP, for example); not with mtp"
@@ -45,7 +47,7 @@ class RandomFeaturesFit(Table):
         default=None,
         examples=[8.0],
         description="length scale in standard deviations of the features; thrice the root of their number when left "
-        "out",
+        "out; of whole structures the most probable of some",
     )
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
@@ -105,6 +107,52 @@ class NetworkFit(Table):
     )
 
 
+CROSS_VALIDATION = "cross-validation"
+
+
+def _positive_or_tried(value: object) -> float | str:
+    """A number, or the word for the one that predicts best what it has not seen."""
+    if value == CROSS_VALIDATION:
+        return CROSS_VALIDATION
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise refuse(f'{shorten(value)}: a number above 0 is needed. Or "{CROSS_VALIDATION}".')
+    return float(value)
+
+
+class KernelRidgeFit(Table):
+    """Likeness to every structure that is trained on."""
+
+    kind: Literal["kernel-ridge"] = Field(
+        default="kernel-ridge", description="kind of fit: likeness to every structure that is trained on"
+    )
+    kernel: Literal["laplacian", "gaussian", "polynomial", "linear"] = Field(
+        default="laplacian",
+        description="likeness: falls with the sum of the differences of features, or with the distance; a power of the "
+        "cosine; or the product of the rows",
+    )
+    width: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
+        default=CROSS_VALIDATION,
+        description="length scale of the laplacian or the gaussian kernel, in units of the features; a number, or "
+        "the one that predicts best what it has not seen",
+    )
+    power: int | None = Field(default=None, ge=1, le=16, examples=[2], description="of the polynomial kernel")
+    regularisation: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
+        default=CROSS_VALIDATION,
+        description="added to the diagonal of the kernel: more allows for noise; a number, or the best one",
+    )
+
+    @model_validator(mode="after")
+    def _settings_of_the_kernel(self) -> KernelRidgeFit:
+        """Every kernel has its own."""
+        if self.kernel == "polynomial" and self.power is None:
+            raise refuse("power: the polynomial kernel needs one, such as power = 2.")
+        if self.kernel != "polynomial" and self.power is not None:
+            raise refuse(f"power: the {self.kernel} kernel has none; leave it out.")
+        if self.kernel in ("polynomial", "linear") and self.width != CROSS_VALIDATION:
+            raise refuse(f"width: the {self.kernel} kernel has none; leave it out.")
+        return self
+
+
 FitTable = Annotated[
-    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit, Field(discriminator="kind"), of_kind("linear")
+    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit | KernelRidgeFit, Field(discriminator="kind"), of_kind("linear")
 ]

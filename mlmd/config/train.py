@@ -12,10 +12,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import MTP, DescriptorTable, parts_of
+from mlmd.config.descriptors import MTP, parts_of
 from mlmd.config.fits import FitTable, LinearFit
 from mlmd.config.loss import Loss
+from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
+from mlmd.config.structures import AnyDescriptorTable, Property
 from mlmd.config.table import NONEMPTY, Table, named
 
 KEYS = {"energy": "energy", "forces": "forces", "stress": "stress", "virial": "virial", "group_key": "group"}
@@ -30,7 +32,10 @@ def _split(value: object) -> object:
 class DataTable(Table):
     """A file or folder of labelled structures, and what the labels are called in it."""
 
-    refused: ClassVar[dict[str, str]] = dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?")
+    refused: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?"),
+        "property": 'It stands at the top of the file: property = "gap", or a table [property].',
+    }
     path: InputPath = Field(
         description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
         "or a DeePMD folder; relative to this file"
@@ -165,7 +170,14 @@ class Train(Table):
         default=Baseline(),
         description="energies of single atoms and a potential that are subtracted first; a word is its energies",
     )
-    descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
+    property: Annotated[Property, named("name")] | None = Field(
+        default=None,
+        examples=[{"name": "gap", "unit": "eV"}],
+        description="what is learned of whole structures, a name or a table; the energy when left out",
+    )
+    descriptor: AnyDescriptorTable = Field(
+        default=MTP(), description="what describes the surroundings of an atom, or a whole structure"
+    )
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
     loss: Loss = Field(default=Loss(), description="expected errors, which weigh energies, forces and stress")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
@@ -179,6 +191,9 @@ class Train(Table):
                 "fit: radial: the radial functions of one mtp can be optimised, not of several together. Write "
                 'radial = "plain", or train one first and give { model = "..." } for it.'
             )
+        check_pair(
+            self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
+        )
         if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
@@ -198,4 +213,6 @@ class Train(Table):
     def _without_unused(self, handler: Any) -> dict[str, Any]:
         """No fraction where the test structures are given: the two do not load together."""
         table: dict[str, Any] = handler(self)
+        if of_structures(self.descriptor):
+            table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}

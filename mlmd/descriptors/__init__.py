@@ -14,6 +14,7 @@ from torch import Tensor
 from mlmd.graph import Graph
 
 DESCRIPTORS: dict[str, str] = {
+    "average": "mlmd.descriptors.average:Average",
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
     "combined": "mlmd.descriptors.combined:Combined",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",

@@ -199,18 +199,27 @@ class LearnedPotential(EnergyModel):
         Raises:
             ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
         """
-        parts = {}
-        for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
-            prefix = f"{name}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
-        return cls(**parts)
+        return cls(**parts_of(spec, state))
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
         return {"kind": "learned", "descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
 
     species_table: Tensor
+
+
+def parts_of(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The descriptor and the regressor of a `spec`, which the tensors of `state_dict` fit; they are not loaded yet.
+
+    Raises:
+        ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
+    """
+    parts = {}
+    for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
+    return parts
 
 
 def _pieces(n_atoms: int, cpu: bool, at_once: int | None = None) -> list[slice]:

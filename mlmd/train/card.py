@@ -12,9 +12,10 @@ import mlmd
 from mlmd.config import resolved
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.job import Job
+from mlmd.train.property_job import PropertyJob
 
 
-def card(job: Job, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+def card(job: Job | PropertyJob, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a person should know about a potential.
 
     Args:
@@ -51,6 +52,8 @@ def _described(frames: Sequence[LabelledFrame]) -> dict[str, Any]:
         "forces": sum(frame.forces is not None for frame in frames),
         "stresses": sum(frame.stress is not None for frame in frames),
     }
+    if any(frame.value is not None for frame in frames):
+        labels = {"values": len(frames)}
     groups = Counter(frame.group for frame in frames)
     return {
         "n_frames": len(frames),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import numpy as np
@@ -44,15 +45,21 @@ class DataTable(Protocol):
         """Only frames of these groups; all without."""
 
 
-def load_frames(sources: Sequence[DataTable]) -> tuple[LabelledFrame, ...]:
+def load_frames(
+    sources: Sequence[DataTable], labels: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LabelledFrame, ...]:
     """All frames of all files, in their order.
+
+    Args:
+        sources: the files.
+        labels: label -> name in every file, where the source gives none.
 
     Raises:
         InputError: as `read_labelled`; for a group that is asked for and not there.
     """
     frames: list[LabelledFrame] = []
     for source in sources:
-        found = _of_groups(read_labelled(source.path, keys=source.keys), source)
+        found = _of_groups(read_labelled(source.path, keys={**labels, **source.keys}), source)
         frames += found if source.group is None else [_in_group(frame, source.group) for frame in found]
     return tuple(frames)
 
@@ -106,6 +113,8 @@ def digest(frames: Iterable[LabelledFrame]) -> str:
             hashed.update(b"-" if array is None else np.asarray(array, dtype="<f8").tobytes())
             hashed.update(b"|")
         hashed.update(f"{frame.group}\0".encode())
+        if frame.value is not None:
+            hashed.update(np.asarray(frame.value, dtype="<f8").tobytes() + b"|")
     return hashed.hexdigest()
 
 

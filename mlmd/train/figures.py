@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
     if not shown:
         axes[0].text(0.5, 0.5, "no data", ha="center", va="center", transform=axes[0].transAxes, color=_INK)
     for column, name in enumerate(shown):
-        _parity_panel(axes[column], axes[n_columns + column], frames, predictions, table.row(name))
+        _parity_panel(axes[column], axes[n_columns + column], frames, predictions, name, table.row(name))
     return figure
 
 
@@ -160,19 +160,47 @@ def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
 
 
 def _parity_panel(
-    above: Axes, below: Axes, frames: Sequence[LabelledFrame], predictions: Sequence[Labels], row: ErrorRow
+    above: Axes,
+    below: Axes,
+    frames: Sequence[LabelledFrame],
+    predictions: Sequence[Labels],
+    name: Property,
+    row: ErrorRow,
 ) -> None:
     """One property: above, prediction against label; below, their difference."""
-    scale, axis_name = _SCALES[row.property]
-    reference, predicted = (values * scale for values in compared(frames, predictions, row.property))
-    if row.property == "energy" and (own := _of_composition(frames, reference)) is not None:
+    scale, axis_name = _SCALES[name]
+    reference, predicted = (values * scale for values in compared(frames, predictions, name))
+    if name == "energy" and (own := _of_composition(frames, reference)) is not None:
         reference, predicted, axis_name = reference - own, predicted - own, "relative energy (eV/atom)"
-    low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
+    parts = ((part, reference[own].ravel(), predicted[own].ravel()) for part, own in _parts(frames, name))
+    draw_parity(above, below, parts, axis_name, row, _IN_ERRORS[name])
+
+
+def draw_parity(
+    above: Axes,
+    below: Axes,
+    parts: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    axis_name: str,
+    row: ErrorRow,
+    in_errors: float = 1.0,
+) -> None:
+    """Predictions against references in one panel, and their differences in the one below.
+
+    Args:
+        above, below: the panels.
+        parts: name, references (n,) and predictions (n,) of what has a colour of its own; nan where there are none.
+        axis_name: with the unit.
+        row: errors that are written into the panel.
+        in_errors: from the unit of the axes to that of the errors.
+    """
+    parts = list(parts)
+    every = np.concatenate([x for _, x, _ in parts])
+    low, high = float(np.nanmin(every)), float(np.nanmax(every))
     margin = 0.04 * (high - low) or 0.5
-    for index, (part, chosen) in enumerate(_parts(frames, row.property)):
-        x, y = reference[chosen].ravel(), predicted[chosen].ravel()
-        known = np.isfinite(x)
-        x, error = x[known], (y - x)[known] * _IN_ERRORS[row.property]
+    for index, (part, references, predictions) in enumerate(parts):
+        known = np.isfinite(references)
+        x, y = references[known], predictions[known]
+        error = (y - x) * in_errors
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": "o",
@@ -180,8 +208,8 @@ def _parity_panel(
             "markeredgewidth": 0.0,
             "color": color(index),
         }
-        few = _thinned(x, y[known])
-        above.plot(x[few], y[known][few], label=part, rasterized=True, alpha=0.8, **style)
+        few = _thinned(x, y)
+        above.plot(x[few], y[few], label=part, rasterized=True, alpha=0.8, **style)
         few = _thinned(x, error)
         below.plot(x[few], error[few], rasterized=True, alpha=0.8, **style)
     above.axline((low, low), slope=1.0, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -190,7 +218,7 @@ def _parity_panel(
         one.set_xlim(low - margin, high + margin)
     above.tick_params(labelbottom=False)
     label(above, "", f"predicted {axis_name}")
-    label(below, f"reference {axis_name}", f"error ({row.unit})")
+    label(below, f"reference {axis_name}", f"error ({row.unit})" if row.unit else "error")
     text = f"MAE {_short(row.mae)} {row.unit}\nRMSE {_short(row.rmse)} {row.unit}"
     above.text(0.96, 0.04, text, ha="right", va="bottom", transform=above.transAxes, fontsize=9, color=_INK)
     if len(above.get_legend_handles_labels()[0]) > 1:

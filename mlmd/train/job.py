@@ -96,7 +96,7 @@ def prepare(source: Path) -> Job:
         training, test = frames, load_frames(config.test)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
-    elements = _elements(config, training)
+    elements = chosen_elements(config, training)
     findings = _examine(config, training, test)
     given = load_given(config.baseline.potential, elements) if config.baseline.potential else None
     left, test_left = (training, test) if given is None else (above(training, given), above(test, given))
@@ -141,7 +141,7 @@ def sigma_of(config: Train) -> Sigma:
     return Sigma(energy=loss.energy, forces=loss.forces, stress=loss.stress * BAR, groups=groups)
 
 
-def _elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
+def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
     """Those of the input, or of the data.
 
     Raises:

@@ -107,7 +107,7 @@ def preview(path: Path) -> Preview:
         seconds_per_iteration=seconds,
         max_iterations=cost.n_iterations,
         hours=cost.n_passes * seconds / 3600,
-        memory=_memory() + cost.memory,
+        memory=resident() + cost.memory,
         notes=tuple(finding.text for finding in job.findings),
     )
 
@@ -168,9 +168,9 @@ def _of_network(job: Job) -> _Cost:
         if len(few) < _FEW or not seen.issuperset(frame.atoms.symbols):
             few.append(frame)
             seen.update(frame.atoms.symbols)
-    before = _memory()
+    before = resident()
     training = Training(replace(job, problem=replace(job.problem, frames=tuple(few))), n_threads=1)
-    memory = _memory() - before
+    memory = resident() - before
     weights = training.begin().weights
     times: list[float] = []
     while len(times) < 2 or (sum(times) < BUDGET and len(times) < 10):
@@ -210,7 +210,7 @@ def _n_with(frames: Sequence[LabelledFrame], label: str) -> int:
     return sum(getattr(frame, label) is not None for frame in frames)
 
 
-def _memory() -> float:
+def resident() -> float:
     """MB, the largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts bytes, Linux kB

@@ -13,15 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train, resolved
+from mlmd.config import load_train, of_structures, resolved
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
 if TYPE_CHECKING:
+    from mlmd.potentials import Potential
+    from mlmd.potentials.property import PropertyModel
     from mlmd.train.error_table import ErrorTable
     from mlmd.train.examine import Finding
     from mlmd.train.job import Job
+    from mlmd.train.property_job import PropertyJob
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,11 @@ def train(
     with reserved(folder), _stoppable(source, folder):
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import prepare
+        from mlmd.train.property_job import prepare_property
 
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
-        job = prepare(source)
+        job: Job | PropertyJob = prepare_property(source) if of_structures(config.descriptor) else prepare(source)
         if manifest is None:  # nothing is written before all is known to be right
             manifest = begin(folder, source, config, job.digest)
         if manifest["digest"] != job.digest:
@@ -106,12 +110,33 @@ def train(
         return _finished(folder, job, messages)
 
 
-def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress) -> None:
-    """From data to the file of the potential and what is said about it."""
-    from mlmd.analysis.figures import save
+def _train(
+    job: Job | PropertyJob, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress
+) -> None:
+    """From data to the file of the potential or the model and what is said about it."""
     from mlmd.potentials import modelfile
-    from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.card import card
+    from mlmd.train.property_fit import learn
+    from mlmd.train.property_job import PropertyJob
+
+    learned: tuple[Potential | PropertyModel, dict[str, Any], Mapping[str, Any]]
+    if isinstance(job, PropertyJob):
+        learned = learn(job, folder, progress)
+    else:
+        learned = _train_potential(job, folder, n_processes, progress)
+    trained, tables, facts = learned
+    write_json(folder / ERRORS, tables)
+    model = folder / f"{job.name}.mlmd"
+    modelfile.save(trained, model, card(job, tables, facts))
+    write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
+
+
+def _train_potential(
+    job: Job, folder: Path, n_processes: int, progress: Progress
+) -> tuple[Potential, dict[str, Any], Mapping[str, Any]]:
+    """The potential of a job, its errors as JSON, and facts for its card."""
+    from mlmd.analysis.figures import save
+    from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
 
     fits = {"network": network_fit.fit}  # all others are linear in their parameters
@@ -125,13 +150,10 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
     save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
-    write_json(folder / ERRORS, tables)
-    model = folder / f"{job.name}.mlmd"
-    modelfile.save(job.result, model, card(job, tables, fitted.facts))
-    write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
+    return job.result, tables, fitted.facts
 
 
-def _finished(folder: Path, job: Job, messages: Messages) -> Training:
+def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Training:
     """What stands in the folder of a training that is done; its card follows the input.
 
     Raises:

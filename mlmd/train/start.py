@@ -16,6 +16,7 @@ from mlmd.config import (
     SOAP,
     Combination,
     GAPFit,
+    KernelRidgeFit,
     LinearFit,
     NetworkFit,
     RandomFeaturesFit,
@@ -230,6 +231,8 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             with torch.no_grad():
                 network.output.mul_(_FIRST_OUTPUT)
             return network
+        case KernelRidgeFit():
+            raise InputError("fit: kernel-ridge compares whole structures, not atoms.")
 
 
 def _parts(descriptor: Descriptor) -> list[Descriptor]:
