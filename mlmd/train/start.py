@@ -143,7 +143,7 @@ def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
     if descriptor.elements != tuple(elements):
         raise InputError(
             f"descriptor: model: {given.model.name} knows {', '.join(descriptor.elements)}, in this order; the "
-            f"elements of the training are {', '.join(elements)}. They must be the same; elements = [...] sets the order."
+            f"elements of the training are {', '.join(elements)}. They must be the same: elements = [...] orders them."
         )
     return descriptor
 
