@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlmd.errors import InputError
-from mlmd.fitting.points import active_set, cur, farthest, grades, leverage, maxvol
+from mlmd.fitting.points import active_set, cur, farthest, grades, leading, leverage, maxvol
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -72,6 +72,19 @@ def test_cur_finds_the_rows_that_span_what_most_rows_repeat() -> None:
     assert 123 in found.tolist()
     assert len({*found.tolist()}) == 10
     assert torch.equal(found, cur(rows, 10, 2, torch.Generator().manual_seed(0)))
+
+
+def test_each_leading_row_has_the_greatest_leverage_in_what_is_left() -> None:
+    rows = normal(30, 8, seed=5) @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64))
+    chosen, left = leading(rows, 8).tolist(), rows.clone()
+    for row in chosen:
+        vectors, _, _ = torch.linalg.svd(left, full_matrices=False)
+        assert int(vectors[:, 0].abs().argmax()) == row
+        direction = left[row] / left[row].norm()
+        left -= torch.outer(left @ direction, direction)
+    assert len({*chosen}) == 8
+    with pytest.raises(InputError, match="only 8 rows are independent"):
+        leading(rows, 9)
 
 
 def test_maxvol_finds_the_determinant_of_exhaustive_search_or_nearly() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from mlmd.config import ACSF
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_functions import SymmetryFunction
 from mlmd.descriptors.symmetry_sets import by_radii, evenly_spaced, pool
 from mlmd.errors import InputError
 from mlmd.fitting.points import farthest, leading
-from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.environments import features_of
 
@@ -18,6 +19,8 @@ _ATOMS = 5_000
 """Atoms, about, whose surroundings functions are chosen by."""
 _FAINT = 1e-3
 """Standard deviation of a function, relative to the greatest of all of an element, below which it tells too little."""
+_ROUNDING = 1e-9
+"""Standard deviation of a function, relative to its greatest value, that is none."""
 _CHOICES = {"farthest": farthest, "cur": leading}
 
 
@@ -97,8 +100,8 @@ def selected(
     for kind, symbol in enumerate(elements):
         own = [one for one in many if one.centre == symbol]
         columns = features[kinds == kind, : len(own)]
-        mean, _ = mean_and_deviation(columns)
-        spread = (columns - mean).square().mean(dim=0).sqrt()
+        spread, mean = torch.std_mean(columns, dim=0, correction=0)
+        spread = torch.where(spread > _ROUNDING * columns.abs().amax(dim=0), spread, 0.0)
         varying = (spread > _FAINT * spread.max()).nonzero().squeeze(1)
         if not len(varying):
             raise InputError(

@@ -143,8 +143,8 @@ def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
     descriptor = trained(given)
     if descriptor.elements != tuple(elements):
         raise InputError(
-            f"descriptor: model: {given.model.name} knows {', '.join(descriptor.elements)}, in this order; those of "
-            f"the training are {', '.join(elements)}. They must be the same; elements = [...] sets the order."
+            f"descriptor: model: {given.model.name} knows {', '.join(descriptor.elements)}, in this order; the "
+            f"elements of the training are {', '.join(elements)}. They must be the same: elements = [...] orders them."
         )
     return descriptor
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
+from learned_pairs import random_pair
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
@@ -116,6 +117,8 @@ CASES = (
     Case("soap-network", lambda: random_soap(("Si", "O"), n_neurons=7, products="with-sum"), ("Si", "O"), 2.1),
     Case("soap-polynomial", lambda: random_soap(("Cu",), basis="polynomial", normalised=False), ("Cu",), 2.6),
     Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
+    Case("gap-of-two-descriptors", lambda: random_pair("soap-and-symmetry", "gap-of-two"), ("Si", "O"), 2.1),
+    Case("terms-of-two-descriptors", lambda: random_pair("moments-and-symmetry", "terms"), ("Si", "O"), 2.1),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
 
