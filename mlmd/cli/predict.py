@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd import models
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def predict(model: Path, structures: tuple[Path, ...], out: Path | None, as_json
 
     learned = load_property(model)
     if learned is None:
-        recognise(model)  # says what is wrong with a file that is nothing
+        recognise(models.find(str(model)) or model)  # says what is wrong with a file that is nothing
         raise InputError(
             f"{model} is a potential: `mlmd label FILE... --potential {model} --out labelled.extxyz` gives its "
             "energies, forces and stresses."

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train
+from mlmd.fitting.kernels import kernel_named
+from mlmd.fitting.leave_one_out import FACTORS
 from mlmd.potentials.property import composition_part, rows_of
 from mlmd.potentials.threads import undivided
 from mlmd.train.preview import BUDGET, resident
@@ -19,6 +21,10 @@ from mlmd.train.structure_fit import CHOSEN_FROM, fitted, settings_of
 
 _FEW = 200
 """Structures, at most, whose fit is timed."""
+_TAKEN_APART = 400
+"""Rows of a matrix whose decomposition is timed."""
+_EIGEN_OVER_CHOLESKY = 20
+"""How many times longer eigenvalues with vectors take than a Cholesky decomposition, about."""
 _LOOK = 20
 """Structures that are described between two looks at the clock."""
 
@@ -87,38 +93,56 @@ def preview_property(path: Path) -> PropertyPreview:
 
 
 def _cost(job: PropertyJob) -> tuple[float, int]:
-    """Seconds of the whole, from those of a few structures, and coefficients of the fit to all of them.
-
-    Features take a time for each structure; fits one that grows with the square of the structures and the smaller of
-    rows and columns, and a kernel that is taken apart with the cube.
-    """
-    few = job.train[: max(_FEW, 2)]
-    rows, begin = [], time.perf_counter()
-    for start in range(0, len(few), _LOOK):
-        some = few[start : start + _LOOK]
+    """Seconds of the whole, from those of a few structures, and coefficients of the fit to all of them."""
+    found: list[torch.Tensor] = []
+    begin = time.perf_counter()
+    for start in range(0, min(_FEW, len(job.train)), _LOOK):
+        some = job.train[start : min(start + _LOOK, _FEW)]
         names = [frame.source for frame in some]
-        rows.append(rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
+        found.append(rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
         if time.perf_counter() - begin > BUDGET:
             break
-    described = time.perf_counter() - begin
-    found = torch.cat(rows)
-    few = few[: len(found)]
+    rows = torch.cat(found)
+    described = (time.perf_counter() - begin) / len(rows) * (len(job.train) + len(job.test))
+    if isinstance(job.fit, KernelRidgeFit):
+        return described + _seconds_of_kernels(job, job.fit, rows), len(job.train) * job.n_draws
+    few = job.train[: len(rows)]
     parts = composition_part([frame.atoms for frame in few], job.descriptor.elements, torch.from_numpy(job.baseline))
     targets = torch.tensor([frame.value for frame in few], dtype=torch.float64) - torch.from_numpy(parts)
-    n, n_all = len(few), len(job.train)
     begin = time.perf_counter()
-    settings = settings_of(job.fit, found, targets, job.config.seed, lambda done, total: None)
+    settings = settings_of(job.fit, rows, targets, job.config.seed, lambda done, total: None)
     chosen = time.perf_counter() - begin
     begin = time.perf_counter()
-    regressor, _ = fitted(job.fit, settings, found, targets, job.config.seed)
+    regressor, _ = fitted(job.fit, settings, rows, targets, job.config.seed)
     solved = time.perf_counter() - begin
+    # rows by columns by the fewer of them; the learning curve fits an eighth, a quarter and a half of the rows too
     n_columns = regressor.n_basis
-    n_unknowns = n_all * job.n_draws if isinstance(job.fit, KernelRidgeFit) else n_columns
-    power = 3 if n < n_columns or isinstance(job.fit, KernelRidgeFit) else 1
-    of_settings = chosen * (min(n_all, CHOSEN_FROM) / n) ** power
-    # the learning curve fits an eighth, a quarter and a half of the structures too
-    of_fits = 1.15 * solved * (n_all / n) ** power if power == 3 else 1.9 * solved * n_all / n
-    return described / n * (n_all + len(job.test)) + of_settings + of_fits, n_unknowns
+
+    def size(n_rows: int) -> float:
+        return n_rows * n_columns * min(n_rows, n_columns)
+
+    n_fitted = (len(job.train), len(job.train) // 2, len(job.train) // 4, len(job.train) // 8)
+    fits = sum(size(n * job.n_draws) for n in n_fitted) / size(len(few) * job.n_draws)
+    return described + chosen * size(min(len(job.train), CHOSEN_FROM)) / size(len(few)) + solved * fits, n_columns
+
+
+def _seconds_of_kernels(job: PropertyJob, fit: KernelRidgeFit, rows: torch.Tensor) -> float:
+    """Of kernels, which take a time for each two rows, and of taking them apart, for each three."""
+    flat = rows.flatten(0, 1)
+    kernel = kernel_named(fit.kernel, width=None if fit.kernel in ("linear", "polynomial") else 1.0, power=fit.power)
+    begin = time.perf_counter()
+    kernel.values(flat, flat)
+    of_two = (time.perf_counter() - begin) / len(flat) ** 2
+    random = torch.randn((_TAKEN_APART, _TAKEN_APART), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    begin = time.perf_counter()
+    torch.linalg.eigh(random + random.T)
+    of_three = (time.perf_counter() - begin) / _TAKEN_APART**3
+    n, n_test = len(job.train) * job.n_draws, len(job.test) * job.n_draws
+    n_chosen = min(len(job.train), CHOSEN_FROM)
+    n_widths = len(FACTORS) if fit.kernel in ("gaussian", "laplacian") and not isinstance(fit.width, float) else 1
+    chosen = of_two * n_chosen**2 + n_widths * of_three * n_chosen**3
+    # the smaller fits of the learning curve add a third of the pairs and a seventh of the triples
+    return chosen + of_two * (2.7 * n**2 + 1.9 * n * n_test) + 1.15 * of_three * n**3 / _EIGEN_OVER_CHOLESKY
 
 
 def _memory(job: PropertyJob, n_unknowns: int) -> float:
