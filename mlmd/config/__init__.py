@@ -12,7 +12,7 @@ from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.train import Card, DataTable, Sigma, Train, Uncertainty
 
 __all__ = [
     "ACSF",
@@ -43,6 +43,7 @@ __all__ = [
     "Simulate",
     "Stage",
     "Train",
+    "Uncertainty",
     "check_files",
     "command_of",
     "file_or_kind",

@@ -144,6 +144,20 @@ class Sigma(Table):
     )
 
 
+class Uncertainty(Table):
+    """What the potential keeps to tell how sure it is of forces, and how far it extrapolates."""
+
+    spread: Literal["auto"] | bool = Field(
+        default="auto",
+        description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters and for '
+        "committees; true for linear fits and more parameters too",
+    )
+    grade: Literal["auto"] | bool = Field(
+        default="auto",
+        description='extrapolation grade of atoms: "auto" where that is by up to 1000 numbers of an atom',
+    )
+
+
 _LONGEST_NAME = 100
 
 
@@ -224,6 +238,7 @@ class Train(Table):
     descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
     sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
+    uncertainty: Uncertainty = Field(default=Uncertainty(), description="what it keeps to tell how sure it is")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
+from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
@@ -88,6 +89,7 @@ def prepare(source: Path) -> Job:
     energies = baseline(training, elements, config.baseline)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
+    check_wishes(config.uncertainty, potential)
     if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
         findings.append(
             Finding(

@@ -113,10 +113,13 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
     from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.card import card
     from mlmd.train.evaluate import errors, predict
+    from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit}  # all others are linear in their parameters
     fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     tables: dict[str, Any] = {"train": None, "test": None}
+    labels = None
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:
             progress(Step(f"errors of the {name} set", 0, len(frames)))
@@ -124,10 +127,14 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
             tables[name] = errors(frames, labels).to_json()
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
+    # what was said last is about the test set, where there is one
+    of_spread = calibrate(
+        job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
+    )
     save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
-    modelfile.save(job.potential, model, card(job, tables, fitted.facts))
+    modelfile.save(job.potential, model, card(job, tables, {**fitted.facts, **facts_of(of_spread, of_grade)}))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
 
 
