@@ -154,7 +154,7 @@ class Uncertainty(Table):
     )
     grade: Literal["auto"] | bool = Field(
         default="auto",
-        description='extrapolation grade of atoms: "auto" where that is by up to 1000 numbers of an atom',
+        description='extrapolation grade of atoms: "auto" where up to 1000 numbers describe one',
     )
 
 

@@ -30,7 +30,10 @@ class Watch:
         """Take the potential, atomic numbers (n_atoms,), pbc (3,) bool, the guard of the input, and who is told."""
         self._judge, self._guard, self._tell = Judge(potential), guard, tell
         self._atoms = ase.Atoms(numbers, pbc=pbc)
-        self.knows: Sequence[str] = self._judge.knows
+        fits = self._judge.fits(len(numbers))
+        self.knows: Sequence[str] = [name for name in self._judge.knows if fits or name != SPREAD]
+        if len(self.knows) < len(self._judge.knows):
+            tell(f"the spread of forces is not told: for {len(numbers):,} atoms it needs too much memory.")
         self.columns = [COLUMNS[name] for name in self.knows]
         self._told = 0.0
 
@@ -77,9 +80,8 @@ class Watch:
             return
         self._told = crossed
         what = "extrapolates" if crossed < BREAKS else "extrapolates far"
-        advice = (
-            "" if crossed < BREAKS or self._guard.max_grade is not None else " [guard] max_grade = 10 would stop here."
-        )
+        stops = self._guard.enabled and self._guard.max_grade is not None
+        advice = "" if crossed < BREAKS or stops else f" [guard] max_grade = {BREAKS:g} would stop here."
         self._tell(
             f"the potential {what}: at step {step:,} ({time / 1e3:g} ps) the grade of atom {atom} "
             f"({self._atoms.symbols[atom]}, counted from 0) is {grade:.3g}, above {crossed:g}.{advice}"

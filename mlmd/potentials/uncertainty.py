@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ase
 import torch
@@ -32,9 +32,10 @@ from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.linear import Linear
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
-from mlmd.potentials import Potential
+from mlmd.potentials import Potential, Prediction
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
 
@@ -74,6 +75,10 @@ class Judge:
         parts = _learned(potential)
         self._parts = [_in_float64(part) for part in parts if knows(part)]
 
+    def fits(self, n_atoms: int) -> bool:
+        """Whether a spread can be told of so many atoms, for what it needs of memory."""
+        return all(_n_numbers(part, n_atoms) <= _MOST_NUMBERS for part in self._parts)
+
     def __call__(self, atoms: ase.Atoms, what: Sequence[str] = (SPREAD, GRADE)) -> Uncertainty:
         """Spread and grade of the atoms of a structure.
 
@@ -93,6 +98,17 @@ class Judge:
             spread=torch.stack(spreads).square().sum(dim=0).sqrt() if spreads else None,
             grade=torch.stack(grades).amax(dim=0) if grades else None,
         )
+
+
+def predict(potential: Potential, atoms: ase.Atoms) -> Prediction:
+    """Energy, forces and stress of a structure, with spread and grade of its atoms where the potential knows them.
+
+    Raises:
+        InputError: as `Judge`.
+    """
+    found = Judge(potential)(atoms)
+    prediction = potential.predict(build_graph(atoms, potential.cutoff))
+    return replace(prediction, spread=found.spread, grade=found.grade)
 
 
 def environment_rows(regressor: Regressor, features: Tensor, kinds: Tensor, kind: int) -> Tensor:
@@ -136,17 +152,24 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
         work = linearised(potential.descriptor, graph)
         forces = torch.stack([-_gradient(work, member, kinds) for member in members])
         return forces.var(dim=0).mean(dim=1).sqrt()
-    n_numbers = graph.n_atoms * potential.expansion.n_basis * max(3, regressor.n_features)
-    if n_numbers > _MOST_NUMBERS:
+    if (n_numbers := _n_numbers(potential, graph.n_atoms)) > _MOST_NUMBERS:
         raise InputError(
-            f"the spread of the forces on {graph.n_atoms:,} atoms would need {8 * n_numbers / 1e9:.0f} GB of memory for "
-            f"{potential.expansion.n_basis:,} parameters. Ask about fewer atoms, or about the grade only."
+            f"the spread of the forces on {graph.n_atoms:,} atoms would need {8 * n_numbers / 1e9:.0f} GB of memory "
+            f"for {potential.expansion.n_basis:,} parameters. Ask about fewer atoms, or about the grade only."
         )
     rows = potential.design(graph).forces
     factor = potential.expansion.factor
     assert factor is not None
     of_components = potential.expansion.deviations(rows[..., : len(factor)].flatten(0, 1))
     return of_components.view(-1, 3).square().mean(dim=1).sqrt()
+
+
+def _n_numbers(potential: LearnedPotential, n_atoms: int) -> int:
+    """Kept at once for a spread by a covariance: slopes of all basis functions by all features."""
+    regressor = potential.regressor
+    if not isinstance(regressor, Expansion) or regressor.factor is None:
+        return 0
+    return n_atoms * regressor.n_basis * max(3, 0 if isinstance(regressor, Linear) else regressor.n_features)
 
 
 def _gradient(work: Linearised, regressor: Regressor, kinds: Tensor) -> Tensor:
