@@ -16,7 +16,7 @@ from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.table import Table
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.train import Card, DataTable, Sigma, Train, Uncertainty
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -48,6 +48,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[fit] kind = "gap"': GAPFit,
         '[fit] kind = "network"': NetworkFit,
         "[sigma]": Sigma,
+        "[uncertainty]": Uncertainty,
         "[card]": Card,
     },
 }
@@ -64,6 +65,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "descriptor": (MTP, ACSF, SOAP, SNAP),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
         "sigma": (Sigma,),
+        "uncertainty": (Uncertainty,),
         "card": (Card,),
     },
 }

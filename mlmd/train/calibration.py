@@ -81,7 +81,7 @@ def calibrated(
     predictions: Sequence[Labels],
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration | None:
-    """Ask about structures with known forces; None when none has forces.
+    """Ask about structures with known forces; None when none has forces, or all are too large to ask about.
 
     Args:
         judge: of a potential that knows a spread.
@@ -94,7 +94,7 @@ def calibrated(
     """
     spreads, errors = [], []
     for done, (frame, one) in enumerate(zip(frames, predictions, strict=True), 1):
-        if frame.forces is not None:
+        if frame.forces is not None and judge.fits(len(frame.atoms)):
             try:
                 spread = judge(frame.atoms, (SPREAD,)).spread
             except MlmdError as error:
