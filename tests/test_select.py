@@ -62,14 +62,6 @@ def test_farthest_from_known_rows_is_what_a_loop_finds() -> None:
     assert farthest(rows, 6, known=known).tolist() == chosen
 
 
-def test_an_active_set_may_be_continued() -> None:
-    rows = torch.randn((60, 5), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    whole = active_set([rows[:20], rows[20:]])
-    first = active_set([rows[:20]])
-    later = active_set([rows[20:]], start=first, n_before=20)
-    assert torch.equal(whole.rows, later.rows) and torch.equal(whole.numbers, later.numbers)
-
-
 def test_maxvol_takes_what_widens_the_known_range(frames: list[LabelledFrame], descriptor: Symmetry) -> None:
     known = thermal(12, amplitude=0.03, seed=7)
     result = by_features(frames, known, descriptor, "maxvol", n=2)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlmd.potentials.property import PropertyModel
     from mlmd.rundir import Run, StageRecord
 
+_ERRORS_TOLD = {"spread": "spread of forces", "grade": "grade of extrapolation"}
+
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts about the folder of a run or a training, a structure or a potential, recognised by name and content.
@@ -215,6 +217,7 @@ def _potential(path: Path) -> dict[str, Any]:
     """Facts about a potential, with its card where it has one."""
     from mlmd.config import PotentialTable
     from mlmd.potentials import load
+    from mlmd.potentials.uncertainty import knows
 
     if model := load.load_property(path):
         return _property_model(path, model)
@@ -227,6 +230,8 @@ def _potential(path: Path) -> dict[str, Any]:
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
     del facts["spec"]
+    if known := knows(potential):
+        facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}

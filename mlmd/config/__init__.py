@@ -16,7 +16,7 @@ from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
-from mlmd.config.train import Card, DataTable, Train
+from mlmd.config.train import Card, DataTable, Train, Uncertainty
 
 __all__ = [
     "ACSF",
@@ -57,6 +57,7 @@ __all__ = [
     "Stage",
     "Train",
     "Trained",
+    "Uncertainty",
     "check_files",
     "command_of",
     "file_or_kind",

@@ -20,7 +20,7 @@ from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, Nose
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
-from mlmd.config.train import Card, DataTable, Train
+from mlmd.config.train import Card, DataTable, Train, Uncertainty
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -61,6 +61,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "[property]": Property,
         "[loss]": Loss,
         "[baseline]": Baseline,
+        "[uncertainty]": Uncertainty,
         "[card]": Card,
     },
 }
@@ -78,6 +79,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit, KernelRidgeFit),
         "loss": (Loss,),
         "baseline": (Baseline,),
+        "uncertainty": (Uncertainty,),
         "card": (Card,),
     },
 }

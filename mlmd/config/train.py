@@ -7,7 +7,7 @@ Numbers are kept as floats in mlmd's units (Å, eV, eV/Å; stress in bar). Each 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
@@ -115,6 +115,20 @@ Data = Annotated[
 ]
 
 
+class Uncertainty(Table):
+    """What the potential keeps to tell how sure it is of forces, and how far it extrapolates."""
+
+    spread: Literal["auto"] | bool = Field(
+        default="auto",
+        description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters and for '
+        "committees; true for linear fits and more parameters too",
+    )
+    grade: Literal["auto"] | bool = Field(
+        default="auto",
+        description='extrapolation grade of atoms: "auto" where up to 1000 numbers describe one',
+    )
+
+
 _LONGEST_NAME = 100
 
 
@@ -180,6 +194,7 @@ class Train(Table):
     )
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
     loss: Loss = Field(default=Loss(), description="expected errors, which weigh energies, forces and stress")
+    uncertainty: Uncertainty = Field(default=Uncertainty(), description="what it keeps to tell how sure it is")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
     @model_validator(mode="after")

@@ -124,7 +124,7 @@ def leading(features: Tensor, n_points: int) -> Tensor:
     return torch.tensor(chosen)
 
 
-def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
+def maxvol(features: Tensor, tolerance: float = 1e-3, start: Tensor | None = None) -> Tensor:
     """n_features rows A whose determinant no exchange of one row can raise by more than the tolerance.
 
     Rows are exchanged as long as max |X A⁻¹| > 1 + tolerance (Goreinov, Oseledets, Savostyanov, Tyrtyshnikov and
@@ -133,6 +133,8 @@ def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
     Args:
         features: X, (n, n_features), n ≥ n_features; the result does not depend on the columns' units.
         tolerance: how much the determinant may still be smaller than after the best exchange.
+        start: (n_features,) numbers of independent rows to begin with, which are kept where nothing is gained; those
+            of a decomposition with pivots by default.
 
     Returns:
         (n_features,) numbers of rows.
@@ -146,10 +148,12 @@ def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
     rows, triangle = torch.linalg.qr(rows / _sizes(rows))
     if float(triangle.diagonal().abs().min()) <= _DEPENDENT * float(triangle.diagonal().abs().max()):
         raise InputError(f"the {n_features} features depend on each other in these {len(rows)} rows.")
-    order = torch.arange(len(rows))
-    for step, pivot in enumerate((torch.linalg.lu_factor(rows).pivots - 1).tolist()):
-        order[[step, pivot]] = order[[pivot, step]]
-    chosen = order[:n_features].clone()
+    if start is None:
+        order = torch.arange(len(rows))
+        for step, pivot in enumerate((torch.linalg.lu_factor(rows).pivots - 1).tolist()):
+            order[[step, pivot]] = order[[pivot, step]]
+        start = order[:n_features]
+    chosen = start.clone()
     while True:
         shares = torch.linalg.solve(rows[chosen], rows, left=False)
         if not float(shares.abs().max()) > 1 + tolerance:
@@ -178,14 +182,48 @@ class ActiveSet:
         """Extrapolation grades of rows, γ(x) = max |x A⁻¹|, (n,): at most about one within what was seen."""
         return grades(features, self.rows)
 
+    def extended(self, block: Tensor, n_seen: int, tolerance: float = 1e-3) -> ActiveSet:
+        """The set after some of its rows were exchanged for rows of a block; the same one if nothing is gained.
+
+        The determinant never falls, so that passes over the same rows come to an end: then no row has a grade above
+        1 + tolerance.
+
+        Args:
+            block: (n, n_features).
+            n_seen: number of the first row of the block.
+            tolerance: of `maxvol`.
+
+        Raises:
+            InputError: for rows of another width, and for numbers that are not finite.
+        """
+        rows = _checked(block, 1)
+        n_features = len(self.rows)
+        if rows.shape[1] != n_features:
+            raise InputError(f"rows of {rows.shape[1]} features were given after rows of {n_features}.")
+        new = (self.grades(rows) > 1 + tolerance).nonzero().squeeze(1)
+        if not len(new):
+            return self
+        candidates = torch.cat([self.rows, rows[new]])
+        chosen = maxvol(candidates, tolerance, None if bool((self.numbers < 0).all()) else torch.arange(n_features))
+        return ActiveSet(candidates[chosen], torch.cat([self.numbers, n_seen + new])[chosen])
+
+    def inverse(self) -> Tensor:
+        """A⁻¹, (n_features, n_features): the grade of a row x is the greatest number of |x A⁻¹|."""
+        scale = _sizes(self.rows)
+        return torch.linalg.inv(self.rows / scale) / scale[:, None]
+
+
+def no_active_set(block: Tensor, floor: float = 1e-6) -> ActiveSet:
+    """The set to begin with, of small diagonal rows; arguments as those of `active_set`, block its first rows."""
+    start = torch.diag(floor * _sizes(_checked(block, 1)))
+    return ActiveSet(start, torch.full((len(start),), -1))
+
 
 def active_set(
     blocks: Iterable[Tensor],
     *,
     floor: float = 1e-6,
     tolerance: float = 1e-3,
-    start: ActiveSet | None = None,
-    n_before: int = 0,
 ) -> ActiveSet:
     """The active set of rows that come in blocks, of which at most n_features are remembered.
 
@@ -197,25 +235,15 @@ def active_set(
         blocks: (n, n_features) each.
         floor: size of the diagonal rows, relative to the greatest number of a column in the first block.
         tolerance: of `maxvol`.
-        start: an active set of earlier rows, to go on from.
-        n_before: number of the first row.
 
     Raises:
         InputError: without rows, for rows of another width, and for numbers that are not finite.
     """
-    current, n_seen = start, n_before
+    current: ActiveSet | None = None
+    n_seen = 0
     for block in blocks:
-        rows = _checked(block, 1)
-        if current is None:
-            floors = torch.diag(floor * _sizes(rows))
-            current = ActiveSet(floors, torch.full((len(floors),), -1))
-        if rows.shape[1] != current.rows.shape[1]:
-            raise InputError(f"rows of {rows.shape[1]} features were given after rows of {current.rows.shape[1]}.")
-        rows = torch.cat([current.rows, rows])
-        numbers = torch.cat([current.numbers, torch.arange(n_seen, n_seen + len(block))])
-        chosen = maxvol(rows, tolerance)
+        current = (current or no_active_set(block, floor)).extended(block, n_seen, tolerance)
         n_seen += len(block)
-        current = ActiveSet(rows[chosen], numbers[chosen])
     if current is None:
         raise InputError("no rows were given of which some could be chosen.")
     return current

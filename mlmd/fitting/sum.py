@@ -53,19 +53,19 @@ class Sum(Expansion):
         self.terms = torch.nn.ModuleList(terms)  # type: ignore[assignment]
         for term in terms:  # what is fitted stands in one place
             term.coefficients = term.constants = None  # type: ignore[assignment]
-        self.columns = _slices([term.n_features for term in terms])
+        self.shares = _slices([term.n_features for term in terms])
         """Of the features that each term takes."""
         self.places = _slices([term.n_basis for term in terms])
         """Of the coefficients that each term has."""
 
     def basis(self, features: Tensor, kinds: Tensor) -> Tensor:
         """(n, n_basis), the functions of all terms."""
-        terms = zip(self.terms, self.columns, strict=True)
+        terms = zip(self.terms, self.shares, strict=True)
         return torch.cat([term.basis(features[:, own], kinds) for term, own in terms], dim=1)
 
     def slopes(self, features: Tensor, kinds: Tensor, directions: Tensor) -> Tensor:
         """(n, n_basis, n_directions), the derivatives along directions (n, n_features, n_directions) of rows."""
-        terms = zip(self.terms, self.columns, strict=True)
+        terms = zip(self.terms, self.shares, strict=True)
         return torch.cat([term.slopes(features[:, own], kinds, directions[:, own]) for term, own in terms], dim=1)
 
     def energies(self, features: Tensor, kinds: Tensor) -> Tensor:

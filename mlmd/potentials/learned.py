@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -48,7 +48,12 @@ _WORTH_DIVIDING = 128  # atoms; fewer are one piece
 class LearnedPotential(EnergyModel):
     """The energy of an atom is a regressor's, from a descriptor's features."""
 
-    def __init__(self, descriptor: Descriptor, regressor: Regressor) -> None:
+    calibration: float
+    """By which standard deviations of forces are multiplied, so that they are the errors that were seen."""
+    inverses: Tensor | None
+    """A⁻¹ of the active set of each element, (n_elements, n, n), in float64; None where no grade is known."""
+
+    def __init__(self, descriptor: Descriptor, regressor: Regressor, calibration: float = 1.0) -> None:
         """Join the two.
 
         Raises:
@@ -68,6 +73,8 @@ class LearnedPotential(EnergyModel):
         self.descriptor, self.regressor = descriptor, regressor
         self.cutoff, self.elements = descriptor.cutoff, descriptor.elements
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
+        self.calibration = float(calibration)
+        self.register_buffer("inverses", None)
 
     def atomic_energies(self, graph: Graph, centres: slice | None = None) -> Tensor:
         """(n_atoms,) eV, or those of some consecutive atoms."""
@@ -199,11 +206,24 @@ class LearnedPotential(EnergyModel):
         Raises:
             ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
         """
-        return cls(**parts_of(spec, state))
+        restored = cls(**parts_of(spec, state), calibration=spec.get("calibration", 1.0))
+        if "inverses" in state:
+            restored.inverses = torch.zeros_like(state["inverses"])
+        return restored
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
-        return {"kind": "learned", "descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
+        parts: dict[str, Any] = {"descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
+        # a file without is the same as before there were any
+        calibrated = {} if self.calibration == 1.0 else {"calibration": self.calibration}
+        return {"kind": "learned", **parts, **calibrated}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Another precision is not for what grades are solved with, another device is."""
+        kept, self.inverses = self.inverses, None
+        super()._apply(fn, recurse)
+        self.inverses = None if kept is None else kept.to(self.species_table.device)
+        return self
 
     species_table: Tensor
 

@@ -24,7 +24,7 @@ from mlmd.descriptors import Descriptor
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.linearised import values
 from mlmd.errors import InputError
-from mlmd.fitting.points import ActiveSet, active_set, cur, farthest, leverage
+from mlmd.fitting.points import ActiveSet, cur, farthest, leverage, no_active_set
 from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
@@ -235,7 +235,8 @@ class _Growing:
     def settled(self) -> ActiveSet | None:
         """The active set of all atoms so far; None without any."""
         if self._waiting:
-            self._set = active_set([torch.cat(self._waiting)], start=self._set, n_before=self._n_done)
+            rows = torch.cat(self._waiting)
+            self._set = (self._set or no_active_set(rows)).extended(rows, self._n_done)
             self._waiting, self._n_done = [], len(self._owners)
         return self._set
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -15,6 +16,20 @@ from mlmd.train.optimise import State, n_linear, prior_of, put
 from mlmd.train.shards import Solver, Task, state_of
 
 
+def with_triangles(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> State:
+    """The state with the triangles of all shards at the best coefficients; arguments as those of `learning_curve`."""
+    assert state.best_radial is not None and state.best_linear is not None
+    put(job.potential, state.best_radial, state.best_linear)
+    shards = job.problem.shards()
+    numbers = state_of(job.potential)
+    found = dict(state.outcomes)
+    left = [shard for shard in range(len(shards)) if shard not in found]
+    for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in left]):
+        found[outcome.shard] = outcome
+        progress(len(found), len(shards))
+    return replace(state, outcomes=found)
+
+
 def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> LearningCurve:
     """Linear fits to 1, 2, 4, ... shards of the training set.
 
@@ -24,16 +39,10 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
         compute: gives the triangles of shards.
         progress: called with the number of shards done and of all.
     """
-    assert state.best_radial is not None and state.best_linear is not None
-    put(job.potential, state.best_radial, state.best_linear)
+    state = with_triangles(job, state, compute, progress)
+    assert state.best_radial is not None
     shards = job.problem.shards()
-    numbers = state_of(job.potential)
-    found = {shard: torch.from_numpy(outcome.factor) for shard, outcome in state.outcomes.items()}
-    left = [shard for shard in range(len(shards)) if shard not in found]
-    for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in left]):
-        found[outcome.shard] = torch.from_numpy(outcome.factor)
-        progress(len(found), len(shards))
-    factors = [found[shard] for shard in sorted(found)]
+    factors = [torch.from_numpy(state.outcomes[shard].factor) for shard in sorted(state.outcomes)]
     n_basis = job.potential.expansion.n_basis
     columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_basis)
     sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})

@@ -19,6 +19,7 @@ from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.shards import Problem
 from mlmd.train.start import reach, start
+from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
@@ -105,6 +106,7 @@ def prepare(source: Path) -> Job:
     energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
+    check_wishes(config.uncertainty, potential)
     for one in parts_of(config.descriptor):
         if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:
             findings.append(

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from mlmd.train import checkpoint
-from mlmd.train.curve import learning_curve
+from mlmd.train.curve import learning_curve, with_triangles
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
 from mlmd.train.optimise import State, begin, iterate, put
 from mlmd.train.run import Progress, Step
 from mlmd.train.shards import Solver, solver
+from mlmd.train.uncertainty import keep_covariance
 
 
 def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
@@ -29,8 +30,10 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
     """
     with solver(job.problem, n_processes) as compute:
         state = _optimised(job, folder, compute, progress)
+        state = with_triangles(job, state, compute, lambda done, total: progress(Step("last equations", done, total)))
         curve = learning_curve(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
     assert state.best_radial is not None and state.best_linear is not None
+    keep_covariance(job, state)
     put(job.potential, state.best_radial, state.best_linear, job.problem.baseline)
     return Fitted(curve=curve, facts={"loss": state.best, "iterations": state.n_steps})
 

@@ -138,10 +138,13 @@ def _train_potential(
     from mlmd.analysis.figures import save
     from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
+    from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit}  # all others are linear in their parameters
     fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     tables: dict[str, Any] = {"train": None, "test": None}
+    labels = None
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:
             progress(Step(f"errors of the {name} set", 0, len(frames)))
@@ -149,8 +152,12 @@ def _train_potential(
             tables[name] = errors(frames, labels).to_json()
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
+    # what was said last is about the test set, where there is one
+    of_spread = calibrate(
+        job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
+    )
     save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
-    return job.result, tables, fitted.facts
+    return job.result, tables, {**fitted.facts, **facts_of(of_spread, of_grade)}
 
 
 def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Training:
