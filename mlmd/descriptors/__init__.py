@@ -16,6 +16,7 @@ from mlmd.graph import Graph
 DESCRIPTORS: dict[str, str] = {
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
+    "deeppot-se": "mlmd.descriptors.embedding:DeepPotSE",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from made_potentials import random_mtp
+from random_deeppot import random_deeppot
 from random_networks import random_nep
 from random_snap import random_snap
 from random_soap import random_soap
@@ -115,6 +116,9 @@ CASES = (
     Case("soap-network", lambda: random_soap(("Si", "O"), n_neurons=7, products="with-sum"), ("Si", "O"), 2.1),
     Case("soap-polynomial", lambda: random_soap(("Cu",), basis="polynomial", normalised=False), ("Cu",), 2.6),
     Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
+    Case("deeppot-se", lambda: random_deeppot(("Si", "O")), ("Si", "O"), 2.1),
+    Case("deeppot-se-of-pairs", lambda: random_deeppot(("Si", "O"), type_one_side=False), ("Si", "O"), 2.1),
+    Case("deeppot-se-float32", lambda: random_deeppot(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
 
