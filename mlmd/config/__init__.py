@@ -3,7 +3,7 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, DeepPotSE
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -26,6 +26,7 @@ __all__ = [
     "Barostat",
     "Card",
     "DataTable",
+    "DeepPotSE",
     "Frozen",
     "GAPFit",
     "Guard",

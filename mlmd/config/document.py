@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, DeepPotSE
 from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
@@ -43,6 +43,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        '[descriptor] kind = "deeppot-se"': DeepPotSE,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
@@ -61,7 +62,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
         "sigma": (Sigma,),
         "card": (Card,),

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from mlmd.config.descriptors import MTP, DescriptorTable
-from mlmd.config.fits import FitTable, LinearFit
+from mlmd.config.descriptors import FIT_OF_DEEPPOT, MTP, DeepPotSE, DescriptorTable
+from mlmd.config.fits import FitTable, LinearFit, NetworkFit
 from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.errors import InputError
@@ -226,6 +226,20 @@ class Train(Table):
     sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_suitable_defaults(cls, data: Any) -> Any:
+        """A network that is trained with its descriptor is another one than a network of many frozen features."""
+        if not isinstance(data, Mapping):
+            return data
+        descriptor, fit = (
+            {"kind": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
+            for given in (data.get("descriptor"), data.get("fit"))
+        )
+        if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
+            return data
+        return {**data, "fit": {**FIT_OF_DEEPPOT, **fit}}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
@@ -233,6 +247,11 @@ class Train(Table):
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
+            )
+        if isinstance(self.descriptor, DeepPotSE) and not isinstance(self.fit, NetworkFit):
+            raise refuse(
+                f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
+                f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "

@@ -4,14 +4,15 @@ With s(r) = w(r) / r, w a smooth step from 1 at an inner distance to 0 at the cu
 
     R = ((s - μ) / σ₁, s x/r / σ₂),
 
-and a network G of one number, (s - μ) / σ₁, says how much it counts in each of M₁ channels. The descriptor of an atom is
+and a network G of one number, (s - μ) / σ₁, says how much it counts in each of M₁ channels. The descriptor of an atom
+is
 
     D = T·Tᵀ₂,   T = (1/N) Σ_j G_j ⊗ R_j  (M₁ rows of 4),   T₂ the first M₂ rows of T,
 
-M₁·M₂ numbers that do not change in rotations. μ, σ₁ and σ₂ are of the element of the centre, N is the number of places
-for neighbours; those without a neighbour hold R and G of s = 0, so that nothing jumps when a place is taken (Zhang, Han,
-Wang, Saidi, Car and E, NeurIPS 2018; `se_e2_a` of DeePMD-kit: Wang, Zhang, Han and E, Comput. Phys. Commun. 228, 178,
-2018).
+M₁·M₂ numbers that do not change in rotations. μ, σ₁ and σ₂ are of the element of the centre, N is the number of
+places for neighbours; those without a neighbour hold R and G of s = 0, so that nothing jumps when a place is taken
+(Zhang, Han, Wang, Saidi, Car and E, NeurIPS 2018; `se_e2_a` of DeePMD-kit: Wang, Zhang, Han and E, Comput. Phys.
+Commun. 228, 178, 2018).
 """
 
 from __future__ import annotations
@@ -151,13 +152,17 @@ class DeepPotSE(torch.nn.Module):
         """G, (n_networks, n, M₁), of what enters each network, (n_networks, n)."""
         layer = values[..., None]
         for weights, biases in self.layers:
-            layer = grown(layer, torch.tanh(torch.baddbmm(biases.to(layer.dtype)[:, None], layer, weights.to(layer.dtype).mT)))
+            layer = grown(
+                layer, torch.tanh(torch.baddbmm(biases.to(layer.dtype)[:, None], layer, weights.to(layer.dtype).mT))
+            )
         return layer
 
     def networks_of(self, centre: int) -> list[int]:
         """The network of each element of the neighbours."""
         n_species = len(self.elements)
-        return list(range(n_species)) if self.type_one_side else [centre * n_species + kind for kind in range(n_species)]
+        return (
+            list(range(n_species)) if self.type_one_side else [centre * n_species + kind for kind in range(n_species)]
+        )
 
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
         """(n_atoms, M₁·M₂), or the rows of some consecutive atoms; in the descriptor's precision."""

@@ -132,27 +132,41 @@ class Network(torch.nn.Module):
 
         The constants, which may be large, are added in float64 whatever the precision of the features.
         """
-        if len(self.weights) == 1:
-            varying = self._varying(features, 0)
+        networks = self._by_kind()
+        if len(networks) == 1:
+            varying = self._varying(features, networks[0])
         else:
             varying = features.new_zeros(len(features))
             for kind in kinds.unique().tolist():
                 rows = (kinds == kind).nonzero().squeeze(1)
-                varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), kind))
+                varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), networks[kind]))
         return varying.double() + self.constants.double().index_select(0, kinds)
 
-    def _varying(self, values: Tensor, kind: int) -> Tensor:
+    def _by_kind(self) -> list[tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]]:
+        """Weights, biases and timesteps of the layers, and the output, of each network.
+
+        They are taken apart once: the derivative of each kind's part would be as large as the whole.
+        """
+        layers = [
+            (weights.unbind(), biases.unbind(), [None] * len(weights) if steps is None else steps.unbind())
+            for (weights, biases), steps in zip(self.hidden, self.steps, strict=True)
+        ]
+        output = self.output.unbind()
+        return [([(w[kind], b[kind], t[kind]) for w, b, t in layers], output[kind]) for kind in range(len(output))]
+
+    def _varying(self, values: Tensor, network: tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]) -> Tensor:
         """The energies without the constants."""
-        for (weights, biases), steps, name in zip(self.hidden, self.steps, self.activations, strict=True):
-            before, weighted = values, values @ weights[kind].to(values.dtype).T
-            values = ACTIVATIONS[name](weighted + biases[kind].to(values.dtype))
+        layers, output = network
+        for (weights, biases, steps), name in zip(layers, self.activations, strict=True):
+            before, weighted = values, values @ weights.to(values.dtype).T
+            values = ACTIVATIONS[name](weighted + biases.to(values.dtype))
             if steps is not None:
-                values = values * steps[kind].to(values.dtype)
+                values = values * steps.to(values.dtype)
             if self.residual and values.shape[-1] == before.shape[-1]:
                 values = values + before
             elif self.residual and values.shape[-1] == 2 * before.shape[-1]:
                 values = values + torch.cat([before, before], dim=-1)
-        return values @ self.output[kind].to(values.dtype)
+        return values @ output.to(values.dtype)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """w, b, v and c of one hidden layer, as compiled forms of such networks take them."""

@@ -35,7 +35,7 @@ OF_TRAININGS: tuple[str, ...] = tuple(
 """Kinds of descriptors with the options that they have in the input of a training."""
 _BY_OTHER_NAMES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap"}
 _NOT_A_LIST = {"is_instance_of": "is not a list of what is needed", "sequence_str": "is not a list"}
-_OF_FILES = ("radial-angular",)  # with numbers that are fitted with the rest: of a potential only
+_OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_descriptor(
     symbols = elements_of(frames) if elements is None else tuple(elements)
     kind = table.get("kind", "mtp")
     try:
-        if kind in OF_TRAININGS:
+        if kind in OF_TRAININGS and kind not in _OF_FILES:
             return _of_training(table, frames, symbols)
         return _by_keywords(kind, table, frames, symbols)
     except InputError as error:

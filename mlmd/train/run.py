@@ -110,12 +110,15 @@ def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int
     """From data to the file of the potential and what is said about it."""
     from mlmd.analysis.figures import save
     from mlmd.potentials import modelfile
-    from mlmd.train import figures, linear_fit, network_fit
+    from mlmd.train import embedded_fit, figures, linear_fit, network_fit
     from mlmd.train.card import card
     from mlmd.train.evaluate import errors, predict
 
     fits = {"network": network_fit.fit}  # all others are linear in their parameters
-    fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    if job.config.descriptor.kind == "deeppot-se":
+        fitted = embedded_fit.fit(job, folder, n_processes, progress)
+    else:
+        fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
     tables: dict[str, Any] = {"train": None, "test": None}
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
-from mlmd.descriptors import Descriptor
+from mlmd.config import ACSF, MTP, SNAP, SOAP, DeepPotSE, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
+from mlmd.descriptors import Descriptor, embedding
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.linearised import needs_pairs, values
 from mlmd.descriptors.moments import Moments
@@ -37,6 +37,8 @@ _NOISE = 0.1
 """Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
 _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
+_MORE_PLACES = 1.1
+"""Places for neighbours in DeepPot-SE, relative to the most neighbours that an atom has."""
 _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
 _ENVIRONMENTS = 20_000
@@ -55,12 +57,14 @@ def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, eleme
     Raises:
         InputError: when no atoms of the data are within the cutoff of each other, for impossible settings.
     """
-    descriptor = make_descriptor(config, shortest, elements)
+    descriptor = make_descriptor(config, shortest, elements, frames)
     return LearnedPotential(descriptor, _regressor(config, descriptor, frames))
 
 
-def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> Descriptor:
-    """The descriptor of an input; arguments and errors as those of `start`."""
+def make_descriptor(
+    config: Train, shortest: float, elements: Sequence[str], frames: Sequence[LabelledFrame] = ()
+) -> Descriptor:
+    """The descriptor of an input; arguments and errors as those of `start`; frames for what is learned from them."""
     given = config.descriptor
     if shortest >= given.cutoff and not isinstance(given, SNAP):
         raise InputError(
@@ -92,6 +96,8 @@ def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> 
             )
         case SNAP():
             return _bispectrum(given, elements)
+        case DeepPotSE():
+            return _embedding(config, given, frames, elements)
 
 
 def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]) -> Moments:
@@ -134,6 +140,36 @@ def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
     )
 
 
+def _embedding(
+    config: Train, given: DeepPotSE, frames: Sequence[LabelledFrame], elements: Sequence[str]
+) -> embedding.DeepPotSE:
+    """Random networks; places for as many neighbours as atoms of some structures have, and a few more."""
+    order = np.random.default_rng(config.seed).permutation(len(frames))
+    graphs, most, n_atoms = [], np.zeros(len(elements)), 0
+    for index in order:
+        graph = build_graph(frames[index].atoms, given.cutoff)
+        kinds = species(graph.numbers, species_table(elements))
+        counts = torch.zeros((graph.n_atoms, len(elements)), dtype=torch.float64)
+        counts.index_put_((graph.pairs[0], kinds[graph.pairs[1]]), torch.ones(1).double(), accumulate=True)
+        most = np.maximum(most, counts.amax(dim=0).numpy())
+        graphs.append(graph)
+        n_atoms += graph.n_atoms
+        if n_atoms >= _ENVIRONMENTS:
+            break
+    descriptor = embedding.DeepPotSE(
+        elements=elements,
+        cutoff=given.cutoff,
+        onset=given.cutoff_smooth,
+        n_places=[math.ceil(_MORE_PLACES * one) for one in most],
+        n_neurons=given.n_neurons,
+        n_axes=given.n_axes,
+        type_one_side=given.type_one_side,
+    )
+    descriptor.standardise(graphs)
+    descriptor.randomise(torch.Generator().manual_seed(config.seed))
+    return descriptor
+
+
 def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Regressor:
     """What the features go into."""
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
@@ -164,7 +200,12 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
                     "too few. Leave patience out, or add structures."
                 )
             network = Network(
-                n_features=n_features, n_neurons=fit.n_neurons, n_kinds=n_kinds, activation=fit.activation
+                n_features=n_features,
+                n_neurons=fit.n_neurons,
+                n_kinds=n_kinds,
+                activation=fit.activation,
+                residual=fit.residual,
+                timestep=fit.residual,
             )
             network.randomise(torch.Generator().manual_seed(config.seed))
             with torch.no_grad():
