@@ -4,7 +4,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained, parts_of
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -34,6 +34,7 @@ __all__ = [
     "Combination",
     "CoulombMatrix",
     "DataTable",
+    "DeepPotSE",
     "Factors",
     "Frozen",
     "GAPFit",

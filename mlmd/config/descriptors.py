@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -182,6 +182,44 @@ class SNAP(Table):
         return self
 
 
+class DeepPotSE(Table):
+    """Embeddings of the neighbours that are learned together with the network of the energies: DeepPot-SE."""
+
+    kind: Literal["deeppot-se"] = Field(
+        default="deeppot-se",
+        description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
+        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", batch = 2, learning_rate = 0.002',
+    )
+    cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
+    cutoff_smooth: Annotated[float, Quantity("length", least=0.0)] = Field(
+        default=0.5, description="distance from which the weight of a neighbour falls smoothly, to zero at the cutoff"
+    )
+    n_neurons: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1, max_length=8)
+    ] = Field(default=(25, 50, 100), description="neurons of the layers of the embedding networks")
+    n_axes: int = Field(default=16, ge=1, description="channels that all channels are multiplied with (axis_neuron)")
+    type_one_side: bool = Field(
+        default=True,
+        description="embeddings depend on the element of the neighbour only, not also on that of the centre",
+    )
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> DeepPotSE:
+        """The weight needs room to fall, and axes are some of the channels."""
+        if self.cutoff_smooth >= self.cutoff:
+            shown = with_unit(self.cutoff_smooth, "length"), with_unit(self.cutoff, "length")
+            raise refuse(f"cutoff_smooth: {shown[0]} is not below the cutoff, {shown[1]}.")
+        if self.n_axes > self.n_neurons[-1]:
+            raise refuse(f"n_axes: {self.n_axes} is more than the last layer of n_neurons has, {self.n_neurons[-1]}.")
+        return self
+
+
+FIT_OF_DEEPPOT: Final = {
+    "n_neurons": (240, 240, 240), "residual": True, "activation": "tanh", "batch": 2, "learning_rate": 2e-3,
+}  # fmt: skip
+"""Options of the network of a deeppot-se that are not given."""
+
+
 class Trained(Table):
     """The descriptor of a potential that was trained before, with its numbers as they are."""
 
@@ -216,7 +254,7 @@ def of_list(value: object) -> object:
     return {"kind": "combined", "parts": value} if isinstance(value, list | tuple) else value
 
 
-AtomDescriptor = MTP | ACSF | SOAP | SNAP | Trained | Combination
+AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained | Combination
 DescriptorTable = Annotated[
     AtomDescriptor,
     Field(discriminator="kind"),
@@ -226,8 +264,8 @@ DescriptorTable = Annotated[
 ]
 
 
-def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | Trained, ...]:
+def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained, ...]:
     """The descriptors of atoms that one consists of: itself where it is no combination, none of one of structures."""
     if isinstance(descriptor, Combination):
         return descriptor.parts
-    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | Trained) else ()
+    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained) else ()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, Trained
+from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
@@ -47,6 +47,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        '[descriptor] kind = "deeppot-se"': DeepPotSE,
         'descriptor = { model = "..." }': Trained,
         "descriptor = [ ... ]": Combination,
         '[descriptor] kind = "coulomb"': CoulombMatrix,
@@ -75,7 +76,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP, CoulombMatrix, ManyBodyTensor, Average),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, CoulombMatrix, ManyBodyTensor, Average),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit, KernelRidgeFit),
         "loss": (Loss,),
         "baseline": (Baseline,),

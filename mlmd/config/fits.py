@@ -88,6 +88,11 @@ class NetworkFit(Table):
     n_neurons: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1, max_length=8)
     ] = Field(default=(30, 30), description="neurons of each hidden layer")
+    residual: bool = Field(
+        default=False,
+        description="layers as wide as the one before, or twice as wide, add to what it gave, each neuron with a "
+        "factor that is learned",
+    )
     activation: Literal["tanh", "softplus", "silu", "logistic", "gaussian"] = Field(
         default="silu", description="function of a neuron"
     )

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import MTP, parts_of
-from mlmd.config.fits import FitTable, LinearFit
+from mlmd.config.descriptors import FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
+from mlmd.config.fits import FitTable, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -197,6 +197,20 @@ class Train(Table):
     uncertainty: Uncertainty = Field(default=Uncertainty(), description="what it keeps to tell how sure it is")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_suitable_defaults(cls, data: Any) -> Any:
+        """A network that is trained with its descriptor is another one than a network of many frozen features."""
+        if not isinstance(data, Mapping):
+            return data
+        descriptor, fit = (
+            {"kind": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
+            for given in (data.get("descriptor"), data.get("fit"))
+        )
+        if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
+            return data
+        return {**data, "fit": {**FIT_OF_DEEPPOT, **fit}}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
@@ -213,6 +227,11 @@ class Train(Table):
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
+            )
+        if isinstance(self.descriptor, DeepPotSE) and not isinstance(self.fit, NetworkFit):
+            raise refuse(
+                f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
+                f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "

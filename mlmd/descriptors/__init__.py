@@ -18,6 +18,7 @@ DESCRIPTORS: dict[str, str] = {
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
     "combined": "mlmd.descriptors.combined:Combined",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
+    "deeppot-se": "mlmd.descriptors.embedding:DeepPotSE",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",

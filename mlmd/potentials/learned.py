@@ -189,9 +189,9 @@ class LearnedPotential(EnergyModel):
         match self.descriptor, self.regressor:
             case Moments() as moments, Linear() as linear:
                 return moment_kernel(moments, linear.coefficients, linear.constants)
-            case RadialAngular() as functions, Network(activations=("tanh",)) as network:
+            case RadialAngular() as functions, Network(activations=("tanh",), residual=False) as network:
                 return radial_angular_kernel(functions, network.tensors())
-            case Symmetry() as functions, Network() as network:
+            case Symmetry() as functions, Network(residual=False) as network:
                 return symmetry_kernel(functions, network.packed())
             case Symmetry() as functions, Polynomial(order=1) as polynomial:
                 return symmetry_kernel(functions, polynomial.as_network().packed())

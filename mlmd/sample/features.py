@@ -31,7 +31,7 @@ from mlmd.train.describer import structure_descriptor
 from mlmd.train.start import make_descriptor, reach
 
 _BY_OTHER_NAMES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap"}
-_OF_FILES = ("radial-angular",)  # with numbers that are fitted with the rest: of a potential only
+_OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
 
 
 @dataclass(frozen=True)

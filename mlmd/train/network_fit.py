@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,9 @@ class NetworkState:
 _ARRAYS = ("weights", "first", "second", "average", "best")
 
 
-def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
+def fit(
+    job: Job, folder: Path, n_threads: int, progress: Progress, make: Callable[[Job, int], Training] | None = None
+) -> Fitted:
     """Train the network of the potential of a job.
 
     Args:
@@ -78,13 +80,14 @@ def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
         folder: of the training, where states are kept.
         n_threads: at work on the structures.
         progress: called after every epoch.
+        make: the training, of the job and the number of threads; by default of networks of frozen descriptors.
 
     Raises:
         InputError: when there is nothing to learn.
         SimulationError: when the weights are not finite any more.
         StorageError: when the state that was kept is damaged.
     """
-    training = Training(job, n_threads)
+    training = (make or Training)(job, n_threads)
     state = read_numbers(folder, _state, job.digest) or training.begin()
     begun, n_begun, kept = time.monotonic(), state.n_steps, time.monotonic()
     try:
@@ -117,8 +120,7 @@ class Training:
         assert isinstance(fit, NetworkFit) and isinstance(network, Network)
         self.settings, self.network, self.n_threads = fit, network, n_threads
         self.seed, self._baseline = problem.seed, torch.from_numpy(problem.baseline)
-        samples, self.scaling = samples_of(job.potential, problem.frames, problem.sigma, problem.baseline)
-        self.alone = None if job.free_constants else lonely(job.potential, self.scaling)
+        samples = self._prepared(job)
         n_apart = 0 if fit.patience is None else max(1, round(_HELD_OUT * len(samples)))
         order = np.random.default_rng(self.seed).permutation(len(samples))
         self.all = samples
@@ -126,11 +128,21 @@ class Training:
         self.used = [samples[index] for index in sorted(order[n_apart:])]
         self.n_batches = math.ceil(len(self.used) / fit.batch)
         self.n_steps = fit.epochs * self.n_batches
-        named = [(name, one) for name, one in network.named_parameters() if name != "constants" or job.free_constants]
+        named = [(name, one) for name, one in self._named() if name != "constants" or job.free_constants]
         self.parameters = [one for _, one in named]
         decays = [torch.full_like(one, _DECAY if one.ndim > 2 or name == "output" else 0.0) for name, one in named]
         self.decay = torch.nn.utils.parameters_to_vector(decays)
         self.mean_rows = sum(one.n_rows for one in self.used) / self.n_batches
+
+    def _prepared(self, job: Job) -> list[Sample]:
+        """The structures as the network sees them."""
+        samples, self.scaling = samples_of(job.potential, job.problem.frames, job.problem.sigma, job.problem.baseline)
+        self.alone = None if job.free_constants else lonely(job.potential, self.scaling)
+        return samples
+
+    def _named(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """Names and values of the parameters of the network."""
+        return list(self.network.named_parameters())
 
     def begin(self) -> NetworkState:
         """The first state: the random weights of the network."""
@@ -162,13 +174,17 @@ class Training:
         for one in self.parameters:
             one.requires_grad_(True)
         try:
-            found = residuals(self.network, samples, self.scaling, self.alone, n_threads=self.n_threads)
-            squares = found.square().sum()
-            slopes = torch.autograd.grad(squares / self.mean_rows, self.parameters)
+            squares, slopes = self._slopes(samples)
         finally:  # what is made of the network later wants plain numbers
             for one in self.parameters:
                 one.requires_grad_(False)
-        return float(squares.detach()), torch.nn.utils.parameters_to_vector(slopes).numpy()
+        return squares, torch.nn.utils.parameters_to_vector(slopes).numpy()
+
+    def _slopes(self, samples: Sequence[Sample]) -> tuple[float, Sequence[Tensor]]:
+        """Sum of squared residuals, and its derivatives by the parameters over the mean number of rows."""
+        found = residuals(self.network, samples, self.scaling, self.alone, n_threads=self.n_threads)
+        squares = found.square().sum()
+        return float(squares.detach()), torch.autograd.grad(squares / self.mean_rows, self.parameters)
 
     def _stepped(self, state: NetworkState, gradient: np.ndarray) -> NetworkState:
         """A step of AdamW."""
@@ -201,11 +217,15 @@ class Training:
         squares, n_rows = 0.0, 0
         for start in range(0, len(samples), self.settings.batch):
             some = samples[start : start + self.settings.batch]
-            found = residuals(
-                self.network, some, self.scaling, self.alone, n_threads=self.n_threads, differentiable=False
-            )
+            found = self._residuals(some)
             squares, n_rows = squares + float(found.square().sum()), n_rows + len(found)
         return math.sqrt(squares / n_rows)
+
+    def _residuals(self, samples: Sequence[Sample]) -> Tensor:
+        """(n_rows,), not to be differentiated."""
+        return residuals(
+            self.network, samples, self.scaling, self.alone, n_threads=self.n_threads, differentiable=False
+        )
 
     def finish(self, state: NetworkState) -> float:
         """Make the network one of plain features and whole energies; gives its loss for all training structures."""

@@ -15,20 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.descriptors.linearised import Linearised, linearised, values
+from mlmd.descriptors.linearised import linearised, values
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting.network import Network
 from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.graph import VOIGT
 from mlmd.io.labelled import LabelledFrame
-from mlmd.neighbors import build_graph
+from mlmd.neighbors import build_graph, volume
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import in_threads
 from mlmd.train.equations import Sigma
@@ -39,11 +39,22 @@ _ALIKE = 1e-6
 """Standard deviations, by which a feature that does not vary differs from its mean at most."""
 
 
+class Jacobian(Protocol):
+    """Of features by positions; see `mlmd.descriptors.linearised.Linearised`."""
+
+    @property
+    def values(self) -> Tensor: ...
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Sample:
     """A structure as a network sees it, with its labels."""
 
-    work: Linearised
+    work: Jacobian
     features: Tensor
     """(n_atoms, n_features), scaled."""
     kinds: Tensor
@@ -65,6 +76,14 @@ class Sample:
         return (self.energy is not None) + (0 if self.forces is None else self.forces.numel()) + (
             0 if self.stress is None else 6
         )  # fmt: skip
+
+
+class EnergyOfRows(Protocol):
+    """What is asked of a network."""
+
+    def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -113,18 +132,7 @@ def samples_of(
     for frame in frames:
         graph = build_graph(frame.atoms, potential.design_cutoff)
         work, kinds = linearised(potential.descriptor, graph), species(graph.numbers, potential.species_table)
-        found.append(
-            Sample(
-                work=work,
-                features=work.values,
-                kinds=kinds,
-                energy=None if frame.energy is None else frame.energy - float(baseline[kinds.numpy()].sum()),
-                forces=None if frame.forces is None else torch.from_numpy(frame.forces).double(),
-                stress=None if frame.stress is None else torch.from_numpy(frame.stress[VOIGT]).double(),
-                sigma=sigma.of(frame),
-                volume=float(graph.volumes[0]),
-            )
-        )
+        found.append(labelled(work, work.values, kinds, frame, sigma, baseline))
     features, kinds = torch.cat([one.features for one in found]), torch.cat([one.kinds for one in found])
     scaling = _scaling(features, kinds, len(potential.elements))
     if not bool(scaling.axes.any()):
@@ -133,6 +141,22 @@ def samples_of(
             "structures out of equilibrium."
         )
     return [replace(one, features=scaling(one.features, one.kinds)) for one in found], scaling
+
+
+def labelled(
+    work: Jacobian, features: Tensor, kinds: Tensor, frame: LabelledFrame, sigma: Sigma, baseline: np.ndarray
+) -> Sample:
+    """A structure with the labels that it has; arguments as those of `Sample` and `samples_of`."""
+    return Sample(
+        work=work,
+        features=features,
+        kinds=kinds,
+        energy=None if frame.energy is None else frame.energy - float(baseline[kinds.numpy()].sum()),
+        forces=None if frame.forces is None else torch.from_numpy(frame.forces).double(),
+        stress=None if frame.stress is None else torch.from_numpy(frame.stress[VOIGT]).double(),
+        sigma=sigma.of(frame),
+        volume=volume(frame.atoms.cell.array, frame.atoms.pbc),
+    )
 
 
 def _scaling(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
@@ -162,7 +186,7 @@ def lonely(potential: LearnedPotential, scaling: Scaling) -> Tensor:
 
 
 def residuals(
-    network: Network,
+    network: EnergyOfRows,
     samples: Sequence[Sample],
     scaling: Scaling,
     alone: Tensor | None = None,
@@ -207,7 +231,7 @@ class _Pulled(torch.autograd.Function):
     """Jᵀ·w of structures one after the other: gradients (n_atoms, 3) and virials (n_structures, 3, 3)."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, works: Sequence[Linearised], n_threads: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, weights: Tensor, works: Sequence[Jacobian], n_threads: int) -> tuple[Tensor, Tensor]:
         ctx.works, ctx.n_threads, ctx.sizes = works, n_threads, [len(work.values) for work in works]
         tasks = list(zip(works, weights.detach().split(ctx.sizes), strict=True))
         found = in_threads(lambda task: task[0].pull(task[1]), tasks, n_threads)

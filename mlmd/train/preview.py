@@ -16,6 +16,7 @@ import numpy as np
 from mlmd.config import MTP, Trained, check_files, load_train, parts_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.threads import undivided
+from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
 from mlmd.train.network_fit import Training
@@ -169,7 +170,8 @@ def _of_network(job: Job) -> _Cost:
             few.append(frame)
             seen.update(frame.atoms.symbols)
     before = resident()
-    training = Training(replace(job, problem=replace(job.problem, frames=tuple(few))), n_threads=1)
+    make = EmbeddedTraining if job.config.descriptor.kind == "deeppot-se" else Training
+    training = make(replace(job, problem=replace(job.problem, frames=tuple(few))), n_threads=1)
     memory = resident() - before
     weights = training.begin().weights
     times: list[float] = []

@@ -136,12 +136,15 @@ def _train_potential(
 ) -> tuple[Potential, dict[str, Any], Mapping[str, Any]]:
     """The potential of a job, its errors as JSON, and facts for its card."""
     from mlmd.analysis.figures import save
-    from mlmd.train import figures, linear_fit, network_fit
+    from mlmd.train import embedded_fit, figures, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
     from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit}  # all others are linear in their parameters
-    fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    if job.config.descriptor.kind == "deeppot-se":
+        fitted = embedded_fit.fit(job, folder, n_processes, progress)
+    else:
+        fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     tables: dict[str, Any] = {"train": None, "test": None}
     labels = None

@@ -15,6 +15,7 @@ from mlmd.config import (
     SNAP,
     SOAP,
     Combination,
+    DeepPotSE,
     GAPFit,
     KernelRidgeFit,
     LinearFit,
@@ -24,11 +25,12 @@ from mlmd.config import (
     Trained,
     parts_of,
 )
-from mlmd.descriptors import Descriptor
+from mlmd.descriptors import Descriptor, embedding
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
+from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
@@ -41,12 +43,13 @@ from mlmd.fitting.random_features import RandomFeatures
 from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.fitting.sum import Sum
 from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.train.environments import features_of
+from mlmd.train.environments import MOST, features_of
 from mlmd.train.functions import symmetry_functions
 
-PartTable = ACSF | MTP | SNAP | SOAP | Trained
+PartTable = ACSF | MTP | SNAP | SOAP | DeepPotSE | Trained
 """A descriptor of the input that may be one of several."""
 _CLOSER = 0.95
 """Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
@@ -54,6 +57,8 @@ _NOISE = 0.1
 """Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
 _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
+_MORE_PLACES = 1.1
+"""Places for neighbours in DeepPot-SE, relative to the most neighbours that an atom has."""
 _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
 
@@ -137,6 +142,8 @@ def _part(
             )
         case SNAP():
             return _bispectrum(given, elements)
+        case DeepPotSE():
+            return _embedding(config, given, frames, elements)
 
 
 def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
@@ -189,6 +196,36 @@ def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
     )
 
 
+def _embedding(
+    config: Train, given: DeepPotSE, frames: Sequence[LabelledFrame], elements: Sequence[str]
+) -> embedding.DeepPotSE:
+    """Random networks; places for as many neighbours as atoms of some structures have, and a few more."""
+    order = np.random.default_rng(config.seed).permutation(len(frames))
+    graphs, most, n_atoms = [], np.zeros(len(elements)), 0
+    for index in order:
+        graph = build_graph(frames[index].atoms, given.cutoff)
+        kinds = species(graph.numbers, species_table(elements))
+        counts = torch.zeros((graph.n_atoms, len(elements)), dtype=torch.float64)
+        counts.index_put_((graph.pairs[0], kinds[graph.pairs[1]]), torch.ones(1).double(), accumulate=True)
+        most = np.maximum(most, counts.amax(dim=0).numpy())
+        graphs.append(graph)
+        n_atoms += graph.n_atoms
+        if n_atoms >= MOST:
+            break
+    descriptor = embedding.DeepPotSE(
+        elements=elements,
+        cutoff=given.cutoff,
+        onset=given.cutoff_smooth,
+        n_places=[math.ceil(_MORE_PLACES * one) for one in most],
+        n_neurons=given.n_neurons,
+        n_axes=given.n_axes,
+        type_one_side=given.type_one_side,
+    )
+    descriptor.standardise(graphs)
+    descriptor.randomise(torch.Generator().manual_seed(config.seed))
+    return descriptor
+
+
 def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Regressor:
     """What the features go into."""
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
@@ -225,7 +262,12 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
                     "too few. Leave patience out, or add structures."
                 )
             network = Network(
-                n_features=n_features, n_neurons=fit.n_neurons, n_kinds=n_kinds, activation=fit.activation
+                n_features=n_features,
+                n_neurons=fit.n_neurons,
+                n_kinds=n_kinds,
+                activation=fit.activation,
+                residual=fit.residual,
+                timestep=fit.residual,
             )
             network.randomise(torch.Generator().manual_seed(config.seed))
             with torch.no_grad():

@@ -11,6 +11,7 @@ from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from learned_pairs import random_pair
 from made_potentials import random_mtp
+from random_deeppot import random_deeppot
 from random_networks import random_nep
 from random_snap import random_snap
 from random_soap import random_soap
@@ -119,6 +120,9 @@ CASES = (
     Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("gap-of-two-descriptors", lambda: random_pair("soap-and-symmetry", "gap-of-two"), ("Si", "O"), 2.1),
     Case("terms-of-two-descriptors", lambda: random_pair("moments-and-symmetry", "terms"), ("Si", "O"), 2.1),
+    Case("deeppot-se", lambda: random_deeppot(("Si", "O")), ("Si", "O"), 2.1),
+    Case("deeppot-se-of-pairs", lambda: random_deeppot(("Si", "O"), type_one_side=False), ("Si", "O"), 2.1),
+    Case("deeppot-se-float32", lambda: random_deeppot(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
 
