@@ -223,7 +223,7 @@ def _potential(path: Path) -> dict[str, Any]:
         table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
-    del facts["spec"]
+    facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
@@ -232,6 +232,15 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _functions(spec: Mapping[str, Any]) -> list[str]:
+    """The symmetry functions of a learned potential, also of those that are one of several descriptors."""
+    from mlmd.descriptors.symmetry_functions import SymmetryFunction
+
+    descriptor = spec.get("descriptor", {}) if spec["kind"] == "learned" else {}
+    parts = descriptor.get("parts", [descriptor])
+    return [str(SymmetryFunction.read(one)) for part in parts for one in part.get("functions", [])]
 
 
 def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
