@@ -229,7 +229,7 @@ def _potential(path: Path) -> dict[str, Any]:
         table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
-    del facts["spec"]
+    facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
     if known := knows(potential):
         facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
@@ -257,6 +257,15 @@ def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
         "parameters": sum(one.numel() for one in model.parameters()),
         "card": card,
     }
+
+
+def _functions(spec: Mapping[str, Any]) -> list[str]:
+    """The symmetry functions of a learned potential, also of those that are one of several descriptors."""
+    from mlmd.descriptors.symmetry_functions import SymmetryFunction
+
+    descriptor = spec.get("descriptor", {}) if spec["kind"] == "learned" else {}
+    parts = descriptor.get("parts", [descriptor])
+    return [str(SymmetryFunction.read(one)) for part in parts for one in part.get("functions", [])]
 
 
 def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
