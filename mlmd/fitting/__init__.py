@@ -13,6 +13,7 @@ REGRESSORS: dict[str, str] = {
     "random-features": "mlmd.fitting.random_features:RandomFeatures",
     "sparse-gaussian": "mlmd.fitting.gaussian:SparseGaussian",
     "kernel-ridge": "mlmd.fitting.kernel_ridge:KernelRidge",
+    "committee": "mlmd.fitting.committee:Committee",
 }
 """Kinds an input file may name, and the classes behind them."""
 
