@@ -115,7 +115,8 @@ def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
     length = f"about {_duration(result.hours)} with {processes}"
     if result.max_iterations > 1:
         each = _duration(result.seconds_per_iteration / 3600)
-        length = f"{each} for each of at most {result.max_iterations} iterations, {length}"
+        of = f" of {result.n_members} networks" if result.n_members > 1 else ""
+        length = f"{each} for each of at most {result.max_iterations} {result.step}s{of}, {length}"
     groups = [f"{name or '(none)'} {n:,}" for name, n in result.groups.items()] if any(result.groups) else []
     return {
         "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",

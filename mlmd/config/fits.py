@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, model_serializer, model_validator
 
 from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import Table, of_kind
@@ -81,8 +81,18 @@ class GAPFit(Table):
     )
 
 
+_EPOCHS = {"adamw": 500, "kalman": 30, "l-bfgs": 1000}
+"""By default, for each optimiser."""
+_NOT_USED = {
+    "adamw": ("components",),
+    "kalman": ("learning_rate",),
+    "l-bfgs": ("components", "learning_rate", "batch", "ema"),
+}
+"""Options that an optimiser has no use for."""
+
+
 class NetworkFit(Table):
-    """A neural network for each element, trained by gradient descent on batches of structures."""
+    """A neural network for each element, or a committee of them, trained on energies, forces and stresses."""
 
     kind: Literal["network"] = Field(default="network", description="kind of fit: a neural network for each element")
     n_neurons: Annotated[
@@ -96,13 +106,30 @@ class NetworkFit(Table):
     activation: Literal["tanh", "softplus", "silu", "logistic", "gaussian"] = Field(
         default="silu", description="function of a neuron"
     )
-    epochs: int = Field(default=500, ge=1, description="passes over the training structures, at most")
-    batch: int = Field(default=4, ge=1, description="structures for each step")
+    optimiser: Literal["adamw", "kalman", "l-bfgs"] = Field(
+        default="adamw",
+        description="adamw: gradient descent on batches; kalman: an extended Kalman filter for each element, few and "
+        "costly epochs, for networks of some thousand weights; l-bfgs: all structures at once",
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        examples=[500],
+        description="passes over the training structures, at most; 500 (adamw), 30 (kalman) or 1000 (l-bfgs) when left "
+        "out",
+    )
+    batch: int = Field(default=4, ge=1, description="structures for each step (adamw, kalman)")
+    components: int = Field(
+        default=24,
+        ge=1,
+        description="components of forces and stress of each structure that a step looks at, drawn at random (kalman)",
+    )
     learning_rate: Annotated[float, Field(strict=False, gt=0.0, le=1.0)] = Field(
-        default=1e-2, description="size of the first steps; it falls to nearly nothing in the last epochs"
+        default=1e-2, description="size of the first steps; it falls to nearly nothing in the last epochs (adamw)"
     )
     ema: Annotated[float, Field(strict=False, ge=0.0, lt=1.0)] = Field(
-        default=0.99, description="weights are averaged over about 1 / (1 - ema) steps; 0 for the last ones"
+        default=0.99,
+        description="weights are averaged over about 1 / (1 - ema) steps; 0 for the last ones (adamw, kalman)",
     )
     patience: int | None = Field(
         default=None,
@@ -110,6 +137,42 @@ class NetworkFit(Table):
         examples=[50],
         description="stop after so many epochs without a better loss for a tenth of the structures that is kept apart",
     )
+    members: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="networks of a committee, trained one after the other from other random weights; their mean is "
+        "the energy, and where they differ, data are missing",
+    )
+    bootstrap: bool = Field(
+        default=False, description="each member learns from as many structures drawn with replacement"
+    )
+
+    @model_validator(mode="after")
+    def _uses_what_is_given(self) -> NetworkFit:
+        """What an optimiser has no use for would be ignored."""
+        for name in _NOT_USED[self.optimiser]:
+            if name in self.model_fields_set:
+                raise refuse(f"{name}: {self.optimiser} has no use for it. Remove it, or choose another optimiser.")
+        if self.bootstrap and self.members == 1:
+            raise refuse("bootstrap: one network has nothing to differ from. Give members, or remove it.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """No options that would be refused: the two do not load together."""
+        table: dict[str, Any] = handler(self)
+        return {key: item for key, item in table.items() if key not in _NOT_USED[self.optimiser]}
+
+    @property
+    def n_epochs(self) -> int:
+        """Passes over the training structures, at most."""
+        return self.epochs or _EPOCHS[self.optimiser]
+
+    @property
+    def step(self) -> str:
+        """What a pass is called."""
+        return "iteration" if self.optimiser == "l-bfgs" else "epoch"
 
 
 CROSS_VALIDATION = "cross-validation"

@@ -233,6 +233,13 @@ class Train(Table):
                 f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
                 f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
+        fit = self.fit
+        alone = not isinstance(fit, NetworkFit) or (fit.optimiser == "adamw" and fit.members == 1)
+        if isinstance(self.descriptor, DeepPotSE) and not alone:
+            raise refuse(
+                'fit: the embeddings of deeppot-se are learned with optimiser = "adamw" and one network only. For a '
+                "committee, train others with other seeds."
+            )
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip

@@ -14,6 +14,7 @@ REGRESSORS: dict[str, str] = {
     "sparse-gaussian": "mlmd.fitting.gaussian:SparseGaussian",
     "kernel-ridge": "mlmd.fitting.kernel_ridge:KernelRidge",
     "sum": "mlmd.fitting.sum:Sum",
+    "committee": "mlmd.fitting.committee:Committee",
 }
 """Kinds an input file may name, and the classes behind them."""
 

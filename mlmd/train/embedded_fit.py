@@ -35,8 +35,9 @@ from mlmd.potentials.threads import in_threads
 from mlmd.train import network_fit
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
-from mlmd.train.network_fit import NetworkState, Training
+from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import Sample, Scaling, labelled, residuals
+from mlmd.train.network_state import NetworkState
 from mlmd.train.run import Progress
 
 _DTYPE = torch.float32
@@ -71,7 +72,7 @@ def working_copy(embedded: Embedded) -> Embedded:
 class Plain(Scaling):
     """No scaling: what the network sees is its own descriptor's."""
 
-    def __call__(self, features: Tensor, kinds: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, kinds: Tensor, *, centred: bool = True) -> Tensor:
         """The features."""
         return features
 
@@ -83,7 +84,7 @@ class Plain(Scaling):
 class EmbeddedTraining(Training):
     """Structures, DeepPot-SE with its network, and the steps of their training."""
 
-    def _prepared(self, job: Job) -> list[Sample]:
+    def _prepared(self, job: Job, jacobians: float) -> list[Sample]:
         """Structures of which the pairs are kept; the first energies have the mean that the network is to learn."""
         descriptor, problem = job.potential.descriptor, job.problem
         assert isinstance(descriptor, DeepPotSE)

@@ -14,12 +14,16 @@ from typing import Any, Literal
 import numpy as np
 
 from mlmd.config import MTP, Trained, check_files, load_train, parts_of
+from mlmd.descriptors.linearised import jacobian_size
 from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
+from mlmd.potentials.fused import why_slow
 from mlmd.potentials.threads import undivided
 from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
 from mlmd.train.network_fit import Training
+from mlmd.train.network_loss import JACOBIANS
 from mlmd.train.optimise import n_linear, put
 from mlmd.train.run import n_cores
 
@@ -65,6 +69,10 @@ class Preview:
     """Of all equations, with this number of processes."""
     max_iterations: int
     """1 where there is one linear fit."""
+    step: str
+    """What an iteration is called."""
+    n_members: int
+    """Networks of a committee; 1 for everything else."""
     hours: float
     """Of all iterations, at most."""
     memory: float
@@ -90,6 +98,7 @@ def preview(path: Path) -> Preview:
     with undivided():  # as the processes of a training do
         cost = {"network": _of_network}.get(job.config.fit.kind, _of_least_squares)(job)
     seconds = n_atoms * cost.seconds_per_atom / cost.n_processes
+    slow = why_slow(potential)
     return Preview(
         input=str(path),
         elements=potential.elements,
@@ -107,9 +116,11 @@ def preview(path: Path) -> Preview:
         n_processes=cost.n_processes,
         seconds_per_iteration=seconds,
         max_iterations=cost.n_iterations,
+        step=cost.step,
+        n_members=cost.n_members,
         hours=cost.n_passes * seconds / 3600,
         memory=resident() + cost.memory,
-        notes=tuple(finding.text for finding in job.findings),
+        notes=(*(finding.text for finding in job.findings), *cost.notes, *([slow] if slow else [])),
     )
 
 
@@ -142,6 +153,9 @@ class _Cost:
     """Over the data, in all."""
     memory: float
     """MB, besides what is there before it begins."""
+    step: str = "iteration"
+    n_members: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def _of_least_squares(job: Job) -> _Cost:
@@ -169,26 +183,53 @@ def _of_network(job: Job) -> _Cost:
         if len(few) < _FEW or not seen.issuperset(frame.atoms.symbols):
             few.append(frame)
             seen.update(frame.atoms.symbols)
+    few_job = replace(job, problem=replace(job.problem, frames=tuple(few)))
+    embedded = job.config.descriptor.kind == "deeppot-se"
     before = resident()
-    make = EmbeddedTraining if job.config.descriptor.kind == "deeppot-se" else Training
-    training = make(replace(job, problem=replace(job.problem, frames=tuple(few))), n_threads=1)
-    memory = resident() - before
-    weights = training.begin().weights
+    training = (EmbeddedTraining if embedded else Training)(few_job, n_threads=1)
+    measured = resident() - before
+    growth = len(job.train) / len(few)
+    numbers = 16e-6 * sum(one.features.numel() for one in training.all)  # features, and what enters the network
+    potential = job.potential
+    graphs = [] if embedded else [build_graph(frame.atoms, potential.design_cutoff) for frame in few]
+    jacobians = growth * sum(jacobian_size(potential.descriptor, one) for one in graphs)
+    anew = max(0.0, 1 - JACOBIANS / jacobians) if jacobians else 0.0
+    seconds = (1 - anew) * _seconds_of(training) + (
+        anew * _seconds_of(Training(few_job, n_threads=1, jacobians=0.0)) if anew else 0.0
+    )
+    settings = training.settings
+    note = (
+        f"Jacobians of the descriptor take {jacobians / 1e9:.2g} GB: {anew:.0%} of them are not kept but taken anew "
+        "for every step, which is slow"
+    )
+    kept = 1e-6 * min(jacobians, JACOBIANS)
+    return _Cost(
+        n_linear=len(training.decay) * len(training.members),
+        n_radial=0,
+        n_processes=min(n_cores(), len(job.train) if settings.optimiser == "l-bfgs" else settings.batch),
+        seconds_per_atom=seconds,
+        n_iterations=settings.n_epochs,
+        n_passes=settings.n_epochs * len(training.members),
+        memory=max(measured if not jacobians else 0.0, numbers) * growth + kept + 1e-6 * training.memory,
+        step=settings.step,
+        n_members=len(training.members),
+        notes=(note,) if anew else (),
+    )
+
+
+def _seconds_of(training: Training) -> float:
+    """Seconds for an atom, of a pass over the structures by one thread."""
+    state = training.begin()
     times: list[float] = []
+    n_atoms = sum(len(sample.kinds) for sample in training.used) / training.n_batches
     while len(times) < 2 or (sum(times) < BUDGET and len(times) < 10):
         start = time.perf_counter()
-        training.gradient(weights, training.used)
+        if training.settings.optimiser == "l-bfgs":  # hardly more than one gradient for each step
+            training.gradient(state.weights, training.used)
+        else:
+            training.after(state)
         times.append(time.perf_counter() - start)
-    n_epochs = training.settings.epochs
-    return _Cost(
-        n_linear=len(weights),
-        n_radial=0,
-        n_processes=min(n_cores(), training.settings.batch),
-        seconds_per_atom=min(times) / sum(len(sample.kinds) for sample in training.used),
-        n_iterations=n_epochs,
-        n_passes=n_epochs,
-        memory=memory / len(few) * len(job.train),
-    )
+    return min(times) / n_atoms
 
 
 def _seconds_per_atom(job: Job) -> float:

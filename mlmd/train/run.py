@@ -88,8 +88,9 @@ def train(
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder), _stoppable(source, folder):
+        from mlmd.potentials.fused import why_slow
         from mlmd.potentials.threads import undivided
-        from mlmd.train.job import prepare
+        from mlmd.train.job import Job, prepare
         from mlmd.train.property_job import prepare_property
 
         manifest = existing(folder, config)
@@ -105,6 +106,8 @@ def train(
         for finding in job.findings:
             messages(f"{finding.severity}: {finding.text}")
         if manifest["state"] != "done":
+            if isinstance(job, Job) and (slow := why_slow(job.potential)):
+                messages(slow)
             with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
                 _train(job, folder, manifest, n_processes or n_cores(), progress)
         return _finished(folder, job, messages)

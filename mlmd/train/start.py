@@ -34,6 +34,7 @@ from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
+from mlmd.fitting.committee import Committee
 from mlmd.fitting.gaussian import SparseGaussian
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.network import Network
@@ -261,18 +262,9 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
                     f"fit: patience: a tenth of the {len(frames)} training structures would be kept apart, which is "
                     "too few. Leave patience out, or add structures."
                 )
-            network = Network(
-                n_features=n_features,
-                n_neurons=fit.n_neurons,
-                n_kinds=n_kinds,
-                activation=fit.activation,
-                residual=fit.residual,
-                timestep=fit.residual,
-            )
-            network.randomise(torch.Generator().manual_seed(config.seed))
-            with torch.no_grad():
-                network.output.mul_(_FIRST_OUTPUT)
-            return network
+            generator = torch.Generator().manual_seed(config.seed)
+            members = [_network(fit, n_features, n_kinds, generator) for _ in range(fit.members)]
+            return members[0] if fit.members == 1 else Committee(members)
         case KernelRidgeFit():
             raise InputError("fit: kernel-ridge compares whole structures, not atoms.")
 
@@ -288,6 +280,22 @@ def _linear(fit: LinearFit, given: PartTable, descriptor: Descriptor) -> Linear 
     if isinstance(given, MTP):
         return Linear(n_features=n_features, n_kinds=n_kinds)
     return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
+
+
+def _network(fit: NetworkFit, n_features: int, n_kinds: int, generator: torch.Generator) -> Network:
+    """A network with random weights."""
+    network = Network(
+        n_features=n_features,
+        n_neurons=fit.n_neurons,
+        n_kinds=n_kinds,
+        activation=fit.activation,
+        residual=fit.residual,
+        timestep=fit.residual,
+    )
+    network.randomise(generator)
+    with torch.no_grad():
+        network.output.mul_(_FIRST_OUTPUT)
+    return network
 
 
 def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
