@@ -14,6 +14,7 @@ from mlmd.descriptors import Descriptor
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.gaussian import SparseGaussian
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.potentials.learned import LearnedPotential
@@ -48,6 +49,19 @@ REGRESSORS: dict[str, Callable[[int], Expansion]] = {
     "gap-gaussian": lambda n: _sparse(n, kernel="gaussian", width=2.0 * n**0.5),
     "gap-polynomial": lambda n: _sparse(n, kernel="polynomial", power=2),
 }
+
+
+def random_process(descriptor: Descriptor, precision: str = "float64", **settings: object) -> LearnedPotential:
+    """A Gaussian process of eleven environments with random numbers, for two elements."""
+    generator, n = torch.Generator().manual_seed(6), descriptor.n_features
+    process = GaussianProcess(n_features=n, n_points=11, n_kinds=2, **settings)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for tensor in (process.points, process.coefficients, process.slopes, process.constants):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+        process.points.copy_(process.image(process.points))
+        process.point_kinds.copy_(torch.arange(11) % 2)
+        process.scale.fill_(1.5)
+    return LearnedPotential(descriptor, process).to(getattr(torch, precision))
 
 
 def random_pair(descriptor: str, regressor: str) -> LearnedPotential:

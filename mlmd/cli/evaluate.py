@@ -64,11 +64,14 @@ def evaluate(
     potential = load_model(model, elements, options, device)
     from dataclasses import replace
 
-    from mlmd.io.labelled import read_labelled
+    from mlmd.io.labelled import forces_alone, read_labelled
+    from mlmd.potentials import has_energy
     from mlmd.train.evaluate import errors, predict, shifted
     from mlmd.train.systematic import systematic
 
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)]
+    if not has_energy(potential):
+        frames = forces_alone(frames)
     with _bar(hush=as_json) as progress:
         found = predict(potential, frames, n_processes=processes, progress=progress)
     moved: Mapping[str, float] = {}

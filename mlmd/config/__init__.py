@@ -3,10 +3,10 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
@@ -16,12 +16,14 @@ from mlmd.config.train import Card, DataTable, Sigma, Train
 
 __all__ = [
     "ACSF",
+    "AGNI",
     "MTP",
     "NPT",
     "NVE",
     "NVT",
     "SNAP",
     "SOAP",
+    "AGNIFit",
     "Analysis",
     "Barostat",
     "Card",
@@ -29,6 +31,7 @@ __all__ = [
     "Frozen",
     "GAPFit",
     "Guard",
+    "KernelFit",
     "Langevin",
     "LinearFit",
     "Minimize",

@@ -111,4 +111,14 @@ class SNAP(Table):
         return self
 
 
-DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), of_kind("mtp")]
+class AGNI(Table):
+    """Directional fingerprints of the neighbours, for forces without an energy."""
+
+    kind: Literal["agni"] = Field(default="agni", description="kind of descriptor: directional fingerprints")
+    cutoff: Cutoff = Field(default=8.0, description="distance up to which atoms see each other")
+    n_radial: int = Field(
+        default=8, ge=1, le=64, description="widths of Gaussians for every element, from 0.8 Å to twice the cutoff"
+    )
+
+
+DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP | AGNI, Field(discriminator="kind"), of_kind("mtp")]

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -43,9 +43,12 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        '[descriptor] kind = "agni"': AGNI,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
+        '[fit] kind = "kernel"': KernelFit,
+        '[fit] kind = "agni"': AGNIFit,
         '[fit] kind = "network"': NetworkFit,
         "[sigma]": Sigma,
         "[card]": Card,
@@ -61,8 +64,8 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, AGNI),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, KernelFit, AGNIFit, NetworkFit),
         "sigma": (Sigma,),
         "card": (Card,),
     },

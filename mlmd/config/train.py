@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from mlmd.config.descriptors import MTP, DescriptorTable
-from mlmd.config.fits import FitTable, LinearFit
+from mlmd.config.descriptors import AGNI, MTP, DescriptorTable
+from mlmd.config.fits import AGNIFit, FitTable, LinearFit
 from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.errors import InputError
@@ -234,6 +234,8 @@ class Train(Table):
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
             )
+        if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
+            raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip

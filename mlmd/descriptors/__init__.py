@@ -15,6 +15,7 @@ from mlmd.graph import Graph
 
 DESCRIPTORS: dict[str, str] = {
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
+    "directional": "mlmd.descriptors.directional:Directional",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,11 @@ class LabelledFrame:
     """File and number of the frame in it, counted from 0: ``Cu_train.xyz@12``."""
     unused_stress: bool = False
     """Whether its file has a stress that is not used, because the structure is periodic in some directions only."""
+
+
+def forces_alone(frames: Iterable[LabelledFrame]) -> list[LabelledFrame]:
+    """The same structures without energies and stresses, for what knows forces only."""
+    return [replace(frame, energy=None, stress=None) for frame in frames]
 
 
 def read_labelled(

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlmd.config import MTP, LinearFit, Train, load_train
+import numpy as np
+
+from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, load_train
 from mlmd.errors import InputError, did_you_mean
-from mlmd.io.labelled import LabelledFrame
+from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
+from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
 """Relative ridge beside a prior: only against columns of zeros."""
+WEAK_RIDGE = 1e-6
+"""Relative ridge until the data have chosen another."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,16 @@ class Job:
     @property
     def regularisation(self) -> float:
         """Penalty of coefficients relative to the norms of their columns."""
-        return self.config.fit.regularisation if isinstance(self.config.fit, LinearFit) else LEAST_RIDGE
+        if not isinstance(self.config.fit, LinearFit):
+            return LEAST_RIDGE
+        given = self.config.fit.regularisation
+        return given if isinstance(given, float) else WEAK_RIDGE
+
+    @property
+    def chosen_by(self) -> str | None:
+        """How the data choose the strength of the regularisation in the end; None where the input says it."""
+        given = getattr(self.config.fit, "regularisation", None)
+        return given if isinstance(given, str) else None
 
 
 def prepare(source: Path) -> Job:
@@ -85,7 +99,13 @@ def prepare(source: Path) -> Job:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = _elements(config, training)
     findings = _examine(config, training, test)
-    energies = baseline(training, elements, config.baseline)
+    if isinstance(config.fit, AGNIFit):
+        training, test = tuple(forces_alone(training)), tuple(forces_alone(test))
+        if all(frame.forces is None for frame in training):
+            raise InputError("fit: agni learns forces, and the data have none.")
+        energies = np.zeros(len(elements))
+    else:
+        energies = baseline(training, elements, config.baseline)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
     if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
@@ -97,6 +117,9 @@ def prepare(source: Path) -> Job:
                 "one.",
             )
         )
+    problem = Problem(training, sigma_of(config), energies, potential.spec(), config.seed)
+    if isinstance(config.fit, KernelFit):
+        refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
     return Job(
         source=source,
         config=config,
@@ -105,7 +128,7 @@ def prepare(source: Path) -> Job:
         digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
-        problem=Problem(training, sigma_of(config), energies, potential.spec(), config.seed),
+        problem=problem,
     )
 
 

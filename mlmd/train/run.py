@@ -84,7 +84,7 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source, folder):
+    with reserved(folder), _stoppable(source, folder, config.fit.kind):
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import prepare
 
@@ -102,20 +102,24 @@ def train(
             messages(f"{finding.severity}: {finding.text}")
         if manifest["state"] != "done":
             with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
-                _train(job, folder, manifest, n_processes or n_cores(), progress)
+                _train(job, folder, manifest, n_processes or n_cores(), progress, messages)
         return _finished(folder, job, messages)
 
 
-def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress) -> None:
+def _train(
+    job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress, messages: Messages
+) -> None:
     """From data to the file of the potential and what is said about it."""
     from mlmd.analysis.figures import save
     from mlmd.potentials import modelfile
-    from mlmd.train import figures, linear_fit, network_fit
+    from mlmd.train import figures, kernel_fit, linear_fit, network_fit
     from mlmd.train.card import card
     from mlmd.train.evaluate import errors, predict
 
-    fits = {"network": network_fit.fit}  # all others are linear in their parameters
+    fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
     fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    for text in fitted.messages:
+        messages(text)
     tables: dict[str, Any] = {"train": None, "test": None}
     for name, frames in (("train", job.train), ("test", job.test)):
         if frames:
@@ -163,8 +167,8 @@ def _finished(folder: Path, job: Job, messages: Messages) -> Training:
 
 
 @contextmanager
-def _stoppable(source: Path, folder: Path) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a training, which has kept every part that was done."""
+def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a training, which has kept every part that was done, if its kind of fit has parts."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -177,9 +181,12 @@ def _stoppable(source: Path, folder: Path) -> Iterator[None]:
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
             write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
-        raise Stopped(
-            f"on request; every part that was done is kept. The same command continues: mlmd train {source}"
-        ) from None
+        kept = (
+            'a fit of kind "kernel" keeps no parts. The same command begins anew'
+            if kind == "kernel"
+            else "every part that was done is kept. The same command continues"
+        )
+        raise Stopped(f"on request; {kept}: mlmd train {source}") from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)

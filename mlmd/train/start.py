@@ -9,9 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import ACSF, MTP, SNAP, SOAP, GAPFit, LinearFit, NetworkFit, RandomFeaturesFit, Train
+from mlmd.config import (
+    ACSF,
+    AGNI,
+    MTP,
+    SNAP,
+    SOAP,
+    AGNIFit,
+    GAPFit,
+    KernelFit,
+    LinearFit,
+    NetworkFit,
+    RandomFeaturesFit,
+    Train,
+)
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
+from mlmd.descriptors.directional import Directional
 from mlmd.descriptors.linearised import needs_pairs, values
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
@@ -21,14 +35,17 @@ from mlmd.descriptors.symmetry_functions import evenly_spaced
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.gaussian import SparseGaussian
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.network import Network
+from mlmd.fitting.odd_gaussian import OddGaussian
 from mlmd.fitting.points import cur, farthest
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
+from mlmd.potentials.force_field import ForceField
 from mlmd.potentials.learned import LearnedPotential
 
 _CLOSER = 0.95
@@ -39,6 +56,10 @@ _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
 _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
+_NARROWEST = 0.8
+"""Å, width of the narrowest Gaussian of AGNI's fingerprints (Botu and Ramprasad)."""
+_NOTHING = 1e-3
+"""Standard deviations of a fingerprint, below which it is that of a centre of inversion."""
 _ENVIRONMENTS = 20_000
 """Atoms, at most, whose features tell how much features vary."""
 
@@ -56,7 +77,8 @@ def start(config: Train, frames: Sequence[LabelledFrame], shortest: float, eleme
         InputError: when no atoms of the data are within the cutoff of each other, for impossible settings.
     """
     descriptor = make_descriptor(config, shortest, elements)
-    return LearnedPotential(descriptor, _regressor(config, descriptor, frames))
+    made = ForceField if isinstance(config.fit, AGNIFit) else LearnedPotential
+    return made(descriptor, _regressor(config, descriptor, frames))
 
 
 def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> Descriptor:
@@ -92,6 +114,9 @@ def make_descriptor(config: Train, shortest: float, elements: Sequence[str]) -> 
             )
         case SNAP():
             return _bispectrum(given, elements)
+        case AGNI():
+            widths = np.geomspace(_NARROWEST, 2 * given.cutoff, given.n_radial).tolist()
+            return Directional(elements=elements, cutoff=given.cutoff, widths=widths)
 
 
 def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]) -> Moments:
@@ -157,6 +182,8 @@ def _regressor(config: Train, descriptor: Descriptor, frames: Sequence[LabelledF
             return random
         case GAPFit():
             return _sparse(fit, descriptor, *features_of(descriptor, frames, config.seed), config.seed)
+        case AGNIFit() | KernelFit():
+            return _of_all_rows(fit, descriptor, frames, config.seed)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -200,6 +227,71 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
         kernel=kernel,
         power=fit.power if kernel == "polynomial" else None,
         width=fit.width or _width(features.shape[1]) if kernel == "gaussian" else None,
+        amplitude=fit.amplitude,
+        shift=shift,
+        scale=scale,
+    )
+
+
+def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: Tensor) -> OddGaussian:
+    """Reference fingerprints of each element; a fingerprint and its mirror image count as one."""
+    kinds = kinds.repeat_interleave(3)
+    scale = features.square().mean(dim=0).sqrt()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    scaled = features / scale
+    largest = scaled.gather(1, scaled.abs().argmax(dim=1, keepdim=True))
+    scaled = scaled * torch.sign(largest)
+    points, point_kinds = [], []
+    for kind in kinds.unique().tolist():
+        own = ((kinds == kind) & (largest[:, 0].abs() > _NOTHING)).nonzero().squeeze(1)
+        different = own[distinct(scaled[own])]
+        if not len(different):
+            raise InputError("all atoms of the data are at centres of inversion: there are no forces to learn from.")
+        chosen = farthest(scaled[different], min(fit.n_sparse, len(different)))
+        points.append(scaled[different[chosen]] * scale)
+        point_kinds.append(torch.full((len(chosen),), kind))
+    return OddGaussian(
+        torch.cat(points),
+        torch.cat(point_kinds),
+        n_kinds=len(descriptor.elements),
+        width=fit.width or math.sqrt(descriptor.n_features),
+        amplitude=fit.amplitude,
+        scale=scale,
+    )
+
+
+def _of_all_rows(
+    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
+) -> Regressor:
+    """What is made of fingerprints of components, or of every label."""
+    features, kinds = features_of(descriptor, frames, seed)
+    if isinstance(fit, AGNIFit):
+        return _force_field(fit, descriptor, features, kinds)
+    return _process(fit, descriptor, frames, features)
+
+
+def _process(
+    fit: KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
+) -> GaussianProcess:
+    """The Gaussian process that every label takes part in."""
+    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    if kernel == "laplacian" and any(frame.forces is not None or frame.stress is not None for frame in frames):
+        raise InputError(
+            'fit: kernel: "laplacian" has a kink where two rows agree, so that forces and stresses cannot be learned '
+            'with it. Give forces = "none" and stress = "none" for the data, or another kernel.'
+        )
+    shift, scale = mean_and_deviation(features)
+    if kernel == "polynomial":  # the angle between rows is that from the origin
+        shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
+    n_features = descriptor.n_features
+    width = {"gaussian": _width(n_features), "laplacian": 3.0 * n_features}.get(kernel)
+    return GaussianProcess(
+        n_features=n_features,
+        n_points=sum(len(frame.atoms) for frame in frames),
+        n_kinds=len(descriptor.elements),
+        kernel=kernel,
+        width=(fit.width or width) if width is not None else None,
+        power=fit.power if kernel == "polynomial" else None,
         amplitude=fit.amplitude,
         shift=shift,
         scale=scale,
