@@ -15,6 +15,7 @@ from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.gaussian import SparseGaussian
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
@@ -65,6 +66,19 @@ def _terms(descriptor: Descriptor) -> Sum:
     assert isinstance(descriptor, Combined)
     first, second = descriptor.parts
     return Sum([Linear(n_features=first.n_features, n_kinds=2), Polynomial(n_features=second.n_features, n_kinds=2)])
+
+
+def random_process(descriptor: Descriptor, precision: str = "float64", **settings: object) -> LearnedPotential:
+    """A Gaussian process of eleven environments with random numbers, for two elements."""
+    generator, n = torch.Generator().manual_seed(6), descriptor.n_features
+    process = GaussianProcess(n_features=n, n_points=11, n_kinds=2, **settings)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for tensor in (process.points, process.coefficients, process.slopes, process.constants):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+        process.points.copy_(process.image(process.points))
+        process.point_kinds.copy_(torch.arange(11) % 2)
+        process.scale.fill_(1.5)
+    return LearnedPotential(descriptor, process).to(getattr(torch, precision))
 
 
 def random_pair(descriptor: str, regressor: str) -> LearnedPotential:

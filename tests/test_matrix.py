@@ -28,6 +28,7 @@ FITS = {
     "linear": 'kind = "linear"\nradial = "plain"',
     "random-features": 'kind = "random-features"\nn_random = 150',
     "gap": 'kind = "gap"\nn_sparse = 80',
+    "kernel": 'kind = "kernel"',
     "network": 'kind = "network"\nn_neurons = [15, 15]\nepochs = 60',
 }
 

@@ -70,8 +70,7 @@ def evaluate(
     keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
     from mlmd.potentials.load import load_property
 
-    of_structures = load_property(Path(model))
-    if of_structures is not None:
+    if (of_structures := load_property(Path(model))) is not None:
         from mlmd.cli.predict import evaluate_property
 
         if shift or elements is not None:
@@ -83,11 +82,14 @@ def evaluate(
     potential = load_model(model, elements, options, device)
     from dataclasses import replace
 
-    from mlmd.io.labelled import read_labelled
+    from mlmd.io.labelled import forces_alone, read_labelled
+    from mlmd.potentials import has_energy
     from mlmd.train.evaluate import errors, predict, shifted
     from mlmd.train.systematic import systematic
 
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)]
+    if not has_energy(potential):
+        frames = forces_alone(frames)
     with _bar(hush=as_json) as progress:
         found = predict(potential, frames, n_processes=processes, progress=progress)
         errors_by_spread = _calibration(potential, frames, found, progress) if spread else None
@@ -108,12 +110,9 @@ def evaluate(
         result["calibration"] = errors_by_spread.to_json()
     if not as_json:
         names_of_data = ", ".join(path.name for path in data)
-        click.echo(f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms")
-        click.echo(table.text())
-        if errors_by_spread is not None:
-            click.echo(errors_by_spread.text())
-        for note in notes:
-            click.echo(f"Note: {note}.")
+        told = [f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms"]
+        told += [table.text(), *([errors_by_spread.text()] if errors_by_spread else [])]
+        click.echo("\n".join([*told, *(f"Note: {note}." for note in notes)]))
     written = [] if out is None else _write(out, result, frames, found, predictions)
     if out is not None and errors_by_spread is not None:
         written.append(_write_calibration(out, errors_by_spread, Path(model).name))

@@ -4,10 +4,10 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Factors, Loss
 from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
@@ -20,12 +20,14 @@ from mlmd.config.train import Card, DataTable, Train, Uncertainty
 
 __all__ = [
     "ACSF",
+    "AGNI",
     "MTP",
     "NPT",
     "NVE",
     "NVT",
     "SNAP",
     "SOAP",
+    "AGNIFit",
     "Analysis",
     "Average",
     "Barostat",
@@ -39,6 +41,7 @@ __all__ = [
     "Frozen",
     "GAPFit",
     "Guard",
+    "KernelFit",
     "KernelRidgeFit",
     "Langevin",
     "LinearFit",

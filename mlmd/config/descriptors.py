@@ -182,6 +182,16 @@ class SNAP(Table):
         return self
 
 
+class AGNI(Table):
+    """Directional fingerprints of the neighbours, for forces without an energy."""
+
+    kind: Literal["agni"] = Field(default="agni", description="kind of descriptor: directional fingerprints")
+    cutoff: Cutoff = Field(default=8.0, description="distance up to which atoms see each other")
+    n_radial: int = Field(
+        default=8, ge=1, le=64, description="widths of Gaussians for every element, from 0.8 Å to twice the cutoff"
+    )
+
+
 class DeepPotSE(Table):
     """Embeddings of the neighbours that are learned together with the network of the energies: DeepPot-SE."""
 
@@ -254,7 +264,7 @@ def of_list(value: object) -> object:
     return {"kind": "combined", "parts": value} if isinstance(value, list | tuple) else value
 
 
-AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained | Combination
+AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained | Combination
 DescriptorTable = Annotated[
     AtomDescriptor,
     Field(discriminator="kind"),
@@ -264,8 +274,8 @@ DescriptorTable = Annotated[
 ]
 
 
-def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained, ...]:
+def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained, ...]:
     """The descriptors of atoms that one consists of: itself where it is no combination, none of one of structures."""
     if isinstance(descriptor, Combination):
         return descriptor.parts
-    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | Trained) else ()
+    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained) else ()

@@ -9,8 +9,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained
-from mlmd.config.fits import GAPFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
@@ -47,6 +47,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        '[descriptor] kind = "agni"': AGNI,
         '[descriptor] kind = "deeppot-se"': DeepPotSE,
         'descriptor = { model = "..." }': Trained,
         "descriptor = [ ... ]": Combination,
@@ -57,6 +58,8 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
+        '[fit] kind = "kernel"': KernelFit,
+        '[fit] kind = "agni"': AGNIFit,
         '[fit] kind = "network"': NetworkFit,
         '[fit] kind = "kernel-ridge"': KernelRidgeFit,
         "[property]": Property,
@@ -76,8 +79,8 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, CoulombMatrix, ManyBodyTensor, Average),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit, KernelRidgeFit),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, AGNI, CoulombMatrix, ManyBodyTensor, Average),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, KernelFit, AGNIFit, NetworkFit, KernelRidgeFit),
         "loss": (Loss,),
         "baseline": (Baseline,),
         "uncertainty": (Uncertainty,),

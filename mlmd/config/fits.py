@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainValidator, model_serializer, model_validator
 
-from mlmd.config.quantities import Quantity, refuse, shorten
+from mlmd.config.quantities import Quantity, choice, refuse, shorten
 from mlmd.config.table import Table, of_kind
+
+Choice = Literal["evidence", "cross-validation"]
+
+
+def _strength(value: object) -> float | str:
+    """A number, or how it is chosen."""
+    if isinstance(value, str):
+        return choice(value, get_args(Choice), "a strength: a number from 0, or how to choose it")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise refuse(f'{shorten(value)}: a number from 0, "evidence" or "cross-validation" is needed.')
+    if value < 0:
+        raise refuse(f"{value}: at least 0 is needed.")
+    return float(value)
 
 
 class LinearFit(Table):
@@ -22,10 +36,11 @@ class LinearFit(Table):
     tolerance: Annotated[float, Field(ge=0)] = Field(
         default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
     )
-    regularisation: Annotated[float, Field(ge=0)] = Field(
+    regularisation: Annotated[float | Choice, PlainValidator(_strength)] = Field(
         default=1e-6,
-        description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller; of whole "
-        "structures the most probable one when left out",
+        description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller; "
+        '"evidence" or "cross-validation" let the data choose it, once radial functions are found; of whole structures '
+        "the most probable one when left out",
     )
     quadratic: bool = Field(
         default=False, description="also products of two features (quadratic SNAP, for example); not with mtp"
@@ -51,6 +66,11 @@ class RandomFeaturesFit(Table):
     )
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
     )
 
 
@@ -78,6 +98,59 @@ class GAPFit(Table):
     power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
+    )
+
+
+class KernelFit(Table):
+    """The full Gaussian process: every energy, force and stress of the data is a function of the basis."""
+
+    kind: Literal["kernel"] = Field(
+        default="kernel", description="kind of fit: a Gaussian process of all labels, for small data"
+    )
+    kernel: Literal["gaussian", "polynomial", "linear", "laplacian"] | None = Field(
+        default=None,
+        examples=["gaussian"],
+        description="likeness: gaussian in the distance of scaled features, a power of the cosine between rows, "
+        "linear, or laplacian (for energies alone: its forces jump); polynomial for soap and gaussian for others when "
+        "left out",
+    )
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[8.0],
+        description="of gaussian and laplacian, in standard deviations of the features; thrice the root of their "
+        "number when left out, and for laplacian thrice their number",
+    )
+    power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
+    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
+        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+
+
+class AGNIFit(Table):
+    """Force components by likeness to reference fingerprints: no energy, so none that is conserved."""
+
+    kind: Literal["agni"] = Field(
+        default="agni", description="kind of fit: forces alone, with the descriptor agni; no energy is conserved"
+    )
+    n_sparse: int = Field(default=500, ge=2, le=20000, description="reference fingerprints of each element")
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[3.0],
+        description="of the Gaussian, in standard deviations of the fingerprints; the root of their number when left "
+        "out",
+    )
+    amplitude: Annotated[float, Quantity("force", above=0.0)] = Field(
+        default=10.0, description="by how much components of forces are expected to differ: more fits more closely"
+    )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
     )
 
 
@@ -222,5 +295,7 @@ class KernelRidgeFit(Table):
 
 
 FitTable = Annotated[
-    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit | KernelRidgeFit, Field(discriminator="kind"), of_kind("linear")
+    LinearFit | RandomFeaturesFit | GAPFit | KernelFit | AGNIFit | NetworkFit | KernelRidgeFit,
+    Field(discriminator="kind"),
+    of_kind("linear"),
 ]

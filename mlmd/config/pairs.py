@@ -75,6 +75,11 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
     for option, why in UNUSED.get(type(fit), {}).items():
         if option in fit.model_fields_set:
             raise refuse(f'fit: {option}: has no meaning with "{kind}": {why}. Leave it out.')
+    if way != "kernel-ridge" and getattr(fit, "regularisation", None) == "cross-validation":
+        raise refuse(
+            f'fit: regularisation: "cross-validation" is for potentials; with "{kind}" the most probable strength is '
+            "taken. Leave it out."
+        )
     for option in POTENTIALS_ONLY:
         if option in given:
             raise refuse(

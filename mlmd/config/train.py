@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
-from mlmd.config.fits import FitTable, LinearFit, NetworkFit
+from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
+from mlmd.config.fits import AGNIFit, FitTable, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -240,6 +240,8 @@ class Train(Table):
                 'fit: the embeddings of deeppot-se are learned with optimiser = "adamw" and one network only. For a '
                 "committee, train others with other seeds."
             )
+        if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
+            raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip

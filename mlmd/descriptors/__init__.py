@@ -17,6 +17,7 @@ DESCRIPTORS: dict[str, str] = {
     "average": "mlmd.descriptors.average:Average",
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
     "combined": "mlmd.descriptors.combined:Combined",
+    "directional": "mlmd.descriptors.directional:Directional",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
     "deeppot-se": "mlmd.descriptors.embedding:DeepPotSE",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",

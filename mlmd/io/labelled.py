@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,11 @@ class LabelledFrame:
     """Whether its file has a stress that is not used, because the structure is periodic in some directions only."""
     value: float | None = None
     """The property that was asked for, of the whole structure, in the unit of the file."""
+
+
+def forces_alone(frames: Iterable[LabelledFrame]) -> list[LabelledFrame]:
+    """The same structures without energies and stresses, for what knows forces only."""
+    return [replace(frame, energy=None, stress=None) for frame in frames]
 
 
 def read_labelled(

@@ -13,7 +13,7 @@ import torch
 from mlmd import models
 from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
-from mlmd.potentials import POTENTIALS, Potential, modelfile
+from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
@@ -68,7 +68,25 @@ def load_potential(tables: Sequence[Table]) -> Potential:
         ModelError: for a file that is damaged, unknown, or able to execute code.
     """
     parts = [_load(table) for table in tables]
-    return parts[0] if len(parts) == 1 else Sum(parts)
+    if len(parts) == 1:
+        return parts[0]
+    for part in parts:
+        check_energy(part)
+    return Sum(parts)
+
+
+def check_energy(potential: Potential) -> None:
+    """Make sure that a potential gives energies.
+
+    Raises:
+        InputError: for a force field.
+    """
+    if not has_energy(potential):
+        raise InputError(
+            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy that a "
+            "run could conserve, log or be stopped by, and no stress. Use it by mlmd.ase.Calculator and mlmd evaluate, "
+            "or train a potential with an energy."
+        )
 
 
 def load_property(path: Path) -> PropertyModel | None:

@@ -33,6 +33,7 @@ VERSION = 1
 """Of the files that are written; older ones are brought up to it when read."""
 _SAVED = {
     "learned": "mlmd.potentials.learned:LearnedPotential",
+    "force-field": "mlmd.potentials.force_field:ForceField",
     "nep": "mlmd.potentials.nep:NEP",
     "sum": "mlmd.potentials.combine:Sum",
     "eam": "mlmd.potentials.eam:EAM",

@@ -26,9 +26,9 @@ from mlmd.io.validity import closest_neighbour
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
 from mlmd.potentials.property import PropertyModel
+from mlmd.train.atom_descriptor import make_descriptor, reach
 from mlmd.train.dataset import elements_of
 from mlmd.train.describer import structure_descriptor
-from mlmd.train.start import make_descriptor, reach
 
 _BY_OTHER_NAMES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap"}
 _OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only

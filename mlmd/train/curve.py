@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import torch
 
-from mlmd.fitting.least_squares import combine, solve
+from mlmd.fitting.least_squares import combine
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.figures import LearningCurve
 from mlmd.train.job import Job
-from mlmd.train.optimise import State, n_linear, prior_of, put
-from mlmd.train.shards import Solver, Task, state_of
+from mlmd.train.optimise import State, put
+from mlmd.train.regularise import Choice, solution
+from mlmd.train.shards import Outcome, Solver, Task, state_of
 
 
-def with_triangles(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> State:
-    """The state with the triangles of all shards at the best coefficients; arguments as those of `learning_curve`."""
+def triangles(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> list[Outcome]:
+    """The equations of every shard at the radial functions found last, in the order of the shards.
+
+    Args:
+        job: its potential's numbers are overwritten.
+        state: the last one of the optimisation; triangles that it holds are not computed again.
+        compute: gives the triangles of shards.
+        progress: called with the number of shards done and of all.
+    """
     assert state.best_radial is not None and state.best_linear is not None
     put(job.potential, state.best_radial, state.best_linear)
     shards = job.problem.shards()
@@ -27,32 +34,26 @@ def with_triangles(job: Job, state: State, compute: Solver, progress: Callable[[
     for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in left]):
         found[outcome.shard] = outcome
         progress(len(found), len(shards))
-    return replace(state, outcomes=found)
+    return [found[shard] for shard in sorted(found)]
 
 
-def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> LearningCurve:
+def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: Choice | None) -> LearningCurve:
     """Linear fits to 1, 2, 4, ... shards of the training set.
 
     Args:
         job: its potential's numbers are overwritten.
-        state: the last one of the optimisation; triangles that it holds are not computed again.
-        compute: gives the triangles of shards.
-        progress: called with the number of shards done and of all.
+        state: the last one of the optimisation.
+        outcomes: what `triangles` gives.
+        choice: how strongly coefficients are regularised, where the data have chosen.
     """
-    state = with_triangles(job, state, compute, progress)
     assert state.best_radial is not None
     shards = job.problem.shards()
-    factors = [torch.from_numpy(state.outcomes[shard].factor) for shard in sorted(state.outcomes)]
-    n_basis = job.potential.expansion.n_basis
-    columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_basis)
+    factors = [torch.from_numpy(outcome.factor) for outcome in outcomes]
     sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    penalty = torch.full((n_linear(job.potential),), job.regularisation, dtype=torch.float64)
-    prior = prior_of(job.potential)
     counts: list[int] = []
     columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
     for size in sizes:
-        found_at = solve(combine(factors[:size]), columns=(columns_free,), penalty=penalty, prior=prior)
-        linear = found_at.x.numpy()
+        linear, _ = solution(job, combine(factors[:size]), choice)
         put(job.potential, state.best_radial, linear, job.problem.baseline)
         some = [frame for shard in shards[:size] for frame in shard]
         counts.append(len(some))

@@ -8,8 +8,8 @@ from mlmd.config import Average, CoulombMatrix, LinearFit, ManyBodyTensor, Train
 from mlmd.descriptors import Descriptor, average, coulomb, mbtr
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
+from mlmd.train.atom_descriptor import make_descriptor
 from mlmd.train.dataset import smallest_distance
-from mlmd.train.start import make_descriptor
 
 
 def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:

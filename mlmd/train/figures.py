@@ -64,6 +64,8 @@ class Fitted:
     curve: LearningCurve
     facts: Mapping[str, Any]
     """For the card of the potential: its loss, and after how many steps."""
+    messages: tuple[str, ...] = ()
+    """For a person."""
 
 
 def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels], title: str) -> Figure:

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlmd.config import MTP, LinearFit, Train, Trained, load_train, parts_of
+import numpy as np
+
+from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, load_train, parts_of
 from mlmd.errors import InputError, did_you_mean
-from mlmd.io.labelled import LabelledFrame
+from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.rundir import sha256
+from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
+from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
-from mlmd.train.start import reach, start
+from mlmd.train.start import start
 from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
 """Relative ridge beside a prior: only against columns of zeros."""
+WEAK_RIDGE = 1e-6
+"""Relative ridge until the data have chosen another."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,16 @@ class Job:
     @property
     def regularisation(self) -> float:
         """Penalty of coefficients relative to the norms of their columns."""
-        return self.config.fit.regularisation if isinstance(self.config.fit, LinearFit) else LEAST_RIDGE
+        if not isinstance(self.config.fit, LinearFit):
+            return LEAST_RIDGE
+        given = self.config.fit.regularisation
+        return given if isinstance(given, float) else WEAK_RIDGE
+
+    @property
+    def chosen_by(self) -> str | None:
+        """How the data choose the strength of the regularisation in the end; None where the input says it."""
+        given = getattr(self.config.fit, "regularisation", None)
+        return given if isinstance(given, str) else None
 
 
 def prepare(source: Path) -> Job:
@@ -99,11 +114,18 @@ def prepare(source: Path) -> Job:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = chosen_elements(config, training)
     findings = _examine(config, training, test)
+    if isinstance(config.fit, AGNIFit):
+        training, test = tuple(forces_alone(training)), tuple(forces_alone(test))
+        if all(frame.forces is None for frame in training):
+            raise InputError("fit: agni learns forces, and the data have none.")
     given = load_given(config.baseline.potential, elements) if config.baseline.potential else None
     left, test_left = (training, test) if given is None else (above(training, given), above(test, given))
     if given is not None and (odd := in_the_way(training, left)) is not None:
         findings.append(Finding("warning", odd))
-    energies = baseline(left, elements, config.baseline.energies)
+    if isinstance(config.fit, AGNIFit):
+        energies = np.zeros(len(elements))
+    else:
+        energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
     check_wishes(config.uncertainty, potential)
@@ -116,6 +138,9 @@ def prepare(source: Path) -> Job:
                     f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
                 )
             )
+    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed)
+    if isinstance(config.fit, KernelFit):
+        refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
     seen = (training, test) if given is None else (training, test, left)  # another potential leaves other labels
     return Job(
         source=source,
@@ -125,7 +150,7 @@ def prepare(source: Path) -> Job:
         digest=hashlib.sha256(" ".join([*map(digest, seen), *_digests(config)]).encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
-        problem=Problem(left, sigma_of(config), energies, potential.spec(), config.seed),
+        problem=problem,
         given=given,
         test_above=test_left,
     )

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from mlmd.config import MTP, Trained, check_files, load_train, parts_of
 from mlmd.descriptors.linearised import jacobian_size
+from mlmd.fitting import cholesky
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials.fused import why_slow
@@ -22,6 +25,8 @@ from mlmd.potentials.threads import undivided
 from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
+from mlmd.train.kernel_fit import environments_of
+from mlmd.train.memory import bytes_of_slopes
 from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import JACOBIANS
 from mlmd.train.optimise import n_linear, put
@@ -60,7 +65,7 @@ class Preview:
     min_distance: float
     """Å, at which the radial functions begin."""
     n_linear: int
-    """Coefficients that the energy is linear in; of a network, all its weights."""
+    """Coefficients that the energy is linear in; of a network, all its weights; of a kernel, one for each label."""
     n_radial: int
     """Radial coefficients that are optimised with them."""
     n_equations: int
@@ -96,7 +101,7 @@ def preview(path: Path) -> Preview:
     potential, problem = job.potential, job.problem
     n_atoms = sum(len(frame.atoms) for frame in job.train)
     with undivided():  # as the processes of a training do
-        cost = {"network": _of_network}.get(job.config.fit.kind, _of_least_squares)(job)
+        cost = {"network": _of_network, "kernel": _of_kernel}.get(job.config.fit.kind, _of_least_squares)(job)
     seconds = n_atoms * cost.seconds_per_atom / cost.n_processes
     slow = why_slow(potential)
     return Preview(
@@ -230,6 +235,38 @@ def _seconds_of(training: Training) -> float:
             training.after(state)
         times.append(time.perf_counter() - start)
     return min(times) / n_atoms
+
+
+def _of_kernel(job: Job) -> _Cost:
+    """Of a Gaussian process of all labels, by the covariances of a few structures and a product of matrices."""
+    process, n_rows = job.potential.regressor, job.problem.n_equations
+    assert isinstance(process, GaussianProcess)
+    start = time.perf_counter()
+    few = [environments_of(job.potential, frame, job.problem.sigma) for frame in job.problem.frames[:_FEW]]
+    of_slopes = (time.perf_counter() - start) / len(few) * len(job.train)
+    seconds, n_covariances = 0.0, 0
+    for number, one in enumerate(few):
+        for other in few[: number + 1]:
+            start = time.perf_counter()
+            n_covariances += process.covariances(one, other).numel()
+            seconds += time.perf_counter() - start
+        if seconds > BUDGET:
+            break
+    square = torch.ones((cholesky.BLOCK, cholesky.BLOCK), dtype=torch.float64)
+    start = time.perf_counter()
+    square.addmm_(square, square)
+    of_product = (time.perf_counter() - start) / cholesky.BLOCK**3
+    whole = of_slopes + seconds / n_covariances * n_rows**2 / 2 + of_product * n_rows**3 / 3
+    n_atoms = sum(len(frame.atoms) for frame in job.train)
+    return _Cost(
+        n_linear=n_rows,
+        n_radial=0,
+        n_processes=n_cores(),
+        seconds_per_atom=whole / n_atoms,
+        n_iterations=1,
+        n_passes=1,
+        memory=1e-6 * (8.0 * n_rows**2 + bytes_of_slopes(job.train, process.n_features)),
+    )
 
 
 def _seconds_per_atom(job: Job) -> float:

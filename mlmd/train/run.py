@@ -87,7 +87,7 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source, folder):
+    with reserved(folder), _stoppable(source, folder, config.fit.kind):
         from mlmd.potentials.fused import why_slow
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import Job, prepare
@@ -109,12 +109,17 @@ def train(
             if isinstance(job, Job) and (slow := why_slow(job.potential)):
                 messages(slow)
             with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
-                _train(job, folder, manifest, n_processes or n_cores(), progress)
+                _train(job, folder, manifest, n_processes or n_cores(), progress, messages)
         return _finished(folder, job, messages)
 
 
 def _train(
-    job: Job | PropertyJob, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress
+    job: Job | PropertyJob,
+    folder: Path,
+    manifest: Mapping[str, Any],
+    n_processes: int,
+    progress: Progress,
+    messages: Messages,
 ) -> None:
     """From data to the file of the potential or the model and what is said about it."""
     from mlmd.potentials import modelfile
@@ -126,7 +131,7 @@ def _train(
     if isinstance(job, PropertyJob):
         learned = learn(job, folder, progress)
     else:
-        learned = _train_potential(job, folder, n_processes, progress)
+        learned = _train_potential(job, folder, n_processes, progress, messages)
     trained, tables, facts = learned
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
@@ -135,20 +140,22 @@ def _train(
 
 
 def _train_potential(
-    job: Job, folder: Path, n_processes: int, progress: Progress
+    job: Job, folder: Path, n_processes: int, progress: Progress, messages: Messages
 ) -> tuple[Potential, dict[str, Any], Mapping[str, Any]]:
     """The potential of a job, its errors as JSON, and facts for its card."""
     from mlmd.analysis.figures import save
-    from mlmd.train import embedded_fit, figures, linear_fit, network_fit
+    from mlmd.train import embedded_fit, figures, kernel_fit, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
     from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
-    fits = {"network": network_fit.fit}  # all others are linear in their parameters
+    fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
     if job.config.descriptor.kind == "deeppot-se":
         fitted = embedded_fit.fit(job, folder, n_processes, progress)
     else:
         fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
+    for text in fitted.messages:
+        messages(text)
     tables: dict[str, Any] = {"train": None, "test": None}
     labels = None
     for name, frames in (("train", job.train), ("test", job.test)):
@@ -198,8 +205,8 @@ def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Train
 
 
 @contextmanager
-def _stoppable(source: Path, folder: Path) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a training, which has kept every part that was done."""
+def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a training, which has kept every part that was done, if its kind of fit has parts."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -212,9 +219,12 @@ def _stoppable(source: Path, folder: Path) -> Iterator[None]:
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
             write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
-        raise Stopped(
-            f"on request; every part that was done is kept. The same command continues: mlmd train {source}"
-        ) from None
+        kept = (
+            'a fit of kind "kernel" keeps no parts. The same command begins anew'
+            if kind == "kernel"
+            else "every part that was done is kept. The same command continues"
+        )
+        raise Stopped(f"on request; {kept}: mlmd train {source}") from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)

@@ -60,7 +60,8 @@ def settings_of(
     some, of_some = rows[order, 0], targets[order]
     match fit:
         case LinearFit():
-            return Settings(regularisation=fit.regularisation if "regularisation" in fit.model_fields_set else None)
+            given = fit.regularisation if "regularisation" in fit.model_fields_set else None
+            return Settings(regularisation=given if isinstance(given, float) else None)
         case RandomFeaturesFit():
             if fit.width is not None:
                 return Settings(width=fit.width)

@@ -18,6 +18,7 @@ from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.least_squares import combine, whole_factor
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
+from mlmd.potentials import has_energy
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.uncertainty import GRADE, SPREAD, Judge, environment_rows, knows, n_environment_columns
 from mlmd.train.calibration import calibrated
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
     from mlmd.train.evaluate import Labels
     from mlmd.train.job import Job
-    from mlmd.train.optimise import State
+    from mlmd.train.regularise import Choice
+    from mlmd.train.shards import Outcome
 
 MOST_PARAMETERS = 2000
 """Up to which a covariance is kept unasked: 32 MB."""
@@ -53,30 +55,27 @@ def check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
         )
 
 
-def keep_covariance(job: Job, state: State) -> None:
+def keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None) -> None:
     """Give the regressor R of the whole problem, of data and prior, where a spread is wanted.
 
     Args:
         job: its potential gets it.
-        state: the last one, with the triangles of all shards.
+        outcomes: the triangles of all shards, in their order, at the radial functions that are kept.
+        choice: how strongly coefficients are regularised, where the data have chosen.
 
     Raises:
         InputError: when a parameter is not determined.
     """
-    from mlmd.train.optimise import n_linear, prior_of  # of what imports this module
+    from mlmd.train.optimise import n_linear  # of what imports this module
+    from mlmd.train.regularise import free_columns, penalties
 
     expansion, wanted = job.potential.expansion, job.config.uncertainty.spread
     n = n_linear(job.potential)
     if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
         return
-    expansion.set_factor(
-        whole_factor(
-            combine(torch.from_numpy(state.outcomes[shard].factor) for shard in sorted(state.outcomes)),
-            columns=(slice(0, n if job.free_constants else expansion.n_basis),),
-            penalty=torch.full((n,), job.regularisation, dtype=torch.float64),
-            prior=prior_of(job.potential),
-        )
-    )
+    penalty, prior = penalties(job, choice)
+    whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
 
 def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, Any] | None:
@@ -89,6 +88,8 @@ def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, An
         job: its potential gets them.
         told: called with the number of structures done and of all, in every pass.
     """
+    if not has_energy(job.potential):
+        return None
     n_columns, wanted = n_environment_columns(job.potential.regressor), job.config.uncertainty.grade
     if wanted is False or (wanted == "auto" and n_columns > MOST_COLUMNS):
         return None
