@@ -22,6 +22,8 @@ FACTORS = tuple(2.0**power for power in range(-2, 11))
 """Widths in units of the typical distance of two rows."""
 _TYPICAL = 500
 """Rows whose distances are looked at."""
+_MOST_WIDTHS = 15
+"""Distance of the farthest of these rows in widths of the kernel that others are powers of: exp(-15²/2) is 10⁻⁴⁹."""
 _EXPONENTS = {"laplacian": 1, "gaussian": 2}
 """Kernel with a width -> power n of it: k = exp(-(d/ℓ)ⁿ up to a factor)."""
 
@@ -75,13 +77,16 @@ def choose(
     Raises:
         InputError: as `kernel_named`, and when no two rows differ.
     """
-    widths = [width] if width is not None or kernel not in _EXPONENTS else _widths(features, kernel)
+    n = _EXPONENTS.get(kernel)
+    typical, farthest = _distances(features, kernel) if n is not None else (1.0, 1.0)
+    widths = [width] if width is not None or n is None else [factor * typical for factor in FACTORS]
+    # kernels of other widths are powers of one, so that distances are computed once; of its width the farthest rows are
+    # not so many that their kernel would be lost in rounding
+    middle = farthest / _MOST_WIDTHS if n is not None else None
+    matrix = kernel_named(kernel, width=middle, power=power).values(features, features)
     best: Choice | None = None
-    # of a wide kernel, a narrower one is a power: distances are computed once
-    widest = max((one for one in widths if one is not None), default=None)
-    matrix = kernel_named(kernel, width=widest, power=power).values(features, features)
     for number, one in enumerate(widths):
-        narrowed = matrix if one is None or widest is None else matrix ** ((widest / one) ** _EXPONENTS[kernel])
+        narrowed = matrix if one is None or middle is None or n is None else matrix ** ((middle / one) ** n)
         scale = float(narrowed.diagonal().mean())
         relative = torch.tensor(STRENGTHS, dtype=torch.float64) * scale
         strengths = relative if regularisation is None else torch.tensor([regularisation], dtype=torch.float64)
@@ -94,11 +99,11 @@ def choose(
     return best
 
 
-def _widths(features: Tensor, kernel: str) -> list[float | None]:
-    """`FACTORS` of the median distance of different rows."""
+def _distances(features: Tensor, kernel: str) -> tuple[float, float]:
+    """The median and the largest distance of different rows, as the kernel measures them, among the first ones."""
     some = features[:_TYPICAL]
     distances = torch.cdist(some, some, p=1 if kernel == "laplacian" else 2)
     known = distances[distances > 0]
     if not len(known):
         raise InputError("all structures have the same features: the descriptor does not tell them apart.")
-    return [factor * float(known.median()) for factor in FACTORS]
+    return float(known.median()), float(known.max())
