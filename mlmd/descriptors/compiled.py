@@ -84,8 +84,8 @@ def compiled_features(
     """`descriptor.features` for a system of atoms, in float64 and without a graph, and its Jacobian products.
 
     Args:
-        descriptor: moments, radial-angular or symmetry functions, or a bispectrum without `chemflag`, or several of
-            these combined.
+        descriptor: moments, radial-angular or symmetry functions, power spectra, a bispectrum without `chemflag`, or
+            several of these combined.
         numbers: (n_atoms,) atomic numbers.
         pbc: (3,) bool.
         skin: Å, by which pairs are searched further than needed so that the search lasts for more positions.

@@ -32,9 +32,11 @@ from mlmd.descriptors.harmonics import harmonics
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.parity_series import parity_series
 from mlmd.descriptors.soap_basis import BASES, chebyshev_series
+from mlmd.descriptors.soap_kernel import soap_kernel
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError, did_you_mean
 from mlmd.graph import Graph
+from mlmd.kernels import Kernel
 from mlmd.precision import dtype_of
 
 LARGEST = 20
@@ -195,6 +197,10 @@ class Soap(torch.nn.Module):
         else:
             matrices = torch.bmm(c.flatten(1, 2), c.sum(dim=1).mT).view(n_atoms * n_species, self.n_max, self.n_max)
         return (matrices.flatten(1).index_select(1, self.columns) * self.weights).view(n_atoms, -1)
+
+    def kernel(self) -> Kernel:
+        """The descriptor as the compiled kernels read it."""
+        return soap_kernel(self)
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Soap:

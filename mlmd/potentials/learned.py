@@ -21,6 +21,8 @@ from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.radial_angular_kernel import radial_angular_kernel
+from mlmd.descriptors.soap import Soap
+from mlmd.descriptors.soap_kernel import soap_kernel
 from mlmd.descriptors.species import species, species_table
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_kernel import symmetry_kernel
@@ -195,6 +197,11 @@ class LearnedPotential(EnergyModel):
                 return symmetry_kernel(functions, network.packed())
             case Symmetry() as functions, Polynomial(order=1) as polynomial:
                 return symmetry_kernel(functions, polynomial.as_network().packed())
+            case Soap() as spectra, Linear() as linear:
+                coefficients = linear.coefficients.expand(linear.n_kinds, -1)
+                return soap_kernel(spectra, coefficients, linear.constants)
+            case Soap() as spectra, Polynomial(order=1) as polynomial:
+                return soap_kernel(spectra, polynomial.tensors()[0], polynomial.constants)
             case Bispectrum() as components, Polynomial() as polynomial:
                 return bispectrum_kernel(components, polynomial.constants, *polynomial.tensors())
         return None

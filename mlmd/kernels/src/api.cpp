@@ -18,6 +18,7 @@ static const std::map<std::string, Maker*> FAMILIES = {
     {"stillinger-weber", stillinger_weber_kernel},
     {"tersoff", tersoff_kernel},
     {"snap", snap_kernel},
+    {"soap", soap_kernel},
     {"symmetry", symmetry_kernel},
 };
 

@@ -14,12 +14,17 @@
 //   void features(block, scratch, V* out) const;                     out [n_features]
 //   void push(block, scratch, const V* dx, dy, dz, V* out) const;    changes of the vectors [n_rows]; out [n_features]
 //   void pull(block, scratch, const V* weights) const;               weights [n_features]; writes gx gy gz of the block
+//
+// and where derivatives of all features are worked out together in less time than one by one, of rows `begin` to `end`,
+//
+//   void slopes(block, scratch, int begin, int end, V* to) const;    to [row][axis][feature]
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "kernel.hpp"
+#include "weighted_slopes.hpp"
 
 namespace mlmd {
 
@@ -47,6 +52,34 @@ class Descriptor {
   // weights [n_atoms][n_features][n_sums]; gradients [n_atoms][3][n_sums], virials [9][n_sums]; one thread works
   virtual void pull_many(const System& system, const double* weights, std::size_t n_sums, double* gradients,
                          double* virials) = 0;
+};
+
+// Derivatives of all features by the vectors of some rows, [row][axis][feature]; of all rows where a family gives those of
+// one sum of features after the other
+template <class Family, class = void>
+struct Slopes : std::false_type {
+  template <class V>
+  static void write(const Family& family, const Block<double>& block, typename Family::Scratch& scratch, V* columns,
+                    int begin, int end, V* to) {
+    const int n = family.n_features();
+    for (int f = 0; f < n; f++) {
+      std::fill(columns, columns + n, V{});
+      columns[f] += 1.0;
+      family.pull(block, scratch, columns);
+      for (int k = begin; k < end; k++) {
+        V* const row = to + std::size_t(3) * n * (k - begin) + f;
+        row[0] = block.gx[k], row[n] = block.gy[k], row[2 * n] = block.gz[k];
+      }
+    }
+  }
+};
+template <class Family>
+struct Slopes<Family, std::void_t<decltype(&Family::slopes)>> : std::true_type {
+  template <class V>
+  static void write(const Family& family, const Block<double>& block, typename Family::Scratch& scratch, V*, int begin,
+                    int end, V* to) {
+    family.slopes(block, scratch, begin, end, to);
+  }
 };
 
 template <class Family>
@@ -107,24 +140,20 @@ class Features final : public Descriptor {
                  double* virials) override {
     std::fill(gradients, gradients + 3 * n_sums * system.n_atoms, 0.0);
     std::fill(virials, virials + 9 * n_sums, 0.0);
-    Buffer<V> slopes;  // [feature][axis][row]
-    std::vector<double> sums(3 * n_sums);
+    WeightedSlopes products(n_features(), n_sums);
+    Buffer<V> slopes;  // [row][axis][feature]
     blocks(system, 1, [&](Block<double>& block, const Place& place, Worker& worker) {
-      slopes.reserve(std::size_t(3) * n_features() * std::max(block.n_rows, 1));
-      slopes_of_all(block, worker, slopes.data());
-      for (int lane = 0; lane < W; lane++) {
-        const std::int32_t i = place.centre[lane];
-        if (i < 0) continue;
-        const double* const own = weights + std::size_t(i) * n_features() * n_sums;
-        for (int k = 0; k < block.n_rows; k++) {
-          const std::int32_t j = place.neighbour(k, lane);
-          if (!block.real[k][lane] || j < 0) continue;
-          weigh(slopes.data(), block.n_rows, k, lane, own, n_sums, sums.data());
-          const double r[3] = {block.x[k][lane], block.y[k][lane], block.z[k][lane]};
-          for (int a = 0; a < 3; a++) {
-            add(sums.data() + a * n_sums, n_sums, 1.0, gradients + (3 * std::size_t(j) + a) * n_sums);
-            add(sums.data() + a * n_sums, n_sums, -1.0, gradients + (3 * std::size_t(i) + a) * n_sums);
-            for (int b = 0; b < 3; b++) add(sums.data() + b * n_sums, n_sums, r[a], virials + (3 * a + b) * n_sums);
+      for (int begin = 0, end; begin < block.n_rows; begin = end) {
+        end = std::min(block.n_rows, begin + rows_at_once());
+        slopes.reserve(std::size_t(3) * n_features() * (end - begin));
+        Slopes<Family>::write(family_, block, worker.scratch, worker.columns.data(), begin, end, slopes.data());
+        for (int lane = 0; lane < W; lane++) {
+          if (place.centre[lane] < 0) continue;
+          const double* const own = weights + std::size_t(place.centre[lane]) * n_features() * n_sums;
+          for (int kind = 0; kind < n_species(); kind++) {  // neighbours of a species change the same features
+            const int from = std::max(begin, block.begin[kind]), to = std::min(end, block.begin[kind + 1]);
+            const V* const first = slopes.data() + std::size_t(3) * n_features() * (from - begin);
+            if (from < to) pull_rows(block, place, lane, from, to, first, own, n_sums, products, gradients, virials);
           }
         }
       }
@@ -192,28 +221,34 @@ class Features final : public Descriptor {
     }
   }
 
-  // dB_f / d(vector of a row), [feature][axis][row]
-  void slopes_of_all(const Block<double>& block, Worker& worker, V* slopes) const {
-    V* const columns = worker.columns.data();
-    for (int f = 0; f < n_features(); f++) {
-      std::fill(columns, columns + n_features(), V{});
-      columns[f] += 1.0;
-      family_.pull(block, worker.scratch, columns);
-      for (const V* of_axis : {block.gx, block.gy, block.gz}) slopes = std::copy(of_axis, of_axis + block.n_rows, slopes);
-    }
+  // So many that derivatives of all features by their vectors take little memory, where a family gives those of some rows
+  int rows_at_once() const {
+    if (!Slopes<Family>::value) return 1 << 30;
+    return int(std::max<std::int64_t>(4, (std::int64_t(1) << 22) / (std::int64_t(3) * W * n_features())));
   }
 
-  // sums [3][n_sums] of weights [n_features][n_sums] times the slopes of one row and lane
-  void weigh(const V* slopes, int n_rows, int row, int lane, const double* weights, std::size_t n_sums,
-             double* sums) const {
-    std::fill(sums, sums + 3 * n_sums, 0.0);
-    double *const x = sums, *const y = sums + n_sums, *const z = sums + 2 * n_sums;
-    for (int f = 0; f < n_features(); f++) {
-      const V* const of = slopes + std::size_t(3) * f * n_rows + row;
-      const double gx = of[0][lane], gy = of[n_rows][lane], gz = of[2 * std::size_t(n_rows)][lane];
-      if (gx == 0 && gy == 0 && gz == 0) continue;  // of neighbours that the feature does not see
-      const double* const w = weights + f * n_sums;
-      for (std::size_t m = 0; m < n_sums; m++) x[m] += w[m] * gx, y[m] += w[m] * gy, z[m] += w[m] * gz;
+  // Gradients and virials by the neighbours of one lane in some rows
+  void pull_rows(const Block<double>& block, const Place& place, int lane, int begin, int end, const V* slopes,
+                 const double* weights, std::size_t n_sums, WeightedSlopes& products, double* gradients,
+                 double* virials) const {
+    const std::size_t i = std::size_t(place.centre[lane]);
+    const auto there = [&](int k) { return block.real[k][lane] && place.neighbour(k, lane) >= 0; };
+    products.clear();
+    for (int k = begin; k < end; k++, slopes += 3 * n_features())
+      if (there(k))
+        for (int a = 0; a < 3; a++) products.add(slopes + a * n_features(), lane);
+    products.multiply(weights);
+    std::size_t row = 0;
+    for (int k = begin; k < end; k++) {
+      if (!there(k)) continue;
+      const std::size_t j = std::size_t(place.neighbour(k, lane));
+      const double r[3] = {block.x[k][lane], block.y[k][lane], block.z[k][lane]};
+      for (int b = 0; b < 3; b++, row++) {
+        const double* const sums = products.of(row);
+        add(sums, n_sums, 1.0, gradients + (3 * j + b) * n_sums);
+        add(sums, n_sums, -1.0, gradients + (3 * i + b) * n_sums);
+        for (int a = 0; a < 3; a++) add(sums, n_sums, r[a], virials + (3 * a + b) * n_sums);
+      }
     }
   }
 

@@ -266,7 +266,7 @@ class Fused final : public Kernel {
 // Every family is compiled in a file of its own, which is quicker with several processors and takes less memory.
 using Maker = std::unique_ptr<Kernel>(Reader&, bool);
 Maker moments_kernel, pair_kernel, eam_kernel, radial_angular_kernel, stillinger_weber_kernel, tersoff_kernel,
-    snap_kernel, symmetry_kernel;
+    snap_kernel, soap_kernel, symmetry_kernel;
 
 template <template <class> class Family>
 std::unique_ptr<Kernel> make(Reader& reader, bool single) {

@@ -9,6 +9,7 @@
 #include "moment_design.hpp"
 #include "moment_features.hpp"
 #include "radial_angular_features.hpp"
+#include "soap_features.hpp"
 #include "symmetry_features.hpp"
 
 namespace mlmd {
@@ -19,6 +20,7 @@ static const std::map<std::string, DescriptorMaker> DESCRIPTORS = {
     {"moments", make_descriptor<MomentFeatures>},
     {"radial-angular", make_descriptor<RadialAngularFeatures>},
     {"snap", make_descriptor<BispectrumFeatures>},
+    {"soap", make_descriptor<SoapFeatures>},
     {"symmetry", make_descriptor<SymmetryFeatures>},
 };
 
