@@ -58,6 +58,8 @@ _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
 _NARROWEST = 0.8
 """Å, width of the narrowest Gaussian of AGNI's fingerprints (Botu and Ramprasad)."""
+_ROUNDING = 1e-9
+"""Root mean square of a fingerprint, which is a sum of numbers of order one, below which it is rounding."""
 _NOTHING = 1e-3
 """Standard deviations of a fingerprint, below which it is that of a centre of inversion."""
 _ENVIRONMENTS = 20_000
@@ -237,7 +239,7 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
     """Reference fingerprints of each element; a fingerprint and its mirror image count as one."""
     kinds = kinds.repeat_interleave(3)
     scale = features.square().mean(dim=0).sqrt()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    scale = torch.where(scale > _ROUNDING, scale, torch.ones_like(scale))
     scaled = features / scale
     largest = scaled.gather(1, scaled.abs().argmax(dim=1, keepdim=True))
     scaled = scaled * torch.sign(largest)
