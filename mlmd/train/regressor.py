@@ -45,6 +45,8 @@ _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
 _ENOUGH_TO_HOLD_OUT = 10
 """Structures, of which one can be kept apart."""
+_ROUNDING = 1e-9
+"""Root mean square of a fingerprint, which is a sum of numbers of order one, below which it is rounding."""
 _NOTHING = 1e-3
 """Standard deviations of a fingerprint, below which it is that of a centre of inversion."""
 
@@ -168,7 +170,7 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
     """Reference fingerprints of each element; a fingerprint and its mirror image count as one."""
     kinds = kinds.repeat_interleave(3)
     scale = features.square().mean(dim=0).sqrt()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    scale = torch.where(scale > _ROUNDING, scale, torch.ones_like(scale))
     scaled = features / scale
     largest = scaled.gather(1, scaled.abs().argmax(dim=1, keepdim=True))
     scaled = scaled * torch.sign(largest)
