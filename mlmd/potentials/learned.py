@@ -186,7 +186,7 @@ class LearnedPotential(EnergyModel):
         ]
         return found[0] if len(found) == 1 else None
 
-    def kernel(self) -> Kernel | None:
+    def kernel(self) -> Kernel | None:  # noqa: PLR0911 - a return for each pair
         """The compiled form, where descriptor and regressor together have one."""
         match self.descriptor, self.regressor:
             case Moments() as moments, Linear() as linear:
