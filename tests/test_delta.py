@@ -79,9 +79,9 @@ def test_the_errors_are_those_of_the_sum_with_the_labels(place: Path) -> None:
         table = errors(frames, predict(potential, frames))
         assert modelfile.read_card(result.model)["errors"][name] == table.to_json()
         assert (place / "run" / f"parity_{name}.png").exists()
-    # of the part that was fitted they would be those of the Morse potential
+    # those of the part that was fitted would be the forces of the Morse potential besides
     alone = errors(job.test, predict(potential.parts[0], job.test)).row("forces").rmse
-    assert result.errors["test"].row("forces").rmse < 0.1 * alone
+    assert result.errors["test"].row("forces").rmse < 0.5 * alone
 
 
 def test_the_file_holds_both_and_runs_without_the_file_of_the_given_one(place: Path) -> None:
@@ -91,9 +91,10 @@ def test_the_file_holds_both_and_runs_without_the_file_of_the_given_one(place: P
     )  # fmt: skip
     assert modelfile.read_card(result.model)["input"]["baseline"]["potential"][0]["path"] == "given.mlmd"
     (place / "given.mlmd").unlink()
+    thermal(1)[0].atoms.write(place / "start.extxyz")
     (place / "run.toml").write_text(
-        f'structure = "both.extxyz@0"\npotential = "{result.model}"\ntimestep = "2 fs"\n'
-        '[[stage]]\nkind = "nve"\ntemperature = "100 K"\nduration = "10 fs"\n'
+        f'structure = "start.extxyz"\npotential = "{result.model}"\ntimestep = "2 fs"\n'
+        '[[stage]]\nkind = "nvt"\ntemperature = "100 K"\nduration = "10 fs"\n'
     )
     answer = mlmd("simulate", place / "run.toml", "--out", place / "md", "--quiet")
     assert answer.code == 0, answer.err
@@ -141,19 +142,19 @@ class Bare:
 
 
 WRONG = [
-    ('potential = { kind = "zbl" }', "baseline: potential (zbl): cutoff must be given"),
-    ('potential = { kind = "zlb", cutoff = 2 }', "Did you mean 'zbl'?"),
-    ('potential = "silicon.mlmd"', "baseline: potential: it knows Si; the data also have Cu"),
-    ('potential = "bare.pt"', "PyTorch"),
+    ('potential = { kind = "zbl" }', 2, "baseline: potential (zbl): cutoff must be given"),
+    ('potential = { kind = "zlb", cutoff = 2 }', 2, "Did you mean 'zbl'?"),
+    ('potential = "silicon.mlmd"', 2, "baseline: potential: it knows Si; the data also have Cu"),
+    ('potential = "bare.pt"', 6, "PyTorch"),
 ]
 
 
-@pytest.mark.parametrize(("baseline", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_a_given_potential_that_cannot_be_used_is_one_message(place: Path, baseline: str, said: str) -> None:
+@pytest.mark.parametrize(("baseline", "code", "said"), WRONG, ids=[said for *_, said in WRONG])
+def test_a_given_potential_that_cannot_be_used_is_one_message(place: Path, baseline: str, code: int, said: str) -> None:
     modelfile.save(ZBL(cutoff=2, elements=["Si"]), place / "silicon.mlmd")
     (place / "bare.pt").write_bytes(b"PK\x03\x04")
     answer = mlmd("train", write(place, "emt.extxyz", "snap", baseline), "--out", place / "run", "--quiet")
-    assert answer.code == 2
+    assert answer.code == code
     assert said in answer.err
     assert not (place / "run" / "train.json").exists()
 

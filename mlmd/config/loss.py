@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import Table
+from mlmd.errors import did_you_mean
 
 
 class Factors(Table):
@@ -27,7 +28,10 @@ class Factors(Table):
             return dict.fromkeys(cls.model_fields, factor)
         if not data:
             raise refuse("the table is empty; give a factor, or { energy = 0.5, forces = 2, stress = 1 }.")
-        return {key: _factor(value, f"{key}: ") if key in cls.model_fields else value for key, value in data.items()}
+        for key in data:
+            if key not in cls.model_fields:
+                raise refuse(f"{key!r} is not an option. {did_you_mean(key, cls.model_fields)}")
+        return {key: _factor(value, f"{key}: ") for key, value in data.items()}
 
 
 def _factor(value: object, place: str) -> float:

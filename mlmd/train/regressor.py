@@ -177,9 +177,9 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
     points, point_kinds = [], []
     for kind in kinds.unique().tolist():
         own = ((kinds == kind) & (largest[:, 0].abs() > _NOTHING)).nonzero().squeeze(1)
-        different = own[distinct(scaled[own])]
-        if not len(different):
+        if not len(own):
             raise InputError("all atoms of the data are at centres of inversion: there are no forces to learn from.")
+        different = own[distinct(scaled[own])]
         chosen = farthest(scaled[different], min(fit.n_sparse, len(different)))
         points.append(scaled[different[chosen]] * scale)
         point_kinds.append(torch.full((len(chosen),), kind))
