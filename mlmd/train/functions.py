@@ -17,10 +17,12 @@ from mlmd.train.environments import features_of
 
 _ATOMS = 5_000
 """Atoms, about, whose surroundings functions are chosen by."""
-_FAINT = 1e-3
+_FAINT = 1e-2
 """Standard deviation of a function, relative to the greatest of all of an element, below which it tells too little."""
 _ROUNDING = 1e-9
 """Standard deviation of a function, relative to its greatest value, that is none."""
+_DEPENDENT = 1e-6
+"""Singular value of the functions, relative to the greatest, below which they depend on each other."""
 _CHOICES = {"farthest": farthest, "cur": leading}
 
 
@@ -88,7 +90,7 @@ def selected(
         many: functions to choose from.
         elements: symbols, in the order of the species.
         frames: training structures.
-        n_functions: of every element, or as many as vary.
+        n_functions: of every element, or as many as do not depend on each other.
         selection: "farthest" or "cur".
         seed: of the choice of structures that are looked at, where there are many.
 
@@ -109,6 +111,7 @@ def selected(
                 'nothing tells functions apart. Add structures out of equilibrium, or write functions = "even".'
             )
         rows = ((columns - mean) / spread)[:, varying].T / len(columns) ** 0.5
-        chosen = _CHOICES[selection](rows, min(n_functions, len(varying)))
+        n_different = int(torch.linalg.matrix_rank(rows, rtol=_DEPENDENT))
+        chosen = _CHOICES[selection](rows, min(n_functions, n_different))
         found += [own[place] for place in sorted(varying[chosen].tolist())]  # in the order of the pool
     return found
