@@ -143,7 +143,7 @@ def test_a_summary_is_json() -> None:
         (("several.extxyz", "--descriptor", "unknown.toml"), 2, "'coulom' is not a kind of descriptor. Did you mean"),
         (("several.extxyz", "--descriptor", "bispectrum.toml"), 2, "kind: 'bispectrum' is called 'snap' here"),
         (("several.extxyz", "--descriptor", "nep.toml"), 2, "give the potential, --model FILE"),
-        (("water.xyz", "--descriptor", "form.toml"), 2, "'fom' is not an option. Did you mean 'form'?"),
+        (("water.xyz", "--descriptor", "form.toml"), 2, "descriptor: 'fom' is not an option. Did you mean 'form'?"),
         (("water.xyz", "--descriptor", "size.toml"), 2, "size.toml: descriptor: n_atoms_max: 0: at least 1"),
         (("water.xyz", "--descriptor", "word.toml"), 2, 'word.toml: descriptor: seed: "x": a whole number is needed.'),
         (("water.xyz", "--descriptor", "list.toml"), 2, "list.toml: descriptor: terms: 3: a list is needed."),

@@ -49,7 +49,8 @@ def test_the_best_of_all_settings_is_chosen(kernel: str) -> None:
             residuals = leave_one_out(matrix, targets, torch.tensor([strength], dtype=torch.float64))
             error = float(residuals.square().mean().sqrt())
             if wider == stronger == 1:
-                assert error == pytest.approx(best.error, rel=1e-6)
+                # rounding of a kernel, about 10⁻¹⁵, beside a strength of 10⁻¹⁰
+                assert error == pytest.approx(best.error, rel=1e-4)
             elif strength >= STRENGTHS[0]:  # a weaker one is not tried
                 assert error > best.error
 
