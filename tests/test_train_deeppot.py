@@ -204,6 +204,15 @@ def test_what_does_not_go_together_is_refused_and_nothing_is_written(
     assert not (place / "in.run").exists()
 
 
+def test_learned_embeddings_do_not_go_into_another_fit(place: Path) -> None:
+    modelfile.save(random_deeppot(("Cu", "Ag")), place / "learned.mlmd")
+    path = place / "other.toml"
+    path.write_text('data = "data.extxyz"\ndescriptor = { model = "learned.mlmd" }\nfit = "gap"\n')
+    with pytest.raises(InputError, match="were learned together with its network"):
+        train(path, n_processes=1)
+    assert not (place / "other.run").exists()
+
+
 def test_features_are_those_of_a_potential_not_of_a_table(place: Path) -> None:
     path = place / "descriptor.toml"
     path.write_text(SMALL, encoding="utf-8")

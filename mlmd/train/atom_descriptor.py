@@ -76,6 +76,11 @@ def trained(given: Trained) -> Descriptor:
     descriptor = getattr(potential, "descriptor", None)
     if descriptor is None or descriptor.kind != "atom":
         raise InputError(f"descriptor: model: {given.model.name} has no descriptor of atoms. Give a learned potential.")
+    if isinstance(descriptor, embedding.DeepPotSE):
+        raise InputError(
+            f"descriptor: model: the embeddings of {given.model.name} were learned together with its network, and go "
+            "with no other fit. Give the potential of another descriptor."
+        )
     for parameter in descriptor.parameters():
         parameter.requires_grad_(False)
     found: Descriptor = descriptor

@@ -85,7 +85,7 @@ class EmbeddedTraining(Training):
     """Structures, DeepPot-SE with its network, and the steps of their training."""
 
     def _prepared(self, job: Job, jacobians: float) -> list[Sample]:
-        """Structures of which the pairs are kept; the first energies have the mean that the network is to learn."""
+        """Structures of which the pairs are kept."""
         descriptor, problem = job.potential.descriptor, job.problem
         assert isinstance(descriptor, DeepPotSE)
         graphs = [build_graph(frame.atoms, descriptor.cutoff) for frame in problem.frames]
