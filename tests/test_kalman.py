@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,6 @@ def test_covariances_stay_symmetric_and_positive_and_do_not_depend_on_threads(mo
 def test_noise_and_drift_fall_to_their_last_values() -> None:
     steps = [kalman.schedule(step, 1000) for step in range(1000)]
     for values in zip(*steps, strict=True):
-        assert all(a >= b > 0 for a, b in zip(values, values[1:], strict=False))
+        assert all(a >= b > 0 for a, b in itertools.pairwise(values))
     assert steps[0][0] == pytest.approx(kalman._NOISE[0]) and steps[-1][0] == pytest.approx(kalman._NOISE[1])
     assert steps[0][1] == pytest.approx(kalman._DRIFT[0]) and steps[-1][1] == pytest.approx(kalman._DRIFT[1])

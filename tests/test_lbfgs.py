@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_the_minimum_of_a_quadratic_is_reached() -> None:
     x, values = minimised(function, np.zeros(20))
     # a decrease of 1e-12 of the value is called rounding: with curvatures of at least 1, √(2e-12) away from the minimum
     assert x == pytest.approx(minimum, abs=2e-6)
-    assert all(later < before for before, later in zip(values, values[1:], strict=False))
+    assert all(later < before for before, later in itertools.pairwise(values))
     assert len(asked) < 2 * len(values) + 30  # hardly more than one evaluation a step
 
 
