@@ -25,12 +25,12 @@ from mlmd.potentials.threads import in_threads
 
 _ROWS = 512
 """Of a covariance, worked on by one thread."""
-_NOISE = (100.0, 1.0)
+_NOISE = (10.0, 1.0)
 """r at first and in the end, squares of what residuals are counted in: errors of the size of sigma are noise."""
 _DRIFT = (1e-4, 1e-8)
 """q at first and in the end, relative to the first covariance."""
 _FALL = 0.1
-"""Part of the steps in which r and q fall by a factor e^½ of their range, see `schedule`."""
+"""Part of the steps in which both fall."""
 
 
 def begin(variances: Tensor, groups: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -102,8 +102,10 @@ def _less(covariance: Tensor, half: Tensor, drift: Tensor, n_threads: int) -> Te
 
     def piece(start: int) -> None:
         rows = slice(start, start + _ROWS)
-        found[rows, start:] = covariance[rows, start:] - half[rows] @ half[start:].T
-        found[start:, rows] = found[rows, start:].T.clone()
+        block = covariance[rows, start:] - half[rows] @ half[start:].T
+        square = block[:, : len(block)]
+        square.copy_(0.5 * (square + square.T))
+        found[rows, start:], found[start:, rows] = block, block.T
 
     in_threads(piece, range(0, len(covariance), _ROWS), n_threads)
     found.diagonal().add_(drift)
