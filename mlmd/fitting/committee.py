@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A committee: several regressors of the same features. Their mean is the energy; where they differ is a warning."""
-=======
 """A committee: several regressors of the same features; their mean is the energy, their disagreement a warning."""
->>>>>>> w-network
 
 from __future__ import annotations
 
@@ -20,15 +16,9 @@ from mlmd.registry import find
 class Committee(torch.nn.Module):
     """e(x) = (1/n) Σ_m e_m(x), the mean of n members (Krogh and Vedelsby, NeurIPS 1994).
 
-<<<<<<< HEAD
-    Of potentials: Behler, Int. J. Quantum Chem. 115, 1032 (2015). Members were trained alike, from other random numbers
-    or on other parts of the data. Where there were no data they differ, so that the standard deviation of what they say
-    is an estimate of the error.
-=======
     Of potentials: Behler, Int. J. Quantum Chem. 115, 1032 (2015). Members were trained alike, from other random
     numbers or on other parts of the data. Where there were no data they differ, so that the standard deviation of what
     they say is an estimate of the error.
->>>>>>> w-network
     """
 
     accepts: tuple[str, ...]
