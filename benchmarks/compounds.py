@@ -1,14 +1,14 @@
-"""Errors for compounds that were not trained on: a glass former, an organic molecule of nine atoms, a flexible one of 27.
+"""Errors for compounds that were not trained on: a glass former, and molecules of nine and of 27 atoms.
 
     python benchmarks/compounds.py --data FOLDER                 # all sets
     python benchmarks/compounds.py --data FOLDER --only LiPS     # names of sets
     python benchmarks/compounds.py --data FOLDER --level 20      # of the moment tensors
 
-FOLDER holds the sets as extended XYZ: LiPS_devset (Li6.75P3S11, 200 structures of S. Batzner et al., Nat. Commun. 13, 2453
-(2022)), botnet_ethanol and botnet_3BPA (D. P. Kovács et al., arXiv:2205.06643). Of LiPS 150 structures are trained on and 50
-tested, of 3BPA 450 and 50, chosen at random with a fixed seed; ethanol has a test set. Every row is one `mlmd train` of a
-moment tensor potential with optimised radial functions; of the molecules there is a row for a quarter, a half and all of
-the training structures.
+FOLDER holds the sets as extended XYZ: LiPS_devset (Li6.75P3S11, 200 structures of S. Batzner et al., Nat. Commun. 13,
+2453 (2022)), botnet_ethanol and botnet_3BPA (D. P. Kovács et al., arXiv:2205.06643). Of LiPS 150 structures are trained
+on and 50 tested, of 3BPA 450 and 50, chosen at random with a fixed seed; ethanol has a test set. Every row is one
+`mlmd train` of a moment tensor potential with optimised radial functions; of the molecules there is a row for a
+quarter, a half and all of the training structures.
 """
 
 from __future__ import annotations
