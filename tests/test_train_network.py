@@ -282,7 +282,7 @@ def test_a_training_whose_numbers_are_not_finite_is_given_up(place: Path) -> Non
     frames = [replace(frame, energy=1e200) for frame in read_labelled(place / "data.extxyz")]
     job = prepare(write_input(place))
     with pytest.raises(SimulationError, match="smaller learning_rate"):
-        training = Training(replace(job, train=tuple(frames)), n_threads=1)
+        training = Training(replace(job, problem=replace(job.problem, frames=tuple(frames))), n_threads=1)
         training.after(training.begin())
 
 
