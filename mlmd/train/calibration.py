@@ -142,6 +142,9 @@ def calibration_figure(found: Calibration, title: str) -> Figure:
     shown = y > 0
     axes.loglog(x[shown], y[shown], "o-", color=color(0), markersize=5, linewidth=1.6, label="atoms by their spread")
     axes.axline((x[0], x[0]), (2 * x[0], 2 * x[0]), color="black", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
+    for axis in (axes.xaxis, axes.yaxis):  # not 3 × 10⁰
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
     axes.set_title(title, fontsize=10)
     label(axes, "spread of forces (meV/Å)", "RMSE of force components (meV/Å)")
     legend(axes)
