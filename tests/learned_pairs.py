@@ -11,6 +11,8 @@ from random_snap import random_snap
 from random_symmetry import random_symmetry
 
 from mlmd.descriptors import Descriptor
+from mlmd.descriptors.bispectrum import Bispectrum
+from mlmd.descriptors.bispectrum import Expansion as Settings
 from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.expansion import Expansion
@@ -31,6 +33,13 @@ DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
     "bispectrum": lambda: random_snap(ELEMENTS, 4).descriptor,
     "bispectrum-and-symmetry": lambda: _combined("bispectrum", "symmetry"),
     "soap-and-symmetry": lambda: _combined("soap", "symmetry"),
+    "chemical": lambda: Bispectrum(
+        elements=ELEMENTS,
+        radii=(0.5, 0.4),
+        weights=(1.0, 0.7),
+        expansion=Settings(rcutfac=4.5, twojmax=2, chemflag=True),
+    ),
+    "chemical-and-symmetry": lambda: _combined("chemical", "symmetry"),
 }
 
 

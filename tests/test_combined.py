@@ -62,8 +62,8 @@ def test_a_combination_is_built_again_with_the_numbers_of_its_parts() -> None:
 def test_a_combination_needs_pairs_where_one_part_has_no_kernel() -> None:
     assert len(kernels_of(Combined([short(), DESCRIPTORS["bispectrum"]()])) or ()) == 2
     assert pair_cutoff(Combined([short(), DESCRIPTORS["bispectrum"]()])) == 0.0
-    assert kernels_of(Combined([short(), DESCRIPTORS["soap"]()])) is None
-    assert pair_cutoff(Combined([short(), DESCRIPTORS["soap"]()])) == 4.5
+    assert kernels_of(Combined([short(), DESCRIPTORS["chemical"]()])) is None
+    assert pair_cutoff(Combined([short(), DESCRIPTORS["chemical"]()])) == 4.5
 
 
 def test_descriptors_that_do_not_go_together_are_refused() -> None:

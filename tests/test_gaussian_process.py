@@ -179,7 +179,7 @@ def test_labels_are_reproduced_as_closely_as_sigma_asks_for(place: Path, fit: st
     for factor in (1.0, 1e-3):
         # more features than coordinates, so that every force is possible
         descriptor = ACSF.replace("n_radial = 4", "n_radial = 12")
-        sigma = f"[sigma]\nenergy = {1e-3 * factor}\nforces = {0.05 * factor}\nstress = {1000 * factor}"
+        sigma = f"[loss]\nenergy = {1e-3 * factor}\nforces = {0.05 * factor}\nstress = {1000 * factor}"
         result = train(write_input(place, fit, baseline, descriptor, sigma), place / f"{factor}", n_processes=1)
         frames = read_labelled(place / "data.extxyz")
         labels = predict(modelfile.load(result.model), frames)
@@ -195,7 +195,7 @@ def test_labels_are_reproduced_as_closely_as_sigma_asks_for(place: Path, fit: st
 
 def test_the_solution_is_that_of_the_equations_of_the_process(place: Path) -> None:
     # all covariances at once, without Cholesky, and constants by the formula of generalised least squares
-    job = prepare(write_input(place, end='[sigma]\nenergy = "2 meV"'))
+    job = prepare(write_input(place, end='[loss]\nenergy = "2 meV"'))
     result = kernel_fit.fit(job, place, 2, lambda step: None)
     model = job.potential.regressor
     assert isinstance(model, GaussianProcess)

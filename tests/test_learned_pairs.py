@@ -18,7 +18,7 @@ from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.fused import FusedEvaluator
 from mlmd.potentials.learned import LearnedPotential
 
-COMPILED = [name for name in DESCRIPTORS if "soap" not in name]
+COMPILED = [name for name in DESCRIPTORS if "chemical" not in name]
 PAIRS = [(descriptor, regressor) for descriptor in DESCRIPTORS for regressor in REGRESSORS]
 TERMS = [*PAIRS, ("moments-and-symmetry", "terms")]
 

@@ -298,7 +298,7 @@ def test_a_potential_is_refused_where_a_property_is_predicted(molecules: Path) -
         ('descriptor = "soap"\nproperty = "gap"', "A property is learned from coulomb, mbtr or average"),
         ('descriptor = "coulomb"\nfit = { radial = "plain" }', "only moment tensors have radial functions"),
         ('descriptor = "coulomb"\nfit = { kind = "random-features", amplitude = 3 }', "amplitude: has no meaning with"),
-        ('descriptor = "coulomb"\nsigma = { energy = 1 }', "sigma: is for potentials"),
+        ('descriptor = "coulomb"\nloss = { energy = 1 }', "loss: is for potentials"),
         ('descriptor = "coulomb"\nbaseline = "fit"', "extensive = true in [property]"),
         ('descriptor = { kind = "average", of = "mbtr" }', "'mbtr' is not a kind of descriptor of atoms"),
         ('descriptor = { kind = "coulomb", noise = 1 }', "noise and n_draws are of form"),

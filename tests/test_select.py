@@ -13,7 +13,7 @@ from command_line import mlmd
 from made_data import label, strained, thermal
 
 from mlmd.descriptors.symmetry import Symmetry
-from mlmd.descriptors.symmetry_functions import evenly_spaced
+from mlmd.descriptors.symmetry_sets import evenly_spaced
 from mlmd.errors import InputError
 from mlmd.fitting.points import active_set, farthest
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled

@@ -17,7 +17,7 @@ from runs import write_input as write_run
 
 from mlmd import models
 from mlmd.descriptors.symmetry import Symmetry
-from mlmd.descriptors.symmetry_functions import evenly_spaced
+from mlmd.descriptors.symmetry_sets import evenly_spaced
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, SimulationError
 from mlmd.fitting.network import Network

@@ -25,7 +25,7 @@ STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
 """Fits that descriptors of atoms go with."""
-POTENTIALS_ONLY = ("sigma", "loss", "baseline")
+POTENTIALS_ONLY = ("loss", "baseline")
 """Keys at the top of an input that say how energies, forces and stresses are learned."""
 UNUSED: dict[type[Table], dict[str, str]] = {
     LinearFit: {

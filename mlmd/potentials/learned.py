@@ -146,7 +146,7 @@ class LearnedPotential(EnergyModel):
         """Descriptors and regressors that have rows of their own, with the coefficients of each."""
         regressor = self.expansion
         match self.descriptor, regressor:
-            case Combined() as combined, Sum() as total if combined.columns == total.columns:
+            case Combined() as combined, Sum() as total if combined.columns == total.shares:
                 coefficients = [total.coefficients[place] for place in total.places]
                 return list(zip(combined.parts, total.terms, coefficients, strict=True))
         return [(self.descriptor, regressor, regressor.coefficients)]

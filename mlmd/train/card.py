@@ -26,7 +26,7 @@ def card(job: Job | PropertyJob, errors: Mapping[str, Any], facts: Mapping[str, 
     written = resolved(job.config)
     for key in ("data", "test"):  # where the files lay says nothing
         written[key] = [{**table, "path": Path(table["path"]).name} for table in written.get(key) or []]
-    for table in written["baseline"].get("potential") or []:
+    for table in written.get("baseline", {}).get("potential") or []:
         if "path" in table:
             table["path"] = Path(table["path"]).name
     said = {key: value for key, value in written.pop("card").items() if value}
