@@ -27,6 +27,7 @@ from mlmd.train import checkpoint, embedded_fit, network_fit
 from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
+from mlmd.train.network_state import NetworkState
 from mlmd.train.preview import preview
 from mlmd.train.run import train
 
@@ -137,24 +138,25 @@ def test_training_lowers_the_loss_which_is_that_of_the_potential_that_is_written
     assert np.mean(np.concatenate(forces) ** 2) < 0.1 * np.mean(np.concatenate(labels) ** 2)
 
 
-@pytest.mark.parametrize("fit", ["epochs = 4", "epochs = 4\npatience = 4"])
+@pytest.mark.parametrize("fit", ["epochs = 2", "epochs = 2\npatience = 2"])
 def test_every_state_that_is_kept_leads_to_the_same_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, fit: str
 ) -> None:
     monkeypatch.setattr(network_fit, "_KEEP_EVERY", 0.0)
+    monkeypatch.setattr(network_fit, "_KEEP_PART", float("inf"))
     source = write_input(place, fit)
     kept: list[bytes] = []
-    keep = network_fit._keep
+    keep = network_fit.keep
 
-    def remember(folder: Path, state: network_fit.NetworkState, key: str) -> None:
+    def remember(folder: Path, state: NetworkState, key: str) -> None:
         keep(folder, state, key)
         kept.append((folder / checkpoint.FILE).read_bytes())
 
-    monkeypatch.setattr(network_fit, "_keep", remember)
+    monkeypatch.setattr(network_fit, "keep", remember)
     whole = train(source, place / "whole", n_processes=1)
     expected, states = whole.model.read_bytes(), list(kept)
     manifest = json.loads((whole.path / "train.json").read_text())
-    for number in (0, 7, 13, len(states) - 1):
+    for number in (0, 8, len(states) - 1):
         (whole.path / checkpoint.FILE).write_bytes(states[number])
         (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
         assert train(source, place / "whole", n_processes=2).model.read_bytes() == expected, number
