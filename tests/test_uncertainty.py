@@ -348,7 +348,8 @@ def test_a_run_that_extrapolates_is_warned_of_once_and_stopped_where_that_is_wan
     free = simulate(hot_run(tmp_path / "free", file, temperature="2000 K"), tmp_path / "free" / "run", threads=1)
     grades = read_log(free)["max grade"]
     messages = (free.path / MESSAGES).read_text()
-    assert grades.max() > 3 and messages.count("the potential extrapolates") == 1
+    assert grades.max() > 3 and messages.count("the potential extrapolates:") == 1
+    assert messages.count("the potential extrapolates far:") == (grades.max() > 10)
     limit = 0.5 * (grades[0] + grades.max())
     path = hot_run(tmp_path / "stopped", file, f"[guard]\nmax_grade = {limit}", temperature="2000 K")
     with pytest.raises(SimulationError, match="max_grade"):
