@@ -204,7 +204,7 @@ def test_the_commands_that_learn_and_predict_a_property_work_one_after_the_other
         atoms.info["gap"] = 30.0 / len(atoms)
     write("molecules.extxyz", structures)
     write("new.xyz", structures[:2])
-    for line in blocks("console")[1].splitlines():
+    for line in blocks("console")[2].splitlines():
         command, *arguments = shlex.split(line)
         answer = mlmd(*arguments)
         assert command == "mlmd"

@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from made_data import strained, thermal
 
-from mlmd.descriptors import linearised
+from mlmd.descriptors import compiled, linearised
 from mlmd.errors import InputError, SimulationError, StorageError
 from mlmd.fitting.network import Network
 from mlmd.io.labelled import read_labelled, write_labelled
@@ -110,7 +110,7 @@ def test_every_optimiser_lowers_the_loss(place: Path, optimiser: str) -> None:
 
 
 def test_jacobians_beyond_what_may_be_kept_give_the_same_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linearised, "library", lambda: None)
+    monkeypatch.setattr(compiled, "library", lambda: None)
     job = prepare(write_input(place))
     sizes = [
         linearised.jacobian_size(job.potential.descriptor, build_graph(one.atoms, job.potential.cutoff))
@@ -339,7 +339,7 @@ def test_a_check_says_what_jacobians_take_and_that_kernels_are_missing(
 ) -> None:
     source = write_input(place)
     assert not any("Jacobians" in note or "kernels are" in note for note in preview(source).notes)
-    for module in (linearised, fused):
+    for module in (compiled, fused):
         monkeypatch.setattr(module, "library", lambda: None)
     monkeypatch.setattr(train_preview, "JACOBIANS", 1e3)
     notes = preview(source).notes
