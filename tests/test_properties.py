@@ -198,7 +198,10 @@ def test_energies_are_learned_where_no_property_is_named(molecules: Path) -> Non
     assert table is not None
     assert table.row("energy").unit == "eV"
     assert table.row("energy").mae < 0.3
-    assert loaded(training.model).quantity.extensive
+    model = loaded(training.model)
+    assert model.quantity.extensive
+    new = made("CH3OH", 9)
+    assert model.values([new])[0] == pytest.approx(5.0 * len(new) + new.info["spread"], abs=0.5)
 
 
 def test_supercells_have_the_same_mean_and_twice_the_sum(molecules: Path, route: str) -> None:
@@ -246,6 +249,10 @@ def test_a_model_is_shown_evaluated_and_described(molecules: Path) -> None:
     shown = mlmd("show", training.model)
     assert shown.code == 0
     assert "spread" in shown.out and "not a potential" in shown.out
+    again = mlmd("train", "in.toml", "--out", "run")  # done already: nothing but what it found is told
+    assert again.code == 0
+    assert f"Model: {Path('run') / 'in.mlmd'}" in again.out
+    assert json.loads(mlmd("show", "run", "--json").out)["model"].endswith("in.mlmd")
     answer = mlmd("evaluate", training.model, "molecules.extxyz", "--out", "errors", "--predictions", "--json")
     assert answer.code == 0, answer.err
     (row,) = json.loads(answer.out)["errors"]["rows"]

@@ -174,9 +174,14 @@ def _training(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None
     if "model" in manifest:
+        from mlmd.config.pairs import OF_STRUCTURES
         from mlmd.potentials.modelfile import read_card
 
-        facts |= {"potential": str(path / manifest["model"]), "card": read_card(path / manifest["model"])}
+        of_structures = given["descriptor"].get("kind") in OF_STRUCTURES
+        facts |= {
+            "model" if of_structures else "potential": str(path / manifest["model"]),
+            "card": read_card(path / manifest["model"]),
+        }
     return facts | {"files": sorted(entry.name for entry in path.iterdir())}
 
 
