@@ -14,7 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlmd.errors import InputError, MlmdError, SimulationError
 from mlmd.neighbors import build_graph, check_skin, volume
-from mlmd.potentials import Evaluator, Potential
+from mlmd.potentials import Evaluator, Potential, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import SKIN, evaluator
 from mlmd.potentials.load import check_elements
@@ -112,10 +112,13 @@ class Calculator(SystemCalculator):
             InputError: when the potential does not know an element, and for atoms in one place, where most potentials
                 have no energy or no force.
             SimulationError: when energy or forces are not finite for another reason.
-            PropertyNotImplementedError: for the stress without full periodicity.
+            PropertyNotImplementedError: for the stress without full periodicity, and for what a force field without an
+                energy is asked for besides forces.
         """
         super().calculate(atoms, properties, system_changes)
-        if not (np.isfinite(self.results["energy"]) and np.isfinite(self.results["forces"]).all()):
+        if not has_energy(self.potential):
+            self.results = {"forces": self.results["forces"]}  # ASE says itself what is not there
+        if not (np.isfinite(self.results.get("energy", 0.0)) and np.isfinite(self.results["forces"]).all()):
             self.results = {}
             raise _not_finite(self.atoms)
 

@@ -27,10 +27,10 @@ def shared() -> Path:
 @pytest.fixture(params=["kernels", "autograd"])
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Features and Jacobians by the compiled kernels, or as on a machine without them."""
-    from mlmd.descriptors import linearised
+    from mlmd.descriptors import compiled
 
     if request.param == "autograd":
-        monkeypatch.setattr(linearised, "library", lambda: None)
-    elif linearised.library() is None:
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    elif compiled.library() is None:
         pytest.skip("the kernels are not compiled, or switched off")
     return str(request.param)

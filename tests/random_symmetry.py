@@ -31,6 +31,11 @@ def functions(elements: tuple[str, ...]) -> list[SymmetryFunction]:
             SymmetryFunction("G5", centre, (first, last), 4.5, eta=0.03, zeta=4.0),
             SymmetryFunction("G5", centre, (last, last), 4.0, eta=0.2, zeta=1.7, sign=-1.0, shift=2.0),
         ]
+        if first != last:  # sides of their own, with the neighbours in the other order than the elements
+            found += [
+                SymmetryFunction("G4", centre, (last, first), 4.5, zeta=2.0, etas=(0.02, 0.09, 0.05), shift=0.3),
+                SymmetryFunction("G5", centre, (first, last), 4.0, zeta=4.0, sign=-1.0, etas=(0.1, 0.03, 0.0)),
+            ]
     found += [SymmetryFunction("G5", elements[0], (), 4.0, eta=0.05, zeta=16.0, sign=-1.0)]
     return found
 

@@ -196,7 +196,7 @@ WRONG = [
     ("unknown key", INPUT.replace("level", "levle"), ("in.toml: descriptor: 'levle'", "Did you mean 'level'?")),
     ("no data", INPUT.replace("argon.ext", "argn.ext"), ("in.toml: data:", "Did you mean 'argon.extxyz'?")),
     ("an element that is not named", 'elements = ["Kr"]\n' + INPUT, ("Ar",)),
-    ("a group that is not there", INPUT + "[sigma]\ngroups = { Elastic = 0.5 }\n", ("sigma: groups:", "'Elastic'")),
+    ("a group that is not there", INPUT + "[loss]\ngroups = { Elastic = 0.5 }\n", ("loss: groups:", "'Elastic'")),
     ("a cutoff shorter than all distances", INPUT.replace("5 Å", "1 Å"), ("cutoff", "longer")),
     ("a label that is not there", INPUT.replace('"argon.extxyz"', '{ path = "argon.extxyz", energy = "E" }'), ("'E'",)),
     ("no isolated atom", 'baseline = "isolated"\n' + INPUT, ("Ar",)),

@@ -32,7 +32,7 @@ def test_the_data_are_all_that_must_be_given(tmp_path: Path) -> None:
     train = load(tmp_path, DATA)
     assert [source.path for source in train.data] == [tmp_path / "cu.extxyz"]
     assert train.test is None
-    assert (train.test_fraction, train.baseline, train.descriptor.min_distance) == (0.1, "fit", "auto")
+    assert (train.test_fraction, train.baseline.energies, train.descriptor.min_distance) == (0.1, "fit", "auto")
 
 
 def test_numbers_are_kept_in_angstrom_electronvolt_and_bar(tmp_path: Path) -> None:
@@ -40,12 +40,12 @@ def test_numbers_are_kept_in_angstrom_electronvolt_and_bar(tmp_path: Path) -> No
         tmp_path,
         DATA
         + 'baseline = { Cu = "-100 meV" }\n[descriptor]\ncutoff = "0.5 nm"\nmin_distance = 1.5\n'
-        + '[sigma]\nenergy = "2 meV"\nforces = "100 meV/Å"\nstress = "1 eV/Å³"\n',
+        + '[loss]\nenergy = "2 meV"\nforces = "100 meV/Å"\nstress = "1 eV/Å³"\n',
     )
-    assert train.baseline == {"Cu": -0.1}
+    assert train.baseline.energies == {"Cu": -0.1}
     assert (train.descriptor.cutoff, train.descriptor.min_distance) == (5.0, 1.5)
-    assert (train.sigma.energy, train.sigma.forces) == (2e-3, 0.1)
-    assert train.sigma.stress * BAR == pytest.approx(1.0, rel=1e-12)
+    assert (train.loss.energy, train.loss.forces) == (2e-3, 0.1)
+    assert train.loss.stress * BAR == pytest.approx(1.0, rel=1e-12)
 
 
 def test_one_source_or_a_list_of_names_and_tables_is_data(tmp_path: Path) -> None:
@@ -70,7 +70,8 @@ FULL = (
     'seed = 7\nelements = ["Li", "Cl"]\nbaseline = { Li = "-0.2 eV", Cl = -0.1 }\n'
     'data = ["a.xyz", { path = "b.xyz", energy = "REF_energy", stress = "s", group = "B" }]\ntest = "t.xyz"\n'
     '[descriptor]\nlevel = 16\nmin_distance = "1.4 Å"\n[fit]\nradial = "plain"\nregularisation = 0\n'
-    '[sigma]\nstress = "1 kbar"\ngroups = { Elastic = 0.5 }\n[card]\nname = "LiCl"\nlicence = "MIT"\n'
+    '[loss]\nstress = "1 kbar"\ngroups = { Elastic = 0.5, Liquid = { forces = 2 } }\n'
+    '[card]\nname = "LiCl"\nlicence = "MIT"\n'
 )
 
 
@@ -86,7 +87,21 @@ def test_the_resolved_input_fills_in_every_default_with_its_unit(tmp_path: Path)
     assert stored["descriptor"] == {
         "kind": "mtp", "level": 12, "cutoff": "5.0 Å", "min_distance": "auto", "n_chebyshev": 8,
     }  # fmt: skip
-    assert stored["sigma"] == {"energy": "0.001 eV", "forces": "0.05 eV/Å", "stress": "1000.0 bar", "groups": {}}
+    assert stored["loss"] == {"energy": "0.001 eV", "forces": "0.05 eV/Å", "stress": "1000.0 bar", "groups": {}}
+
+
+def test_a_factor_of_a_group_is_one_for_all_labels_or_one_for_each(tmp_path: Path) -> None:
+    text = DATA + "[loss.groups]\nElastic = 2\nLiquid = { energy = 0.5, stress = 10.0 }\n"
+    groups = load(tmp_path, text).loss.groups
+    assert groups["Elastic"] == config.Factors(energy=2.0, forces=2.0, stress=2.0)
+    assert groups["Liquid"] == config.Factors(energy=0.5, forces=1.0, stress=10.0)
+
+
+def test_a_potential_of_the_baseline_that_is_not_there_is_answered_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "cu.extxyz").touch()
+    train = load(tmp_path, DATA + 'baseline = { potential = ["a.mlmd", { kind = "zbl", cutoff = 2 }] }\n')
+    with pytest.raises(InputError, match=r"^in\.toml: baseline: potential 1: .*a\.mlmd: no such file\.$"):
+        config.check_files(train, tmp_path / "in.toml")
 
 
 def test_another_card_or_folder_is_the_same_training(tmp_path: Path) -> None:
@@ -103,7 +118,9 @@ def test_another_card_or_folder_is_the_same_training(tmp_path: Path) -> None:
         DATA + "test_fraction = 0\n",
         DATA + 'baseline = "isolated"\n',
         DATA + "[descriptor]\nlevel = 14\n",
-        DATA + '[sigma]\nenergy = "2 meV"\n',
+        DATA + '[loss]\nenergy = "2 meV"\n',
+        DATA + "[loss.groups]\nElastic = { forces = 2 }\n",
+        DATA + 'baseline = { potential = { kind = "zbl", cutoff = "2 Å" } }\n',
         DATA + "[fit]\nmax_iterations = 51\n",
     ],
 )
@@ -144,10 +161,18 @@ WRONG = [
     (DATA + '[fit]\nradial = "plane"', "fit: radial: \"plane\" is not known here. Did you mean 'plain'?"),
     (DATA + "[fit]\nmax_iterations = 0", "fit: max_iterations: 0: at least 1"),
     (DATA + "[fit]\nregularisation = -1", "fit: regularisation: -1: at least 0"),
-    (DATA + '[sigma]\nenergy = "0 eV"', 'sigma: energy: "0 eV": an energy above 0.0 eV is needed'),
-    (DATA + '[sigma]\nforces = "1 GPa"', "sigma: forces: '1 GPa': 'GPa' is not a unit of force"),
-    (DATA + "[sigma]\ngroups = { A = 0 }", "sigma: groups: A: 0.0: a factor above 0 is needed"),
-    (DATA + "[sigma]\ngroups = { A = true }", "sigma: groups: A: True: a number is needed"),
+    (DATA + '[loss]\nenergy = "0 eV"', 'loss: energy: "0 eV": an energy above 0.0 eV is needed'),
+    (DATA + '[loss]\nforces = "1 GPa"', "loss: forces: '1 GPa': 'GPa' is not a unit of force"),
+    (DATA + "[loss]\ngroups = { A = 0 }", "loss: groups: A: 0.0: a factor above 0 is needed"),
+    (DATA + "[loss]\ngroups = { A = { forces = 0 } }", "loss: groups: A: forces: 0.0: a factor above 0 is needed"),
+    (DATA + "[loss]\ngroups = { A = { force = 2 } }", "Did you mean 'forces'?"),
+    (DATA + "[loss]\ngroups = { A = {} }", "loss: groups: A: the table is empty"),
+    (DATA + '[sigma]\nenergy = "1 meV"', "'sigma' is not an option here. Its table is called [loss]."),
+    (DATA + '[baseline]\nenergy = "fit"', "baseline: 'energy' is not an option. Did you mean 'energies'?"),
+    (DATA + '[baseline]\nenergies = "avrage"', "Did you mean 'average'?"),
+    (DATA + "[baseline]\npotential = []", "baseline: potential: the list is empty"),
+    (DATA + "[baseline]\npotential = { cutoff = 3 }", 'a potential needs path = "file" or kind'),
+    (DATA + "[loss]\ngroups = { A = true }", "loss: groups: A: True: a number is needed"),
     (DATA + "[card]\nlicense = 'MIT'", "card: 'license' is not an option. Did you mean 'licence'?"),
     (DATA + "[card]\nname = 3", "card: name: 3: text in quotes is needed"),
     (DATA + '[card]\nname = "../Cu"', 'card: name: "../Cu" cannot be the name of a file'),

@@ -163,6 +163,12 @@ def test_a_fitted_baseline_of_one_composition_gives_its_energy_and_is_the_smalle
     assert fitted == pytest.approx([-1.4, -4.2])
 
 
+def test_an_average_baseline_is_the_mean_energy_per_atom_of_bonded_atoms() -> None:
+    frames = thermal(4)
+    mean = np.mean([frame.energy / len(frame.atoms) for frame in frames])  # type: ignore[operator]
+    assert baseline([*frames, alone("Cu", 5.0)], ["Cu"], "average") == pytest.approx([mean])
+
+
 def test_isolated_atoms_do_not_pull_a_fitted_baseline() -> None:
     frames = thermal(6)
     without = baseline(frames, ["Cu"], "fit")

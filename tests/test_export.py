@@ -18,8 +18,9 @@ from random_snap import random_snap
 from mlmd import models
 from mlmd.io.labelled import write_labelled
 from mlmd.potentials import modelfile, mtp, snap
+from mlmd.potentials.combine import Sum
 from mlmd.potentials.evaluate import predictor
-from mlmd.potentials.pair import LennardJones
+from mlmd.potentials.pair import ZBL, LennardJones
 from mlmd.train.run import train
 
 ELEMENTS = {"one": ("Cu",), "two": ("Ni", "Cu")}
@@ -67,6 +68,35 @@ def test_lammps_gives_the_numbers_of_a_fitted_snap(quadratic: str, n_elements: s
     assert np.abs(expected.forces - label(atoms, "").forces).max() < 0.5 * np.abs(expected.forces).max()
 
 
+@pytest.mark.parametrize("n_elements", ELEMENTS)
+def test_lammps_gives_the_numbers_of_a_snap_fitted_beside_zbl(n_elements: str, tmp_path: Path) -> None:
+    lammps_oracle.require_lammps()
+    elements = ELEMENTS[n_elements]
+    write_labelled(tmp_path / "data.extxyz", [label(warm(elements, seed), f"made@{seed}") for seed in range(12)])
+    (tmp_path / "in.toml").write_text(
+        'data = "data.extxyz"\ndescriptor = { kind = "snap", cutoff = "4.5 Å", twojmax = 4 }\n[baseline]\n'
+        'potential = { kind = "zbl", cutoff = "2.9 Å", onset = "2 Å", switching = "lammps" }\n'
+    )
+    fitted = train(tmp_path / "in.toml", tmp_path / "run", n_processes=1).model
+    answer = mlmd("export", fitted, tmp_path / "out.snapcoeff")
+    assert answer.code == 0, answer.err
+    # as the answer says, word by word
+    commands = [line.strip() for line in answer.out.splitlines() if line.startswith("  pair_")]
+    style = commands[0].removeprefix("pair_style ")
+    assert style == "hybrid/overlay snap zbl 2.0 2.9"
+    coefficients = [line.removeprefix("pair_coeff ") for line in commands[1:]]
+    potential, atoms = modelfile.load(fitted), warm(elements, 99)
+    assert potential.elements == tuple(sorted(elements, key=lambda one: Atoms(one).numbers[0]))
+    expected = lammps_oracle.evaluate(atoms, potential.elements, style, coefficients)
+    found = predictor(potential)(atoms)
+    # LAMMPS' e² has eight digits
+    assert found.energy == pytest.approx(expected.energy, abs=1e-6 * len(atoms))
+    assert np.abs(found.forces - expected.forces).max() < 1e-5
+    # without ZBL it is another potential
+    alone = predictor(potential.parts[0])(atoms)
+    assert np.abs(alone.forces - expected.forces).max() > 0.1
+
+
 @pytest.mark.parametrize("quadratic", [False, True], ids=["linear", "quadratic"])
 def test_a_fitted_snap_is_read_again_to_the_last_bit(quadratic: bool, tmp_path: Path) -> None:
     potential = random_snap(("W", "Be"), 4, quadratic=quadratic)
@@ -94,6 +124,11 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
     modelfile.save(random_mtp(("W",), 4), tmp_path / "moments.mlmd")
     argon = LennardJones(epsilon="0.0104 eV", sigma="3.4 Å", cutoff="8.5 Å")
     modelfile.save(argon, tmp_path / "pair.mlmd")
+    tungsten = random_snap(("W",), 2)
+    modelfile.save(Sum([tungsten, ZBL(cutoff=2, elements=["W"])]), tmp_path / "stepped.mlmd")
+    zbl = ZBL(cutoff=2, elements=["W"], switching="lammps")
+    modelfile.save(Sum([tungsten, zbl, argon]), tmp_path / "three.mlmd")
+    modelfile.save(Sum([random_mtp(("W",), 4), zbl]), tmp_path / "moments_zbl.mlmd")
     (tmp_path / "there.snapparam").write_text("of somebody else\n")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     cases = [
@@ -103,6 +138,10 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
         ("moments.mlmd", "out.snapcoeff", 2, "this is Moments × Linear"),
         ("pair.mlmd", "out.snapcoeff", 2, "a potential of kind 'lennard-jones' cannot be written as .snapcoeff"),
         ("snap.mlmd", "there.snapcoeff", 4, "there.snapparam exists already; nothing was written"),
+        ("stepped.mlmd", "out.snapcoeff", 2, 'Give the ZBL of the baseline switching = "lammps"'),
+        ("three.mlmd", "out.snapcoeff", 2, "a sum (learned + zbl + lennard-jones) cannot be written as .snapcoeff"),
+        ("moments_zbl.mlmd", "out.snapcoeff", 2, "this is Moments × Linear"),
+        ("moments_zbl.mlmd", "out.mtp", 2, "a potential of kind 'sum' cannot be written as .mtp"),
         ("absent.mlmd", "out.mtp", 2, "absent.mlmd"),
     ]
     for model, out, code, said in cases:

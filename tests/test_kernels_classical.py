@@ -33,6 +33,8 @@ FAMILIES: dict[str, tuple[Callable[[str], Any], float]] = {
     "morse": (
         lambda p: Morse(pairs={"Cu": COPPER, "Ni": NICKEL, "Cu-Ni": BETWEEN}, cutoff=6, precision=p), 2.5),
     "zbl": (lambda p: ZBL(cutoff=4, onset=1, elements=["W", "He", "Si"], precision=p), 1.7),
+    "zbl-of-lammps": (
+        lambda p: ZBL(cutoff=4, onset=2, elements=["W", "He", "Si"], switching="lammps", precision=p), 1.7),
     "eam": (lambda p: embedded(p, elements=("Cu",)), 2.4),
     "eam-alloy": (embedded, 2.4),
     "finnis-sinclair": (lambda p: embedded(p, elements=("Fe", "Al", "C"), fs=True), 2.4),

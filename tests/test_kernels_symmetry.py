@@ -10,7 +10,8 @@ from kernel_systems import SYSTEMS, assert_kernel_is_its_reference, needs_kernel
 from random_symmetry import random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
-from mlmd.descriptors.symmetry_functions import SymmetryFunction, evenly_spaced
+from mlmd.descriptors.symmetry_functions import SymmetryFunction
+from mlmd.descriptors.symmetry_sets import evenly_spaced
 from mlmd.errors import MlmdError
 from mlmd.fitting.network import ACTIVATIONS
 from mlmd.kernels import Fused, Kernel

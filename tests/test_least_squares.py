@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import lstsq
 
 from mlmd.errors import InputError
-from mlmd.fitting.least_squares import Triangle, combine, solve
+from mlmd.fitting.least_squares import Triangle, combine, solve, whole_factor
 
 
 def rows(n: int, columns: int, seed: int, condition: float = 1.0) -> torch.Tensor:
@@ -55,6 +55,19 @@ def test_parts_combine_to_the_whole() -> None:
         parts.append(part.factor)
     whole = combine(parts)
     assert (whole.T @ whole).numpy() == pytest.approx((problem.T @ problem).numpy(), rel=1e-12)
+
+
+def test_the_factor_of_the_whole_problem_is_that_of_data_penalty_and_prior() -> None:
+    problem, prior = rows(200, 6, 4, 1e3), rows(5, 3, 5)
+    penalty = torch.linspace(0.1, 0.6, 6, dtype=torch.float64)
+    columns = (slice(0, 2), slice(3, 6))
+    found = whole_factor(combine([problem]), columns=columns, penalty=penalty, prior=prior)
+    sizes = torch.linalg.vector_norm(problem[:, :6], dim=0)
+    expected = problem[:, :6].T @ problem[:, :6] + torch.diag((penalty * sizes) ** 2)
+    expected[:4, :4] += prior.T @ prior
+    kept = [0, 1, 3, 4, 5]
+    assert torch.equal(found, torch.triu(found))
+    assert (found.T @ found).numpy() == pytest.approx(expected[kept][:, kept].numpy(), rel=1e-11)
 
 
 def test_equal_columns_share_the_coefficient() -> None:

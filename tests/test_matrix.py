@@ -14,15 +14,21 @@ from mlmd.potentials.evaluate import predictor
 from mlmd.train.run import train
 
 DESCRIPTORS = {
-    "mtp": 'kind = "mtp"\nlevel = 10\ncutoff = "5 Å"',
-    "acsf": 'kind = "acsf"\ncutoff = "5 Å"\nn_radial = 6\nn_angular = 2\nangular = "G5"',
-    "soap": 'kind = "soap"\ncutoff = "4.8 Å"\nn_max = 4\nl_max = 3\nsigma = "0.6 Å"',
-    "snap": 'kind = "snap"\ncutoff = "4.8 Å"\ntwojmax = 4',
+    "mtp": '[descriptor]\nkind = "mtp"\nlevel = 10\ncutoff = "5 Å"',
+    "acsf": '[descriptor]\nkind = "acsf"\ncutoff = "5 Å"\nn_radial = 6\nn_angular = 2\nangular = "G5"',
+    "soap": '[descriptor]\nkind = "soap"\ncutoff = "4.8 Å"\nn_max = 4\nl_max = 3\nsigma = "0.6 Å"',
+    "snap": '[descriptor]\nkind = "snap"\ncutoff = "4.8 Å"\ntwojmax = 4',
+    "selected": '[descriptor]\nkind = "acsf"\ncutoff = "5 Å"\nfunctions = "selected"\nn_functions = 18\nangular = "G5"',
+    "radii": '[descriptor]\nkind = "acsf"\ncutoff = "5 Å"\nfunctions = "radii"\nangular = "G5"',
+    "weighted": '[descriptor]\nkind = "acsf"\ncutoff = "5 Å"\nweighted = true\nangular = "G5"',
+    "two": '[[descriptor]]\nkind = "acsf"\ncutoff = "6 Å"\nn_angular = 0\n'
+    '[[descriptor]]\nkind = "soap"\ncutoff = "4.8 Å"\nn_max = 4\nl_max = 3\nsigma = "0.6 Å"',
 }
 FITS = {
     "linear": 'kind = "linear"\nradial = "plain"',
     "random-features": 'kind = "random-features"\nn_random = 150',
     "gap": 'kind = "gap"\nn_sparse = 80',
+    "kernel": 'kind = "kernel"',
     "network": 'kind = "network"\nn_neurons = [15, 15]\nepochs = 60',
 }
 
@@ -44,7 +50,7 @@ def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path,
     source = tmp_path / "in.toml"
     source.write_text(
         f'data = "{lithium / "train.extxyz"}"\ntest = "{lithium / "test.extxyz"}"\n'
-        f"[descriptor]\n{DESCRIPTORS[descriptor]}\n[fit]\n{FITS[fit]}\n"
+        f"{DESCRIPTORS[descriptor]}\n[fit]\n{FITS[fit]}\n"
     )
     training = train(source, tmp_path / "run", n_processes=1)
     table = training.errors["test"]
@@ -61,6 +67,19 @@ def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path,
     ("text", "message"),
     [
         ('[descriptor]\nkind = "mtp"\n[fit]\nquadratic = true', "moment tensors hold the products"),
+        ('[[descriptor]]\nkind = "soup"', "descriptor 1 (soup): 'soup' is not a kind of descriptor. "),
+        ("descriptor = []", "descriptor: the list is empty"),
+        ('descriptor = ["mtp", "mtp"]', "fit: radial: the radial functions of one mtp can be optimised"),
+        ('descriptor = ["snap", { model = "absent.mlmd" }]', "absent.mlmd does not exist"),
+        ('[descriptor]\nkind = "acsf"\nn_functions = 9', 'functions are "even"; this belongs to "selected"'),
+        ('[descriptor]\nkind = "acsf"\nfunctions = "radii"\nn_radial = 4', 'this belongs to "even"'),
+        ('[descriptor]\nkind = "acsf"\nfunctions = "radii"\nweighted = true', "weighted: radii are those of elements"),
+        ('[descriptor]\nkind = "acsf"\nfunctions = "radii"\nradii = "ionic"', "is not a set of radii"),
+        ('[descriptor]\nkind = "acsf"\nfunctions = "radii"\nradii = { Li = -1 }', "radii: Li: -1: a length above 0"),
+        (
+            '[descriptor]\nkind = "acsf"\nfunctions = "radii"\nradii = { Na = 1 }',
+            "radii: Na is none of the elements, Li",
+        ),
         ('[descriptor]\nkind = "soup"', "'soup' is not a kind of descriptor. "),
         ('[fit]\nkind = "gpa"', "'gpa' is not a kind of fit. Did you mean 'gap'?"),
         ('[fit]\nkind = "gap"\nradial = "plain"', "'radial' is not an option."),

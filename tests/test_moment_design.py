@@ -232,5 +232,9 @@ def test_a_factor_of_a_group_weighs_its_rows() -> None:
     frame = labelled(5, n=1)[0]
     in_group = LabelledFrame(frame.atoms, frame.energy, frame.forces, frame.stress, "Elastic", "x")
     plain = equations(model, [frame], Sigma(), np.zeros(1), nonlinear=False)
-    weighed = equations(model, [in_group], Sigma(groups={"Elastic": 0.5}), np.zeros(1), nonlinear=False)
+    weighed = equations(model, [in_group], Sigma(groups={"Elastic": (0.5, 0.5, 0.5)}), np.zeros(1), nonlinear=False)
     assert torch.allclose(weighed, 2 * plain)
+    each = equations(model, [in_group], Sigma(groups={"Elastic": (0.5, 4.0, 1.0)}), np.zeros(1), nonlinear=False)
+    factors = torch.ones(len(plain))
+    factors[0], factors[1:-6] = 2.0, 0.25  # the energy, forces, six components of the stress
+    assert torch.allclose(each, factors[:, None] * plain)

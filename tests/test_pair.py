@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import lammps_oracle
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
+from ase.data import atomic_numbers
 
 from mlmd import units
 from mlmd.descriptors.cutoffs import quadratic, quintic
@@ -51,6 +54,40 @@ def test_zbl_equals_the_published_formula_for_silicon() -> None:
     terms = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162))
     screening = sum(c * math.exp(-d * x) for c, d in terms)
     assert energy(ZBL(cutoff=3, onset=1.5), "Si2", 1.0) == pytest.approx(COULOMB * 196 * screening, rel=1e-12)
+
+
+LAMMPS_ZBL = [("Si",), ("W", "He")]
+
+
+@pytest.mark.parametrize("elements", LAMMPS_ZBL, ids=["one", "two"])
+def test_zbl_with_the_switching_of_lammps_is_its_pair_style(elements: tuple[str, ...]) -> None:
+    lammps_oracle.require_lammps()
+    generator = np.random.default_rng(2)
+    atoms = bulk("Cu", cubic=True, a=2.6).repeat(2)  # neighbours before the onset, within it and beyond the cutoff
+    atoms.positions += generator.normal(0, 0.1, (len(atoms), 3))
+    atoms.symbols = generator.choice(elements, len(atoms))
+    zbl = ZBL(cutoff="2.8 Å", onset="2 Å", switching="lammps", elements=elements)
+    charges = [atomic_numbers[element] for element in elements]
+    pairs = [(i, j) for i in range(len(charges)) for j in range(i, len(charges))]
+    coefficients = [f"{i + 1} {j + 1} {charges[i]} {charges[j]}" for i, j in pairs]
+    expected = lammps_oracle.evaluate(atoms, elements, "zbl 2.0 2.8", coefficients)
+    found = zbl.predict(build_graph(atoms, zbl.cutoff))
+    # LAMMPS' e² has eight digits
+    assert float(found.energy) == pytest.approx(expected.energy, rel=1e-7)
+    assert np.abs(found.forces.numpy() - expected.forces).max() < 1e-7 * np.abs(expected.forces).max()
+    assert np.abs(found.virial[0].numpy() - expected.virial).max() < 1e-7 * np.abs(expected.virial).max()
+    # times a step it is something else
+    times = ZBL(cutoff="2.8 Å", onset="2 Å", elements=elements).predict(build_graph(atoms, 2.8))
+    assert abs(float(times.energy) - expected.energy) > 1e-3 * expected.energy
+
+
+def test_zbl_with_the_switching_of_lammps_ends_with_two_derivatives_at_zero() -> None:
+    zbl = ZBL(cutoff=3, onset=2, switching="lammps")
+    near = [energy(zbl, "Si2", 3 - step) for step in (1e-3, 2e-3)]
+    # what is left is the third power of the distance from the cutoff
+    assert 0 < abs(near[0]) < 1e-8
+    assert near[1] / near[0] == pytest.approx(8, rel=0.02)
+    assert energy(zbl, "Si2", 3.0 + 1e-9) == 0.0
 
 
 def test_unlike_elements_mix_by_lorentz_and_berthelot() -> None:
@@ -99,7 +136,8 @@ def test_morse_has_no_mixing_rule() -> None:
 
 def test_a_spec_builds_the_same_potential() -> None:
     own = {"Ar": {"epsilon": "1 kJ/mol", "sigma": "3.405 Å"}, "Kr": {"epsilon": "167 K" and 0.0144, "sigma": 3.65}}
-    for potential in (argon(), LennardJones(pairs=own, cutoff="8.5 Å"), ZBL(cutoff=2, elements=["Si"])):
+    nuclei = [ZBL(cutoff=2, elements=["Si"]), ZBL(cutoff=2, onset=1.5, switching="lammps")]
+    for potential in (argon(), LennardJones(pairs=own, cutoff="8.5 Å"), *nuclei):
         again = type(potential).restore(potential.spec(), {})
         assert again.spec() == potential.spec()
         assert energy(again, "Si2" if isinstance(potential, ZBL) else "Ar2", 1.9) == energy(
@@ -128,7 +166,6 @@ def test_cutoff_functions_vanish_beyond_the_cutoff() -> None:
 
 
 def test_the_energy_of_an_argon_crystal_agrees_with_ase() -> None:
-    from ase.build import bulk
     from ase.calculators.lj import LennardJones as Oracle
 
     atoms = bulk("Ar", a=5.3, cubic=True) * 2
@@ -141,6 +178,11 @@ def test_the_energy_of_an_argon_crystal_agrees_with_ase() -> None:
     prediction = ours.predict(build_graph(cluster, ours.cutoff))
     assert float(prediction.energy) == pytest.approx(cluster.get_potential_energy(), abs=1e-10)
     assert np.allclose(prediction.forces.numpy(), cluster.get_forces(), atol=1e-12)
+
+
+def test_an_unknown_switching_is_answered_with_those_that_are_known() -> None:
+    with pytest.raises(InputError, match="Did you mean 'lammps'"):
+        ZBL(cutoff=2, switching="lamps")
 
 
 def test_a_sum_knows_the_elements_that_all_parts_know() -> None:

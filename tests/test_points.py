@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlmd.errors import InputError
-from mlmd.fitting.points import active_set, cur, farthest, grades, leverage, maxvol
+from mlmd.fitting.points import active_set, cur, farthest, grades, leading, leverage, maxvol, no_active_set
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -74,6 +74,19 @@ def test_cur_finds_the_rows_that_span_what_most_rows_repeat() -> None:
     assert torch.equal(found, cur(rows, 10, 2, torch.Generator().manual_seed(0)))
 
 
+def test_each_leading_row_has_the_greatest_leverage_in_what_is_left() -> None:
+    rows = normal(30, 8, seed=5) @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64))
+    chosen, left = leading(rows, 8).tolist(), rows.clone()
+    for row in chosen:
+        vectors, _, _ = torch.linalg.svd(left, full_matrices=False)
+        assert int(vectors[:, 0].abs().argmax()) == row
+        direction = left[row] / left[row].norm()
+        left -= torch.outer(left @ direction, direction)
+    assert len({*chosen}) == 8
+    with pytest.raises(InputError, match="only 8 rows are independent"):
+        leading(rows, 9)
+
+
 def test_maxvol_finds_the_determinant_of_exhaustive_search_or_nearly() -> None:
     for seed in range(20):
         rows = normal(12, 3, seed=seed)
@@ -128,6 +141,25 @@ def test_the_active_set_of_blocks_covers_all_rows() -> None:
     assert float(whole.grades(rows).max()) <= 1 + 1e-3 + 1e-9
     volumes = [float(torch.linalg.slogdet(one.rows).logabsdet) for one in (active, whole)]
     assert volumes[0] == pytest.approx(volumes[1], abs=np.log(1.5))
+
+
+def test_passes_over_the_same_blocks_come_to_an_end_where_no_row_extrapolates() -> None:
+    rows = normal(400, 6, seed=14)
+    current, sizes = no_active_set(rows[:50]), []
+    for _ in range(30):
+        before = current
+        for start in range(0, 400, 50):
+            current = current.extended(rows[start : start + 50], start)
+            sizes.append(float(torch.linalg.slogdet(current.rows).logabsdet))
+        if current is before:
+            break
+    assert current is before
+    assert sizes == sorted(sizes)
+    assert torch.equal(current.rows, rows[current.numbers])
+    assert float(current.grades(rows).max()) <= 1 + 1e-3 + 1e-9
+    # what is stored with a potential says the same
+    new = 3 * normal(20, 6, seed=15)
+    assert (new @ current.inverse()).abs().amax(dim=1).numpy() == pytest.approx(current.grades(new).numpy(), rel=1e-12)
 
 
 def test_what_the_data_do_not_have_gets_a_great_grade() -> None:

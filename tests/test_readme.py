@@ -18,7 +18,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
+from ase.io import write
 from command_line import mlmd
 
 from mlmd import config, models
@@ -105,7 +106,7 @@ PARTS = {"options": table_of_options, "models": table_of_models, "notes": list_o
 """Mark in the README -> what must stand there."""
 
 
-def write() -> None:
+def rewrite() -> None:
     """Put everything that is written by the program into the README."""
     parts = dict(PARTS)
     if (DATA / "mlearn").is_dir():
@@ -154,6 +155,8 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the README's training and a run to sample; the current one."""
     text = next(block for block in blocks("toml") if block.startswith("data ="))
     (tmp_path / "fitted.toml").write_text(text, encoding="utf-8")
+    swept = next(block for block in blocks("toml") if "[sweep]" in block)
+    (tmp_path / "compared.toml").write_text(swept, encoding="utf-8")
     (tmp_path / "rough.toml").write_text(ROUGH, encoding="utf-8")
     bulk("Cu", cubic=True, a=3.62).repeat(2).write(tmp_path / "copper.extxyz")
     monkeypatch.chdir(tmp_path)
@@ -167,25 +170,46 @@ def test_the_example_training_says_nothing_but_defaults_and_what_it_must(trainin
     bare.write_text('data = "labelled.extxyz"\n', encoding="utf-8")
     default = config.load_train(bare)
     assert (shown.descriptor, shown.fit, shown.baseline) == (default.descriptor, default.fit, default.baseline)
-    assert (shown.sigma.energy, shown.sigma.forces) == (default.sigma.energy, default.sigma.forces)
+    assert (shown.loss.energy, shown.loss.forces) == (default.loss.energy, default.loss.forces)
 
 
 def test_the_commands_that_sample_label_and_train_work_one_after_the_other(training: Path) -> None:
-    trained, sampled = blocks("console")  # the second makes the data of the first
+    trained, swept, _, sampled, selected = blocks("console")  # the last but one makes the data of the first
     path = training / "fitted.toml"
     small = (
         path.read_text(encoding="utf-8").replace("level = 12", "level = 6").replace("iterations = 50", "iterations = 2")
     )
     assert small != path.read_text(encoding="utf-8")
     path.write_text(small, encoding="utf-8")
-    for line in [*sampled.splitlines(), *trained.splitlines()]:
+    for line in "".join([sampled, selected, trained, swept]).splitlines():
         command, *arguments = shlex.split(line)
         answer = mlmd(*arguments)
         assert command == "mlmd"
         assert answer.code == 0, (line, answer.err)
+    assert (training / "compared.sweep" / "pareto.png").is_file()
     listed = re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| (.+?) \|", after("fitted.run"), re.MULTILINE)[2:]))
     assert {"fitted.mlmd", "parity_train.png"} <= set(listed)
     assert [name for name in listed if not (training / "fitted.run" / name).exists()] == []
+
+
+def test_the_commands_that_learn_and_predict_a_property_work_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = next(block for block in blocks("toml") if "[property]" in block)
+    Path("gaps.toml").write_text(text, encoding="utf-8")
+    names = ("CH4", "H2O", "NH3", "CO2", "C2H2", "C2H4", "C2H6", "CH3OH", "HCN", "H2CO")
+    structures = [molecule(name) for name in names]
+    for atoms in structures:
+        atoms.info["gap"] = 30.0 / len(atoms)
+    write("molecules.extxyz", structures)
+    write("new.xyz", structures[:2])
+    for line in blocks("console")[2].splitlines():
+        command, *arguments = shlex.split(line)
+        answer = mlmd(*arguments)
+        assert command == "mlmd"
+        assert answer.code == 0, (line, answer.err)
+    assert len(Path("gaps.csv").read_text().splitlines()) == 3
 
 
 def after(folder: str) -> str:
@@ -291,4 +315,4 @@ def test_the_map_shows_every_part_of_the_package() -> None:
 
 
 if __name__ == "__main__":
-    write()
+    rewrite()

@@ -15,7 +15,7 @@ from random_symmetry import functions, random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.symmetry import Symmetry
-from mlmd.descriptors.symmetry_functions import SymmetryFunction, evenly_spaced
+from mlmd.descriptors.symmetry_functions import SymmetryFunction
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
 from mlmd.potentials import learned
@@ -60,7 +60,9 @@ def written_out(atoms: Atoms, function: SymmetryFunction, f: Callable[[float], f
                 }[function.kind]
                 values[i] += weight * shape * f(r)
             continue
-        for (one, v), (other, w) in itertools.combinations(near, 2):
+        for pair in itertools.combinations(near, 2):
+            swapped = function.neighbours and pair[0][0] != function.neighbours[0]
+            (one, v), (other, w) = pair[::-1] if swapped else pair
             if function.neighbours and sorted((one, other)) != sorted(function.neighbours):
                 continue
             lengths = [float(np.linalg.norm(v)), float(np.linalg.norm(w)), float(np.linalg.norm(w - v))]
@@ -69,7 +71,8 @@ def written_out(atoms: Atoms, function: SymmetryFunction, f: Callable[[float], f
             elif lengths[2] >= function.cutoff:
                 continue
             base = 1 + function.sign * float(v @ w) / (lengths[0] * lengths[1])
-            gauss = math.exp(-function.eta * sum((r - function.shift) ** 2 for r in lengths))
+            etas = function.etas or (function.eta,) * 3
+            gauss = math.exp(-sum(eta * (r - function.shift) ** 2 for eta, r in zip(etas, lengths, strict=False)))
             weight = 1 if function.neighbours else z[one] * z[other]
             values[i] += 2 ** (1 - function.zeta) * weight * base**function.zeta * gauss * math.prod(map(f, lengths))
     return values
@@ -161,18 +164,6 @@ def test_the_energy_does_not_depend_on_how_many_atoms_are_worked_through_togethe
     assert float(whole.energy) == pytest.approx(float(pieces.energy), rel=1e-13)
 
 
-def test_an_evenly_spaced_set_has_all_pairs_of_elements() -> None:
-    made = evenly_spaced(("Si", "O"), "5 Å", n_radial=4, n_angular=2, zetas=(1.0, 4.0), angular_cutoff="4 Å")
-    descriptor = Symmetry(elements=("Si", "O"), functions=made)
-    assert descriptor.n_features == 2 * 4 + 3 * 2 * 2 * 2
-    radial = [one for one in made if one.kind == "G2" and one.centre == "O" and one.neighbours == ("Si",)]
-    assert [one.shift for one in radial] == pytest.approx([1, 2, 3, 4])
-    assert {one.eta for one in radial} == {0.5}  # a width of their distance
-    assert {one.cutoff for one in made} == {4.0, 5.0}
-    again = Symmetry.restore(descriptor.spec(), {})
-    assert again.functions == descriptor.functions
-
-
 @pytest.mark.parametrize(
     ("table", "words"),
     [
@@ -185,6 +176,10 @@ def test_an_evenly_spaced_set_has_all_pairs_of_elements() -> None:
         ({"eta": True}, "is a number"),
         ({"eta": float("nan")}, "finite"),
         ({"zeta": 0.5, "kind": "G5", "neighbours": ["Si", "O"]}, "ζ = 0.5"),
+        ({"etas": [1.0, 2.0, 1.0]}, "those of two elements of neighbours"),
+        ({"etas": [1.0, 2.0]}, "three numbers"),
+        ({"kind": "G5", "neighbours": ["O", "O"], "etas": [1.0, 2.0, 1.0]}, "sides of different η"),
+        ({"kind": "G5", "neighbours": ["Si", "O"], "etas": [1.0, -2.0, 1.0]}, "η ≥ 0"),
         ({"lambda": 1.0}, "'lambda' is not of a symmetry function"),
         ({"neighbours": "He"}, "is of He"),
     ],

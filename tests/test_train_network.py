@@ -12,17 +12,20 @@ import torch
 from ase import Atoms
 from made_data import strained, thermal
 
+from mlmd.descriptors import compiled, linearised
 from mlmd.errors import InputError, SimulationError, StorageError
 from mlmd.fitting.network import Network
 from mlmd.io.labelled import read_labelled, write_labelled
 from mlmd.neighbors import build_graph
-from mlmd.potentials import modelfile
+from mlmd.potentials import fused, modelfile
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train import checkpoint, network_fit
+from mlmd.train import preview as train_preview
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
 from mlmd.train.network_fit import Training
-from mlmd.train.network_loss import _scaling
+from mlmd.train.network_loss import _scaling, residuals, sensitivities
+from mlmd.train.network_state import NetworkState, kept
 from mlmd.train.preview import preview
 from mlmd.train.run import train
 
@@ -35,7 +38,8 @@ DESCRIPTORS = {
 
 def write_input(folder: Path, fit: str = "", descriptor: str = "acsf", top: str = "") -> Path:
     path = folder / "in.toml"
-    fit = f'[fit]\nkind = "network"\nn_neurons = [5, 4]\nbatch = 3\n{fit or "epochs = 6"}\n'
+    batch = "" if "l-bfgs" in fit else "batch = 3"
+    fit = f'[fit]\nkind = "network"\nn_neurons = [5, 4]\n{batch}\n{fit or "epochs = 6"}\n'
     path.write_text(f'data = "data.extxyz"\n{top}\n[descriptor]\n{DESCRIPTORS[descriptor]}\n{fit}', encoding="utf-8")
     return path
 
@@ -69,6 +73,64 @@ def test_the_gradient_of_the_loss_is_its_difference_quotient(
     assert gradient @ along == pytest.approx(quotient, rel=1e-7)
 
 
+@pytest.mark.parametrize("baseline", ["", 'baseline = { Cu = -3.5, Ag = "-3 eV" }'])
+def test_the_sensitivities_of_the_kalman_filter_are_difference_quotients(
+    place: Path, route: str, baseline: str
+) -> None:
+    training = Training(prepare(write_input(place, top=baseline)), n_threads=1)
+    generator = np.random.default_rng(3)
+    weights = training.begin().weights
+    weights = weights + 0.1 * generator.standard_normal(weights.shape)
+    along = generator.standard_normal(weights.shape)
+    sample = next(one for one in training.used if len(set(one.kinds.tolist())) == 2)
+    rows = range(sample.n_rows)  # energy, forces and stress
+
+    def at(step: float) -> tuple[np.ndarray, np.ndarray]:
+        given = (training.network, sample, rows, training.scaling, training.alone, training.parameters)
+        values, slopes = training._differentiably(weights + step * along, lambda: sensitivities(*given))
+        whole = residuals(training.network, [sample], training.scaling, training.alone, differentiable=False)
+        assert values.numpy() == pytest.approx(whole.numpy(), rel=1e-12)
+        return values.numpy(), slopes.numpy()
+
+    step = 1e-5
+    quotient = (8 * (at(step)[0] - at(-step)[0]) - (at(2 * step)[0] - at(-2 * step)[0])) / (12 * step)
+    expected = at(0.0)[1] @ along
+    assert expected == pytest.approx(quotient, rel=1e-6, abs=1e-7 * float(np.abs(quotient).max()))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "kalman", "l-bfgs"])
+def test_every_optimiser_lowers_the_loss(place: Path, optimiser: str) -> None:
+    epochs = {"adamw": 60, "kalman": 8, "l-bfgs": 60}[optimiser]
+    training = Training(prepare(write_input(place, f'optimiser = "{optimiser}"\nepochs = {epochs}')), n_threads=1)
+    state = training.begin()
+    before = training.loss(state.best, training.all)
+    while not state.finished:
+        state = training.after(state)
+    assert training.loss(state.best, training.all) < before / 5
+
+
+def test_jacobians_beyond_what_may_be_kept_give_the_same_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    job = prepare(write_input(place))
+    sizes = [
+        linearised.jacobian_size(job.potential.descriptor, build_graph(one.atoms, job.potential.cutoff))
+        for one in job.train
+    ]
+    found = {}
+    for name, budget in (("all", sum(sizes)), ("half", sum(sizes) / 2), ("none", 0.0)):
+        training = Training(prepare(write_input(place)), n_threads=1, jacobians=budget)
+        held = sum(
+            one.work._slopes.numel() * 8  # type: ignore[attr-defined]
+            for one in training.all
+            if hasattr(one.work, "_slopes")
+        )
+        assert held <= budget and (held > 0 or name == "none")
+        found[name] = training.gradient(training.begin().weights, training.used)[1]
+    # sums in another order
+    assert found["half"] == pytest.approx(found["all"], rel=1e-9, abs=1e-12)
+    assert found["none"] == pytest.approx(found["all"], rel=1e-9, abs=1e-12)
+
+
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)
 def test_the_loss_is_that_of_what_the_potential_that_is_written_predicts(
     place: Path, route: str, descriptor: str
@@ -90,22 +152,33 @@ def test_the_loss_is_that_of_what_the_potential_that_is_written_predicts(
     assert modelfile.read_card(result.model)["epochs"] == 6
 
 
-@pytest.mark.parametrize("fit", ["epochs = 6", "epochs = 6\npatience = 6"])
+@pytest.mark.parametrize(
+    "fit",
+    [
+        "epochs = 6",
+        "epochs = 6\npatience = 6",
+        'epochs = 6\noptimiser = "kalman"\ncomponents = 5\npatience = 6',
+        'epochs = 25\noptimiser = "l-bfgs"',
+        "epochs = 3\nmembers = 3\nbootstrap = true",
+        'epochs = 9\noptimiser = "l-bfgs"\nmembers = 3\npatience = 8',
+    ],
+)
 def test_every_state_that_is_kept_leads_to_the_same_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, fit: str
 ) -> None:
     monkeypatch.setattr(network_fit, "_KEEP_EVERY", 0.0)
+    monkeypatch.setattr(network_fit, "_KEEP_PART", float("inf"))
     source = write_input(place, fit)
-    kept: list[bytes] = []
-    keep = network_fit._keep
+    written: list[bytes] = []
+    keep = network_fit.keep
 
-    def remember(folder: Path, state: network_fit.NetworkState, key: str) -> None:
+    def remember(folder: Path, state: NetworkState, key: str) -> None:
         keep(folder, state, key)
-        kept.append((folder / checkpoint.FILE).read_bytes())
+        written.append((folder / checkpoint.FILE).read_bytes())
 
-    monkeypatch.setattr(network_fit, "_keep", remember)
+    monkeypatch.setattr(network_fit, "keep", remember)
     whole = train(source, place / "whole", n_processes=1)
-    expected, states = whole.model.read_bytes(), list(kept)
+    expected, states = whole.model.read_bytes(), list(written)
     assert len(states) > 20
     manifest = json.loads((whole.path / "train.json").read_text())
     for number in (0, 7, 13, len(states) - 1):
@@ -119,7 +192,7 @@ def test_a_training_that_is_stopped_keeps_what_was_done(place: Path, monkeypatch
     whole = train(source, place / "whole", n_processes=1)
     after, n_calls = Training.after, 0
 
-    def interrupted(self: Training, state: network_fit.NetworkState) -> network_fit.NetworkState:
+    def interrupted(self: Training, state: NetworkState) -> NetworkState:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 9:
@@ -130,7 +203,7 @@ def test_a_training_that_is_stopped_keeps_what_was_done(place: Path, monkeypatch
     with pytest.raises(Exception, match="every part that was done is kept"):
         train(source, place / "stopped", n_processes=1)
     key = json.loads((place / "stopped" / "train.json").read_text())["digest"]
-    state = checkpoint.read_numbers(place / "stopped", network_fit._state, key)
+    state = kept(place / "stopped", key)
     assert state is not None and state.n_steps == 8
     assert train(source, place / "stopped", n_processes=1).model.read_bytes() == whole.model.read_bytes()
 
@@ -209,7 +282,7 @@ def test_a_training_whose_numbers_are_not_finite_is_given_up(place: Path) -> Non
     frames = [replace(frame, energy=1e200) for frame in read_labelled(place / "data.extxyz")]
     job = prepare(write_input(place))
     with pytest.raises(SimulationError, match="smaller learning_rate"):
-        training = Training(replace(job, train=tuple(frames)), n_threads=1)
+        training = Training(replace(job, problem=replace(job.problem, frames=tuple(frames))), n_threads=1)
         training.after(training.begin())
 
 
@@ -223,6 +296,11 @@ def test_wrong_settings_are_refused_and_nothing_is_written(place: Path) -> None:
         ("patience = 0", "patience"),
         ("epoch = 5", "Did you mean 'epochs'?"),
         ('radial = "plain"', "'radial' is not an option"),
+        ('optimiser = "adam"', "optimiser"),
+        ('optimiser = "kalman"\nlearning_rate = 0.1', "learning_rate: kalman has no use for it"),
+        ('optimiser = "l-bfgs"\nema = 0.9', "ema: l-bfgs has no use for it"),
+        ("components = 5", "components: adamw has no use for it"),
+        ("members = 0", "members"),
     ):
         source = write_input(place, fit)
         if fit.startswith("n_neurons"):
@@ -245,4 +323,25 @@ def test_a_check_counts_the_weights_and_writes_nothing(place: Path) -> None:
     assert found.n_linear == sum(one.numel() for one in potential.parameters())
     assert (found.max_iterations, found.n_radial) == (70, 0)
     assert found.hours == pytest.approx(70 * found.seconds_per_iteration / 3600)
+    assert found.step == "epoch" and found.n_members == 1
     assert sorted(place.iterdir()) == before
+
+
+def test_a_check_knows_committees_and_what_an_optimiser_needs(place: Path) -> None:
+    single = preview(write_input(place, "epochs = 70"))
+    several = preview(write_input(place, 'epochs = 70\nmembers = 3\noptimiser = "l-bfgs"'))
+    assert several.n_linear == 3 * single.n_linear and several.n_members == 3 and several.step == "iteration"
+    assert several.hours == pytest.approx(3 * 70 * several.seconds_per_iteration / 3600)
+
+
+def test_a_check_says_what_jacobians_take_and_that_kernels_are_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_input(place)
+    assert not any("Jacobians" in note or "kernels are" in note for note in preview(source).notes)
+    for module in (compiled, fused):
+        monkeypatch.setattr(module, "library", lambda: None)
+    monkeypatch.setattr(train_preview, "JACOBIANS", 1e3)
+    notes = preview(source).notes
+    assert any("are not kept but taken anew for every step" in note for note in notes)
+    assert any(note.startswith("kernels are ") for note in notes)

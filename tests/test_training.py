@@ -28,7 +28,7 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.train import checkpoint
-from mlmd.train.curve import learning_curve
+from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.dataset import smallest_distance
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.job import prepare
@@ -222,7 +222,7 @@ def test_changed_data_are_refused(place: Path) -> None:
 
 
 def test_groups_are_part_of_the_data(place: Path) -> None:
-    # sigma.groups and the split depend on them
+    # loss.groups and the split depend on them
     train(write_input(place), n_processes=1)
     frames = read_labelled(place / "data.extxyz")
     write_labelled(place / "data.extxyz", [replace(frame, group=f"other {frame.group}") for frame in frames])
@@ -258,7 +258,8 @@ def test_a_learning_curve_is_the_same_from_triangles_that_are_kept_and_from_new_
     job = prepare(source)
     with solver(job.problem, 1) as compute:
         kept, new = (
-            learning_curve(job, one, compute, lambda done, total: None) for one in (state, replace(state, outcomes={}))
+            learning_curve(job, one, triangles(job, one, compute, lambda done, total: None), None)
+            for one in (state, replace(state, outcomes={}))
         )
     assert kept == new
 

@@ -14,8 +14,9 @@ from mlmd.errors import MlmdError
 if TYPE_CHECKING:
     from mlmd.engine.preview import Preview
     from mlmd.train.preview import Preview as TrainingPreview
+    from mlmd.train.property_preview import PropertyPreview
 
-    Result = Preview | TrainingPreview | MlmdError
+    Result = Preview | TrainingPreview | PropertyPreview | MlmdError
 
 
 @click.command()
@@ -42,11 +43,16 @@ def check(ctx: click.Context, inputs: tuple[Path, ...], device: str, as_json: bo
 def _preview(path: Path, device: str) -> Result:
     """What an input would do, or why it is wrong."""
     try:
-        from mlmd.config import check_files, command_of, load_simulate, load_train
+        from mlmd.config import check_files, command_of, load_simulate, load_train, of_structures
 
         # a mistake in the file itself is answered before torch is imported
         if command_of(path) == "train":
-            check_files(load_train(path), path)
+            config = load_train(path)
+            check_files(config, path)
+            if of_structures(config.descriptor):
+                from mlmd.train.property_preview import preview_property
+
+                return preview_property(path)
             from mlmd.train.preview import preview as preview_training
 
             return preview_training(path)
@@ -72,11 +78,33 @@ def _print_result(result: Result) -> None:
     """One input as a list of facts."""
     if isinstance(result, MlmdError):
         raise result
-    facts = _facts_of_run(result) if result.command == "simulate" else _facts_of_training(result)
+    facts = _facts(result)
     print_facts(result.input, facts)
     for note in result.notes:
         click.echo(f"Note: {note}" if note.endswith(("?", ".")) else f"Note: {note}.")
     click.echo("The input is valid.")
+
+
+def _facts(result: Preview | TrainingPreview | PropertyPreview) -> dict[str, str]:
+    """What would be done, in the order in which a person wants it."""
+    if result.command == "simulate":
+        return _facts_of_run(result)
+    from mlmd.train.property_preview import PropertyPreview
+
+    return _facts_of_property(result) if isinstance(result, PropertyPreview) else _facts_of_training(result)
+
+
+def _facts_of_property(result: PropertyPreview) -> dict[str, str]:
+    """What would be learned of which structures, and how long it would take."""
+    return {
+        "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",
+        "property": f"{result.property}: mean {result.mean:.6g}, mean absolute deviation {result.deviation:.4g}",
+        "test": f"{result.n_test_frames:,} structures",
+        "model": result.model,
+        "unknowns": f"{result.n_unknowns:,}",
+        "time": f"about {_duration(result.hours)}",
+        "memory": f"about {result.memory:.0f} MB",
+    }
 
 
 def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
@@ -87,7 +115,8 @@ def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
     length = f"about {_duration(result.hours)} with {processes}"
     if result.max_iterations > 1:
         each = _duration(result.seconds_per_iteration / 3600)
-        length = f"{each} for each of at most {result.max_iterations} iterations, {length}"
+        of = f" of {result.n_members} networks" if result.n_members > 1 else ""
+        length = f"{each} for each of at most {result.max_iterations} {result.step}s{of}, {length}"
     groups = [f"{name or '(none)'} {n:,}" for name, n in result.groups.items()] if any(result.groups) else []
     return {
         "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",

@@ -14,7 +14,10 @@ from mlmd.config.files import folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
+    from mlmd.potentials.property import PropertyModel
     from mlmd.rundir import Run, StageRecord
+
+_ERRORS_TOLD = {"spread": "spread of forces", "grade": "grade of extrapolation"}
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -214,7 +217,10 @@ def _potential(path: Path) -> dict[str, Any]:
     """Facts about a potential, with its card where it has one."""
     from mlmd.config import PotentialTable
     from mlmd.potentials import load
+    from mlmd.potentials.uncertainty import knows
 
+    if model := load.load_property(path):
+        return _property_model(path, model)
     table: dict[str, Any] = {"path": str(path)}
     kind = load.recognise(path)
     if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
@@ -223,7 +229,9 @@ def _potential(path: Path) -> dict[str, Any]:
         table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
-    del facts["spec"]
+    facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
+    if known := knows(potential):
+        facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
@@ -232,6 +240,32 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
+    """Facts about a model that predicts a property of structures."""
+    from mlmd.potentials.modelfile import FACTS, read_card
+
+    spec = model.spec()
+    card = {key: value for key, value in read_card(path).items() if key not in FACTS | {"property"}}
+    return {
+        "what": "model of a property of structures, not a potential",
+        "property": model.quantity.title + (", of the whole structure" if model.quantity.extensive else ""),
+        "elements": list(model.elements),
+        "descriptor": f"{spec['descriptor']['kind']}, {model.descriptor.n_features:,} features",
+        "fit": spec["regressor"]["kind"],
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "card": card,
+    }
+
+
+def _functions(spec: Mapping[str, Any]) -> list[str]:
+    """The symmetry functions of a learned potential, also of those that are one of several descriptors."""
+    from mlmd.descriptors.symmetry_functions import SymmetryFunction
+
+    descriptor = spec.get("descriptor", {}) if spec["kind"] == "learned" else {}
+    parts = descriptor.get("parts", [descriptor])
+    return [str(SymmetryFunction.read(one)) for part in parts for one in part.get("functions", [])]
 
 
 def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:

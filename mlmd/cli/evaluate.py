@@ -16,6 +16,7 @@ from mlmd.errors import InputError
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
     from mlmd.potentials import Potential
+    from mlmd.train.calibration import Calibration
     from mlmd.train.evaluate import Labels
 
 LABELS = ("energy", "forces", "stress", "virial", "group")
@@ -36,41 +37,62 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
 @click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
 @key_options
+@click.option("--property-key", metavar="NAME", help="Name in the data of what a model of structures predicts.")
 @click.option("--shift", is_flag=True, help="Fit the zero of energy of each element to the data before comparing.")
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="On the CPU.")
+@click.option("--spread/--no-spread", default=True, help="Compare errors with the spread, of a potential that has one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for errors.json and parity.png.")
 @click.option("--predictions", is_flag=True, help="Write predictions.extxyz into the folder as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON, and nothing else.")
 def evaluate(
     model: str, data: tuple[Path, ...], elements: str | None, options: str, energy_key: str | None,
     forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
-    type_map: str | None, shift: bool, device: str, processes: int, out: Path | None, predictions: bool,
-    as_json: bool,
+    type_map: str | None, property_key: str | None, shift: bool, device: str, processes: int, spread: bool,
+    out: Path | None,
+    predictions: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Errors of the potential MODEL for the labelled structures of DATA.
+    """Errors of MODEL, a potential or a model of structures, for the labelled structures of DATA.
 
     MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). DATA are extended XYZ
     files, files with results that ASE reads, or DeePMD folders.
 
     Energies are compared per atom, forces by component, stress by its six components; as a whole, by element and by
     group of the data. Differences that are no scatter, such as another zero of energy, another unit or another order
-    of the stress, are told as notes.
+    of the stress, are told as notes. Of a potential that knows the spread of its forces it is told how errors
+    follow it.
+
+    Of a model that predicts a property of whole structures, its values are compared.
     """
     if predictions and out is None:
         raise InputError("--predictions needs a folder to write to: give --out FOLDER.")
     names = dict(zip(LABELS, (energy_key, forces_key, stress_key, virial_key, group_key), strict=True))
     keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
+    from mlmd.potentials.load import load_property
+
+    if (of_structures := load_property(Path(model))) is not None:
+        from mlmd.cli.predict import evaluate_property
+
+        if shift or elements is not None:
+            raise InputError(f"{model} predicts a property of whole structures: leave --shift and --elements out.")
+        evaluate_property(of_structures, model, data, keys, property_key, out, predictions, as_json)
+        return
+    if property_key is not None:
+        raise InputError(f"{model} is a potential: it predicts no property. Leave --property-key out.")
     potential = load_model(model, elements, options, device)
     from dataclasses import replace
 
-    from mlmd.io.labelled import read_labelled
+    from mlmd.io.labelled import forces_alone, read_labelled
+    from mlmd.potentials import has_energy
     from mlmd.train.evaluate import errors, predict, shifted
     from mlmd.train.systematic import systematic
 
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)]
+    if not has_energy(potential):
+        frames = forces_alone(frames)
     with _bar(hush=as_json) as progress:
         found = predict(potential, frames, n_processes=processes, progress=progress)
+        errors_by_spread = _calibration(potential, frames, found, progress) if spread else None
     moved: Mapping[str, float] = {}
     if shift:
         found, moved = shifted(frames, found)
@@ -84,13 +106,16 @@ def evaluate(
         "errors": table.to_json(),
         "notes": notes,
     }
+    if errors_by_spread is not None:
+        result["calibration"] = errors_by_spread.to_json()
     if not as_json:
         names_of_data = ", ".join(path.name for path in data)
-        click.echo(f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms")
-        click.echo(table.text())
-        for note in notes:
-            click.echo(f"Note: {note}.")
+        told = [f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms"]
+        told += [table.text(), *([errors_by_spread.text()] if errors_by_spread else [])]
+        click.echo("\n".join([*told, *(f"Note: {note}." for note in notes)]))
     written = [] if out is None else _write(out, result, frames, found, predictions)
+    if out is not None and errors_by_spread is not None:
+        written.append(_write_calibration(out, errors_by_spread, Path(model).name))
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
     elif written:
@@ -121,6 +146,26 @@ def load_model(model: str, elements: str | None, options: str, device: str) -> P
     if isinstance(potential, torch.nn.Module):
         potential.to(where)
     return potential
+
+
+def _calibration(
+    potential: Potential, frames: Sequence[LabelledFrame], found: Sequence[Labels], progress: Callable[[int, int], None]
+) -> Calibration | None:
+    """How errors of forces follow their spread; None where the potential knows none, and without forces."""
+    from mlmd.potentials.uncertainty import SPREAD, Judge, knows
+    from mlmd.train.calibration import calibrated
+
+    return calibrated(Judge(potential), frames, found, progress) if SPREAD in knows(potential) else None
+
+
+def _write_calibration(folder: Path, found: Calibration, name: str) -> Path:
+    """The figure of --out."""
+    from mlmd.analysis.figures import save
+    from mlmd.train.calibration import calibration_figure
+
+    path = folder / "calibration.png"
+    save(calibration_figure(found, f"{name}, {found.n_atoms:,} atoms"), path)
+    return path
 
 
 @contextmanager

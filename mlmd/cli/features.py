@@ -38,13 +38,15 @@ def describe(
     if (descriptor is None) == (model is None):
         raise InputError("what describes the structures? Give either --descriptor FILE or --model MODEL.")
     from mlmd.cli.evaluate import load_model
+    from mlmd.potentials.load import load_property
     from mlmd.sample import features
     from mlmd.sample.structures import read_structures
 
     features.check_output(out)
     symbols = None if elements is None else elements.replace(",", " ").split()
     if model is not None:
-        chosen = features.descriptor_of(load_model(model, elements, "{}", "cpu"), model)
+        learned = load_property(Path(model)) or load_model(model, elements, "{}", "cpu")
+        chosen = features.descriptor_of(learned, model)
         frames = read_structures(structures)
     else:
         assert descriptor is not None

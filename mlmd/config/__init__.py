@@ -3,34 +3,51 @@
 Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is refused at once.
 """
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
+from mlmd.config.baseline import Baseline
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.loss import Factors, Loss
+from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
+from mlmd.config.train import Card, DataTable, Train, Uncertainty
 
 __all__ = [
     "ACSF",
+    "AGNI",
     "MTP",
     "NPT",
     "NVE",
     "NVT",
     "SNAP",
     "SOAP",
+    "AGNIFit",
     "Analysis",
+    "Average",
     "Barostat",
+    "Baseline",
     "Card",
+    "Combination",
+    "CoulombMatrix",
     "DataTable",
+    "DeepPotSE",
+    "Factors",
     "Frozen",
     "GAPFit",
     "Guard",
+    "KernelFit",
+    "KernelRidgeFit",
     "Langevin",
     "LinearFit",
+    "Loss",
+    "MBTRTerm",
+    "ManyBodyTensor",
     "Minimize",
     "NetworkFit",
     "NoseHoover",
@@ -38,11 +55,13 @@ __all__ = [
     "Output",
     "Plumed",
     "PotentialTable",
+    "Property",
     "RandomFeaturesFit",
-    "Sigma",
     "Simulate",
     "Stage",
     "Train",
+    "Trained",
+    "Uncertainty",
     "check_files",
     "command_of",
     "file_or_kind",
@@ -52,8 +71,10 @@ __all__ = [
     "load_train",
     "no_such_file",
     "no_such_potential",
+    "of_structures",
     "option_table",
     "options",
+    "parts_of",
     "physics_hash",
     "resolved",
     "template",

@@ -1,13 +1,15 @@
-"""The descriptors that ``mlmd train`` fits with: a kind, with its parameters."""
+"""The descriptors of atoms that ``mlmd train`` fits with: a kind, with its parameters."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
-from mlmd.config.quantities import Quantity, refuse
-from mlmd.config.table import Table, of_kind
+from mlmd.config.quantities import InputPath, Quantity, choice, refuse, symbol
+from mlmd.config.table import NONEMPTY, Table, of_kind
 from mlmd.units import with_unit
 
 Cutoff = Annotated[float, Quantity("length", above=0.0, most=30.0)]  # there, 10⁴ neighbours
@@ -43,11 +45,38 @@ class MTP(Table):
         return self
 
 
+def _radii(value: object) -> str | dict[str, float]:
+    """A word, or the radius of each element."""
+    if not isinstance(value, Mapping):
+        return choice(value, ("covalent", "van-der-waals"), 'a set of radii, nor a table, { Li = "1.67 Å" }')
+    length = Quantity("length", above=0.0)
+    radii: dict[str, float] = {}
+    for key, radius in value.items():
+        try:
+            radii[symbol(key)] = length.read(radius)
+        except PydanticCustomError as error:
+            raise refuse(f"{key}: {error.message()}") from None
+    return radii
+
+
+def _write_radii(value: str | dict[str, float]) -> Any:
+    """What `_radii` turns into the same again."""
+    return value if isinstance(value, str) else {key: with_unit(radius, "length") for key, radius in value.items()}
+
+
+Radii = Annotated[str | dict[str, float], PlainValidator(_radii), PlainSerializer(_write_radii)]
+
+
 class ACSF(Table):
-    """Atom-centred symmetry functions of Behler and Parrinello, evenly spaced."""
+    """Atom-centred symmetry functions of Behler and Parrinello."""
 
     kind: Literal["acsf"] = Field(default="acsf", description="kind of descriptor: symmetry functions")
     cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
+    functions: Literal["even", "radii", "selected"] = Field(
+        default="even",
+        description="even: evenly spaced; radii: with widths by the radii of the elements; selected: those of many "
+        "that tell the training data apart",
+    )
     n_radial: int = Field(default=8, ge=1, le=64, description="radial functions (G2) for every element")
     n_angular: int = Field(
         default=3, ge=0, le=32, description="widths of angular functions for every two elements; 0 for none"
@@ -58,6 +87,48 @@ class ACSF(Table):
     angular: Literal["G4", "G5"] = Field(
         default="G4", description="angular functions with (G4) or without (G5) the distance between the two neighbours"
     )
+    weighted: bool = Field(
+        default=False,
+        description="one function for neighbours of all elements, weighted by their atomic numbers, instead of one for "
+        "each element or two; not with radii",
+    )
+    radii: Radii = Field(
+        default="covalent", description='of radii: "covalent", "van-der-waals" or a table { Li = "1.67 Å" }'
+    )
+    scales: Annotated[
+        tuple[Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)], ...],
+        Field(strict=False, min_length=1),
+    ] = Field(
+        default=(10.0, 30.0, 100.0, 300.0),
+        description="of radii: factors on widths, in Å²; more is narrower. Angular functions have the n_angular "
+        "smallest",
+    )
+    n_functions: int = Field(default=32, ge=1, le=1000, description="of selected: functions of every element")
+    selection: Literal["farthest", "cur"] = Field(
+        default="cur", description="of selected: functions that are least alike, or by leverage (CUR)"
+    )
+
+    @model_validator(mode="after")
+    def _says_what_counts(self) -> ACSF:
+        """An option that changes nothing is a mistake."""
+        if self.functions == "radii" and self.weighted:
+            raise refuse("weighted: radii are those of elements, whose neighbours must be told apart.")
+        for others, names in _OF_OTHER_SETS.items():
+            for name in names if self.functions not in others else ():
+                given, default = getattr(self, name), ACSF.model_fields[name].default
+                if given != default and not (name == "n_angular" and given == 0):
+                    kinds = " and ".join(f'"{one}"' for one in others)
+                    raise refuse(f'{name}: functions are "{self.functions}"; this belongs to {kinds}.')
+        return self
+
+
+_OF_OTHER_SETS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("even",): ("n_radial",),
+    ("even", "radii"): ("n_angular",),
+    ("radii",): ("radii", "scales"),
+    ("selected",): ("n_functions", "selection"),
+}
+"""Values of `functions` -> options that go with them only."""
 
 
 class SOAP(Table):
@@ -111,4 +182,100 @@ class SNAP(Table):
         return self
 
 
-DescriptorTable = Annotated[MTP | ACSF | SOAP | SNAP, Field(discriminator="kind"), of_kind("mtp")]
+class AGNI(Table):
+    """Directional fingerprints of the neighbours, for forces without an energy."""
+
+    kind: Literal["agni"] = Field(default="agni", description="kind of descriptor: directional fingerprints")
+    cutoff: Cutoff = Field(default=8.0, description="distance up to which atoms see each other")
+    n_radial: int = Field(
+        default=8, ge=1, le=64, description="widths of Gaussians for every element, from 0.8 Å to twice the cutoff"
+    )
+
+
+class DeepPotSE(Table):
+    """Embeddings of the neighbours that are learned together with the network of the energies: DeepPot-SE."""
+
+    kind: Literal["deeppot-se"] = Field(
+        default="deeppot-se",
+        description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
+        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", batch = 2, learning_rate = 0.002',
+    )
+    cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
+    cutoff_smooth: Annotated[float, Quantity("length", least=0.0)] = Field(
+        default=0.5, description="distance from which the weight of a neighbour falls smoothly, to zero at the cutoff"
+    )
+    n_neurons: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1, max_length=8)
+    ] = Field(default=(25, 50, 100), description="neurons of the layers of the embedding networks")
+    n_axes: int = Field(default=16, ge=1, description="channels that all channels are multiplied with (axis_neuron)")
+    type_one_side: bool = Field(
+        default=True,
+        description="embeddings depend on the element of the neighbour only, not also on that of the centre",
+    )
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> DeepPotSE:
+        """The weight needs room to fall, and axes are some of the channels."""
+        if self.cutoff_smooth >= self.cutoff:
+            shown = with_unit(self.cutoff_smooth, "length"), with_unit(self.cutoff, "length")
+            raise refuse(f"cutoff_smooth: {shown[0]} is not below the cutoff, {shown[1]}.")
+        if self.n_axes > self.n_neurons[-1]:
+            raise refuse(f"n_axes: {self.n_axes} is more than the last layer of n_neurons has, {self.n_neurons[-1]}.")
+        return self
+
+
+FIT_OF_DEEPPOT: Final = {
+    "n_neurons": (240, 240, 240), "residual": True, "activation": "tanh", "batch": 2, "learning_rate": 2e-3,
+}  # fmt: skip
+"""Options of the network of a deeppot-se that are not given."""
+
+
+class Trained(Table):
+    """The descriptor of a potential that was trained before, with its numbers as they are."""
+
+    kind: Literal["trained"] = Field(default="trained", description="kind of descriptor: that of a trained potential")
+    model: InputPath = Field(
+        description="the potential, a .mlmd file; of mtp the radial functions come with it, and stay as they are"
+    )
+
+
+def of_model(value: object) -> object:
+    """A table that names a model and no kind is of a trained one."""
+    return {"kind": "trained", **value} if isinstance(value, Mapping) and "model" in value else value
+
+
+Part = Annotated[
+    MTP | ACSF | SOAP | SNAP | Trained, Field(discriminator="kind"), of_kind("mtp"), BeforeValidator(of_model)
+]
+"""A descriptor that may be one of several."""
+
+
+class Combination(Table):
+    """Several descriptors, whose features stand side by side."""
+
+    kind: Literal["combined"] = Field(default="combined", description="kind of descriptor: several of them")
+    parts: Annotated[tuple[Part, ...], Field(strict=False), NONEMPTY] = Field(
+        description="tables of the kinds above; descriptor = [a, b] says the same"
+    )
+
+
+def of_list(value: object) -> object:
+    """A list of descriptors is their combination."""
+    return {"kind": "combined", "parts": value} if isinstance(value, list | tuple) else value
+
+
+AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained | Combination
+DescriptorTable = Annotated[
+    AtomDescriptor,
+    Field(discriminator="kind"),
+    of_kind("mtp"),
+    BeforeValidator(of_model),
+    BeforeValidator(of_list),
+]
+
+
+def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained, ...]:
+    """The descriptors of atoms that one consists of: itself where it is no combination, none of one of structures."""
+    if isinstance(descriptor, Combination):
+        return descriptor.parts
+    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained) else ()

@@ -8,15 +8,19 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from mlmd.config.descriptors import ACSF, MTP, SNAP, SOAP
-from mlmd.config.fits import GAPFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.baseline import Baseline
+from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained
+from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
-from mlmd.config.train import Card, DataTable, Sigma, Train
+from mlmd.config.toml import inline
+from mlmd.config.train import Card, DataTable, Train, Uncertainty
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -43,11 +47,25 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "acsf"': ACSF,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
+        '[descriptor] kind = "agni"': AGNI,
+        '[descriptor] kind = "deeppot-se"': DeepPotSE,
+        'descriptor = { model = "..." }': Trained,
+        "descriptor = [ ... ]": Combination,
+        '[descriptor] kind = "coulomb"': CoulombMatrix,
+        '[descriptor] kind = "mbtr"': ManyBodyTensor,
+        "[[descriptor.terms]]": MBTRTerm,
+        '[descriptor] kind = "average"': Average,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,
+        '[fit] kind = "kernel"': KernelFit,
+        '[fit] kind = "agni"': AGNIFit,
         '[fit] kind = "network"': NetworkFit,
-        "[sigma]": Sigma,
+        '[fit] kind = "kernel-ridge"': KernelRidgeFit,
+        "[property]": Property,
+        "[loss]": Loss,
+        "[baseline]": Baseline,
+        "[uncertainty]": Uncertainty,
         "[card]": Card,
     },
 }
@@ -61,13 +79,18 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP),
-        "fit": (LinearFit, RandomFeaturesFit, GAPFit, NetworkFit),
-        "sigma": (Sigma,),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, AGNI, CoulombMatrix, ManyBodyTensor, Average),
+        "fit": (LinearFit, RandomFeaturesFit, GAPFit, KernelFit, AGNIFit, NetworkFit, KernelRidgeFit),
+        "loss": (Loss,),
+        "baseline": (Baseline,),
+        "uncertainty": (Uncertainty,),
         "card": (Card,),
     },
 }
 """Keys that are written as tables under their own heading, and the kinds of table that may stand there."""
+
+_APART = ("property",)
+"""Keys that have no meaning beside what the file to start from says."""
 
 _START: dict[str, dict[str, Any]] = {
     "simulate": {
@@ -85,9 +108,9 @@ _START: dict[str, dict[str, Any]] = {
     "train": {
         "data": "data.extxyz",
         "test_fraction": 0.1,
-        "baseline": "fit",
         "descriptor": {"kind": "mtp", "level": 12, "cutoff": "5 Å"},
-        "sigma": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
+        "loss": {"energy": "1 meV", "forces": "50 meV/Å", "stress": "0.1 GPa"},
+        "baseline": {"energies": "fit"},
     },
 }
 """What the files to start from say."""
@@ -138,7 +161,7 @@ def template(command: str, full: bool = False) -> str:
     start = _of(command, _START)
     title = "every option; those that are commented out show their defaults" if full else "a start"
     lines = [f"# mlmd {command}: {title}. Numbers carry units; paths count from this file.", ""]
-    lines += _block(TABLES[command][""], start, _SECTIONS[command], full)
+    lines += _block(TABLES[command][""], start, {*_SECTIONS[command], *_APART}, full)
     for key, kinds in _SECTIONS[command].items():
         if key not in start and not full:
             continue
@@ -228,15 +251,14 @@ def _quantity(field: FieldInfo) -> Quantity | None:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML."""
-    if isinstance(value, Table):
-        value = resolved(value)
+    """A value as TOML, its numbers as people write them."""
+    return inline(_plain(resolved(value) if isinstance(value, Table) else value))
+
+
+def _plain(value: Any) -> Any:
+    """Values with units as people write them: ``5 Å`` and not ``5.0 Å``."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, str):
-        text = value.replace(".0 ", " ").replace(" 1/ps", " ps^-1").replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{text}"'
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return [_plain(resolved(item) if isinstance(item, Table) else item) for item in value]
+    return value.replace(".0 ", " ").replace(" 1/ps", " ps^-1") if isinstance(value, str) else value

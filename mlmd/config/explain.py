@@ -28,6 +28,11 @@ _NEEDED = {
     "less_than": "less than {lt} is needed.",
 }
 
+_OF_A_LIST = ("combined", "parts")
+"""Where descriptors stand that are written as a list."""
+_NOUNS = {"of": "descriptor of atoms"}
+"""What is chosen, where its key does not say so."""
+
 
 def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
     """One line for each mistake, in the order of the model's keys."""
@@ -73,8 +78,8 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
         return "'kind' is missing."
     if kind == "union_tag_invalid":
         tag, known = str(context["tag"]), context["expected_tags"].replace("'", "").split(", ")
-        noun = next(part for part in reversed(location) if isinstance(part, str))
-        return f"{tag!r} is not a kind of {noun}. {did_you_mean(tag, known)}"
+        noun = next(part for part in reversed(location) if isinstance(part, str) and part not in _OF_A_LIST)
+        return f"{tag!r} is not a kind of {_NOUNS.get(noun, noun)}. {did_you_mean(tag, known)}"
     if kind == "literal_error":
         known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"
@@ -107,10 +112,12 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
             data = data[part] if part < len(data) else None
             kind = data.get("kind") if isinstance(data, Mapping) else None
             number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
-            if words and words[-1] in ("stage", "potential", "data", "test"):
+            if words and words[-1] in ("stage", "potential", "data", "test", "descriptor"):
                 words[-1] += f" {number}"
             else:
                 words.append(f"item {part + 1}")
+        elif isinstance(data, list) and part in _OF_A_LIST:
+            continue
         elif isinstance(data, Mapping) and part in data:
             words.append(part)
             data = data[part]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mlmd import models
+from mlmd.config.descriptors import Trained, parts_of
+from mlmd.config.potential import PotentialTable
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
 from mlmd.errors import InputError
@@ -40,9 +42,14 @@ def _missing_of_simulation(config: Simulate) -> Iterator[tuple[str, str]]:
     whole = config.structure.with_name(frame_of) if frame_of else config.structure
     if not config.structure.exists() and not whole.exists():
         yield "structure", no_such_file(whole)
-    for number, table in enumerate(config.potential, 1):
+    yield from _missing_potentials(config.potential, "potential")
+
+
+def _missing_potentials(tables: Sequence[PotentialTable], place: str) -> Iterator[tuple[str, str]]:
+    """Place and message of each file of a potential that is not there."""
+    for number, table in enumerate(tables, 1):
         if table.path is not None and not table.path.exists():
-            yield _entry("potential", number, len(config.potential)), no_such_potential(table.path)
+            yield _entry(place, number, len(tables)), no_such_potential(table.path)
 
 
 def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
@@ -51,6 +58,11 @@ def _missing_data(config: Train) -> Iterator[tuple[str, str]]:
         for number, source in enumerate(sources, 1):
             if not source.path.exists():
                 yield _entry(name, number, len(sources)), no_such_file(source.path)
+    yield from _missing_potentials(config.baseline.potential or (), "baseline: potential")
+    parts = parts_of(config.descriptor)
+    for number, part in enumerate(parts, 1):
+        if isinstance(part, Trained) and not part.model.exists():
+            yield f"{_entry('descriptor', number, len(parts))}: model", no_such_potential(part.model)
 
 
 def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType({})) -> list[Path]:

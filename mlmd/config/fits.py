@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, model_serializer, model_validator
 
-from mlmd.config.quantities import Quantity
+from mlmd.config.quantities import Quantity, choice, refuse, shorten
 from mlmd.config.table import Table, of_kind
+
+Choice = Literal["evidence", "cross-validation"]
+
+
+def _strength(value: object) -> float | str:
+    """A number, or how it is chosen."""
+    if isinstance(value, str):
+        return choice(value, get_args(Choice), "a strength: a number from 0, or how to choose it")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise refuse(f'{shorten(value)}: a number from 0, "evidence" or "cross-validation" is needed.')
+    if value < 0:
+        raise refuse(f"{value}: at least 0 is needed.")
+    return float(value)
 
 
 class LinearFit(Table):
@@ -22,8 +36,11 @@ class LinearFit(Table):
     tolerance: Annotated[float, Field(ge=0)] = Field(
         default=1e-3, description="done when an iteration lowers the loss by less than this fraction"
     )
-    regularisation: Annotated[float, Field(ge=0)] = Field(
-        default=1e-6, description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller"
+    regularisation: Annotated[float | Choice, PlainValidator(_strength)] = Field(
+        default=1e-6,
+        description="ridge on the scaled columns of the linear fit: more keeps coefficients smaller; "
+        '"evidence" or "cross-validation" let the data choose it, once radial functions are found; of whole structures '
+        "the most probable one when left out",
     )
     quadratic: bool = Field(
         default=False, description="also products of two features (quadratic SNAP, for example); not with mtp"
@@ -45,10 +62,15 @@ class RandomFeaturesFit(Table):
         default=None,
         examples=[8.0],
         description="length scale in standard deviations of the features; thrice the root of their number when left "
-        "out",
+        "out; of whole structures the most probable of some",
     )
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
     )
 
 
@@ -77,25 +99,110 @@ class GAPFit(Table):
     amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
         default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
     )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
+    )
+
+
+class KernelFit(Table):
+    """The full Gaussian process: every energy, force and stress of the data is a function of the basis."""
+
+    kind: Literal["kernel"] = Field(
+        default="kernel", description="kind of fit: a Gaussian process of all labels, for small data"
+    )
+    kernel: Literal["gaussian", "polynomial", "linear", "laplacian"] | None = Field(
+        default=None,
+        examples=["gaussian"],
+        description="likeness: gaussian in the distance of scaled features, a power of the cosine between rows, "
+        "linear, or laplacian (for energies alone: its forces jump); polynomial for soap and gaussian for others when "
+        "left out",
+    )
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[8.0],
+        description="of gaussian and laplacian, in standard deviations of the features; thrice the root of their "
+        "number when left out, and for laplacian thrice their number",
+    )
+    power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
+    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
+        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    )
+
+
+class AGNIFit(Table):
+    """Force components by likeness to reference fingerprints: no energy, so none that is conserved."""
+
+    kind: Literal["agni"] = Field(
+        default="agni", description="kind of fit: forces alone, with the descriptor agni; no energy is conserved"
+    )
+    n_sparse: int = Field(default=500, ge=2, le=20000, description="reference fingerprints of each element")
+    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[3.0],
+        description="of the Gaussian, in standard deviations of the fingerprints; the root of their number when left "
+        "out",
+    )
+    amplitude: Annotated[float, Quantity("force", above=0.0)] = Field(
+        default=10.0, description="by how much components of forces are expected to differ: more fits more closely"
+    )
+    regularisation: Choice | None = Field(
+        default=None,
+        examples=["evidence"],
+        description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
+    )
+
+
+_EPOCHS = {"adamw": 500, "kalman": 30, "l-bfgs": 1000}
+"""By default, for each optimiser."""
+_NOT_USED = {
+    "adamw": ("components",),
+    "kalman": ("learning_rate",),
+    "l-bfgs": ("components", "learning_rate", "batch", "ema"),
+}
+"""Options that an optimiser has no use for."""
 
 
 class NetworkFit(Table):
-    """A neural network for each element, trained by gradient descent on batches of structures."""
+    """A neural network for each element, or a committee of them, trained on energies, forces and stresses."""
 
     kind: Literal["network"] = Field(default="network", description="kind of fit: a neural network for each element")
     n_neurons: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=1, max_length=8)
     ] = Field(default=(30, 30), description="neurons of each hidden layer")
+    residual: bool = Field(
+        default=False,
+        description="layers as wide as the one before, or twice as wide, add to what it gave, each neuron with a "
+        "factor that is learned",
+    )
     activation: Literal["tanh", "softplus", "silu", "logistic", "gaussian"] = Field(
         default="silu", description="function of a neuron"
     )
-    epochs: int = Field(default=500, ge=1, description="passes over the training structures, at most")
-    batch: int = Field(default=4, ge=1, description="structures for each step")
+    optimiser: Literal["adamw", "kalman", "l-bfgs"] = Field(
+        default="adamw",
+        description="adamw: gradient descent on batches; kalman: an extended Kalman filter for each element, few and "
+        "costly epochs, for networks of some thousand weights; l-bfgs: all structures at once",
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        examples=[500],
+        description="passes over the training structures, at most; 500 (adamw), 30 (kalman) or 1000 (l-bfgs) when left "
+        "out",
+    )
+    batch: int = Field(default=4, ge=1, description="structures for each step (adamw, kalman)")
+    components: int = Field(
+        default=24,
+        ge=1,
+        description="components of forces and stress of each structure that a step looks at, drawn at random (kalman)",
+    )
     learning_rate: Annotated[float, Field(strict=False, gt=0.0, le=1.0)] = Field(
-        default=1e-2, description="size of the first steps; it falls to nearly nothing in the last epochs"
+        default=1e-2, description="size of the first steps; it falls to nearly nothing in the last epochs (adamw)"
     )
     ema: Annotated[float, Field(strict=False, ge=0.0, lt=1.0)] = Field(
-        default=0.99, description="weights are averaged over about 1 / (1 - ema) steps; 0 for the last ones"
+        default=0.99,
+        description="weights are averaged over about 1 / (1 - ema) steps; 0 for the last ones (adamw, kalman)",
     )
     patience: int | None = Field(
         default=None,
@@ -103,8 +210,92 @@ class NetworkFit(Table):
         examples=[50],
         description="stop after so many epochs without a better loss for a tenth of the structures that is kept apart",
     )
+    members: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="networks of a committee, trained one after the other from other random weights; their mean is "
+        "the energy, and where they differ, data are missing",
+    )
+    bootstrap: bool = Field(
+        default=False, description="each member learns from as many structures drawn with replacement"
+    )
+
+    @model_validator(mode="after")
+    def _uses_what_is_given(self) -> NetworkFit:
+        """What an optimiser has no use for would be ignored."""
+        for name in _NOT_USED[self.optimiser]:
+            if name in self.model_fields_set:
+                raise refuse(f"{name}: {self.optimiser} has no use for it. Remove it, or choose another optimiser.")
+        if self.bootstrap and self.members == 1:
+            raise refuse("bootstrap: one network has nothing to differ from. Give members, or remove it.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """No options that would be refused: the two do not load together."""
+        table: dict[str, Any] = handler(self)
+        return {key: item for key, item in table.items() if key not in _NOT_USED[self.optimiser]}
+
+    @property
+    def n_epochs(self) -> int:
+        """Passes over the training structures, at most."""
+        return self.epochs or _EPOCHS[self.optimiser]
+
+    @property
+    def step(self) -> str:
+        """What a pass is called."""
+        return "iteration" if self.optimiser == "l-bfgs" else "epoch"
+
+
+CROSS_VALIDATION = "cross-validation"
+
+
+def _positive_or_tried(value: object) -> float | str:
+    """A number, or the word for the one that predicts best what it has not seen."""
+    if value == CROSS_VALIDATION:
+        return CROSS_VALIDATION
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise refuse(f'{shorten(value)}: a number above 0 is needed. Or "{CROSS_VALIDATION}".')
+    return float(value)
+
+
+class KernelRidgeFit(Table):
+    """Likeness to every structure that is trained on."""
+
+    kind: Literal["kernel-ridge"] = Field(
+        default="kernel-ridge", description="kind of fit: likeness to every structure that is trained on"
+    )
+    kernel: Literal["laplacian", "gaussian", "polynomial", "linear"] = Field(
+        default="laplacian",
+        description="likeness: falls with the sum of the differences of features, or with the distance; a power of the "
+        "cosine; or the product of the rows",
+    )
+    width: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
+        default=CROSS_VALIDATION,
+        description="length scale of the laplacian or the gaussian kernel, in units of the features; a number, or "
+        "the one that predicts best what it has not seen",
+    )
+    power: int | None = Field(default=None, ge=1, le=16, examples=[2], description="of the polynomial kernel")
+    regularisation: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
+        default=CROSS_VALIDATION,
+        description="added to the diagonal of the kernel: more allows for noise; a number, or the best one",
+    )
+
+    @model_validator(mode="after")
+    def _settings_of_the_kernel(self) -> KernelRidgeFit:
+        """Every kernel has its own."""
+        if self.kernel == "polynomial" and self.power is None:
+            raise refuse("power: the polynomial kernel needs one, such as power = 2.")
+        if self.kernel != "polynomial" and self.power is not None:
+            raise refuse(f"power: the {self.kernel} kernel has none; leave it out.")
+        if self.kernel in ("polynomial", "linear") and self.width != CROSS_VALIDATION:
+            raise refuse(f"width: the {self.kernel} kernel has none; leave it out.")
+        return self
 
 
 FitTable = Annotated[
-    LinearFit | RandomFeaturesFit | GAPFit | NetworkFit, Field(discriminator="kind"), of_kind("linear")
+    LinearFit | RandomFeaturesFit | GAPFit | KernelFit | AGNIFit | NetworkFit | KernelRidgeFit,
+    Field(discriminator="kind"),
+    of_kind("linear"),
 ]

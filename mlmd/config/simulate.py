@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
+    Force,
     InputPath,
     Quantity,
     Repeats,
@@ -57,6 +58,12 @@ class Output(Table):
         default="dcd", description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text"
     )
     log_every: Time = Field(default=100.0, description="simulated time between lines of log.csv")
+    spread_every: Time | None = Field(
+        default=None,
+        examples=["1 ps"],
+        description="simulated time between spreads of forces in log.csv, of a potential that knows them; every tenth "
+        "line when left out",
+    )
     checkpoint_every: WallTime = Field(default=60.0, description="wall-clock time between checkpoints")
 
 
@@ -70,6 +77,18 @@ class Guard(Table):
     max_temperature: Annotated[
         float | str | None, TemperatureLimit("temperature", above=0.0, words=(("off", None),))
     ] = Field(default="5x", description='largest temperature, or a multiple of the target; "off" to ignore')
+
+    max_grade: Annotated[float, Field(strict=False, gt=1.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[10],
+        description="largest extrapolation grade of an atom, of a potential that knows it; 10 is usual, and without it "
+        "there is a warning above 2",
+    )
+    max_spread: Force | None = Field(
+        default=None,
+        examples=["1 eV/Å"],
+        description="largest expected error of a force, of a potential that knows it",
+    )
 
     def temperature_limit(self, target: float) -> float | None:
         """The largest temperature in K for a target in K; None when nothing is watched."""

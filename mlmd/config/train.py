@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
-from mlmd.config.descriptors import MTP, DescriptorTable
-from mlmd.config.fits import FitTable, LinearFit
-from mlmd.config.quantities import InputPath, Quantity, Symbols, choice, refuse, shorten, symbol
+from mlmd.config.baseline import Baseline, BaselineTable
+from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
+from mlmd.config.fits import AGNIFit, FitTable, LinearFit, NetworkFit
+from mlmd.config.loss import Loss
+from mlmd.config.pairs import check_pair, of_structures, without_unused
+from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
+from mlmd.config.structures import AnyDescriptorTable, Property
 from mlmd.config.table import NONEMPTY, Table, named
-from mlmd.errors import InputError
-from mlmd.units import parse, with_unit
 
 KEYS = {"energy": "energy", "forces": "forces", "stress": "stress", "virial": "virial", "group_key": "group"}
 """Options of a source of data that name what a file calls a label -> name of that label."""
@@ -38,7 +32,10 @@ def _split(value: object) -> object:
 class DataTable(Table):
     """A file or folder of labelled structures, and what the labels are called in it."""
 
-    refused: ClassVar[dict[str, str]] = dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?")
+    refused: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("file", "name", "folder"), "Did you mean 'path'?"),
+        "property": 'It stands at the top of the file: property = "gap", or a table [property].',
+    }
     path: InputPath = Field(
         description="extended XYZ (also .xz, .gz, .bz2), a file of a calculation (vasprun.xml, OUTCAR, .traj, .db), "
         "or a DeePMD folder; relative to this file"
@@ -118,29 +115,17 @@ Data = Annotated[
 ]
 
 
-def _factor(value: float) -> float:
-    """A factor on the expected errors of a group."""
-    if value <= 0:
-        raise refuse(f"{value!r}: a factor above 0 is needed.")
-    return value
+class Uncertainty(Table):
+    """What the potential keeps to tell how sure it is of forces, and how far it extrapolates."""
 
-
-class Sigma(Table):
-    """Expected errors: a residual counts in units of its sigma, so a smaller one counts more."""
-
-    energy: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=1e-3, description="expected error of the energy per atom"
+    spread: Literal["auto"] | bool = Field(
+        default="auto",
+        description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters and for '
+        "committees; true for linear fits and more parameters too",
     )
-    forces: Annotated[float, Quantity("force", above=0.0)] = Field(
-        default=50e-3, description="expected error of a component of a force"
-    )
-    stress: Annotated[float, Quantity("pressure", above=0.0)] = Field(
-        default=1000.0, description="expected error of a component of the stress"
-    )
-    groups: dict[str, Annotated[float, Field(allow_inf_nan=False), AfterValidator(_factor)]] = Field(
-        default_factory=dict,
-        examples=[{"Elastic": 0.5}],
-        description="factor on the three sigmas by group of structures: smaller counts more",
+    grade: Literal["auto"] | bool = Field(
+        default="auto",
+        description='extrapolation grade of atoms: "auto" where up to 1000 numbers describe one',
     )
 
 
@@ -168,35 +153,14 @@ class Card(Table):
     notes: str = Field(default="", examples=["for the solid up to 1500 K"], description="anything else")
 
 
-def _baseline(value: object) -> str | dict[str, float]:
-    """A word, or the energy of each element."""
-    if not isinstance(value, Mapping):
-        return choice(value, ("fit", "isolated"), 'a baseline, nor a table of energies, { Li = "-0.2 eV" }')
-    energies: dict[str, float] = {}
-    for key, energy in value.items():
-        try:
-            energies[symbol(key)] = parse(energy, "energy")
-        except InputError as error:
-            raise refuse(f"{key}: {error}") from None
-    if not energies:
-        raise refuse('the table is empty; give the energy of an atom of each element, or "fit".')
-    return energies
-
-
-def _write_baseline(value: str | dict[str, float]) -> Any:
-    """What `_baseline` turns into the same again."""
-    return value if isinstance(value, str) else {key: with_unit(energy, "energy") for key, energy in value.items()}
-
-
-Baseline = Annotated[
-    Literal["fit", "isolated"] | dict[str, float], PlainValidator(_baseline), PlainSerializer(_write_baseline)
-]
-
-
 class Train(Table):
     """A whole input file of ``mlmd train``."""
 
-    refused: ClassVar[dict[str, str]] = {"model": "Its table is called [descriptor], and how to fit stands in [fit]."}
+    refused: ClassVar[dict[str, str]] = {
+        "model": "Its table is called [descriptor], and how to fit stands in [fit].",
+        "sweep": "Inputs with this table are for `mlmd sweep`.",
+        "sigma": "Its table is called [loss].",
+    }
 
     data: Data = Field(description="labelled structures: a file, a table { path, energy, ... }, or a list of them")
     test: Data | None = Field(
@@ -216,29 +180,74 @@ class Train(Table):
         examples=[["Li", "Cl"]],
         description="elements of the potential; by default those of the data, by atomic number",
     )
-    baseline: Baseline = Field(
-        default="fit",
-        description='energy of each element that is subtracted first: "fit", "isolated" (single atoms in the data), '
-        'or a table { Li = "-0.2 eV" }',
+    baseline: BaselineTable = Field(
+        default=Baseline(),
+        description="energies of single atoms and a potential that are subtracted first; a word is its energies",
     )
-    descriptor: DescriptorTable = Field(default=MTP(), description="what describes the surroundings of an atom")
+    property: Annotated[Property, named("name")] | None = Field(
+        default=None,
+        examples=[{"name": "gap", "unit": "eV"}],
+        description="what is learned of whole structures, a name or a table; the energy when left out",
+    )
+    descriptor: AnyDescriptorTable = Field(
+        default=MTP(), description="what describes the surroundings of an atom, or a whole structure"
+    )
     fit: FitTable = Field(default=LinearFit(), description="how energies are made of what describes")
-    sigma: Sigma = Field(default=Sigma(), description="expected errors, which weigh energies, forces and stress")
+    loss: Loss = Field(default=Loss(), description="expected errors, which weigh energies, forces and stress")
+    uncertainty: Uncertainty = Field(default=Uncertainty(), description="what it keeps to tell how sure it is")
     card: Card = Field(default=Card(), description="what the file of the potential says about itself")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_suitable_defaults(cls, data: Any) -> Any:
+        """A network that is trained with its descriptor is another one than a network of many frozen features."""
+        if not isinstance(data, Mapping):
+            return data
+        descriptor, fit = (
+            {"kind": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
+            for given in (data.get("descriptor"), data.get("fit"))
+        )
+        if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
+            return data
+        return {**data, "fit": {**FIT_OF_DEEPPOT, **fit}}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Train:
         """What no single key can know."""
+        n_moments = sum(isinstance(one, MTP) for one in parts_of(self.descriptor))
+        if n_moments > 1 and isinstance(self.fit, LinearFit) and self.fit.radial == "optimise":
+            raise refuse(
+                "fit: radial: the radial functions of one mtp can be optimised, not of several together. Write "
+                'radial = "plain", or train one first and give { model = "..." } for it.'
+            )
+        check_pair(
+            self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
+        )
         if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
             raise refuse(
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
             )
+        if isinstance(self.descriptor, DeepPotSE) and not isinstance(self.fit, NetworkFit):
+            raise refuse(
+                f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
+                f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
+            )
+        fit = self.fit
+        alone = not isinstance(fit, NetworkFit) or (fit.optimiser == "adamw" and fit.members == 1)
+        if isinstance(self.descriptor, DeepPotSE) and not alone:
+            raise refuse(
+                'fit: the embeddings of deeppot-se are learned with optimiser = "adamw" and one network only. For a '
+                "committee, train others with other seeds."
+            )
+        if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
+            raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip
-        if isinstance(self.baseline, dict) and self.elements is not None:
-            missing = [element for element in self.elements if element not in self.baseline]
+        energies = self.baseline.energies
+        if isinstance(energies, dict) and self.elements is not None:
+            missing = [element for element in self.elements if element not in energies]
             if missing:
                 raise refuse(f"baseline: {', '.join(missing)} has no energy. Give one for every element.")
         return self
@@ -247,4 +256,6 @@ class Train(Table):
     def _without_unused(self, handler: Any) -> dict[str, Any]:
         """No fraction where the test structures are given: the two do not load together."""
         table: dict[str, Any] = handler(self)
+        if of_structures(self.descriptor):
+            table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}

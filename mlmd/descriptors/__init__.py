@@ -14,8 +14,12 @@ from torch import Tensor
 from mlmd.graph import Graph
 
 DESCRIPTORS: dict[str, str] = {
+    "average": "mlmd.descriptors.average:Average",
     "bispectrum": "mlmd.descriptors.bispectrum:Bispectrum",
+    "combined": "mlmd.descriptors.combined:Combined",
+    "directional": "mlmd.descriptors.directional:Directional",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
+    "deeppot-se": "mlmd.descriptors.embedding:DeepPotSE",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",

@@ -6,7 +6,7 @@ nothing else: the forces of any energy E(B) are -Jᵀ·(∂E/∂B), and the grad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import Descriptor
-from mlmd.descriptors.compiled import Compiled, compiled_features
+from mlmd.descriptors.combined import Combined, within
+from mlmd.descriptors.compiled import KernelFeatures, features_of, kernels_of
 from mlmd.graph import VOIGT, Graph
-from mlmd.kernels import library
 
 _SKIN = 0.01
 """Å: the list of neighbours is kept for all products at the same positions."""
@@ -50,38 +50,49 @@ class Linearised(Protocol):
         ...
 
 
-def linearised(descriptor: Descriptor, graph: Graph) -> Linearised:
+def linearised(descriptor: Descriptor, graph: Graph, *, keep: bool = True) -> Linearised:
     """Features and Jacobian of one structure.
 
     Args:
         descriptor: of atoms, in float64.
-        graph: one structure; pairs are not needed where the descriptor has a compiled form, see `needs_pairs`.
+        graph: one structure, with pairs up to `mlmd.descriptors.compiled.pair_cutoff`.
+        keep: without a compiled form, the Jacobian, of `jacobian_size`; else every product takes it anew, in memory
+            that is given back.
     """
-    if not needs_pairs(descriptor):
-        return _ByKernel(descriptor, graph)
-    return _ByAutograd(descriptor, graph)
+    if (kernels := kernels_of(descriptor)) is not None:
+        numbers, pbc = graph.numbers.numpy(), graph.pbc[0].numpy()
+        return _ByKernel(features_of(kernels, descriptor.elements, numbers, pbc, skin=_SKIN), graph)
+    if isinstance(descriptor, Combined):
+        parts = [linearised(part, within(graph, part.cutoff), keep=keep) for part in descriptor.parts]
+        return _Joined(parts, descriptor.columns)
+    return _ByAutograd(descriptor, graph) if keep else _Anew(descriptor, graph)
+
+
+def jacobian_size(descriptor: Descriptor, graph: Graph) -> int:
+    """Bytes that `linearised` keeps of a Jacobian, with derivatives by the vectors of all pairs; 0 with a kernel."""
+    if kernels_of(descriptor) is not None:
+        return 0
+    if isinstance(descriptor, Combined):
+        return sum(jacobian_size(part, within(graph, part.cutoff)) for part in descriptor.parts)
+    return 8 * 3 * graph.pairs.shape[1] * descriptor.n_features
 
 
 def values(descriptor: Descriptor, graph: Graph) -> Tensor:
     """Features (n_atoms, n_features) of one structure, float64; arguments as those of `linearised`."""
-    if needs_pairs(descriptor):
-        with torch.no_grad():
-            return descriptor.features(graph).double()
-    features = compiled_features(descriptor, graph.numbers.numpy(), graph.pbc[0].numpy())
-    return torch.from_numpy(features.values(graph.positions.numpy(), graph.cells[0].numpy()))
-
-
-def needs_pairs(descriptor: Descriptor) -> bool:
-    """Whether the graph must have pairs: no kernel is compiled, or none for this descriptor."""
-    return not (library() is not None and isinstance(descriptor, Compiled) and descriptor.kernel() is not None)
+    if (kernels := kernels_of(descriptor)) is not None:
+        features = features_of(kernels, descriptor.elements, graph.numbers.numpy(), graph.pbc[0].numpy())
+        return torch.from_numpy(features.values(graph.positions.numpy(), graph.cells[0].numpy()))
+    if isinstance(descriptor, Combined):
+        return torch.cat([values(part, within(graph, part.cutoff)) for part in descriptor.parts], dim=1)
+    with torch.no_grad():
+        return descriptor.features(graph).double()
 
 
 class _ByKernel:
     """One product a call; nothing of a pair is kept."""
 
-    def __init__(self, descriptor: Descriptor, graph: Graph) -> None:
-        numbers, pbc = graph.numbers.numpy(), graph.pbc[0].numpy()
-        self._features = compiled_features(descriptor, numbers, pbc, skin=_SKIN)
+    def __init__(self, features: KernelFeatures, graph: Graph) -> None:
+        self._features = features
         self._where = np.ascontiguousarray(graph.positions.numpy()), np.ascontiguousarray(graph.cells[0].numpy())
         self.values = torch.from_numpy(self._features.values(*self._where))
 
@@ -119,7 +130,7 @@ class _ByAutograd:
 
     def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         slopes = torch.einsum("pf,pfc->pc", weights[self._pairs[0]], self._slopes)
-        return self._scatter(slopes), self._vectors.T @ slopes
+        return _scattered(slopes, self._pairs, len(self.values)), self._vectors.T @ slopes
 
     def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
         moved = displacements[self._pairs[1]] - displacements[self._pairs[0]] + self._vectors @ strain
@@ -136,14 +147,81 @@ class _ByAutograd:
         directions[centres, rank] = self._slopes
         along = slopes(directions.permute(0, 2, 1, 3).reshape(n_atoms, n_features, 3 * width))
         of_pairs = along.view(n_atoms, n_functions, width, 3).permute(0, 2, 3, 1)[centres, rank]
-        gradients = self._scatter(of_pairs)
+        gradients = _scattered(of_pairs, self._pairs, n_atoms)
         virials = torch.einsum("pa,pbk->abk", self._vectors, of_pairs)[VOIGT]
         return gradients, virials
 
-    def _scatter(self, slopes: Tensor) -> Tensor:
-        """Derivatives by positions from those by vectors."""
-        gradient = slopes.new_zeros((len(self.values), *slopes.shape[1:]))
-        return gradient.index_add_(0, self._pairs[1], slopes).index_add_(0, self._pairs[0], slopes, alpha=-1.0)
+
+class _Anew:
+    """Every product by autograd through the features; nothing of a pair is kept but its vector."""
+
+    def __init__(self, descriptor: Descriptor, graph: Graph) -> None:
+        self._descriptor, self._graph = descriptor, graph
+        self.values = values(descriptor, graph)
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        vectors, features = self._features()
+        (slopes,) = torch.autograd.grad(features, vectors, weights)
+        return _scattered(slopes, self._graph.pairs, len(weights)), self._graph.vectors.T @ slopes
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        centres, neighbours = self._graph.pairs
+        moved = displacements[neighbours] - displacements[centres] + self._graph.vectors @ strain
+        vectors, features = self._features()
+        # Jᵀ·u is linear in u, and the derivative of (Jᵀ·u)·v by u is J·v
+        with torch.enable_grad():
+            along = torch.zeros_like(features, requires_grad=True)
+            (slopes,) = torch.autograd.grad(features, vectors, along, create_graph=True)
+            (change,) = torch.autograd.grad(slopes, along, moved)
+        return change
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        return _ByAutograd(self._descriptor, self._graph).rows(slopes, n_functions)
+
+    def _features(self) -> tuple[Tensor, Tensor]:
+        """Vectors of pairs, and features that can be differentiated by them."""
+        vectors = self._graph.vectors.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            return vectors, self._descriptor.features(self._graph.with_vectors(vectors)).double()
+
+
+def _scattered(slopes: Tensor, pairs: Tensor, n_atoms: int) -> Tensor:
+    """Derivatives (n_atoms, ...) by positions from those by vectors (n_pairs, ...)."""
+    gradient = slopes.new_zeros((n_atoms, *slopes.shape[1:]))
+    return gradient.index_add_(0, pairs[1], slopes).index_add_(0, pairs[0], slopes, alpha=-1.0)
+
+
+class _Joined:
+    """The features of several descriptors side by side, of which only some have kernels."""
+
+    def __init__(self, parts: Sequence[Linearised], columns: Sequence[slice]) -> None:
+        self._parts, self._columns = parts, columns
+        self.values = torch.cat([part.values for part in parts], dim=1)
+
+    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(self._parts, self._columns, strict=True)
+        return _sums([part.pull(weights[:, own]) for part, own in parts])
+
+    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
+        return torch.cat([part.push(displacements, strain) for part in self._parts], dim=1)
+
+    def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
+        def of_part(own: slice) -> Slopes:
+            def along(directions: Tensor) -> Tensor:  # which only features of this part have
+                everywhere = directions.new_zeros((len(directions), self.values.shape[1], directions.shape[2]))
+                everywhere[:, own] = directions
+                return slopes(everywhere)
+
+            return along
+
+        parts = zip(self._parts, self._columns, strict=True)
+        return _sums([part.rows(of_part(own), n_functions) for part, own in parts])
+
+
+def _sums(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Gradients and virials of all parts together."""
+    gradients, virials = zip(*parts, strict=True)
+    return torch.stack(gradients).sum(dim=0), torch.stack(virials).sum(dim=0)
 
 
 def each_structure(graph: Graph) -> list[Graph]:

@@ -10,9 +10,10 @@ element, or of one pair of elements:
   f(r_ij) f(r_ik) f(r_jk)
 - G5 = the same without r_jk in the exponent and without f(r_jk)
 
-(Behler, J. Chem. Phys. 134, 074106, 2011). **Every pair of neighbours counts once**, as in n2p2 (types 2, 3 and 9) and
-DScribe. Behler's sums run over all ordered j, k: his G4 and G5 are twice these. A function of all elements multiplies
-terms by the atomic numbers of the neighbours (Gastegger et al., J. Chem. Phys. 148, 241709, 2018; n2p2's 12 and 13).
+(Behler, J. Chem. Phys. 134, 074106, 2011). The sides of G4 and G5 may have an η each. **Every pair of neighbours counts
+once**, as in n2p2 (types 2, 3 and 9) and DScribe. Behler's sums run over all ordered j, k: his G4 and G5 are twice
+these. A function of all elements multiplies terms by the atomic numbers of the neighbours (Gastegger et al., J. Chem.
+Phys. 148, 241709, 2018; n2p2's 12 and 13).
 """
 
 from __future__ import annotations
@@ -95,9 +96,10 @@ class Symmetry(torch.nn.Module):
             function.check()
             for symbol in {function.centre, *function.neighbours} - counts.keys():
                 raise InputError(f"a symmetry function is of {symbol}; the elements are {', '.join(self.elements)}.")
-            for kinds, weight in weights_of(function, self.elements).items():
+            ordered = function.ordered(self.elements)
+            for kinds, weight in weights_of(ordered, self.elements).items():
                 key = (self.elements.index(function.centre), kinds)
-                terms[key].append(Term(function, counts[function.centre], weight))
+                terms[key].append(Term(ordered, counts[function.centre], weight))
             counts[function.centre] += 1
         if without := [symbol for symbol, count in counts.items() if not count]:
             raise InputError(f"{', '.join(without) or 'no element'}: every element needs a symmetry function.")
@@ -162,11 +164,11 @@ class Symmetry(torch.nn.Module):
         shared: dict[tuple[object, ...], Tensor] = {}
         values = []
         for one in functions:
-            key = (one.narrow, one.cutoff, one.eta, one.shift)
+            key = (one.narrow, one.cutoff, one.sides, one.shift)
             if key not in shared:
                 sides = (r_ij, r_ik, r_jk) if one.narrow else (r_ij, r_ik)
-                exponent = torch.stack([(side - one.shift) ** 2 for side in sides]).sum(dim=0)
-                shared[key] = torch.exp(-one.eta * exponent)
+                exponents = [eta * (side - one.shift) ** 2 for eta, side in zip(one.sides, sides, strict=False)]
+                shared[key] = torch.exp(-torch.stack(exponents).sum(dim=0))
                 for side in sides:
                     shared[key] = shared[key] * self._taper(side, one.cutoff)
             values.append(shared[key] * by_angle[one.sign, one.zeta])

@@ -1,11 +1,11 @@
-"""Symmetry functions as parameters: what each of them sums over and how, and simple sets of them."""
+"""Symmetry functions as parameters: what each of them sums over and how."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ase.data import atomic_numbers
@@ -45,6 +45,13 @@ class SymmetryFunction:
     """ζ."""
     sign: float = 1.0
     """λ, between -1 and 1."""
+    etas: tuple[float, float, float] | None = None
+    """η of the sides to the first neighbour, to the second and between them, 1/Å², where one η is not that of all."""
+
+    @property
+    def sides(self) -> tuple[float, float, float]:
+        """η of each side of a triplet, 1/Å²."""
+        return self.etas or (self.eta, self.eta, self.eta)
 
     @property
     def narrow(self) -> bool:
@@ -71,6 +78,7 @@ class SymmetryFunction:
             kind=str(given["kind"]),
             centre=str(given["centre"]),
             neighbours=(neighbours,) if isinstance(neighbours, str) else tuple(map(str, neighbours)),
+            etas=_three(given["etas"]) if "etas" in given else None,
             **lengths,
             **rest,
         )
@@ -90,69 +98,44 @@ class SymmetryFunction:
             raise InputError(
                 f"{self.kind} takes {needed} elements of neighbours, or none for all; not {self.neighbours}."
             )
-        values = (self.cutoff, self.eta, self.shift, self.kappa, self.zeta, self.sign)
-        if not all(map(math.isfinite, values)) or self.cutoff <= 0 or self.eta < 0:
+        values = (self.cutoff, self.eta, self.shift, self.kappa, self.zeta, self.sign, *self.sides)
+        if not all(map(math.isfinite, values)) or self.cutoff <= 0 or min(self.eta, *self.sides) < 0:
             raise InputError(f"{self.kind}: a positive cutoff and η ≥ 0 are needed, all finite; got {self}.")
         if not 1 <= self.zeta <= MAX_ZETA or not -1 <= self.sign <= 1:
             raise InputError(
                 f"{self.kind}: ζ = {self.zeta:g} and λ = {self.sign:g} are not in [1, {MAX_ZETA:g}] and [-1, 1]."
             )
+        if self.etas is not None and len(self.neighbours) != 2:
+            raise InputError(f"{self.kind}: η of three sides are those of two elements of neighbours; got {self}.")
+        if len(set(self.neighbours)) == 1 and self.sides[0] != self.sides[1]:
+            raise InputError(
+                f"{self.kind}: two neighbours of one element cannot have sides of different η; got {self}."
+            )
+
+    def ordered(self, elements: Sequence[str]) -> SymmetryFunction:
+        """The same function with its neighbours in the order of the elements."""
+        if len(self.neighbours) < 2 or elements.index(self.neighbours[0]) <= elements.index(self.neighbours[1]):
+            return self
+        first, second, between = self.sides
+        etas = None if self.etas is None else (second, first, between)
+        return replace(self, neighbours=self.neighbours[::-1], etas=etas)
 
     def spec(self) -> dict[str, Any]:
         """What `read` takes."""
         used = ("kind", "centre", "neighbours", "cutoff", *_USED[self.kind])
         lengths = {name: units.with_unit(getattr(self, name), "length") for name in ("cutoff", "shift")}
         every = {**asdict(self), **lengths, "neighbours": list(self.neighbours)}
-        return {name: every[name] for name in used}
+        sides = {} if self.etas is None else {"etas": list(self.etas)}
+        return {name: every[name] for name in used if not (sides and name == "eta")} | sides
 
-
-def evenly_spaced(
-    elements: Sequence[str],
-    cutoff: object,
-    *,
-    n_radial: int = 8,
-    n_angular: int = 3,
-    zetas: Sequence[float] = (1.0, 4.0),
-    angular_cutoff: object = None,
-    kind: str = "G4",
-) -> list[SymmetryFunction]:
-    """The same functions for every element and pair of elements, with lengths evenly spaced up to the cutoff.
-
-    Radial: G2 with shifts r_s = m Δ, m = 1 ... n, Δ = r_c / (n + 1), and η = 1 / 2Δ². Angular: no shift,
-    η = 1 / 2r_m² for r_m = m r_c / n, with both λ and every ζ (Gastegger et al., J. Chem. Phys. 148, 241709, 2018).
-
-    Args:
-        elements: symbols.
-        cutoff: of the radial functions, a length.
-        n_radial: shifts.
-        n_angular: values of η of the angular functions; 0 for none.
-        zetas: values of ζ.
-        angular_cutoff: of the angular functions; the same by default.
-        kind: of the angular functions, "G4" or "G5".
-
-    Raises:
-        InputError: for impossible values.
-    """
-    outer = units.parse(cutoff, "length")
-    inner = outer if angular_cutoff is None else units.parse(angular_cutoff, "length")
-    step = outer / (n_radial + 1)
-    found = []
-    for centre in elements:
-        found += [
-            SymmetryFunction("G2", centre, (other,), outer, eta=0.5 / step**2, shift=m * step)
-            for other in elements
-            for m in range(1, n_radial + 1)
-        ]
-        found += [
-            SymmetryFunction(kind, centre, pair, inner, eta=0.5 * (n_angular / (m * inner)) ** 2, zeta=zeta, sign=sign)
-            for pair in itertools.combinations_with_replacement(elements, 2)
-            for m in range(1, n_angular + 1)
-            for zeta in zetas
-            for sign in (-1.0, 1.0)
-        ]
-    for one in found:
-        one.check()
-    return found
+    def __str__(self) -> str:
+        """In one line, as ``G2 of Li-O: η 0.5, r_s 1.2, cutoff 6 Å``."""
+        near = "-".join((self.centre, *self.neighbours)) if self.neighbours else f"{self.centre}, weighted"
+        etas = " ".join(f"{eta:.4g}" for eta in ([self.eta] if self.etas is None else self.etas))
+        words = {"eta": f"η {etas}", "shift": f"r_s {self.shift:.4g}", "kappa": f"κ {self.kappa:.4g}"}
+        words |= {"zeta": f"ζ {self.zeta:g}", "sign": f"λ {self.sign:+g}"}
+        used = [words[name] for name in _USED[self.kind]]
+        return f"{self.kind} of {near}: {', '.join([*used, f'cutoff {self.cutoff:.4g} Å'])}"
 
 
 def weights_of(function: SymmetryFunction, elements: Sequence[str]) -> dict[tuple[int, ...], float]:
@@ -167,6 +150,13 @@ def weights_of(function: SymmetryFunction, elements: Sequence[str]) -> dict[tupl
     n_neighbours = 1 if function.kind in RADIAL else 2
     combined = itertools.combinations_with_replacement(range(len(elements)), n_neighbours)
     return {kinds: math.prod(float(atomic_numbers[elements[kind]]) for kind in kinds) for kinds in combined}
+
+
+def _three(value: object) -> tuple[float, float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise InputError(f"etas of a symmetry function are three numbers, not {value!r}.")
+    first, second, between = (_number("etas", one) for one in value)
+    return first, second, between
 
 
 def _number(name: str, value: object) -> float:

@@ -55,6 +55,6 @@ def _terms(descriptor: Symmetry) -> tuple[list[tuple[list[int], list[float]]], l
                 kind = 1 + RADIAL.index(one.kind)
                 radial.append(([*places, kind], [one.cutoff, parameter, one.shift, term.weight]))
             else:
-                values = [one.cutoff, one.eta, one.shift, one.zeta, one.sign, term.weight]
+                values = [one.cutoff, *one.sides, one.shift, one.zeta, one.sign, term.weight]
                 angular.append(([*places, int(one.narrow)], values))
     return radial, angular

@@ -17,7 +17,7 @@ import numpy as np
 from mlmd.bias.script import Script
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.outputs import DCD, LOG_HEADER, measure, rewind
+from mlmd.engine.outputs import DCD, measure, rewind
 from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, write_atomically
 
@@ -79,7 +79,7 @@ class Commit:
     def _refuse_to_lose(self) -> None:
         """Without a checkpoint the run would begin anew and its files go: not when there is something in them."""
         log = self.folder / LOG
-        if log.exists() and log.stat().st_size > len(LOG_HEADER.encode()):
+        if log.exists() and log.read_bytes().partition(b"\n")[2]:
             raise StorageError(
                 f"{self.folder / CHECKPOINTS} holds no checkpoint, but {LOG} holds data: the run cannot continue, and "
                 "nothing was touched. Restore the checkpoints from a backup, or begin again with another --out."

@@ -26,6 +26,7 @@ from mlmd.engine.resume import checkpoint_of, particles_at, resume
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
+from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
 from mlmd.potentials import Evaluator
@@ -56,6 +57,8 @@ class Course:
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
             "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
         }  # fmt: skip
+        body = job.body
+        self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
         self.commit = Commit(run, job.scripts.values(), machine, messages)
 
     def go(self) -> None:
@@ -141,7 +144,7 @@ class Course:
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
         self._restart_bias(stage, resumed=saved is not None)
-        log = Log(self.folder / LOG)
+        log = Log(self.folder / LOG, () if self.watch is None else self.watch.columns)
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
 
@@ -192,7 +195,16 @@ class Course:
             seed=np.random.SeedSequence([int(self.run.manifest["seed"]), record.index]), guard=guard,
             usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
             start_time=sum(r.n_steps * r.timestep for r in earlier),
+            watch=self.watch, spread_every=self._spread_every(record),
+            in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
         )  # fmt: skip
+
+    def _spread_every(self, record: StageRecord) -> int:
+        """Lines of the log from one spread of forces to the next."""
+        wanted = self.job.config.output.spread_every
+        if wanted is None:
+            return SPREAD_EVERY
+        return max(1, round(wanted / (record.log_every * record.timestep)))
 
     def _usual_temperature(self, record: StageRecord) -> float | None:
         """K: what a stage without a thermostat is measured by: the last target before it, or how the run began."""

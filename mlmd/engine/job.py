@@ -22,7 +22,7 @@ from mlmd.engine.system import Body, body_of
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Potential
-from mlmd.potentials.load import check_elements, load_potential
+from mlmd.potentials.load import check_elements, check_energy, load_potential
 from mlmd.rundir import (
     CHECKPOINTS,
     CRASH,
@@ -73,6 +73,7 @@ def prepare(config: Simulate) -> Job:
     """
     atoms = read_structure(config.structure, config.supercell)
     potential = load_potential(config.potential)
+    check_energy(potential)
     check_elements(potential, atoms.get_chemical_symbols())
     body = body_of(config, atoms)
     velocities = _velocities_of(config, atoms, body)

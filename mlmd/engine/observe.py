@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from mlmd import units
 from mlmd.engine.forces import NM, ForceFailure
 from mlmd.engine.outputs import Snapshot
 from mlmd.engine.system import PS, velocities_of
+from mlmd.potentials.uncertainty import Uncertainty
 from mlmd.rundir import StageRecord
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def snapshot(stage: DynamicsStage) -> Snapshot:
     )  # fmt: skip
 
 
+def with_uncertainty(snapshot: Snapshot, found: Uncertainty) -> Snapshot:
+    """A moment with what the potential says of its errors."""
+    spread, grade = (None if one is None else one.numpy() for one in (found.spread, found.grade))
+    return replace(snapshot, spread=spread, grade=grade)
+
+
 def last_good(stage: DynamicsStage) -> Snapshot | None:
     """The last configuration whose forces were fine, in the user's orientation."""
     answer, to_user = stage.forces.answer, stage.frame.to_user
@@ -94,6 +101,7 @@ def where_time_went(stage: DynamicsStage, seconds: float) -> str:
         "neighbour list": lists,
         "bias": stage.forces.seconds["bias"],
         "output": stage.seconds["output"],
+        "spread and grade": stage.seconds["uncertainty"],
     }
     integrator = stage.seconds["steps"] - sum(stage.forces.seconds.values())
     parts["integrator"] = max(integrator, 0.0)  # trial volumes ask for forces outside of OpenMM's steps

@@ -6,7 +6,7 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Snapshot:
     """eV, of the potential."""
     forces: np.ndarray | None = None
     """(n_atoms, 3) eV/Å."""
+    spread: np.ndarray | None = None
+    """(n_atoms,) eV/Å, expected errors of the forces."""
+    grade: np.ndarray | None = None
+    """(n_atoms,) extrapolation grades."""
 
 
 def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
@@ -53,6 +57,9 @@ def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
     atoms.info.update(step=snapshot.step, time_fs=snapshot.time)
     if template.has("initial_charges"):
         atoms.set_initial_charges(template.get_initial_charges())
+    for name in ("spread", "grade"):
+        if (values := getattr(snapshot, name)) is not None:
+            atoms.set_array(name, values)
     if snapshot.velocities is not None:
         from ase import units
 
@@ -96,12 +103,17 @@ class AppendOnly:
 class Log(AppendOnly):
     """log.csv: one row of numbers, without anything that depends on the clock."""
 
+    def __init__(self, path: Path, more: Sequence[str] = ()) -> None:
+        """`more` are names of columns behind those of `LOG_HEADER`."""
+        self._names = ",".join([LOG_HEADER.rstrip("\n"), *more])
+        super().__init__(path)
+
     def header(self) -> bytes:
         """Names with units."""
-        return LOG_HEADER.encode()
+        return f"{self._names}\n".encode()
 
     def row(self, step: int, stage: int, values: Iterable[float]) -> None:
-        """Add a row: global step, number of the stage counted from 1, and the other columns of `LOG_HEADER`."""
+        """Add a row: global step, number of the stage counted from 1, and the other columns of the header."""
         self.append((",".join([str(step), str(stage), *(f"{value:.10g}" for value in values)]) + "\n").encode())
         self._file.flush()
 

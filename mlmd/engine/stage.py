@@ -29,7 +29,9 @@ from mlmd.engine.system import (
     set_cell,
     velocities_of,
 )
+from mlmd.engine.watch import SPREAD_EVERY, Watch
 from mlmd.errors import SimulationError
+from mlmd.potentials.uncertainty import Uncertainty
 from mlmd.rundir import StageRecord
 
 RAMP_EVERY = 10
@@ -77,6 +79,9 @@ class DynamicsStage:
         usual_temperature: float | None,
         start_time: float,
         first: bool,
+        watch: Watch | None = None,
+        spread_every: int = SPREAD_EVERY,
+        in_frames: bool = False,
     ) -> None:
         """
         Args:
@@ -92,6 +97,9 @@ class DynamicsStage:
             usual_temperature: K that the guard compares with where the stage has no thermostat.
             start_time: fs at which the stage begins.
             first: whether this is the first stage with dynamics (it then writes its step 0).
+            watch: asks the potential about its errors, where it knows them.
+            spread_every: lines of the log from one spread to the next.
+            in_frames: whether spread and grade of atoms are written with every frame of the trajectory.
         """
         self.stage, self.record, self.body, self.forces, self.template = stage, record, body, forces, template
         self.frame = start.frame
@@ -107,8 +115,9 @@ class DynamicsStage:
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guarded = guard.enabled
-        self.seconds = {"steps": 0.0, "output": 0.0}
-        """Wall-clock time spent: in steps of OpenMM with the forces in them, and on log and trajectory."""
+        self.watch, self._spread_every, self._in_frames = watch, spread_every, in_frames
+        self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
+        """Wall-clock time spent: in steps of OpenMM with the forces in them, on log and trajectory, on the errors."""
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -186,11 +195,30 @@ class DynamicsStage:
     def _write(self, log: Log, trajectory: Trajectory) -> None:
         """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""
         clock = time.perf_counter()
-        if self.step % self.record.log_every == 0:
-            log.row(self.global_step, self.record.index + 1, observe.row(self))
-        if self.step % self.record.trajectory_every == 0:
-            trajectory.frame(observe.snapshot(self))
-        self.seconds["output"] += time.perf_counter() - clock
+        in_log, in_trajectory = (
+            self.step % every == 0 for every in (self.record.log_every, self.record.trajectory_every)
+        )
+        found = self._uncertainty(in_log=in_log, in_frame=in_trajectory and self._in_frames)
+        done = time.perf_counter()
+        self.seconds["uncertainty"] += done - clock
+        if in_log:
+            more = [] if self.watch is None or found is None else self.watch.row(found)
+            log.row(self.global_step, self.record.index + 1, observe.row(self) + more)
+        if in_trajectory:
+            frame = observe.snapshot(self)
+            trajectory.frame(observe.with_uncertainty(frame, found) if self._in_frames and found else frame)
+        self.seconds["output"] += time.perf_counter() - done
+        if self.watch is not None and found is not None:  # with the line and the frame that tell of it
+            self.watch.check(found, self.global_step, self.time)
+
+    def _uncertainty(self, *, in_log: bool, in_frame: bool) -> Uncertainty | None:
+        """What the potential says of its errors at this step, where something of it is written."""
+        if self.watch is None or not (in_log or in_frame):
+            return None
+        line = self.step // self.record.log_every
+        spread = in_frame or (in_log and line % self._spread_every == 0)
+        answer = self.answer()
+        return self.watch.look(answer.positions * NM, self.forces.cell, spread=spread)
 
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None

@@ -9,10 +9,14 @@ from torch import Tensor
 REGRESSORS: dict[str, str] = {
     "linear": "mlmd.fitting.linear:Linear",
     "network": "mlmd.fitting.network:Network",
+    "odd-gaussian": "mlmd.fitting.odd_gaussian:OddGaussian",
     "polynomial": "mlmd.fitting.polynomial:Polynomial",
     "random-features": "mlmd.fitting.random_features:RandomFeatures",
     "sparse-gaussian": "mlmd.fitting.gaussian:SparseGaussian",
+    "gaussian-process": "mlmd.fitting.gaussian_process:GaussianProcess",
     "kernel-ridge": "mlmd.fitting.kernel_ridge:KernelRidge",
+    "sum": "mlmd.fitting.sum:Sum",
+    "committee": "mlmd.fitting.committee:Committee",
 }
 """Kinds an input file may name, and the classes behind them."""
 

@@ -32,8 +32,6 @@ class SparseGaussian(Expansion):
     """(n_features,), in units of the features."""
     scale: Tensor
     """(n_features,), in units of the features."""
-    factor: Tensor | None
-    """R of the whole problem, (n, n), n = n_basis or n_basis + n_kinds; None as long as it is not set."""
 
     def __init__(
         self,
@@ -90,7 +88,6 @@ class SparseGaussian(Expansion):
         zeros = torch.zeros(points.shape[1], dtype=torch.float64)
         self.register_buffer("shift", zeros if shift is None else shift.double().clone())
         self.register_buffer("scale", zeros + 1 if scale is None else scale.double().clone())
-        self.register_buffer("factor", None)
 
     def basis(self, features: Tensor, kinds: Tensor) -> Tensor:
         """k(x_i, x_s), (n, n_basis), eV², of rows of features (n, n_features) and their kinds (n,)."""
@@ -112,6 +109,10 @@ class SparseGaussian(Expansion):
 
         return in_blocks(kinds, self._columns, of_kind)
 
+    def columns(self, kind: int) -> slice:
+        """The points of a kind."""
+        return self._columns[kind]
+
     def prior(self) -> Tensor:
         """chol(K_MM + jitter)', (n_basis, n_basis), eV, a block for each kind.
 
@@ -132,43 +133,6 @@ class SparseGaussian(Expansion):
             blocks.append(self.amplitude * lower.T)
         return torch.block_diag(*blocks)
 
-    def set_factor(self, factor: Tensor) -> None:
-        """Keep R of the whole problem [Σ^(-½) A; prior], R'R the inverse covariance of the parameters, for variances.
-
-        Args:
-            factor: (n, n) upper triangle in the columns of the coefficients, or of these and then the constants.
-
-        Raises:
-            InputError: for another shape, and when a parameter is not determined.
-        """
-        allowed = [(n, n) for n in (self.n_basis, self.n_basis + self.n_kinds)]
-        if factor.shape not in allowed:
-            raise InputError(f"a factor of shape {tuple(factor.shape)} was given; {allowed[0]} or {allowed[1]} fits.")
-        smallest = factor.diagonal().abs().min()
-        if not bool(smallest > 0) or not bool(torch.isfinite(factor).all()):
-            raise InputError("the data and the prior do not determine all parameters: their variance is infinite.")
-        self.factor = torch.triu(factor.detach().double())
-
-    def deviations(self, rows: Tensor) -> Tensor:
-        """Standard deviations ‖R^(-T) row‖, (n,), of sums Σ_b row_b α_b: energies of structures, forces, stresses.
-
-        This is what the data leave open of the coefficients. It tends to zero far from all points, where every
-        function of the basis does; `variance` does not.
-
-        Args:
-            rows: (n, n_basis), sums of the basis or of slopes; (n, n_basis + n_kinds) with the constants.
-
-        Raises:
-            InputError: when no factor was set, or rows have other columns.
-        """
-        factor = self._known_factor()
-        if rows.shape[1:] != factor.shape[1:]:
-            if rows.shape[1:] != (self.n_basis,):
-                raise InputError(f"rows with {rows.shape[1]} columns were given; {factor.shape[1]} are needed.")
-            rows = torch.nn.functional.pad(rows, (0, len(factor) - self.n_basis))
-        solved = torch.linalg.solve_triangular(factor.T, rows.double().T, upper=False)
-        return torch.linalg.vector_norm(solved, dim=0)
-
     def variance(self, features: Tensor, kinds: Tensor) -> Tensor:
         """Variances (n,), eV², of the energies of rows (n, n_features) and their kinds (n,).
 
@@ -185,11 +149,6 @@ class SparseGaussian(Expansion):
         if len(self._known_factor()) > self.n_basis:
             rows = torch.cat([rows, torch.nn.functional.one_hot(kinds, self.n_kinds).double()], dim=1)
         return missing + self.deviations(rows) ** 2
-
-    def _known_factor(self) -> Tensor:
-        if self.factor is None:
-            raise InputError("this Gaussian process was fitted without keeping what variances need.")
-        return self.factor
 
     def _points(self, kind: int, features: Tensor) -> Tensor:
         return self.points[self._columns[kind]].to(features.dtype)
@@ -210,9 +169,7 @@ class SparseGaussian(Expansion):
         expected = (spec["n_points"], spec["n_features"])
         if restored.points.shape != expected:
             raise InputError(f"points of shape {tuple(restored.points.shape)} were found, {expected} are announced.")
-        if "factor" in state:
-            restored.set_factor(state["factor"])
-        return restored
+        return restored.with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

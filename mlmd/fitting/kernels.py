@@ -8,13 +8,19 @@
 Values are (n, m) for rows x (n, n_features) and y (m, n_features), and torch differentiates them by both. Slopes are
 (n, m, n_directions), the derivatives of the values when each row of x moves along directions of its own
 (n, n_features, n_directions); they are products of matrices.
+
+All but the Laplacian one are functions f(t) of t = x̂ · ŷ (x · y) or t = -|x - y|² / 2, so that with c = 0 or 1
+
+    ∂t = (y - c x) · ∂x,    ∂²t = ∂x · ∂y,    ∂²k = f'(t) ∂x · ∂y + f''(t) ((y - c x) · ∂x) ((x - c y) · ∂y),
+
+which is what a Gaussian process needs that is trained on derivatives (`mlmd.fitting.gaussian_process`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -41,9 +47,40 @@ class Kernel(Protocol):
         ...
 
 
+class SmoothKernel(Kernel, Protocol):
+    """A kernel f(t) with two derivatives, t of the images of two rows; see the module."""
+
+    relative: ClassVar[bool]
+    """Whether t = -|x - y|² / 2 and c = 1; else t = x · y and c = 0."""
+
+    def image(self, x: Tensor) -> Tensor:
+        """The rows that t is made of, (n, n_features): x itself, or x̂; torch differentiates it."""
+        ...
+
+    def turned(self, x: Tensor, directions: Tensor) -> Tensor:
+        """Derivatives of the image along directions (n, n_features, n_directions), in the same shape."""
+        ...
+
+    def orders(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f, f' and f'' at t."""
+        ...
+
+
+def arguments(kernel: SmoothKernel, x: Tensor, y: Tensor) -> Tensor:
+    """t, (n, m), of images x (n, n_features) and y (m, n_features)."""
+    if not kernel.relative:
+        return x @ y.T
+    # |x - y|² = |x|² + |y|² - 2 x · y loses digits when rows are far from zero and near to each other
+    origin = y.detach().mean(dim=0)
+    x, y = x - origin, y - origin
+    return x @ y.T - 0.5 * ((x * x).sum(dim=1)[:, None] + (y * y).sum(dim=1))
+
+
 @dataclass(frozen=True)
 class LinearKernel:
     """x · y."""
+
+    relative: ClassVar[bool] = False
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
@@ -57,6 +94,18 @@ class LinearKernel:
         """(n,)."""
         return (x * x).sum(dim=1)
 
+    def image(self, x: Tensor) -> Tensor:
+        """x."""
+        return x
+
+    def turned(self, x: Tensor, directions: Tensor) -> Tensor:
+        """The directions themselves."""
+        return directions
+
+    def orders(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """t, 1, 0."""
+        return t, torch.ones_like(t), torch.zeros_like(t)
+
 
 @dataclass(frozen=True)
 class PolynomialKernel:
@@ -64,6 +113,7 @@ class PolynomialKernel:
 
     power: int
     """ζ."""
+    relative: ClassVar[bool] = False
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
@@ -74,15 +124,28 @@ class PolynomialKernel:
         unit, others = _normalised(x), _normalised(y)
         alike = unit @ others.T
         outer = self.power * alike ** (self.power - 1)
-        norm = torch.linalg.vector_norm(x, dim=1)
-        # ∂x̂ = (∂x - x̂ (x̂ · ∂x)) / |x|
-        turned = directions - unit[..., None] * (unit[:, None] @ directions)
-        inverse = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm))
-        return (others @ turned).mul_((outer * inverse[:, None])[..., None])
+        return (others @ self._across(x, directions)).mul_((outer * _inverse_norms(x)[:, None])[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
         return (x != 0).any(dim=1).to(x.dtype)
+
+    def image(self, x: Tensor) -> Tensor:
+        """x̂."""
+        return _normalised(x)
+
+    def turned(self, x: Tensor, directions: Tensor) -> Tensor:
+        """∂x̂ = (∂x - x̂ (x̂ · ∂x)) / |x|."""
+        return self._across(x, directions) * _inverse_norms(x)[:, None, None]
+
+    def orders(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """t^ζ, ζ t^(ζ-1), ζ (ζ-1) t^(ζ-2)."""
+        n = self.power
+        return t**n, n * t ** (n - 1), n * (n - 1) * t ** (n - 2) if n > 1 else torch.zeros_like(t)
+
+    def _across(self, x: Tensor, directions: Tensor) -> Tensor:
+        unit = _normalised(x)
+        return directions - unit[..., None] * (unit[:, None] @ directions)
 
 
 @dataclass(frozen=True)
@@ -91,14 +154,11 @@ class GaussianKernel:
 
     width: float
     """ℓ, in units of the features."""
+    relative: ClassVar[bool] = True
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
-        # |x - y|² = |x|² + |y|² - 2 x · y loses digits when rows are far from zero and near to each other
-        origin = y.detach().mean(dim=0)
-        x, y = x - origin, y - origin
-        squares = (x * x).sum(dim=1)[:, None] + (y * y).sum(dim=1) - 2 * x @ y.T
-        return torch.exp(squares / (-2 * self.width**2))
+        return torch.exp(arguments(self, x, y) / self.width**2)
 
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions)."""
@@ -109,6 +169,20 @@ class GaussianKernel:
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
         return torch.ones_like(x[:, 0])
+
+    def image(self, x: Tensor) -> Tensor:
+        """x."""
+        return x
+
+    def turned(self, x: Tensor, directions: Tensor) -> Tensor:
+        """The directions themselves."""
+        return directions
+
+    def orders(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """k, k / ℓ², k / ℓ⁴."""
+        values = torch.exp(t / self.width**2)
+        first = values / self.width**2
+        return values, first, first / self.width**2
 
 
 @dataclass(frozen=True)
@@ -176,6 +250,12 @@ def kernel_named(name: str, *, width: float | None = None, power: int | None = N
     if needed == "width" and not 0 < given["width"] < math.inf:
         raise InputError(f"the width of a {name} kernel is positive, not {width}.")
     return KERNELS[name](**given)
+
+
+def _inverse_norms(rows: Tensor) -> Tensor:
+    """1 / |x|, (n,); 0 for rows of zeros."""
+    norm = torch.linalg.vector_norm(rows, dim=1)
+    return torch.where(norm > 0, 1 / norm, torch.zeros_like(norm))
 
 
 def _normalised(rows: Tensor) -> Tensor:

@@ -93,19 +93,42 @@ def solve(
     chosen = torch.cat([torch.arange(n)[part] for part in columns])
     target = factor[:, n]
     matrix = factor[:, chosen]
-    scale = torch.linalg.vector_norm(matrix, dim=0)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    scaled, right = matrix / scale, target
-    if penalty is not None:
-        scaled = torch.cat([scaled, torch.diag(penalty[chosen])])
-        right = torch.cat([right, right.new_zeros(len(chosen))])
-    if prior is not None:
-        rows = factor.new_zeros((len(prior), n))
-        rows[:, : prior.shape[1]] = prior
-        scaled = torch.cat([scaled, rows[:, chosen] / scale])
-        right = torch.cat([right, right.new_zeros(len(prior))])
+    scaled, scale = _whole(factor, chosen, penalty, prior)
+    right = torch.cat([target, target.new_zeros(len(scaled) - len(target))])
     found = torch.linalg.lstsq(scaled, right[:, None], driver="gelsd")
     x = factor.new_zeros(n)
     x[chosen] = found.solution[:, 0] / scale
     residual = float(torch.linalg.vector_norm(matrix @ x[chosen] - target))
     return Solution(x=x, residual=residual, rank=int(found.rank))
+
+
+def whole_factor(
+    factor: Tensor,
+    *,
+    columns: Sequence[slice] = (slice(None),),
+    penalty: Tensor | None = None,
+    prior: Tensor | None = None,
+) -> Tensor:
+    """R of all that `solve` minimises, upper triangular in the chosen columns: R'R is the inverse covariance of x.
+
+    Where the rows are divided by the standard deviations of their errors, that is (Bishop, Pattern Recognition and
+    Machine Learning, 2006, eq. 3.54). Arguments as those of `solve`.
+    """
+    chosen = torch.cat([torch.arange(factor.shape[1] - 1)[part] for part in columns])
+    scaled, scale = _whole(factor, chosen, penalty, prior)
+    return torch.linalg.qr(scaled, mode="r").R * scale
+
+
+def _whole(factor: Tensor, chosen: Tensor, penalty: Tensor | None, prior: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rows of data, penalty and prior in the chosen columns, each over its scale, and the scales."""
+    matrix = factor[:, chosen]
+    scale = torch.linalg.vector_norm(matrix, dim=0)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    parts = [matrix / scale]
+    if penalty is not None:
+        parts.append(torch.diag(penalty[chosen]))
+    if prior is not None:
+        rows = factor.new_zeros((len(prior), factor.shape[1] - 1))
+        rows[:, : prior.shape[1]] = prior
+        parts.append(rows[:, chosen] / scale)
+    return torch.cat(parts), scale

@@ -60,7 +60,7 @@ class Linear(Expansion):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Linear:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        return cls(n_features=spec["n_features"], n_kinds=spec["n_kinds"])
+        return cls(n_features=spec["n_features"], n_kinds=spec["n_kinds"]).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

@@ -20,6 +20,8 @@ ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "linear": lambda x: x,
 }
 """Functions of hidden neurons: tanh x, ln(1 + eˣ), x / (1 + e⁻ˣ), 1 / (1 + e⁻ˣ), exp(-x²/2), x."""
+_FIRST_STEP = 0.1
+"""Of layers that add to what the layer before gave: little at first."""
 
 
 class Network(torch.nn.Module):
@@ -42,6 +44,10 @@ class Network(torch.nn.Module):
     """Neurons of the hidden layers."""
     activations: tuple[str, ...]
     """Of the hidden layers, names of `ACTIVATIONS`."""
+    residual: bool
+    """Whether layers add to what the layer before them gave; else they replace it."""
+    timestep: bool
+    """Whether what a layer adds has factors of its own, `timesteps_n`, (n_kinds or 1, n_neurons)."""
 
     def __init__(
         self,
@@ -51,6 +57,8 @@ class Network(torch.nn.Module):
         n_kinds: int = 1,
         common: bool = False,
         activation: str | Sequence[str] = "tanh",
+        residual: bool = False,
+        timestep: bool = False,
     ) -> None:
         """All zeros, to be loaded, or randomised and fitted.
 
@@ -60,6 +68,8 @@ class Network(torch.nn.Module):
             n_kinds: of rows, e.g. chemical elements.
             common: one network for all kinds.
             activation: a name of `ACTIVATIONS`, or one for each hidden layer.
+            residual: y⁽ⁿ⁾ = y⁽ⁿ⁻¹⁾ + σ(…) of layers as wide as the one before; of those twice as wide, (y, y) + σ(…).
+            timestep: y⁽ⁿ⁾ = y⁽ⁿ⁻¹⁾ + t⁽ⁿ⁾ σ(…) of such layers (He et al., CVPR 2016, as in DeePMD-kit).
 
         Raises:
             InputError: for sizes that are not positive, and unknown activations.
@@ -75,12 +85,17 @@ class Network(torch.nn.Module):
         for name in self.activations:
             if name not in ACTIVATIONS:
                 raise InputError(f"{name!r} is not an activation. {did_you_mean(str(name), ACTIVATIONS)}")
+        if timestep and not residual:
+            raise InputError("timestep: only residual layers have one.")
         self.n_features, self.n_kinds, self.common = n_features, n_kinds, common
+        self.residual, self.timestep = residual, timestep
         n_networks = 1 if common else n_kinds
         shapes: dict[str, tuple[int, ...]] = {}
         for number, (inputs, outputs) in enumerate(itertools.pairwise((n_features, *self.layers)), 1):
             shapes |= {_name("weights", number): (n_networks, outputs, inputs)}
             shapes |= {_name("biases", number): (n_networks, outputs)}
+            if timestep and outputs in (inputs, 2 * inputs):
+                shapes |= {_name("timesteps", number): (n_networks, outputs)}
         shapes |= {"output": (n_networks, self.layers[-1]), "constants": (n_kinds,)}
         for name, shape in shapes.items():
             zeros = torch.zeros(shape, dtype=torch.float64)
@@ -97,33 +112,61 @@ class Network(torch.nn.Module):
         numbers = range(1, len(self.layers) + 1)
         return tuple((getattr(self, _name("weights", k)), getattr(self, _name("biases", k))) for k in numbers)
 
+    @property
+    def steps(self) -> tuple[torch.nn.Parameter | None, ...]:
+        """Factors of what the hidden layers add, None of layers without."""
+        return tuple(getattr(self, _name("timesteps", number), None) for number in range(1, len(self.layers) + 1))
+
     def randomise(self, generator: torch.Generator) -> None:
         """Weights to start training from: of variance 1 / number of inputs (Glorot and Bengio, AISTATS 2010)."""
         with torch.no_grad():
             for weights in (*(weights for weights, _ in self.hidden), self.output):
                 drawn = torch.randn(weights.shape, generator=generator, dtype=torch.float64)
                 weights.copy_(drawn / weights.shape[-1] ** 0.5)
+            for steps in self.steps:
+                if steps is not None:
+                    steps.fill_(_FIRST_STEP)
 
     def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
         """(n,) eV, float64, of rows of features (n, n_features) and their kinds (n,).
 
         The constants, which may be large, are added in float64 whatever the precision of the features.
         """
-        if len(self.weights) == 1:
-            varying = self._varying(features, 0)
+        networks = self._by_kind()
+        if len(networks) == 1:
+            varying = self._varying(features, networks[0])
         else:
             varying = features.new_zeros(len(features))
             for kind in kinds.unique().tolist():
                 rows = (kinds == kind).nonzero().squeeze(1)
-                varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), kind))
+                varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), networks[kind]))
         return varying.double() + self.constants.double().index_select(0, kinds)
 
-    def _varying(self, values: Tensor, kind: int) -> Tensor:
+    def _by_kind(self) -> list[tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]]:
+        """Weights, biases and timesteps of the layers, and the output, of each network.
+
+        They are taken apart once: the derivative of each kind's part would be as large as the whole.
+        """
+        layers = [
+            (weights.unbind(), biases.unbind(), [None] * len(weights) if steps is None else steps.unbind())
+            for (weights, biases), steps in zip(self.hidden, self.steps, strict=True)
+        ]
+        output = self.output.unbind()
+        return [([(w[kind], b[kind], t[kind]) for w, b, t in layers], output[kind]) for kind in range(len(output))]
+
+    def _varying(self, values: Tensor, network: tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]) -> Tensor:
         """The energies without the constants."""
-        for (weights, biases), name in zip(self.hidden, self.activations, strict=True):
-            weighted = values @ weights[kind].to(values.dtype).T
-            values = ACTIVATIONS[name](weighted + biases[kind].to(values.dtype))
-        return values @ self.output[kind].to(values.dtype)
+        layers, output = network
+        for (weights, biases, steps), name in zip(layers, self.activations, strict=True):
+            before, weighted = values, values @ weights.to(values.dtype).T
+            values = ACTIVATIONS[name](weighted + biases.to(values.dtype))
+            if steps is not None:
+                values = values * steps.to(values.dtype)
+            if self.residual and values.shape[-1] == before.shape[-1]:
+                values = values + before
+            elif self.residual and values.shape[-1] == 2 * before.shape[-1]:
+                values = values + torch.cat([before, before], dim=-1)
+        return values @ output.to(values.dtype)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """w, b, v and c of one hidden layer, as compiled forms of such networks take them."""
@@ -157,6 +200,7 @@ class Network(torch.nn.Module):
         }
         if {*self.activations} != {"tanh"}:
             spec["activation"] = self.activations[0] if same else list(self.activations)
+        spec |= {name: True for name in ("residual", "timestep") if getattr(self, name)}
         return spec
 
 

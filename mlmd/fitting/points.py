@@ -10,19 +10,22 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 
+_AT_ONCE = 1024
+"""Rows whose distances from all known ones are held at a time."""
 _DEPENDENT = 1e-13
 """Pivot, relative to the greatest, below which columns depend on each other to working precision."""
 
 
-def farthest(features: Tensor, n_points: int) -> Tensor:
+def farthest(features: Tensor, n_points: int, known: Tensor | None = None) -> Tensor:
     """Farthest point sampling: each next row is the one farthest from all chosen before (Gonzalez, Theor. Comput.
     Sci. 38, 293, 1985; at most twice as far from any row as the best choice of so many).
 
-    It begins with the row nearest to the mean; of equal rows the first counts.
+    It begins with the row nearest to the mean, or the one farthest from known ones; of equal rows the first counts.
 
     Args:
         features: (n, n_features), comparable columns.
         n_points: how many rows.
+        known: (n_known, n_features) rows that count as chosen before; none by default.
 
     Returns:
         (n_points,) numbers of rows, in the order of choice.
@@ -31,8 +34,11 @@ def farthest(features: Tensor, n_points: int) -> Tensor:
         InputError: when there are fewer different rows.
     """
     rows = _checked(features, n_points)
-    chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
-    nearest = (rows - rows[chosen[0]]).square().sum(dim=1)
+    chosen: list[int] = []
+    if known is None or not len(known):
+        chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
+        known = rows[chosen]
+    nearest = torch.cat([torch.cdist(part, known.double()).amin(dim=1) for part in rows.split(_AT_ONCE)]).square()
     while len(chosen) < n_points:
         farthest_row = int(nearest.argmax())
         if not float(nearest[farthest_row]) > 0:
@@ -83,7 +89,42 @@ def cur(features: Tensor, n_points: int, rank: int, generator: torch.Generator) 
     return torch.argsort(waiting)[:n_points]
 
 
-def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
+def leading(features: Tensor, n_points: int) -> Tensor:
+    """Rows chosen one by one, each the one of the greatest leverage of rank one in what those before leave unexplained.
+
+    The leading left singular vector of X is greatest at the chosen row; then its direction is taken out of all rows
+    (the deterministic CUR of Imbalzano, Anelli, Giofré, Klees, Behler and Ceriotti, J. Chem. Phys. 148, 241730, 2018).
+
+    Args:
+        features: X, (n, n_features).
+        n_points: how many rows.
+
+    Returns:
+        (n_points,) numbers of rows, in the order of choice.
+
+    Raises:
+        InputError: when fewer rows are independent of each other.
+    """
+    rows = _checked(features, n_points)
+    products = rows @ rows.T  # of what is left of the rows
+    least = _DEPENDENT * float(products.diagonal().max())
+    chosen: list[int] = []
+    while len(chosen) < n_points:
+        left = products.diagonal().clone()
+        if not float(left.max()) > least:
+            raise InputError(
+                f"{n_points} points were asked for; only {len(chosen)} rows are independent of each other."
+            )
+        scores = torch.linalg.eigh(products)[1][:, -1].abs()
+        scores[left <= least] = -1.0
+        row = int(scores.argmax())
+        chosen.append(row)
+        along = products[row].clone()
+        products -= torch.outer(along, along / along[row])
+    return torch.tensor(chosen)
+
+
+def maxvol(features: Tensor, tolerance: float = 1e-3, start: Tensor | None = None) -> Tensor:
     """n_features rows A whose determinant no exchange of one row can raise by more than the tolerance.
 
     Rows are exchanged as long as max |X A⁻¹| > 1 + tolerance (Goreinov, Oseledets, Savostyanov, Tyrtyshnikov and
@@ -92,6 +133,8 @@ def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
     Args:
         features: X, (n, n_features), n ≥ n_features; the result does not depend on the columns' units.
         tolerance: how much the determinant may still be smaller than after the best exchange.
+        start: (n_features,) numbers of independent rows to begin with, which are kept where nothing is gained; those
+            of a decomposition with pivots by default.
 
     Returns:
         (n_features,) numbers of rows.
@@ -105,10 +148,12 @@ def maxvol(features: Tensor, tolerance: float = 1e-3) -> Tensor:
     rows, triangle = torch.linalg.qr(rows / _sizes(rows))
     if float(triangle.diagonal().abs().min()) <= _DEPENDENT * float(triangle.diagonal().abs().max()):
         raise InputError(f"the {n_features} features depend on each other in these {len(rows)} rows.")
-    order = torch.arange(len(rows))
-    for step, pivot in enumerate((torch.linalg.lu_factor(rows).pivots - 1).tolist()):
-        order[[step, pivot]] = order[[pivot, step]]
-    chosen = order[:n_features].clone()
+    if start is None:
+        order = torch.arange(len(rows))
+        for step, pivot in enumerate((torch.linalg.lu_factor(rows).pivots - 1).tolist()):
+            order[[step, pivot]] = order[[pivot, step]]
+        start = order[:n_features]
+    chosen = start.clone()
     while True:
         shares = torch.linalg.solve(rows[chosen], rows, left=False)
         if not float(shares.abs().max()) > 1 + tolerance:
@@ -137,8 +182,49 @@ class ActiveSet:
         """Extrapolation grades of rows, γ(x) = max |x A⁻¹|, (n,): at most about one within what was seen."""
         return grades(features, self.rows)
 
+    def extended(self, block: Tensor, n_seen: int, tolerance: float = 1e-3) -> ActiveSet:
+        """The set after some of its rows were exchanged for rows of a block; the same one if nothing is gained.
 
-def active_set(blocks: Iterable[Tensor], *, floor: float = 1e-6, tolerance: float = 1e-3) -> ActiveSet:
+        The determinant never falls, so that passes over the same rows come to an end: then no row has a grade above
+        1 + tolerance.
+
+        Args:
+            block: (n, n_features).
+            n_seen: number of the first row of the block.
+            tolerance: of `maxvol`.
+
+        Raises:
+            InputError: for rows of another width, and for numbers that are not finite.
+        """
+        rows = _checked(block, 1)
+        n_features = len(self.rows)
+        if rows.shape[1] != n_features:
+            raise InputError(f"rows of {rows.shape[1]} features were given after rows of {n_features}.")
+        new = (self.grades(rows) > 1 + tolerance).nonzero().squeeze(1)
+        if not len(new):
+            return self
+        candidates = torch.cat([self.rows, rows[new]])
+        chosen = maxvol(candidates, tolerance, None if bool((self.numbers < 0).all()) else torch.arange(n_features))
+        return ActiveSet(candidates[chosen], torch.cat([self.numbers, n_seen + new])[chosen])
+
+    def inverse(self) -> Tensor:
+        """A⁻¹, (n_features, n_features): the grade of a row x is the greatest number of |x A⁻¹|."""
+        scale = _sizes(self.rows)
+        return torch.linalg.inv(self.rows / scale) / scale[:, None]
+
+
+def no_active_set(block: Tensor, floor: float = 1e-6) -> ActiveSet:
+    """The set to begin with, of small diagonal rows; arguments as those of `active_set`, block its first rows."""
+    start = torch.diag(floor * _sizes(_checked(block, 1)))
+    return ActiveSet(start, torch.full((len(start),), -1))
+
+
+def active_set(
+    blocks: Iterable[Tensor],
+    *,
+    floor: float = 1e-6,
+    tolerance: float = 1e-3,
+) -> ActiveSet:
     """The active set of rows that come in blocks, of which at most n_features are remembered.
 
     It begins with small diagonal rows, which stand for directions that no data have, so that the columns may depend
@@ -156,17 +242,8 @@ def active_set(blocks: Iterable[Tensor], *, floor: float = 1e-6, tolerance: floa
     current: ActiveSet | None = None
     n_seen = 0
     for block in blocks:
-        rows = _checked(block, 1)
-        if current is None:
-            start = torch.diag(floor * _sizes(rows))
-            current = ActiveSet(start, torch.full((len(start),), -1))
-        if rows.shape[1] != current.rows.shape[1]:
-            raise InputError(f"rows of {rows.shape[1]} features were given after rows of {current.rows.shape[1]}.")
-        rows = torch.cat([current.rows, rows])
-        numbers = torch.cat([current.numbers, torch.arange(n_seen, n_seen + len(block))])
-        chosen = maxvol(rows, tolerance)
+        current = (current or no_active_set(block, floor)).extended(block, n_seen, tolerance)
         n_seen += len(block)
-        current = ActiveSet(rows[chosen], numbers[chosen])
     if current is None:
         raise InputError("no rows were given of which some could be chosen.")
     return current

@@ -64,6 +64,10 @@ class Polynomial(Expansion):
 
         return in_blocks(kinds, self._columns, of_kind)
 
+    def columns(self, kind: int) -> slice:
+        """The coefficients of a kind."""
+        return self._columns[kind]
+
     def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
         """(n,) eV, float64; summed in float64 whatever the precision of the features, since large terms cancel."""
         x = features.double()
@@ -111,7 +115,7 @@ class Polynomial(Expansion):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Polynomial:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+        return cls(**{name: value for name, value in spec.items() if name != "kind"}).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

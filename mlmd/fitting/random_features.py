@@ -134,6 +134,10 @@ class RandomFeatures(Expansion):
 
         return in_blocks(kinds, self._columns, of_kind)
 
+    def columns(self, kind: int) -> slice:
+        """The random functions of a kind."""
+        return self._columns[0 if self.common else kind]
+
     @property
     def _norm(self) -> float:
         return self.amplitude * math.sqrt(2 / self.n_random)
@@ -147,7 +151,7 @@ class RandomFeatures(Expansion):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> RandomFeatures:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+        return cls(**{name: value for name, value in spec.items() if name != "kind"}).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""

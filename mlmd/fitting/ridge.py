@@ -151,6 +151,12 @@ def evidence(factor: Tensor, n_rows: int, *, prior: Tensor | None = None, n_free
     )
 
 
+def n_determined(factor: Tensor, strength: float, *, prior: Tensor | None = None, n_free: int = 0) -> float:
+    """Σ s² / (s² + λ), parameters that the data determine rather than the prior; arguments and errors of `ridge`."""
+    s = _diagonalised(factor, prior, n_free).s
+    return float((s**2 / (s**2 + strength)).sum()) if strength > 0 else float((s > 0).sum())
+
+
 def cross_validation(
     folds: Sequence[Tensor], strengths: Tensor, *, prior: Tensor | None = None, n_free: int = 0
 ) -> CrossValidation:

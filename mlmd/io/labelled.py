@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,16 @@ from ase import Atoms
 
 from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, StorageError
-from mlmd.io.labels import RawFrame, energy_of, find_names, forces_of, group_of, has_unused_stress, stress_of
+from mlmd.io.labels import (
+    RawFrame,
+    energy_of,
+    find_names,
+    forces_of,
+    group_of,
+    has_unused_stress,
+    property_of,
+    stress_of,
+)
 from mlmd.io.validity import check_structure
 from mlmd.io.xyz_frames import COMPRESSED, open_text, read_xyz
 
@@ -44,6 +53,13 @@ class LabelledFrame:
     """File and number of the frame in it, counted from 0: ``Cu_train.xyz@12``."""
     unused_stress: bool = False
     """Whether its file has a stress that is not used, because the structure is periodic in some directions only."""
+    value: float | None = None
+    """The property that was asked for, of the whole structure, in the unit of the file."""
+
+
+def forces_alone(frames: Iterable[LabelledFrame]) -> list[LabelledFrame]:
+    """The same structures without energies and stresses, for what knows forces only."""
+    return [replace(frame, energy=None, stress=None) for frame in frames]
 
 
 def read_labelled(
@@ -56,7 +72,8 @@ def read_labelled(
             .db, vasprun.xml, OUTCAR, ...), or a folder with DeePMD systems.
         keys: names that labels have in the file, for ``energy``, ``forces``, ``stress``, ``virial`` (-V·stress, eV)
             and ``group``; ``"none"`` leaves a label out. Others are found by themselves (`labels.NAMES`; REF_energy is
-            preferred to energy). For DeePMD also ``type_map``: symbols joined by commas.
+            preferred to energy). Only where it is named there is also a ``property``, any number of a structure. For
+            DeePMD also ``type_map``: symbols joined by commas.
         need_labels: whether to refuse a file without any energy, force or stress.
 
     Raises:
@@ -69,7 +86,7 @@ def read_labelled(
     if not raw:
         raise InputError(f"{path.name} has no structures at all.")
     names = find_names(raw, names_given, path.name)
-    if need_labels and not {"energy", "forces", "stress", "virial"} & names.keys():
+    if need_labels and not {"energy", "forces", "stress", "virial", "property"} & names.keys():
         raise _no_labels(raw, path.name)
     return [_labelled(frame, names) for frame in raw]
 
@@ -168,6 +185,7 @@ def _labelled(frame: RawFrame, names: Mapping[str, str]) -> LabelledFrame:
         group=group_of(frame, names.get("group")),
         source=frame.source,
         unused_stress=has_unused_stress(frame, names),
+        value=property_of(frame, names.get("property")),
     )
 
 

@@ -35,9 +35,11 @@ NAMES: dict[str, Tiers] = {
         ("virial", "virials", "dft_virial", "dft_virials", "virial_dft", "virials_dft"),
     ),
     "group": (("config_type",), ("group",), ("configtype",), ("config_name",)),
+    "property": (),
 }
 """Label -> names in lower case; those of an earlier tier are preferred. `free_energy` is the last: where ASE writes it
-beside `energy`, the latter is extrapolated to zero smearing, which is what data sets usually mean."""
+beside `energy`, the latter is extrapolated to zero smearing, which is what data sets usually mean. A property is any
+number of a structure, and is always named by the user."""
 
 IGNORED = "none"
 """What a user writes for a label that is to be left out."""
@@ -87,7 +89,7 @@ def find_names(frames: Sequence[RawFrame], keys: Mapping[str, str], name: str) -
                 continue
             if keys[label] not in present:
                 hint = did_you_mean(keys[label], present) if present else f"Nothing in it could be {label}."
-                option = "group_key" if label == "group" else label
+                option = {"group": "group_key", "property": "property: name"}.get(label, label)
                 raise InputError(f"{name}: {option} = {keys[label]!r} is in none of its {len(frames)} frames. {hint}")
             found[label] = keys[label]
         elif guess := _guess(frames, label, tiers, name):
@@ -106,6 +108,17 @@ def energy_of(frame: RawFrame, key: str | None) -> float | None:
     if key is None or key not in frame.values:
         return None
     return float(_numbers(frame.values[key], (1,), frame, key, "energy")[0])
+
+
+def property_of(frame: RawFrame, key: str | None) -> float | None:
+    """A number of the whole structure in whatever unit the file has, or None when this frame has none.
+
+    Raises:
+        InputError: when it is not one finite number.
+    """
+    if key is None or key not in frame.values:
+        return None
+    return float(_numbers(frame.values[key], (1,), frame, key, "property")[0])
 
 
 def forces_of(frame: RawFrame, key: str | None) -> np.ndarray | None:
@@ -257,9 +270,9 @@ def _numbers(value: object, shape: Sequence[int], frame: RawFrame, key: str, lab
         numbers = np.empty(0)
     if isinstance(value, bool | np.bool_) or numbers.size not in shape:
         needed = " or ".join(str(size) for size in shape)
-        unit = _UNITS[label]
+        unit = f" in {_UNITS[label]}" if label in _UNITS else ""
         raise InputError(
-            f"{frame.source}: {key} = {shown(value)} is not a {label}; {needed} number(s) in {unit} are needed."
+            f"{frame.source}: {key} = {shown(value)} is not a {label}; {needed} number(s){unit} are needed."
         )
     if not np.isfinite(numbers).all():
         raise InputError(

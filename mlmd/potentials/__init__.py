@@ -88,6 +88,11 @@ class Potential(Protocol):
         ...
 
 
+def has_energy(potential: object) -> bool:
+    """Whether a potential gives energies and stresses; a force field gives forces alone, and nan for the others."""
+    return bool(getattr(potential, "has_energy", True))
+
+
 class Evaluator(Protocol):
     """A potential made ready for one system in a run: owns the pair list and the buffers.
 

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 import torch
 
-from mlmd.descriptors.compiled import compiled_features
-from mlmd.descriptors.linearised import needs_pairs
+from mlmd.descriptors.compiled import KernelFeatures, compiled_features, features_of, kernels_of
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError, SimulationError
-from mlmd.kernels.design import Features
 from mlmd.neighbors import check_skin, geometry
 from mlmd.potentials import Evaluation
 from mlmd.potentials.learned import LearnedPotential
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 def has_kernel_features(potential: object) -> TypeGuard[LearnedPotential]:
     """Whether a potential can be evaluated so."""
-    return isinstance(potential, LearnedPotential) and not needs_pairs(potential.descriptor)
+    return isinstance(potential, LearnedPotential) and kernels_of(potential.descriptor) is not None
 
 
 class FeatureEvaluator:
@@ -73,7 +71,7 @@ class FeaturePotential:
 
     def __init__(self, potential: LearnedPotential) -> None:
         """Take a potential that `has_kernel_features`."""
-        self._potential = potential
+        self._potential, self._kernels = potential, kernels_of(potential.descriptor) or ()
 
     def evaluate(self, atoms: Atoms) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) of a structure.
@@ -82,13 +80,13 @@ class FeaturePotential:
             InputError: for an element that is not known, positions that are not finite and a flat periodic cell.
         """
         positions, cell, pbc = geometry(atoms)
-        features = compiled_features(self._potential.descriptor, atoms.numbers, pbc)
+        features = features_of(self._kernels, self._potential.elements, atoms.numbers, pbc)
         kinds = species(torch.tensor(atoms.numbers), self._potential.species_table)
         return _evaluate(self._potential, features, kinds, positions, cell)
 
 
 def _evaluate(
-    potential: LearnedPotential, features: Features, kinds: torch.Tensor, positions: np.ndarray, cell: np.ndarray
+    potential: LearnedPotential, features: KernelFeatures, kinds: torch.Tensor, positions: np.ndarray, cell: np.ndarray
 ) -> Evaluation:
     values = torch.from_numpy(features.values(positions, cell))
     dtype = next(potential.parameters()).dtype

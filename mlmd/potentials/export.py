@@ -8,7 +8,9 @@ from types import MappingProxyType
 
 from mlmd.errors import InputError, StorageError
 from mlmd.potentials import Potential, mtp, snap
+from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.pair import ZBL
 
 FORMATS: Mapping[str, tuple[Callable[[LearnedPotential, Path], None], tuple[str, ...]]] = MappingProxyType(
     {".mtp": (mtp.save, ()), ".snapcoeff": (snap.save, (".snapparam",))}
@@ -21,6 +23,8 @@ KNOWN = "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .s
 def export(potential: Potential, path: Path) -> tuple[Path, ...]:
     """Write a potential in the format that the suffix of its file names, to files that do not exist yet.
 
+    Of a SNAP with ZBL the SNAP is written; ZBL is a line of LAMMPS' input (`zbl_beside`).
+
     Returns:
         The files that were written.
 
@@ -31,6 +35,8 @@ def export(potential: Potential, path: Path) -> tuple[Path, ...]:
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is not a format to export to. mlmd writes {KNOWN}.")
     save, beside = FORMATS[path.suffix]
+    if path.suffix == ".snapcoeff" and isinstance(potential, Sum):
+        potential = _without_zbl(potential)
     if not isinstance(potential, LearnedPotential):
         raise InputError(
             f"a potential of kind {potential.spec()['kind']!r} cannot be written as {path.suffix}. mlmd writes {KNOWN}."
@@ -41,3 +47,26 @@ def export(potential: Potential, path: Path) -> tuple[Path, ...]:
             raise StorageError(f"{one} exists already; nothing was written. Give another name.")
     save(potential, path)
     return paths
+
+
+def zbl_beside(potential: Potential) -> ZBL | None:
+    """The ZBL that must be added to what `export` writes; None where there is none."""
+    parts = potential.parts if isinstance(potential, Sum) else ()
+    return next((part for part in parts if isinstance(part, ZBL)), None)
+
+
+def _without_zbl(potential: Sum) -> Potential:
+    """The other part of a sum of a potential and ZBL.
+
+    Raises:
+        InputError: for other sums, and for ZBL that LAMMPS would switch in another way.
+    """
+    zbl = zbl_beside(potential)
+    if zbl is None or len(potential.parts) != 2:
+        kinds = " + ".join(str(part.spec()["kind"]) for part in potential.parts)
+        raise InputError(f"a sum ({kinds}) cannot be written as .snapcoeff, but SNAP alone, or with ZBL beside it.")
+    if zbl.switching != "lammps":
+        raise InputError(
+            'LAMMPS brings ZBL to zero in another way. Give the ZBL of the baseline switching = "lammps", train again.'
+        )
+    return next(part for part in potential.parts if part is not zbl)

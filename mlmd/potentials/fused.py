@@ -115,10 +115,11 @@ def why_slow(potential: Potential) -> str | None:
 
 
 def _has_kernel(potential: Potential) -> bool:
-    """Whether it, or a part of it, has a compiled form with the settings it has."""
-    own = getattr(potential, "kernel", None)
-    if own is not None:
-        return own() is not None
+    """Whether it, or a part of it, or what describes its atoms, has a compiled form with the settings it has."""
+    for one in (potential, getattr(potential, "descriptor", None)):
+        own = getattr(one, "kernel", None)
+        if own is not None and own() is not None:
+            return True
     return any(_has_kernel(part) for part in getattr(potential, "parts", ()))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch import Tensor
 from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.descriptors.bispectrum import Bispectrum
 from mlmd.descriptors.bispectrum_kernel import bispectrum_kernel
-from mlmd.descriptors.linearised import needs_pairs
+from mlmd.descriptors.combined import Combined, within
+from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.moment_design import Design
 from mlmd.descriptors.moment_kernel import moment_kernel
 from mlmd.descriptors.moments import Moments
@@ -31,6 +32,7 @@ from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.linear import Linear
 from mlmd.fitting.network import Network
 from mlmd.fitting.polynomial import Polynomial
+from mlmd.fitting.sum import Sum
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
@@ -48,7 +50,12 @@ _WORTH_DIVIDING = 128  # atoms; fewer are one piece
 class LearnedPotential(EnergyModel):
     """The energy of an atom is a regressor's, from a descriptor's features."""
 
-    def __init__(self, descriptor: Descriptor, regressor: Regressor) -> None:
+    calibration: float
+    """By which standard deviations of forces are multiplied, so that they are the errors that were seen."""
+    inverses: Tensor | None
+    """A⁻¹ of the active set of each element, (n_elements, n, n), in float64; None where no grade is known."""
+
+    def __init__(self, descriptor: Descriptor, regressor: Regressor, calibration: float = 1.0) -> None:
         """Join the two.
 
         Raises:
@@ -68,6 +75,8 @@ class LearnedPotential(EnergyModel):
         self.descriptor, self.regressor = descriptor, regressor
         self.cutoff, self.elements = descriptor.cutoff, descriptor.elements
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
+        self.calibration = float(calibration)
+        self.register_buffer("inverses", None)
 
     def atomic_energies(self, graph: Graph, centres: slice | None = None) -> Tensor:
         """(n_atoms,) eV, or those of some consecutive atoms."""
@@ -109,32 +118,48 @@ class LearnedPotential(EnergyModel):
             InputError: when descriptor or regressor have no such derivatives.
         """
         regressor, kinds = self.expansion, species(graph.numbers, self.species_table)
-        if isinstance(self.descriptor, Moments) and isinstance(regressor, Linear):
-            found = self.descriptor.design(graph, regressor.coefficients if nonlinear else None)
-        elif nonlinear:
+        if nonlinear and self.radial is None:
             raise InputError(f"{type(self.descriptor).__name__} has no parameters that are optimised.")
-        else:
-            found = rows_of(self.descriptor, regressor, graph, kinds)
+        found = []
+        for part, term, coefficients in self._terms():
+            near = within(graph, part.cutoff)
+            if isinstance(part, Moments) and isinstance(term, Linear):
+                found.append((part.design(near, coefficients if nonlinear else None), term.n_basis))
+            else:
+                found.append((rows_of(part, term, near, kinds), term.n_basis))
         counts = graph.positions.new_zeros((graph.n_structures, regressor.n_kinds))
         counts.index_put_((graph.owner, kinds), torch.ones_like(graph.positions[:, 0]), accumulate=True)
-        n = regressor.n_basis
 
-        def with_constants(rows: Tensor, middle: Tensor) -> Tensor:
-            return torch.cat([rows[..., :n], middle.expand(*rows.shape[:-1], -1), rows[..., n:]], dim=-1)
+        def with_constants(of_terms: Sequence[Tensor], middle: Tensor) -> Tensor:
+            rows = [rows[..., :n] for rows, (_, n) in zip(of_terms, found, strict=True)]
+            of_descriptors = [rows[..., n:] for rows, (_, n) in zip(of_terms, found, strict=True)]
+            return torch.cat([*rows, middle.expand(*rows[0].shape[:-1], -1), *of_descriptors], dim=-1)
 
         nothing = counts.new_zeros(regressor.n_kinds)
         return Design(
-            energy=with_constants(found.energy, counts),
-            forces=with_constants(found.forces, nothing),
-            virial=with_constants(found.virial, nothing),
+            energy=with_constants([design.energy for design, _ in found], counts),
+            forces=with_constants([design.forces for design, _ in found], nothing),
+            virial=with_constants([design.virial for design, _ in found], nothing),
         )
+
+    def _terms(self) -> list[tuple[Descriptor, Expansion, Tensor]]:
+        """Descriptors and regressors that have rows of their own, with the coefficients of each."""
+        regressor = self.expansion
+        match self.descriptor, regressor:
+            case Combined() as combined, Sum() as total if combined.columns == total.shares:
+                coefficients = [total.coefficients[place] for place in total.places]
+                return list(zip(combined.parts, total.terms, coefficients, strict=True))
+        return [(self.descriptor, regressor, regressor.coefficients)]
 
     @property
     def design_cutoff(self) -> float:
-        """Å, up to which `design` needs the pairs of a graph; 0 where it needs none."""
-        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return self.descriptor.design_cutoff
-        return self.cutoff if needs_pairs(self.descriptor) else 0.0
+        """Å, up to which `design`, or else `mlmd.descriptors.linearised`, needs the pairs of a graph; 0 for none."""
+        if not isinstance(self.regressor, Expansion):
+            return pair_cutoff(self.descriptor)
+        return max(
+            part.design_cutoff if isinstance(part, Moments) and isinstance(term, Linear) else pair_cutoff(part)
+            for part, term, _ in self._terms()
+        )
 
     @property
     def expansion(self) -> Expansion:
@@ -152,18 +177,23 @@ class LearnedPotential(EnergyModel):
     @property
     def radial(self) -> torch.nn.Parameter | None:
         """Coefficients of the radial functions, where they can be optimised with the linear ones."""
-        if isinstance(self.descriptor, Moments) and isinstance(self.regressor, Linear):
-            return self.descriptor.radial.coefficients
-        return None
+        if not isinstance(self.regressor, Expansion):
+            return None
+        found = [
+            part.radial.coefficients
+            for part, term, _ in self._terms()
+            if isinstance(part, Moments) and isinstance(term, Linear)
+        ]
+        return found[0] if len(found) == 1 else None
 
-    def kernel(self) -> Kernel | None:
+    def kernel(self) -> Kernel | None:  # noqa: PLR0911 - a return for each pair
         """The compiled form, where descriptor and regressor together have one."""
         match self.descriptor, self.regressor:
             case Moments() as moments, Linear() as linear:
                 return moment_kernel(moments, linear.coefficients, linear.constants)
-            case RadialAngular() as functions, Network(activations=("tanh",)) as network:
+            case RadialAngular() as functions, Network(activations=("tanh",), residual=False) as network:
                 return radial_angular_kernel(functions, network.tensors())
-            case Symmetry() as functions, Network() as network:
+            case Symmetry() as functions, Network(residual=False) as network:
                 return symmetry_kernel(functions, network.packed())
             case Symmetry() as functions, Polynomial(order=1) as polynomial:
                 return symmetry_kernel(functions, polynomial.as_network().packed())
@@ -183,18 +213,40 @@ class LearnedPotential(EnergyModel):
         Raises:
             ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
         """
-        parts = {}
-        for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
-            prefix = f"{name}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
-        return cls(**parts)
+        restored = cls(**parts_of(spec, state), calibration=spec.get("calibration", 1.0))
+        if "inverses" in state:
+            restored.inverses = torch.zeros_like(state["inverses"])
+        return restored
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
-        return {"kind": "learned", "descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
+        parts: dict[str, Any] = {"descriptor": self.descriptor.spec(), "regressor": self.regressor.spec()}
+        # a file without is the same as before there were any
+        calibrated = {} if self.calibration == 1.0 else {"calibration": self.calibration}
+        return {"kind": "learned", **parts, **calibrated}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Another precision is not for what grades are solved with, another device is."""
+        kept, self.inverses = self.inverses, None
+        super()._apply(fn, recurse)
+        self.inverses = None if kept is None else kept.to(self.species_table.device)
+        return self
 
     species_table: Tensor
+
+
+def parts_of(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The descriptor and the regressor of a `spec`, which the tensors of `state_dict` fit; they are not loaded yet.
+
+    Raises:
+        ValueError, KeyError, TypeError, RuntimeError, InputError: when spec and state do not fit.
+    """
+    parts = {}
+    for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
+    return parts
 
 
 def _pieces(n_atoms: int, cpu: bool, at_once: int | None = None) -> list[slice]:

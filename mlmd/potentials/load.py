@@ -13,12 +13,13 @@ import torch
 from mlmd import models
 from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
-from mlmd.potentials import POTENTIALS, Potential
+from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.hdnnp import is_folder
-from mlmd.potentials.modelfile import is_modelfile, read_card
+from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
 from mlmd.potentials.nep_file import is_nep
+from mlmd.potentials.property import PropertyModel
 from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
@@ -62,11 +63,48 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     """The potential of an input file; their sum when several tables are given.
 
     Raises:
-        InputError: for a missing file, an unknown kind and unknown, missing or wrong options.
+        InputError: for a missing file, an unknown kind and unknown, missing or wrong options, and for a file that
+            predicts a property instead of forces.
         ModelError: for a file that is damaged, unknown, or able to execute code.
     """
     parts = [_load(table) for table in tables]
-    return parts[0] if len(parts) == 1 else Sum(parts)
+    if len(parts) == 1:
+        return parts[0]
+    for part in parts:
+        check_energy(part)
+    return Sum(parts)
+
+
+def check_energy(potential: Potential) -> None:
+    """Make sure that a potential gives energies.
+
+    Raises:
+        InputError: for a force field.
+    """
+    if not has_energy(potential):
+        raise InputError(
+            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy that a "
+            "run could conserve, log or be stopped by, and no stress. Use it by mlmd.ase.Calculator and mlmd evaluate, "
+            "or train a potential with an energy."
+        )
+
+
+def load_property(path: Path) -> PropertyModel | None:
+    """The model of a file that predicts a property; None for the file of a potential, and without a file.
+
+    Raises:
+        ModelError: for a file that is damaged.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        if not is_modelfile(stream.read(4096)):
+            return None
+    if read_spec(path).get("kind") != "property":
+        return None
+    model = modelfile.load(path)
+    assert isinstance(model, PropertyModel)
+    return model
 
 
 def check_elements(potential: Potential, symbols: Sequence[str], structure: str = "the structure") -> None:
@@ -172,6 +210,12 @@ def _load(table: Table) -> Potential:
         potential = build(kind, given)
     except InputError as error:
         raise InputError(f"potential ({kind}): {error}") from None
+    if isinstance(potential, PropertyModel):
+        name = "this model" if table.path is None else table.path.name
+        raise InputError(
+            f"{name} predicts {potential.quantity.title} of whole structures and no forces: it is not a potential. "
+            "`mlmd predict` and `mlmd evaluate` take it; for dynamics train on a descriptor of atoms, such as mtp."
+        )
     if table.path is not None:
         potential.source = table.path.name
     if table.elements is not None:

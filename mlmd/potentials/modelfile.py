@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,16 +25,21 @@ from mlmd.potentials import POTENTIALS, Potential
 from mlmd.precision import dtype_of
 from mlmd.registry import find
 
+if TYPE_CHECKING:
+    from mlmd.potentials.property import PropertyModel
+
 FORMAT = "mlmd-potential"
 VERSION = 1
 """Of the files that are written; older ones are brought up to it when read."""
 _SAVED = {
     "learned": "mlmd.potentials.learned:LearnedPotential",
+    "force-field": "mlmd.potentials.force_field:ForceField",
     "nep": "mlmd.potentials.nep:NEP",
     "sum": "mlmd.potentials.combine:Sum",
     "eam": "mlmd.potentials.eam:EAM",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
     "tersoff": "mlmd.potentials.tersoff:Tersoff",
+    "property": "mlmd.potentials.property:PropertyModel",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
 FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))
@@ -42,7 +47,7 @@ FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))
 UNITS = {"energy": "eV", "length": "Å", "force": "eV/Å", "stress": "eV/Å³"}
 
 
-def save(potential: Potential, path: Path | str, card: Mapping[str, Any] | None = None) -> None:
+def save(potential: Potential | PropertyModel, path: Path | str, card: Mapping[str, Any] | None = None) -> None:
     """Write a potential to one file, whole or not at all.
 
     Args:
@@ -60,7 +65,7 @@ def save(potential: Potential, path: Path | str, card: Mapping[str, Any] | None 
     facts = {
         "elements": list(potential.elements),
         "cutoff": f"{potential.cutoff!r} Å",
-        "units": UNITS,
+        "units": getattr(potential, "units", UNITS),
         "mlmd": mlmd.__version__,
     }
     _write(path, json.dumps(potential.spec()), {**(card or {}), **facts}, state)

@@ -84,8 +84,12 @@ class PairPotential(EnergyModel):
         """Parameters of two unlike elements from their own, or None where no rule is established."""
         return None
 
+    def brought_to_zero(self, distances: Tensor, graph: Graph) -> Tensor:
+        """Energies of pairs in eV, (n_pairs,), which end at the cutoff."""
+        return self.pair_energies(distances, graph) * quintic(distances, self.cutoff, self.onset)
+
     def coefficients(self) -> np.ndarray | None:
-        """Those of φ in the fused kernel (`pair.hpp`), (n_species, n_species, 3); None where there are none."""
+        """Those in the fused kernel (`pair.hpp`), (n_species, n_species, 3 or 6); None where there are none."""
         return None
 
     def kernel(self) -> Kernel | None:
@@ -104,7 +108,7 @@ class PairPotential(EnergyModel):
     def atomic_energies(self, graph: Graph) -> Tensor:
         """(n_atoms,) eV: half of every pair's energy."""
         distances = graph.distances.to(self.dtype)
-        energies = self.pair_energies(distances, graph) * quintic(distances, self.cutoff, self.onset)
+        energies = self.brought_to_zero(distances, graph)
         total = torch.zeros(graph.n_atoms, dtype=torch.float64, device=distances.device)
         return total.index_add(0, graph.pairs[0], 0.5 * energies.double())
 
@@ -250,29 +254,103 @@ class ZBL(PairPotential):
     φ(r) = Z_i Z_j e²/(4πε₀ r) Σ_k c_k exp(-d_k r/a), a = 0.46850 Å / (Z_i^0.23 + Z_j^0.23)
     (Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Matter, 1985). It has no parameters;
     any element is accepted unless `elements` are given.
+
+    With ``switching = "lammps"`` it is LAMMPS' ``pair_style zbl onset cutoff``: not φ times a step, but φ plus
+
+        S(r) = C + A/3 t³ + B/4 t⁴,  t = max(r - onset, 0),
+
+    with A, B and C such that the sum and its first two derivatives are zero at the cutoff.
     """
 
-    kind, form = "zbl", 2
+    kind = "zbl"
     _TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+
+    def __init__(
+        self,
+        *,
+        cutoff: object,
+        onset: object = None,
+        elements: Sequence[str] | None = None,
+        switching: str = "step",
+        precision: str = "float64",
+    ) -> None:
+        """Read what an input table says.
+
+        Args:
+            cutoff, onset, elements, precision: as `PairPotential`.
+            switching: "step" (times the quintic step) or "lammps".
+
+        Raises:
+            InputError: for an impossible parameter.
+        """
+        super().__init__(cutoff=cutoff, onset=onset, elements=elements, precision=precision)
+        if switching not in _SWITCHINGS:
+            raise InputError(f"switching: {switching!r} is not known. {did_you_mean(str(switching), _SWITCHINGS)}")
+        self.switching = switching
+
+    @property
+    def form(self) -> int:  # type: ignore[override]
+        """Number in the fused kernel."""
+        return _SWITCHINGS[self.switching]
 
     def pair_energies(self, distances: Tensor, graph: Graph) -> Tensor:
         """See the class."""
-        species(graph.numbers, self.species_table)  # refuses elements that were not named
-        charges = graph.numbers.to(self.dtype)
-        first, second = (charges.index_select(0, atoms) for atoms in graph.pairs)
-        x = distances * (first**0.23 + second**0.23) / 0.46850
-        screening = torch.zeros_like(distances)
-        for weight, decay in self._TERMS:
-            screening = screening + weight * torch.exp(-decay * x)
-        return COULOMB * first * second / distances * screening
+        charge, inverse = self._nuclei(graph)
+        return charge / distances * self._screening(distances * inverse, 0)
+
+    def brought_to_zero(self, distances: Tensor, graph: Graph) -> Tensor:
+        """See the class."""
+        if self.switching == "step":
+            return super().brought_to_zero(distances, graph)
+        charge, inverse = self._nuclei(graph)
+        c, third, fourth = self._switch(charge, inverse)
+        t = (distances - self.onset).clamp(min=0.0)
+        energies = charge / distances * self._screening(distances * inverse, 0) + c + t**3 * (third + fourth * t)
+        return torch.where(distances < self.cutoff, energies, 0.0)
 
     def coefficients(self) -> np.ndarray | None:
-        """Z Z' e²/(4πε₀) and 1/a; none for any element, where the atoms' numbers are the parameters."""
+        """Z Z' e²/(4πε₀), 1/a, 0 and of LAMMPS' switching C, A/3, B/4; none for any element: its number is needed."""
         if not self.elements:
             return None
         z = np.array([atomic_numbers[symbol] for symbol in self.elements], dtype=float)
-        screening = (z[:, None] ** 0.23 + z**0.23) / 0.46850
-        return np.stack([COULOMB * np.outer(z, z), screening, 0 * screening], axis=-1)
+        charge, inverse = COULOMB * np.outer(z, z), (z[:, None] ** 0.23 + z**0.23) / 0.46850
+        found = np.stack([charge, inverse, 0 * charge], axis=-1)
+        if self.switching == "step":
+            return found
+        switch = self._switch(torch.from_numpy(charge), torch.from_numpy(inverse))
+        return np.concatenate([found, np.stack([one.numpy() for one in switch], axis=-1)], axis=-1)
+
+    def spec(self) -> dict[str, Any]:
+        """What an input file would say."""
+        return super().spec() | ({} if self.switching == "step" else {"switching": self.switching})
+
+    def _nuclei(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Z Z' e²/(4πε₀) in eV Å and 1/a in 1/Å of pairs."""
+        species(graph.numbers, self.species_table)  # refuses elements that were not named
+        charges = graph.numbers.to(self.dtype)
+        first, second = (charges.index_select(0, atoms) for atoms in graph.pairs)
+        return COULOMB * first * second, (first**0.23 + second**0.23) / 0.46850
+
+    def _screening(self, x: Tensor, order: int) -> Tensor:
+        """Σ_k c_k (-d_k)^order exp(-d_k x): a derivative of the screening function."""
+        total = torch.zeros_like(x)
+        for weight, decay in self._TERMS:
+            total = total + weight * (-decay) ** order * torch.exp(-decay * x)
+        return total
+
+    def _switch(self, charge: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """C, A/3 and B/4 of what LAMMPS adds, from φ and its derivatives at the cutoff."""
+        r, width = self.cutoff, self.cutoff - self.onset
+        zeroth, first, second = (self._screening(r * inverse, order) * inverse**order for order in range(3))
+        energy, slope = charge * zeroth / r, charge * (first / r - zeroth / r**2)
+        curvature = charge * (second / r - 2 * first / r**2 + 2 * zeroth / r**3)
+        a = (-3 * slope + width * curvature) / width**2
+        b = (2 * slope - width * curvature) / width**3
+        return -energy + width * slope / 2 - width**2 * curvature / 12, a / 3, b / 4
+
+
+_SWITCHINGS = {"step": 2, "lammps": 3}
+"""How ZBL is brought to zero -> its form in the fused kernel."""
 
 
 def _length(value: object, name: str) -> float:

@@ -138,7 +138,12 @@ def sample(
 
 
 def write_sample(out: Path | str, result: Sample) -> Path:
-    """Write the frames as extended XYZ, to a new file, whole or not at all.
+    """Write the frames of a sample; see `write_frames`."""
+    return write_frames(out, result.frames)
+
+
+def write_frames(out: Path | str, frames: Sequence[LabelledFrame]) -> Path:
+    """Write frames as extended XYZ, to a new file, whole or not at all.
 
     Raises:
         InputError: when the name has another ending.
@@ -148,7 +153,7 @@ def write_sample(out: Path | str, result: Sample) -> Path:
     check_output(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part{path.suffix}")
     try:
-        write_labelled(partial, result.frames)
+        write_labelled(partial, frames)
         partial.replace(path)
         sync_folder(path.parent)
     except (OSError, InputError) as error:

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from mlmd.config.descriptors import DescriptorTable
+from mlmd.config import of_structures
 from mlmd.config.explain import explain
-from mlmd.config.quantities import shorten
+from mlmd.config.pairs import OF_STRUCTURES
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
-from mlmd.descriptors import DESCRIPTORS, Descriptor
-from mlmd.descriptors.linearised import needs_pairs, values
-from mlmd.errors import InputError, StorageError, did_you_mean
+from mlmd.descriptors import Descriptor
+from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.linearised import values
+from mlmd.errors import InputError, StorageError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.validity import closest_neighbour
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
-from mlmd.registry import find
+from mlmd.potentials.property import PropertyModel
+from mlmd.train.atom_descriptor import make_descriptor, reach
 from mlmd.train.dataset import elements_of
-from mlmd.train.start import make_descriptor
+from mlmd.train.describer import structure_descriptor
 
-OF_TRAININGS: tuple[str, ...] = tuple(
-    one.model_fields["kind"].default for one in get_args(get_args(DescriptorTable)[0])
-)
-"""Kinds of descriptors with the options that they have in the input of a training."""
 _BY_OTHER_NAMES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap"}
-_NOT_A_LIST = {"is_instance_of": "is not a list of what is needed", "sequence_str": "is not a list"}
-_OF_FILES = ("radial-angular",)  # with numbers that are fitted with the rest: of a potential only
+_OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ def check_output(path: Path) -> None:
         raise StorageError(f"{path} cannot be written: there is no folder {path.parent}.")
 
 
-def descriptor_of(potential: Potential, name: str) -> Descriptor:
-    """The descriptor of a learned potential.
+def descriptor_of(potential: Potential | PropertyModel, name: str) -> Descriptor:
+    """The descriptor of a learned potential, or of a model of structures.
 
     Raises:
         InputError: when it has none.
@@ -92,8 +88,7 @@ def read_descriptor(
 ) -> Descriptor:  # fmt: skip
     """The descriptor of a TOML file: its table, or the table [descriptor] of an input of a training.
 
-    Kinds of `OF_TRAININGS` have the options that they have there. Others have the keywords of their classes; elements
-    and the number of atoms of the largest structure are filled in.
+    The options are those of a training; elements and the number of atoms of the largest structure are filled in.
 
     Args:
         path: the file.
@@ -107,72 +102,49 @@ def read_descriptor(
         raise InputError(f'{path}: no such file. It holds the options of a descriptor, e.g. kind = "snap".')
     data = read_toml(path)
     given = data.get("descriptor", data)
-    table = given if isinstance(given, Mapping) else {"kind": given}
     symbols = elements_of(frames) if elements is None else tuple(elements)
-    kind = table.get("kind", "mtp")
     try:
-        if kind in OF_TRAININGS:
-            return _of_training(table, frames, symbols)
-        return _by_keywords(kind, table, frames, symbols)
+        return of_training(given, frames, symbols, path.absolute().parent)
     except InputError as error:
         raise InputError("\n".join(f"{path.name}: {line}" for line in str(error).splitlines())) from None
 
 
-def _of_training(table: Mapping[str, Any], frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
-    """One of those that potentials are trained with; radial functions are plain polynomials."""
-    given = {"data": "structures", "descriptor": dict(table), "fit": {"kind": "linear", "radial": "plain"}}
-    try:
-        config = Train.model_validate(given)
-    except ValidationError as error:
-        raise InputError("\n".join(explain(error, Train, given))) from None
-    pairs = (closest_neighbour(frame.atoms, config.descriptor.cutoff) for frame in frames)
-    shortest = min((float(pair[2]) for pair in pairs if pair is not None), default=float("inf"))
-    return make_descriptor(config, shortest, elements)
-
-
-def _by_keywords(
-    kind: object, table: Mapping[str, Any], frames: Sequence[LabelledFrame], elements: Sequence[str]
+def of_training(
+    given: object,
+    frames: Sequence[LabelledFrame],
+    elements: Sequence[str] | None = None,
+    folder: Path | None = None,
 ) -> Descriptor:
-    """One that is called with the options of the table."""
-    apart = (*OF_TRAININGS, *_BY_OTHER_NAMES, *_OF_FILES)
-    others = {name: target for name, target in DESCRIPTORS.items() if name not in apart}
-    word = str(kind)
-    if word in _BY_OTHER_NAMES:
-        raise InputError(f"kind: {word!r} is called {_BY_OTHER_NAMES[word]!r} here.")
-    if word in _OF_FILES:
+    """The one that a training would begin with; radial functions are plain polynomials.
+
+    Args:
+        given: kind and options, or a list of descriptors, as in the input of a training.
+        frames: structures that it will describe; their closest atoms are where radial functions begin.
+        elements: chemical symbols, in the order of the species; those of the structures by default.
+        folder: from which paths count; the current one by default.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    elements = elements_of(frames) if elements is None else elements
+    kind = given.get("kind", "mtp") if isinstance(given, Mapping) else given if isinstance(given, str) else "combined"
+    if kind in _BY_OTHER_NAMES:
+        raise InputError(f"kind: {kind!r} is called {_BY_OTHER_NAMES[kind]!r} here.")
+    if kind in _OF_FILES:
         raise InputError(f"kind: {kind!r} has numbers that are fitted: give the potential, --model FILE.")
-    if word not in others:
-        raise InputError(f"kind: {kind!r} is not a descriptor. {did_you_mean(word, (*OF_TRAININGS, *others))}")
-    make = find("mlmd.descriptors", word, others)
-    parameters = inspect.signature(make).parameters
-    found = {"elements": elements, "n_atoms_max": max(len(frame.atoms) for frame in frames)}
-    options = {name: value for name, value in found.items() if name in parameters}
-    options |= {name: value for name, value in table.items() if name != "kind"}
-    for name in options:
-        if name not in parameters:
-            raise InputError(f"{name!r} is not an option of {kind}. {did_you_mean(name, parameters)}")
-    needed = [name for name, one in parameters.items() if one.default is inspect.Parameter.empty]
-    if missing := [name for name in needed if name not in options]:
-        raise InputError(f"{kind} needs {' and '.join(missing)}.")
-    _check_types(word, options, get_type_hints(make.__init__))
+    data: dict[str, Any] = {"data": "structures", "descriptor": given}
+    if kind not in OF_STRUCTURES:
+        data["fit"] = {"kind": "linear", "radial": "plain"}
     try:
-        made: Descriptor = make(**options)
-    except (TypeError, ValueError, AttributeError) as error:  # in tables within the table
-        raise InputError(f"{kind}: a value has another type than it needs: {error}.") from None
-    return made
-
-
-def _check_types(kind: str, options: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    """Refuse a word where a number is needed, and its like."""
-    for name, value in options.items():
-        try:
-            TypeAdapter(types[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-                value, strict=True
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = _NOT_A_LIST.get(first["type"], first["msg"].lower().replace("input should be", "is not"))
-            raise InputError(f"{kind}: {name}: {shorten(value)} {what}.") from None
+        config = Train.model_validate(data, context={"folder": folder or Path.cwd()})
+    except ValidationError as error:
+        raise InputError("\n".join(explain(error, Train, data))) from None
+    if of_structures(config.descriptor):
+        return structure_descriptor(config, frames, elements)
+    cutoff = reach(config)
+    pairs = (closest_neighbour(frame.atoms, cutoff) for frame in frames)
+    shortest = min((float(pair[2]) for pair in pairs if pair is not None), default=float("inf"))
+    return make_descriptor(config, frames, shortest, elements)
 
 
 def describe(descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Features:
@@ -187,7 +159,7 @@ def describe(descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Feature
             raise InputError(
                 f"{frame.source} has {', '.join(unknown)}; the descriptor knows {', '.join(descriptor.elements)}."
             )
-    cutoff = descriptor.cutoff if needs_pairs(descriptor) else 0.0
+    cutoff = pair_cutoff(descriptor)
     rows = []
     for frame in frames:
         try:

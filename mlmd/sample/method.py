@@ -148,7 +148,7 @@ class PotentialMethod:
         from mlmd.neighbors import volume
         from mlmd.potentials.device import choose_device
         from mlmd.potentials.evaluate import predictor
-        from mlmd.potentials.load import check_elements, load_potential
+        from mlmd.potentials.load import check_elements, check_energy, load_potential
 
         table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
         if self.elements is not None:
@@ -160,6 +160,7 @@ class PotentialMethod:
             lines = "; ".join(explain(error, PotentialTable, data))
             raise InputError(f"--potential {self.potential}: {lines}") from None
         potential = load_potential((checked,))
+        check_energy(potential)
         for name, symbols in compositions:
             check_elements(potential, symbols, name)
         answer = predictor(potential, choose_device(self.device))

@@ -12,9 +12,10 @@ import mlmd
 from mlmd.config import resolved
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.job import Job
+from mlmd.train.property_job import PropertyJob
 
 
-def card(job: Job, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+def card(job: Job | PropertyJob, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a person should know about a potential.
 
     Args:
@@ -25,6 +26,9 @@ def card(job: Job, errors: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[
     written = resolved(job.config)
     for key in ("data", "test"):  # where the files lay says nothing
         written[key] = [{**table, "path": Path(table["path"]).name} for table in written.get(key) or []]
+    for table in written.get("baseline", {}).get("potential") or []:
+        if "path" in table:
+            table["path"] = Path(table["path"]).name
     said = {key: value for key, value in written.pop("card").items() if value}
     sets = {}
     for name, frames in (("data", job.train), ("test", job.test)):
@@ -48,6 +52,8 @@ def _described(frames: Sequence[LabelledFrame]) -> dict[str, Any]:
         "forces": sum(frame.forces is not None for frame in frames),
         "stresses": sum(frame.stress is not None for frame in frames),
     }
+    if any(frame.value is not None for frame in frames):
+        labels = {"values": len(frames)}
     groups = Counter(frame.group for frame in frames)
     return {
         "n_frames": len(frames),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-from mlmd.fitting.least_squares import combine, solve
+from mlmd.fitting.least_squares import combine
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.figures import LearningCurve
 from mlmd.train.job import Job
-from mlmd.train.optimise import State, n_linear, prior_of, put
-from mlmd.train.shards import Solver, Task, state_of
+from mlmd.train.optimise import State, put
+from mlmd.train.regularise import Choice, solution
+from mlmd.train.shards import Outcome, Solver, Task, state_of
 
 
-def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> LearningCurve:
-    """Linear fits to 1, 2, 4, ... shards of the training set.
+def triangles(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> list[Outcome]:
+    """The equations of every shard at the radial functions found last, in the order of the shards.
 
     Args:
         job: its potential's numbers are overwritten.
@@ -28,26 +29,35 @@ def learning_curve(job: Job, state: State, compute: Solver, progress: Callable[[
     put(job.potential, state.best_radial, state.best_linear)
     shards = job.problem.shards()
     numbers = state_of(job.potential)
-    found = {shard: torch.from_numpy(outcome.factor) for shard, outcome in state.outcomes.items()}
+    found = dict(state.outcomes)
     left = [shard for shard in range(len(shards)) if shard not in found]
     for outcome in compute([Task(shard, numbers, nonlinear=False) for shard in left]):
-        found[outcome.shard] = torch.from_numpy(outcome.factor)
+        found[outcome.shard] = outcome
         progress(len(found), len(shards))
-    factors = [found[shard] for shard in sorted(found)]
-    n_basis = job.potential.expansion.n_basis
-    columns_free = slice(0, n_linear(job.potential) if job.free_constants else n_basis)
+    return [found[shard] for shard in sorted(found)]
+
+
+def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: Choice | None) -> LearningCurve:
+    """Linear fits to 1, 2, 4, ... shards of the training set.
+
+    Args:
+        job: its potential's numbers are overwritten.
+        state: the last one of the optimisation.
+        outcomes: what `triangles` gives.
+        choice: how strongly coefficients are regularised, where the data have chosen.
+    """
+    assert state.best_radial is not None
+    shards = job.problem.shards()
+    factors = [torch.from_numpy(outcome.factor) for outcome in outcomes]
     sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    penalty = torch.full((n_linear(job.potential),), job.regularisation, dtype=torch.float64)
-    prior = prior_of(job.potential)
     counts: list[int] = []
     columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
     for size in sizes:
-        found_at = solve(combine(factors[:size]), columns=(columns_free,), penalty=penalty, prior=prior)
-        linear = found_at.x.numpy()
+        linear, _ = solution(job, combine(factors[:size]), choice)
         put(job.potential, state.best_radial, linear, job.problem.baseline)
         some = [frame for shard in shards[:size] for frame in shard]
         counts.append(len(some))
-        for name, frames in (("train", some), ("test", job.test)):
+        for name, frames in (("train", some), ("test", job.test_above)):
             table = errors(frames, predict(job.potential, frames)) if frames else None
             for quantity in ("energy", "forces"):
                 columns[name, quantity].append(table.row(quantity).rmse if table else math.nan)

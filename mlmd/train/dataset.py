@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import numpy as np
@@ -44,15 +45,21 @@ class DataTable(Protocol):
         """Only frames of these groups; all without."""
 
 
-def load_frames(sources: Sequence[DataTable]) -> tuple[LabelledFrame, ...]:
+def load_frames(
+    sources: Sequence[DataTable], labels: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LabelledFrame, ...]:
     """All frames of all files, in their order.
+
+    Args:
+        sources: the files.
+        labels: label -> name in every file, where the source gives none.
 
     Raises:
         InputError: as `read_labelled`; for a group that is asked for and not there.
     """
     frames: list[LabelledFrame] = []
     for source in sources:
-        found = _of_groups(read_labelled(source.path, keys=source.keys), source)
+        found = _of_groups(read_labelled(source.path, keys={**labels, **source.keys}), source)
         frames += found if source.group is None else [_in_group(frame, source.group) for frame in found]
     return tuple(frames)
 
@@ -106,6 +113,8 @@ def digest(frames: Iterable[LabelledFrame]) -> str:
             hashed.update(b"-" if array is None else np.asarray(array, dtype="<f8").tobytes())
             hashed.update(b"|")
         hashed.update(f"{frame.group}\0".encode())
+        if frame.value is not None:
+            hashed.update(np.asarray(frame.value, dtype="<f8").tobytes() + b"|")
     return hashed.hexdigest()
 
 
@@ -144,16 +153,19 @@ def composition(frames: Sequence[LabelledFrame], elements: Sequence[str]) -> np.
 
 
 def baseline(
-    frames: Sequence[LabelledFrame], elements: Sequence[str], given: Mapping[str, float] | Literal["isolated", "fit"]
+    frames: Sequence[LabelledFrame],
+    elements: Sequence[str],
+    given: Mapping[str, float] | Literal["isolated", "fit", "average"],
 ) -> np.ndarray:
     """Energy per atom of each element that is subtracted before anything is learned, (n_elements,) eV.
 
     Args:
         frames: of the training.
         elements: in the order of the result.
-        given: the energies themselves (eV); ``"isolated"``: those of the isolated atoms among the frames; ``"fit"``:
-            the least-squares solution of E/n = Σ_e c_e/n · E_e over the other frames, of smallest norm where the
-            composition leaves it open (as it does when only one composition occurs).
+        given: the energies themselves (eV); ``"isolated"``: those of the isolated atoms among the frames;
+            ``"average"``: the mean of E/n over the other frames, the same for every element; ``"fit"``: the
+            least-squares solution of E/n = Σ_e c_e/n · E_e over them, of smallest norm where the composition leaves it
+            open (as it does when only one composition occurs).
 
     Raises:
         InputError: naming the elements that have no energy.
@@ -166,7 +178,13 @@ def baseline(
         if missing:
             raise InputError(f'baseline: an energy is missing for {", ".join(missing)}. Give all, or write "fit".')
         return np.array([float(given[element]) for element in elements])
-    return _of_isolated_atoms(frames, elements) if given == "isolated" else _fitted(frames, elements)
+    if given == "isolated":
+        return _of_isolated_atoms(frames, elements)
+    counts, energies = _per_atom(frames, elements)
+    if given == "average":
+        return np.full(len(elements), energies.mean())
+    solution: np.ndarray = np.linalg.lstsq(counts, energies, rcond=1e-8)[0]
+    return solution
 
 
 def smallest_distance(frames: Iterable[LabelledFrame]) -> float:
@@ -252,17 +270,15 @@ def _of_isolated_atoms(frames: Sequence[LabelledFrame], elements: Sequence[str])
     return np.array([found[element][0][0] for element in elements])
 
 
-def _fitted(frames: Sequence[LabelledFrame], elements: Sequence[str]) -> np.ndarray:
-    """Least squares of the energies per atom on the composition, eV."""
+def _per_atom(frames: Sequence[LabelledFrame], elements: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Part of each element in frames, (n, n_elements), and energies per atom, (n,) eV."""
     used = [frame for frame in frames if frame.energy is not None]
     # bonded atoms are what is learned; single ones, some eV higher, only help where an element occurs nowhere else
     bonded = [frame for frame in used if isolated_element(frame) is None]
     if elements_of(bonded) == elements_of(used):
         used = bonded
     if not used:
-        raise InputError("no frame has an energy, so the baseline cannot be fitted. Give it, or label the frames.")
+        raise InputError("no frame has an energy, so the baseline cannot be found. Give it, or label the frames.")
     counts = composition(used, elements)
     n_atoms = counts.sum(axis=1)
-    energies = np.array([frame.energy for frame in used]) / n_atoms
-    solution: np.ndarray = np.linalg.lstsq(counts / n_atoms[:, None], energies, rcond=1e-8)[0]
-    return solution
+    return counts / n_atoms[:, None], np.array([frame.energy for frame in used]) / n_atoms

@@ -4,8 +4,9 @@
     force component:     (F - F_ref) / σ_F
     stress component:    (S - S_ref) / σ_S
 
-σ is the accuracy that is aimed at, times a factor of the frame's group. The reference energies are those above the
-baseline, a constant energy for each atom of an element.
+σ is the accuracy that is aimed at, times a factor of the frame's group. What is subtracted is the baseline: a constant
+energy for each atom of an element, and what a potential says to which the fitted one is added. Frames come without the
+latter (`mlmd.train.delta`).
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Sigma:
     """eV/Å."""
     stress: float = 6e-4
     """eV/Å³."""
-    groups: Mapping[str, float] = field(default_factory=dict)
-    """Factors for all three in the frames of some groups."""
+    groups: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Factors for the three in the frames of some groups."""
 
     def of(self, frame: LabelledFrame) -> tuple[float, float, float]:
         """σ of energy per atom, forces and stress for one frame."""
-        factor = self.groups.get(frame.group, 1.0)
-        return self.energy * factor, self.forces * factor, self.stress * factor
+        for_energy, for_forces, for_stress = self.groups.get(frame.group, (1.0, 1.0, 1.0))
+        return self.energy * for_energy, self.forces * for_forces, self.stress * for_stress
 
 
 def triangle(

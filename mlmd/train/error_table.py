@@ -22,7 +22,8 @@ _LEFT = {"property", "part", "unit", "largest in"}
 class ErrorRow:
     """Errors of one property in one part of the data; nan where there is nothing to compare with."""
 
-    property: Property
+    property: str
+    """Energy, forces or stress; of a model of structures, what it predicts."""
     part: str
     """ "all", a chemical symbol, or the name of a group."""
     by: Part

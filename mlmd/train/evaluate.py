@@ -19,7 +19,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from mlmd.errors import InputError, MlmdError, SimulationError
 from mlmd.graph import VOIGT
 from mlmd.neighbors import batch, build_graph, volume
-from mlmd.potentials import Potential, modelfile
+from mlmd.potentials import Potential, has_energy, modelfile
 from mlmd.potentials.evaluate import CompiledPredictor, compiled_predictor
 from mlmd.potentials.learned import ATOMS_AT_ONCE, ATOMS_AT_ONCE_GPU
 from mlmd.potentials.load import check_elements
@@ -296,7 +296,7 @@ def _predict_batch(
     ends = np.cumsum([len(frame.atoms) for frame in frames])
     forces = np.split(prediction.forces.double().cpu().numpy(), ends[:-1])
     for frame, total, own in zip(frames, energy, forces, strict=True):
-        _check_finite(frame, total, own)
+        _check_finite(frame, total if has_energy(potential) else 0.0, own)
     periodic = [bool(frame.atoms.pbc.all()) for frame in frames]
     tensors = (one.copy() if whole else None for one, whole in zip(stress, periodic, strict=True))
     return [Labels(*parts) for parts in zip(energy, (own.copy() for own in forces), tensors, strict=True)]

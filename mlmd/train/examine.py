@@ -48,7 +48,8 @@ def examine(
     errors = _impossible(train, test)
     if not train:
         return [Finding("error", text) for text in errors]
-    warnings = [*_amount(train), *_missing(train), *_placeholders(train), *_copies(train, test)]
+    warnings = [*_amount(train), *_missing(train), *_untested(train, test)]
+    warnings += [*_placeholders(train), *_copies(train, test)]
     for name, frames in _files([*train, *test]).items():
         warnings += [f"{name}: {text}" for text in _signs_and_units(frames)]
     warnings += [*_levels(train), *energy_outliers(train), *force_outliers(train), *net_forces([*train, *test])]
@@ -114,6 +115,21 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
             'used; if they are meant to be periodic, write pbc="T T T".'
         )
     return found
+
+
+def _untested(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> list[str]:
+    """Labels that are learned, and that no test frame has."""
+    if not test:
+        return []
+    unseen = [
+        {"energy": "an energy", "forces": "forces", "stress": "a stress"}[name]
+        for name in ("energy", "forces", "stress")
+        if any(getattr(frame, name) is not None for frame in train)
+        and all(getattr(frame, name) is None for frame in test)
+    ]
+    if not unseen:
+        return []
+    return [f"no test frame has {' or '.join(unseen)}, so that these are not tested. Name the labels, or compute them."]
 
 
 def _placeholders(train: Sequence[LabelledFrame]) -> list[str]:

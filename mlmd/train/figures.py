@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlmd.io.labelled import LabelledFrame
     from mlmd.train.error_table import ErrorRow
+    from mlmd.train.sweep import Outcome
 
 _INK = "#333333"
 _SCALES: Mapping[str, tuple[float, str]] = {
@@ -33,6 +34,7 @@ _IN_ERRORS: Mapping[str, float] = {"energy": 1e3, "forces": 1e3, "stress": 1e3}
 _N_CELLS = 700
 """Of a panel's width, finer than a point; of several points in one cell one is drawn."""
 _MOST_COLOURS = 7
+_MARKS = "os^Dv*Pp"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Fitted:
     curve: LearningCurve
     facts: Mapping[str, Any]
     """For the card of the potential: its loss, and after how many steps."""
+    messages: tuple[str, ...] = ()
+    """For a person."""
 
 
 def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels], title: str) -> Figure:
@@ -84,7 +88,7 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
     if not shown:
         axes[0].text(0.5, 0.5, "no data", ha="center", va="center", transform=axes[0].transAxes, color=_INK)
     for column, name in enumerate(shown):
-        _parity_panel(axes[column], axes[n_columns + column], frames, predictions, table.row(name))
+        _parity_panel(axes[column], axes[n_columns + column], frames, predictions, name, table.row(name))
     return figure
 
 
@@ -108,6 +112,38 @@ def learning_figure(curve: LearningCurve) -> Figure:
     return figure
 
 
+def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
+    """Errors for test structures against the time of an evaluation, of all potentials of a sweep.
+
+    Colours are descriptors, marks are fits; a line joins those that no other beats in both, and they are listed.
+    """
+    figure, (axes,) = new_figure(1, 1, width=8.0, height=4.2)
+    shown = [(one, one.microseconds, one.energy if one.forces is None else one.forces) for one in outcomes]
+    known = [(one, x, y) for one, x, y in shown if x is not None and y is not None]
+    descriptors = list(dict.fromkeys(one.descriptor for one, _, _ in known))
+    fits = list(dict.fromkeys(one.fit for one, _, _ in known))
+    named: set[str] = set()
+    for one, x, y in known:
+        name = f"{one.descriptor}, {one.fit}"
+        axes.plot(x, y, linestyle="none", marker=_MARKS[fits.index(one.fit) % len(_MARKS)], markersize=6,
+                  color=color(descriptors.index(one.descriptor)), label=None if name in named else name)  # fmt: skip
+        named.add(name)
+    best = sorted((x, y, one.label) for one, x, y in known if one.best)
+    axes.plot([x for x, _, _ in best], [y for _, y, _ in best], color=_INK, linewidth=1.0, zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.15, y=0.12)
+    for number, (x, y, _) in enumerate(best, 1):
+        axes.annotate(str(number), (x, y), xytext=(5, 5), textcoords="offset points", fontsize=9, color=_INK)
+    listed = "\n".join(f"{number}  {text}" for number, (_, _, text) in enumerate(best, 1))
+    axes.text(1.02, 0.0, listed, transform=axes.transAxes, fontsize=7, color=_INK, va="bottom")
+    only_energies = all(one.forces is None for one, _, _ in known)
+    label(axes, "evaluation (µs/atom)", "RMSE, energy (meV/atom)" if only_energies else "RMSE, forces (meV/Å)")
+    plain_ticks(axes)
+    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
 def _known(curve: LearningCurve, name: str) -> dict[str, tuple[float, ...]]:
     """Training and test errors of a property, those for which the data have labels."""
     errors_of = {kind: getattr(curve, f"{kind}_{name}") for kind in ("train", "test")}
@@ -126,19 +162,47 @@ def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
 
 
 def _parity_panel(
-    above: Axes, below: Axes, frames: Sequence[LabelledFrame], predictions: Sequence[Labels], row: ErrorRow
+    above: Axes,
+    below: Axes,
+    frames: Sequence[LabelledFrame],
+    predictions: Sequence[Labels],
+    name: Property,
+    row: ErrorRow,
 ) -> None:
     """One property: above, prediction against label; below, their difference."""
-    scale, axis_name = _SCALES[row.property]
-    reference, predicted = (values * scale for values in compared(frames, predictions, row.property))
-    if row.property == "energy" and (own := _of_composition(frames, reference)) is not None:
+    scale, axis_name = _SCALES[name]
+    reference, predicted = (values * scale for values in compared(frames, predictions, name))
+    if name == "energy" and (own := _of_composition(frames, reference)) is not None:
         reference, predicted, axis_name = reference - own, predicted - own, "relative energy (eV/atom)"
-    low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
+    parts = ((part, reference[own].ravel(), predicted[own].ravel()) for part, own in _parts(frames, name))
+    draw_parity(above, below, parts, axis_name, row, _IN_ERRORS[name])
+
+
+def draw_parity(
+    above: Axes,
+    below: Axes,
+    parts: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    axis_name: str,
+    row: ErrorRow,
+    in_errors: float = 1.0,
+) -> None:
+    """Predictions against references in one panel, and their differences in the one below.
+
+    Args:
+        above, below: the panels.
+        parts: name, references (n,) and predictions (n,) of what has a colour of its own; nan where there are none.
+        axis_name: with the unit.
+        row: errors that are written into the panel.
+        in_errors: from the unit of the axes to that of the errors.
+    """
+    parts = list(parts)
+    every = np.concatenate([x for _, x, _ in parts])
+    low, high = float(np.nanmin(every)), float(np.nanmax(every))
     margin = 0.04 * (high - low) or 0.5
-    for index, (part, chosen) in enumerate(_parts(frames, row.property)):
-        x, y = reference[chosen].ravel(), predicted[chosen].ravel()
-        known = np.isfinite(x)
-        x, error = x[known], (y - x)[known] * _IN_ERRORS[row.property]
+    for index, (part, references, predictions) in enumerate(parts):
+        known = np.isfinite(references)
+        x, y = references[known], predictions[known]
+        error = (y - x) * in_errors
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": "o",
@@ -146,8 +210,8 @@ def _parity_panel(
             "markeredgewidth": 0.0,
             "color": color(index),
         }
-        few = _thinned(x, y[known])
-        above.plot(x[few], y[known][few], label=part, rasterized=True, alpha=0.8, **style)
+        few = _thinned(x, y)
+        above.plot(x[few], y[few], label=part, rasterized=True, alpha=0.8, **style)
         few = _thinned(x, error)
         below.plot(x[few], error[few], rasterized=True, alpha=0.8, **style)
     above.axline((low, low), slope=1.0, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -156,7 +220,7 @@ def _parity_panel(
         one.set_xlim(low - margin, high + margin)
     above.tick_params(labelbottom=False)
     label(above, "", f"predicted {axis_name}")
-    label(below, f"reference {axis_name}", f"error ({row.unit})")
+    label(below, f"reference {axis_name}", f"error ({row.unit})" if row.unit else "error")
     text = f"MAE {_short(row.mae)} {row.unit}\nRMSE {_short(row.rmse)} {row.unit}"
     above.text(0.96, 0.04, text, ha="right", va="bottom", transform=above.transAxes, fontsize=9, color=_INK)
     if len(above.get_legend_handles_labels()[0]) > 1:

@@ -7,19 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlmd.config import MTP, LinearFit, Train, load_train
+import numpy as np
+
+from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, load_train, parts_of
 from mlmd.errors import InputError, did_you_mean
-from mlmd.io.labelled import LabelledFrame
+from mlmd.io.labelled import LabelledFrame, forces_alone
+from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.rundir import sha256
+from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
+from mlmd.train.delta import above, in_the_way, joined, load_given
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
+from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
+from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
 """Relative ridge beside a prior: only against columns of zeros."""
+WEAK_RIDGE = 1e-6
+"""Relative ridge until the data have chosen another."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,17 @@ class Job:
     train: tuple[LabelledFrame, ...]
     test: tuple[LabelledFrame, ...]
     digest: str
-    """Of training and test structures with their labels."""
+    """Of training and test structures with their labels, and of potentials whose descriptors are used."""
     findings: tuple[Finding, ...]
     """What is odd about them, though not fatal."""
     potential: LearnedPotential
     """With the coefficients to begin with."""
     problem: Problem
+    """Its frames are those to train on, with what the given potential leaves of their labels."""
+    given: Potential | None
+    """Potential of the baseline, to which the fitted one is added."""
+    test_above: tuple[LabelledFrame, ...]
+    """The test structures with what it leaves of their labels."""
 
     @property
     def name(self) -> str:
@@ -47,7 +62,12 @@ class Job:
     @property
     def free_constants(self) -> bool:
         """Whether the energies of single atoms are fitted; else they are those of the baseline."""
-        return self.config.baseline == "fit"
+        return self.config.baseline.energies == "fit"
+
+    @property
+    def result(self) -> Potential:
+        """The potential with the one of the baseline: what is compared with the labels and written."""
+        return joined(self.potential, self.given)
 
     @property
     def radial(self) -> bool:
@@ -68,7 +88,16 @@ class Job:
     @property
     def regularisation(self) -> float:
         """Penalty of coefficients relative to the norms of their columns."""
-        return self.config.fit.regularisation if isinstance(self.config.fit, LinearFit) else LEAST_RIDGE
+        if not isinstance(self.config.fit, LinearFit):
+            return LEAST_RIDGE
+        given = self.config.fit.regularisation
+        return given if isinstance(given, float) else WEAK_RIDGE
+
+    @property
+    def chosen_by(self) -> str | None:
+        """How the data choose the strength of the regularisation in the end; None where the input says it."""
+        given = getattr(self.config.fit, "regularisation", None)
+        return given if isinstance(given, str) else None
 
 
 def prepare(source: Path) -> Job:
@@ -83,39 +112,63 @@ def prepare(source: Path) -> Job:
         training, test = frames, load_frames(config.test)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
-    elements = _elements(config, training)
+    elements = chosen_elements(config, training)
     findings = _examine(config, training, test)
-    energies = baseline(training, elements, config.baseline)
+    if isinstance(config.fit, AGNIFit):
+        training, test = tuple(forces_alone(training)), tuple(forces_alone(test))
+        if all(frame.forces is None for frame in training):
+            raise InputError("fit: agni learns forces, and the data have none.")
+    given = load_given(config.baseline.potential, elements) if config.baseline.potential else None
+    left, test_left = (training, test) if given is None else (above(training, given), above(test, given))
+    if given is not None and (odd := in_the_way(training, left)) is not None:
+        findings.append(Finding("warning", odd))
+    if isinstance(config.fit, AGNIFit):
+        energies = np.zeros(len(elements))
+    else:
+        energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements)
-    if isinstance(config.descriptor, MTP) and float(getattr(potential.descriptor, "min_distance", 0.0)) > closest:
-        findings.append(
-            Finding(
-                "warning",
-                f"descriptor: min_distance: {config.descriptor.min_distance:g} Å is longer than the shortest distance "
-                f"of the data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter "
-                "one.",
+    check_wishes(config.uncertainty, potential)
+    for one in parts_of(config.descriptor):
+        if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:
+            findings.append(
+                Finding(
+                    "warning",
+                    f"descriptor: min_distance: {one.min_distance:g} Å is longer than the shortest distance of the "
+                    f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
+                )
             )
-        )
+    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed)
+    if isinstance(config.fit, KernelFit):
+        refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
+    seen = (training, test) if given is None else (training, test, left)  # another potential leaves other labels
     return Job(
         source=source,
         config=config,
         train=training,
         test=test,
-        digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
+        digest=hashlib.sha256(" ".join([*map(digest, seen), *_digests(config)]).encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
-        problem=Problem(training, sigma_of(config), energies, potential.spec(), config.seed),
+        problem=problem,
+        given=given,
+        test_above=test_left,
     )
+
+
+def _digests(config: Train) -> list[str]:
+    """Of the potentials whose descriptors are used."""
+    return [sha256(one.model) for one in parts_of(config.descriptor) if isinstance(one, Trained)]
 
 
 def sigma_of(config: Train) -> Sigma:
     """The accuracy aimed at, in eV, eV/Å and eV/Å³."""
-    given = config.sigma
-    return Sigma(energy=given.energy, forces=given.forces, stress=given.stress * BAR, groups=dict(given.groups))
+    loss = config.loss
+    groups = {name: (of.energy, of.forces, of.stress) for name, of in loss.groups.items()}
+    return Sigma(energy=loss.energy, forces=loss.forces, stress=loss.stress * BAR, groups=groups)
 
 
-def _elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
+def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[str, ...]:
     """Those of the input, or of the data.
 
     Raises:
@@ -144,12 +197,12 @@ def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[La
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, config.descriptor.cutoff)
+    findings = examine(training, test, reach(config))
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))
     groups = {frame.group for frame in training}
-    for group in config.sigma.groups:
+    for group in config.loss.groups:
         if group not in groups:
-            raise InputError(f"sigma: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
+            raise InputError(f"loss: groups: no structure is of group {group!r}. {did_you_mean(group, groups - {''})}")
     return findings

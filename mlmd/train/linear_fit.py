@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 from mlmd.train import checkpoint
-from mlmd.train.curve import learning_curve
+from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
 from mlmd.train.optimise import State, begin, iterate, put
+from mlmd.train.regularise import choose
 from mlmd.train.run import Progress, Step
 from mlmd.train.shards import Solver, solver
+from mlmd.train.uncertainty import keep_covariance
 
 
 def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
@@ -29,10 +32,20 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
     """
     with solver(job.problem, n_processes) as compute:
         state = _optimised(job, folder, compute, progress)
-        curve = learning_curve(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
+        outcomes = triangles(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
     assert state.best_radial is not None and state.best_linear is not None
-    put(job.potential, state.best_radial, state.best_linear, job.problem.baseline)
-    return Fitted(curve=curve, facts={"loss": state.best, "iterations": state.n_steps})
+    linear, choice = state.best_linear, None
+    facts: dict[str, Any] = {"loss": state.best, "iterations": state.n_steps}
+    messages: tuple[str, ...] = ()
+    if job.chosen_by is not None:
+        progress(Step(f"regularisation by {job.chosen_by}", 0, 1))
+        choice, linear = choose(job, outcomes)
+        facts |= choice.facts()
+        messages = (choice.text(getattr(job.config.fit, "amplitude", None)),)
+    keep_covariance(job, outcomes, choice)
+    curve = learning_curve(job, state, outcomes, choice)
+    put(job.potential, state.best_radial, linear, job.problem.baseline)
+    return Fitted(curve=curve, facts=facts, messages=messages)
 
 
 def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:

@@ -127,7 +127,7 @@ def likely_units(ratio: float, n_atoms: float) -> list[str]:
     single |= {"the positions are in Bohr": _BOHR, "the positions are in nm": 10.0}
     single["the energies are per atom"] = 1 / n_atoms
     both = {
-        "energies and forces are in Hartree and Hartree/Bohr": 1 / _BOHR,
+        "energies and forces are in Hartree and Hartree/Bohr (or Rydberg and Rydberg/Bohr)": 1 / _BOHR,
         "energies and forces are in kJ/mol and kJ/mol/nm": 0.1,
         "everything is in atomic units, positions too": 1.0,
     }

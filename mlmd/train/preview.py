@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
-from mlmd.config import MTP, check_files, load_train
+from mlmd.config import MTP, Trained, check_files, load_train, parts_of
+from mlmd.descriptors.linearised import jacobian_size
+from mlmd.fitting import cholesky
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
+from mlmd.potentials.fused import why_slow
 from mlmd.potentials.threads import undivided
+from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
+from mlmd.train.kernel_fit import environments_of
+from mlmd.train.memory import bytes_of_slopes
 from mlmd.train.network_fit import Training
+from mlmd.train.network_loss import JACOBIANS
 from mlmd.train.optimise import n_linear, put
 from mlmd.train.run import n_cores
 
@@ -55,7 +65,7 @@ class Preview:
     min_distance: float
     """Å, at which the radial functions begin."""
     n_linear: int
-    """Coefficients that the energy is linear in; of a network, all its weights."""
+    """Coefficients that the energy is linear in; of a network, all its weights; of a kernel, one for each label."""
     n_radial: int
     """Radial coefficients that are optimised with them."""
     n_equations: int
@@ -64,6 +74,10 @@ class Preview:
     """Of all equations, with this number of processes."""
     max_iterations: int
     """1 where there is one linear fit."""
+    step: str
+    """What an iteration is called."""
+    n_members: int
+    """Networks of a committee; 1 for everything else."""
     hours: float
     """Of all iterations, at most."""
     memory: float
@@ -87,8 +101,9 @@ def preview(path: Path) -> Preview:
     potential, problem = job.potential, job.problem
     n_atoms = sum(len(frame.atoms) for frame in job.train)
     with undivided():  # as the processes of a training do
-        cost = {"network": _of_network}.get(job.config.fit.kind, _of_least_squares)(job)
+        cost = {"network": _of_network, "kernel": _of_kernel}.get(job.config.fit.kind, _of_least_squares)(job)
     seconds = n_atoms * cost.seconds_per_atom / cost.n_processes
+    slow = why_slow(potential)
     return Preview(
         input=str(path),
         elements=potential.elements,
@@ -106,18 +121,27 @@ def preview(path: Path) -> Preview:
         n_processes=cost.n_processes,
         seconds_per_iteration=seconds,
         max_iterations=cost.n_iterations,
+        step=cost.step,
+        n_members=cost.n_members,
         hours=cost.n_passes * seconds / 3600,
-        memory=_memory() + cost.memory,
-        notes=tuple(finding.text for finding in job.findings),
+        memory=resident() + cost.memory,
+        notes=(*(finding.text for finding in job.findings), *cost.notes, *([slow] if slow else [])),
     )
 
 
 def _model(job: Job) -> str:
     """The descriptor and the fit in a few words."""
     descriptor, fit = job.config.descriptor, job.config.fit
+    parts = parts_of(descriptor)
+    names = " and ".join(f"mtp of level {one.level}" if isinstance(one, MTP) else _name(one) for one in parts)
     if isinstance(descriptor, MTP):
-        return f"{descriptor.kind} of level {descriptor.level}" + ("" if fit.kind == "linear" else f", {fit.kind}")
-    return f"{job.potential.descriptor.n_features} features of {descriptor.kind}, {fit.kind}"
+        return names + ("" if fit.kind == "linear" else f", {fit.kind}")
+    return f"{job.potential.descriptor.n_features} features of {names}, {fit.kind}"
+
+
+def _name(part: Any) -> str:
+    """A descriptor in a word."""
+    return str(part.model.name if isinstance(part, Trained) else part.kind)
 
 
 @dataclass(frozen=True)
@@ -134,6 +158,9 @@ class _Cost:
     """Over the data, in all."""
     memory: float
     """MB, besides what is there before it begins."""
+    step: str = "iteration"
+    n_members: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def _of_least_squares(job: Job) -> _Cost:
@@ -157,28 +184,88 @@ def _of_network(job: Job) -> _Cost:
     """Of a network, by the gradient of a few structures in which all elements occur."""
     seen: set[str] = set()
     few: list[LabelledFrame] = []
-    for frame in job.train:
+    for frame in job.problem.frames:
         if len(few) < _FEW or not seen.issuperset(frame.atoms.symbols):
             few.append(frame)
             seen.update(frame.atoms.symbols)
-    before = _memory()
-    training = Training(replace(job, train=tuple(few)), n_threads=1)
-    memory = _memory() - before
-    weights = training.begin().weights
+    few_job = replace(job, problem=replace(job.problem, frames=tuple(few)))
+    embedded = job.config.descriptor.kind == "deeppot-se"
+    before = resident()
+    training = (EmbeddedTraining if embedded else Training)(few_job, n_threads=1)
+    measured = resident() - before
+    growth = len(job.train) / len(few)
+    numbers = 16e-6 * sum(one.features.numel() for one in training.all)  # features, and what enters the network
+    potential = job.potential
+    graphs = [] if embedded else [build_graph(frame.atoms, potential.design_cutoff) for frame in few]
+    jacobians = growth * sum(jacobian_size(potential.descriptor, one) for one in graphs)
+    anew = max(0.0, 1 - JACOBIANS / jacobians) if jacobians else 0.0
+    seconds = (1 - anew) * _seconds_of(training) + (
+        anew * _seconds_of(Training(few_job, n_threads=1, jacobians=0.0)) if anew else 0.0
+    )
+    settings = training.settings
+    note = (
+        f"Jacobians of the descriptor take {jacobians / 1e9:.2g} GB: {anew:.0%} of them are not kept but taken anew "
+        "for every step, which is slow"
+    )
+    kept = 1e-6 * min(jacobians, JACOBIANS)
+    return _Cost(
+        n_linear=len(training.decay) * len(training.members),
+        n_radial=0,
+        n_processes=min(n_cores(), len(job.train) if settings.optimiser == "l-bfgs" else settings.batch),
+        seconds_per_atom=seconds,
+        n_iterations=settings.n_epochs,
+        n_passes=settings.n_epochs * len(training.members),
+        memory=max(measured if not jacobians else 0.0, numbers) * growth + kept + 1e-6 * training.memory,
+        step=settings.step,
+        n_members=len(training.members),
+        notes=(note,) if anew else (),
+    )
+
+
+def _seconds_of(training: Training) -> float:
+    """Seconds for an atom, of a pass over the structures by one thread."""
+    state = training.begin()
     times: list[float] = []
+    n_atoms = sum(len(sample.kinds) for sample in training.used) / training.n_batches
     while len(times) < 2 or (sum(times) < BUDGET and len(times) < 10):
         start = time.perf_counter()
-        training.gradient(weights, training.used)
+        if training.settings.optimiser == "l-bfgs":  # hardly more than one gradient for each step
+            training.gradient(state.weights, training.used)
+        else:
+            training.after(state)
         times.append(time.perf_counter() - start)
-    n_epochs = training.settings.epochs
+    return min(times) / n_atoms
+
+
+def _of_kernel(job: Job) -> _Cost:
+    """Of a Gaussian process of all labels, by the covariances of a few structures and a product of matrices."""
+    process, n_rows = job.potential.regressor, job.problem.n_equations
+    assert isinstance(process, GaussianProcess)
+    start = time.perf_counter()
+    few = [environments_of(job.potential, frame, job.problem.sigma) for frame in job.problem.frames[:_FEW]]
+    of_slopes = (time.perf_counter() - start) / len(few) * len(job.train)
+    seconds, n_covariances = 0.0, 0
+    for number, one in enumerate(few):
+        for other in few[: number + 1]:
+            start = time.perf_counter()
+            n_covariances += process.covariances(one, other).numel()
+            seconds += time.perf_counter() - start
+        if seconds > BUDGET:
+            break
+    square = torch.ones((cholesky.BLOCK, cholesky.BLOCK), dtype=torch.float64)
+    start = time.perf_counter()
+    square.addmm_(square, square)
+    of_product = (time.perf_counter() - start) / cholesky.BLOCK**3
+    whole = of_slopes + seconds / n_covariances * n_rows**2 / 2 + of_product * n_rows**3 / 3
+    n_atoms = sum(len(frame.atoms) for frame in job.train)
     return _Cost(
-        n_linear=len(weights),
+        n_linear=n_rows,
         n_radial=0,
-        n_processes=min(n_cores(), training.settings.batch),
-        seconds_per_atom=min(times) / sum(len(sample.kinds) for sample in training.used),
-        n_iterations=n_epochs,
-        n_passes=n_epochs,
-        memory=memory / len(few) * len(job.train),
+        n_processes=n_cores(),
+        seconds_per_atom=whole / n_atoms,
+        n_iterations=1,
+        n_passes=1,
+        memory=1e-6 * (8.0 * n_rows**2 + bytes_of_slopes(job.train, process.n_features)),
     )
 
 
@@ -203,7 +290,7 @@ def _n_with(frames: Sequence[LabelledFrame], label: str) -> int:
     return sum(getattr(frame, label) is not None for frame in frames)
 
 
-def _memory() -> float:
+def resident() -> float:
     """MB, the largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts bytes, Linux kB

@@ -13,15 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train, resolved
+from mlmd.config import load_train, of_structures, resolved
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
 if TYPE_CHECKING:
+    from mlmd.potentials import Potential
+    from mlmd.potentials.property import PropertyModel
     from mlmd.train.error_table import ErrorTable
     from mlmd.train.examine import Finding
     from mlmd.train.job import Job
+    from mlmd.train.property_job import PropertyJob
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,15 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source, folder):
+    with reserved(folder), _stoppable(source, folder, config.fit.kind):
+        from mlmd.potentials.fused import why_slow
         from mlmd.potentials.threads import undivided
-        from mlmd.train.job import prepare
+        from mlmd.train.job import Job, prepare
+        from mlmd.train.property_job import prepare_property
 
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
-        job = prepare(source)
+        job: Job | PropertyJob = prepare_property(source) if of_structures(config.descriptor) else prepare(source)
         if manifest is None:  # nothing is written before all is known to be right
             manifest = begin(folder, source, config, job.digest)
         if manifest["digest"] != job.digest:
@@ -101,37 +106,74 @@ def train(
         for finding in job.findings:
             messages(f"{finding.severity}: {finding.text}")
         if manifest["state"] != "done":
+            if isinstance(job, Job) and (slow := why_slow(job.potential)):
+                messages(slow)
             with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
-                _train(job, folder, manifest, n_processes or n_cores(), progress)
+                _train(job, folder, manifest, n_processes or n_cores(), progress, messages)
         return _finished(folder, job, messages)
 
 
-def _train(job: Job, folder: Path, manifest: Mapping[str, Any], n_processes: int, progress: Progress) -> None:
-    """From data to the file of the potential and what is said about it."""
-    from mlmd.analysis.figures import save
+def _train(
+    job: Job | PropertyJob,
+    folder: Path,
+    manifest: Mapping[str, Any],
+    n_processes: int,
+    progress: Progress,
+    messages: Messages,
+) -> None:
+    """From data to the file of the potential or the model and what is said about it."""
     from mlmd.potentials import modelfile
-    from mlmd.train import figures, linear_fit, network_fit
     from mlmd.train.card import card
-    from mlmd.train.evaluate import errors, predict
+    from mlmd.train.property_fit import learn
+    from mlmd.train.property_job import PropertyJob
 
-    fits = {"network": network_fit.fit}  # all others are linear in their parameters
-    fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
-    tables: dict[str, Any] = {"train": None, "test": None}
-    for name, frames in (("train", job.train), ("test", job.test)):
-        if frames:
-            progress(Step(f"errors of the {name} set", 0, len(frames)))
-            labels = predict(job.potential, frames)
-            tables[name] = errors(frames, labels).to_json()
-            title = f"{job.name}: {name} set, {len(frames)} structures"
-            save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
-    save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
+    learned: tuple[Potential | PropertyModel, dict[str, Any], Mapping[str, Any]]
+    if isinstance(job, PropertyJob):
+        learned = learn(job, folder, progress)
+    else:
+        learned = _train_potential(job, folder, n_processes, progress, messages)
+    trained, tables, facts = learned
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
-    modelfile.save(job.potential, model, card(job, tables, fitted.facts))
+    modelfile.save(trained, model, card(job, tables, facts))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
 
 
-def _finished(folder: Path, job: Job, messages: Messages) -> Training:
+def _train_potential(
+    job: Job, folder: Path, n_processes: int, progress: Progress, messages: Messages
+) -> tuple[Potential, dict[str, Any], Mapping[str, Any]]:
+    """The potential of a job, its errors as JSON, and facts for its card."""
+    from mlmd.analysis.figures import save
+    from mlmd.train import embedded_fit, figures, kernel_fit, linear_fit, network_fit
+    from mlmd.train.evaluate import errors, predict
+    from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
+
+    fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
+    if job.config.descriptor.kind == "deeppot-se":
+        fitted = embedded_fit.fit(job, folder, n_processes, progress)
+    else:
+        fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
+    for text in fitted.messages:
+        messages(text)
+    tables: dict[str, Any] = {"train": None, "test": None}
+    labels = None
+    for name, frames in (("train", job.train), ("test", job.test)):
+        if frames:
+            progress(Step(f"errors of the {name} set", 0, len(frames)))
+            labels = predict(job.result, frames)
+            tables[name] = errors(frames, labels).to_json()
+            title = f"{job.name}: {name} set, {len(frames)} structures"
+            save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
+    # what was said last is about the test set, where there is one
+    of_spread = calibrate(
+        job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
+    )
+    save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
+    return job.result, tables, {**fitted.facts, **facts_of(of_spread, of_grade)}
+
+
+def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Training:
     """What stands in the folder of a training that is done; its card follows the input.
 
     Raises:
@@ -163,8 +205,8 @@ def _finished(folder: Path, job: Job, messages: Messages) -> Training:
 
 
 @contextmanager
-def _stoppable(source: Path, folder: Path) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a training, which has kept every part that was done."""
+def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a training, which has kept every part that was done, if its kind of fit has parts."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -177,9 +219,12 @@ def _stoppable(source: Path, folder: Path) -> Iterator[None]:
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
             write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
-        raise Stopped(
-            f"on request; every part that was done is kept. The same command continues: mlmd train {source}"
-        ) from None
+        kept = (
+            'a fit of kind "kernel" keeps no parts. The same command begins anew'
+            if kind == "kernel"
+            else "every part that was done is kept. The same command continues"
+        )
+        raise Stopped(f"on request; {kept}: mlmd train {source}") from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)

@@ -101,10 +101,22 @@ def lengths_are_odd(frames: Sequence[LabelledFrame]) -> str | None:
             ratios.append(float((np.linalg.norm(vectors[i], axis=1) / radii).min()))
     if not ratios or 0.35 < (middle := float(np.median(ratios))) < 1.45:
         return None
-    unit = "Bohr" if middle > 1 else "nm"
+    if _are_fractional(frames):
+        doubt = "Are positions fractions of the cell? They must be Cartesian, in Å."
+    else:
+        doubt = f"Are positions and cells in {'Bohr' if middle > 1 else 'nm'}? They must be in Å."
     return (
         f"the closest atoms are {middle:.2g} times as far apart as covalent radii add up to (0.7 to 1.2 are usual). "
-        f"Are positions and cells in {unit}? They must be in Å."
+        f"{doubt}"
+    )
+
+
+def _are_fractional(frames: Sequence[LabelledFrame]) -> bool:
+    """Whether all positions lie between 0 and 1, of cells that are much larger."""
+    periodic = [frame.atoms for frame in _some(frames) if frame.atoms.pbc.all() and len(frame.atoms) > 1]
+    return bool(periodic) and all(
+        (atoms.positions > -0.1).all() and (atoms.positions < 1.1).all() and atoms.cell.lengths().min() > 2.0
+        for atoms in periodic
     )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
+from learned_pairs import random_pair, random_process
 from made_potentials import random_mtp
+from random_deeppot import random_deeppot
 from random_networks import random_nep
 from random_snap import random_snap
 from random_soap import random_soap
@@ -75,6 +77,10 @@ def _morse() -> Morse:
     return Morse(depth="0.33 eV", width="0.72 Å", r0="2.87 Å", cutoff="6 Å", elements=["Cu"])
 
 
+def _process(precision: str = "float64", **settings: object) -> Potential:
+    return random_process(random_symmetry(("Si", "O")).descriptor, precision, **settings)
+
+
 def _sum() -> Sum:
     return Sum([random_mtp(("Si", "O"), 8), ZBL(cutoff="2.5 Å", onset="1 Å"), _morse_of_all()])
 
@@ -89,6 +95,7 @@ CASES = (
     Case("lennard-jones-mixture", _mixture, ("Ar", "Kr"), 3.7),
     Case("morse", _morse, ("Cu",), 2.7),
     Case("zbl", lambda: ZBL(cutoff="3 Å", onset="1 Å"), ("W", "He"), 1.7),
+    Case("zbl-of-lammps", lambda: ZBL(cutoff="3 Å", onset="1.5 Å", switching="lammps"), ("W", "He"), 1.7),
     Case("sum", _sum, ("Si", "O"), 2.1),
     Case("mtp-1-element", lambda: random_mtp(("Cu",), 12), ("Cu",), 2.6),
     Case("mtp-2-elements", lambda: random_mtp(("Si", "O"), 10), ("Si", "O"), 2.1),
@@ -115,6 +122,14 @@ CASES = (
     Case("soap-network", lambda: random_soap(("Si", "O"), n_neurons=7, products="with-sum"), ("Si", "O"), 2.1),
     Case("soap-polynomial", lambda: random_soap(("Cu",), basis="polynomial", normalised=False), ("Cu",), 2.6),
     Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
+    Case("gap-of-two-descriptors", lambda: random_pair("soap-and-symmetry", "gap-of-two"), ("Si", "O"), 2.1),
+    Case("terms-of-two-descriptors", lambda: random_pair("moments-and-symmetry", "terms"), ("Si", "O"), 2.1),
+    Case("deeppot-se", lambda: random_deeppot(("Si", "O")), ("Si", "O"), 2.1),
+    Case("deeppot-se-of-pairs", lambda: random_deeppot(("Si", "O"), type_one_side=False), ("Si", "O"), 2.1),
+    Case("deeppot-se-float32", lambda: random_deeppot(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
+    Case("kernel-gaussian", lambda: _process(width=8.0), ("Si", "O"), 2.1),
+    Case("kernel-polynomial", lambda: _process(kernel="polynomial", power=3), ("Si", "O"), 2.1),
+    Case("kernel-float32", lambda: _process("float32", width=8.0), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
 

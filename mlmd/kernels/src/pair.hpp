@@ -6,6 +6,8 @@
 //   Morse          phi = D u (u - 2),  u = exp((r0 - r) / width)                               (Phys. Rev. 34, 57, 1929)
 //   ZBL            phi = q / r sum_k c_k exp(-d_k r / a)   (Ziegler, Biersack, Littmark, The Stopping and Range of Ions, 1985)
 //
+// Or ZBL as LAMMPS switches it, phi + S without the step: S = C + A/3 t^3 + B/4 t^4, t = max(r - onset, 0).
+//
 // In powers of y, the distance from the cutoff, the step has no cancellation where it is small.
 #pragma once
 
@@ -19,23 +21,24 @@ class Pair {
   using V = Vector<T>;
   static constexpr bool symmetric = true;
 
-  enum Form { LENNARD_JONES, MORSE, ZBL };
+  enum Form { LENNARD_JONES, MORSE, ZBL, ZBL_OF_LAMMPS };
   struct Scratch {
     explicit Scratch(const Pair&) {}
   };
 
-  // integers: form, n_species; numbers: cutoff, onset, then of every ordered pair of species its three parameters:
-  // (a, b, 0), (D, 1 / width, r0) or (q, 1 / screening length, 0)
+  // integers: form, n_species; numbers: cutoff, onset, then of every ordered pair of species its parameters:
+  // (a, b, 0), (D, 1 / width, r0), (q, 1 / screening length, 0) or, of LAMMPS, the last and (C, A / 3, B / 4)
   explicit Pair(Reader& reader)
-      : form_(Form(reader.integer("form of the pair potential", LENNARD_JONES, ZBL))),
+      : form_(Form(reader.integer("form of the pair potential", LENNARD_JONES, ZBL_OF_LAMMPS))),
+        n_parameters_(form_ == ZBL_OF_LAMMPS ? 6 : 3),
         n_species_(int(reader.integer("number of species", 1, 1000))),
         cutoff_(reader.positive("cutoff")),
         onset_(reader.number("onset")) {
     if (!(onset_ < cutoff_)) throw BadParameters("the onset is not below the cutoff");
-    for (double one : reader.numbers("parameters", 3 * n_species_ * n_species_)) parameters_.push_back(T(one));
+    for (double one : reader.numbers("parameters", n_parameters_ * n_species_ * n_species_)) parameters_.push_back(T(one));
     for (int i = 0; i < n_species_; i++)
       for (int j = 0; j < i; j++)
-        if (!std::equal(parameters(i, j), parameters(i, j) + 3, parameters(j, i)))
+        if (!std::equal(parameters(i, j), parameters(i, j) + n_parameters_, parameters(j, i)))
           throw BadParameters("parameters of a pair of species are not those of the same pair in the other order");
   }
 
@@ -46,12 +49,13 @@ class Pair {
     switch (form_) {
       case LENNARD_JONES: return sum<LENNARD_JONES>(block);
       case MORSE: return sum<MORSE>(block);
-      default: return sum<ZBL>(block);
+      case ZBL: return sum<ZBL>(block);
+      default: return sum<ZBL_OF_LAMMPS>(block);
     }
   }
 
  private:
-  const T* parameters(int i, int j) const { return &parameters_[3 * (std::size_t(i) * n_species_ + j)]; }
+  const T* parameters(int i, int j) const { return &parameters_[n_parameters_ * (std::size_t(i) * n_species_ + j)]; }
 
   template <Form form>
   V sum(const Block<T>& block) const {
@@ -62,12 +66,19 @@ class Pair {
       const T* const p = parameters(block.species, kind);
       for (int k = block.begin[kind]; k < block.begin[kind + 1]; k++) {
         const V r = block.r[k], over = T(1) / r;
-        const V y = min(max((cutoff - r) * inverse, V{}), one), left = y * (one - y);
-        const V step = y * y * y * (y * (T(6) * y - T(15)) + T(10)), slope = T(-30) * inverse * left * left;
-        V phi, dphi;
+        V phi, dphi, along;
         pair<form>(r, over, p, phi, dphi);
-        energy += phi * step;
-        const V along = T(0.5) * (dphi * step + phi * slope) * over;
+        if constexpr (form == ZBL_OF_LAMMPS) {
+          const V t = max(r - T(onset_), V{});
+          const auto inside = r < cutoff;
+          energy += select(inside, V(phi + p[3] + t * t * t * (p[4] + p[5] * t)), V{});
+          along = select(inside, V(T(0.5) * over * (dphi + t * t * (T(3) * p[4] + T(4) * p[5] * t))), V{});
+        } else {
+          const V y = min(max((cutoff - r) * inverse, V{}), one), left = y * (one - y);
+          const V step = y * y * y * (y * (T(6) * y - T(15)) + T(10)), slope = T(-30) * inverse * left * left;
+          energy += phi * step;
+          along = T(0.5) * (dphi * step + phi * slope) * over;
+        }
         block.gx[k] = along * block.x[k], block.gy[k] = along * block.y[k], block.gz[k] = along * block.z[k];
       }
     }
@@ -101,7 +112,7 @@ class Pair {
   }
 
   Form form_;
-  int n_species_;
+  int n_parameters_, n_species_;
   double cutoff_, onset_;
   std::vector<T> parameters_;
 };

@@ -6,9 +6,10 @@
 //   G4 = 2^(1 - zeta) sum_{j < k} (1 + lambda cos theta)^zeta A(r_ij) A(r_ik) A(r_jk),  A(r) = exp(-eta (r - r_s)^2) f(r)
 //   G5 = the same without A(r_jk)
 //
-// each over neighbours of one species or pair of species, with a weight; a feature may have several such terms.
+// with an eta for each side, and each over neighbours of one species or pair of species, with a weight; a feature may have
+// several such terms.
 //
-// Of the triplets of a pair of species, the products of A are worked out once for every (cutoff, eta, r_s) and kind of
+// Of the triplets of a pair of species, the products of A are worked out once for every (cutoff, etas, r_s) and kind of
 // function, and the powers once for every (lambda, zeta). For neighbours j and 16 k, the sums over k for all products and
 // powers are then one small product of matrices, and so is the derivative by both.
 #pragma once
@@ -32,7 +33,7 @@ class Symmetry {
   // integers: n_species, n_features, taper; n_radial, of each its centre, neighbour, column and kind (1, 2, 3);
   // n_angular, of each its centre, two neighbours (ascending), column, narrow; then those of the network.
   // numbers: cutoff, onset as a fraction; of each radial term cutoff, eta or kappa, r_s, weight; of each angular one
-  // cutoff, eta, r_s, zeta, lambda, weight; offset [z][d], factor [z][d]; then those of the network.
+  // cutoff, eta of ij, of ik and of jk, r_s, zeta, lambda, weight; offset [z][d], factor [z][d]; then those of the network.
   explicit Symmetry(Reader& reader) {
     n_species_ = int(reader.integer("n_species", 1, 200));
     n_features_ = int(reader.integer("n_features", 1, 100000));
@@ -105,8 +106,8 @@ class Symmetry {
     bool operator==(const Side& o) const { return cutoff == o.cutoff && eta == o.eta && shift == o.shift; }
   };
   struct Group {
-    int side, third;  // place among the sides of the centre, and among the thirds or -1
-    bool operator==(const Group& o) const { return side == o.side && third == o.third; }
+    int first, second, third;  // places among the sides of the centre, and among the thirds or -1
+    bool operator==(const Group& o) const { return first == o.first && second == o.second && third == o.third; }
   };
   struct Angle {
     T sign, zeta;
@@ -190,9 +191,12 @@ class Symmetry {
     Member member;
     member.column = int(reader.integer("column", 0, n_features_ - 1));
     const bool narrow = reader.integer("narrow", 0, 1);
-    Side side;
-    side.cutoff = read_cutoff(reader), side.rate = rate_of(side.cutoff);
-    side.eta = T(reader.number("eta")), side.shift = T(reader.number("shift"));
+    Side of_j;
+    of_j.cutoff = read_cutoff(reader), of_j.rate = rate_of(of_j.cutoff), of_j.eta = T(reader.number("eta"));
+    Side of_k = of_j, between = of_j;
+    of_k.eta = T(reader.number("eta")), between.eta = T(reader.number("eta"));
+    of_j.shift = of_k.shift = between.shift = T(reader.number("shift"));
+    if (first == second && of_j.eta != of_k.eta) throw BadParameters("sides to one species with different eta");
     Angle angle;
     angle.zeta = T(reader.number("zeta")), angle.sign = T(reader.number("lambda"));
     if (!(angle.zeta >= 1 && angle.zeta <= 1024 && angle.sign >= -1 && angle.sign <= 1))
@@ -202,10 +206,11 @@ class Symmetry {
                               [&](const Triplets& one) { return one.first == first && one.second == second; });
     if (found == centre.triplets.end())
       found = centre.triplets.insert(centre.triplets.end(), Triplets{first, second, {}, {}, {}, {}});
-    const Group group{place(centre.sides, side), narrow ? place(found->thirds, side) : -1};
+    const int side = place(centre.sides, of_j);
+    const Group group{side, place(centre.sides, of_k), narrow ? place(found->thirds, between) : -1};
     member.group = place(found->groups, group), member.angle = place(found->angles, angle);
     found->members.push_back(member);
-    for (int kind : {first, second}) centre.reach[kind] = std::max(centre.reach[kind], double(side.cutoff));
+    for (int kind : {first, second}) centre.reach[kind] = std::max(centre.reach[kind], double(of_j.cutoff));
   }
 
   // -- radial terms -------------------------------------------------------------------------------------------------
@@ -345,8 +350,8 @@ class Symmetry {
     const V* const of_j = &s.side[std::size_t(j) * n_sides];
     for (int g = 0; g < n_groups; g++) {
       const Group& group = t.groups[g];
-      const V* const of_k = &s.side[std::size_t(k) * n_sides] + group.side;
-      const V own = of_j[group.side];
+      const V* const of_k = &s.side[std::size_t(k) * n_sides] + group.second;
+      const V own = of_j[group.first];
       V* const product = s.products.data() + g;
       if (group.third < 0)
         for (int i = 0; i < n; i++) product[i * n_groups] = own * of_k[i * n_sides];
@@ -428,11 +433,11 @@ class Symmetry {
         const Group& group = t.groups[g];
         V weight = s.by_product[i * n_groups + g];
         if (group.third >= 0) {
-          between += weight * of_j[group.side] * of_k[group.side] * s.dthird[i * n_thirds + group.third];
+          between += weight * of_j[group.first] * of_k[group.second] * s.dthird[i * n_thirds + group.third];
           weight *= s.third[i * n_thirds + group.third];
         }
-        by_j += weight * slope_j[group.side] * of_k[group.side];
-        by_k += weight * of_j[group.side] * slope_k[group.side];
+        by_j += weight * slope_j[group.first] * of_k[group.second];
+        by_k += weight * of_j[group.first] * slope_k[group.second];
       }
       const V vx = near.ux[row], vy = near.uy[row], vz = near.uz[row], cosine = s.cosine[i];
       const V turn_j = turn * inverse, turn_k = turn * near.inverse[row];

@@ -93,10 +93,10 @@ class SymmetryFeatures : public Symmetry<double> {
                  (near.gz[row] - near.gz[j]) * (near.z[row] - near.z[j])) / s.apart[i];
       const V *const of_k = &s.side[std::size_t(row) * n_sides], *const slope_k = &s.dside[std::size_t(row) * n_sides];
       for (int g = 0; g < n_groups; g++) {
-        const auto [side, third] = t.groups[g];
-        V by = slope_j[side] * s.longer[j] * of_k[side] + of_j[side] * slope_k[side] * s.longer[row];
+        const auto [first, second, third] = t.groups[g];
+        V by = slope_j[first] * s.longer[j] * of_k[second] + of_j[first] * slope_k[second] * s.longer[row];
         if (third >= 0)
-          by = by * s.third[i * n_thirds + third] + of_j[side] * of_k[side] * s.dthird[i * n_thirds + third] * apart;
+          by = by * s.third[i * n_thirds + third] + of_j[first] * of_k[second] * s.dthird[i * n_thirds + third] * apart;
         s.by_product[i * n_groups + g] = by;
       }
     }

@@ -1,0 +1,104 @@
+"""Which descriptors go with which fits, and which options have a meaning there."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any, get_args
+
+from mlmd.config.descriptors import AtomDescriptor
+from mlmd.config.fits import FitTable, LinearFit, RandomFeaturesFit
+from mlmd.config.quantities import refuse
+from mlmd.config.structures import StructureDescriptor
+from mlmd.config.table import Table
+
+
+def _kinds(tables: Any) -> tuple[str, ...]:
+    """The words for some tables."""
+    return tuple(table.model_fields["kind"].default for table in get_args(tables))
+
+
+OF_ATOMS = _kinds(AtomDescriptor)
+"""Descriptors of the surroundings of atoms: potentials, with forces."""
+OF_STRUCTURES = _kinds(StructureDescriptor)
+"""Descriptors of whole structures: one number of each."""
+STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
+"""Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
+ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
+"""Fits that descriptors of atoms go with."""
+POTENTIALS_ONLY = ("loss", "baseline")
+"""Keys at the top of an input that say how energies, forces and stresses are learned."""
+UNUSED: dict[type[Table], dict[str, str]] = {
+    LinearFit: {
+        "radial": "only moment tensors have radial functions",
+        "max_iterations": "the fit is solved in one step",
+        "tolerance": "the fit is solved in one step",
+    },
+    RandomFeaturesFit: {"amplitude": "it is an energy of atoms; for structures the strength is the most probable one"},
+}
+"""Options of a fit that have no meaning for structures, and why."""
+
+
+def of_structures(descriptor: Table) -> bool:
+    """Whether one number of each structure is learned by it, and not a potential."""
+    return str(getattr(descriptor, "kind")) in OF_STRUCTURES  # noqa: B009
+
+
+def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set[str]) -> None:
+    """Refuse what has no meaning.
+
+    Args:
+        descriptor, fit: of the input.
+        with_property: whether it names a property.
+        given: keys at its top.
+
+    Raises:
+        PydanticCustomError: saying what goes together.
+    """
+    kind, way = str(getattr(descriptor, "kind")), str(getattr(fit, "kind"))  # noqa: B009
+    if not of_structures(descriptor):
+        if way not in ATOM_FITS:
+            raise refuse(
+                f'fit: "{way}" compares whole structures, and "{kind}" describes atoms. Fit by {_list(ATOM_FITS)}; or '
+                f'describe structures by {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}.'
+            )
+        if with_property:
+            raise refuse(
+                f'property: "{kind}" describes atoms, for potentials, which learn energies, forces and stresses. A '
+                f'property is learned from {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}.'
+            )
+        return
+    if way not in STRUCTURE_FITS:
+        raise refuse(
+            f'fit: "{way}" is for atoms, and "{kind}" describes whole structures. Fit by {_list(STRUCTURE_FITS)}; or '
+            f"describe atoms by {_list(OF_ATOMS)}."
+        )
+    for option, why in UNUSED.get(type(fit), {}).items():
+        if option in fit.model_fields_set:
+            raise refuse(f'fit: {option}: has no meaning with "{kind}": {why}. Leave it out.')
+    if way != "kernel-ridge" and getattr(fit, "regularisation", None) == "cross-validation":
+        raise refuse(
+            f'fit: regularisation: "cross-validation" is for potentials; with "{kind}" the most probable strength is '
+            "taken. Leave it out."
+        )
+    for option in POTENTIALS_ONLY:
+        if option in given:
+            raise refuse(
+                f'{option}: is for potentials, and "{kind}" describes whole structures: one number of each is learned. '
+                "Leave it out; extensive = true in [property] subtracts the part of the composition."
+            )
+
+
+def without_unused(table: dict[str, Any], fit: Table) -> dict[str, Any]:
+    """An input of structures as it is written, without what has no meaning and what was left to the data."""
+    unused = {*UNUSED.get(type(fit), {}), *({"regularisation"} - fit.model_fields_set if _is_linear(fit) else ())}
+    written = {key: item for key, item in table.items() if key not in POTENTIALS_ONLY}
+    return written | {"fit": {key: item for key, item in table["fit"].items() if key not in unused}}
+
+
+def _is_linear(fit: Table) -> bool:
+    """Whether the strength of the ridge is found where it is left out."""
+    return isinstance(fit, LinearFit)
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + f" or {words[-1]}"

@@ -1,0 +1,155 @@
+"""Descriptors of whole structures, with what is learned from them: one number of each, of any unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
+
+from mlmd.config.descriptors import AtomDescriptor, DescriptorTable, of_list, of_model
+from mlmd.config.quantities import Quantity, refuse, shorten
+from mlmd.config.table import NONEMPTY, Table, of_kind
+
+Positive = Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+_LONGEST = 60
+
+
+def _one_line(value: str) -> str:
+    """A name or a unit that can stand in a table."""
+    if len(value) > _LONGEST or not value.isprintable():
+        raise refuse(f"{shorten(value)}: one line of at most {_LONGEST} characters is needed.")
+    return value
+
+
+class Property(Table):
+    """A number that every structure has in the data, learned as it is: it may have any unit."""
+
+    name: Annotated[str, Field(min_length=1), AfterValidator(_one_line)] = Field(
+        examples=["gap"], description="what the files call it"
+    )
+    unit: Annotated[str, AfterValidator(_one_line)] = Field(
+        default="", examples=["eV"], description="its unit, for tables and plots only: numbers are not converted"
+    )
+    extensive: bool = Field(
+        default=False,
+        description="whether it grows with the number of atoms: what the composition explains is subtracted first",
+    )
+
+
+def _layers(value: object) -> tuple[str | dict[str, float], ...]:
+    """Words, or numbers by element."""
+    layers = tuple(_layer(one) for one in (value if isinstance(value, list | tuple) else [value]))
+    if not layers:
+        raise refuse('the list is empty; "number" is the atomic number.')
+    return layers
+
+
+def _layer(value: object) -> str | dict[str, float]:
+    """A word, or numbers by element."""
+    if isinstance(value, str):
+        return value
+    numbers: Mapping[str, Any] = value if isinstance(value, Mapping) else {"": None}
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers.values()):
+        raise refuse(f'{shorten(value)}: "number", or a table of numbers by element, is needed.')
+    return {key: float(one) for key, one in numbers.items()}
+
+
+class CoulombMatrix(Table):
+    """The interactions of the nuclei of a structure with each other, padded to the largest structure."""
+
+    kind: Literal["coulomb"] = Field(default="coulomb", description="kind of descriptor: Coulomb matrices")
+    form: Literal["plain", "sorted", "eigenspectrum", "random"] = Field(
+        default="sorted",
+        description="order of atoms: that of the file, by the norms of rows, none (eigenvalues), by norms with noise",
+    )
+    interaction: Literal["coulomb", "sine", "ewald"] = Field(
+        default="coulomb", description="coulomb for molecules, sine or ewald for crystals"
+    )
+    unit: Literal["angstrom", "bohr"] = Field(default="angstrom", description="unit of lengths in the matrix")
+    layout: Literal["full", "triangle"] = Field(
+        default="full", description="all entries, or the upper triangle, where what is off the diagonal counts once"
+    )
+    properties: Annotated[tuple[Any, ...], PlainValidator(_layers), PlainSerializer(list)] = Field(
+        default=("number",),
+        examples=[["number", {"H": 2.2, "O": 3.44}]],
+        description="charges of the elements: atomic numbers, or numbers of your own; several are layers of features",
+    )
+    n_atoms_max: int | None = Field(
+        default=None, ge=1, examples=[30], description="atoms of the largest structure; of those in the data by default"
+    )
+    noise: Positive | None = Field(
+        default=None, examples=[1.0], description="standard deviation of the noise of the random form"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="of that noise")
+    n_draws: int = Field(
+        default=1, ge=1, le=1000, description="random orders of each structure that a training learns and averages"
+    )
+    accuracy: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(default=1e-8, description="of Ewald sums, relative")
+
+    @model_validator(mode="after")
+    def _of_the_form(self) -> CoulombMatrix:
+        """Noise makes the random form, and nothing else."""
+        if self.form == "random" and self.noise is None:
+            raise refuse("noise: the random form needs a standard deviation, such as noise = 1.0.")
+        if self.form != "random" and (self.noise is not None or self.n_draws != 1):
+            raise refuse(f'noise and n_draws are of form = "random", this one is {self.form}. Leave them out.')
+        if self.form == "eigenspectrum" and self.layout == "triangle":
+            raise refuse('layout: an eigenspectrum has no triangle: leave out layout = "triangle".')
+        return self
+
+
+class MBTRTerm(Table):
+    """One function of one, two, three or four atoms of a many-body tensor representation."""
+
+    geometry: Literal["number", "distance", "inverse_distance", "angle", "cosine", "dihedral", "dihedral_cosine"] = (
+        Field(description="what is measured")
+    )
+    minimum: Number = Field(description="first point of the grid, in Å, 1/Å, degrees or a number")
+    maximum: Number = Field(description="last point of the grid")
+    n_points: int = Field(ge=2, le=100_000, description="points of the grid")
+    width: Positive = Field(description="of the Gaussians, in the unit of the grid")
+    weighting: Literal["unity", "exponential", "inverse_square", "smooth_cutoff"] = Field(
+        default="unity", description="how much a set of atoms counts"
+    )
+    cutoff: Annotated[float, Quantity("length", above=0.0)] | None = Field(
+        default=None, examples=["5 Å"], description="of the distances from atom to atom, unless weights are exponential"
+    )
+    scale: Positive | None = Field(default=None, examples=[0.5], description="of exponential weights, 1/Å")
+    threshold: Positive | None = Field(
+        default=None, examples=[1e-3], description="smaller exponential weights are left out"
+    )
+    sharpness: Positive | None = Field(default=None, examples=[2.0], description="of the smooth cutoff")
+    normalisation: Literal["none", "l2", "n_atoms", "valle_oganov"] = Field(
+        default="none", description="what the spectrum is divided by"
+    )
+
+
+class ManyBodyTensor(Table):
+    """Spectra of distances, angles and dihedrals of a structure."""
+
+    kind: Literal["mbtr"] = Field(default="mbtr", description="kind of descriptor: many-body tensor representation")
+    terms: Annotated[tuple[MBTRTerm, ...], NONEMPTY, Field(strict=False)] = Field(
+        examples=[[]], description="spectra, a table [[descriptor.terms]] for each"
+    )
+
+
+class Average(Table):
+    """A descriptor of atoms, averaged over each structure."""
+
+    kind: Literal["average"] = Field(default="average", description="kind of descriptor: the average of one of atoms")
+    of: DescriptorTable = Field(examples=["soap"], description="a descriptor of atoms: its kind, or a table")
+    pooling: Literal["mean", "sum"] = Field(
+        default="mean", description="mean of the atoms; or their sum, for what grows with their number"
+    )
+
+
+StructureDescriptor = CoulombMatrix | ManyBodyTensor | Average
+AnyDescriptorTable = Annotated[
+    AtomDescriptor | StructureDescriptor,
+    Field(discriminator="kind"),
+    of_kind("mtp"),
+    BeforeValidator(of_model),
+    BeforeValidator(of_list),
+]

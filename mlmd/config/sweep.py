@@ -1,0 +1,131 @@
+"""The input of ``mlmd sweep``: that of a training, and a table of values to be tried in its place.
+
+``[sweep]`` has the shape of the input, with a list where a value stood. Every combination of the lists is a training.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlmd.config.explain import explain
+from mlmd.config.read import read_toml
+from mlmd.config.train import Train
+from mlmd.errors import InputError
+
+MOST = 1000
+"""Trainings; more are a mistake in the lists."""
+_NOT_SWEPT = ("data", "test", "test_fraction", "seed", "card")
+"""What decides which structures are tested on, so that errors of different trainings can be compared, and the card."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice of a value from every list."""
+
+    label: str
+    """What is told of it: the values that were chosen."""
+    config: Train | None
+    """None where the values do not go together."""
+    problem: str = ""
+    """Why they do not."""
+
+
+def load_sweep(path: str | Path) -> tuple[Choice, ...]:
+    """Every combination of an input, the last list changing fastest; paths count from the folder that it lies in.
+
+    Raises:
+        InputError: the file cannot be read, has no ``[sweep]``, or none of its combinations is a training.
+    """
+    path = Path(path)
+    data = read_toml(path)
+    if "sweep" not in data:
+        raise InputError(f'{path.name}: [sweep] is missing: lists of values, e.g. fit = ["linear", "gap"].')
+    try:
+        lists = dict(_lists(data.pop("sweep"), ()))
+        if not lists:
+            raise InputError('the table is empty; give lists of values, e.g. fit = ["linear", "gap"].')
+        n = 1
+        for values in lists.values():
+            n *= len(values)
+        if n > MOST:
+            raise InputError(f"its lists have {n:,} combinations; {MOST:,} are possible.")
+    except InputError as error:
+        raise InputError(f"{path.name}: sweep: {error}") from None
+    found = []
+    for chosen in itertools.product(*lists.values()):
+        choice = dict(zip(lists, chosen, strict=True))
+        found.append(_combination(data, choice, path))
+    if not any(one.config for one in found):
+        raise InputError("\n".join(f"{path.name}: {line}" for line in found[0].problem.splitlines()))
+    return tuple(found)
+
+
+def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    """The lists of a table and of those within it, by their place in the input."""
+    name = ".".join(place)
+    if isinstance(table, Mapping):
+        for key, value in table.items():
+            yield from _lists(value, (*place, *str(key).split(".")))
+    elif not place or not isinstance(table, list):
+        raise InputError(f"{name + ': ' if name else ''}{table!r}: a list of values to try is needed.")
+    elif not table:
+        raise InputError(f"{name}: the list is empty; give the values to try.")
+    elif place[0] in _NOT_SWEPT:
+        raise InputError(
+            f"{name}: all trainings must have the same structures and the same test, or their errors could not be "
+            "compared. Give it once, outside of the table."
+        )
+    else:
+        yield place, table
+
+
+def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any], path: Path) -> Choice:
+    """The input with the chosen values; whole tables first, so that others are set within them."""
+    label = ", ".join(_told(place, value) for place, value in choice.items())
+    filled: dict[str, Any] = _copy(data)
+    try:
+        for place in sorted(choice, key=len):
+            _put(filled, place, _copy(choice[place]))
+        config = Train.model_validate(filled, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        return Choice(label, None, "\n".join(explain(error, Train, filled)))
+    except InputError as error:
+        return Choice(label, None, str(error))
+    return Choice(label, config)
+
+
+def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    """Set a value within tables; a bare word is a table of that kind."""
+    for depth, key in enumerate(place[:-1], 1):
+        inner = data.get(key, {})
+        inner = {"kind": inner} if isinstance(inner, str) else inner
+        if not isinstance(inner, dict):
+            raise InputError(f"sweep: {'.'.join(place)}: {'.'.join(place[:depth])} is no table.")
+        data[key] = data = inner
+    data[place[-1]] = value
+
+
+def _copy(value: Any) -> Any:
+    """Tables of their own, so that a choice does not change the next one."""
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _told(place: tuple[str, ...], value: Any) -> str:
+    """A value in few words: ``gap n_sparse=200``, ``level=12``."""
+    if isinstance(value, Mapping):
+        words = [str(value["kind"])] if "kind" in value else []
+        return " ".join([*words, *(f"{key}={_short(item)}" for key, item in value.items() if key != "kind")])
+    return str(value) if len(place) == 1 and isinstance(value, str) else f"{place[-1]}={_short(value)}"
+
+
+def _short(value: Any) -> str:
+    """A value without the spaces of its list or unit."""
+    return (str(value).lower() if isinstance(value, bool) else str(value)).replace(" ", "")

@@ -1,0 +1,109 @@
+"""Width and regularisation of kernel ridge regression by leave-one-out cross validation.
+
+Of the fit to all rows but one, the residual at that row is α_s / [(K + λ I)⁻¹]_ss, α = (K + λ I)⁻¹ (y - c): no fit is
+repeated, and one decomposition of K serves every λ (Rasmussen and Williams, Gaussian Processes for Machine Learning,
+2006, section 5.4.2). The mean c is that of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlmd.errors import InputError
+from mlmd.fitting.kernels import kernel_named
+
+STRENGTHS = tuple(10.0**power for power in range(-10, 1))
+"""λ, in units of the mean of the kernel's diagonal."""
+FACTORS = tuple(2.0**power for power in range(-2, 11))
+"""Widths in units of the typical distance of two rows."""
+_TYPICAL = 500
+"""Rows whose distances are looked at."""
+_MOST_WIDTHS = 15
+"""Distance of the farthest of these rows in widths of the kernel that others are powers of: exp(-15²/2) is 10⁻⁴⁹."""
+_EXPONENTS = {"laplacian": 1, "gaussian": 2}
+"""Kernel with a width -> power n of it: k = exp(-(d/ℓ)ⁿ up to a factor)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings, and how well they predict rows that a fit did not see."""
+
+    width: float | None
+    """In units of the features; None for a kernel without."""
+    regularisation: float
+    error: float
+    """Root mean square of the leave-one-out residuals, in the unit of the targets."""
+
+
+def leave_one_out(matrix: Tensor, targets: Tensor, strengths: Tensor) -> Tensor:
+    """(n, n_strengths) residuals y_s - ŷ_s, each predicted from all other rows.
+
+    Args:
+        matrix: K, (n, n).
+        targets: y, (n,).
+        strengths: λ > 0, (n_strengths,).
+    """
+    values, vectors = torch.linalg.eigh(matrix)
+    inverse = 1 / (values.clamp(min=0)[:, None] + strengths)
+    centred = vectors.T @ (targets - targets.mean())
+    return (vectors @ (centred[:, None] * inverse)) / (vectors.square() @ inverse)
+
+
+def choose(
+    features: Tensor,
+    targets: Tensor,
+    *,
+    kernel: str,
+    width: float | None = None,
+    power: int | None = None,
+    regularisation: float | None = None,
+    tried: Callable[[int, int], None] = lambda done, total: None,
+) -> Choice:
+    """The settings with the smallest root mean square of the leave-one-out residuals.
+
+    Args:
+        features: (n, n_features).
+        targets: (n,).
+        kernel: a name of `mlmd.fitting.kernels.KERNELS`.
+        width: the only one that is tried; `FACTORS` of the typical distance by default.
+        power: of the polynomial kernel.
+        regularisation: the only one that is tried; `STRENGTHS` by default.
+        tried: called with the number of widths done and of all.
+
+    Raises:
+        InputError: as `kernel_named`, and when no two rows differ.
+    """
+    n = _EXPONENTS.get(kernel)
+    typical, farthest = _distances(features, kernel) if n is not None else (1.0, 1.0)
+    widths = [width] if width is not None or n is None else [factor * typical for factor in FACTORS]
+    # kernels of other widths are powers of one, so that distances are computed once; of its width the farthest rows are
+    # not so many that their kernel would be lost in rounding
+    middle = farthest / _MOST_WIDTHS if n is not None else None
+    matrix = kernel_named(kernel, width=middle, power=power).values(features, features)
+    best: Choice | None = None
+    for number, one in enumerate(widths):
+        narrowed = matrix if one is None or middle is None or n is None else matrix ** ((middle / one) ** n)
+        scale = float(narrowed.diagonal().mean())
+        relative = torch.tensor(STRENGTHS, dtype=torch.float64) * scale
+        strengths = relative if regularisation is None else torch.tensor([regularisation], dtype=torch.float64)
+        errors = leave_one_out(narrowed, targets, strengths).square().mean(dim=0).sqrt()
+        at = int(errors.argmin())
+        if best is None or float(errors[at]) < best.error:
+            best = Choice(width=one, regularisation=float(strengths[at]), error=float(errors[at]))
+        tried(number + 1, len(widths))
+    assert best is not None
+    return best
+
+
+def _distances(features: Tensor, kernel: str) -> tuple[float, float]:
+    """The median and the largest distance of different rows, as the kernel measures them, among the first ones."""
+    some = features[:_TYPICAL]
+    distances = torch.cdist(some, some, p=1 if kernel == "laplacian" else 2)
+    known = distances[distances > 0]
+    if not len(known):
+        raise InputError("all structures have the same features: the descriptor does not tell them apart.")
+    return float(known.median()), float(known.max())

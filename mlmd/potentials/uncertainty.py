@@ -1,0 +1,214 @@
+"""How sure a potential is of what it says: the spread of forces, and the grade of extrapolation.
+
+Spread, of models that are linear in their parameters α with covariance (R'R)⁻¹ (Bartók and Csányi, IJQC 115, 1051,
+2015), and of committees of m members (Peterson, Christensen and Khorshidi, PCCP 19, 10978, 2017):
+
+    s_i = c √(⅓ Σ_axis var F_i,axis),    var F = ‖R^(-T) ∂F/∂α‖²    or    Σ_members (F - F̄)² / (m - 1),
+
+the standard deviation of a component of the force on atom i, c the calibration that training found. It is what the data
+leave open of the parameters: where every basis function is constant, as kernels are far from all representative atoms,
+forces are wrong and the spread is small. The grade tells such atoms.
+
+Grade, with the active set A of the element of atom i (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171, 2017; by
+element as Lysogorskiy et al., Phys. Rev. Mater. 7, 043801, 2023):
+
+    γ_i = max |b(D_i) A⁻¹|,    b = (basis functions of the element, 1)    or    (D, 1)
+
+for linear and quadratic functions of the features D, or for any other. Up to one is interpolation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import ase
+import torch
+from torch import Tensor
+
+from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.linearised import Linearised, linearised, values
+from mlmd.descriptors.species import species
+from mlmd.errors import InputError
+from mlmd.fitting import Regressor
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.linear import Linear
+from mlmd.graph import Graph
+from mlmd.neighbors import build_graph
+from mlmd.potentials import Potential, Prediction
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.threads import undivided
+
+SPREAD, GRADE = "spread", "grade"
+EXTRAPOLATES, BREAKS = 2.0, 10.0
+"""Grades above which a structure is worth labelling, and above which a run is best stopped (Novikov, Gubaev,
+Podryabinkin and Shapeev, Mach. Learn.: Sci. Technol. 2, 025002, 2021)."""
+_MOST_NUMBERS = 2**29
+"""Kept at once for a spread, 4 GB."""
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What a potential says of its own errors for the atoms of a structure; None for what it does not know."""
+
+    spread: Tensor | None = None
+    """(n_atoms,) eV/Å, standard deviation of a component of the force."""
+    grade: Tensor | None = None
+    """(n_atoms,) γ, dimensionless; at most about one within what was trained on."""
+
+
+def knows(potential: Potential) -> tuple[str, ...]:
+    """What a potential can tell of its errors: ``"spread"``, ``"grade"``, both or nothing."""
+    if isinstance(potential, LearnedPotential):
+        told = {SPREAD: _has_spread(potential.regressor), GRADE: potential.inverses is not None}
+        return tuple(name for name, known in told.items() if known)
+    of_parts = [knows(part) for part in getattr(potential, "parts", ())]
+    return tuple(name for name in (SPREAD, GRADE) if any(name in one for one in of_parts))
+
+
+class Judge:
+    """Asks a potential about its errors, on the CPU and in float64 wherever and in whatever it computes forces."""
+
+    def __init__(self, potential: Potential) -> None:
+        """Take any potential, or a sum of some: it `knows` what its parts do."""
+        self.knows = knows(potential)
+        parts = _learned(potential)
+        self._parts = [_in_float64(part) for part in parts if knows(part)]
+
+    def fits(self, n_atoms: int) -> bool:
+        """Whether a spread can be told of so many atoms, for what it needs of memory."""
+        return all(_n_numbers(part, n_atoms) <= _MOST_NUMBERS for part in self._parts)
+
+    def __call__(self, atoms: ase.Atoms, what: Sequence[str] = (SPREAD, GRADE)) -> Uncertainty:
+        """Spread and grade of the atoms of a structure.
+
+        Of several parts, errors add up as independent ones do, and the greatest grade counts.
+
+        Args:
+            atoms: a structure.
+            what: of ``"spread"`` and ``"grade"``.
+
+        Raises:
+            InputError: for an element that is not known, a structure that is impossible, or too large for a spread.
+        """
+        found = [_of_learned(part, atoms, what) for part in self._parts]
+        spreads = [one.spread for one in found if one.spread is not None]
+        grades = [one.grade for one in found if one.grade is not None]
+        return Uncertainty(
+            spread=torch.stack(spreads).square().sum(dim=0).sqrt() if spreads else None,
+            grade=torch.stack(grades).amax(dim=0) if grades else None,
+        )
+
+
+def predict(potential: Potential, atoms: ase.Atoms) -> Prediction:
+    """Energy, forces and stress of a structure, with spread and grade of its atoms where the potential knows them.
+
+    Raises:
+        InputError: as `Judge`.
+    """
+    found = Judge(potential)(atoms)
+    prediction = potential.predict(build_graph(atoms, potential.cutoff))
+    return replace(prediction, spread=found.spread, grade=found.grade)
+
+
+def environment_rows(regressor: Regressor, features: Tensor, kinds: Tensor, kind: int) -> Tensor:
+    """b of atoms of one kind, (n, n_columns), float64; features (n, n_features) and kinds (n,) are all of that kind."""
+    rows = features
+    if isinstance(regressor, Expansion) and regressor.relative:
+        rows = regressor.basis(features, kinds)[:, regressor.columns(kind)]
+    return torch.cat([rows.double(), torch.ones((len(rows), 1), dtype=torch.float64)], dim=1)
+
+
+def n_environment_columns(regressor: Regressor) -> int:
+    """How many numbers `environment_rows` makes of an atom, at most."""
+    if isinstance(regressor, Expansion) and regressor.relative:
+        columns = (regressor.columns(kind) for kind in range(regressor.n_kinds))
+        return 1 + max(one.stop - one.start for one in columns)
+    return 1 + regressor.n_features
+
+
+def _of_learned(potential: LearnedPotential, atoms: ase.Atoms, what: Sequence[str]) -> Uncertainty:
+    descriptor, regressor = potential.descriptor, potential.regressor
+    graph = build_graph(atoms, pair_cutoff(descriptor) or potential.design_cutoff)
+    kinds = species(graph.numbers, potential.species_table)
+    spread = grade = None
+    with undivided(), torch.no_grad():
+        if SPREAD in what and _has_spread(regressor):
+            spread = _spread(potential, graph, kinds) * potential.calibration
+        if GRADE in what and potential.inverses is not None:
+            grade = _grades(regressor, values(descriptor, graph), kinds, potential.inverses)
+    return Uncertainty(spread, grade)
+
+
+def _has_spread(regressor: Regressor) -> bool:
+    return getattr(regressor, "factor", None) is not None or len(getattr(regressor, "members", ())) > 1
+
+
+def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
+    """(n_atoms,) eV/Å, before calibration."""
+    regressor = potential.regressor
+    members: Sequence[Regressor] = tuple(getattr(regressor, "members", ()))
+    if len(members) > 1:
+        work = linearised(potential.descriptor, graph)
+        forces = torch.stack([-_gradient(work, member, kinds) for member in members])
+        return forces.var(dim=0).mean(dim=1).sqrt()
+    if (n_numbers := _n_numbers(potential, graph.n_atoms)) > _MOST_NUMBERS:
+        raise InputError(
+            f"the spread of the forces on {graph.n_atoms:,} atoms would need {8 * n_numbers / 1e9:.0f} GB of memory "
+            f"for {potential.expansion.n_basis:,} parameters. Ask about fewer atoms, or about the grade only."
+        )
+    rows = potential.design(graph).forces
+    factor = potential.expansion.factor
+    assert factor is not None
+    of_components = potential.expansion.deviations(rows[..., : len(factor)].flatten(0, 1))
+    return of_components.view(-1, 3).square().mean(dim=1).sqrt()
+
+
+def _n_numbers(potential: LearnedPotential, n_atoms: int) -> int:
+    """Kept at once for a spread by a covariance: slopes of all basis functions by all features."""
+    regressor = potential.regressor
+    if not isinstance(regressor, Expansion) or regressor.factor is None:
+        return 0
+    return n_atoms * regressor.n_basis * max(3, 0 if isinstance(regressor, Linear) else regressor.n_features)
+
+
+def _gradient(work: Linearised, regressor: Regressor, kinds: Tensor) -> Tensor:
+    """(n_atoms, 3) eV/Å, derivative of the energy by the positions."""
+    with torch.enable_grad():
+        features = work.values.clone().requires_grad_(True)
+        (weights,) = torch.autograd.grad(regressor.energies(features, kinds).sum(), features)
+    return work.pull(weights)[0]
+
+
+def _grades(regressor: Regressor, features: Tensor, kinds: Tensor, inverses: Tensor) -> Tensor:
+    """(n_atoms,) γ."""
+    found = features.new_zeros(len(features), dtype=torch.float64)
+    for kind in kinds.unique().tolist():
+        own = (kinds == kind).nonzero().squeeze(1)
+        rows = environment_rows(regressor, features[own], kinds[own], kind)
+        found[own] = (rows @ inverses[kind]).abs().amax(dim=1)
+    return found
+
+
+def _learned(potential: Potential) -> list[LearnedPotential]:
+    """The learned potentials that a potential is, or is made of."""
+    if isinstance(potential, LearnedPotential):
+        return [potential]
+    return [one for part in getattr(potential, "parts", ()) for one in _learned(part)]
+
+
+def _in_float64(potential: LearnedPotential) -> LearnedPotential:
+    """The same potential, or a copy on the CPU in float64 where it is not."""
+    tensors = [*potential.parameters(), *potential.buffers()]
+    if all(one.device.type == "cpu" and one.dtype != torch.float32 for one in tensors):
+        return potential
+    state = {name: tensor.cpu() for name, tensor in potential.state_dict().items()}
+    copy = LearnedPotential.restore(potential.spec(), state).double()
+    copy.load_state_dict(state)
+    return copy
+
+
+def largest(values: Tensor | None) -> float:
+    """The greatest number; nan of none."""
+    return math.nan if values is None or not len(values) else float(values.max())

@@ -1,0 +1,203 @@
+"""The descriptor of atoms that an input asks for, with what it takes from the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mlmd.config import (
+    ACSF,
+    AGNI,
+    MTP,
+    SNAP,
+    SOAP,
+    Combination,
+    DeepPotSE,
+    LinearFit,
+    Train,
+    Trained,
+    parts_of,
+)
+from mlmd.descriptors import Descriptor, embedding
+from mlmd.descriptors.bispectrum import Bispectrum, Expansion
+from mlmd.descriptors.combined import Combined
+from mlmd.descriptors.directional import Directional
+from mlmd.descriptors.moments import Moments
+from mlmd.descriptors.soap import Soap
+from mlmd.descriptors.species import species, species_table
+from mlmd.descriptors.symmetry import Symmetry
+from mlmd.errors import InputError
+from mlmd.io.labelled import LabelledFrame
+from mlmd.neighbors import build_graph
+from mlmd.potentials import modelfile
+from mlmd.train.environments import MOST
+from mlmd.train.functions import symmetry_functions
+
+DescriptorOfAtoms = ACSF | AGNI | MTP | SNAP | SOAP | DeepPotSE | Trained
+"""A descriptor of the input that may be one of several."""
+_CLOSER = 0.95
+"""Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
+_NOISE = 0.1
+"""Standard deviation of the random part of the first radial coefficients: elements must not stay alike."""
+_MORE_PLACES = 1.1
+"""Places for neighbours in DeepPot-SE, relative to the most neighbours that an atom has."""
+_NARROWEST = 0.8
+"""Å, width of the narrowest Gaussian of AGNI's fingerprints (Botu and Ramprasad)."""
+
+
+def make_descriptor(
+    config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]
+) -> Descriptor:
+    """The descriptor of an input; arguments and errors as those of `mlmd.train.start.start`."""
+    parts = [_part(one, config, frames, shortest, elements) for one in parts_of(config.descriptor)]
+    return Combined(parts) if isinstance(config.descriptor, Combination) else parts[0]
+
+
+def reach(config: Train) -> float:
+    """Å, the distance up to which atoms see each other.
+
+    Raises:
+        InputError, ModelError: as `trained`.
+    """
+    return max(trained(one).cutoff if isinstance(one, Trained) else one.cutoff for one in parts_of(config.descriptor))
+
+
+def trained(given: Trained) -> Descriptor:
+    """The descriptor of a potential that was trained before.
+
+    Raises:
+        InputError: when it has none of atoms, or is not there.
+        ModelError: when it is damaged, or no .mlmd file.
+    """
+    potential = modelfile.load(given.model)
+    descriptor = getattr(potential, "descriptor", None)
+    if descriptor is None or descriptor.kind != "atom":
+        raise InputError(f"descriptor: model: {given.model.name} has no descriptor of atoms. Give a learned potential.")
+    if isinstance(descriptor, embedding.DeepPotSE):
+        raise InputError(
+            f"descriptor: model: the embeddings of {given.model.name} were learned together with its network, and go "
+            "with no other fit. Give the potential of another descriptor."
+        )
+    for parameter in descriptor.parameters():
+        parameter.requires_grad_(False)
+    found: Descriptor = descriptor
+    return found
+
+
+def _part(  # noqa: PLR0911 - a return for each kind
+    given: DescriptorOfAtoms, config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]
+) -> Descriptor:
+    """One of the descriptors that are combined, or the only one."""
+    if isinstance(given, Trained):
+        return _of_model(given, elements)
+    if shortest >= given.cutoff and not isinstance(given, SNAP):
+        raise InputError(
+            f"descriptor: cutoff: {given.cutoff:g} Å, but no two atoms of the data are closer than {shortest:g} Å: "
+            "nothing can be learned. Give a longer cutoff; is the unit of length right?"
+        )
+    match given:
+        case MTP():
+            return _moments(config, given, shortest, elements)
+        case ACSF():
+            functions = symmetry_functions(given, frames, elements, config.seed)
+            return Symmetry(elements=elements, functions=functions)
+        case SOAP():
+            return Soap(
+                elements=elements,
+                cutoff=given.cutoff,
+                n_max=given.n_max,
+                l_max=given.l_max,
+                sigma=given.sigma,
+                basis=given.basis,
+                products=given.products,
+            )
+        case SNAP():
+            return _bispectrum(given, elements)
+        case DeepPotSE():
+            return _embedding(config, given, frames, elements)
+        case AGNI():
+            widths = np.geomspace(_NARROWEST, 2 * given.cutoff, given.n_radial).tolist()
+            return Directional(elements=elements, cutoff=given.cutoff, widths=widths)
+
+
+def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
+    descriptor = trained(given)
+    if descriptor.elements != tuple(elements):
+        raise InputError(
+            f"descriptor: model: {given.model.name} knows {', '.join(descriptor.elements)}, in this order; the "
+            f"elements of the training are {', '.join(elements)}. They must be the same: elements = [...] orders them."
+        )
+    return descriptor
+
+
+def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]) -> Moments:
+    """Radial functions are plain polynomials; to be optimised, random numbers from the seed are added."""
+    closest = given.min_distance
+    if not isinstance(closest, float):
+        closest = round(_CLOSER * shortest, 3)
+    if closest >= given.cutoff:
+        raise InputError(
+            f"descriptor: cutoff: {given.cutoff:g} Å, but radial functions begin at {closest:g} Å, below the closest "
+            "atoms of the data: nothing can be learned. Give a longer cutoff; is the unit of length right?"
+        )
+    moments = Moments(
+        elements=elements,
+        cutoff=given.cutoff,
+        min_distance=closest,
+        level=given.level,
+        n_chebyshev=given.n_chebyshev,
+        scaling=1 / (given.cutoff - closest) ** 2,  # radial functions of order one
+    )
+    if isinstance(config.fit, LinearFit) and config.fit.radial == "optimise":
+        coefficients = moments.radial.coefficients
+        noise = np.random.default_rng(config.seed).standard_normal(coefficients.shape)
+        with torch.no_grad():
+            coefficients.add_(torch.from_numpy(noise), alpha=_NOISE)
+    return moments
+
+
+def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
+    for name, numbers in (("radii", given.radii), ("weights", given.weights)):
+        for element in numbers:
+            if element not in elements:
+                raise InputError(f"descriptor: {name}: {element} is none of the elements, {', '.join(elements)}.")
+    expansion = Expansion(rcutfac=given.cutoff, twojmax=given.twojmax, rmin0=given.rmin0, rfac0=given.rfac0)
+    return Bispectrum(
+        elements=elements,
+        radii=[given.radii.get(element, 0.5) for element in elements],
+        weights=[given.weights.get(element, 1.0) for element in elements],
+        expansion=expansion,
+    )
+
+
+def _embedding(
+    config: Train, given: DeepPotSE, frames: Sequence[LabelledFrame], elements: Sequence[str]
+) -> embedding.DeepPotSE:
+    """Random networks; places for as many neighbours as atoms of some structures have, and a few more."""
+    order = np.random.default_rng(config.seed).permutation(len(frames))
+    graphs, most, n_atoms = [], np.zeros(len(elements)), 0
+    for index in order:
+        graph = build_graph(frames[index].atoms, given.cutoff)
+        kinds = species(graph.numbers, species_table(elements))
+        counts = torch.zeros((graph.n_atoms, len(elements)), dtype=torch.float64)
+        counts.index_put_((graph.pairs[0], kinds[graph.pairs[1]]), torch.ones(1).double(), accumulate=True)
+        most = np.maximum(most, counts.amax(dim=0).numpy())
+        graphs.append(graph)
+        n_atoms += graph.n_atoms
+        if n_atoms >= MOST:
+            break
+    descriptor = embedding.DeepPotSE(
+        elements=elements,
+        cutoff=given.cutoff,
+        onset=given.cutoff_smooth,
+        n_places=[math.ceil(_MORE_PLACES * one) for one in most],
+        n_neurons=given.n_neurons,
+        n_axes=given.n_axes,
+        type_one_side=given.type_one_side,
+    )
+    descriptor.standardise(graphs)
+    descriptor.randomise(torch.Generator().manual_seed(config.seed))
+    return descriptor

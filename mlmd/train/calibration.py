@@ -1,0 +1,151 @@
+"""What a spread is worth: errors of forces that were seen, against those that were expected.
+
+z = (F - F_label) / s of every component of a force, s the spread of its atom. If the spread is the standard deviation
+of the errors, z² is one on average, and 68 % of |z| are below one where errors are normal. √⟨z²⟩ is by how much the
+spread is too small (Tran et al., Mach. Learn.: Sci. Technol. 1, 025006, 2020; Musil, Willatt, Langovoy and Ceriotti, J.
+Chem. Theory Comput. 15, 906, 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.errors import MlmdError
+from mlmd.potentials.uncertainty import SPREAD, Judge
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mlmd.io.labelled import LabelledFrame
+    from mlmd.train.evaluate import Labels
+
+_N_BINS = 10
+_ROUNDING = 1e-9
+"""Of the greatest spread, below which a spread is that of a force which is zero by symmetry."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Atoms of about the same spread."""
+
+    n_atoms: int
+    spread: float
+    """eV/Å, root mean square."""
+    rmse: float
+    """eV/Å, of components of forces."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the errors of forces follow their spread."""
+
+    n_atoms: int
+    factor: float
+    """√⟨z²⟩: above one the spread is too small."""
+    within_one: float
+    """Part of the components with |z| < 1; 0.683 of normal errors whose spread is right."""
+    within_two: float
+    """Part with |z| < 2; 0.954."""
+    correlation: float
+    """Spearman's, of the spread and the error of atoms: whether it tells the bad ones."""
+    bins: tuple[Bin, ...]
+    """By ascending spread, equally many atoms each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """A few lines."""
+        lines = [
+            f"Spread of forces, {self.n_atoms:,} atoms: errors are {self.factor:.3g} times the spread "
+            "(root mean square of error / spread; 1 is calibrated)",
+            f"within one spread {self.within_one:.1%} (normal 68.3 %), two {self.within_two:.1%} (95.4 %); "
+            f"rank correlation with the errors {self.correlation:.2f}",
+            f"{'spread':>9} {'RMSE':>9}  meV/Å {'atoms':>9}",
+        ]
+        return "\n".join(
+            [*lines, *(f"{1e3 * b.spread:9.3g} {1e3 * b.rmse:9.3g}        {b.n_atoms:9,}" for b in self.bins)]
+        )
+
+
+def calibrated(
+    judge: Judge,
+    frames: Sequence[LabelledFrame],
+    predictions: Sequence[Labels],
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration | None:
+    """Ask about structures with known forces; None when none has forces, or all are too large to ask about.
+
+    Args:
+        judge: of a potential that knows a spread.
+        frames: (n,) with labels.
+        predictions: (n,) of the same structures.
+        told: called with the number of structures done and of all.
+
+    Raises:
+        InputError: naming the structure, as the judge does.
+    """
+    spreads, errors = [], []
+    for done, (frame, one) in enumerate(zip(frames, predictions, strict=True), 1):
+        if frame.forces is not None and judge.fits(len(frame.atoms)):
+            try:
+                spread = judge(frame.atoms, (SPREAD,)).spread
+            except MlmdError as error:
+                raise type(error)(f"{frame.source}: {error}") from None
+            if spread is not None:
+                spreads.append(spread.numpy())
+                errors.append(one.forces - frame.forces)
+        told(done, len(frames))
+    return calibration(np.concatenate(spreads), np.concatenate(errors)) if spreads else None
+
+
+def calibration(spread: np.ndarray, errors: np.ndarray) -> Calibration | None:
+    """From spreads (n_atoms,) and errors of forces (n_atoms, 3), eV/Å; None without an atom of known error.
+
+    Atoms without a label are left out, and those without a spread, whose forces are zero by symmetry.
+    """
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(errors).all(axis=1) & (spread > _ROUNDING * spread.max(initial=0.0))
+    spread, errors = spread[known], errors[known]
+    if not len(spread):
+        return None
+    z = np.abs(errors / spread[:, None])
+    order = np.argsort(spread, kind="stable")
+    sizes = np.sqrt(np.mean(errors**2, axis=1))
+    bins = tuple(
+        Bin(len(own), math.sqrt(float(np.mean(spread[own] ** 2))), math.sqrt(float(np.mean(errors[own] ** 2))))
+        for own in np.array_split(order, min(_N_BINS, len(order)))
+    )
+    varied = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(sizes) > 0
+    return Calibration(
+        n_atoms=len(spread),
+        factor=math.sqrt(float(np.mean(z**2))),
+        within_one=float(np.mean(z < 1)),
+        within_two=float(np.mean(z < 2)),
+        correlation=float(spearmanr(spread, sizes).statistic) if varied else 0.0,
+        bins=bins,
+    )
+
+
+def calibration_figure(found: Calibration, title: str) -> Figure:
+    """RMSE of forces by spread, in logarithms, beside the diagonal on which a calibrated spread lies."""
+    figure, (axes,) = new_figure(1, 1, width=4.2, height=4.0)
+    x, y = (np.array([getattr(one, name) for one in found.bins]) * 1e3 for name in ("spread", "rmse"))
+    shown = y > 0
+    axes.loglog(x[shown], y[shown], "o-", color=color(0), markersize=5, linewidth=1.6, label="atoms by their spread")
+    axes.axline((x[0], x[0]), (2 * x[0], 2 * x[0]), color="black", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
+    for axis in (axes.xaxis, axes.yaxis):  # not 3 × 10⁰
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+    axes.set_title(title, fontsize=10)
+    label(axes, "spread of forces (meV/Å)", "RMSE of force components (meV/Å)")
+    legend(axes)
+    return figure

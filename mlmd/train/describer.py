@@ -1,0 +1,58 @@
+"""The descriptor of whole structures that an input asks for, with what it takes from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlmd.config import Average, CoulombMatrix, LinearFit, ManyBodyTensor, Train
+from mlmd.descriptors import Descriptor, average, coulomb, mbtr
+from mlmd.errors import InputError
+from mlmd.io.labelled import LabelledFrame
+from mlmd.train.atom_descriptor import make_descriptor
+from mlmd.train.dataset import smallest_distance
+
+
+def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
+    """The descriptor of an input.
+
+    Args:
+        config: the input.
+        frames: all structures that it will describe: the largest of them says how large a Coulomb matrix is.
+        elements: symbols, in the order of the species.
+
+    Raises:
+        InputError: for what makes no sense, with the place in the input.
+    """
+    given = config.descriptor
+    try:
+        match given:
+            case CoulombMatrix():
+                return _coulomb(given, max(len(frame.atoms) for frame in frames), elements)
+            case ManyBodyTensor():
+                terms = [term.model_dump(exclude_none=True) for term in given.terms]
+                return mbtr.MBTR(elements=elements, terms=terms)
+            case Average():
+                # radial functions of moments stay plain polynomials: nothing but the fit is learned
+                local = config.model_copy(update={"descriptor": given.of, "fit": LinearFit(radial="plain")})
+                return average.Average(
+                    make_descriptor(local, frames, smallest_distance(frames), elements), given.pooling
+                )
+    except InputError as error:
+        raise InputError(f"descriptor: {str(error).removeprefix('descriptor: ')}") from None
+    raise InputError(f'descriptor: "{given.kind}" describes atoms, not whole structures.')
+
+
+def _coulomb(given: CoulombMatrix, largest: int, elements: Sequence[str]) -> coulomb.Coulomb:
+    """Padded to the largest structure, unless the input says for how many atoms."""
+    return coulomb.Coulomb(
+        elements=elements,
+        n_atoms_max=given.n_atoms_max or largest,
+        form=given.form,
+        interaction=given.interaction,
+        unit=given.unit,
+        layout=given.layout,
+        properties=given.properties,
+        noise=given.noise,
+        seed=given.seed,
+        accuracy=given.accuracy,
+    )

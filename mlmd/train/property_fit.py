@@ -1,0 +1,138 @@
+"""From the structures of a job to the model of their property, its errors and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.analysis.figures import save
+from mlmd.io.labelled import LabelledFrame
+from mlmd.potentials.property import PropertyModel, composition_part, rows_of
+from mlmd.train.property_errors import SizeCurve, property_errors, property_figure, size_figure
+from mlmd.train.property_job import FEWEST, PropertyJob
+from mlmd.train.run import Progress, Step
+from mlmd.train.structure_fit import Settings, fitted, settings_of
+
+_AT_ONCE = 200
+"""Structures that are described between two words about the progress."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A set of structures as features."""
+
+    rows: Tensor
+    """(n_structures, n_draws, n_features)."""
+    values: np.ndarray
+    """(n_structures,) in the unit of the quantity."""
+    parts: np.ndarray
+    """(n_structures,) of the composition."""
+
+
+def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyModel, dict[str, Any], dict[str, Any]]:
+    """Fit the model of a job, and draw its pictures into the folder of the training.
+
+    Nothing is kept in between: the whole takes seconds to minutes, and begins anew after an interruption.
+
+    Args:
+        job: what is fitted to what.
+        folder: of the training.
+        progress: called with every step.
+
+    Returns:
+        The model; error tables of the training and the test set as JSON; facts for its card.
+
+    Raises:
+        InputError: where the descriptor refuses a structure, and as `fitted`.
+    """
+    frames_of = {"train": job.train, "test": job.test}
+    sets = {name: _described(job, frames, name, progress) for name, frames in frames_of.items()}
+    training, seed = sets["train"], job.config.seed
+    targets = torch.from_numpy(training.values - training.parts)
+    settings = settings_of(
+        job.fit, training.rows, targets, seed, lambda done, total: progress(Step("choosing the width", done, total))
+    )
+    model, found = _model(job, settings, training.rows, targets)
+    curve = _curve(job, settings, sets, targets, model, progress)
+    tables: dict[str, Any] = {"train": None, "test": None}
+    for name, frames in frames_of.items():
+        if frames:
+            predicted = model.values_of_rows(sets[name].rows) + sets[name].parts
+            tables[name] = property_errors(frames, predicted, job.quantity).to_json()
+            title = f"{job.name}: {name} set, {len(frames)} structures"
+            save(property_figure(frames, predicted, job.quantity, title), folder / f"parity_{name}.png")
+    if len(curve.n_frames) > 1:
+        save(size_figure(curve, job.quantity), folder / "learning_curve.png")
+    return model, tables, _facts(job, found, training.values)
+
+
+def _described(job: PropertyJob, frames: tuple[LabelledFrame, ...], name: str, progress: Progress) -> _Rows:
+    """The features of a set."""
+    parts = []
+    for start in range(0, len(frames), _AT_ONCE):
+        progress(Step(f"features of the {name} set", start, len(frames)))
+        some = frames[start : start + _AT_ONCE]
+        names = [frame.source for frame in some]
+        parts.append(rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
+    empty = torch.zeros((0, job.n_draws, job.descriptor.n_features), dtype=torch.float64)
+    return _Rows(
+        rows=torch.cat([empty, *parts]),
+        values=np.array([frame.value for frame in frames], dtype=float),
+        parts=composition_part(
+            [frame.atoms for frame in frames], job.descriptor.elements, torch.from_numpy(job.baseline)
+        ),
+    )
+
+
+def _model(
+    job: PropertyJob, settings: Settings, rows: Tensor, targets: Tensor
+) -> tuple[PropertyModel, Settings]:  # fmt: skip
+    """A model fitted to some structures."""
+    regressor, found = fitted(job.fit, settings, rows, targets, job.config.seed)
+    model = PropertyModel(job.descriptor, regressor, job.quantity, job.n_draws)
+    model.baseline.copy_(torch.from_numpy(job.baseline))
+    return model, found
+
+
+def _curve(
+    job: PropertyJob,
+    settings: Settings,
+    sets: Mapping[str, _Rows],
+    targets: Tensor,
+    model: PropertyModel,
+    progress: Progress,
+) -> SizeCurve:
+    """Errors of fits to an eighth, a quarter, a half and all of the structures, with the settings found for all."""
+    training, n = sets["train"], len(targets)
+    order = np.random.default_rng(job.config.seed).permutation(n)
+    sizes = [size for size in (n // 8, n // 4, n // 2) if size >= 2 * FEWEST]
+    errors: dict[str, list[float]] = {"train": [], "test": []}
+    for number, size in enumerate([*sizes, n]):
+        progress(Step("learning curve", number, len(sizes) + 1))
+        some = order[:size]
+        if size < n:
+            model = _model(job, settings, training.rows[some], targets[some])[0]
+        for name, chosen in (("train", some), ("test", np.arange(len(sets["test"].values)))):
+            one = sets[name]
+            predicted = model.values_of_rows(one.rows[chosen]) + one.parts[chosen] if len(chosen) else np.zeros(0)
+            error = np.abs(predicted - one.values[chosen])
+            errors[name].append(float(error.mean()) if len(chosen) else math.nan)
+    return SizeCurve((*sizes, n), tuple(errors["train"]), tuple(errors["test"]))
+
+
+def _facts(job: PropertyJob, found: Settings, values: np.ndarray) -> dict[str, Any]:
+    """What the fit found, and how large errors would be without it."""
+    said = {
+        "width": found.width,
+        "regularisation": found.regularisation,
+        "left out, RMSE": found.error,
+        "mean absolute deviation of the training set": float(np.abs(values - values.mean()).mean()),
+    }
+    return {"property": job.quantity.title} | {key: value for key, value in said.items() if value is not None}

@@ -1,0 +1,302 @@
+"""``mlmd sweep``: a training for every combination of values, and which of them are worth their time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlmd.config import parts_of, resolved, training_hash
+from mlmd.config.sweep import Choice, load_sweep
+from mlmd.config.toml import document
+from mlmd.config.train import Train
+from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.rundir import write_atomically
+from mlmd.train.folder import write_json
+from mlmd.train.run import Step, train
+
+RESULTS = "sweep.json"
+INPUTS = "inputs"
+_LONGEST_LABEL = 60
+_FORMAT = {"format": "mlmd-sweep", "version": 1}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one combination; None where a number is not known."""
+
+    label: str
+    """The values that were chosen."""
+    descriptor: str
+    """Its kind."""
+    fit: str
+    """Its kind."""
+    folder: str = ""
+    """Of the training, within that of the sweep."""
+    model: str = ""
+    """The potential, within the folder of the sweep."""
+    energy: float | None = None
+    """RMSE for the test structures, meV/atom."""
+    forces: float | None = None
+    """RMSE, meV/Å."""
+    stress: float | None = None
+    """RMSE, MPa."""
+    seconds: float | None = None
+    """Of the training, by the clock; of all parts of it where it was interrupted."""
+    microseconds: float | None = None
+    """Of an evaluation for each atom, one thread."""
+    best: bool = False
+    """Whether no other is both faster and more accurate."""
+    problem: str = ""
+    """Why there is no potential."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All outcomes, in the order of the input."""
+
+    path: Path
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class SweepStep:
+    """Where a sweep stands."""
+
+    number: int
+    total: int
+    label: str
+    step: Step
+
+
+def sweep(
+    input_file: Path | str,
+    out: Path | str | None = None,
+    *,
+    n_processes: int | None = None,
+    progress: Callable[[SweepStep], None] = lambda step: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Sweep:
+    """Train every combination of an input, or continue where it stopped; trainings that are done are left as they are.
+
+    Each training has its input in ``inputs/`` and a folder of its own, named by its values. More values in the lists
+    are added to what was trained.
+
+    Args:
+        input_file: the TOML file, see `mlmd.config.sweep`.
+        out: folder, by default ``<input stem>.sweep`` in the current folder.
+        n_processes: of each training, by default one for each core.
+        progress: called with every step.
+        tell: called with every message for a person, once.
+
+    Raises:
+        InputError: the input is wrong, no structures are kept for the test, or no combination can be trained.
+        StorageError: the folder holds something else, or cannot be written.
+        InUseError, Stopped: as `mlmd.train.run.train`.
+    """
+    source = Path(input_file)
+    combinations = load_sweep(source)
+    _check_test(combinations)
+    folder = (Path(out) if out is not None else Path(f"{source.stem}.sweep")).absolute()
+    known = _begin(folder)
+    said: set[str] = set()
+
+    def once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            tell(text)
+
+    outcomes: list[Outcome] = []
+    for number, one in enumerate(combinations, 1):
+        outcome = _trained(
+            one,
+            folder,
+            known,
+            n_processes=n_processes,
+            progress=lambda step, number=number, label=one.label: progress(  # type: ignore[misc]
+                SweepStep(number, len(combinations), label, step)
+            ),
+            tell=once,
+        )
+        outcomes.append(outcome)
+        if outcome.problem:
+            once(f"{outcome.label}: left out: {outcome.problem}")
+        _write(folder, outcomes)
+    if not any(one.model for one in outcomes):
+        raise InputError("\n".join(f"{one.label}: {one.problem}" for one in outcomes))
+    return Sweep(folder, tuple(_write(folder, outcomes)))
+
+
+def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The same, those marked for which no other is both faster and more accurate; in the order given."""
+    costs = [(one.microseconds, error_of(one)) for one in outcomes]
+
+    def beaten(own: tuple[float | None, float | None]) -> bool:
+        return any(
+            None not in other and other[0] <= own[0] and other[1] <= own[1] and other != own  # type: ignore[operator]
+            for other in costs
+        )
+
+    fields = [
+        {**asdict(one), "best": None not in own and not beaten(own)} for one, own in zip(outcomes, costs, strict=True)
+    ]
+    return [Outcome(**one) for one in fields]
+
+
+def error_of(outcome: Outcome) -> float | None:
+    """The error that a potential is judged by: of its forces, or of its energies where the test has no forces."""
+    return outcome.energy if outcome.forces is None else outcome.forces
+
+
+def _check_test(combinations: Sequence[Choice]) -> None:
+    """Errors of structures that were trained on would choose what fits most closely, not what is right.
+
+    Raises:
+        InputError: when nothing is kept for the test.
+    """
+    config = next(one.config for one in combinations if one.config)
+    if config.test is None and config.test_fraction == 0:
+        raise InputError(
+            "test_fraction: 0 leaves no structures to compare the potentials on. Leave it out, or give test."
+        )
+
+
+def _begin(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known from an earlier call, by the folder of the training.
+
+    Raises:
+        StorageError: when the folder holds something else.
+    """
+    if folder.is_file():
+        raise StorageError(f"{folder} is a file; a folder is needed for the sweep. Give another --out.")
+    file = folder / RESULTS
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise StorageError(f"{folder} is not empty and not the folder of a sweep. Give another --out.")
+        (folder / INPUTS).mkdir(parents=True, exist_ok=True)
+        write_json(file, {**_FORMAT, "outcomes": []})
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["format"] != _FORMAT["format"]:
+            raise KeyError("format")
+        return {one["folder"]: one for one in found["outcomes"] if one["folder"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{file} is damaged ({type(error).__name__}: {error}). Give another --out.") from None
+
+
+def _trained(
+    one: Choice,
+    folder: Path,
+    known: Mapping[str, Mapping[str, Any]],
+    *,
+    n_processes: int | None,
+    progress: Callable[[Step], None],
+    tell: Callable[[str], None],
+) -> Outcome:
+    """Train one combination, or take what is known of it."""
+    if one.config is None:
+        return Outcome(one.label, "", "", problem=one.problem.replace("\n", " "))
+    config = one.config
+    name = _name(one.label, config)
+    outcome = Outcome(
+        one.label, " + ".join(one.kind for one in parts_of(config.descriptor)), config.fit.kind, folder=name
+    )
+    source = folder / INPUTS / f"{name}.toml"
+    write_atomically(source, document(resolved(config)).encode())
+    before = known.get(name, {})
+    clock = time.monotonic()
+    try:
+        training = train(source, folder / name, n_processes=n_processes, progress=progress, tell=tell)
+    except (InputError, SimulationError) as error:
+        return Outcome(**{**asdict(outcome), "problem": str(error).replace("\n", " ")})
+    seconds, microseconds = before.get("seconds"), before.get("microseconds")
+    if seconds is None:
+        seconds = time.monotonic() - clock
+    if microseconds is None:
+        progress(Step("time of an evaluation", 0, 1))
+        microseconds = _microseconds(training.model, config)
+    table = training.errors["test"]
+    errors = {key: None if table is None else _known(table.row(key).rmse) for key in ("energy", "forces", "stress")}
+    facts = {"seconds": seconds, "microseconds": microseconds, "model": f"{name}/{training.model.name}"}
+    return Outcome(**{**asdict(outcome), **errors, **facts})
+
+
+def _name(label: str, config: Train) -> str:
+    """A folder that tells the values, and differs whenever the trainings do."""
+    words = re.sub(r"[^A-Za-z0-9.=]+", "-", label).strip("-.")[:_LONGEST_LABEL]
+    return f"{words}-{training_hash(config)[:6]}"
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _microseconds(model: Path, config: Train) -> float:
+    """Of an evaluation for each atom of a structure of the data, repeated to some hundred atoms; see `time_of`."""
+    from mlmd.potentials import modelfile
+    from mlmd.train.dataset import load_frames
+
+    frames = load_frames(config.test or config.data)
+    largest = max(frames, key=lambda frame: len(frame.atoms))
+    return time_of(modelfile.load(model), largest.atoms)
+
+
+def time_of(potential: Any, atoms: Any, *, n_atoms: int = 500, budget: float = 2.0) -> float:
+    """Microseconds for each atom of an evaluation of forces: one thread, neighbours known already, the least of some.
+
+    Args:
+        potential: as `mlmd simulate` runs it.
+        atoms: a structure; a periodic one is repeated to at least `n_atoms`.
+        n_atoms: so many.
+        budget: seconds for all tries together, but at least two are made.
+    """
+    import numpy as np
+    import torch
+
+    from mlmd.potentials.evaluate import evaluator
+
+    atoms = atoms.copy()
+    while atoms.pbc.all() and len(atoms) < n_atoms:
+        atoms = atoms.repeat([2 if axis == int(np.argmin(atoms.cell.lengths())) else 1 for axis in range(3)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ready = evaluator(potential, atoms.numbers, atoms.pbc)
+        ready.evaluate(atoms.positions, atoms.cell.array)  # the first one searches the neighbours
+        taken: list[float] = []
+        begin = time.monotonic()
+        while len(taken) < 2 or (time.monotonic() - begin < budget and len(taken) < 100):
+            clock = time.thread_time()
+            ready.evaluate(atoms.positions, atoms.cell.array)
+            taken.append(time.thread_time() - clock)
+    finally:
+        torch.set_num_threads(threads)
+    return 1e6 * min(taken) / len(atoms)
+
+
+def _write(folder: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The results so far: JSON, CSV and a picture."""
+    from mlmd.analysis.figures import save
+    from mlmd.train.figures import pareto_figure
+
+    judged = pareto(outcomes)
+    rows = [asdict(one) for one in judged]
+    write_json(folder / RESULTS, {**_FORMAT, "outcomes": rows})
+    text = io.StringIO(newline="")
+    units = {"energy": "energy (meV/atom)", "forces": "forces (meV/Å)", "stress": "stress (MPa)",
+             "seconds": "training (s)", "microseconds": "evaluation (µs/atom)"}  # fmt: skip
+    writer = csv.writer(text)
+    writer.writerow([units.get(key, key) for key in rows[0]])
+    writer.writerows(row.values() for row in rows)
+    write_atomically(folder / "sweep.csv", text.getvalue().encode())
+    if any(one.best for one in judged):
+        save(pareto_figure(judged), folder / "pareto.png")
+    return judged

@@ -1,0 +1,152 @@
+"""What a trained potential keeps to tell how sure it is: a covariance, active sets, and what its spread is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.config import Uncertainty
+from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.linearised import values
+from mlmd.descriptors.species import species
+from mlmd.errors import InputError
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.least_squares import combine, whole_factor
+from mlmd.fitting.points import ActiveSet, no_active_set
+from mlmd.neighbors import build_graph
+from mlmd.potentials import has_energy
+from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.uncertainty import GRADE, SPREAD, Judge, environment_rows, knows, n_environment_columns
+from mlmd.train.calibration import calibrated
+
+if TYPE_CHECKING:
+    from mlmd.io.labelled import LabelledFrame
+    from mlmd.train.evaluate import Labels
+    from mlmd.train.job import Job
+    from mlmd.train.regularise import Choice
+    from mlmd.train.shards import Outcome
+
+MOST_PARAMETERS = 2000
+"""Up to which a covariance is kept unasked: 32 MB."""
+MOST_COLUMNS = 1000
+"""Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
+_MOST_PASSES = 20
+"""Over the training set; a few are usual."""
+_BLOCK = 4
+"""Rows that are looked at together, in units of the columns; at least so many as below."""
+_LEAST_BLOCK = 512
+
+
+def check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
+    """Refuse what cannot be kept, before anything is fitted.
+
+    Raises:
+        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
+    """
+    regressor = potential.regressor
+    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
+        raise InputError(
+            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
+            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
+        )
+
+
+def keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None) -> None:
+    """Give the regressor R of the whole problem, of data and prior, where a spread is wanted.
+
+    Args:
+        job: its potential gets it.
+        outcomes: the triangles of all shards, in their order, at the radial functions that are kept.
+        choice: how strongly coefficients are regularised, where the data have chosen.
+
+    Raises:
+        InputError: when a parameter is not determined.
+    """
+    from mlmd.train.optimise import n_linear  # of what imports this module
+    from mlmd.train.regularise import free_columns, penalties
+
+    expansion, wanted = job.potential.expansion, job.config.uncertainty.spread
+    n = n_linear(job.potential)
+    if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
+        return
+    penalty, prior = penalties(job, choice)
+    whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
+
+
+def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, Any] | None:
+    """Give the potential the inverse active sets of its elements; facts for the card, None without.
+
+    Environments are read block by block, and passed over until no exchange of one raises a determinant: then all of
+    them have grades up to 1 + 10⁻³.
+
+    Args:
+        job: its potential gets them.
+        told: called with the number of structures done and of all, in every pass.
+    """
+    if not has_energy(job.potential):
+        return None
+    n_columns, wanted = n_environment_columns(job.potential.regressor), job.config.uncertainty.grade
+    if wanted is False or (wanted == "auto" and n_columns > MOST_COLUMNS):
+        return None
+    sets: dict[int, ActiveSet] = {}
+    n_passes, changed = 0, True
+    while changed and n_passes < _MOST_PASSES:
+        changed, seen = False, dict.fromkeys(range(len(job.potential.elements)), 0)
+        for kind, rows in _blocks(job.potential, job.train, max(_LEAST_BLOCK, _BLOCK * n_columns), told):
+            before = sets.get(kind)
+            sets[kind] = (before or no_active_set(rows)).extended(rows, seen[kind])
+            seen[kind] += len(rows)
+            changed = changed or sets[kind] is not before
+        n_passes += 1
+    job.potential.inverses = torch.stack([sets[kind].inverse() for kind in range(len(job.potential.elements))])
+    n_own = sum(int((one.numbers >= 0).sum()) for one in sets.values())
+    return {"environments of the active sets": n_own, "of": sum(seen.values()), "passes": n_passes}
+
+
+def calibrate(
+    job: Job, predictions: Sequence[Labels] | None, told: Callable[[int, int], None]
+) -> dict[str, Any] | None:
+    """Scale the spread of the potential by what is seen for the test set; facts for the card, None without a spread.
+
+    Args:
+        job: its potential gets the factor.
+        predictions: for the test set; None without one.
+        told: called with the number of structures done and of all.
+    """
+    if SPREAD not in knows(job.potential):
+        return None
+    found = None if predictions is None else calibrated(Judge(job.potential), job.test, predictions, told)
+    if found is None or not found.factor > 0:
+        return {"factor": 1.0, "calibrated with": "nothing: there is no test set with forces"}
+    job.potential.calibration = found.factor
+    return {"factor": found.factor, "calibrated with": f"forces on {found.n_atoms:,} atoms of the test set"}
+
+
+def facts_of(of_spread: dict[str, Any] | None, of_grade: dict[str, Any] | None) -> dict[str, Any]:
+    """What the card says, where there is something to say."""
+    facts = {name: given for name, given in ((SPREAD, of_spread), (GRADE, of_grade)) if given is not None}
+    return {"uncertainty": facts} if facts else {}
+
+
+def _blocks(
+    potential: LearnedPotential, frames: Sequence[LabelledFrame], n_rows: int, told: Callable[[int, int], None]
+) -> Iterator[tuple[int, Tensor]]:
+    """Rows of the environments of training structures, some at a time and of one element each."""
+    waiting: dict[int, list[Tensor]] = {kind: [] for kind in range(len(potential.elements))}
+    cutoff = pair_cutoff(potential.descriptor)
+    for done, frame in enumerate(frames, 1):
+        graph = build_graph(frame.atoms, cutoff)
+        features, kinds = values(potential.descriptor, graph), species(graph.numbers, potential.species_table)
+        for kind in np.unique(kinds.numpy()).tolist():
+            own = (kinds == kind).nonzero().squeeze(1)
+            waiting[kind].append(environment_rows(potential.regressor, features[own], kinds[own], kind))
+            if sum(map(len, waiting[kind])) >= n_rows:
+                yield kind, torch.cat(waiting[kind])
+                waiting[kind] = []
+        told(done, len(frames))
+    yield from ((kind, torch.cat(rows)) for kind, rows in waiting.items() if rows)

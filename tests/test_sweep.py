@@ -1,0 +1,151 @@
+"""`mlmd sweep`: which trainings it makes of its lists, what it compares, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command_line import mlmd
+from made_data import thermal
+
+from mlmd.config.sweep import load_sweep
+from mlmd.errors import InputError
+from mlmd.io.labelled import write_labelled
+from mlmd.potentials import modelfile
+from mlmd.potentials.pair import LennardJones
+from mlmd.train.sweep import Outcome, pareto, time_of
+
+DATA = 'data = "cu.extxyz"\ntest_fraction = 0.25\n'
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_labelled(tmp_path / "cu.extxyz", thermal(12))
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "in.toml"
+    path.write_text(DATA + text, encoding="utf-8")
+    return path
+
+
+def test_every_value_of_one_list_meets_every_value_of_the_others(place: Path) -> None:
+    text = '[sweep]\ndescriptor = [{ kind = "mtp", level = 4 }, "snap"]\nfit.kind = ["linear", "gap"]\n'
+    found = load_sweep(written(place, text))
+    assert [one.label for one in found] == [
+        "mtp level=4, kind=linear", "mtp level=4, kind=gap", "snap, kind=linear", "snap, kind=gap",
+    ]  # fmt: skip
+    assert [(one.config.descriptor.kind, one.config.fit.kind) for one in found if one.config] == [
+        ("mtp", "linear"), ("mtp", "gap"), ("snap", "linear"), ("snap", "gap"),
+    ]  # fmt: skip
+
+
+def test_options_are_set_within_the_tables_of_the_input_and_within_chosen_ones(place: Path) -> None:
+    text = (
+        '[descriptor]\nkind = "mtp"\ncutoff = "4 Å"\n[sweep]\n"descriptor.level" = [6, 8]\n'
+        'fit = [{ kind = "network", epochs = 7 }]\n"fit.n_neurons" = [[5], [6, 7]]\n'
+    )
+    found = [one.config for one in load_sweep(written(place, text))]
+    assert [(one.descriptor.level, one.descriptor.cutoff, one.fit.epochs, one.fit.n_neurons) for one in found] == [
+        (6, 4.0, 7, (5,)), (6, 4.0, 7, (6, 7)), (8, 4.0, 7, (5,)), (8, 4.0, 7, (6, 7)),
+    ]  # fmt: skip
+
+
+def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(place: Path) -> None:
+    text = "[sweep]\ndescriptor.level = [4, 5]\nfit.quadratic = [false, true]\n"
+    found = load_sweep(written(place, text))
+    assert [one.config is not None for one in found] == [True, False, False, False]
+    assert "an even number" in found[2].problem and "quadratic" in found[1].problem
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("", "[sweep] is missing"),
+        ("[sweep]\n", "the table is empty"),
+        ('[sweep]\nfit = "gap"\n', "fit: 'gap': a list of values to try is needed."),
+        ("[sweep]\nfit = []\n", "fit: the list is empty"),
+        ("[sweep]\nseed = [1, 2]\n", "seed: all trainings must have the same structures"),
+        ('[sweep]\ndescriptor.level = [1, 3]\n', "in.toml: descriptor: level: 1: an even number"),
+        ("[sweep]\nlevle = [1]\n", "levle"),
+        ('[sweep]\n"data.path" = ["x"]\n', "data.path: all trainings must have the same structures"),
+        ("[sweep]\n" + "".join(f"fit.a{index} = [1, 2]\n" for index in range(12)), "4,096 combinations; 1,000"),
+    ],
+)  # fmt: skip
+def test_a_wrong_sweep_is_answered_with_one_message(place: Path, text: str, answer: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_sweep(written(place, text))
+    assert answer in str(caught.value) and str(caught.value).startswith("in.toml: ")
+
+
+def test_an_input_of_a_sweep_given_to_train_is_sent_to_the_right_command(place: Path) -> None:
+    answer = mlmd("train", written(place, "[sweep]\ndescriptor.level = [4, 6]\n"))
+    assert answer.code != 0 and "mlmd sweep" in answer.err
+
+
+def outcome(label: str, microseconds: float | None, forces: float | None) -> Outcome:
+    return Outcome(label, "mtp", "linear", microseconds=microseconds, forces=forces)
+
+
+def test_those_that_no_other_beats_in_both_are_marked() -> None:
+    outcomes = [
+        outcome("fast", 1.0, 50.0), outcome("good", 9.0, 10.0), outcome("beaten", 9.5, 10.5),
+        outcome("as fast as fast", 1.0, 60.0), outcome("between", 4.0, 20.0), outcome("unknown", None, 1.0),
+        outcome("twin of good", 9.0, 10.0),
+    ]  # fmt: skip
+    assert [one.label for one in pareto(outcomes) if one.best] == ["fast", "good", "between", "twin of good"]
+
+
+def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
+    text = '[descriptor]\ncutoff = "4 Å"\n[fit]\nradial = "plain"\n[sweep]\ndescriptor.level = [4, 8, 7]\n'
+    answer = mlmd("sweep", written(place, text), "--processes", "1")
+    assert answer.code == 0, answer.err
+    assert "level=7: left out" in answer.err and "energy [meV/atom]" in answer.out
+    folder = place / "in.sweep"
+    rows = json.loads((folder / "sweep.json").read_text())["outcomes"]
+    assert [row["label"] for row in rows] == ["level=4", "level=8", "level=7"]
+    assert rows[0]["forces"] > 1.5 * rows[1]["forces"] > 0 and not rows[2]["model"]
+    assert all(row["best"] == bool(row["model"] and (row["label"] == "level=8" or rows[0]["microseconds"] < rows[1][
+        "microseconds"])) for row in rows)  # fmt: skip
+    assert (folder / "pareto.png").stat().st_size > 10_000
+    with (folder / "sweep.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    models = [folder / row["model"] for row in rows[:2]]
+    modelfile.load(models[0])
+    # a training of the sweep is one that its own input gives
+    again = mlmd("train", folder / "inputs" / f"{rows[1]['folder']}.toml", "--out", place / "alone", "--processes", "1")
+    assert again.code == 0, again.err
+    assert next((place / "alone").glob("*.mlmd")).read_bytes() == models[1].read_bytes()
+    # the same command trains nothing twice; another value is added
+    stamps = [model.stat().st_mtime_ns for model in models]
+    answer = mlmd("sweep", written(place, text.replace("7]", "6]")), "--processes", "1", "--json")
+    found = json.loads(answer.out)["outcomes"]
+    assert [model.stat().st_mtime_ns for model in models] == stamps
+    assert [row["seconds"] for row in found[:2]] == [row["seconds"] for row in rows[:2]]
+    assert found[2]["model"] and found[0]["forces"] > found[2]["forces"] > found[1]["forces"]
+
+
+def test_a_folder_of_something_else_is_left_alone(place: Path) -> None:
+    (place / "taken").mkdir()
+    (place / "taken" / "thesis.txt").write_text("x")
+    answer = mlmd("sweep", written(place, "[sweep]\ndescriptor.level = [4]\n"), "--out", "taken")
+    assert answer.code != 0 and "is not empty" in answer.err
+    assert [one.name for one in (place / "taken").iterdir()] == ["thesis.txt"]
+
+
+def test_without_a_test_there_is_nothing_to_compare(place: Path) -> None:
+    text = DATA.replace("0.25", "0") + "[sweep]\ndescriptor.level = [4]\n"
+    (place / "in.toml").write_text(text)
+    answer = mlmd("sweep", "in.toml")
+    assert answer.code != 0 and "no structures to compare" in answer.err
+
+
+def test_the_time_of_an_evaluation_is_for_each_atom() -> None:
+    potential, atoms = LennardJones(epsilon="0.4 eV", sigma="2.3 Å", cutoff="5 Å"), thermal(1)[0].atoms
+    few, many = (time_of(potential, atoms, n_atoms=n_atoms, budget=0.3) for n_atoms in (500, 4000))
+    assert 0.1 < few / many < 10
