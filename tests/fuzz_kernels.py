@@ -16,7 +16,7 @@ from mlmd.errors import MlmdError, SimulationError
 from mlmd.kernels import Fused, Kernel
 from mlmd.kernels.design import Features
 
-WITH_FEATURES = ("moments", "radial-angular", "snap", "symmetry")
+WITH_FEATURES = ("moments", "radial-angular", "snap", "soap", "symmetry")
 """Families that give features and their Jacobian products too."""
 
 

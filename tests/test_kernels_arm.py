@@ -20,6 +20,7 @@ from kernel_systems import STEEP, TOLERANCES, Tolerance, assert_sums_are_those_o
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
+from random_soap import random_soap
 from test_kernels_classical import FAMILIES
 
 from mlmd.descriptors.species import species, species_table
@@ -46,6 +47,7 @@ LEARNED: dict[str, tuple[Any, tuple[str, ...], Tolerance]] = {
     "radial-angular": (lambda p: random_nep(("Li", "Y", "Cl"), p), ("Li", "Y", "Cl"), TOLERANCES["float32"]),
     "radial-angular-8": (lambda p: random_nep(("Si",), p, l_max=8), ("Si",), TOLERANCES["float32"]),
     "snap": (lambda p: random_snap(("Si", "O"), 6, p), ("Si", "O"), TOLERANCES["float32"]),
+    "soap": (lambda p: random_soap(("Si", "O"), p), ("Si", "O"), TOLERANCES["float32"]),
     "snap-quadratic": (lambda p: random_snap(("W", "Be"), 4, p, quadratic=True), ("W", "Be"), TOLERANCES["float32"]),
 }
 NAMES = ("liquid", "skewed", "slab", "cluster", "one atom")

@@ -18,6 +18,7 @@ from kernel_systems import needs_kernels
 from made_potentials import random_mtp
 from random_networks import random_nep
 from random_snap import random_snap
+from random_soap import random_soap
 from random_symmetry import random_symmetry
 
 from mlmd.kernels import CHOICE, Kernel
@@ -49,6 +50,8 @@ def potentials() -> dict[str, Potential]:
         "radial-angular, one cutoff": random_nep(("Li", "Cl"), "float32", angular_cutoff="5 Å"),
         "bispectrum": random_snap(("Li", "Cl"), 6),
         "bispectrum, quadratic": random_snap(("Li", "Cl"), 5, "float32", quadratic=True),
+        "soap": random_soap(("Li", "Cl")),
+        "soap32": random_soap(("Li", "Cl"), "float32", products="with-sum", normalised=False, taper="none"),
         "symmetry": random_symmetry(("Li", "Cl")),
         "symmetry32": random_symmetry(("Li", "Cl"), "float32"),
         "eam": embedded(fs=True),

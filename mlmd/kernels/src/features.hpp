@@ -149,11 +149,11 @@ class Features final : public Descriptor {
         Slopes<Family>::write(family_, block, worker.scratch, worker.columns.data(), begin, end, slopes.data());
         for (int lane = 0; lane < W; lane++) {
           if (place.centre[lane] < 0) continue;
-          const double* const own = weights + std::size_t(place.centre[lane]) * n_features() * n_sums;
+          products.set_weights(weights + std::size_t(place.centre[lane]) * n_features() * n_sums);
           for (int kind = 0; kind < n_species(); kind++) {  // neighbours of a species change the same features
             const int from = std::max(begin, block.begin[kind]), to = std::min(end, block.begin[kind + 1]);
             const V* const first = slopes.data() + std::size_t(3) * n_features() * (from - begin);
-            if (from < to) pull_rows(block, place, lane, from, to, first, own, n_sums, products, gradients, virials);
+            if (from < to) pull_rows(block, place, lane, from, to, first, n_sums, products, gradients, virials);
           }
         }
       }
@@ -229,15 +229,14 @@ class Features final : public Descriptor {
 
   // Gradients and virials by the neighbours of one lane in some rows
   void pull_rows(const Block<double>& block, const Place& place, int lane, int begin, int end, const V* slopes,
-                 const double* weights, std::size_t n_sums, WeightedSlopes& products, double* gradients,
-                 double* virials) const {
+                 std::size_t n_sums, WeightedSlopes& products, double* gradients, double* virials) const {
     const std::size_t i = std::size_t(place.centre[lane]);
     const auto there = [&](int k) { return block.real[k][lane] && place.neighbour(k, lane) >= 0; };
     products.clear();
     for (int k = begin; k < end; k++, slopes += 3 * n_features())
       if (there(k))
         for (int a = 0; a < 3; a++) products.add(slopes + a * n_features(), lane);
-    products.multiply(weights);
+    products.multiply();
     std::size_t row = 0;
     for (int k = begin; k < end; k++) {
       if (!there(k)) continue;

@@ -5,6 +5,7 @@
 // multiplications.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "buffer.hpp"

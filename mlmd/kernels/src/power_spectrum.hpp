@@ -6,6 +6,7 @@
 // product and the same with its factors exchanged both exist, one is left out and w is sqrt(2), else w is 1.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 

@@ -1,10 +1,11 @@
 // Derivatives of all features of an atom by the vectors of some neighbours, times many weights: a product of matrices.
 //
-// Panels of columns of the weights are moved together and stay in the cache next to the processor, while rows of
+// Columns of the weights are moved together in panels, of which one stays in the cache next to the processor while rows of
 // derivatives pass by, some at a time, whose sums are in registers. Features that none of the neighbours changes are left
 // out: with several species those are many.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -21,6 +22,18 @@ class WeightedSlopes {
   WeightedSlopes(int n_features, std::size_t n_sums)
       : n_features_(n_features), n_sums_(n_sums), stride_((n_sums + COLUMNS - 1) / COLUMNS * COLUMNS) {}
 
+  // Of an atom, [n_features][n_sums]
+  void set_weights(const double* weights) {
+    panels_.reserve(n_features_ * stride_);
+    for (int f = 0; f < n_features_; f++, weights += n_sums_)
+      for (std::size_t first = 0; first < n_sums_; first += COLUMNS) {
+        double* const to = panels_.data() + first * n_features_ + f * COLUMNS;
+        const std::size_t count = std::min(std::size_t(COLUMNS), n_sums_ - first);
+        std::copy(weights + first, weights + first + count, to);
+        std::fill(to + count, to + COLUMNS, 0.0);
+      }
+  }
+
   void clear() { n_rows_ = 0; }
 
   // One more row: one lane of derivatives [n_features]
@@ -30,24 +43,16 @@ class WeightedSlopes {
     for (int f = 0; f < n_features_; f++) row[f] = slopes[f][lane];
   }
 
-  // Sums over features of rows times weights [n_features][n_sums]; gives those of the first row, for `of` another
-  void multiply(const double* weights) {
+  // Sums over features of rows times weights
+  void multiply() {
     find_features();
     const std::size_t n = used_.size(), n_groups = (n_rows_ + ROWS - 1) / ROWS;
     pack_rows(n_groups);
-    panel_.reserve(n * COLUMNS);
     sums_.reserve(n_groups * ROWS * stride_);
-    for (std::size_t first = 0; first < n_sums_; first += COLUMNS) {
-      const std::size_t count = std::min(std::size_t(COLUMNS), n_sums_ - first);
-      double* to = panel_.data();
-      for (std::size_t k = 0; k < n; k++, to += COLUMNS) {
-        const double* const from = weights + used_[k] * n_sums_ + first;
-        std::memcpy(to, from, count * sizeof(double));
-        if (count < COLUMNS) std::fill(to + count, to + COLUMNS, 0.0);
-      }
+    for (std::size_t first = 0; first < stride_; first += COLUMNS)
       for (std::size_t group = 0; group < n_groups; group++)
-        multiply_group(packed_.data() + group * n * ROWS, n, sums_.data() + group * ROWS * stride_ + first);
-    }
+        multiply_group(packed_.data() + group * n * ROWS, panels_.data() + first * n_features_,
+                       sums_.data() + group * ROWS * stride_ + first);
   }
 
   // [n_sums] of a row
@@ -75,14 +80,15 @@ class WeightedSlopes {
           *to++ = r < n_rows_ ? rows_[r * n_features_ + f] : 0.0;
   }
 
-  void multiply_group(const double* rows, std::size_t n, double* to) const {
+  void multiply_group(const double* rows, const double* weights, double* to) const {
     V sum[ROWS][VECTORS] = {};
-    const V* panel = reinterpret_cast<const V*>(panel_.data());
-    for (std::size_t k = 0; k < n; k++, rows += ROWS, panel += VECTORS) {
+    for (const int f : used_) {
+      const V* const panel = reinterpret_cast<const V*>(weights) + f * VECTORS;
 #pragma GCC unroll 8
       for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
         for (int v = 0; v < VECTORS; v++) sum[r][v] += rows[r] * panel[v];
+      rows += ROWS;
     }
     for (int r = 0; r < ROWS; r++) std::memcpy(to + r * stride_, sum[r], sizeof sum[r]);
   }
@@ -92,7 +98,7 @@ class WeightedSlopes {
   std::vector<int> used_;       // features with a derivative that is not zero
   Buffer<double> rows_;         // [row][feature]
   Buffer<double> packed_;       // [group][used feature][ROWS]
-  Buffer<double> panel_;        // [used feature][COLUMNS]
+  Buffer<double> panels_;       // [panel][feature][COLUMNS]
   Buffer<double> sums_;         // [row][stride]
 };
 
