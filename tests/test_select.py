@@ -12,6 +12,7 @@ from ase.build import bulk
 from command_line import mlmd
 from made_data import label, strained, thermal
 
+from mlmd.descriptors.directional import Directional
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_sets import evenly_spaced
 from mlmd.errors import InputError
@@ -62,6 +63,26 @@ def test_farthest_from_known_rows_is_what_a_loop_finds() -> None:
     assert farthest(rows, 6, known=known).tolist() == chosen
 
 
+def test_of_rows_that_are_known_none_is_chosen_whatever_their_number() -> None:
+    # so many that their distances are products of matrices, in which equal rows are 1e-7 apart
+    rows = 3 + torch.randn((60, 50), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    with pytest.raises(InputError, match="only 0 rows are different"):
+        farthest(rows, 1, known=rows.flip(0))
+    assert farthest(rows, 1, known=rows[torch.arange(60) != 17]).tolist() == [17]
+
+
+def test_cur_refuses_candidates_that_are_known(descriptor: Symmetry) -> None:
+    many = thermal(20)  # more than features, so that they span them all
+    for known in (many, thermal(40, seed=5)):
+        with pytest.raises(InputError, match="nothing is left to choose by"):
+            by_features(many, known, descriptor, "cur", n=3)
+
+
+def test_fingerprints_of_directions_are_refused(frames: list[LabelledFrame]) -> None:
+    with pytest.raises(InputError, match="Directional is of directions and turns with the structure"):
+        by_features(frames, [], Directional(elements=["Cu"], cutoff=4.5, widths=[1.0]), "farthest", n=1)
+
+
 def test_maxvol_takes_what_widens_the_known_range(frames: list[LabelledFrame], descriptor: Symmetry) -> None:
     known = thermal(12, amplitude=0.03, seed=7)
     result = by_features(frames, known, descriptor, "maxvol", n=2)
@@ -86,6 +107,9 @@ def test_an_element_that_is_new_comes_first() -> None:
     frames = [*thermal(3), LabelledFrame(gold, None, None, None, "", "gold")]
     for method, known in (("farthest", thermal(3, seed=5)), ("maxvol", thermal(3, seed=5))):
         assert by_features(frames, known, both, method, n=1).numbers == (3,)  # type: ignore[arg-type]
+    # its grade is infinite, which JSON does not know
+    told = by_features(frames, thermal(3, seed=5), both, "maxvol", n=1).to_json(frames)
+    assert json.loads(json.dumps(told, allow_nan=False))["chosen"] == [{"structure": "gold", "score": None}]
 
 
 def test_cur_draws_the_same_for_the_same_seed_and_prefers_what_matters(

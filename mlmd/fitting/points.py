@@ -38,7 +38,7 @@ def farthest(features: Tensor, n_points: int, known: Tensor | None = None) -> Te
     if known is None or not len(known):
         chosen = [int((rows - rows.mean(dim=0)).square().sum(dim=1).argmin())]
         known = rows[chosen]
-    nearest = torch.cat([torch.cdist(part, known.double()).amin(dim=1) for part in rows.split(_AT_ONCE)]).square()
+    nearest = torch.cat([_squares_of_nearest(part, known.double()) for part in rows.split(_AT_ONCE)])
     while len(chosen) < n_points:
         farthest_row = int(nearest.argmax())
         if not float(nearest[farthest_row]) > 0:
@@ -46,6 +46,12 @@ def farthest(features: Tensor, n_points: int, known: Tensor | None = None) -> Te
         chosen.append(farthest_row)
         nearest = torch.minimum(nearest, (rows - rows[farthest_row]).square().sum(dim=1))
     return torch.tensor(chosen)
+
+
+def _squares_of_nearest(rows: Tensor, known: Tensor) -> Tensor:
+    """(n,) squares of the distances of rows from the nearest of the known ones; exactly zero for a known row."""
+    # products of matrices find which one is nearest, but the distances that they give are those of rounding for equals
+    return (rows - known[torch.cdist(rows, known).argmin(dim=1)]).square().sum(dim=1)
 
 
 def leverage(features: Tensor, rank: int) -> Tensor:

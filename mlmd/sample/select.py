@@ -34,6 +34,8 @@ from mlmd.train.evaluate import predict
 Method = Literal["farthest", "cur", "maxvol"]
 _NEW = 1.1
 """Grade of what is not known yet. A set found piece by piece gives what it has seen a little more than one."""
+_SPANNED = 1e-6
+"""Singular value, relative to the greatest, below which a direction of features is none."""
 _TIMES_AS_MANY = 4
 """Rows for each feature that are collected before the active set is looked for again."""
 Progress = Callable[[int, int], None]
@@ -53,9 +55,9 @@ class Selection:
     """For a person."""
 
     def to_json(self, frames: Sequence[LabelledFrame]) -> dict[str, Any]:
-        """JSON-able, with the names of the structures."""
+        """JSON-able, with the names of the structures; null for a score that is no number, or beyond all bounds."""
         chosen = [
-            {"structure": frames[number].source, "score": None if math.isnan(score) else score}
+            {"structure": frames[number].source, "score": score if math.isfinite(score) else None}
             for number, score in zip(self.numbers, self.scores, strict=True)
         ]
         return {"chosen": chosen, "score": self.meaning, "notes": list(self.notes)}
@@ -89,12 +91,16 @@ def by_features(
 
     Raises:
         InputError: for more structures than there are (or than differ), elements that the descriptor does not know, and
-            a descriptor of whole structures with maxvol.
+            a descriptor of whole structures with maxvol, or of directions.
     """
     if n is None and method != "maxvol":
         raise InputError(f"{method} chooses a number of structures: give it.")
     if n is not None and n > len(frames):
         raise InputError(f"{n} structures were asked for; there are {len(frames)}.")
+    if descriptor.kind not in ("atom", "structure"):
+        raise InputError(
+            f"{type(descriptor).__name__} is of {descriptor.kind}s and turns with the structure; take another."
+        )
     if method == "maxvol":
         return _by_maxvol(frames, known, descriptor, n, progress)
     assert n is not None
@@ -202,11 +208,12 @@ def _places(descriptor: Descriptor, frame: LabelledFrame) -> Tensor:
 
 def _by_leverage(new: Tensor, old: Tensor, n: int, seed: int) -> Selection:
     """Draws; what known structures span already is taken off the candidates first."""
+    size = float(torch.linalg.matrix_norm(new, 2))
     if len(old):
         _, sizes, span = torch.linalg.svd(old, full_matrices=False)
-        span = span[sizes > 1e-6 * sizes[0]]
+        span = span[sizes > _SPANNED * sizes[0]]
         new = new - (new @ span.T) @ span
-    rank = min(n, int(torch.linalg.matrix_rank(new)))
+    rank = min(n, int((torch.linalg.svdvals(new) > _SPANNED * size).sum()))  # what is left may be rounding
     if not rank:
         raise InputError(
             "the known structures span all features of the candidates: nothing is left to choose by (cur)."
