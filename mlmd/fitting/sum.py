@@ -93,7 +93,7 @@ class Sum(Expansion):
             prefix = f"terms.{number}."
             own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             terms.append(find("mlmd.regressors", one["kind"], REGRESSORS).restore(one, own))
-        return cls(terms)
+        return cls(terms).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
