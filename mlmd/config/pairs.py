@@ -25,8 +25,8 @@ STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
 """Fits that descriptors of atoms go with."""
-POTENTIALS_ONLY = ("loss", "baseline")
-"""Keys at the top of an input that say how energies, forces and stresses are learned."""
+POTENTIALS_ONLY = ("loss", "baseline", "uncertainty")
+"""Keys at the top of an input that say how energies, forces and stresses are learned, and what is told of them."""
 UNUSED: dict[type[Table], dict[str, str]] = {
     LinearFit: {
         "radial": "only moment tensors have radial functions",
@@ -82,9 +82,10 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
         )
     for option in POTENTIALS_ONLY:
         if option in given:
+            instead = "; extensive = true in [property] subtracts the part of the composition"
             raise refuse(
                 f'{option}: is for potentials, and "{kind}" describes whole structures: one number of each is learned. '
-                "Leave it out; extensive = true in [property] subtracts the part of the composition."
+                f"Leave it out{'' if option == 'uncertainty' else instead}."
             )
 
 

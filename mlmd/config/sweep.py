@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlmd.config.explain import explain
+from mlmd.config.pairs import of_structures
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
 from mlmd.errors import InputError
@@ -97,6 +98,8 @@ def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any],
         return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:
         return Choice(label, None, str(error))
+    if of_structures(config.descriptor):
+        return Choice(label, None, f'"{config.descriptor.kind}" describes whole structures: only potentials are swept.')
     return Choice(label, config)
 
 

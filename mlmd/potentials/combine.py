@@ -12,7 +12,7 @@ from torch import Tensor
 from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
-from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
+from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
 from mlmd.potentials.fused import added, kernel_of, kernels_of
 
@@ -39,6 +39,7 @@ class Sum(torch.nn.Module):
                 self.add_module(f"part{index}", part)
         self.cutoff = max(part.cutoff for part in parts)
         self.elements = _common_elements(self.parts)
+        self.has_energy = all(has_energy(part) for part in parts)
 
     def predict(self, graph: Graph) -> Prediction:
         """The sum of the predictions; energies of atoms where all parts have them."""

@@ -51,7 +51,7 @@ class LearnedPotential(EnergyModel):
     """The energy of an atom is a regressor's, from a descriptor's features."""
 
     calibration: float
-    """By which standard deviations of forces are multiplied, so that they are the errors that were seen."""
+    """By which standard deviations of forces are multiplied, so that they are the errors that were seen; 0 for none."""
     inverses: Tensor | None
     """A⁻¹ of the active set of each element, (n_elements, n, n), in float64; None where no grade is known."""
 

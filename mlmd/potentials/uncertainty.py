@@ -61,7 +61,7 @@ class Uncertainty:
 def knows(potential: Potential) -> tuple[str, ...]:
     """What a potential can tell of its errors: ``"spread"``, ``"grade"``, both or nothing."""
     if isinstance(potential, LearnedPotential):
-        told = {SPREAD: _has_spread(potential.regressor), GRADE: potential.inverses is not None}
+        told = {SPREAD: _has_spread(potential), GRADE: potential.inverses is not None}
         return tuple(name for name, known in told.items() if known)
     of_parts = [knows(part) for part in getattr(potential, "parts", ())]
     return tuple(name for name in (SPREAD, GRADE) if any(name in one for one in of_parts))
@@ -134,14 +134,20 @@ def _of_learned(potential: LearnedPotential, atoms: ase.Atoms, what: Sequence[st
     kinds = species(graph.numbers, potential.species_table)
     spread = grade = None
     with undivided(), torch.no_grad():
-        if SPREAD in what and _has_spread(regressor):
+        if SPREAD in what and _has_spread(potential):
             spread = _spread(potential, graph, kinds) * potential.calibration
         if GRADE in what and potential.inverses is not None:
             grade = _grades(regressor, values(descriptor, graph), kinds, potential.inverses)
     return Uncertainty(spread, grade)
 
 
-def _has_spread(regressor: Regressor) -> bool:
+def _has_spread(potential: LearnedPotential) -> bool:
+    """Not where the calibration is zero: then it is the given part of a sum, whose errors the other part learned."""
+    regressor = potential.regressor
+    return potential.calibration > 0 and _may_have_spread(regressor)
+
+
+def _may_have_spread(regressor: Regressor) -> bool:
     return getattr(regressor, "factor", None) is not None or len(getattr(regressor, "members", ())) > 1
 
 
@@ -168,7 +174,7 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
 def _n_numbers(potential: LearnedPotential, n_atoms: int) -> int:
     """Kept at once for a spread by a covariance: slopes of all basis functions by all features."""
     regressor = potential.regressor
-    if not isinstance(regressor, Expansion) or regressor.factor is None:
+    if not _has_spread(potential) or not isinstance(regressor, Expansion):
         return 0
     return n_atoms * regressor.n_basis * max(3, 0 if isinstance(regressor, Linear) else regressor.n_features)
 
@@ -204,7 +210,7 @@ def _in_float64(potential: LearnedPotential) -> LearnedPotential:
     if all(one.device.type == "cpu" and one.dtype != torch.float32 for one in tensors):
         return potential
     state = {name: tensor.cpu() for name, tensor in potential.state_dict().items()}
-    copy = LearnedPotential.restore(potential.spec(), state).double()
+    copy = type(potential).restore(potential.spec(), state).double()
     copy.load_state_dict(state)
     return copy
 

@@ -58,6 +58,9 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
                 f"baseline: potential: a {type(part).__name__} cannot be stored in the file of the potential. Use a "
                 "kind that mlmd knows."
             )
+        for one in part.modules():
+            if isinstance(one, LearnedPotential):  # its errors are learned: what it expects of them counts no more
+                one.calibration = 0.0
     return potential
 
 

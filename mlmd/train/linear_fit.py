@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mlmd.potentials import has_energy
 from mlmd.train import checkpoint
 from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.figures import Fitted
@@ -41,7 +42,8 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
         progress(Step(f"regularisation by {job.chosen_by}", 0, 1))
         choice, linear = choose(job, outcomes)
         facts |= choice.facts()
-        messages = (choice.text(getattr(job.config.fit, "amplitude", None)),)
+        unit = "eV" if has_energy(job.potential) else "eV/Å"
+        messages = (choice.text(getattr(job.config.fit, "amplitude", None), unit),)
     keep_covariance(job, outcomes, choice)
     curve = learning_curve(job, state, outcomes, choice)
     put(job.potential, state.best_radial, linear, job.problem.baseline)

@@ -58,11 +58,11 @@ class Choice:
             },
         }
 
-    def text(self, amplitude: float | None) -> str:
-        """For a person; the amplitude is that of the input, in eV."""
+    def text(self, amplitude: float | None, unit: str = "eV") -> str:
+        """For a person; the amplitude is that of the input, in this unit."""
         what = f"{self.strength:.3g} by {self.how}"
         if amplitude is not None:  # γ R is the prior of another amplitude
-            what += f", as an amplitude of {amplitude / self.strength:.3g} eV would be"
+            what += f", as an amplitude of {amplitude / self.strength:.3g} {unit} would be"
         end = " This is the end of what was tried: are there too few structures?" if self.extreme else ""
         return (
             f"regularisation: {what}; the data determine {self.n_determined:.1f} of {self.n_coefficients} "

@@ -15,6 +15,7 @@ from mlmd.descriptors.linearised import values
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.fitting.least_squares import combine, whole_factor
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
@@ -34,6 +35,8 @@ MOST_PARAMETERS = 2000
 """Up to which a covariance is kept unasked: 32 MB."""
 MOST_COLUMNS = 1000
 """Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
+_FREE = 1e-8
+"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 _MOST_PASSES = 20
 """Over the training set; a few are usual."""
 _BLOCK = 4
@@ -48,6 +51,11 @@ def check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
         InputError: when a spread is asked for and neither a covariance nor a committee will be there.
     """
     regressor = potential.regressor
+    if given.spread is True and isinstance(regressor, GaussianProcess):
+        raise InputError(
+            'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
+            'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
+        )
     if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
         raise InputError(
             "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
@@ -74,6 +82,7 @@ def keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None
     if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
         return
     penalty, prior = penalties(job, choice)
+    penalty[expansion.n_basis :].clamp_(min=_FREE)  # data may leave constants open, e.g. where all compositions agree
     whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
     expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
