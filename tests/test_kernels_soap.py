@@ -1,4 +1,4 @@
-"""The compiled power spectra with energies that are linear in them, against torch, and the table of radial functions."""
+"""The compiled power spectra with energies that are linear in them, against torch; the table of radial functions."""
 
 from __future__ import annotations
 
