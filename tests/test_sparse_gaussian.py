@@ -204,6 +204,18 @@ def test_slopes_are_the_derivatives_of_the_basis_also_of_scaled_features(kernel:
         assert slopes[..., column].numpy() == pytest.approx(((moved[0] - moved[1]) / (2 * step)).numpy(), abs=2e-7)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("n_kinds", [1, 2])
+def test_directions_that_all_rows_share_give_what_directions_of_their_own_give(kernel: str, n_kinds: int) -> None:
+    points, rows, directions = normal(7, 4), normal(6, 4, seed=1), normal(4, 3, seed=2)
+    point_kinds, kinds = torch.arange(7) % n_kinds, torch.arange(6) % n_kinds
+    settings = {"width": None, **SETTINGS[kernel], "scale": torch.tensor([1.0, 2.0, 0.5, 3.0])}
+    model = process(points, point_kinds, kernel=kernel, n_kinds=n_kinds, **settings)
+    shared = directions.expand(6, -1, -1)  # as `Linearised.rows` asks for all of them
+    found, expected = model.slopes(rows, kinds, shared), model.slopes(rows, kinds, shared.contiguous())
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_points_of_one_kind_are_nothing_to_rows_of_another() -> None:
     points, kinds = normal(5, 3), torch.tensor([1, 0, 1, 0, 0])
     model = process(points, kinds, n_kinds=3)

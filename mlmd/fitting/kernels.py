@@ -123,8 +123,10 @@ class PolynomialKernel:
         """(n, m, n_directions); zero for a row x of zeros, where the kernel has no derivative."""
         unit, others = _normalised(x), _normalised(y)
         alike = unit @ others.T
-        outer = self.power * alike ** (self.power - 1)
-        return (others @ self._across(x, directions)).mul_((outer * _inverse_norms(x)[:, None])[..., None])
+        outer = self.power * alike ** (self.power - 1) * _inverse_norms(x)[:, None]
+        if _same_for_all(directions):
+            return _towards(others, unit, alike * outer, outer, directions[0])
+        return (others @ self._across(x, directions)).mul_(outer[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
@@ -162,9 +164,11 @@ class GaussianKernel:
 
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions)."""
-        origin = y.mean(dim=0)
+        origin, outer = y.mean(dim=0), self.values(x, y) / self.width**2
+        if _same_for_all(directions):
+            return _towards(y - origin, x - origin, outer, outer, directions[0])
         towards = ((y - origin) @ directions).sub_((x - origin)[:, None] @ directions)
-        return towards.mul_((self.values(x, y) / self.width**2)[..., None])
+        return towards.mul_(outer[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
@@ -256,6 +260,17 @@ def _inverse_norms(rows: Tensor) -> Tensor:
     """1 / |x|, (n,); 0 for rows of zeros."""
     norm = torch.linalg.vector_norm(rows, dim=1)
     return torch.where(norm > 0, 1 / norm, torch.zeros_like(norm))
+
+
+def _same_for_all(directions: Tensor) -> bool:
+    """Whether all rows move along the same directions: those of one row, expanded."""
+    return len(directions) > 0 and directions.stride(0) == 0
+
+
+def _towards(y: Tensor, x: Tensor, inner: Tensor, outer: Tensor, directions: Tensor) -> Tensor:
+    """(outer_ij y_j - inner_ij x_i) · ∂, (n, m, n_directions), along the same directions (n_features, n_directions)."""
+    found = (directions.T @ y.T) * outer[:, None]  # (n, n_directions, m), as what asks for all directions wants them
+    return found.addcmul_((x @ directions)[..., None], inner[:, None], value=-1).mT
 
 
 def _normalised(rows: Tensor) -> Tensor:
