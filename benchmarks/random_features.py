@@ -53,7 +53,7 @@ def job_of(frames: tuple[LabelledFrame, ...], fit: FitTable) -> Job:
     energies = baseline(frames, ("Li",), "fit")
     potential = start(config, frames, smallest_distance(frames), ("Li",))
     problem = Problem(frames, sigma_of(config), energies, potential.spec(), config.seed)
-    return Job(Path("in.toml"), config, frames, (), "", (), potential, problem)
+    return Job(Path("in.toml"), config, frames, (), "", (), potential, problem, None, ())
 
 
 def fitted(frames: tuple[LabelledFrame, ...], fit: FitTable) -> tuple[Job, float]:

@@ -87,6 +87,8 @@ def pool(
         InputError: for impossible values.
     """
     outer = units.parse(cutoff, "length")
+    if n_radial < 2:
+        raise InputError(f"n_radial = {n_radial}: widths and shifts grow in two steps or more.")
     places = [outer * n_radial ** (-m / n_radial) for m in range(n_radial + 1)]
     radial = [(eta, 0.0) for eta in _growing(outer, n_radial)]
     radial += [(1 / (before - place) ** 2, place) for before, place in itertools.pairwise(places)]
@@ -201,6 +203,6 @@ def _radius(symbol: str, radii: Mapping[str, float] | str) -> float:
     """Å, of an element."""
     known = {symbol: float(RADII[radii][atomic_numbers[symbol]])} if isinstance(radii, str) else radii
     radius = known.get(symbol, math.nan)
-    if not math.isfinite(radius):
+    if not 0 < radius < math.inf:
         raise InputError(f'radii: {symbol} has none. Give one for every element, as {{ {symbol} = "1.5 Å" }}.')
     return radius

@@ -150,7 +150,7 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
     regressor = potential.regressor
     members: Sequence[Regressor] = tuple(getattr(regressor, "members", ()))
     if len(members) > 1:
-        work = linearised(potential.descriptor, graph)
+        work = linearised(potential.descriptor, graph, keep=False)  # few products, and the structure may be large
         forces = torch.stack([-_gradient(work, member, kinds) for member in members])
         return forces.var(dim=0).mean(dim=1).sqrt()
     if (n_numbers := _n_numbers(potential, graph.n_atoms)) > _MOST_NUMBERS:
