@@ -87,6 +87,8 @@ def test_radii_are_those_of_all_elements() -> None:
     assert by_radii(("Li",), "6 Å", "van-der-waals", n_angular=0, scales=[36.0])[0].eta == pytest.approx(0.25 / 1.82**2)
     with pytest.raises(InputError, match="radii: S has none"):
         by_radii(("Li", "S"), "6 Å", {"Li": 1.67})
+    with pytest.raises(InputError, match="radii: Li has none"):
+        by_radii(("Li",), "6 Å", {"Li": 0.0})
     with pytest.raises(InputError, match="radii: Na is none of the elements, Li"):
         symmetry_functions(ACSF(functions="radii", radii={"Li": 1.6, "Na": 1.9}), [], ("Li",), 1)
 
