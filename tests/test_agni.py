@@ -22,7 +22,7 @@ from mlmd.errors import InputError
 from mlmd.fitting.odd_gaussian import OddGaussian
 from mlmd.io.labelled import write_labelled
 from mlmd.neighbors import build_graph
-from mlmd.potentials import modelfile
+from mlmd.potentials import has_energy, modelfile
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.force_field import ForceField
 from mlmd.potentials.load import load_potential
@@ -176,6 +176,17 @@ def test_forces_are_learned_and_energies_are_not_known(trained: Path) -> None:
     np.testing.assert_array_equal(atoms.get_forces(), found.forces)
     with pytest.raises(PropertyNotImplementedError, match="energy"):
         atoms.get_potential_energy()
+
+
+def test_forces_beside_a_given_potential_and_with_a_chosen_strength_have_no_energy_either(trained: Path) -> None:
+    morse = 'potential = { kind = "morse", depth = "0.1 eV", width = "0.7 Å", r0 = "2.6 Å", cutoff = "4 Å" }'
+    text = TRAIN.replace("= 150", f'= 20\nregularisation = "evidence"\n[baseline]\n{morse}')
+    (trained / "sum.toml").write_text(text, encoding="utf-8")
+    result = train(trained / "sum.toml", n_processes=1)
+    assert not has_energy(modelfile.load(result.model))
+    assert "eV/Å would be" in (result.path / "messages.log").read_text(encoding="utf-8")
+    answer = mlmd("evaluate", str(result.model), "data.extxyz", "--json")
+    assert answer.code == 0, answer.err
 
 
 def test_evaluate_compares_forces_alone(trained: Path) -> None:

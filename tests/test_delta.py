@@ -17,6 +17,8 @@ from mlmd.potentials import modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.pair import ZBL, Morse
+from mlmd.potentials.uncertainty import Judge, knows
+from mlmd.train.calibration import calibrated
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.job import prepare
 from mlmd.train.run import train
@@ -98,6 +100,21 @@ def test_the_file_holds_both_and_runs_without_the_file_of_the_given_one(place: P
     )
     answer = mlmd("simulate", place / "run.toml", "--out", place / "md", "--quiet")
     assert answer.code == 0, answer.err
+
+
+def test_the_spread_of_a_given_potential_whose_errors_are_learned_counts_no_more(place: Path) -> None:
+    fit = '[descriptor]\nkind = "acsf"\ncutoff = "4.5 Å"\n[fit]\nkind = "gap"\nn_sparse = {}\n'
+    head = 'data = "emt.extxyz"\ntest_fraction = 0.25\n'
+    (place / "given.toml").write_text(head + fit.format(4), encoding="utf-8")
+    given = train(place / "given.toml", place / "given", n_processes=1)
+    more = f'[baseline]\npotential = "{given.model}"\n'
+    (place / "delta.toml").write_text(head + fit.format(20) + more, encoding="utf-8")
+    potential = modelfile.load(train(place / "delta.toml", place / "delta", n_processes=1).model)
+    test = prepare(place / "delta.toml").test
+    assert "spread" in knows(modelfile.load(given.model))
+    # it was calibrated with these structures
+    found = calibrated(Judge(potential), test, predict(potential, test))
+    assert found is not None and found.factor == pytest.approx(1.0, rel=1e-9)
 
 
 def test_zbl_gets_the_elements_of_the_data_so_that_it_has_a_kernel(place: Path) -> None:

@@ -73,6 +73,7 @@ def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(plac
         ("[sweep]\nseed = [1, 2]\n", "seed: all trainings must have the same structures"),
         ('[sweep]\ndescriptor.level = [1, 3]\n', "in.toml: descriptor: level: 1: an even number"),
         ("[sweep]\nlevle = [1]\n", "levle"),
+        ('descriptor = "coulomb"\n[sweep]\nfit = ["linear"]\n', "only potentials are swept"),
         ('[sweep]\n"data.path" = ["x"]\n', "data.path: all trainings must have the same structures"),
         ("[sweep]\n" + "".join(f"fit.a{index} = [1, 2]\n" for index in range(12)), "4,096 combinations; 1,000"),
     ],

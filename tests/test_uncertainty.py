@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase.build import bulk
 from command_line import mlmd
-from made_data import strained, thermal
+from made_data import label, strained, thermal
 from runs import assert_same_run, read_log, run_in_parts
 from runs import write_input as write_run
 
@@ -181,6 +181,38 @@ def test_spread_and_grade_are_the_same_bits_after_saving_and_loading(
     assert rounded.grade.numpy() == pytest.approx(first.grade.numpy(), rel=1e-3)
 
 
+def test_two_descriptors_keep_their_spread_and_constants_that_data_leave_open_have_no_part_in_it(
+    tmp_path: Path,
+) -> None:
+    frames = []
+    for number in range(8):  # of one composition: the constants of the two elements are never told apart
+        atoms = bulk("Cu", cubic=True, a=3.8).repeat((2, 1, 1))
+        atoms.symbols[[0, 2, 5, 7]] = "Au"
+        atoms.positions += np.random.default_rng(number).normal(0, 0.12, (8, 3))
+        frames.append(label(atoms, f"alloy.xyz@{number}"))
+    write_labelled(tmp_path / "data.extxyz", frames)
+    (tmp_path / "in.toml").write_text(
+        'data = "data.extxyz"\ntest_fraction = 0.25\n[[descriptor]]\nkind = "acsf"\ncutoff = "4.5 Å"\nn_radial = 4\n'
+        'n_angular = 0\n[[descriptor]]\nkind = "soap"\ncutoff = "4 Å"\nn_max = 3\nl_max = 2\n'
+        '[fit]\nkind = "gap"\nn_sparse = 10\nregularisation = "evidence"\n',
+        encoding="utf-8",
+    )
+    potential = modelfile.load(train(tmp_path / "in.toml", tmp_path / "run", n_processes=1).model)
+    assert isinstance(potential, LearnedPotential) and set(knows(potential)) == {"spread", "grade"}
+    expansion = potential.expansion
+    assert expansion.factor is not None
+    n = expansion.n_basis
+    # of constants that may be anything, rows are left of what those cannot explain
+    basis, sizes, _ = torch.linalg.svd(expansion.factor[:, n:], full_matrices=False)
+    basis = basis[:, sizes > 1e-3 * sizes[0]]
+    assert basis.shape[1] == 1
+    rest = torch.linalg.qr(expansion.factor[:, :n] - basis @ (basis.T @ expansion.factor[:, :n]), mode="r").R
+    rows = potential.design(build_graph(frames[0].atoms, potential.cutoff)).forces[..., :n].flatten(0, 1)
+    expected = torch.linalg.vector_norm(torch.linalg.solve_triangular(rest.T, rows.T, upper=False), dim=0)
+    # the condition of the whole is 1e10
+    np.testing.assert_allclose(expansion.deviations(rows), expected, rtol=1e-6)
+
+
 def test_potentials_without_a_factor_know_nothing_of_their_errors_and_their_files_are_as_before(tmp_path: Path) -> None:
     functions = evenly_spaced(("Cu",), "4.5 Å", n_radial=4, n_angular=2)
     descriptor = Symmetry(elements=("Cu",), functions=functions)
@@ -291,6 +323,12 @@ def test_a_linear_potential_has_a_spread_where_it_is_asked_for(tmp_path: Path) -
 def test_one_network_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:
     path = write_input(tmp_path, "acsf", 'kind = "network"\nepochs = 1', "[uncertainty]\nspread = true")
     with pytest.raises(InputError, match="one network alone"):
+        prepare(path)
+
+
+def test_a_process_of_all_labels_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:
+    path = write_input(tmp_path, "acsf", 'kind = "kernel"', "[uncertainty]\nspread = true")
+    with pytest.raises(InputError, match='"kernel" does not keep'):
         prepare(path)
 
 
