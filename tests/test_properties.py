@@ -18,6 +18,8 @@ from mlmd.io.xyz_frames import read_xyz
 from mlmd.potentials import modelfile
 from mlmd.potentials.load import load_property
 from mlmd.potentials.property import PropertyModel
+from mlmd.train import property_fit
+from mlmd.train.property_errors import SizeCurve, size_figure
 from mlmd.train.run import Training, train
 
 HEAT = "heat_of_formation_kcal_mol"
@@ -164,6 +166,27 @@ def test_the_file_gives_the_same_numbers_when_it_is_written_again(molecules: Pat
     assert np.array_equal(loaded(molecules / "again.mlmd").values(several), model.values(several))
     # a second training to the same bits
     assert train("in.toml", "other").model.read_bytes() == training.model.read_bytes()
+
+
+def test_the_learning_curve_ends_with_the_errors_of_the_model(molecules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[SizeCurve] = []
+    monkeypatch.setattr(
+        property_fit, "size_figure", lambda curve, quantity: drawn.append(curve) or size_figure(curve, quantity)
+    )
+    training = trained(
+        molecules,
+        'data = "molecules.extxyz"\n[property]\nname = "spread"\n[descriptor]\nkind = "coulomb"\n'
+        '[fit]\nkind = "kernel-ridge"\n',
+    )
+    (curve,) = drawn
+    assert len(curve.n_frames) > 1
+    for name, errors in (("train", curve.train), ("test", curve.test)):
+        table = training.errors[name]
+        assert table is not None
+        row = table.row("spread", by="all")
+        assert errors[-1] == pytest.approx(row.mae, rel=1e-6), name  # the same numbers, summed in another order
+        if name == "train":
+            assert curve.n_frames[-1] == row.n
 
 
 def test_what_grows_with_the_number_of_atoms_is_a_sum_over_elements_first(molecules: Path) -> None:

@@ -117,11 +117,10 @@ def _curve(
     for number, size in enumerate([*sizes, n]):
         progress(Step("learning curve", number, len(sizes) + 1))
         some = order[:size]
-        if size < n:
-            model = _model(job, settings, training.rows[some], targets[some])[0]
+        fit = model if size == n else _model(job, settings, training.rows[some], targets[some])[0]
         for name, chosen in (("train", some), ("test", np.arange(len(sets["test"].values)))):
             one = sets[name]
-            predicted = model.values_of_rows(one.rows[chosen]) + one.parts[chosen] if len(chosen) else np.zeros(0)
+            predicted = fit.values_of_rows(one.rows[chosen]) + one.parts[chosen] if len(chosen) else np.zeros(0)
             error = np.abs(predicted - one.values[chosen])
             errors[name].append(float(error.mean()) if len(chosen) else math.nan)
     return SizeCurve((*sizes, n), tuple(errors["train"]), tuple(errors["test"]))
