@@ -6,11 +6,19 @@ group of the same name (``mlmd.potentials``, ``mlmd.descriptors``, ...).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from mlmd.errors import InputError, did_you_mean
+
+Value = TypeVar("Value")
+
+
+def below(prefix: str, state: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries of a part, whose names begin with a prefix such as ``"members.0."``, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def find(group: str, name: str, known: dict[str, str]) -> Any:

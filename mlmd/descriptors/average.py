@@ -15,7 +15,7 @@ from torch import Tensor
 from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.errors import InputError, did_you_mean
 from mlmd.graph import Graph
-from mlmd.registry import find
+from mlmd.registry import below, find
 
 POOLING = ("mean", "sum")
 
@@ -63,7 +63,7 @@ class Average(torch.nn.Module):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Average:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        own = {key.removeprefix("local."): value for key, value in state.items()}
+        own = below("local.", state)
         return cls(find("mlmd.descriptors", spec["of"]["kind"], DESCRIPTORS).restore(spec["of"], own), spec["pooling"])
 
     def spec(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from mlmd.descriptors import DESCRIPTORS, Descriptor
 from mlmd.errors import InputError
 from mlmd.graph import Graph
-from mlmd.registry import find
+from mlmd.registry import below, find
 
 
 class Combined(torch.nn.Module):
@@ -69,8 +69,7 @@ class Combined(torch.nn.Module):
         """
         parts = []
         for number, one in enumerate(spec["parts"]):
-            prefix = f"parts.{number}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            own = below(f"parts.{number}.", state)
             parts.append(find("mlmd.descriptors", one["kind"], DESCRIPTORS).restore(one, own))
         return cls(parts)
 

@@ -15,6 +15,7 @@ from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
 from mlmd.kernels import Kernel, library
 from mlmd.kernels.design import Features
+from mlmd.registry import below
 
 
 @runtime_checkable
@@ -147,5 +148,4 @@ class _Joined:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         for n, part in enumerate(self._parts):
-            prefix = f"{n}."
-            part.restore({key.removeprefix(prefix): one for key, one in state.items() if key.startswith(prefix)})
+            part.restore(below(f"{n}.", state))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS, Regressor
-from mlmd.registry import find
+from mlmd.registry import below, find
 
 
 class Committee(torch.nn.Module):
@@ -51,8 +51,7 @@ class Committee(torch.nn.Module):
         """Build again from `spec`, with members that the tensors of `state_dict` fit; they are loaded by the caller."""
         members = []
         for index, one in enumerate(spec["members"]):
-            prefix = f"members.{index}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            own = below(f"members.{index}.", state)
             members.append(find("mlmd.regressors", one["kind"], REGRESSORS).restore(one, own))
         return cls(members)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from mlmd.errors import InputError
 from mlmd.fitting import REGRESSORS
 from mlmd.fitting.expansion import Expansion
-from mlmd.registry import find
+from mlmd.registry import below, find
 
 
 class Sum(Expansion):
@@ -90,8 +90,7 @@ class Sum(Expansion):
         """
         terms = []
         for number, one in enumerate(spec["terms"]):
-            prefix = f"terms.{number}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            own = below(f"terms.{number}.", state)
             terms.append(find("mlmd.regressors", one["kind"], REGRESSORS).restore(one, own))
         return cls(terms).with_factor_of(state)
 

@@ -15,6 +15,7 @@ from mlmd.kernels import Kernel
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
 from mlmd.potentials.fused import added, kernel_of, kernels_of
+from mlmd.registry import below
 
 
 class Sum(torch.nn.Module):
@@ -78,9 +79,7 @@ class Sum(torch.nn.Module):
 
         parts = []
         for index, part in enumerate(spec["parts"]):
-            prefix = f"part{index}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            parts.append(restore(part, own))
+            parts.append(restore(part, below(f"part{index}.", state)))
         return cls(parts)
 
     def spec(self) -> dict[str, Any]:
@@ -110,8 +109,7 @@ class SumEvaluator:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a `state`."""
         for n, part in enumerate(self.parts):
-            prefix = f"{n}."
-            part.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            part.restore(below(f"{n}.", state))
 
 
 def _common_elements(parts: Sequence[Potential]) -> tuple[str, ...]:

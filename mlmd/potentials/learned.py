@@ -38,7 +38,7 @@ from mlmd.kernels import Kernel
 from mlmd.potentials import EnergyModel, Prediction, assemble
 from mlmd.potentials.rows import rows_of
 from mlmd.potentials.threads import in_threads, undivided
-from mlmd.registry import find
+from mlmd.registry import below, find
 
 ATOMS_AT_ONCE = 256
 """Worked through together on a CPU: their intermediate results stay in its cache, and memory stays bounded."""
@@ -243,8 +243,7 @@ def parts_of(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, 
     """
     parts = {}
     for name, known in (("descriptor", DESCRIPTORS), ("regressor", REGRESSORS)):
-        prefix = f"{name}."
-        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        own = below(f"{name}.", state)
         parts[name] = find(f"mlmd.{name}s", spec[name]["kind"], known).restore(spec[name], own)
     return parts
 
