@@ -21,8 +21,8 @@ from machine import machine
 
 from mlmd.io.labelled import read_labelled
 from mlmd.potentials import modelfile
-from mlmd.potentials.evaluate import evaluator
 from mlmd.train.run import train
+from mlmd.train.sweep import time_of
 
 CUTOFFS = {"Li": "5.2 Å", "Si": "5 Å", "Cu": "4.2 Å", "Ni": "4.2 Å"}
 SHORT = {"Li": "5 Å", "Si": "4.9 Å", "Cu": "4.1 Å", "Ni": "4.1 Å"}
@@ -41,19 +41,6 @@ FITS = {
     "random-features": 'kind = "random-features"\nn_random = 1000',
     "gap": 'kind = "gap"\nn_sparse = 500',
 }
-
-
-def microseconds(model: Path, structure: object) -> float:
-    """Of one evaluation for an atom; the fewest of several, one thread."""
-    potential = modelfile.load(model)
-    atoms = structure.repeat((3, 3, 3))  # type: ignore[attr-defined]
-    ready = evaluator(potential, atoms.numbers, atoms.pbc)
-    taken = []
-    for _ in range(6):
-        clock = time.process_time()
-        ready.evaluate(atoms.positions, atoms.cell.array)
-        taken.append(time.process_time() - clock)
-    return 1e6 * min(taken) / len(atoms)
 
 
 def main() -> None:
@@ -94,7 +81,7 @@ def main() -> None:
                     table = training.errors["test"]
                     assert table is not None
                     energy, forces = table.row("energy").rmse, table.row("forces").rmse
-                    us = microseconds(training.model, test[0].atoms)
+                    us = time_of(modelfile.load(training.model), test[0].atoms)
                 print(
                     f"| {element} | {descriptor}, {fit} | {energy:.2f} | {forces:.1f} | {seconds:.0f} | {us:.1f} |",
                     flush=True,
