@@ -145,6 +145,8 @@ def _run(run: Run) -> dict[str, Any]:
         "stages": [_stage(stage) for stage in run.stages],
         "platform": ", ".join(f"{key} {value}" for key, value in manifest["platform"].items() if value),
     }
+    if warnings := manifest.get("warnings"):
+        facts["warnings"] = list(warnings)
     if row := _last_row(run):
         facts["last line of the log"] = row
     facts["files"] = sorted(path.name for path in run.path.iterdir())
