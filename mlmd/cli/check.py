@@ -49,7 +49,7 @@ def _preview(path: Path, device: str) -> Result:
         if command_of(path) == "train":
             config = load_train(path)
             check_files(config, path)
-            if of_structures(config.descriptor):
+            if of_structures(config.descriptor, config.fit):
                 from mlmd.train.property_preview import preview_property
 
                 return preview_property(path)
