@@ -249,6 +249,8 @@ class NetworkFit(Table):
 
 
 CROSS_VALIDATION = "cross-validation"
+OF_ENVIRONMENTS = ("average", "rematch")
+"""Kernels of structures that compare their atoms."""
 
 
 def _positive_or_tried(value: object) -> float | str:
@@ -261,22 +263,35 @@ def _positive_or_tried(value: object) -> float | str:
 
 
 class KernelRidgeFit(Table):
-    """Likeness to every structure that is trained on."""
+    """Likeness to every structure that is trained on, of the rows of structures or of the rows of their atoms."""
 
     kind: Literal["kernel-ridge"] = Field(
         default="kernel-ridge", description="kind of fit: likeness to every structure that is trained on"
     )
-    kernel: Literal["laplacian", "gaussian", "polynomial", "linear"] = Field(
+    kernel: Literal["laplacian", "gaussian", "polynomial", "linear", "average", "rematch"] = Field(
         default="laplacian",
         description="likeness: falls with the sum of the differences of features, or with the distance; a power of the "
-        "cosine; or the product of the rows",
+        "cosine; or the product of the rows; average and rematch compare the atoms of two structures, each with each "
+        "or best matched, and go with a descriptor of atoms",
     )
     width: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
         default=CROSS_VALIDATION,
         description="length scale of the laplacian or the gaussian kernel, in units of the features; a number, or "
         "the one that predicts best what it has not seen",
     )
-    power: int | None = Field(default=None, ge=1, le=16, examples=[2], description="of the polynomial kernel")
+    power: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        examples=[2],
+        description="of the polynomial kernel; of the cosine between two atoms (average, rematch), 2 when left out",
+    )
+    gamma: Annotated[float, Field(strict=False, ge=1e-4, le=1e4)] | None = Field(
+        default=None,
+        examples=[0.1],
+        description="entropy of a rematch: small ones match each atom with the most alike, large ones are the average; "
+        "0.1 when left out",
+    )
     regularisation: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
         default=CROSS_VALIDATION,
         description="added to the diagonal of the kernel: more allows for noise; a number, or the best one",
@@ -287,11 +302,18 @@ class KernelRidgeFit(Table):
         """Every kernel has its own."""
         if self.kernel == "polynomial" and self.power is None:
             raise refuse("power: the polynomial kernel needs one, such as power = 2.")
-        if self.kernel != "polynomial" and self.power is not None:
+        if self.kernel not in ("polynomial", *OF_ENVIRONMENTS) and self.power is not None:
             raise refuse(f"power: the {self.kernel} kernel has none; leave it out.")
-        if self.kernel in ("polynomial", "linear") and self.width != CROSS_VALIDATION:
+        if self.kernel not in ("gaussian", "laplacian") and self.width != CROSS_VALIDATION:
             raise refuse(f"width: the {self.kernel} kernel has none; leave it out.")
+        if self.kernel != "rematch" and self.gamma is not None:
+            raise refuse(f"gamma: the {self.kernel} kernel has none; leave it out.")
         return self
+
+    @property
+    def of_environments(self) -> bool:
+        """Whether the atoms of two structures are compared, and not one row of each."""
+        return self.kernel in OF_ENVIRONMENTS
 
 
 FitTable = Annotated[

@@ -256,6 +256,6 @@ class Train(Table):
     def _without_unused(self, handler: Any) -> dict[str, Any]:
         """No fraction where the test structures are given: the two do not load together."""
         table: dict[str, Any] = handler(self)
-        if of_structures(self.descriptor):
+        if of_structures(self.descriptor, self.fit):
             table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}

@@ -70,8 +70,6 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     parts = [_load(table) for table in tables]
     if len(parts) == 1:
         return parts[0]
-    for part in parts:
-        check_energy(part)
     return Sum(parts)
 
 
@@ -83,9 +81,9 @@ def check_energy(potential: Potential) -> None:
     """
     if not has_energy(potential):
         raise InputError(
-            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy that a "
-            "run could conserve, log or be stopped by, and no stress. Use it by mlmd.ase.Calculator and mlmd evaluate, "
-            "or train a potential with an energy."
+            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy and no "
+            "stress. `mlmd simulate` (nvt and nve), `mlmd evaluate` and mlmd.ase.Calculator take it; here a potential "
+            "with an energy is needed."
         )
 
 

@@ -20,7 +20,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.load import load_potential
+from mlmd.potentials.load import check_energy, load_potential
 from mlmd.train.evaluate import predict
 
 _GROWN = 5.0
@@ -44,6 +44,7 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
     ]
     try:
         potential = load_potential(given)
+        check_energy(potential)
     except InputError as error:
         raise InputError(f"baseline: {error}") from None
     unknown = [element for element in elements if potential.elements and element not in potential.elements]

@@ -95,7 +95,8 @@ def train(
 
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
-        job: Job | PropertyJob = prepare_property(source) if of_structures(config.descriptor) else prepare(source)
+        whole = of_structures(config.descriptor, config.fit)
+        job: Job | PropertyJob = prepare_property(source) if whole else prepare(source)
         if manifest is None:  # nothing is written before all is known to be right
             manifest = begin(folder, source, config, job.digest)
         if manifest["digest"] != job.digest:
