@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PlainValidator, model_serializer, model_validator
 
-from mlmd.config.quantities import Quantity, choice, refuse, shorten
+from mlmd.config.quantities import EACH, EachQuantity, Quantity, choice, refuse, shorten
 from mlmd.config.table import Table, of_kind
 
 Choice = Literal["evidence", "cross-validation"]
@@ -75,35 +75,65 @@ class RandomFeaturesFit(Table):
 
 
 class GAPFit(Table):
-    """A sparse Gaussian process: energies by likeness to representative atoms of the data."""
+    """A sparse Gaussian process: energies by likeness to representative atoms of the data.
+
+    With several descriptors it is the sum of one for each; options that are a list have a value for each of them.
+    """
 
     kind: Literal["gap"] = Field(default="gap", description="kind of fit: a sparse Gaussian process")
-    n_sparse: int = Field(default=500, ge=2, le=20000, description="representative atoms of each element")
+    n_sparse: Annotated[int, Field(ge=2, le=20000), *EACH] = Field(
+        default=500,
+        description="representative atoms of each element; of several descriptors for all, or a list with one for each",
+    )
     selection: Literal["farthest", "cur"] = Field(
         default="farthest",
         description="representative atoms: those that are farthest from each other, or by leverage (CUR)",
     )
-    kernel: Literal["gaussian", "polynomial"] | None = Field(
+    kernel: Annotated[Literal["gaussian", "polynomial"] | None, *EACH] = Field(
         default=None,
         examples=["gaussian"],
         description="likeness: gaussian in the distance of scaled features, or a power of the cosine between rows; "
-        "polynomial for soap and gaussian for others when left out",
+        "polynomial for soap and gaussian for others when left out; or a list, as n_sparse",
     )
-    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+    width: Annotated[Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None, *EACH] = Field(
         default=None,
         examples=[8.0],
         description="of the gaussian, in standard deviations of the features; thrice the root of their number when "
-        "left out",
+        "left out; or a list, as n_sparse",
     )
-    power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
-    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    power: Annotated[int, Field(ge=1, le=16), *EACH] = Field(
+        default=4, description="of the polynomial kernel; or a list, as n_sparse"
+    )
+    amplitude: Annotated[float, EachQuantity("energy", above=0.0)] = Field(
+        default=10.0,
+        description="by how much energies of atoms are expected to differ: more fits more closely; of several "
+        "descriptors for all, or a list with one for each, in their order",
     )
     regularisation: Choice | None = Field(
         default=None,
         examples=["evidence"],
         description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
     )
+
+    def wrong_length(self, n: int) -> str | None:
+        """What is wrong where a list has another length than there are descriptors, n; None where all fit."""
+        for name in self._EACH:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != n:
+                several = f"{n} descriptors are" if n > 1 else "one descriptor is"
+                return (
+                    f"fit: {name}: {len(value)} value{'s' * (len(value) > 1)}, and {several} given. Give one value for "
+                    f"all{', or a list with one for each descriptor, in their order' if n > 1 else ''}."
+                )
+        return None
+
+    def of(self, number: int) -> GAPFit:
+        """The fit of one of several descriptors, counted from 0."""
+        values = {name: getattr(self, name) for name in self._EACH}
+        own = {name: value[number] for name, value in values.items() if isinstance(value, tuple)}
+        return self.model_copy(update=own)
+
+    _EACH: ClassVar[tuple[str, ...]] = ("n_sparse", "kernel", "width", "power", "amplitude")
 
 
 class KernelFit(Table):

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
-from mlmd.config.fits import AGNIFit, FitTable, LinearFit, NetworkFit
+from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, Trained, parts_of
+from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -220,6 +220,7 @@ class Train(Table):
                 "fit: radial: the radial functions of one mtp can be optimised, not of several together. Write "
                 'radial = "plain", or train one first and give { model = "..." } for it.'
             )
+        _check_lists(self.descriptor, self.fit)
         check_pair(
             self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
         )
@@ -259,3 +260,12 @@ class Train(Table):
         if of_structures(self.descriptor, self.fit):
             table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
+
+
+def _check_lists(descriptor: Table, fit: Table) -> None:
+    """A list of a gap has a value for each descriptor."""
+    # a trained descriptor may be of several, which is known when its file is read
+    if not isinstance(fit, GAPFit) or isinstance(descriptor, Trained):
+        return
+    if problem := fit.wrong_length(max(1, len(parts_of(descriptor)))):
+        raise refuse(problem)
