@@ -141,7 +141,9 @@ class SOAP(Table):
     sigma: Annotated[float, Quantity("length", above=0.0)] = Field(
         default=0.5, description="width of the Gaussians that atoms are"
     )
-    basis: Literal["gto", "polynomial"] = Field(default="gto", description="radial functions")
+    basis: Literal["gto", "polynomial", "quip"] = Field(
+        default="gto", description="radial functions: DScribe's, its polynomials, or QUIP's equidistant Gaussians"
+    )
     products: Literal["all", "same-element", "with-sum"] = Field(
         default="all",
         description="which densities are multiplied: of all elements, of the same one, or each with their sum",

@@ -15,6 +15,7 @@ from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.gap_file import is_gap
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -24,7 +25,14 @@ from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
 
-BY_BEGINNING = {"mtp": is_mtp, "nep": is_nep, "mlmd": is_modelfile, "snap": is_snap, "eam": is_eam}
+BY_BEGINNING = {
+    "mtp": is_mtp,
+    "nep": is_nep,
+    "mlmd": is_modelfile,
+    "gap": is_gap,
+    "snap": is_snap,
+    "eam": is_eam,
+}
 """Kinds of files that say what they are, and what sees it in their first bytes."""
 BY_SUFFIX = {".sw": "stillinger-weber", ".tersoff": "tersoff"}
 """Kinds of files that begin with nothing of their own: the same numbers in the same order are other potentials' too."""
@@ -177,7 +185,7 @@ def recognise(path: Path) -> str:
             return kind
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    known = ".mlmd, .mtp, NEP, .snapcoeff, EAM, .sw and .tersoff files and folders of n2p2"
+    known = ".mlmd, .mtp, NEP, .snapcoeff, GAP, EAM, .sw and .tersoff files and folders of n2p2"
     raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 
@@ -223,7 +231,7 @@ def _load(table: Table) -> Potential:
 
 def _check_file(kind: str, path: Path) -> None:
     """A file that says what it is must be of the kind asked for."""
-    if kind in ("mlmd", "mtp", "nep") and (found := recognise(path)) != kind:
+    if kind in ("mlmd", "mtp", "nep", "gap") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
 
 
