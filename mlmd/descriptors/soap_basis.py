@@ -101,12 +101,12 @@ def equispaced(distances: np.ndarray, n_max: int, l_max: int, sigma: float, exte
     """φ_k(r) = exp(-(r - r_k)²/2σ²), r_k from 0 in n steps short of the extent, orthonormal by Cholesky; QUIP's R_nl.
 
     QUIP does not integrate: f_l(r) = 4π exp(-(r² + d²)/2σ²) i_l(rd/σ²), what is at the distance r of the Gaussian of an
-    atom, is interpolated by the φ_k at the r_k. With C_kk' = φ_k(r_k') and the overlaps S = L Lᵀ, S_kk' = ∫ r² φ_k φ_k' dr,
+    atom, is interpolated by the φ_k at the r_k. With C_kk' = φ_k(r_k') and overlaps S = L Lᵀ, S_kk' = ∫ r² φ_k φ_k' dr,
 
         R_nl(d) = Σ_k (C⁻¹ L)_kn f_l(r_k)
 
-    are its coefficients in the orthonormal functions Σ_k (L⁻ᵀ)_kn φ_k (EQUISPACED_GAUSS of GAP's soap; Bartók, Kondor and
-    Csányi, Phys. Rev. B 87, 184115, 2013, section IV C).
+    are its coefficients in the orthonormal functions Σ_k (L⁻ᵀ)_kn φ_k (EQUISPACED_GAUSS of GAP's soap; Bartók, Kondor
+    and Csányi, Phys. Rev. B 87, 184115, 2013, section IV C).
 
     Args:
         distances: (n,) Å, above 0.

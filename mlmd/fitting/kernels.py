@@ -229,9 +229,7 @@ KERNELS: Final[dict[str, type]] = {
 _SETTINGS: Final[dict[str, str]] = {"polynomial": "power", "gaussian": "width", "laplacian": "width"}
 
 
-def kernel_named(
-    name: str, *, width: float | None = None, power: int | None = None, offset: float = 0.0
-) -> Kernel:
+def kernel_named(name: str, *, width: float | None = None, power: int | None = None, offset: float = 0.0) -> Kernel:
     """The kernel of a name.
 
     Args:

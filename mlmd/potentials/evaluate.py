@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import torch
 from mlmd.neighbors import SkinList, build_graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
-from mlmd.potentials.fused import FusedEvaluator, FusedPotential, kernel_of, kernels_of
+from mlmd.potentials.fused import FusedEvaluator, FusedPotential, added, kernel_of, kernels_of
 from mlmd.potentials.threads import undivided
 
 if TYPE_CHECKING:
@@ -23,7 +23,19 @@ SKIN = 0.8
 few per cent, for argon at 100 K as for a superionic conductor at 1500 K."""
 
 
-CompiledPredictor = FusedPotential | FeaturePotential
+class SumPredictor:
+    """Several that answer about one structure after the other, added up."""
+
+    def __init__(self, makes: Sequence[Callable[[], CompiledPredictor]]) -> None:
+        """Take what makes the parts."""
+        self._parts = [make() for make in makes]
+
+    def evaluate(self, atoms: Atoms) -> Evaluation:
+        """The sum of energies (eV), forces (eV/Å) and virials (eV); raises what the parts raise."""
+        return added([part.evaluate(atoms) for part in self._parts])
+
+
+CompiledPredictor = FusedPotential | FeaturePotential | SumPredictor
 """Answers about one structure after the other without a graph."""
 
 
@@ -122,7 +134,7 @@ def compiled_predictor(
 ) -> Callable[[], CompiledPredictor] | None:
     """What makes a predictor of structures with compiled kernels, one for each thread; None where there are none.
 
-    The kernel of the whole potential is taken, else that of its descriptor.
+    The kernel of the whole potential is taken, else that of its descriptor, else those of the parts of a sum.
     """
     if torch.device(device).type != "cpu":
         return None
@@ -131,7 +143,9 @@ def compiled_predictor(
         return partial(FusedPotential, kernels)
     if has_kernel_features(potential):
         return partial(FeaturePotential, potential)
-    return None
+    found = [compiled_predictor(part, device) for part in getattr(potential, "parts", ())]
+    makes = [one for one in found if one is not None]
+    return partial(SumPredictor, makes) if found and len(makes) == len(found) else None
 
 
 def _evaluation(prediction: Prediction) -> Evaluation:

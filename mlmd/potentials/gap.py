@@ -2,9 +2,10 @@
 
     E = Σ_i e0_i + Σ_t Σ_x Σ_s α_ts k_t(x, x_ts)
 
-over terms t, what their descriptors give (x) and sparse points (s): of `soap` with k = δ² (x · x_s + σ0²)^ζ, which becomes
-power spectra and a sparse Gaussian process for each set of settings, and of `distance_2b` with Gaussian kernels (Bartók,
-Payne, Kondor and Csányi, Phys. Rev. Lett. 104, 136403, 2010; Bartók and Csányi, Int. J. Quantum Chem. 115, 1051, 2015).
+over terms t, what their descriptors give (x) and sparse points (s): of `soap` with k = δ² (x · x_s + σ0²)^ζ, which
+becomes power spectra and a sparse Gaussian process for each set of settings, and of `distance_2b` with Gaussian kernels
+(Bartók, Payne, Kondor and Csányi, Phys. Rev. Lett. 104, 136403, 2010; Bartók and Csányi, Int. J. Quantum Chem. 115,
+1051, 2015).
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ def load(path: Path | str, elements: Sequence[str] | None = None, precision: str
         raise ModelError(f"{path}: {error}") from None
     lone = torch.tensor([content.energies.get(atomic_numbers[symbol], 0.0) for symbol in symbols], dtype=torch.float64)
     with torch.no_grad():
-        first = parts[0]
-        (first.regressor.constants if isinstance(first, LearnedPotential) else first.constants).copy_(lone)
-    potentials = [part.to(dtype_of(precision)) for part in parts]
+        first = parts[0].regressor if isinstance(parts[0], LearnedPotential) else parts[0]
+        assert isinstance(first, SparseGaussian | GaussianPairs)
+        first.constants.copy_(lone)
+    potentials: list[Potential] = [part.to(dtype_of(precision)) for part in parts]
     return potentials[0] if len(potentials) == 1 else Sum(potentials)
 
 
@@ -196,9 +198,7 @@ def _centres(term: Term, symbols: Sequence[str]) -> tuple[str, ...]:
     return tuple(symbols) if "" in found else tuple(found)
 
 
-def _spectra(
-    one: _Settings, terms: Sequence[tuple[Term, tuple[str, ...]]], symbols: Sequence[str]
-) -> LearnedPotential:
+def _spectra(one: _Settings, terms: Sequence[tuple[Term, tuple[str, ...]]], symbols: Sequence[str]) -> LearnedPotential:
     """Power spectra and the sparse Gaussian process of all terms that share their settings."""
     place = terms[0][0]
     try:

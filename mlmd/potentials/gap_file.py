@@ -1,9 +1,9 @@
 """Files of Gaussian approximation potentials: the XML of QUIP and `gap_fit`, with the points that lie beside it.
 
 A file `<GAP_params>` has the energy of a lone atom of each element (`e0`) and, for each descriptor, its settings as one
-line, its kernel (δ, ζ or θ), the coefficients α of its sparse points, and the points: in the file, or as one number a line
-in a file beside it (`sparseX_filename`). XML can say much more, such as entities that grow without bounds or name other
-files: a document type is refused, nothing is kept but what is asked for, and points lie in the same folder.
+line, its kernel (δ, ζ or θ), the coefficients α of its sparse points, and the points: in the file, or as one number a
+line in a file beside it (`sparseX_filename`). XML can say much more, such as entities that grow without bounds or name
+other files: a document type is refused, nothing is kept but what is asked for, and points lie in the same folder.
 """
 
 from __future__ import annotations
@@ -143,18 +143,14 @@ class _Reader:
         return ModelError(f"{self.path}: line {self._parser.CurrentLineNumber}: {message}")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "Potential" and (found := attributes.get("init_args", "IP GAP")).split()[:2] != ["IP", "GAP"]:
-            raise self._error(f"the potential is {found[:60]!r}, not a Gaussian approximation potential alone.")
-        if name == "GAP_params":
+        if name == "Potential":
+            self._check_kind(attributes.get("init_args", "IP GAP"))
+        elif name == "GAP_params":
             if self._seen:
                 raise self._error("a second potential in one file.")
             self._seen, self.version = True, int(self._number(attributes, "gap_version", "0"))
         elif name == "GAP_data":
-            if attributes.get("do_core", "F").upper().startswith("T"):
-                raise self._error("a core potential of QUIP is added (do_core), which mlmd does not read.")
-            if "e0" in attributes:
-                value = self._number(attributes, "e0")
-                self.energies = dict.fromkeys(range(1, len(chemical_symbols)), value)
+            self._begin_data(attributes)
         elif name == "e0":
             self.energies[int(self._number(attributes, "Z"))] = self._number(attributes, "value")
         elif name == "gpSparse":
@@ -169,6 +165,18 @@ class _Reader:
                 self._points.append((attributes, self._into))
             else:
                 self._texts[name] = self._into
+
+    def _check_kind(self, words: str) -> None:
+        """Sums with other potentials say so here."""
+        if words.split()[:2] != ["IP", "GAP"]:
+            raise self._error(f"the potential is {words[:60]!r}, not a Gaussian approximation potential alone.")
+
+    def _begin_data(self, attributes: dict[str, str]) -> None:
+        if attributes.get("do_core", "F").upper().startswith("T"):
+            raise self._error("a core potential of QUIP is added (do_core), which mlmd does not read.")
+        if "e0" in attributes:
+            value = self._number(attributes, "e0")
+            self.energies = dict.fromkeys(range(1, len(chemical_symbols)), value)
 
     def _end(self, name: str) -> None:
         if name == "gpCoordinates" and self._term is not None:
@@ -224,10 +232,14 @@ class _Reader:
         """The numbers of a file of points."""
         name = given["sparseX_filename"]
         if name in ("", ".", "..") or "/" in name or "\\" in name:
-            raise self._error(f"the points are said to be in {name!r}; they are read from the folder of the file alone.")
+            raise self._error(
+                f"the points are said to be in {name!r}; they are read from the folder of the file alone."
+            )
         path = self.path.parent / name
         if not path.is_file():
-            raise InputError(f"{self.path} needs its points: {path} does not exist. Copy it from where the file is from.")
+            raise InputError(
+                f"{self.path} needs its points: {path} does not exist. Copy it from where the file is from."
+            )
         if path.stat().st_size > _PER_NUMBER * n_numbers:
             raise ModelError(f"{path}: too large for the {n_numbers} numbers of {self.path.name}.")
         content = path.read_bytes()

@@ -2,9 +2,9 @@
 
     E = Σ_i [c_i + Σ_j Σ_t φ_t(r_ij)],   φ_t(r) = f(r) [μ + δ² Σ_s w_s exp(-(r - r_s)²/2θ²)]
 
-over both directions of a pair, t the terms of its two elements, f the cosine from 1 at the cutoff less a width to 0 at the
-cutoff; w_s = α_s f_s and μ = f0² Σ_s w_s (distance_2b of QUIP with a Gaussian kernel: Bartók and Csányi, Int. J. Quantum
-Chem. 115, 1051, 2015).
+over both directions of a pair, t the terms of its two elements, f the cosine from 1 at the cutoff less a width to 0 at
+the cutoff; w_s = α_s f_s and μ = f0² Σ_s w_s (distance_2b of QUIP with a Gaussian kernel: Bartók and Csányi, Int. J.
+Quantum Chem. 115, 1051, 2015).
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class GaussianPairs(EnergyModel):
     members: Tensor
     """(n_terms, 2) places of the two elements, -1 for any."""
 
-    def __init__(self, *, elements: Sequence[str], n_terms: int, n_points: int) -> None:
-        """All zeros, to be filled or loaded.
+    def __init__(self, *, elements: Sequence[str], cutoff: float, n_terms: int, n_points: int) -> None:
+        """All zeros, to be filled or loaded; the cutoff in Å is the longest of all terms.
 
         Raises:
             InputError: for a word that is no element, or one given twice.
         """
         super().__init__()
-        self.elements = check_symbols(elements)
+        self.elements, self.cutoff = check_symbols(elements), float(cutoff)
         shapes = {"points": (n_terms, n_points), "weights": (n_terms, n_points), "shifts": (n_terms,)}
         for name, shape in {**shapes, "constants": (len(self.elements),), "ranges": (n_terms, 3)}.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
@@ -89,7 +89,8 @@ class GaussianPairs(EnergyModel):
         Raises:
             InputError: for widths and lengths that are impossible.
         """
-        made = cls(elements=elements, n_terms=len(terms), n_points=max(len(term.points) for term in terms))
+        longest, most = max(term.cutoff for term in terms), max(len(term.points) for term in terms)
+        made = cls(elements=elements, cutoff=longest, n_terms=len(terms), n_points=most)
         for row, term in enumerate(terms):
             if not (0 <= term.width <= term.cutoff and term.cutoff > 0 and term.length > 0):
                 raise InputError(
@@ -103,11 +104,6 @@ class GaussianPairs(EnergyModel):
             made.ranges[row] = torch.tensor([term.cutoff, term.width, term.length])
             made.members[row] = torch.tensor([made.elements.index(one) if one else -1 for one in term.pair])
         return made
-
-    @property
-    def cutoff(self) -> float:  # type: ignore[override]
-        """Å, the longest of all terms."""
-        return float(self.ranges[:, 0].max())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -188,11 +184,11 @@ class GaussianPairs(EnergyModel):
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> GaussianPairs:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
         n_terms, n_points = state["points"].shape
-        return cls(elements=spec["elements"], n_terms=n_terms, n_points=n_points)
+        return cls(elements=spec["elements"], cutoff=spec["cutoff"], n_terms=n_terms, n_points=n_points)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say; the numbers are in the state."""
-        return {"kind": self.kind, "elements": list(self.elements)}
+        return {"kind": self.kind, "elements": list(self.elements), "cutoff": self.cutoff}
 
     species_table: Tensor
 
