@@ -14,6 +14,7 @@ from ase.io import write
 from command_line import mlmd
 from made_data import strained, thermal
 
+from mlmd.config import load_train
 from mlmd.descriptors.combined import Combined
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
@@ -245,8 +246,9 @@ def test_check_shows_what_each_descriptor_of_a_gap_has_and_the_choice_of_data_al
     ],
 )
 def test_lists_of_another_length_or_with_wrong_values_are_refused(descriptor: str, fit: str, message: str) -> None:
+    Path("wrong.toml").write_text(f'data = "data.extxyz"\n{descriptor}\n[fit]\nkind = "gap"\n{fit}\n', encoding="utf-8")
     with pytest.raises(InputError) as refused:
-        trained("wrong", descriptor, f'kind = "gap"\n{fit}')
+        load_train(Path("wrong.toml"))  # before any data are read
     assert message in str(refused.value)
 
 
