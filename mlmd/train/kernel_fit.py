@@ -8,7 +8,6 @@ that of all of them, is the fit to the first structures, and so the learning cur
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -32,7 +31,7 @@ from mlmd.train.curve import curve_of_shards
 from mlmd.train.equations import Sigma
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
-from mlmd.train.run import Progress, Step
+from mlmd.train.run import Clock, Progress, Step
 
 
 def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
@@ -109,7 +108,7 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
         progress(Step("derivatives of features", done, len(frames)))
         environments.append(environments_of(job.potential, frame, job.problem.sigma))
     bounds = np.cumsum([0, *(one.n_rows for one in environments)]).tolist()
-    matrix, clock = torch.empty((bounds[-1], bounds[-1]), dtype=torch.float64), _Clock()
+    matrix, clock = torch.empty((bounds[-1], bounds[-1]), dtype=torch.float64), Clock()
     for row in range(len(frames)):
 
         def block(column: int, row: int = row) -> None:
@@ -120,7 +119,7 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
         part = (bounds[row + 1] / bounds[-1]) ** 2
         progress(Step("covariances", row + 1, len(frames), clock(part)))
     matrix.diagonal().add_(1.0)
-    clock = _Clock()
+    clock = Clock()
     try:
         cholesky.factorise(
             matrix,
@@ -134,16 +133,6 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
     whole = Whole(job, frames, environments, bounds, matrix)
     whole.put(len(frames))
     return whole
-
-
-class _Clock:
-    """Seconds left, from the part of the work that is done."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-
-    def __call__(self, part: float) -> float:
-        return (time.monotonic() - self._begin) * (1 - part) / part
 
 
 def environments_of(potential: LearnedPotential, frame: LabelledFrame, sigma: Sigma) -> Environments:
