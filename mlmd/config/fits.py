@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, PlainValidator, model_serializer, model_validator
 
 from mlmd.config.quantities import EACH, EachQuantity, Quantity, choice, refuse, shorten
-from mlmd.config.table import Table, of_kind
+from mlmd.config.table import KindTable, of_kind
 
 Choice = Literal["evidence", "cross-validation"]
 
@@ -24,7 +24,7 @@ def _strength(value: object) -> float | str:
     return float(value)
 
 
-class LinearFit(Table):
+class LinearFit(KindTable):
     """Energies are linear in the features; with moment tensors radial functions can be optimised with them."""
 
     kind: Literal["linear"] = Field(default="linear", description="kind of fit: linear in the features")
@@ -47,7 +47,7 @@ class LinearFit(Table):
     )
 
 
-class RandomFeaturesFit(Table):
+class RandomFeaturesFit(KindTable):
     """A Gaussian process of a smooth kernel, approximated by random functions of the features."""
 
     kind: Literal["random-features"] = Field(
@@ -74,7 +74,7 @@ class RandomFeaturesFit(Table):
     )
 
 
-class GAPFit(Table):
+class GAPFit(KindTable):
     """A sparse Gaussian process: energies by likeness to representative atoms of the data.
 
     With several descriptors it is the sum of one for each; options that are a list have a value for each of them.
@@ -136,7 +136,7 @@ class GAPFit(Table):
     _EACH: ClassVar[tuple[str, ...]] = ("n_sparse", "kernel", "width", "power", "amplitude")
 
 
-class KernelFit(Table):
+class KernelFit(KindTable):
     """The full Gaussian process: every energy, force and stress of the data is a function of the basis."""
 
     kind: Literal["kernel"] = Field(
@@ -161,7 +161,7 @@ class KernelFit(Table):
     )
 
 
-class AGNIFit(Table):
+class AGNIFit(KindTable):
     """Force components by likeness to reference fingerprints: no energy, so none that is conserved."""
 
     kind: Literal["agni"] = Field(
@@ -194,7 +194,7 @@ _NOT_USED = {
 """Options that an optimiser has no use for."""
 
 
-class NetworkFit(Table):
+class NetworkFit(KindTable):
     """A neural network for each element, or a committee of them, trained on energies, forces and stresses."""
 
     kind: Literal["network"] = Field(default="network", description="kind of fit: a neural network for each element")
@@ -292,7 +292,7 @@ def _positive_or_tried(value: object) -> float | str:
     return float(value)
 
 
-class KernelRidgeFit(Table):
+class KernelRidgeFit(KindTable):
     """Likeness to every structure that is trained on, of the rows of structures or of the rows of their atoms."""
 
     kind: Literal["kernel-ridge"] = Field(

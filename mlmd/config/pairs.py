@@ -9,7 +9,7 @@ from mlmd.config.descriptors import AtomDescriptor
 from mlmd.config.fits import FitTable, KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.config.quantities import refuse
 from mlmd.config.structures import StructureDescriptor
-from mlmd.config.table import Table
+from mlmd.config.table import KindTable, Table
 
 
 def _kinds(tables: Any) -> tuple[str, ...]:
@@ -38,17 +38,17 @@ UNUSED: dict[type[Table], dict[str, str]] = {
 """Options of a fit that have no meaning for structures, and why."""
 
 
-def of_structures(descriptor: Table, fit: Table | None = None) -> bool:
+def of_structures(descriptor: KindTable, fit: KindTable | None = None) -> bool:
     """Whether one number of each structure is learned, and not a potential."""
-    return str(getattr(descriptor, "kind")) in OF_STRUCTURES or compares_atoms(fit)  # noqa: B009
+    return descriptor.kind in OF_STRUCTURES or compares_atoms(fit)
 
 
-def compares_atoms(fit: Table | None) -> bool:
+def compares_atoms(fit: KindTable | None) -> bool:
     """Whether a fit of structures compares their atoms, which a descriptor of atoms describes."""
     return isinstance(fit, KernelRidgeFit) and fit.of_environments
 
 
-def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set[str]) -> None:
+def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, given: Set[str]) -> None:
     """Refuse what has no meaning.
 
     Args:
@@ -59,7 +59,7 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
     Raises:
         PydanticCustomError: saying what goes together.
     """
-    kind, way = str(getattr(descriptor, "kind")), str(getattr(fit, "kind"))  # noqa: B009
+    kind, way = descriptor.kind, fit.kind
     if isinstance(fit, KernelRidgeFit) and fit.of_environments:
         _check_atoms(kind, fit.kernel)
     elif not of_structures(descriptor):

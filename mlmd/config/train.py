@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, Trained, parts_of
+from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, Trained, parts_of
 from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import check_pair, of_structures, without_unused
@@ -229,17 +229,18 @@ class Train(Table):
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
             )
-        if isinstance(self.descriptor, DeepPotSE) and not isinstance(self.fit, NetworkFit):
+        learned = self.descriptor.learned
+        if learned and not isinstance(self.fit, NetworkFit):
             raise refuse(
-                f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
-                f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
+                f"fit: kind: the embeddings of {self.descriptor.kind} are learned by gradient descent together with a "
+                f'network, not with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
         fit = self.fit
         alone = not isinstance(fit, NetworkFit) or (fit.optimiser == "adamw" and fit.members == 1)
-        if isinstance(self.descriptor, DeepPotSE) and not alone:
+        if learned and not alone:
             raise refuse(
-                'fit: the embeddings of deeppot-se are learned with optimiser = "adamw" and one network only. For a '
-                "committee, train others with other seeds."
+                f'fit: the embeddings of {self.descriptor.kind} are learned with optimiser = "adamw" and one network '
+                "only. For a committee, train others with other seeds."
             )
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')

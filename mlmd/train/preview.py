@@ -199,7 +199,7 @@ def _of_network(job: Job) -> _Cost:
             few.append(frame)
             seen.update(frame.atoms.symbols)
     few_job = replace(job, problem=replace(job.problem, frames=tuple(few)))
-    embedded = job.config.descriptor.kind == "deeppot-se"
+    embedded = job.config.descriptor.learned
     before = resident()
     training = (EmbeddedTraining if embedded else Training)(few_job, n_threads=1)
     measured = resident() - before

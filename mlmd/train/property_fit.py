@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlmd.analysis.figures import save
 from mlmd.descriptors.likeness import Likeness
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.property import PropertyModel, composition_part, environments_of, rows_of
+from mlmd.train.curve import errors_by_size
 from mlmd.train.property_errors import SizeCurve, property_errors, property_figure, size_figure
 from mlmd.train.property_job import FEWEST, PropertyJob
 from mlmd.train.run import Progress, Step
@@ -38,6 +38,13 @@ class _Rows:
     """(n_structures,) in the unit of the quantity."""
     parts: np.ndarray
     """(n_structures,) of the composition."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, chosen: np.ndarray) -> _Rows:
+        """Some of them."""
+        return _Rows(self.rows[chosen], self.values[chosen], self.parts[chosen])
 
 
 def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyModel, dict[str, Any], dict[str, Any]]:
@@ -139,18 +146,17 @@ def _curve(
     """Errors of fits to an eighth, a quarter, a half and all of the structures, with the settings found for all."""
     training, n = sets["train"], len(targets)
     order = np.random.default_rng(job.config.seed).permutation(n)
-    sizes = [size for size in (n // 8, n // 4, n // 2) if size >= 2 * FEWEST]
-    errors: dict[str, list[float]] = {"train": [], "test": []}
-    for number, size in enumerate([*sizes, n]):
-        progress(Step("learning curve", number, len(sizes) + 1))
+    sizes = [*(size for size in (n // 8, n // 4, n // 2) if size >= 2 * FEWEST), n]
+
+    def fit(size: int) -> Callable[[_Rows], tuple[float, ...]]:
+        progress(Step("learning curve", sizes.index(size), len(sizes)))
         some = order[:size]
-        fit = model if size == n else _model(job, settings, training.rows[some], targets[some], some)[0]
-        for name, chosen in (("train", some), ("test", np.arange(len(sets["test"].values)))):
-            one = sets[name]
-            predicted = fit.values_of_rows(one.rows[chosen]) + one.parts[chosen] if len(chosen) else np.zeros(0)
-            error = np.abs(predicted - one.values[chosen])
-            errors[name].append(float(error.mean()) if len(chosen) else math.nan)
-    return SizeCurve((*sizes, n), tuple(errors["train"]), tuple(errors["test"]))
+        one = model if size == n else _model(job, settings, training.rows[some], targets[some], some)[0]
+        return lambda rows: (float(np.abs(one.values_of_rows(rows.rows) + rows.parts - rows.values).mean()),)
+
+    found = errors_by_size(sizes, fit, lambda size: training.part(order[:size]), sets["test"])
+    train, test = (tuple(error for (error,) in errors) for errors in found)
+    return SizeCurve(tuple(sizes), train, test)
 
 
 def _facts(job: PropertyJob, found: Settings, values: np.ndarray) -> dict[str, Any]:
