@@ -145,6 +145,16 @@ def test_another_given_potential_is_other_data_for_a_folder(place: Path) -> None
         train(path, place / "run", n_processes=1)
 
 
+def test_another_kernel_of_the_given_potential_is_no_other_data(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(place, "both.extxyz", "snap", TABLE)
+    compiled = prepare(path)
+    monkeypatch.setattr("mlmd.potentials.evaluate.kernels_of", lambda potential: [])
+    in_torch = prepare(path)
+    left = [[frame.forces for frame in job.problem.frames] for job in (compiled, in_torch)]
+    assert any((one != other).any() for one, other in zip(*left, strict=True))  # by rounding
+    assert compiled.digest == in_torch.digest
+
+
 def test_a_potential_that_makes_the_forces_much_larger_is_doubted(place: Path) -> None:
     table = 'potential = { kind = "lennard-jones", epsilon = "1 eV", sigma = "3 Å", cutoff = "5 Å" }'
     findings = prepare(write(place, "emt.extxyz", "snap", table)).findings

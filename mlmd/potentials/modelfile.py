@@ -142,6 +142,13 @@ def read_spec(path: Path | str) -> dict[str, Any]:
     return _read_text(path, "spec")
 
 
+def fingerprint(potential: Potential) -> str:
+    """SHA-256 over what a file would hold of a potential: its spec and its tensors, not what it predicts."""
+    assert isinstance(potential, torch.nn.Module) and hasattr(potential, "spec")
+    state = {name: tensor.detach().cpu() for name, tensor in potential.state_dict().items()}
+    return _digest({"spec": json.dumps(potential.spec())}, state)
+
+
 def restore(spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """The potential of a spec, with its parts shaped to fit the state, which is not loaded yet."""
     kind = find("mlmd.potentials", spec["kind"], POTENTIALS | _SAVED)

@@ -14,6 +14,7 @@ from mlmd.errors import InputError, did_you_mean
 from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.modelfile import fingerprint
 from mlmd.rundir import sha256
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
@@ -42,7 +43,7 @@ class Job:
     train: tuple[LabelledFrame, ...]
     test: tuple[LabelledFrame, ...]
     digest: str
-    """Of training and test structures with their labels, and of potentials whose descriptors are used."""
+    """Of training and test structures with their labels, the given potential, and those whose descriptors are used."""
     findings: tuple[Finding, ...]
     """What is odd about them, though not fatal."""
     potential: LearnedPotential
@@ -141,13 +142,12 @@ def prepare(source: Path) -> Job:
     problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed)
     if isinstance(config.fit, KernelFit):
         refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
-    seen = (training, test) if given is None else (training, test, left)  # another potential leaves other labels
     return Job(
         source=source,
         config=config,
         train=training,
         test=test,
-        digest=hashlib.sha256(" ".join([*map(digest, seen), *_digests(config)]).encode()).hexdigest(),
+        digest=hashlib.sha256(" ".join(_digests(config, training, test, given)).encode()).hexdigest(),
         findings=tuple(findings),
         potential=potential,
         problem=problem,
@@ -156,9 +156,14 @@ def prepare(source: Path) -> Job:
     )
 
 
-def _digests(config: Train) -> list[str]:
-    """Of the potentials whose descriptors are used."""
-    return [sha256(one.model) for one in parts_of(config.descriptor) if isinstance(one, Trained)]
+def _digests(
+    config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame], given: Potential | None
+) -> list[str]:
+    """Of the data, the given potential and those whose descriptors are used."""
+    # what the given potential leaves of the labels would depend on the kernels and threads of the machine, by rounding
+    of_given = [] if given is None else [fingerprint(given)]
+    of_descriptors = [sha256(one.model) for one in parts_of(config.descriptor) if isinstance(one, Trained)]
+    return [digest(training), digest(test), *of_given, *of_descriptors]
 
 
 def sigma_of(config: Train) -> Sigma:
