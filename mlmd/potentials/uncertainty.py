@@ -180,7 +180,7 @@ def _bytes_of_spread(potential: LearnedPotential, n_atoms: int) -> int:
         return 0
     of_forces = 3 * potential.expansion.n_basis
     of_slopes = [
-        # once as the regressor has them and once as the kernel reads them; linear functions have the features themselves
+        # once as the regressor has them and once as the kernel reads them; linear functions are the features
         term.n_basis * term.n_features * (1 if isinstance(term, Linear) else 2)
         for part, term, _ in potential.terms()
         if not (isinstance(part, Moments) and isinstance(term, Linear))
