@@ -19,6 +19,7 @@ from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.load import check_energy, load_potential
 from mlmd.train.evaluate import predict
@@ -60,7 +61,9 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
                 "kind that mlmd knows."
             )
         for one in part.modules():
-            if isinstance(one, LearnedPotential):  # its errors are learned: what it expects of them counts no more
+            if isinstance(
+                one, LearnedPotential | Committee
+            ):  # its errors are learned: what it expects of them counts no more
                 one.calibration = 0.0
     return potential
 
