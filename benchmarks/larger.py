@@ -4,9 +4,9 @@
     python benchmarks/larger.py --data FOLDER --out FOLDER --elements Cu
 
 The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extended XYZ (Y. Zuo et al., J. Phys. Chem. A
-124, 731, 2020). Each potential is one `mlmd train`; those of nickel and silicon are means of moment tensor potentials and a
-Gaussian approximation potential (`mlmd committee`), whose own errors are printed too. Levels, cutoffs and weights were
-chosen by errors for the test sets, as far as they differ from the defaults.
+124, 731, 2020). Each potential is one `mlmd train`; those of nickel and silicon are means of moment tensor potentials
+and a Gaussian approximation potential (`mlmd committee`), whose own errors are printed too. Levels, cutoffs and weights
+were chosen by errors for the test sets, as far as they differ from the defaults.
 """
 
 from __future__ import annotations
