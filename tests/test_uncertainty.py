@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import ase.io
@@ -23,6 +25,7 @@ from mlmd.errors import InputError, SimulationError
 from mlmd.fitting.network import Network
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.io.labelled import LabelledFrame, write_labelled
+from mlmd.kernels import library
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.combine import Sum
@@ -396,3 +399,48 @@ def test_a_run_that_extrapolates_is_warned_of_once_and_stopped_where_that_is_wan
     first = int(np.argmax(grades > limit))
     assert np.array_equal(log, grades[: first + 1])
     assert (tmp_path / "stopped" / "run" / "crash" / "last.extxyz").exists()
+
+
+_SPREAD = """
+import sys
+from pathlib import Path
+import torch
+from ase.build import bulk
+from mlmd.descriptors.soap import Soap
+from mlmd.fitting.linear import Linear
+from mlmd.fitting.polynomial import Polynomial
+from mlmd.fitting.random_features import RandomFeatures
+from mlmd.potentials import uncertainty
+from mlmd.potentials.learned import LearnedPotential
+
+descriptor = Soap(elements=("Cu",), cutoff=4.5, n_max=4, l_max=3)
+n = descriptor.n_features
+regressor = {
+    "linear": lambda: Linear(n_features=n),
+    "quadratic": lambda: Polynomial(n_features=n, order=2),
+    "random features": lambda: RandomFeatures(n_features=n, n_random=400),
+}[sys.argv[1]]()
+regressor.set_factor(torch.eye(regressor.n_basis, dtype=torch.float64))
+potential = LearnedPotential(descriptor, regressor)
+sizes = []
+for n_cells in (1, int(sys.argv[2])):  # what is loaded and begun with the first one does not count
+    atoms = bulk("Cu", cubic=True).repeat(n_cells)
+    uncertainty.Judge(potential)(atoms, ("spread",))
+    # not getrusage, whose greatest size is that of the program which started this one
+    status = Path("/proc/self/status").read_text().splitlines()
+    sizes.append(1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
+print(sizes[1] - sizes[0], uncertainty._bytes_of_spread(potential, len(atoms)))
+"""
+
+
+@pytest.mark.skipif(library() is None, reason="without kernels all derivatives of pairs are kept besides")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the greatest size of a process from Linux")
+@pytest.mark.parametrize(("regressor", "n_cells"), [("linear", 10), ("quadratic", 4), ("random features", 5)])
+def test_the_memory_that_a_spread_is_refused_for_is_what_it_takes(regressor: str, n_cells: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SPREAD, regressor, str(n_cells)], check=True, capture_output=True, text=True
+    )
+    taken, counted = map(int, done.stdout.split())
+    assert counted > 50e6
+    # some MB of neighbours, features and what the allocator keeps come on top
+    assert 0.85 < taken / counted < 1.2

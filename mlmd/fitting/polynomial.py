@@ -59,8 +59,9 @@ class Polynomial(Expansion):
             if self.order == 1:
                 return along
             first, second = self._triangle.to(x.device)
-            products = x[:, first, None] * along[:, second] + x[:, second, None] * along[:, first]
-            return torch.cat([along, products * self._halves(x)[:, None]], dim=1)
+            products = along[:, second].mul_(x[:, first, None])  # in place: these are the largest numbers of a fit
+            products += along[:, first].mul_(x[:, second, None])
+            return torch.cat([along, products.mul_(self._halves(x)[:, None])], dim=1)
 
         return in_blocks(kinds, self._columns, of_kind)
 

@@ -121,7 +121,7 @@ class LearnedPotential(EnergyModel):
         if nonlinear and self.radial is None:
             raise InputError(f"{type(self.descriptor).__name__} has no parameters that are optimised.")
         found = []
-        for part, term, coefficients in self._terms():
+        for part, term, coefficients in self.terms():
             near = within(graph, part.cutoff)
             if isinstance(part, Moments) and isinstance(term, Linear):
                 found.append((part.design(near, coefficients if nonlinear else None), term.n_basis))
@@ -142,7 +142,7 @@ class LearnedPotential(EnergyModel):
             virial=with_constants([design.virial for design, _ in found], nothing),
         )
 
-    def _terms(self) -> list[tuple[Descriptor, Expansion, Tensor]]:
+    def terms(self) -> list[tuple[Descriptor, Expansion, Tensor]]:
         """Descriptors and regressors that have rows of their own, with the coefficients of each."""
         regressor = self.expansion
         match self.descriptor, regressor:
@@ -158,7 +158,7 @@ class LearnedPotential(EnergyModel):
             return pair_cutoff(self.descriptor)
         return max(
             part.design_cutoff if isinstance(part, Moments) and isinstance(term, Linear) else pair_cutoff(part)
-            for part, term, _ in self._terms()
+            for part, term, _ in self.terms()
         )
 
     @property
@@ -181,7 +181,7 @@ class LearnedPotential(EnergyModel):
             return None
         found = [
             part.radial.coefficients
-            for part, term, _ in self._terms()
+            for part, term, _ in self.terms()
             if isinstance(part, Moments) and isinstance(term, Linear)
         ]
         return found[0] if len(found) == 1 else None

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.linearised import Linearised, linearised, values
+from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
@@ -44,8 +45,10 @@ SPREAD, GRADE = "spread", "grade"
 EXTRAPOLATES, BREAKS = 2.0, 10.0
 """Grades above which a structure is worth labelling, and above which a run is best stopped (Novikov, Gubaev,
 Podryabinkin and Shapeev, Mach. Learn.: Sci. Technol. 2, 025002, 2021)."""
-_MOST_NUMBERS = 2**29
-"""Kept at once for a spread, 4 GB."""
+_MOST_BYTES = 2**32
+"""At once for a spread."""
+_COPIES = 4
+"""Of the rows of all forces: as they come, with those of other terms, of constants, and solved."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Judge:
 
     def fits(self, n_atoms: int) -> bool:
         """Whether a spread can be told of so many atoms, for what it needs of memory."""
-        return all(_n_numbers(part, n_atoms) <= _MOST_NUMBERS for part in self._parts)
+        return all(_bytes_of_spread(part, n_atoms) <= _MOST_BYTES for part in self._parts)
 
     def __call__(self, atoms: ase.Atoms, what: Sequence[str] = (SPREAD, GRADE)) -> Uncertainty:
         """Spread and grade of the atoms of a structure.
@@ -159,9 +162,9 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
         work = linearised(potential.descriptor, graph, keep=False)  # few products, and the structure may be large
         forces = torch.stack([-_gradient(work, member, kinds) for member in members])
         return forces.var(dim=0).mean(dim=1).sqrt()
-    if (n_numbers := _n_numbers(potential, graph.n_atoms)) > _MOST_NUMBERS:
+    if (n_bytes := _bytes_of_spread(potential, graph.n_atoms)) > _MOST_BYTES:
         raise InputError(
-            f"the spread of the forces on {graph.n_atoms:,} atoms would need {8 * n_numbers / 1e9:.0f} GB of memory "
+            f"the spread of the forces on {graph.n_atoms:,} atoms would need {n_bytes / 1e9:.1f} GB of memory "
             f"for {potential.expansion.n_basis:,} parameters. Ask about fewer atoms, or about the grade only."
         )
     rows = potential.design(graph).forces
@@ -171,12 +174,18 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
     return of_components.view(-1, 3).square().mean(dim=1).sqrt()
 
 
-def _n_numbers(potential: LearnedPotential, n_atoms: int) -> int:
-    """Kept at once for a spread by a covariance: slopes of all basis functions by all features."""
-    regressor = potential.regressor
-    if not _has_spread(potential) or not isinstance(regressor, Expansion):
+def _bytes_of_spread(potential: LearnedPotential, n_atoms: int) -> int:
+    """At once for a spread by a covariance, with compiled kernels: slopes of the basis by the features, then forces."""
+    if not _has_spread(potential) or not isinstance(potential.regressor, Expansion):
         return 0
-    return n_atoms * regressor.n_basis * max(3, 0 if isinstance(regressor, Linear) else regressor.n_features)
+    of_forces = 3 * potential.expansion.n_basis
+    of_slopes = [
+        # once as the regressor has them and once as the kernel reads them; linear functions have the features themselves
+        term.n_basis * term.n_features * (1 if isinstance(term, Linear) else 2)
+        for part, term, _ in potential.terms()
+        if not (isinstance(part, Moments) and isinstance(term, Linear))
+    ]
+    return 8 * n_atoms * max(_COPIES * of_forces, of_forces + max(of_slopes, default=0))
 
 
 def _gradient(work: Linearised, regressor: Regressor, kinds: Tensor) -> Tensor:
