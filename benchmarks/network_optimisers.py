@@ -1,6 +1,6 @@
 """Three ways to train the same network: loss of structures that are kept apart after so many seconds of one core.
 
-    python benchmarks/network_optimisers.py [--data Li_train.xyz.xz] [--seconds 120] [--frames 241]
+    python benchmarks/network_optimisers.py --data Li_train.xyz.xz [--seconds 120] [--frames 241]
 
 Symmetry functions and a network of two layers of 20 neurons, from the same random weights. A tenth of the structures is
 kept apart; the loss is the root mean square of their residuals in units of sigma (1 meV/atom, 50 meV/Å, 1 kbar), the
@@ -27,7 +27,6 @@ from mlmd.potentials.threads import undivided
 from mlmd.train.job import prepare
 from mlmd.train.network_fit import Training
 
-DATA = Path(__file__).parents[1] / "../shared/data/mlearn/Li_train.xyz.xz"
 SHOWN = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Parts of the time."""
 LONG = 100_000
@@ -58,13 +57,13 @@ def losses(source: Path, seconds: float) -> tuple[list[tuple[float, float]], int
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="labelled structures")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--frames", type=int, default=None)
     parser.add_argument("--only", nargs="+", default=["adamw", "kalman", "l-bfgs"])
     options = parser.parse_args()
     if not options.data.exists():
-        sys.exit(f"{options.data} does not exist; give labelled structures with --data.")
+        sys.exit(f"{options.data} does not exist.")
     torch.set_num_threads(1)
     frames = read_labelled(options.data)
     chosen = np.random.default_rng(0).permutation(len(frames))[: options.frames]

@@ -1,6 +1,6 @@
 """Variable projection beside L-BFGS: loss after so many passes over the data, from the same start.
 
-    python benchmarks/optimiser.py [--data Li_train.xyz.xz] [--level 8] [--frames 60] [--passes 200]
+    python benchmarks/optimiser.py --data Li_train.xyz.xz [--level 8] [--frames 60] [--passes 200]
 
 A pass is the triangle of all equations with its derivatives, from which both take what they need; L-BFGS (scipy, all
 coefficients together, scaled by the norms of their columns, started from the linear solution) takes loss and gradient.
@@ -28,7 +28,6 @@ from mlmd.train.job import Job, prepare
 from mlmd.train.optimise import begin, iterate, n_linear, put
 from mlmd.train.shards import Outcome, Task, solver
 
-DATA = Path(__file__).parents[1] / "../shared/data/mlearn/Li_train.xyz.xz"
 SHOWN = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -87,13 +86,13 @@ def by_lbfgs(job: Job, passes: int) -> list[float]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="labelled structures")
     parser.add_argument("--level", type=int, default=8)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--passes", type=int, default=200)
     options = parser.parse_args()
     if not options.data.exists():
-        sys.exit(f"{options.data} does not exist; give labelled structures with --data.")
+        sys.exit(f"{options.data} does not exist.")
     torch.set_num_threads(1)
     frames = read_labelled(options.data)
     chosen = np.random.default_rng(0).permutation(len(frames))[: options.frames]

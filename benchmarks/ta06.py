@@ -1,9 +1,8 @@
 """SNAP and moment tensors for tantalum (the Ta06 set), beside the fit that FitSNAP publishes, as a table.
 
-    python benchmarks/ta06.py                      # both fits, in a temporary folder (minutes)
-    python benchmarks/ta06.py --out FOLDER         # keep their folders; a stopped one continues
-    python benchmarks/ta06.py --only snap          # seconds
-    python benchmarks/ta06.py --data FILE          # where FitSNAP_Ta06_all.xyz.xz lies
+    python benchmarks/ta06.py --data FitSNAP_Ta06_all.xyz.xz     # both fits, in a temporary folder (minutes)
+    python benchmarks/ta06.py --data FILE --out FOLDER           # keep their folders; a stopped one continues
+    python benchmarks/ta06.py --data FILE --only snap            # seconds
 
 Data and reference: A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015); FitSNAP's example Ta_Linear_JCP2014. The
 SNAP has its settings: 30 components and a constant, ZBL beside it as `pair_style zbl 4.0 4.8`, the group weights. A
@@ -22,7 +21,6 @@ from mlmd.errors import MlmdError
 from mlmd.train.error_table import ErrorTable
 from mlmd.train.run import train
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "FitSNAP_Ta06" / "FitSNAP_Ta06_all.xyz.xz"
 FITSNAP = {"energy": 0.112787, "forces": 0.0757576, "stress": 68338.6}
 """Mean absolute errors over all groups, unweighted: eV/atom, eV/Å, bar."""
 WEIGHTS = {
@@ -99,14 +97,12 @@ def fitted(kind: str, data: Path, folder: Path) -> ErrorTable:
 def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="file of the structures")
+    parser.add_argument("--data", type=Path, required=True, help="FitSNAP_Ta06_all.xyz.xz")
     parser.add_argument("--out", type=Path, help="folder to keep the fits in")
     parser.add_argument("--only", choices=tuple(INPUTS), help="one of the fits")
     options = parser.parse_args()
     if not options.data.is_file():
-        sys.exit(
-            f"{options.data} is not there. Give --data FILE, the structures of FitSNAP's example Ta_Linear_JCP2014."
-        )
+        sys.exit(f"{options.data} is not there. It holds the structures of FitSNAP's example Ta_Linear_JCP2014.")
     print("| MAE, 363 structures | energy (eV/atom) | forces (eV/Å) | stress (bar) | forces / FitSNAP's |")
     print("| --- | ---: | ---: | ---: | ---: |")
     print(
