@@ -1,9 +1,10 @@
 """Errors of potentials on the test sets of mlearn, beside those of the published potentials, as the README's table.
 
-    python benchmarks/accuracy.py                          # the potentials that come with mlmd
-    python benchmarks/accuracy.py Cu my_silicon.mlmd       # names or files, each of one element: Li, Si, Cu, Ni
-    python benchmarks/accuracy.py --data FOLDER            # where Li_test.xyz.xz, Si_test.xyz.xz, ... lie
-    python benchmarks/accuracy.py --published FOLDER       # published MTPs once more: FOLDER/Li/mtp.2020.01/fitted.mtp
+    python benchmarks/accuracy.py --data FOLDER                     # the potentials that come with mlmd
+    python benchmarks/accuracy.py --data FOLDER Cu silicon.mlmd     # names or files, of Li, Si, Cu or Ni
+    python benchmarks/accuracy.py --data FOLDER --published MODELS  # published MTPs: MODELS/Li/mtp.2020.01/fitted.mtp
+
+FOLDER holds Li_test.xyz.xz, Si_test.xyz.xz, ..., the test sets of mlearn as extended XYZ.
 
 Test sets and published potentials: Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020). Their errors were computed on the
 same test structures from the authors' own files. Forces are compared by Cartesian component.
@@ -23,7 +24,6 @@ from mlmd.io.labelled import LabelledFrame, read_labelled
 from mlmd.potentials import Potential, modelfile, mtp
 from mlmd.train.evaluate import errors, predict
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "mlearn"
 ELEMENTS = ("Li", "Si", "Cu", "Ni")
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     """Evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="names or .mlmd files [default: those that come with mlmd]")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of the test sets")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the test sets")
     parser.add_argument("--published", type=Path, help="folder of the published potentials")
     options = parser.parse_args()
     try:

@@ -43,7 +43,7 @@ FITS: dict[str, FitTable] = {
     "random-features": RandomFeaturesFit(n_random=200, width=WIDTH, amplitude=AMPLITUDE),
     "linear": LinearFit(),
 }
-ROWS = {"full kernel": (1000, 2000, 4000, 8000)}
+ROWS = {"full kernel": (1000, 2000, 4000, 8000, 16000)}
 MORE_ROWS = (2000, 4000, 8000, 16000)
 LARGE = {"linear": 'kind = "linear"', "random-features": 'kind = "random-features"\nn_random = 200'}
 

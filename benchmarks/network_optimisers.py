@@ -57,13 +57,13 @@ def losses(source: Path, seconds: float) -> tuple[list[tuple[float, float]], int
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="labelled structures")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--frames", type=int, default=None)
     parser.add_argument("--only", nargs="+", default=["adamw", "kalman", "l-bfgs"])
     options = parser.parse_args()
     if not options.data.exists():
-        sys.exit(f"{options.data} does not exist.")
+        sys.exit(f"{options.data} does not exist; give labelled structures with --data.")
     torch.set_num_threads(1)
     frames = read_labelled(options.data)
     chosen = np.random.default_rng(0).permutation(len(frames))[: options.frames]

@@ -86,13 +86,13 @@ def by_lbfgs(job: Job, passes: int) -> list[float]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="labelled structures")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--level", type=int, default=8)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--passes", type=int, default=200)
     options = parser.parse_args()
     if not options.data.exists():
-        sys.exit(f"{options.data} does not exist.")
+        sys.exit(f"{options.data} does not exist; give labelled structures with --data.")
     torch.set_num_threads(1)
     frames = read_labelled(options.data)
     chosen = np.random.default_rng(0).permutation(len(frames))[: options.frames]

@@ -1,8 +1,8 @@
 """SNAP and moment tensors for tantalum (the Ta06 set), beside the fit that FitSNAP publishes, as a table.
 
-    python benchmarks/ta06.py --data FitSNAP_Ta06_all.xyz.xz     # both fits, in a temporary folder (minutes)
-    python benchmarks/ta06.py --data FILE --out FOLDER           # keep their folders; a stopped one continues
-    python benchmarks/ta06.py --data FILE --only snap            # seconds
+    python benchmarks/ta06.py --data FitSNAP_Ta06_all.xyz.xz    # both fits, in a temporary folder (minutes)
+    python benchmarks/ta06.py --data FILE --out FOLDER          # keep their folders; a stopped one continues
+    python benchmarks/ta06.py --data FILE --only snap           # seconds
 
 Data and reference: A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015); FitSNAP's example Ta_Linear_JCP2014. The
 SNAP has its settings: 30 components and a constant, ZBL beside it as `pair_style zbl 4.0 4.8`, the group weights. A
@@ -97,12 +97,14 @@ def fitted(kind: str, data: Path, folder: Path) -> ErrorTable:
 def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="FitSNAP_Ta06_all.xyz.xz")
+    parser.add_argument("--data", type=Path, required=True, help="file of the structures")
     parser.add_argument("--out", type=Path, help="folder to keep the fits in")
     parser.add_argument("--only", choices=tuple(INPUTS), help="one of the fits")
     options = parser.parse_args()
     if not options.data.is_file():
-        sys.exit(f"{options.data} is not there. It holds the structures of FitSNAP's example Ta_Linear_JCP2014.")
+        sys.exit(
+            f"{options.data} is not there. Give --data FILE, the structures of FitSNAP's example Ta_Linear_JCP2014."
+        )
     print("| MAE, 363 structures | energy (eV/atom) | forces (eV/Å) | stress (bar) | forces / FitSNAP's |")
     print("| --- | ---: | ---: | ---: | ---: |")
     print(

@@ -1,6 +1,6 @@
 """Time and memory of training, and whether memory grows with the data.
 
-    python benchmarks/train.py --data Cu_train.xyz.xz [--level 16] [--processes 2]
+    python benchmarks/train.py [--level 16] --data Cu_train.xyz.xz
 
 A linear fit (plain radial functions) and one iteration of the optimisation of radial functions, each in a process of
 its own for the data and for the data twice over. Needed for copper at level 16: the linear fit in 60 s and 3 GB with
@@ -25,11 +25,11 @@ def main() -> None:
     """Run every case and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--level", type=int, default=16)
-    parser.add_argument("--data", type=Path, required=True, help="labelled structures")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if not options.data.exists():
-        sys.exit(f"{options.data} does not exist.")
+        sys.exit(f"{options.data} does not exist; give labelled structures with --data.")
     print(f"{options.data.name}, level {options.level}, cutoff {CUTOFF}, {options.processes} processes")
     print("| fit | data | s | s a pass over the data | GB, all processes together |\n|---|---|---:|---:|---:|")
     for radial, iterations in (("plain", 1), ("optimise", 1)):

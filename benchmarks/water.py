@@ -1,7 +1,7 @@
 """Force errors of DeepPot-SE on liquid water against the time of training, and what they are in the end.
 
-    python benchmarks/water.py --data FOLDER                     # about 15 minutes on two free cores
-    python benchmarks/water.py --data FOLDER --minutes 240       # given again, it continues where it stopped
+    python benchmarks/water.py --data FOLDER                   # about 15 minutes on two free cores
+    python benchmarks/water.py --data FOLDER --minutes 240     # given again, it continues where it stopped
     python benchmarks/water.py --data FOLDER --out FOLDER --processes 2 --every 60
 
 The data are the 400 frames of 64 molecules of DeePMD-kit's example `water` (PBE0+TS; L. Zhang et al., Phys. Rev. Lett.
@@ -109,7 +109,7 @@ class Watch:
 def main() -> None:
     """Train, or continue, and tell the errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the set")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("water"))
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--processes", type=int, default=2)

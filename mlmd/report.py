@@ -32,6 +32,14 @@ TITLES = {"diffusion": "Diffusion", "rdf": "Radial distribution functions"}
 STATES = ("done", "running", "stopped", "failed")
 _LAST_MESSAGES = 200
 _MAX_POINTS = 2000
+_OF_STAGES = {
+    "temperature (K)": "temperature [K]",
+    "potential energy (eV/atom)": "potential energy [eV]",
+    "pressure (bar)": "pressure [bar]",
+    "volume (Å³)": "volume [Å^3]",
+}
+"""Columns of the table of stages, and those of the log whose means they are."""
+_DRIFT = "energy drift (meV/atom/ns)"
 
 Log = dict[str, np.ndarray]
 
@@ -128,7 +136,8 @@ def _failure(run: Run) -> str:
 
 
 def _warnings(run: Run) -> Iterator[str]:
-    """Stages whose numbers do not belong to the potential alone."""
+    """What was told when the run began, and stages whose numbers do not belong to the potential alone."""
+    yield from map(str, run.manifest.get("warnings", ()))
     for number, stage in enumerate(run.stages, 1):
         name = bias_of(run, stage)
         if name is not None:
@@ -143,25 +152,25 @@ def _tiles(run: Run, log: Log, sections: tuple[Section, ...]) -> list[dict[str, 
 
 
 def _stage_table(run: Run, log: Log) -> Table:
-    heads = (
-        "stage", "target", "time (ps)", "temperature (K)", "potential energy (eV/atom)", "pressure (bar)",
-        "volume (Å³)", "energy drift (meV/atom/ns)",
-    )  # fmt: skip
-    return Table(heads, tuple(_stage_row(number, stage, log, run) for number, stage in enumerate(run.stages, 1)))
+    shown = {name: column for name, column in _OF_STAGES.items() if not log or column in log}
+    drift = (_DRIFT,) if not log or "energy per atom [eV]" in log else ()
+    rows = (_stage_row(number, stage, log, run, shown, drift) for number, stage in enumerate(run.stages, 1))
+    return Table(("stage", "target", "time (ps)", *shown, *drift), tuple(rows))
 
 
-def _stage_row(number: int, stage: StageRecord, log: Log, run: Run) -> tuple[str, ...]:
+def _stage_row(
+    number: int, stage: StageRecord, log: Log, run: Run, shown: Mapping[str, str], drift: Sequence[str]
+) -> tuple[str, ...]:
+    """A stage with the means of what is shown of its log."""
     duration = f"{stage.n_steps * stage.timestep / 1e3:,.6g}" if stage.n_steps else "–"
     first = (f"{number} {stage.kind}", _target(stage), duration)
     rows = log["stage"] == stage.index + 1 if log else np.zeros(0, bool)
     ramped = any(pair is not None and pair[0] != pair[1] for pair in (stage.temperature, stage.pressure))
     if rows.sum() < 2 or ramped:
-        return (*first, *["–"] * 5)
-    columns = (
-        log["temperature [K]"], log["potential energy [eV]"] / len(run.atoms), log["pressure [bar]"],
-        log["volume [Å^3]"],
-    )  # fmt: skip
-    return (*first, *(_mean(column[rows]) for column in columns), _energy_drift(stage, log, rows))
+        return (*first, *["–"] * (len(shown) + len(drift)))
+    sizes = {name: len(run.atoms) if name.endswith("(eV/atom)") else 1 for name in shown}
+    means = (_mean(log[column][rows] / sizes[name]) for name, column in shown.items())
+    return (*first, *means, *(_energy_drift(stage, log, rows) for _ in drift))
 
 
 def _mean(column: np.ndarray) -> str:
@@ -191,15 +200,13 @@ def _timeline(run: Run, log: Log) -> Figure:
     """Temperature, energies, pressure and what else changes against time, with the borders of the stages."""
     few = np.unique(np.linspace(0, len(log["step"]) - 1, _MAX_POINTS).astype(int))
     time, n_atoms = log["time [ps]"][few], len(run.atoms)
-    panels = [
-        ("temperature (K)", log["temperature [K]"]),
-        ("potential energy (eV/atom)", log["potential energy [eV]"] / n_atoms),
-        ("total energy (eV/atom)", log["energy per atom [eV]"]),
-        ("pressure (bar)", log["pressure [bar]"]),
-        ("volume (Å³)", log["volume [Å^3]"]),
-        ("bias energy (eV)", log["bias energy [eV]"]),
-    ]
-    panels = [(name, column) for name, column in panels[:3] + [one for one in panels[3:] if np.ptp(one[1]) > 0.0]]
+    always = [("temperature (K)", log["temperature [K]"])]
+    if "potential energy [eV]" in log:  # AGNI has none
+        always.append(("potential energy (eV/atom)", log["potential energy [eV]"] / n_atoms))
+        always.append(("total energy (eV/atom)", log["energy per atom [eV]"]))
+    others = {"pressure (bar)": "pressure [bar]", "volume (Å³)": "volume [Å^3]", "bias energy (eV)": "bias energy [eV]"}
+    changing = [(name, log[key]) for name, key in others.items() if key in log and np.ptp(log[key]) > 0.0]
+    panels = [*always, *changing]
     n_rows = (len(panels) + 1) // 2
     figure, axes = new_figure(n_rows, 2, height=2.7 * n_rows)
     for one, (name, column) in zip(axes, panels, strict=False):

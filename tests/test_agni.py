@@ -15,9 +15,7 @@ from command_line import mlmd
 from made_data import label, strained, thermal
 
 from mlmd.ase import Calculator
-from mlmd.config import load_simulate
 from mlmd.descriptors.directional import Directional
-from mlmd.engine.job import prepare
 from mlmd.errors import InputError
 from mlmd.fitting.odd_gaussian import OddGaussian
 from mlmd.io.labelled import write_labelled
@@ -25,7 +23,6 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials import has_energy, modelfile
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.force_field import ForceField
-from mlmd.potentials.load import load_potential
 from mlmd.train.run import train
 
 ELEMENTS = ("Cu", "Ag")
@@ -38,14 +35,6 @@ cutoff = "5 Å"
 [fit]
 kind = "agni"
 n_sparse = 150
-"""
-RUN = """structure = "cu.extxyz"
-potential = "in.run/in.mlmd"
-timestep = "1 fs"
-[[stage]]
-kind = "nvt"
-temperature = "300 K"
-duration = "10 fs"
 """
 
 
@@ -197,21 +186,12 @@ def test_evaluate_compares_forces_alone(trained: Path) -> None:
     assert "Infinity" not in answer.out + answer.err
 
 
-def test_a_run_and_labels_and_sums_are_refused_in_one_message(trained: Path) -> None:
+def test_labels_are_refused_in_one_message(trained: Path) -> None:
     atoms = thermal(1)[0].atoms
     atoms.write(trained / "cu.extxyz")
-    (trained / "run.toml").write_text(RUN, encoding="utf-8")
-    config = load_simulate(trained / "run.toml")
-    with pytest.raises(InputError, match=r"predicts forces alone \(AGNI\): it has no energy"):
-        prepare(config)
-    answer = mlmd("simulate", "run.toml")
-    assert answer.code == 2
-    assert "forces alone (AGNI)" in answer.out + answer.err
     answer = mlmd("label", "cu.extxyz", "--potential", "in.run/in.mlmd", "--out", "labelled.extxyz")
     assert answer.code == 2
-    assert "forces alone (AGNI)" in answer.out + answer.err
-    with pytest.raises(InputError, match="forces alone"):
-        load_potential(config.potential * 2)
+    assert "predicts forces alone (AGNI): it has no energy" in answer.out + answer.err
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ WARNINGS: dict[str, tuple[Change, str]] = {
     ),
     "stress in kbar": (in_units(stress=1e-3 / BAR), "Perhaps it is in kbar."),
     "stress in GPa": (in_units(stress=1e-4 / BAR), "Perhaps it is in GPa."),
+    "stress in MPa": (in_units(stress=0.1 / BAR), "Perhaps it is in MPa."),
     "positions in Bohr": (in_units(length=1 / BOHR), "Are positions and cells in Bohr?"),
     "positions in nm": (in_units(length=0.1), "Are positions and cells in nm?"),
     "positions as parts of the cell": (fractional, "Are positions fractions of the cell?"),

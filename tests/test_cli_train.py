@@ -18,7 +18,7 @@ from mlmd.cli import train as verb
 from mlmd.io.labelled import LabelledFrame, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials.pair import LennardJones
-from mlmd.train.run import Step
+from mlmd.train.run import Clock, Step
 
 INPUT = """data = "argon.extxyz"
 test_fraction = 0.2
@@ -160,6 +160,16 @@ def test_a_line_of_progress_says_what_how_far_how_long_and_how_good() -> None:
     step = Step("iteration 3", 5, 16, 65.2, 1.23456)
     assert verb.describe(step) == "iteration 3  5 of 16  0:01:05 left  loss 1.235"
     assert verb.describe(Step("reading the data", 0, 1, None, None)) == "reading the data  0 of 1"
+
+
+def test_the_time_left_is_that_of_the_rest_at_the_pace_of_this_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter((0.0, 10.0, 20.0, 20.0, 24.0))
+    monkeypatch.setattr("mlmd.train.run.time.monotonic", lambda: next(seconds))
+    clock = Clock(0.25)  # continued: a quarter was done by an earlier process
+    assert clock(0.5) == pytest.approx(20.0)  # a quarter in 10 s, two are left
+    assert clock(0.75) == pytest.approx(10.0)
+    assert clock(0.0) is None  # another pass
+    assert clock(0.2) == pytest.approx(16.0)
 
 
 def test_check_counts_equations_and_unknowns_and_writes_nothing(place: Path) -> None:

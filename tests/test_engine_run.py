@@ -45,6 +45,15 @@ def test_a_run_without_its_checkpoints_is_refused_and_nothing_is_lost(tmp_path: 
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
+def test_a_run_starts_from_a_frame_of_a_file(tmp_path: Path) -> None:
+    path = write_input(tmp_path, NVT.format(0.05))
+    frames = [fcc_argon(2, a) for a in (5.3, 5.4, 5.5)]
+    ase.io.write(tmp_path / "atoms.extxyz", frames, format="extxyz")
+    path.write_text(path.read_text().replace("atoms.extxyz", "atoms.extxyz@2"))
+    run = simulate(path, tmp_path / "run")
+    assert np.genfromtxt(run.path / LOG, delimiter=",", names=True)["volume_Å3"] == pytest.approx(11.0**3)
+
+
 def test_another_version_of_openmm_makes_the_continuation_statistical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ POWER_SPECTRA: dict[str, dict[str, Any]] = {
     "not normalised": {"normalised": False},
     "polynomials": {"basis": "polynomial", "n_max": 5, "l_max": 5, "sigma": 0.4},
     "no cutoff function": {"taper": "none", "extent": 4.0},
-    "cosine as of QUIP": {"taper": "cosine", "onset": 0.9},
+    "as of QUIP": {"basis": "quip", "taper": "cosine", "onset": 0.9, "central_weight": 1.4},
     "tanh": {"taper": "tanh", "onset": 0.0},
     "tanh, normalised": {"taper": "tanh-normalised", "onset": 0.0},
     "exponential": {"taper": "exponential"},

@@ -12,6 +12,7 @@ from random_soap import random_soap
 
 from mlmd.descriptors.parity_series import parity_series
 from mlmd.descriptors.soap import Soap
+from mlmd.descriptors.soap_basis import BASES
 from mlmd.descriptors.soap_kernel import soap_kernel
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials.fused import FusedEvaluator, kernel_of
@@ -40,6 +41,7 @@ def test_the_kernel_is_the_reference_on_all_kinds_of_systems(name: str, precisio
         {"products": "same-element", "taper": "cosine", "onset": 0.8},
         {"products": "with-sum", "include_centre": False, "normalised": False},
         {"basis": "polynomial", "taper": "none"},
+        {"basis": "quip", "taper": "cosine", "onset": 0.8, "central_weight": 0.6},
     ],
     ids=str,
 )
@@ -79,7 +81,7 @@ def test_the_same_configuration_has_the_same_forces_to_the_last_bit_with_as_many
     assert np.array_equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("basis", ["gto", "polynomial"])
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize(("n_max", "l_max", "sigma"), [(1, 0, 0.5), (8, 6, 0.5), (9, 9, 0.3)])
 def test_the_table_is_the_series_of_the_radial_functions(basis: str, n_max: int, l_max: int, sigma: float) -> None:
     soap = Soap(elements=["Si"], cutoff=5.0, basis=basis, n_max=n_max, l_max=l_max, sigma=sigma)

@@ -173,6 +173,22 @@ def test_what_the_data_do_not_have_gets_a_great_grade() -> None:
     assert float(active.grades(unseen)) == pytest.approx(0.01 / 1e-6)
 
 
+def test_columns_that_vanish_in_the_first_blocks_may_depend_on_each_other_in_later_ones() -> None:
+    """As those of crystals do, whose features of odd moments are rounding until a structure without symmetry comes."""
+    rows = normal(200, 6, seed=16)
+    rows[:100, 3:] *= 1e-14
+    rows[100:, 5] = rows[100:, 3] + rows[100:, 4]
+    current = no_active_set(rows[:50])
+    for _ in range(2):
+        for start in range(0, 200, 50):
+            current = current.extended(rows[start : start + 50], start)
+    assert (current.numbers == -1).sum() == 1
+    assert float(current.grades(rows).max()) <= 1 + 1e-3 + 1e-9
+    unseen = rows[150:151].clone()
+    unseen[0, 5] += 0.01
+    assert 1e3 < float(current.grades(unseen)) < 1e5
+
+
 def test_fewer_rows_than_features_are_an_active_set_too() -> None:
     rows = normal(3, 8, seed=12)
     active = active_set([rows])

@@ -148,8 +148,9 @@ def overlap_over_rotations(one: Atoms, other: Atoms, sigma: float) -> float:
     return 4 * math.pi**2 * total
 
 
-@pytest.mark.parametrize("basis", BASES)
-def test_dot_products_of_rows_are_overlaps_of_densities_over_all_rotations(basis: str) -> None:
+# QUIP interpolates the density at the centres of its functions, which these do to some 10⁻⁴
+@pytest.mark.parametrize(("basis", "tolerance"), [("gto", 1e-5), ("polynomial", 1e-5), ("quip", 5e-4)])
+def test_dot_products_of_rows_are_overlaps_of_densities_over_all_rotations(basis: str, tolerance: float) -> None:
     # Bartók, Kondor and Csányi's definition of the kernel; the weight of √2 is part of what is tested
     sigma, generator = 0.7, np.random.default_rng(8)
     places = [[0, 0, 0], [1.6, 0.3, 0], [-0.4, 1.9, 0.5], [0.2, -1.1, 1.3], [0.1, -0.6, -2.0]]
@@ -159,12 +160,13 @@ def test_dot_products_of_rows_are_overlaps_of_densities_over_all_rotations(basis
     ]
     # densities end with the basis, at 7 Å; fifteen functions and degrees resolve a Gaussian of 0.7 Å
     soap = Soap(
-        elements=("Si", "O"), cutoff=7.0, n_max=12, l_max=14, sigma=sigma, basis=basis, taper="none", normalised=False
-    )
+        elements=("Si", "O"), cutoff=7.0, n_max=12, l_max=14, sigma=sigma, basis=basis, extent=7.0, taper="none",
+        normalised=False,
+    )  # fmt: skip
     rows = [soap.features(build_graph(one, 7.0), slice(0, 1))[0] for one in structures]
     for i, j in ((0, 0), (0, 1), (1, 2)):
         expected = overlap_over_rotations(structures[i], structures[j], sigma)
-        assert float(rows[i] @ rows[j]) == pytest.approx(expected, rel=1e-5)
+        assert float(rows[i] @ rows[j]) == pytest.approx(expected, rel=tolerance)
 
 
 def test_orthonormal_functions_have_all_digits_whatever_the_condition_number() -> None:

@@ -14,6 +14,7 @@ from ase.io import write
 from command_line import mlmd
 from made_data import strained, thermal
 
+from mlmd.config import load_train
 from mlmd.descriptors.combined import Combined
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
@@ -171,3 +172,92 @@ def test_two_descriptors_describe_and_are_shown() -> None:
     assert "symmetry functions" in mlmd("show", training.model).out
     checked = mlmd("check", "fit.toml").out
     assert "features of acsf and snap, linear, up to 5 Å" in checked
+
+
+SPARSE = """kind = "gap"
+n_sparse = [6, 40]
+amplitude = ["2 eV", "0.1 eV"]
+kernel = ["gaussian", "polynomial"]
+width = [5, 7]
+power = [2, 3]
+"""
+
+
+@pytest.mark.usefixtures("place")
+def test_each_descriptor_of_a_gap_has_points_amplitude_and_kernel_of_its_own() -> None:
+    training = trained("each", TWO.format(other=SOAP), SPARSE)
+    one, two = modelfile.load(training.model).regressor.terms  # type: ignore[attr-defined]
+    assert (len(one.points), one.amplitude, one.kernel, one.width) == (6, 2.0, "gaussian", 5.0)
+    assert (len(two.points), two.amplitude, two.kernel, two.power) == (40, 0.1, "polynomial", 3)
+    assert error(training) < 0.2
+    written = json.loads(Path("each.run/train.json").read_text(encoding="utf-8"))["input"]["fit"]
+    assert written["n_sparse"] == [6, 40] and written["amplitude"] == ["2.0 eV", "0.1 eV"]
+    assert mlmd("train", "each.toml").code == 0  # the same input goes on in the same folder
+
+
+@pytest.mark.usefixtures("place")
+def test_a_list_of_equal_values_is_the_one_value() -> None:
+    two = TWO.format(other=SOAP)
+    one_value = trained("one", two, 'kind = "gap"\nn_sparse = 20\namplitude = 3\nwidth = 6\n')
+    listed = trained("list", two, 'kind = "gap"\nn_sparse = [20, 20]\namplitude = [3, "3 eV"]\nwidth = [6, 6.0]\n')
+    atoms = read_labelled(Path("test.extxyz"))[0].atoms
+    forces = [predictor(modelfile.load(training.model))(atoms).forces for training in (one_value, listed)]
+    np.testing.assert_array_equal(*forces)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_descriptor_of_no_amplitude_says_nothing() -> None:
+    # the kernel is δ₁² k₁ + δ₂² k₂: without the first the second is left, which is the fit of that descriptor alone
+    both = trained("both", TWO.format(other=SOAP), 'kind = "gap"\nn_sparse = 20\namplitude = ["1e-7 eV", "1 eV"]\n')
+    alone = trained("alone", f"[descriptor]\nkind = {SOAP}", 'kind = "gap"\nn_sparse = 20\namplitude = 1\n')
+    atoms = read_labelled(Path("test.extxyz"))[0].atoms
+    found, expected = (predictor(modelfile.load(training.model))(atoms).forces for training in (both, alone))
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.usefixtures("place")
+def test_check_shows_what_each_descriptor_of_a_gap_has_and_the_choice_of_data_all_amplitudes() -> None:
+    two = TWO.format(other=SOAP)
+    text = f'data = "data.extxyz"\ntest = "test.extxyz"\n{two}\n[fit]\n{SPARSE}'
+    Path("check.toml").write_text(text, encoding="utf-8")
+    (found,) = json.loads(mlmd("check", "check.toml", "--json").out)["inputs"]
+    assert found["model"].endswith(
+        "features of acsf and soap, gap: gaussian, width 5, 6 atoms, 2 eV; polynomial, power 3, 40 atoms, 0.1 eV"
+    )
+    training = trained("evidence", two, SPARSE + 'regularisation = "evidence"\n')
+    assert "as amplitudes of " in (training.path / "messages.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("descriptor", "fit", "message"),
+    [
+        (
+            TWO.format(other=SOAP),
+            "n_sparse = [5, 6, 7]",
+            "fit: n_sparse: 3 values, and 2 descriptors are given. Give one",
+        ),
+        (TWO.format(other=SOAP), "amplitude = [1]", "fit: amplitude: 1 value, and 2 descriptors are given"),
+        ('descriptor = "soap"', "width = [1, 2]", "fit: width: 2 values, and one descriptor is given. Give one value"),
+        (TWO.format(other=SOAP), 'kernel = ["gaussian", "cubic"]', "fit: kernel: "),
+        (TWO.format(other=SOAP), "n_sparse = [50, 1]", "fit: n_sparse: "),
+        (TWO.format(other=SOAP), 'amplitude = ["1 eV", "2 K"]', "fit: amplitude: "),
+        (TWO.format(other=SOAP), "power = []", "fit: power: the list is empty"),
+    ],
+)
+def test_lists_of_another_length_or_with_wrong_values_are_refused(descriptor: str, fit: str, message: str) -> None:
+    Path("wrong.toml").write_text(f'data = "data.extxyz"\n{descriptor}\n[fit]\nkind = "gap"\n{fit}\n', encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        load_train(Path("wrong.toml"))  # before any data are read
+    assert message in str(refused.value)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_list_for_the_descriptors_of_a_trained_potential_is_as_long_as_they_are_many() -> None:
+    first = trained("first", TWO.format(other=SOAP), 'kind = "gap"\nn_sparse = 10')
+    again = f'descriptor = {{ model = "{first.model.name}" }}'
+    Path(first.model.name).write_bytes(first.model.read_bytes())
+    listed = trained("listed", again, 'kind = "gap"\nn_sparse = [5, 9]')
+    assert [len(one.points) for one in modelfile.load(listed.model).regressor.terms] == [5, 9]  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="3 values, and 2 descriptors are given"):
+        trained("wrong", again, 'kind = "gap"\nn_sparse = [5, 9, 9]')

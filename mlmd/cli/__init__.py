@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "describe": ("mlmd.cli.features:describe", "Features of structures, by any descriptor, as NumPy arrays."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
     "predict": ("mlmd.cli.predict:predict", "A property of structures, by a model that has learned it."),
+    "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),
     "export": ("mlmd.cli.export:export", "Write a potential for other programs: MLIP, LAMMPS."),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
     "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),

@@ -49,7 +49,7 @@ def _preview(path: Path, device: str) -> Result:
         if command_of(path) == "train":
             config = load_train(path)
             check_files(config, path)
-            if of_structures(config.descriptor):
+            if of_structures(config.descriptor, config.fit):
                 from mlmd.train.property_preview import preview_property
 
                 return preview_property(path)
@@ -138,7 +138,8 @@ def _facts_of_run(result: Preview) -> dict[str, str]:
     structure = f"{result.formula}, {result.n_atoms:,} atoms"
     if result.volume is not None:
         structure += f", {result.volume:.1f} Å³, {result.density:.4g} g/cm³"
-    at_rest = f"{result.energy:.5f} eV/atom, largest force {result.max_force:.3g} eV/Å"
+    at_rest = "no energy" if result.energy is None else f"{result.energy:.5f} eV/atom"
+    at_rest += f", largest force {result.max_force:.3g} eV/Å"
     if result.pressure is not None:
         at_rest += f", {result.pressure:.4g} bar"
     return {

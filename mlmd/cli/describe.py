@@ -145,6 +145,8 @@ def _run(run: Run) -> dict[str, Any]:
         "stages": [_stage(stage) for stage in run.stages],
         "platform": ", ".join(f"{key} {value}" for key, value in manifest["platform"].items() if value),
     }
+    if warnings := manifest.get("warnings"):
+        facts["warnings"] = list(warnings)
     if row := _last_row(run):
         facts["last line of the log"] = row
     facts["files"] = sorted(path.name for path in run.path.iterdir())
@@ -174,10 +176,12 @@ def _training(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None
     if "model" in manifest:
+        from mlmd.config.fits import OF_ENVIRONMENTS
         from mlmd.config.pairs import OF_STRUCTURES
         from mlmd.potentials.modelfile import read_card
 
         of_structures = given["descriptor"].get("kind") in OF_STRUCTURES
+        of_structures |= given["fit"].get("kernel") in OF_ENVIRONMENTS and given["fit"].get("kind") == "kernel-ridge"
         facts |= {
             "model" if of_structures else "potential": str(path / manifest["model"]),
             "card": read_card(path / manifest["model"]),
@@ -251,16 +255,29 @@ def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
     """Facts about a model that predicts a property of structures."""
     from mlmd.potentials.modelfile import FACTS, read_card
 
-    spec = model.spec()
     card = {key: value for key, value in read_card(path).items() if key not in FACTS | {"property"}}
     return {
         "what": "model of a property of structures, not a potential",
         "property": model.quantity.title + (", of the whole structure" if model.quantity.extensive else ""),
         "elements": list(model.elements),
-        "descriptor": f"{spec['descriptor']['kind']}, {model.descriptor.n_features:,} features",
-        "fit": spec["regressor"]["kind"],
+        **_property_parts(model),
         "parameters": sum(one.numel() for one in model.parameters()),
         "card": card,
+    }
+
+
+def _property_parts(model: PropertyModel) -> dict[str, str]:
+    """Descriptor and fit of a model of structures; with a kernel of atoms the fit is linear in what is compared."""
+    from mlmd.descriptors.likeness import Likeness
+
+    spec, descriptor = model.spec(), model.descriptor
+    if isinstance(descriptor, Likeness):
+        of = f"{descriptor.local.spec()['kind']}, {descriptor.local.n_features:,} features of each atom"
+        kept = f"{descriptor.n_features:,} structures, {len(descriptor.environments):,} atoms"
+        return {"descriptor": of, "fit": f"kernel-ridge, {descriptor.form} kernel with {kept}"}
+    return {
+        "descriptor": f"{spec['descriptor']['kind']}, {descriptor.n_features:,} features",
+        "fit": spec["regressor"]["kind"],
     }
 
 

@@ -81,22 +81,25 @@ def _tell_results(run: Run, results: list[Any]) -> None:
 
 
 class _Drift:
-    """Change of the total energy per atom since the first moment of a stage, eV."""
+    """Change of the total energy per atom since the first moment of a stage, eV; None where there is no energy."""
 
     def __init__(self) -> None:
         self._stage, self._first = -1, 0.0
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: Moment) -> float | None:
+        if moment.energy is None:
+            return None
         if moment.stage.index != self._stage:
             self._stage, self._first = moment.stage.index, moment.energy
         return moment.energy - self._first
 
 
-def describe(moment: Moment, drift: float) -> str:
-    """One line: where the run is, how fast, how long still, temperature, change of the energy."""
+def describe(moment: Moment, drift: float | None) -> str:
+    """One line: where the run is, how fast, how long still, temperature, change of the energy where there is one."""
     record = moment.stage
+    change = "" if drift is None else f"  ΔE {1e3 * drift:+.2f} meV/atom"
     return (
         f"stage {record.index + 1} {record.kind}  {moment.step / record.n_steps:4.0%}  "
         f"step {moment.step:,} of {record.n_steps:,}  {moment.ns_per_day:.3g} ns/day  "
-        f"{time_left(moment.seconds_left)}  {moment.temperature:.0f} K  ΔE {1e3 * drift:+.2f} meV/atom"
+        f"{time_left(moment.seconds_left)}  {moment.temperature:.0f} K{change}"
     )

@@ -11,17 +11,14 @@ import click
 
 from mlmd.cli.progress import near, shown
 from mlmd.cli.train import describe as describe_training
+from mlmd.cli.train import training_options
 
 if TYPE_CHECKING:
     from mlmd.train.sweep import Outcome, Sweep, SweepStep
 
 
 @click.command()
-@click.argument("input_file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep [default: <input>.sweep].")
-@click.option("--processes", type=click.IntRange(min=1), help="Processes at work [default: one for each core].")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@training_options("sweep", "sweep", "results")
 def sweep(input_file: Path, out: Path | None, processes: int | None, as_json: bool, quiet: bool) -> None:
     """Train one potential for every combination of the lists in [sweep] of INPUT_FILE, and compare them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,34 @@ if TYPE_CHECKING:
     from mlmd.train.run import Step, Training
 
 
+def training_options(folder: str, ending: str, printed: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The input and the options of a command that trains.
+
+    Args:
+        folder: what its folder is of.
+        ending: of the name of that folder.
+        printed: what --json prints.
+    """
+    options = (
+        click.argument("input_file", type=click.Path(path_type=Path)),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help=f"Folder of the {folder} [default: <input>.{ending}]."
+        ),
+        click.option("--processes", type=click.IntRange(min=1), help="Processes at work [default: one for each core]."),
+        click.option("--json", "as_json", is_flag=True, help=f"Print the {printed} as JSON, and nothing else."),
+        click.option("--quiet", is_flag=True, help="Print errors only."),
+    )
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):  # click lists them from the last one added to the first
+            command = option(command)
+        return command
+
+    return decorated
+
+
 @click.command()
-@click.argument("input_file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the training [default: <input>.run].")
-@click.option("--processes", type=click.IntRange(min=1), help="Processes at work [default: one for each core].")
-@click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON, and nothing else.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@training_options("training", "run", "errors")
 def train(input_file: Path, out: Path | None, processes: int | None, as_json: bool, quiet: bool) -> None:
     """Fit a potential, or a property, to the structures that INPUT_FILE names. The same command again continues.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlmd.config.quantities import InputPath, Quantity, choice, refuse, symbol
-from mlmd.config.table import NONEMPTY, Table, of_kind
+from mlmd.config.table import NONEMPTY, KindTable, Table, of_kind
 from mlmd.units import with_unit
 
 Cutoff = Annotated[float, Quantity("length", above=0.0, most=30.0)]  # there, 10⁴ neighbours
@@ -22,7 +22,14 @@ def _even(level: int) -> int:
     return level
 
 
-class MTP(Table):
+class DescriptorKind(KindTable):
+    """What describes atoms, or whole structures."""
+
+    learned: ClassVar[bool] = False
+    """Whether its numbers are found together with those of the network that takes its features."""
+
+
+class MTP(DescriptorKind):
     """Moments of the neighbours, contracted: moment tensor potentials."""
 
     kind: Literal["mtp"] = Field(default="mtp", description="kind of descriptor: moment tensors")
@@ -67,7 +74,7 @@ def _write_radii(value: str | dict[str, float]) -> Any:
 Radii = Annotated[str | dict[str, float], PlainValidator(_radii), PlainSerializer(_write_radii)]
 
 
-class ACSF(Table):
+class ACSF(DescriptorKind):
     """Atom-centred symmetry functions of Behler and Parrinello."""
 
     kind: Literal["acsf"] = Field(default="acsf", description="kind of descriptor: symmetry functions")
@@ -131,7 +138,7 @@ _OF_OTHER_SETS: dict[tuple[str, ...], tuple[str, ...]] = {
 """Values of `functions` -> options that go with them only."""
 
 
-class SOAP(Table):
+class SOAP(DescriptorKind):
     """Smooth overlap of atomic positions: the power spectrum of the density of neighbours."""
 
     kind: Literal["soap"] = Field(default="soap", description="kind of descriptor: power spectra of the density")
@@ -141,14 +148,16 @@ class SOAP(Table):
     sigma: Annotated[float, Quantity("length", above=0.0)] = Field(
         default=0.5, description="width of the Gaussians that atoms are"
     )
-    basis: Literal["gto", "polynomial"] = Field(default="gto", description="radial functions")
+    basis: Literal["gto", "polynomial", "quip"] = Field(
+        default="gto", description="radial functions: DScribe's, its polynomials, or QUIP's equidistant Gaussians"
+    )
     products: Literal["all", "same-element", "with-sum"] = Field(
         default="all",
         description="which densities are multiplied: of all elements, of the same one, or each with their sum",
     )
 
 
-class SNAP(Table):
+class SNAP(DescriptorKind):
     """Bispectrum components of the density of neighbours, with the hyperparameters of LAMMPS."""
 
     kind: Literal["snap"] = Field(default="snap", description="kind of descriptor: bispectrum components")
@@ -182,7 +191,7 @@ class SNAP(Table):
         return self
 
 
-class AGNI(Table):
+class AGNI(DescriptorKind):
     """Directional fingerprints of the neighbours, for forces without an energy."""
 
     kind: Literal["agni"] = Field(default="agni", description="kind of descriptor: directional fingerprints")
@@ -192,9 +201,10 @@ class AGNI(Table):
     )
 
 
-class DeepPotSE(Table):
+class DeepPotSE(DescriptorKind):
     """Embeddings of the neighbours that are learned together with the network of the energies: DeepPot-SE."""
 
+    learned: ClassVar[bool] = True
     kind: Literal["deeppot-se"] = Field(
         default="deeppot-se",
         description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
@@ -230,7 +240,7 @@ FIT_OF_DEEPPOT: Final = {
 """Options of the network of a deeppot-se that are not given."""
 
 
-class Trained(Table):
+class Trained(DescriptorKind):
     """The descriptor of a potential that was trained before, with its numbers as they are."""
 
     kind: Literal["trained"] = Field(default="trained", description="kind of descriptor: that of a trained potential")
@@ -250,7 +260,7 @@ Part = Annotated[
 """A descriptor that may be one of several."""
 
 
-class Combination(Table):
+class Combination(DescriptorKind):
     """Several descriptors, whose features stand side by side."""
 
     kind: Literal["combined"] = Field(default="combined", description="kind of descriptor: several of them")

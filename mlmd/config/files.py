@@ -36,12 +36,17 @@ def check_files(config: Simulate | Train, source: Path) -> None:
         raise InputError(f"{source.name}: {place}: {problem}")
 
 
+def structure_file(path: Path) -> Path:
+    """The file that holds a structure: ``a.extxyz@3`` is a frame of ``a.extxyz``."""
+    name = path.name.rpartition("@")[0]
+    return path.with_name(name) if name and not path.exists() else path
+
+
 def _missing_of_simulation(config: Simulate) -> Iterator[tuple[str, str]]:
     """Place and message of each file that is not there."""
-    frame_of = config.structure.name.rpartition("@")[0]  # a.extxyz@3 is a frame of a.extxyz
-    whole = config.structure.with_name(frame_of) if frame_of else config.structure
-    if not config.structure.exists() and not whole.exists():
-        yield "structure", no_such_file(whole)
+    structure = structure_file(config.structure)
+    if not structure.exists():
+        yield "structure", no_such_file(structure)
     yield from _missing_potentials(config.potential, "potential")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PlainValidator, model_serializer, model_validator
 
-from mlmd.config.quantities import Quantity, choice, refuse, shorten
-from mlmd.config.table import Table, of_kind
+from mlmd.config.quantities import EACH, EachQuantity, Quantity, choice, refuse, shorten
+from mlmd.config.table import KindTable, of_kind
 
 Choice = Literal["evidence", "cross-validation"]
 
@@ -24,7 +24,7 @@ def _strength(value: object) -> float | str:
     return float(value)
 
 
-class LinearFit(Table):
+class LinearFit(KindTable):
     """Energies are linear in the features; with moment tensors radial functions can be optimised with them."""
 
     kind: Literal["linear"] = Field(default="linear", description="kind of fit: linear in the features")
@@ -47,7 +47,7 @@ class LinearFit(Table):
     )
 
 
-class RandomFeaturesFit(Table):
+class RandomFeaturesFit(KindTable):
     """A Gaussian process of a smooth kernel, approximated by random functions of the features."""
 
     kind: Literal["random-features"] = Field(
@@ -74,30 +74,40 @@ class RandomFeaturesFit(Table):
     )
 
 
-class GAPFit(Table):
-    """A sparse Gaussian process: energies by likeness to representative atoms of the data."""
+class GAPFit(KindTable):
+    """A sparse Gaussian process: energies by likeness to representative atoms of the data.
+
+    With several descriptors it is the sum of one for each; options that are a list have a value for each of them.
+    """
 
     kind: Literal["gap"] = Field(default="gap", description="kind of fit: a sparse Gaussian process")
-    n_sparse: int = Field(default=500, ge=2, le=20000, description="representative atoms of each element")
+    n_sparse: Annotated[int, Field(ge=2, le=20000), *EACH] = Field(
+        default=500,
+        description="representative atoms of each element; of several descriptors for all, or a list with one for each",
+    )
     selection: Literal["farthest", "cur"] = Field(
         default="farthest",
         description="representative atoms: those that are farthest from each other, or by leverage (CUR)",
     )
-    kernel: Literal["gaussian", "polynomial"] | None = Field(
+    kernel: Annotated[Literal["gaussian", "polynomial"] | None, *EACH] = Field(
         default=None,
         examples=["gaussian"],
         description="likeness: gaussian in the distance of scaled features, or a power of the cosine between rows; "
-        "polynomial for soap and gaussian for others when left out",
+        "polynomial for soap and gaussian for others when left out; or a list, as n_sparse",
     )
-    width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+    width: Annotated[Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None, *EACH] = Field(
         default=None,
         examples=[8.0],
         description="of the gaussian, in standard deviations of the features; thrice the root of their number when "
-        "left out",
+        "left out; or a list, as n_sparse",
     )
-    power: int = Field(default=4, ge=1, le=16, description="of the polynomial kernel")
-    amplitude: Annotated[float, Quantity("energy", above=0.0)] = Field(
-        default=10.0, description="by how much energies of atoms are expected to differ: more fits more closely"
+    power: Annotated[int, Field(ge=1, le=16), *EACH] = Field(
+        default=4, description="of the polynomial kernel; or a list, as n_sparse"
+    )
+    amplitude: Annotated[float, EachQuantity("energy", above=0.0)] = Field(
+        default=10.0,
+        description="by how much energies of atoms are expected to differ: more fits more closely; of several "
+        "descriptors for all, or a list with one for each, in their order",
     )
     regularisation: Choice | None = Field(
         default=None,
@@ -105,8 +115,28 @@ class GAPFit(Table):
         description='how the data choose another amplitude in the end: by "evidence" or "cross-validation"',
     )
 
+    def wrong_length(self, n: int) -> str | None:
+        """What is wrong where a list has another length than there are descriptors, n; None where all fit."""
+        for name in self._EACH:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != n:
+                several = f"{n} descriptors are" if n > 1 else "one descriptor is"
+                return (
+                    f"fit: {name}: {len(value)} value{'s' * (len(value) > 1)}, and {several} given. Give one value for "
+                    f"all{', or a list with one for each descriptor, in their order' if n > 1 else ''}."
+                )
+        return None
 
-class KernelFit(Table):
+    def of(self, number: int) -> GAPFit:
+        """The fit of one of several descriptors, counted from 0."""
+        values = {name: getattr(self, name) for name in self._EACH}
+        own = {name: value[number] for name, value in values.items() if isinstance(value, tuple)}
+        return self.model_copy(update=own)
+
+    _EACH: ClassVar[tuple[str, ...]] = ("n_sparse", "kernel", "width", "power", "amplitude")
+
+
+class KernelFit(KindTable):
     """The full Gaussian process: every energy, force and stress of the data is a function of the basis."""
 
     kind: Literal["kernel"] = Field(
@@ -131,7 +161,7 @@ class KernelFit(Table):
     )
 
 
-class AGNIFit(Table):
+class AGNIFit(KindTable):
     """Force components by likeness to reference fingerprints: no energy, so none that is conserved."""
 
     kind: Literal["agni"] = Field(
@@ -164,7 +194,7 @@ _NOT_USED = {
 """Options that an optimiser has no use for."""
 
 
-class NetworkFit(Table):
+class NetworkFit(KindTable):
     """A neural network for each element, or a committee of them, trained on energies, forces and stresses."""
 
     kind: Literal["network"] = Field(default="network", description="kind of fit: a neural network for each element")
@@ -249,6 +279,8 @@ class NetworkFit(Table):
 
 
 CROSS_VALIDATION = "cross-validation"
+OF_ENVIRONMENTS = ("average", "rematch")
+"""Kernels of structures that compare their atoms."""
 
 
 def _positive_or_tried(value: object) -> float | str:
@@ -260,23 +292,36 @@ def _positive_or_tried(value: object) -> float | str:
     return float(value)
 
 
-class KernelRidgeFit(Table):
-    """Likeness to every structure that is trained on."""
+class KernelRidgeFit(KindTable):
+    """Likeness to every structure that is trained on, of the rows of structures or of the rows of their atoms."""
 
     kind: Literal["kernel-ridge"] = Field(
         default="kernel-ridge", description="kind of fit: likeness to every structure that is trained on"
     )
-    kernel: Literal["laplacian", "gaussian", "polynomial", "linear"] = Field(
+    kernel: Literal["laplacian", "gaussian", "polynomial", "linear", "average", "rematch"] = Field(
         default="laplacian",
         description="likeness: falls with the sum of the differences of features, or with the distance; a power of the "
-        "cosine; or the product of the rows",
+        "cosine; or the product of the rows; average and rematch compare the atoms of two structures, each with each "
+        "or best matched, and go with a descriptor of atoms",
     )
     width: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
         default=CROSS_VALIDATION,
         description="length scale of the laplacian or the gaussian kernel, in units of the features; a number, or "
         "the one that predicts best what it has not seen",
     )
-    power: int | None = Field(default=None, ge=1, le=16, examples=[2], description="of the polynomial kernel")
+    power: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        examples=[2],
+        description="of the polynomial kernel; of the cosine between two atoms (average, rematch), 2 when left out",
+    )
+    gamma: Annotated[float, Field(strict=False, ge=1e-4, le=1e4)] | None = Field(
+        default=None,
+        examples=[0.1],
+        description="entropy of a rematch: small ones match each atom with the most alike, large ones are the average; "
+        "0.1 when left out",
+    )
     regularisation: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
         default=CROSS_VALIDATION,
         description="added to the diagonal of the kernel: more allows for noise; a number, or the best one",
@@ -287,11 +332,18 @@ class KernelRidgeFit(Table):
         """Every kernel has its own."""
         if self.kernel == "polynomial" and self.power is None:
             raise refuse("power: the polynomial kernel needs one, such as power = 2.")
-        if self.kernel != "polynomial" and self.power is not None:
+        if self.kernel not in ("polynomial", *OF_ENVIRONMENTS) and self.power is not None:
             raise refuse(f"power: the {self.kernel} kernel has none; leave it out.")
-        if self.kernel in ("polynomial", "linear") and self.width != CROSS_VALIDATION:
+        if self.kernel not in ("gaussian", "laplacian") and self.width != CROSS_VALIDATION:
             raise refuse(f"width: the {self.kernel} kernel has none; leave it out.")
+        if self.kernel != "rematch" and self.gamma is not None:
+            raise refuse(f"gamma: the {self.kernel} kernel has none; leave it out.")
         return self
+
+    @property
+    def of_environments(self) -> bool:
+        """Whether the atoms of two structures are compared, and not one row of each."""
+        return self.kernel in OF_ENVIRONMENTS
 
 
 FitTable = Annotated[

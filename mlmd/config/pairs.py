@@ -6,10 +6,10 @@ from collections.abc import Set
 from typing import Any, get_args
 
 from mlmd.config.descriptors import AtomDescriptor
-from mlmd.config.fits import FitTable, LinearFit, RandomFeaturesFit
+from mlmd.config.fits import FitTable, KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.config.quantities import refuse
 from mlmd.config.structures import StructureDescriptor
-from mlmd.config.table import Table
+from mlmd.config.table import KindTable, Table
 
 
 def _kinds(tables: Any) -> tuple[str, ...]:
@@ -38,12 +38,17 @@ UNUSED: dict[type[Table], dict[str, str]] = {
 """Options of a fit that have no meaning for structures, and why."""
 
 
-def of_structures(descriptor: Table) -> bool:
-    """Whether one number of each structure is learned by it, and not a potential."""
-    return str(getattr(descriptor, "kind")) in OF_STRUCTURES  # noqa: B009
+def of_structures(descriptor: KindTable, fit: KindTable | None = None) -> bool:
+    """Whether one number of each structure is learned, and not a potential."""
+    return descriptor.kind in OF_STRUCTURES or compares_atoms(fit)
 
 
-def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set[str]) -> None:
+def compares_atoms(fit: KindTable | None) -> bool:
+    """Whether a fit of structures compares their atoms, which a descriptor of atoms describes."""
+    return isinstance(fit, KernelRidgeFit) and fit.of_environments
+
+
+def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, given: Set[str]) -> None:
     """Refuse what has no meaning.
 
     Args:
@@ -54,12 +59,15 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
     Raises:
         PydanticCustomError: saying what goes together.
     """
-    kind, way = str(getattr(descriptor, "kind")), str(getattr(fit, "kind"))  # noqa: B009
-    if not of_structures(descriptor):
+    kind, way = descriptor.kind, fit.kind
+    if isinstance(fit, KernelRidgeFit) and fit.of_environments:
+        _check_atoms(kind, fit.kernel)
+    elif not of_structures(descriptor):
         if way not in ATOM_FITS:
             raise refuse(
                 f'fit: "{way}" compares whole structures, and "{kind}" describes atoms. Fit by {_list(ATOM_FITS)}; or '
-                f'describe structures by {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}.'
+                f'describe structures by {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}; '
+                'or compare atoms by kernel = "rematch".'
             )
         if with_property:
             raise refuse(
@@ -67,7 +75,7 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
                 f'property is learned from {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}.'
             )
         return
-    if way not in STRUCTURE_FITS:
+    elif way not in STRUCTURE_FITS:
         raise refuse(
             f'fit: "{way}" is for atoms, and "{kind}" describes whole structures. Fit by {_list(STRUCTURE_FITS)}; or '
             f"describe atoms by {_list(OF_ATOMS)}."
@@ -87,6 +95,20 @@ def check_pair(descriptor: Table, fit: Table, *, with_property: bool, given: Set
                 f'{option}: is for potentials, and "{kind}" describes whole structures: one number of each is learned. '
                 f"Leave it out{'' if option == 'uncertainty' else instead}."
             )
+
+
+def _check_atoms(kind: str, kernel: str) -> None:
+    """A kernel of atoms needs the rows of atoms."""
+    if kind in OF_STRUCTURES:
+        raise refuse(
+            f'fit: kernel: "{kernel}" compares the atoms of two structures, and "{kind}" gives one row of a whole '
+            'structure. Give a descriptor of atoms, such as descriptor = "soap"; or another kernel.'
+        )
+    why = {"deeppot-se": "its embeddings are learned with a network of energies", "agni": "it describes directions"}
+    if kind in why:
+        raise refuse(
+            f'fit: kernel: "{kernel}" cannot compare what "{kind}" gives: {why[kind]}. Give "soap", for example.'
+        )
 
 
 def without_unused(table: dict[str, Any], fit: Table) -> dict[str, Any]:

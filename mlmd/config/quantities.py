@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WrapValidator
 from pydantic_core import PydanticCustomError, core_schema
 
 from mlmd.errors import InputError, did_you_mean
@@ -118,6 +119,38 @@ class TemperatureLimit(Quantity):
     def write(self, value: Any) -> Any:
         """What `read` turns into the same value again."""
         return value if isinstance(value, str) else super().write(value)
+
+
+@dataclass(frozen=True)
+class EachQuantity(Quantity):
+    """One value for all of several things, or a list with one for each, kept as a tuple."""
+
+    def read(self, value: object) -> Any:
+        """A float in mlmd's unit, or a tuple of them."""
+        if not isinstance(value, list | tuple):
+            return super().read(value)
+        return tuple(super(EachQuantity, self).read(one) for one in _some(value))
+
+    def write(self, value: Any) -> Any:
+        """What `read` turns into the same value again."""
+        if isinstance(value, tuple):
+            return [super(EachQuantity, self).write(one) for one in value]
+        return super().write(value)
+
+
+def _each(value: object, one: Callable[[object], Any]) -> Any:
+    """A value, or a tuple of values that are each as good as one alone."""
+    return tuple(one(item) for item in _some(value)) if isinstance(value, list | tuple) else one(value)
+
+
+def _some(values: Sequence[Any]) -> Sequence[Any]:
+    if not values:
+        raise refuse("the list is empty: give one value for all, or one for each.")
+    return values
+
+
+EACH = (WrapValidator(_each), PlainSerializer(lambda value: [*value] if isinstance(value, tuple) else value))
+"""What makes a field take one value for all of several things, or a list with one for each."""
 
 
 def input_path(value: object, info: ValidationInfo) -> Path:

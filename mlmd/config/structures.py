@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from mlmd.config.descriptors import AGNI, AtomDescriptor, DeepPotSE, DescriptorTable, of_list, of_model
+from mlmd.config.descriptors import AGNI, AtomDescriptor, DeepPotSE, DescriptorKind, DescriptorTable, of_list, of_model
 from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, of_kind
 
@@ -56,7 +56,7 @@ def _layer(value: object) -> str | dict[str, float]:
     return {key: float(one) for key, one in numbers.items()}
 
 
-class CoulombMatrix(Table):
+class CoulombMatrix(DescriptorKind):
     """The interactions of the nuclei of a structure with each other, padded to the largest structure."""
 
     kind: Literal["coulomb"] = Field(default="coulomb", description="kind of descriptor: Coulomb matrices")
@@ -126,7 +126,7 @@ class MBTRTerm(Table):
     )
 
 
-class ManyBodyTensor(Table):
+class ManyBodyTensor(DescriptorKind):
     """Spectra of distances, angles and dihedrals of a structure."""
 
     kind: Literal["mbtr"] = Field(default="mbtr", description="kind of descriptor: many-body tensor representation")
@@ -135,7 +135,7 @@ class ManyBodyTensor(Table):
     )
 
 
-class Average(Table):
+class Average(DescriptorKind):
     """A descriptor of atoms, averaged over each structure."""
 
     kind: Literal["average"] = Field(default="average", description="kind of descriptor: the average of one of atoms")

@@ -98,8 +98,9 @@ def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any],
         return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:
         return Choice(label, None, str(error))
-    if of_structures(config.descriptor):
-        return Choice(label, None, f'"{config.descriptor.kind}" describes whole structures: only potentials are swept.')
+    if of_structures(config.descriptor, config.fit):
+        which = config.descriptor if of_structures(config.descriptor) else config.fit
+        return Choice(label, None, f'"{which.kind}" describes whole structures: only potentials are swept.')
     return Choice(label, config)
 
 

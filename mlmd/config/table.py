@@ -18,6 +18,12 @@ class Table(BaseModel):
     """Keys that people write here by mistake, with what to do instead."""
 
 
+class KindTable(Table):
+    """A table of which there are several kinds, each with options of its own."""
+
+    kind: str
+
+
 def named(key: str) -> BeforeValidator:
     """A bare string stands for a table with only this key."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)

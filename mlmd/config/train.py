@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, DeepPotSE, parts_of
-from mlmd.config.fits import AGNIFit, FitTable, LinearFit, NetworkFit
+from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, Trained, parts_of
+from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import check_pair, of_structures, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -220,6 +220,7 @@ class Train(Table):
                 "fit: radial: the radial functions of one mtp can be optimised, not of several together. Write "
                 'radial = "plain", or train one first and give { model = "..." } for it.'
             )
+        _check_lists(self.descriptor, self.fit)
         check_pair(
             self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
         )
@@ -228,17 +229,18 @@ class Train(Table):
                 "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
                 "another descriptor."
             )
-        if isinstance(self.descriptor, DeepPotSE) and not isinstance(self.fit, NetworkFit):
+        learned = self.descriptor.learned
+        if learned and not isinstance(self.fit, NetworkFit):
             raise refuse(
-                f"fit: kind: the embeddings of deeppot-se are learned by gradient descent together with a network, not "
-                f'with {self.fit.kind}. Give kind = "network", or another descriptor.'
+                f"fit: kind: the embeddings of {self.descriptor.kind} are learned by gradient descent together with a "
+                f'network, not with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
         fit = self.fit
         alone = not isinstance(fit, NetworkFit) or (fit.optimiser == "adamw" and fit.members == 1)
-        if isinstance(self.descriptor, DeepPotSE) and not alone:
+        if learned and not alone:
             raise refuse(
-                'fit: the embeddings of deeppot-se are learned with optimiser = "adamw" and one network only. For a '
-                "committee, train others with other seeds."
+                f'fit: the embeddings of {self.descriptor.kind} are learned with optimiser = "adamw" and one network '
+                "only. For a committee, train others with other seeds."
             )
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
@@ -256,6 +258,15 @@ class Train(Table):
     def _without_unused(self, handler: Any) -> dict[str, Any]:
         """No fraction where the test structures are given: the two do not load together."""
         table: dict[str, Any] = handler(self)
-        if of_structures(self.descriptor):
+        if of_structures(self.descriptor, self.fit):
             table = without_unused(table, self.fit)
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
+
+
+def _check_lists(descriptor: Table, fit: Table) -> None:
+    """A list of a gap has a value for each descriptor."""
+    # a trained descriptor may be of several, which is known when its file is read
+    if not isinstance(fit, GAPFit) or isinstance(descriptor, Trained):
+        return
+    if problem := fit.wrong_length(max(1, len(parts_of(descriptor)))):
+        raise refuse(problem)

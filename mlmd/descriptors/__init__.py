@@ -20,6 +20,7 @@ DESCRIPTORS: dict[str, str] = {
     "directional": "mlmd.descriptors.directional:Directional",
     "coulomb": "mlmd.descriptors.coulomb:Coulomb",
     "deeppot-se": "mlmd.descriptors.embedding:DeepPotSE",
+    "likeness": "mlmd.descriptors.likeness:Likeness",
     "mbtr": "mlmd.descriptors.mbtr:MBTR",
     "moments": "mlmd.descriptors.moments:Moments",
     "radial-angular": "mlmd.descriptors.radial_angular:RadialAngular",

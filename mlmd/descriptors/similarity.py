@@ -17,6 +17,11 @@ from mlmd.errors import InputError
 
 MAX_STEPS = 300
 """Towards a match, for each γ on the way to the one that is wanted."""
+_AT_ONCE = 2**18
+"""Local similarities that are worked through together: 2 MB of each matrix that a match needs."""
+
+Reduce = Callable[[Tensor, Sequence[int]], Tensor]
+"""From C (n, Σ m_s) of one structure with several of m_s atoms, and the m_s, to the kernel with each of them."""
 
 
 def average_kernel(
@@ -38,7 +43,11 @@ def average_kernel(
     Raises:
         InputError: for impossible values, structures without atoms, rows that are zero.
     """
-    return _between(structures, others, zeta, torch.mean, normalised)
+
+    def mean(similarities: Tensor, counts: Sequence[int]) -> Tensor:
+        return torch.stack([one.mean() for one in similarities.split(list(counts), dim=1)])
+
+    return _between(structures, others, zeta, mean, normalised)
 
 
 def rematch_kernel(
@@ -73,8 +82,9 @@ def rematch_kernel(
     if not gamma > 0:
         raise InputError(f"γ = {gamma:g} must be positive; small ones approach the best match.")
 
-    def matched(similarities: Tensor) -> Tensor:
-        return (_match(similarities, gamma, tolerance) * similarities).sum()
+    def matched(similarities: Tensor, counts: Sequence[int]) -> Tensor:
+        padded, there = _padded(similarities, counts)
+        return (_match(padded, there, gamma, tolerance) * padded).sum(dim=(1, 2))
 
     return _between(structures, others, zeta, matched, normalised)
 
@@ -85,69 +95,105 @@ def local_similarities(rows: Tensor, others: Tensor, zeta: float) -> Tensor:
     Raises:
         InputError: for a ζ that is not positive, no rows, rows that are zero, and negative C of a fractional ζ.
     """
-    if not zeta > 0:
-        raise InputError(f"ζ = {zeta:g} must be positive.")
-    rows, others = rows.double(), others.double()
-    lengths = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (rows, others)]
-    if not all(len(one) and bool((one > 0).all()) for one in lengths):
+    return _powers(_unit(rows) @ _unit(others).T, zeta)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length 1, in float64."""
+    rows = rows.double()
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if not len(rows) or not bool((lengths > 0).all()):
         raise InputError(
             "structures without atoms, and atoms whose features are all zero, have no similarity to others."
         )
-    cosines = (rows / lengths[0]) @ (others / lengths[1]).T
+    return rows / lengths
+
+
+def _powers(cosines: Tensor, zeta: float) -> Tensor:
+    if not zeta > 0:
+        raise InputError(f"ζ = {zeta:g} must be positive.")
     if zeta != round(zeta) and bool((cosines < 0).any()):
         raise InputError(f"features of opposite directions have no power ζ = {zeta:g}; take a whole number.")
     return cosines**zeta
 
 
 def _between(
-    structures: Sequence[Tensor],
-    others: Sequence[Tensor] | None,
-    zeta: float,
-    of: Callable[[Tensor], Tensor],
-    normalised: bool,
+    structures: Sequence[Tensor], others: Sequence[Tensor] | None, zeta: float, of: Reduce, normalised: bool
 ) -> Tensor:
-    """The kernel of each pair, `of` their local similarities."""
-
-    def kernel(one: Tensor, other: Tensor) -> Tensor:
-        return of(local_similarities(one, other, zeta))
-
-    columns = structures if others is None else others
-    if not structures or not columns:
+    """The kernel of each pair, from their local similarities."""
+    if not structures or (others is not None and not others):
         raise InputError("a kernel needs one structure or more.")
-    found: list[list[Tensor]] = []
-    for i, one in enumerate(structures):
-        known = [] if others is not None else [found[j][i] for j in range(i)]
-        found.append(known + [kernel(one, other) for other in columns[len(known) :]])
-    values = torch.stack([torch.stack(row) for row in found])
+    rows = [_unit(one) for one in structures]
+    columns = rows if others is None else [_unit(one) for one in others]
+    # those of like sizes are worked through together, with little padding
+    order = sorted(range(len(columns)), key=lambda index: len(columns[index]))
+    values = rows[0].new_zeros((len(rows), len(columns)))
+    for place, index in enumerate(order if others is None else range(len(rows))):
+        ahead = order[place:] if others is None else order
+        found = _with_each(rows[index], [columns[one] for one in ahead], zeta, of)
+        values[index, ahead] = found
+        if others is None:
+            values[ahead, index] = found
     if not normalised:
         return values
     if others is None:
         own = both = values.diagonal()
     else:
-        own, both = (torch.stack([kernel(one, one) for one in some]) for some in (structures, columns))
+        own, both = (torch.cat([_with_each(one, [one], zeta, of) for one in some]) for some in (rows, columns))
     return values / (own[:, None] * both).sqrt()
 
 
-def _match(similarities: Tensor, gamma: float, tolerance: float) -> Tensor:
-    """P, (n, m), whose rows have sums 1/n and whose columns 1/m.
+def _with_each(one: Tensor, others: Sequence[Tensor], zeta: float, of: Reduce) -> Tensor:
+    """(n_others,), kernels of a structure with others, a few at a time."""
+    counts, found, begin = [len(other) for other in others], [], 0
+    while begin < len(others):
+        end = begin + 1
+        while end < len(others) and len(one) * max(counts[begin : end + 1]) * (end + 1 - begin) <= _AT_ONCE:
+            end += 1
+        similarities = _powers(one @ torch.cat(list(others[begin:end])).T, zeta)
+        found.append(of(similarities, counts[begin:end]))
+        begin = end
+    return torch.cat(found)
+
+
+def _padded(similarities: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """C of each structure, (n_structures, n, m) with the largest m, zero beyond its own; and (n_structures, m), 1 or 0
+    where there is an atom or none."""
+    n, m = len(similarities), max(counts)
+    own = similarities.split(list(counts), dim=1)
+    padded = torch.stack([torch.nn.functional.pad(one, (0, m - one.shape[1])) for one in own])
+    there = (torch.arange(m) < torch.tensor(list(counts))[:, None]).to(similarities.dtype)
+    return padded.view(len(counts), n, m), there
+
+
+def _match(similarities: Tensor, there: Tensor, gamma: float, tolerance: float) -> Tensor:
+    """P, (n_pairs, n, m), of several pairs: rows have sums 1/n and columns 1/m, zero where there is no atom.
 
     ln P = a_i + b_j + C_ij/γ, as exp(C/γ) overflows where γ is small. γ comes down from about 1 in halves, each time
     beginning with the a and b of the last, as Sinkhorn's scaling alone needs exp(1/γ) steps.
+
+    Args:
+        similarities: C, (n_pairs, n, m), padded to the largest m.
+        there: (n_pairs, m), 1 or 0.
+        gamma: γ.
+        tolerance: of the sums, relatively.
     """
-    n = len(similarities)
-    known, of_rows = similarities.detach(), similarities.new_zeros(n)
+    n = similarities.shape[1]
+    weights = there / there.sum(dim=1, keepdim=True)  # 1/m, and 0
+    known, of_rows = similarities.detach(), similarities.new_zeros(similarities.shape[:2])
     for level in range(max(0, math.ceil(-math.log2(gamma))), -1, -1):
         exponents = known / (gamma * 2**level)
-        of_rows = _scaled(exponents, of_rows, tolerance if level == 0 else max(tolerance, 1e-3)) * (2 if level else 1)
+        of_rows = _scaled(exponents, weights, of_rows, tolerance if level == 0 else max(tolerance, 1e-3))
+        of_rows = of_rows * (2 if level else 1)
     exponents = similarities / gamma
     if similarities.requires_grad:
         # one more of Newton's steps, which changes nothing but knows how the maximum depends on C
-        match = _columns_matched(exponents, of_rows)
-        of_rows = of_rows + torch.linalg.solve(_curvature(match.detach()), 1 / n - match.sum(dim=1))
-    return _columns_matched(exponents, of_rows)
+        match = _columns_matched(exponents, weights, of_rows)
+        of_rows = of_rows + torch.linalg.solve(_curvature(match.detach(), weights), 1 / n - match.sum(dim=2))
+    return _columns_matched(exponents, weights, of_rows)
 
 
-def _scaled(exponents: Tensor, of_rows: Tensor, tolerance: float) -> Tensor:
+def _scaled(exponents: Tensor, weights: Tensor, of_rows: Tensor, tolerance: float) -> Tensor:
     """a, from an a nearby, such that the sums of rows are 1/n up to a tolerance when those of columns are 1/m.
 
     It is the minimum of the convex G(a) = 1/m Σ_j ln Σ_i exp(a_i + C_ij/γ) - 1/n Σ_i a_i: a step of Sinkhorn's,
@@ -156,33 +202,45 @@ def _scaled(exponents: Tensor, of_rows: Tensor, tolerance: float) -> Tensor:
     Raises:
         InputError: when there is none in `MAX_STEPS`.
     """
-    n = len(exponents)
+    n, found, left = exponents.shape[1], of_rows.clone(), torch.arange(len(of_rows))
 
     def height(a: Tensor) -> Tensor:
-        return torch.logsumexp(exponents + a[:, None], dim=0).mean() - a.mean()
+        return (torch.logsumexp(exponents + a[:, :, None], dim=1) * weights).sum(dim=1) - a.mean(dim=1)
 
     for _ in range(MAX_STEPS):
-        match = _columns_matched(exponents, of_rows)
-        sums = match.sum(dim=1)
-        if float((n * sums - 1).abs().max()) <= tolerance:
-            return of_rows
+        sums = _columns_matched(exponents, weights, of_rows).sum(dim=2)
+        far = (n * sums - 1).abs().amax(dim=1) > tolerance
+        found[left] = of_rows
+        if not bool(far.any()):
+            return found
+        if not bool(far.all()):
+            left, exponents, weights, of_rows, sums = (one[far] for one in (left, exponents, weights, of_rows, sums))
         of_rows = of_rows - torch.log(n * sums.clamp(min=1e-300))
-        match = _columns_matched(exponents, of_rows)
-        slope = match.sum(dim=1) - 1 / n
-        step, here = -torch.linalg.solve(_curvature(match), slope), height(of_rows)
-        tried = (of_rows + 0.5**k * step for k in range(30))
-        of_rows = next((one for one in tried if bool(height(one) <= here)), of_rows)
-    raise InputError(f"no match of {n} with {exponents.shape[1]} atoms was found in {MAX_STEPS} steps: γ is too small.")
+        match = _columns_matched(exponents, weights, of_rows)
+        step = -torch.linalg.solve(_curvature(match, weights), match.sum(dim=2) - 1 / n)
+        of_rows = _downhill(of_rows, step, height)
+    raise InputError(f"no match of {n} with other atoms was found in {MAX_STEPS} steps: γ is too small.")
 
 
-def _columns_matched(exponents: Tensor, of_rows: Tensor) -> Tensor:
+def _downhill(start: Tensor, step: Tensor, height: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each start with the first of its step, half its step, ... that is not higher; the start itself without one."""
+    here, size = height(start), torch.ones_like(start[:, :1])
+    for _ in range(30):
+        higher = ~(height(start + size * step) <= here)
+        if not bool(higher.any()):
+            return start + size * step
+        size = torch.where(higher[:, None], size / 2, size)
+    return start + torch.where(higher[:, None], 0.0, size) * step
+
+
+def _columns_matched(exponents: Tensor, weights: Tensor, of_rows: Tensor) -> Tensor:
     """exp(a_i + b_j + C_ij/γ) with the b for which every column has the sum 1/m."""
-    return torch.softmax(exponents + of_rows[:, None], dim=0) / exponents.shape[1]
+    return torch.softmax(exponents + of_rows[:, :, None], dim=1) * weights[:, None]
 
 
-def _curvature(match: Tensor) -> Tensor:
+def _curvature(match: Tensor, weights: Tensor) -> Tensor:
     """The second derivative of G, made regular: a constant in all a changes nothing, and rounding hides small ones."""
-    n, m = match.shape
-    sums = match.sum(dim=1)
-    bare = torch.diag(sums * (1 + 1e-12) + 1e-300) - m * match @ match.T
-    return bare + sums.mean() / n
+    n, m = match.shape[1], 1 / weights.amax(dim=1)
+    sums = match.sum(dim=2)
+    bare = torch.diag_embed(sums * (1 + 1e-12) + 1e-300) - m[:, None, None] * match @ match.mT
+    return bare + (sums.mean(dim=1) / n)[:, None, None]

@@ -31,7 +31,7 @@ from mlmd.descriptors.cutoffs import check_taper, taper
 from mlmd.descriptors.harmonics import harmonics
 from mlmd.descriptors.neighbourhoods import Neighbourhoods, neighbourhoods
 from mlmd.descriptors.parity_series import parity_series
-from mlmd.descriptors.soap_basis import BASES, chebyshev_series
+from mlmd.descriptors.soap_basis import BASES, chebyshev_series, reach
 from mlmd.descriptors.soap_kernel import soap_kernel
 from mlmd.descriptors.species import check_symbols, species, species_table
 from mlmd.errors import InputError, did_you_mean
@@ -75,6 +75,7 @@ class Soap(torch.nn.Module):
         taper: str = "quintic",
         onset: float = 0.5,
         include_centre: bool = True,
+        central_weight: float = 1.0,
         normalised: bool = True,
         products: str = "all",
         precision: str = "float64",
@@ -88,11 +89,12 @@ class Soap(torch.nn.Module):
             l_max: highest degree.
             sigma: a length, the width of the Gaussians.
             basis: of the radial functions, a name of `mlmd.descriptors.soap_basis.BASES`.
-            extent: a length, up to which the radial basis reaches; the cutoff by default.
+            extent: a length, up to which the radial basis reaches; by default the cutoff, or as far as QUIP's does.
             taper: the cutoff function, a name of `mlmd.descriptors.cutoffs.TAPERS` or "none". QUIP's is "cosine" with
                 an onset of 1 - cutoff_transition_width / cutoff.
             onset: where it begins to fall, as a fraction of the cutoff.
             include_centre: whether the centre, a Gaussian at the origin, is part of the density of its element.
+            central_weight: by which the centre's Gaussian is multiplied.
             normalised: rows of length 1.
             products: a name of `PRODUCTS`.
             precision: "float64" or "float32".
@@ -104,9 +106,8 @@ class Soap(torch.nn.Module):
         self.elements = check_symbols(elements)
         self.n_max, self.l_max, self.basis, self.products = n_max, l_max, basis, products
         self.taper, self.onset = taper, float(onset)
-        self.include_centre, self.normalised = include_centre, normalised
+        self.include_centre, self.central_weight, self.normalised = include_centre, float(central_weight), normalised
         self.cutoff, self.sigma = units.parse(cutoff, "length"), units.parse(sigma, "length")
-        self.extent = self.cutoff if extent is None else units.parse(extent, "length")
         for name, value, known in (("radial basis", basis, BASES), ("set of products", products, PRODUCTS)):
             if value not in known:
                 raise InputError(f"{value!r} is not a {name} of SOAP. {did_you_mean(str(value), known)}")
@@ -117,8 +118,11 @@ class Soap(torch.nn.Module):
                 f"n_max = {n_max}, l_max = {l_max} and {len(self.elements)} elements; n_max is 1 to {LARGEST}, l_max 0 "
                 f"to {LARGEST}, and one element or more is needed."
             )
+        self.extent = reach(basis, self.cutoff, self.sigma) if extent is None else units.parse(extent, "length")
         if min(self.cutoff, self.sigma, self.extent) <= 0:
             raise InputError("cutoff, sigma and extent must be positive lengths.")
+        if not 0 < self.central_weight < math.inf:
+            raise InputError(f"a centre's Gaussian of weight {central_weight} is impossible; it must be positive.")
         if normalised and not include_centre:
             raise InputError(
                 "without the centre's Gaussian the row of a lone atom is zero, and a row of length 1 would jump when a "
@@ -129,7 +133,7 @@ class Soap(torch.nn.Module):
         )
         self.register_buffer("table", torch.from_numpy(series))
         signs = (-1.0) ** np.arange(series.shape[2])  # T_2k(0)
-        at_centre = series[0] @ signs / math.sqrt(4 * math.pi) * include_centre
+        at_centre = series[0] @ signs / math.sqrt(4 * math.pi) * include_centre * self.central_weight
         self.register_buffer("own", torch.from_numpy(at_centre))
         self.register_buffer("species_table", species_table(self.elements), persistent=False)
         self._columns()
@@ -223,4 +227,4 @@ class Soap(torch.nn.Module):
     weights: Tensor
 
 
-_SETTINGS = ("n_max", "l_max", "basis", "taper", "onset", "include_centre", "normalised", "products")
+_SETTINGS = ("n_max", "l_max", "basis", "taper", "onset", "include_centre", "central_weight", "normalised", "products")

@@ -15,12 +15,16 @@ from decimal import Decimal, localcontext
 from typing import Final, Protocol
 
 import numpy as np
-from scipy.special import ive
+from scipy.special import erf, ive
 
 from mlmd.errors import InputError
 
 THRESHOLD = 1e-3
 """What a Gaussian type orbital has fallen to where it is said to end."""
+_ALIKE = 1e12
+"""Condition number of Gaussians up to which their coefficients have some digits."""
+_SMALLEST = 10.0
+"""- log₁₀ of what the Gaussian of an atom at the cutoff has fallen to where QUIP's functions end."""
 _DIGITS = 50  # the overlaps of ten polynomials have a condition number of 10¹⁵
 _PER_SIGMA = 2.5  # quadrature points; in the middle they are π/2 times as far apart as on average, 0.63 σ
 
@@ -68,7 +72,7 @@ def orbitals(distances: np.ndarray, n_max: int, l_max: int, sigma: float, extent
 def polynomials(distances: np.ndarray, n_max: int, l_max: int, sigma: float, extent: float) -> np.ndarray:
     """g_n(r) = Σ_k β_nk (r_c - r)^{k+2} up to the extent r_c, orthonormal (β = S^{-1/2}); R_nl by quadrature.
 
-    These are the polynomials of QUIP and DScribe, orthonormalised as in DScribe. The points of Gauss and Legendre are
+    These are the polynomials of DScribe, and orthonormalised as there. The points of Gauss and Legendre are
     so close that what they miss of a Gaussian is below rounding.
 
     Args:
@@ -93,8 +97,54 @@ def polynomials(distances: np.ndarray, n_max: int, l_max: int, sigma: float, ext
     return np.array([measure @ (smeared * ive(degree + 0.5, x)) for degree in range(l_max + 1)])
 
 
-BASES: Final[dict[str, Basis]] = {"gto": orbitals, "polynomial": polynomials}
+def equispaced(distances: np.ndarray, n_max: int, l_max: int, sigma: float, extent: float) -> np.ndarray:
+    """φ_k(r) = exp(-(r - r_k)²/2σ²), r_k from 0 in n steps short of the extent, orthonormal by Cholesky; QUIP's R_nl.
+
+    QUIP does not integrate: f_l(r) = 4π exp(-(r² + d²)/2σ²) i_l(rd/σ²), what is at the distance r of the Gaussian of an
+    atom, is interpolated by the φ_k at the r_k. With C_kk' = φ_k(r_k') and overlaps S = L Lᵀ, S_kk' = ∫ r² φ_k φ_k' dr,
+
+        R_nl(d) = Σ_k (C⁻¹ L)_kn f_l(r_k)
+
+    are its coefficients in the orthonormal functions Σ_k (L⁻ᵀ)_kn φ_k (EQUISPACED_GAUSS of GAP's soap; Bartók, Kondor
+    and Csányi, Phys. Rev. B 87, 184115, 2013, section IV C).
+
+    Args:
+        distances: (n,) Å, above 0.
+        n_max, l_max: functions, and highest degree.
+        sigma, extent: Å.
+
+    Raises:
+        InputError: when the functions are so close to each other that they cannot be told apart.
+    """
+    alpha, centres = 0.5 / sigma**2, extent / n_max * np.arange(n_max)
+    apart, middle = centres[:, None] - centres, 0.5 * (centres[:, None] + centres)
+    shapes = np.exp(-alpha * apart**2)
+    if np.linalg.cond(shapes) > _ALIKE:
+        raise InputError(f"{n_max} Gaussians within {extent:g} Å cannot be told apart; take fewer (n_max).")
+    # ∫ r² exp(-2α (r - m)²) dr from 0, m in the middle, times what the product of two Gaussians has there
+    half = math.sqrt(0.5 * math.pi / alpha) * (0.25 / alpha + middle**2) * (1 + erf(math.sqrt(2 * alpha) * middle))
+    overlaps = np.exp(-0.5 * alpha * apart**2) * 0.5 * (half + middle * np.exp(-2 * alpha * middle**2) / (2 * alpha))
+    transform = np.linalg.solve(shapes, np.linalg.cholesky(overlaps))
+    found = np.empty((l_max + 1, n_max, len(distances)))
+    x = 2 * alpha * centres[1:, None] * distances
+    smeared = np.exp(-alpha * (centres[1:, None] - distances) ** 2) * np.sqrt(0.5 * math.pi / x)
+    for degree in range(l_max + 1):
+        at_origin = np.exp(-alpha * distances**2) * (degree == 0)  # i_l(0)
+        values = np.vstack([at_origin, smeared * ive(degree + 0.5, x)])
+        found[degree] = 4 * math.pi * transform.T @ values
+    return found
+
+
+BASES: Final[dict[str, Basis]] = {"gto": orbitals, "polynomial": polynomials, "quip": equispaced}
 """Radial bases by the names that an input file may say."""
+
+
+def reach(basis: str, cutoff: float, sigma: float) -> float:
+    """The extent of a basis where none is given, Å: the cutoff, or where QUIP's ends.
+
+    That is where the Gaussian of an atom at the cutoff has fallen to 10⁻¹⁰.
+    """
+    return cutoff + sigma * math.sqrt(2 * _SMALLEST * math.log(10)) if basis == "quip" else cutoff
 
 
 def inverse_root(matrix: np.ndarray) -> np.ndarray:

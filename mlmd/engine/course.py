@@ -18,7 +18,7 @@ from mlmd.engine.commit import Commit
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
-from mlmd.engine.job import Job, bias_of, charges_of, versions
+from mlmd.engine.job import Job, bias_of, charges_of, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
@@ -29,7 +29,7 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
-from mlmd.potentials import Evaluator
+from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import why_slow
 from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
@@ -72,6 +72,8 @@ class Course:
         if slow:
             self.messages(slow)
         if saved is None:
+            for warning in warnings_of(self.job.potential):
+                self.messages(warning)
             for script in self.job.scripts.values():
                 copy_inputs(script, self.folder)
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
@@ -144,7 +146,8 @@ class Course:
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
         self._restart_bias(stage, resumed=saved is not None)
-        log = Log(self.folder / LOG, () if self.watch is None else self.watch.columns)
+        more = () if self.watch is None else self.watch.columns
+        log = Log(self.folder / LOG, more, has_energy=has_energy(self.job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
 
@@ -188,6 +191,7 @@ class Course:
         forces = Forces(
             self._evaluator(), particles.cell, bias=self._bias(record, restart=restart),
             max_force=guard.max_force if guard.enabled else None, first_step=record.first_step, bias_cell=open_cell,
+            has_energy=has_energy(job.potential),
         )  # fmt: skip
         earlier = self.run.stages[: record.index]
         return DynamicsStage(

@@ -3,7 +3,8 @@
 OpenMM asks several times within one step (integrator, printing, trial volumes), so the last evaluation is kept and
 given again for the same positions. The bias is computed with each new configuration and updated once per step, when
 the first question about the next step comes: the configuration computed last is then the one the step ended with.
-Nothing non-finite passes: OpenMM's Reference platform would not notice.
+Nothing non-finite passes: OpenMM's Reference platform would not notice. Of a potential without an energy (AGNI) OpenMM
+and the bias get the energy 0 and no virial; what reads an answer knows of it by `Forces.has_energy`.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Forces:
         max_force: float | None = None,
         first_step: int = 0,
         bias_cell: np.ndarray | None = None,
+        has_energy: bool = True,
     ) -> None:
         """
         Args:
@@ -98,8 +100,9 @@ class Forces:
             max_force: eV/Å, above which the run stops, or None.
             first_step: global step at which OpenMM's counter is zero.
             bias_cell: the cell PLUMED sees where it differs (rows of zeros for open directions).
+            has_energy: whether the potential knows energies and virials, or forces alone.
         """
-        self.evaluator = evaluator
+        self.evaluator, self.has_energy = evaluator, has_energy
         self.cell = np.ascontiguousarray(cell, dtype=np.float64)
         self.bias = bias
         self.max_force = max_force
@@ -179,6 +182,8 @@ class Forces:
         scaled, clock = positions * NM, time.perf_counter()
         result = self.evaluator.evaluate(scaled, cell)
         self.seconds["potential"] += time.perf_counter() - clock
+        if not self.has_energy:
+            result = replace(result, energy=0.0, virial=np.zeros((3, 3)))
         if self.bias is None:
             return Answer(positions, cell, result, result, step)
         forces, virial, clock = result.forces.copy(), np.array(result.virial, order="C"), time.perf_counter()
@@ -201,14 +206,14 @@ class Forces:
             return
         self._explain(result, answer.positions * NM, limit)
 
-    @staticmethod
-    def _explain(result: Evaluation, positions: np.ndarray, limit: float) -> None:
+    def _explain(self, result: Evaluation, positions: np.ndarray, limit: float) -> None:
         norms = np.linalg.norm(result.forces, axis=1)
         if not math.isfinite(result.energy) or not np.all(np.isfinite(norms)):
             bad = np.flatnonzero(~np.isfinite(norms))
             where = f" Force on atom {bad[0]} (counted from 0): {result.forces[bad[0]]}." if len(bad) else ""
+            what = f"a non-finite result: energy {result.energy} eV." if self.has_energy else "non-finite forces."
             raise ForceFailure(
-                f"the potential gave a non-finite result: energy {result.energy} eV.{where}",
+                f"the potential gave {what}{where}",
                 positions, result.forces, int(bad[0]) if len(bad) else None,
             )  # fmt: skip
         worst = int(norms.argmax())

@@ -21,8 +21,8 @@ from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.system import Body, body_of
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
-from mlmd.potentials import Potential
-from mlmd.potentials.load import check_elements, check_energy, load_potential
+from mlmd.potentials import Potential, has_energy
+from mlmd.potentials.load import check_elements, load_potential
 from mlmd.rundir import (
     CHECKPOINTS,
     CRASH,
@@ -73,7 +73,6 @@ def prepare(config: Simulate) -> Job:
     """
     atoms = read_structure(config.structure, config.supercell)
     potential = load_potential(config.potential)
-    check_energy(potential)
     check_elements(potential, atoms.get_chemical_symbols())
     body = body_of(config, atoms)
     velocities = _velocities_of(config, atoms, body)
@@ -86,6 +85,7 @@ def prepare(config: Simulate) -> Job:
         if not isinstance(stage, Minimize) and stage.plumed is not None
     }
     _check_outputs(scripts)
+    _check_forces_alone(config, potential, scripts)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
     return Job(config, atoms, body, potential, scripts, stage_records(config), velocities, cell, frame)
 
@@ -116,6 +116,39 @@ def _check_analysis(config: Simulate, atoms: ase.Atoms) -> None:
             raise InputError(
                 f"analysis: {key}: the structure has no {absent[0]}. {did_you_mean(absent[0], set(atoms.symbols))}"
             )
+
+
+def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping[int, Script]) -> None:
+    """What needs an energy or a stress that the potential does not have."""
+    if has_energy(potential):
+        return
+    problems = []
+    for number, stage in enumerate(config.stage, 1):
+        if isinstance(stage, Minimize):
+            problems.append(f"stage {number} (minimize) goes down in energy; cool it down by nvt instead")
+        if isinstance(stage, NPT):
+            problems.append(f"stage {number} (npt) needs a stress; use nvt, in a cell of the right volume")
+    for index, script in scripts.items():
+        if any(statement.action == "ENERGY" for statement in script.statements):
+            problems.append(f"stage {index + 1}: ENERGY in {script.path.name} is the potential energy; leave it out")
+    if problems:
+        name = getattr(potential, "source", "the potential")
+        raise InputError(
+            f"{name} predicts forces alone (AGNI), no energy and no stress: {'; '.join(problems)}, or use a potential "
+            "with an energy."
+        )
+
+
+def warnings_of(potential: Potential) -> tuple[str, ...]:
+    """What a person should know of a run with a potential before reading its numbers."""
+    if has_energy(potential):
+        return ()
+    name = getattr(potential, "source", "the potential")
+    return (
+        f"{name} predicts forces alone (AGNI): it has no energy, and the run conserves none. The log has no potential "
+        "energy, no total energy and no pressure, no drift of the energy is told, and [guard] has forces and "
+        "temperature to watch. A thermostat has to take away the heat that such forces make.",
+    )
 
 
 def _check_outputs(scripts: Mapping[int, Script]) -> None:
@@ -202,6 +235,7 @@ def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any
         "orientation": job.frame.rotation.tolist(),
         "stages": [stage_record(record) for record in job.stages],
         "trajectory": {"file": f"trajectory.{kind}", "format": kind},
+        **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }
 
 

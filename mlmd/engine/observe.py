@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlmd import units
-from mlmd.engine.forces import NM, ForceFailure
-from mlmd.engine.outputs import Snapshot
+from mlmd.engine.forces import NM, Answer, ForceFailure
+from mlmd.engine.outputs import NEEDS_ENERGY, Snapshot, log_columns
 from mlmd.engine.system import PS, velocities_of
 from mlmd.potentials.uncertainty import Uncertainty
 from mlmd.rundir import StageRecord
@@ -27,8 +27,8 @@ class Moment:
     """Within the stage."""
     temperature: float
     """K."""
-    energy: float
-    """Total energy per atom, eV."""
+    energy: float | None
+    """Total energy per atom, eV; None where the potential has none."""
     ns_per_day: float
     seconds_left: float
 
@@ -37,7 +37,8 @@ def row(stage: DynamicsStage) -> list[float]:
     """The columns of log.csv after step and stage.
 
     The pressure is P = (N kT - tr(virial) / 3) / V with the kinetic temperature T of all degrees of freedom, so that
-    holding the centre of mass does not lower it; the bias is in it.
+    holding the centre of mass does not lower it; the bias is in it. Of a potential without an energy
+    there are neither energies nor a pressure.
     """
     kinetic, answer, body = stage.kinetic_energy(), stage.answer(), stage.body
     energy, bias = answer.evaluation.energy, answer.evaluation.energy - answer.potential.energy
@@ -45,11 +46,15 @@ def row(stage: DynamicsStage) -> list[float]:
     temperature, target = body.temperature(kinetic), stage.target_temperature
     ideal = int(body.mobile.sum()) * units.KB * temperature
     pressure = (ideal - float(np.trace(answer.evaluation.virial)) / 3.0) / volume
-    return [
+    values = [
         stage.time / PS, answer.potential.energy, kinetic, (energy + kinetic) / body.n_atoms, temperature,
         pressure / units.BAR, volume, body.masses.sum() / volume * units.DENSITY,
         float("nan") if target is None else target, bias,
     ]  # fmt: skip
+    if stage.forces.has_energy:
+        return values
+    names = log_columns(has_energy=True)[2:]
+    return [value for name, value in zip(names, values, strict=True) if name not in NEEDS_ENERGY]
 
 
 def snapshot(stage: DynamicsStage) -> Snapshot:
@@ -57,7 +62,7 @@ def snapshot(stage: DynamicsStage) -> Snapshot:
     answer, to_user = stage.answer(), stage.frame.to_user
     return Snapshot(
         stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(stage.forces.cell),
-        to_user(velocities_of(stage.context)), answer.potential.energy, to_user(answer.potential.forces),
+        to_user(velocities_of(stage.context)), _energy(stage, answer), to_user(answer.potential.forces),
     )  # fmt: skip
 
 
@@ -74,7 +79,7 @@ def last_good(stage: DynamicsStage) -> Snapshot | None:
         return None
     return Snapshot(
         answer.step, _time(stage, answer.step), to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
-        energy=answer.potential.energy, forces=to_user(answer.potential.forces),
+        energy=_energy(stage, answer), forces=to_user(answer.potential.forces),
     )  # fmt: skip
 
 
@@ -84,8 +89,13 @@ def failed(stage: DynamicsStage, failure: ForceFailure) -> Snapshot:
     to_user = stage.frame.to_user
     return Snapshot(
         step, _time(stage, step), to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
-        forces=to_user(failure.forces), energy=float("nan"),
+        forces=to_user(failure.forces), energy=float("nan") if stage.forces.has_energy else None,
     )  # fmt: skip
+
+
+def _energy(stage: DynamicsStage, answer: Answer) -> float | None:
+    """eV, of the potential; None where it has none."""
+    return answer.potential.energy if stage.forces.has_energy else None
 
 
 def _time(stage: DynamicsStage, step: int) -> float:
@@ -112,7 +122,8 @@ def where_time_went(stage: DynamicsStage, seconds: float) -> str:
 def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:
     """Speed, temperature and energy for a live line."""
     kinetic, record = stage.body.kinetic_energy(velocities_of(stage.context)), stage.record
-    total = (kinetic + stage.answer().evaluation.energy) / stage.body.n_atoms
+    potential = stage.answer().evaluation.energy
+    total = (kinetic + potential) / stage.body.n_atoms if stage.forces.has_energy else None
     speed = record.timestep * 1e-6 * 86400 / seconds_per_step
     left = (record.n_steps - stage.step) * seconds_per_step
     return Moment(record, stage.step, stage.body.temperature(kinetic), total, speed, left)

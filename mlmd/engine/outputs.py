@@ -23,7 +23,14 @@ LOG_HEADER = (
     "step,stage,time [ps],potential energy [eV],kinetic energy [eV],energy per atom [eV],temperature [K],"
     "pressure [bar],volume [Å^3],density [g/cm^3],target temperature [K],bias energy [eV]\n"
 )
+NEEDS_ENERGY = ("potential energy [eV]", "energy per atom [eV]", "pressure [bar]")
+"""Columns that the log of a potential without an energy does not have."""
 _TAIL = 1 << 20
+
+
+def log_columns(*, has_energy: bool) -> list[str]:
+    """Names of the columns of log.csv, of a potential with or without an energy."""
+    return [name for name in LOG_HEADER.rstrip("\n").split(",") if has_energy or name not in NEEDS_ENERGY]
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
 
         atoms.set_velocities(snapshot.velocities / units.fs)
     if snapshot.forces is not None:
-        atoms.calc = SinglePointCalculator(atoms, energy=snapshot.energy, forces=snapshot.forces)
+        known = {} if snapshot.energy is None else {"energy": snapshot.energy}
+        atoms.calc = SinglePointCalculator(atoms, **known, forces=snapshot.forces)
     return atoms
 
 
@@ -103,9 +111,9 @@ class AppendOnly:
 class Log(AppendOnly):
     """log.csv: one row of numbers, without anything that depends on the clock."""
 
-    def __init__(self, path: Path, more: Sequence[str] = ()) -> None:
-        """`more` are names of columns behind those of `LOG_HEADER`."""
-        self._names = ",".join([LOG_HEADER.rstrip("\n"), *more])
+    def __init__(self, path: Path, more: Sequence[str] = (), *, has_energy: bool = True) -> None:
+        """`more` are names of columns behind those of `log_columns`."""
+        self._names = ",".join([*log_columns(has_energy=has_energy), *more])
         super().__init__(path)
 
     def header(self) -> bytes:

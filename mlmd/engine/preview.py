@@ -14,8 +14,8 @@ import numpy as np
 
 from mlmd.config import Minimize, check_files, load_simulate
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, prepare
-from mlmd.potentials import Evaluation
+from mlmd.engine.job import Job, check_biases, prepare, warnings_of
+from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import why_slow
@@ -62,12 +62,12 @@ class Preview:
     stages: tuple[str, ...]
     n_steps: int
     """Steps of dynamics in all stages."""
-    energy: float
-    """eV per atom of the structure as it is."""
+    energy: float | None
+    """eV per atom of the structure as it is; None where the potential has no energy."""
     max_force: float
     """eV/Å."""
     pressure: float | None
-    """bar, of the structure at rest."""
+    """bar, of the structure at rest, where it is known."""
     seconds_per_step: float
     ns_per_day: float
     hours: float
@@ -134,7 +134,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
         cutoff=float(job.potential.cutoff),
         stages=tuple(_stage(stage) for stage in job.stages),
         n_steps=n_steps,
-        energy=first.energy / n_atoms,
+        energy=first.energy / n_atoms if has_energy(job.potential) else None,
         max_force=float(np.linalg.norm(first.forces, axis=1).max()),
         pressure=_pressure(job, first),
         seconds_per_step=step,
@@ -165,7 +165,7 @@ def _memory() -> float:
 
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
-    notes = [*_suspicions(job, first), *_doubtful_steps(job)]
+    notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
     slow = why_slow(job.potential) if device == "cpu" else None
     if slow:
         notes.append(slow)
@@ -215,7 +215,7 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
 
 
 def _pressure(job: Job, first: Evaluation) -> float | None:
-    """bar, of the structure at rest; None without full periodicity."""
-    if not job.body.pbc.all():
+    """bar, of the structure at rest; None without full periodicity, and where the potential has no stress."""
+    if not job.body.pbc.all() or not has_energy(job.potential):
         return None
     return -float(np.trace(first.virial)) / (3 * job.atoms.get_volume()) / BAR

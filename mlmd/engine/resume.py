@@ -40,6 +40,8 @@ def checkpoint_of(stage: DynamicsStage) -> Checkpoint:
         "virial": answer.evaluation.virial,
         "openmm": np.frombuffer(stage.context.createCheckpoint(), dtype=np.uint8),
     }
+    if not stage.forces.has_energy:  # what the potential is recognised by when the run continues
+        arrays["potential_forces"] = answer.potential.forces
     arrays |= {f"evaluator/{name}": array for name, array in stage.forces.evaluator.state().items()}
     return Checkpoint(header, arrays)
 
@@ -54,7 +56,7 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
             cell are taken, a statistical continuation.
 
     Raises:
-        SimulationError: when the potential gives another energy than it gave then.
+        SimulationError: when the potential gives another energy than it gave then, or other forces where it has none.
     """
     header, arrays = checkpoint.header, checkpoint.arrays
     stage.step = int(header["step"])
@@ -84,13 +86,25 @@ def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: 
     """The potential must say what it said; afterwards its pair list is what it was."""
     saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
     evaluator.restore(saved)
-    now = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"]).energy
-    then = float(header["potential_energy"])
+    found = evaluator.evaluate(arrays["positions"] * NM, arrays["cell"])
     evaluator.restore(saved)
+    if (forces := arrays.get("potential_forces")) is not None:
+        _same_forces(found.forces, forces)
+        return
+    now, then = found.energy, float(header["potential_energy"])
     if not abs(now - then) <= 1e-6 * max(1.0, abs(then)):
         raise SimulationError(
             f"the potential gives {now:.9g} eV at the checkpoint, where it gave {then:.9g} eV: it is not the same "
             "potential, or computes differently here."
+        )
+
+
+def _same_forces(now: np.ndarray, then: np.ndarray) -> None:
+    difference = float(np.abs(now - then).max())
+    if not difference <= 1e-5 * max(1.0, float(np.abs(then).max())):
+        raise SimulationError(
+            f"forces at the checkpoint differ by up to {difference:.3g} eV/Å from those that the potential gave there: "
+            "it is not the same potential, or computes differently here."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlmd.config import NPT, NVE, Minimize, Simulate
-from mlmd.config.files import files_of_potential
+from mlmd.config.files import files_of_potential, structure_file
 from mlmd.rundir import StageRecord
 
 
@@ -30,7 +30,7 @@ def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
 
 def files_of(config: Simulate) -> dict[str, Path]:
     """All files an input names, by what they are."""
-    files = {"structure": config.structure}
+    files = {"structure": structure_file(config.structure)}
     for number, table in enumerate(config.potential, 1):
         if table.path is not None:
             name = "potential" if len(config.potential) == 1 else f"potential {number}"

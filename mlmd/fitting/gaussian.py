@@ -42,6 +42,7 @@ class SparseGaussian(Expansion):
         kernel: str = "polynomial",
         power: int | None = None,
         width: float | None = None,
+        offset: float = 0.0,
         amplitude: float = 1.0,
         jitter: float = 1e-10,
         shift: Tensor | None = None,
@@ -56,6 +57,7 @@ class SparseGaussian(Expansion):
             kernel: a name of `mlmd.fitting.kernels.KERNELS`.
             power: ζ of the polynomial kernel; 4 by default.
             width: ℓ of the Gaussian and the Laplacian kernel, in units of the scaled features.
+            offset: c of the polynomial kernel.
             amplitude: δ, eV, how much energies of rows are expected to differ.
             jitter: added to the diagonal of K_MM, relative to its mean, so that rounding leaves it positive definite.
             shift, scale: (n_features,) of the features, e.g. their mean and standard deviation; 0 and 1 by default.
@@ -79,7 +81,8 @@ class SparseGaussian(Expansion):
         self.kernel, self.amplitude, self.jitter = kernel, float(amplitude), float(jitter)
         self.power = 4 if kernel == "polynomial" and power is None else power
         self.width = None if width is None else float(width)
-        self._kernel = kernel_named(kernel, width=self.width, power=self.power)
+        self.offset = float(offset)
+        self._kernel = kernel_named(kernel, width=self.width, power=self.power, offset=self.offset)
         order = torch.argsort(point_kinds, stable=True)
         bounds = [0, *torch.cumsum(torch.bincount(point_kinds, minlength=n_kinds), 0).tolist()]
         self._columns = [slice(bounds[kind], bounds[kind + 1]) for kind in range(n_kinds)]
@@ -185,6 +188,7 @@ class SparseGaussian(Expansion):
             "kernel": self.kernel,
             "power": self.power,
             "width": self.width,
+            "offset": self.offset or None,
             "amplitude": self.amplitude,
             "jitter": self.jitter,
         }

@@ -21,6 +21,19 @@ from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.kernels import kernel_named
 
 
+def solved(matrix: Tensor, targets: Tensor) -> Tensor:
+    """α of matrix (n, n), symmetric, · α = targets (n,); the matrix is overwritten.
+
+    Raises:
+        InputError: when it is not positive definite.
+    """
+    try:
+        cholesky = scipy.linalg.cho_factor(matrix.numpy().T, lower=True, overwrite_a=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        raise InputError("is not positive definite") from None
+    return torch.from_numpy(scipy.linalg.cho_solve(cholesky, targets.numpy(), check_finite=False))
+
+
 class KernelRidge(Expansion):
     """e = Σ_s α_s k(x, x_s) + c: energies of structures, or another scalar of theirs in its own unit."""
 
@@ -78,16 +91,15 @@ class KernelRidge(Expansion):
         matrix.diagonal().add_(self.regularisation)
         mean = targets.mean()
         try:
-            cholesky = scipy.linalg.cho_factor(matrix.numpy().T, lower=True, overwrite_a=True, check_finite=False)
-        except scipy.linalg.LinAlgError as error:
+            solution = solved(matrix, targets - mean)
+        except InputError as error:
             raise InputError(
-                f"the {self.kernel} kernel of the {len(points)} rows is not positive definite with a regularisation "
-                f"of {self.regularisation:g}: rows are the same or nearly so. Increase the regularisation."
-            ) from error
-        solution = scipy.linalg.cho_solve(cholesky, (targets - mean).numpy(), check_finite=False)
+                f"the {self.kernel} kernel of the {len(points)} rows {error} with a regularisation of "
+                f"{self.regularisation:g}: rows are the same or nearly so. Increase the regularisation."
+            ) from None
         self.n_basis = len(points)
         self.points = points.clone()
-        self.coefficients = torch.nn.Parameter(torch.from_numpy(solution), requires_grad=False)
+        self.coefficients = torch.nn.Parameter(solution, requires_grad=False)
         with torch.no_grad():
             self.constants.fill_(mean)
 

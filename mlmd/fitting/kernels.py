@@ -1,7 +1,7 @@
 """Kernels: how alike two rows of features are, and how that changes when one of them moves.
 
     linear       x · y
-    polynomial   (x̂ · ŷ)^ζ, x̂ = x / |x|          (GAP's of SOAP: Bartók, Kondor and Csányi, PRB 87, 184115, 2013)
+    polynomial   (x̂ · ŷ + c)^ζ, x̂ = x / |x|      (GAP's of SOAP: Bartók, Kondor and Csányi, PRB 87, 184115, 2013)
     gaussian     exp(-|x - y|² / 2ℓ²)
     laplacian    exp(-Σ_f |x_f - y_f| / ℓ)         (Rupp, IJQC 115, 1058, 2015)
 
@@ -109,28 +109,30 @@ class LinearKernel:
 
 @dataclass(frozen=True)
 class PolynomialKernel:
-    """(x̂ · ŷ)^ζ of rows of norm one; a row of zeros is like nothing, also not like itself."""
+    """(x̂ · ŷ + c)^ζ of rows of norm one; without c a row of zeros is like nothing, also not like itself."""
 
     power: int
     """ζ."""
+    offset: float = 0.0
+    """c."""
     relative: ClassVar[bool] = False
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
-        return (_normalised(x) @ _normalised(y).T) ** self.power
+        return (_normalised(x) @ _normalised(y).T + self.offset) ** self.power
 
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions); zero for a row x of zeros, where the kernel has no derivative."""
         unit, others = _normalised(x), _normalised(y)
         alike = unit @ others.T
-        outer = self.power * alike ** (self.power - 1) * _inverse_norms(x)[:, None]
+        outer = self.power * (alike + self.offset) ** (self.power - 1) * _inverse_norms(x)[:, None]
         if _same_for_all(directions):
             return _towards(others, unit, alike * outer, outer, directions[0])
         return (others @ self._across(x, directions)).mul_(outer[..., None])
 
     def diagonal(self, x: Tensor) -> Tensor:
         """(n,)."""
-        return (x != 0).any(dim=1).to(x.dtype)
+        return ((x != 0).any(dim=1).to(x.dtype) + self.offset) ** self.power
 
     def image(self, x: Tensor) -> Tensor:
         """x̂."""
@@ -141,8 +143,8 @@ class PolynomialKernel:
         return self._across(x, directions) * _inverse_norms(x)[:, None, None]
 
     def orders(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """t^ζ, ζ t^(ζ-1), ζ (ζ-1) t^(ζ-2)."""
-        n = self.power
+        """s^ζ, ζ s^(ζ-1), ζ (ζ-1) s^(ζ-2), s = t + c."""
+        n, t = self.power, t + self.offset
         return t**n, n * t ** (n - 1), n * (n - 1) * t ** (n - 2) if n > 1 else torch.zeros_like(t)
 
     def _across(self, x: Tensor, directions: Tensor) -> Tensor:
@@ -227,13 +229,14 @@ KERNELS: Final[dict[str, type]] = {
 _SETTINGS: Final[dict[str, str]] = {"polynomial": "power", "gaussian": "width", "laplacian": "width"}
 
 
-def kernel_named(name: str, *, width: float | None = None, power: int | None = None) -> Kernel:
+def kernel_named(name: str, *, width: float | None = None, power: int | None = None, offset: float = 0.0) -> Kernel:
     """The kernel of a name.
 
     Args:
         name: one of `KERNELS`.
         width: ℓ of the Gaussian and the Laplacian one.
         power: ζ of the polynomial one.
+        offset: c of the polynomial one.
 
     Raises:
         InputError: for unknown names, and settings that a kernel does not have, lacks, or cannot have.
@@ -253,7 +256,9 @@ def kernel_named(name: str, *, width: float | None = None, power: int | None = N
         raise InputError(f"the power of a polynomial kernel is a whole number from 1, not {power}.")
     if needed == "width" and not 0 < given["width"] < math.inf:
         raise InputError(f"the width of a {name} kernel is positive, not {width}.")
-    return KERNELS[name](**given)
+    if not (offset == 0 or (needed == "power" and 0 < offset < math.inf)):
+        raise InputError(f"an offset of {offset} is impossible for the {name} kernel; polynomial takes one from 0.")
+    return KERNELS[name](**given, **({"offset": float(offset)} if offset else {}))
 
 
 def _inverse_norms(rows: Tensor) -> Tensor:

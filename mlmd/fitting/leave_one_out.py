@@ -8,7 +8,7 @@ repeated, and one decomposition of K serves every λ (Rasmussen and Williams, Ga
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,15 @@ def leave_one_out(matrix: Tensor, targets: Tensor, strengths: Tensor) -> Tensor:
     return (vectors @ (centred[:, None] * inverse)) / (vectors.square() @ inverse)
 
 
+def choose_strength(matrix: Tensor, targets: Tensor, regularisation: float | None = None) -> Choice:
+    """The regularisation, of `STRENGTHS` or the one that is given, with the smallest error, for K (n, n) as it is."""
+    relative = torch.tensor(STRENGTHS, dtype=torch.float64) * float(matrix.diagonal().mean())
+    strengths = relative if regularisation is None else torch.tensor([regularisation], dtype=torch.float64)
+    errors = leave_one_out(matrix, targets, strengths).square().mean(dim=0).sqrt()
+    at = int(errors.argmin())
+    return Choice(width=None, regularisation=float(strengths[at]), error=float(errors[at]))
+
+
 def choose(
     features: Tensor,
     targets: Tensor,
@@ -87,13 +96,9 @@ def choose(
     best: Choice | None = None
     for number, one in enumerate(widths):
         narrowed = matrix if one is None or middle is None or n is None else matrix ** ((middle / one) ** n)
-        scale = float(narrowed.diagonal().mean())
-        relative = torch.tensor(STRENGTHS, dtype=torch.float64) * scale
-        strengths = relative if regularisation is None else torch.tensor([regularisation], dtype=torch.float64)
-        errors = leave_one_out(narrowed, targets, strengths).square().mean(dim=0).sqrt()
-        at = int(errors.argmin())
-        if best is None or float(errors[at]) < best.error:
-            best = Choice(width=one, regularisation=float(strengths[at]), error=float(errors[at]))
+        found = choose_strength(narrowed, targets, regularisation)
+        if best is None or found.error < best.error:
+            best = replace(found, width=one)
         tried(number + 1, len(widths))
     assert best is not None
     return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -183,6 +183,10 @@ class ActiveSet:
     """A, (n_features, n_features)."""
     numbers: Tensor
     """(n_features,) which rows they are, counted in the order given; -1 where the data had none to offer."""
+    sizes: Tensor
+    """(n_features,) the greatest number of each column so far."""
+    floor: float
+    """Size of the diagonal rows that stand where the data had none to offer, relative to the sizes."""
 
     def grades(self, features: Tensor) -> Tensor:
         """Extrapolation grades of rows, γ(x) = max |x A⁻¹|, (n,): at most about one within what was seen."""
@@ -191,8 +195,8 @@ class ActiveSet:
     def extended(self, block: Tensor, n_seen: int, tolerance: float = 1e-3) -> ActiveSet:
         """The set after some of its rows were exchanged for rows of a block; the same one if nothing is gained.
 
-        The determinant never falls, so that passes over the same rows come to an end: then no row has a grade above
-        1 + tolerance.
+        At columns of the same sizes the determinant never falls, so that passes over the same rows come to an end: then
+        no row has a grade above 1 + tolerance.
 
         Args:
             block: (n, n_features).
@@ -206,12 +210,34 @@ class ActiveSet:
         n_features = len(self.rows)
         if rows.shape[1] != n_features:
             raise InputError(f"rows of {rows.shape[1]} features were given after rows of {n_features}.")
-        new = (self.grades(rows) > 1 + tolerance).nonzero().squeeze(1)
+        current = self._grown(torch.maximum(self.sizes, rows.abs().amax(dim=0)))
+        # the small rows too: one that the set had dropped may stand for what its other rows no longer tell apart
+        offered = torch.cat([rows, current._small()])
+        new = (current.grades(offered) > 1 + tolerance).nonzero().squeeze(1)
         if not len(new):
+            return current
+        candidates = torch.cat([current.rows, offered[new]])
+        numbers = torch.cat([current.numbers, torch.where(new < len(rows), n_seen + new, -1)])
+        empty = bool((current.numbers < 0).all())
+        chosen = maxvol(candidates, tolerance, None if empty else torch.arange(n_features))
+        return replace(current, rows=candidates[chosen], numbers=numbers[chosen])
+
+    def _small(self) -> Tensor:
+        """The diagonal rows, of which some may be in the set."""
+        return torch.diag(self.floor * torch.where(self.sizes > 0, self.sizes, torch.ones_like(self.sizes)))
+
+    def _grown(self, sizes: Tensor) -> ActiveSet:
+        """With diagonal rows as small beside greater columns.
+
+        Those of a first block, of crystals whose columns vanish by symmetry, would be nothing beside all that follow.
+        """
+        if torch.equal(sizes, self.sizes):
             return self
-        candidates = torch.cat([self.rows, rows[new]])
-        chosen = maxvol(candidates, tolerance, None if bool((self.numbers < 0).all()) else torch.arange(n_features))
-        return ActiveSet(candidates[chosen], torch.cat([self.numbers, n_seen + new])[chosen])
+        grown = replace(self, sizes=sizes)
+        own = self.numbers < 0
+        rows = self.rows.clone()
+        rows[own] = grown._small()[self.rows[own].abs().argmax(dim=1)]
+        return replace(grown, rows=rows)
 
     def inverse(self) -> Tensor:
         """A⁻¹, (n_features, n_features): the grade of a row x is the greatest number of |x A⁻¹|."""
@@ -221,8 +247,9 @@ class ActiveSet:
 
 def no_active_set(block: Tensor, floor: float = 1e-6) -> ActiveSet:
     """The set to begin with, of small diagonal rows; arguments as those of `active_set`, block its first rows."""
-    start = torch.diag(floor * _sizes(_checked(block, 1)))
-    return ActiveSet(start, torch.full((len(start),), -1))
+    sizes = _checked(block, 1).abs().amax(dim=0)
+    none = ActiveSet(torch.empty(0, len(sizes), dtype=torch.float64), torch.full((len(sizes),), -1), sizes, floor)
+    return replace(none, rows=none._small())
 
 
 def active_set(
@@ -239,7 +266,7 @@ def active_set(
 
     Args:
         blocks: (n, n_features) each.
-        floor: size of the diagonal rows, relative to the greatest number of a column in the first block.
+        floor: size of the diagonal rows, relative to the greatest number of a column so far.
         tolerance: of `maxvol`.
 
     Raises:

@@ -25,6 +25,7 @@ POTENTIALS: dict[str, str] = {
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",
     "snap": "mlmd.potentials.snap:load",
+    "gap": "mlmd.potentials.gap:load",
     "eam": "mlmd.potentials.eam:load",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",

@@ -13,6 +13,7 @@ from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
+from mlmd.potentials.by_features import has_kernel_features
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
 from mlmd.potentials.fused import added, kernel_of, kernels_of
 from mlmd.registry import below
@@ -57,8 +58,12 @@ class Sum(torch.nn.Module):
     def evaluator(
         self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = SKIN, device: torch.device | str = "cpu"
     ) -> Evaluator:
-        """Parts that bring an evaluator or a compiled kernel use it; the others share one list of pairs."""
-        bring = [part for part in self.parts if hasattr(part, "evaluator") or kernel_of(part) is not None]
+        """Parts with an evaluator or a compiled kernel, of features too, use it; others share one list of pairs."""
+        bring = [
+            part
+            for part in self.parts
+            if hasattr(part, "evaluator") or kernel_of(part) is not None or has_kernel_features(part)
+        ]
         share = [part for part in self.parts if part not in bring]
         if not bring:
             return GraphEvaluator(self, numbers, pbc, skin, device)

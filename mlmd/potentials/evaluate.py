@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import torch
 from mlmd.neighbors import SkinList, build_graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
-from mlmd.potentials.fused import FusedEvaluator, FusedPotential, kernel_of, kernels_of
+from mlmd.potentials.fused import FusedEvaluator, FusedPotential, added, divided, kernel_of, kernels_of
 from mlmd.potentials.threads import undivided
 
 if TYPE_CHECKING:
@@ -23,7 +23,20 @@ SKIN = 0.8
 few per cent, for argon at 100 K as for a superionic conductor at 1500 K."""
 
 
-CompiledPredictor = FusedPotential | FeaturePotential
+class SumPredictor:
+    """Several that answer about one structure after the other, added up, or their mean."""
+
+    def __init__(self, makes: Sequence[Callable[[], CompiledPredictor]], *, mean: bool = False) -> None:
+        """Take what makes the parts."""
+        self._parts, self._mean = [make() for make in makes], mean
+
+    def evaluate(self, atoms: Atoms) -> Evaluation:
+        """Energy (eV), forces (eV/Å) and virial (eV); raises what the parts raise."""
+        total = added([part.evaluate(atoms) for part in self._parts])
+        return divided(total, len(self._parts)) if self._mean else total
+
+
+CompiledPredictor = FusedPotential | FeaturePotential | SumPredictor
 """Answers about one structure after the other without a graph."""
 
 
@@ -122,7 +135,8 @@ def compiled_predictor(
 ) -> Callable[[], CompiledPredictor] | None:
     """What makes a predictor of structures with compiled kernels, one for each thread; None where there are none.
 
-    The kernel of the whole potential is taken, else that of its descriptor.
+    The kernel of the whole potential is taken, else that of its descriptor, else those of the parts of a sum or of the
+    members of a committee.
     """
     if torch.device(device).type != "cpu":
         return None
@@ -131,6 +145,11 @@ def compiled_predictor(
         return partial(FusedPotential, kernels)
     if has_kernel_features(potential):
         return partial(FeaturePotential, potential)
+    for name in ("parts", "members"):
+        found = [compiled_predictor(part, device) for part in getattr(potential, name, ())]
+        makes = [one for one in found if one is not None]
+        if makes and len(makes) == len(found):
+            return partial(SumPredictor, makes, mean=name == "members")
     return None
 
 

@@ -107,6 +107,17 @@ def added(results: Sequence[Evaluation]) -> Evaluation:
     )
 
 
+def divided(total: Evaluation, n: int) -> Evaluation:
+    """A sum over n potentials as their mean."""
+    return Evaluation(
+        energy=total.energy / n,
+        forces=total.forces / n,
+        virial=total.virial / n,
+        energies=None if total.energies is None else total.energies / n,
+        virials=None if total.virials is None else total.virials / n,
+    )
+
+
 def why_slow(potential: Potential) -> str | None:
     """A sentence for a person, where a potential has a kernel that this machine could run faster than mlmd can."""
     if (library() is not None and shortcoming() is None) or not _has_kernel(potential):
@@ -120,7 +131,7 @@ def _has_kernel(potential: Potential) -> bool:
         own = getattr(one, "kernel", None)
         if own is not None and own() is not None:
             return True
-    return any(_has_kernel(part) for part in getattr(potential, "parts", ()))
+    return any(_has_kernel(part) for name in ("parts", "members") for part in getattr(potential, name, ()))
 
 
 def kernel_of(potential: Potential) -> Kernel | None:

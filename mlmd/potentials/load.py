@@ -15,6 +15,7 @@ from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.gap_file import is_gap
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -24,7 +25,14 @@ from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
 from mlmd.registry import find
 
-BY_BEGINNING = {"mtp": is_mtp, "nep": is_nep, "mlmd": is_modelfile, "snap": is_snap, "eam": is_eam}
+BY_BEGINNING = {
+    "mtp": is_mtp,
+    "nep": is_nep,
+    "mlmd": is_modelfile,
+    "gap": is_gap,
+    "snap": is_snap,
+    "eam": is_eam,
+}
 """Kinds of files that say what they are, and what sees it in their first bytes."""
 BY_SUFFIX = {".sw": "stillinger-weber", ".tersoff": "tersoff"}
 """Kinds of files that begin with nothing of their own: the same numbers in the same order are other potentials' too."""
@@ -70,8 +78,6 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     parts = [_load(table) for table in tables]
     if len(parts) == 1:
         return parts[0]
-    for part in parts:
-        check_energy(part)
     return Sum(parts)
 
 
@@ -83,9 +89,9 @@ def check_energy(potential: Potential) -> None:
     """
     if not has_energy(potential):
         raise InputError(
-            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy that a "
-            "run could conserve, log or be stopped by, and no stress. Use it by mlmd.ase.Calculator and mlmd evaluate, "
-            "or train a potential with an energy."
+            f"{getattr(potential, 'source', 'the potential')} predicts forces alone (AGNI): it has no energy and no "
+            "stress. `mlmd simulate` (nvt and nve), `mlmd evaluate` and mlmd.ase.Calculator take it; here a potential "
+            "with an energy is needed."
         )
 
 
@@ -179,7 +185,7 @@ def recognise(path: Path) -> str:
             return kind
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
-    known = ".mlmd, .mtp, NEP, .snapcoeff, EAM, .sw and .tersoff files and folders of n2p2"
+    known = ".mlmd, .mtp, NEP, .snapcoeff, GAP, EAM, .sw and .tersoff files and folders of n2p2"
     raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 
@@ -225,7 +231,7 @@ def _load(table: Table) -> Potential:
 
 def _check_file(kind: str, path: Path) -> None:
     """A file that says what it is must be of the kind asked for."""
-    if kind in ("mlmd", "mtp", "nep") and (found := recognise(path)) != kind:
+    if kind in ("mlmd", "mtp", "nep", "gap") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
 
 

@@ -36,6 +36,8 @@ _SAVED = {
     "force-field": "mlmd.potentials.force_field:ForceField",
     "nep": "mlmd.potentials.nep:NEP",
     "sum": "mlmd.potentials.combine:Sum",
+    "committee": "mlmd.potentials.committee:Committee",
+    "gap-pairs": "mlmd.potentials.gap_pairs:GaussianPairs",
     "eam": "mlmd.potentials.eam:EAM",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
     "tersoff": "mlmd.potentials.tersoff:Tersoff",

@@ -19,6 +19,7 @@ from mlmd.descriptors import Descriptor
 from mlmd.descriptors.average import Average
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.coulomb import Coulomb
+from mlmd.descriptors.likeness import Likeness
 from mlmd.descriptors.linearised import values
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
@@ -154,6 +155,19 @@ def rows_of(
     return torch.cat(found)
 
 
+def environments_of(descriptor: Descriptor, atoms: Atoms, name: str) -> Tensor:
+    """Rows of all atoms of a structure, (n_atoms, n_features), float64, by the compiled kernel where there is one.
+
+    Raises:
+        InputError: as the descriptor, naming the structure.
+    """
+    try:
+        with torch.no_grad():
+            return values(descriptor, build_graph([atoms], pair_cutoff(descriptor)))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
 def composition_part(structures: Sequence[Atoms], elements: Sequence[str], baseline: Tensor) -> np.ndarray:
     """(n_structures,) Σ_e n_e c_e."""
     table, constants = species_table(elements), baseline.double()
@@ -163,7 +177,7 @@ def composition_part(structures: Sequence[Atoms], elements: Sequence[str], basel
 
 def _together(descriptor: Descriptor, structures: Sequence[Atoms]) -> Iterator[slice]:
     """Consecutive structures that are worked through together."""
-    alone = isinstance(descriptor, Average) or getattr(descriptor, "form", "") == "random"
+    alone = isinstance(descriptor, Average | Likeness) or getattr(descriptor, "form", "") == "random"
     begin, n_atoms = 0, 0
     for number, atoms in enumerate(structures):
         if number > begin and (alone or n_atoms + len(atoms) > ATOMS_AT_ONCE):
@@ -175,10 +189,10 @@ def _together(descriptor: Descriptor, structures: Sequence[Atoms]) -> Iterator[s
 
 def _rows(descriptor: Descriptor, structures: Sequence[Atoms], n_draws: int) -> Tensor:
     """(n_structures, n_draws, n_features)."""
-    cutoff = pair_cutoff(descriptor.local) if isinstance(descriptor, Average) else descriptor.cutoff
+    cutoff = pair_cutoff(descriptor.local) if isinstance(descriptor, Average | Likeness) else descriptor.cutoff
     graph = build_graph(list(structures), cutoff)
     with torch.no_grad():
-        if isinstance(descriptor, Average):
+        if isinstance(descriptor, Average | Likeness):
             return descriptor.pooled(values(descriptor.local, graph), graph)[:, None]
         if isinstance(descriptor, Coulomb) and descriptor.form == "random":
             # the generator begins anew for every structure, so that a row does not depend on those before it

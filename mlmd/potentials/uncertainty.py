@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import ase
 import torch
@@ -38,9 +39,12 @@ from mlmd.fitting.linear import Linear
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential, Prediction
+from mlmd.potentials.committee import Committee
+from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
 
+_One = TypeVar("_One", bound=LearnedPotential | Committee)
 SPREAD, GRADE = "spread", "grade"
 EXTRAPOLATES, BREAKS = 2.0, 10.0
 """Grades above which a structure is worth labelling, and above which a run is best stopped (Novikov, Gubaev,
@@ -66,6 +70,9 @@ def knows(potential: Potential) -> tuple[str, ...]:
     if isinstance(potential, LearnedPotential):
         told = {SPREAD: _has_spread(potential), GRADE: potential.inverses is not None}
         return tuple(name for name, known in told.items() if known)
+    if isinstance(potential, Committee):
+        graded = all(GRADE in knows(member) for member in potential.members)
+        return (SPREAD,) * (potential.calibration > 0) + (GRADE,) * graded
     of_parts = [knows(part) for part in getattr(potential, "parts", ())]
     return tuple(name for name in (SPREAD, GRADE) if any(name in one for one in of_parts))
 
@@ -76,12 +83,14 @@ class Judge:
     def __init__(self, potential: Potential) -> None:
         """Take any potential, or a sum of some: it `knows` what its parts do."""
         self.knows = knows(potential)
-        parts = _learned(potential)
-        self._parts = [_in_float64(part) for part in parts if knows(part)]
+        self._parts = [_in_float64(part) for part in _parts(potential) if knows(part)]
+        self._committees = {id(part): _Members(part) for part in self._parts if isinstance(part, Committee)}
 
     def fits(self, n_atoms: int) -> bool:
         """Whether a spread can be told of so many atoms, for what it needs of memory."""
-        return all(_bytes_of_spread(part, n_atoms) <= _MOST_BYTES for part in self._parts)
+        return all(
+            isinstance(part, Committee) or _bytes_of_spread(part, n_atoms) <= _MOST_BYTES for part in self._parts
+        )
 
     def __call__(self, atoms: ase.Atoms, what: Sequence[str] = (SPREAD, GRADE)) -> Uncertainty:
         """Spread and grade of the atoms of a structure.
@@ -95,13 +104,36 @@ class Judge:
         Raises:
             InputError: for an element that is not known, a structure that is impossible, or too large for a spread.
         """
-        found = [_of_learned(part, atoms, what) for part in self._parts]
+        found = [
+            self._committees[id(part)](atoms, what) if isinstance(part, Committee) else _of_learned(part, atoms, what)
+            for part in self._parts
+        ]
         spreads = [one.spread for one in found if one.spread is not None]
         grades = [one.grade for one in found if one.grade is not None]
         return Uncertainty(
             spread=torch.stack(spreads).square().sum(dim=0).sqrt() if spreads else None,
             grade=torch.stack(grades).amax(dim=0) if grades else None,
         )
+
+
+class _Members:
+    """Asks the members of a committee."""
+
+    def __init__(self, committee: Committee) -> None:
+        self._calibration, self._graded = committee.calibration, GRADE in knows(committee)
+        self._predictors = [predictor(member) for member in committee.members]
+        self._judges = [Judge(member) for member in committee.members] if self._graded else []
+
+    def __call__(self, atoms: ase.Atoms, what: Sequence[str]) -> Uncertainty:
+        """The standard deviation of the members' forces, and the greatest grade: what one knows nothing of counts."""
+        spread = grade = None
+        if SPREAD in what and self._calibration > 0:
+            forces = torch.stack([torch.from_numpy(one(atoms).forces) for one in self._predictors])
+            spread = forces.var(dim=0).mean(dim=1).sqrt() * self._calibration
+        if GRADE in what and self._judges:
+            grades = [judge(atoms, (GRADE,)).grade for judge in self._judges]
+            grade = torch.stack([one for one in grades if one is not None]).amax(dim=0)
+        return Uncertainty(spread, grade)
 
 
 def predict(potential: Potential, atoms: ase.Atoms) -> Prediction:
@@ -180,7 +212,7 @@ def _bytes_of_spread(potential: LearnedPotential, n_atoms: int) -> int:
         return 0
     of_forces = 3 * potential.expansion.n_basis
     of_slopes = [
-        # once as the regressor has them and once as the kernel reads them; linear functions have the features themselves
+        # once as the regressor has them and once as the kernel reads them; linear functions are the features
         term.n_basis * term.n_features * (1 if isinstance(term, Linear) else 2)
         for part, term, _ in potential.terms()
         if not (isinstance(part, Moments) and isinstance(term, Linear))
@@ -206,14 +238,14 @@ def _grades(regressor: Regressor, features: Tensor, kinds: Tensor, inverses: Ten
     return found
 
 
-def _learned(potential: Potential) -> list[LearnedPotential]:
-    """The learned potentials that a potential is, or is made of."""
-    if isinstance(potential, LearnedPotential):
+def _parts(potential: Potential) -> list[LearnedPotential | Committee]:
+    """The learned potentials and the committees that a potential is, or is the sum of."""
+    if isinstance(potential, LearnedPotential | Committee):
         return [potential]
-    return [one for part in getattr(potential, "parts", ()) for one in _learned(part)]
+    return [one for part in getattr(potential, "parts", ()) for one in _parts(part)]
 
 
-def _in_float64(potential: LearnedPotential) -> LearnedPotential:
+def _in_float64(potential: _One) -> _One:
     """The same potential, or a copy on the CPU in float64 where it is not."""
     tensors = [*potential.parameters(), *potential.buffers()]
     if all(one.device.type == "cpu" and one.dtype != torch.float32 for one in tensors):
@@ -221,7 +253,7 @@ def _in_float64(potential: LearnedPotential) -> LearnedPotential:
     state = {name: tensor.cpu() for name, tensor in potential.state_dict().items()}
     copy = type(potential).restore(potential.spec(), state).double()
     copy.load_state_dict(state)
-    return copy
+    return cast(_One, copy)
 
 
 def largest(values: Tensor | None) -> float:

@@ -89,7 +89,8 @@ def _run(path: Path, stage: int | None, first_time: float | None, last_time: flo
         margin = 1e-6 * max(origin.interval, 1.0)  # the log keeps ten digits
         inside = (log["stage"] == origin.stage) & (times >= origin.first_time - margin)
         inside &= times <= origin.last_time + margin
-        series = Series(times[inside], log["potential energy [eV]"][inside])
+        if (energies := log.get("potential energy [eV]")) is not None:  # AGNI has none
+            series = Series(times[inside], energies[inside])
     name = path.resolve().name.removesuffix(".run")
     return Source(
         name, trajectory.times, True, series, trajectory.temperature, _reader(trajectory), tuple(origin.notes)

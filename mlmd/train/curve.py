@@ -1,19 +1,25 @@
-"""The learning curve: errors of fits to the first parts of the data, all with the radial functions found last."""
+"""The learning curve: errors of fits to more and more of the data, all with the settings that all of them led to."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import replace
+from itertools import accumulate
+from typing import TypeVar
 
 import torch
 
 from mlmd.fitting.least_squares import combine
+from mlmd.io.labelled import LabelledFrame
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.figures import LearningCurve
 from mlmd.train.job import Job
 from mlmd.train.optimise import State, put
 from mlmd.train.regularise import Choice, solution
 from mlmd.train.shards import Outcome, Solver, Task, state_of
+
+Structures = TypeVar("Structures", bound=Sized)
 
 
 def triangles(job: Job, state: State, compute: Solver, progress: Callable[[int, int], None]) -> list[Outcome]:
@@ -46,26 +52,69 @@ def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: 
         outcomes: what `triangles` gives.
         choice: how strongly coefficients are regularised, where the data have chosen.
     """
-    assert state.best_radial is not None
-    shards = job.problem.shards()
     factors = [torch.from_numpy(outcome.factor) for outcome in outcomes]
-    sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    counts: list[int] = []
-    columns: dict[tuple[str, str], list[float]] = {(s, p): [] for s in ("train", "test") for p in ("energy", "forces")}
-    for size in sizes:
-        linear, _ = solution(job, combine(factors[:size]), choice)
+
+    def solve(n_shards: int) -> None:
+        assert state.best_radial is not None
+        linear, _ = solution(job, combine(factors[:n_shards]), choice)
         put(job.potential, state.best_radial, linear, job.problem.baseline)
-        some = [frame for shard in shards[:size] for frame in shard]
-        counts.append(len(some))
-        for name, frames in (("train", some), ("test", job.test_above)):
-            table = errors(frames, predict(job.potential, frames)) if frames else None
-            for quantity in ("energy", "forces"):
-                columns[name, quantity].append(table.row(quantity).rmse if table else math.nan)
+
+    return replace(curve_of_shards(job, solve), loss=state.history)
+
+
+def curve_of_shards(job: Job, solve: Callable[[int], None]) -> LearningCurve:
+    """Errors of fits to 1, 2, 4, ... shards of the training set, in the end to all of them; its loss is empty.
+
+    Args:
+        job: its potential is what is fitted.
+        solve: puts the fit to so many shards into it.
+    """
+    shards = job.problem.shards()
+    starts = list(accumulate(map(len, shards), initial=0))
+    frames = tuple(frame for shard in shards for frame in shard)
+    sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
+
+    def fit(size: int) -> Callable[[Sequence[LabelledFrame]], tuple[float, ...]]:
+        solve(size)
+        return errors_of
+
+    def errors_of(some: Sequence[LabelledFrame]) -> tuple[float, ...]:
+        table = errors(some, predict(job.potential, some))
+        return tuple(table.row(quantity).rmse for quantity in ("energy", "forces"))
+
+    train, test = errors_by_size(sizes, fit, lambda size: frames[: starts[size]], job.test_above)
+    (train_energy, train_forces), (test_energy, test_forces) = zip(*train, strict=True), zip(*test, strict=True)
     return LearningCurve(
-        n_frames=tuple(counts),
-        train_energy=tuple(columns["train", "energy"]),
-        train_forces=tuple(columns["train", "forces"]),
-        test_energy=tuple(columns["test", "energy"]),
-        test_forces=tuple(columns["test", "forces"]),
-        loss=state.history,
+        n_frames=tuple(starts[size] for size in sizes),
+        train_energy=train_energy,
+        train_forces=train_forces,
+        test_energy=test_energy,
+        test_forces=test_forces,
+        loss=(),
     )
+
+
+def errors_by_size(
+    sizes: Sequence[int],
+    fit: Callable[[int], Callable[[Structures], tuple[float, ...]]],
+    trained_on: Callable[[int], Structures],
+    test: Structures,
+) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+    """Errors of fits to more and more of the training set: of the structures trained on, and of the test set.
+
+    Args:
+        sizes: in whatever unit the next two count.
+        fit: makes the fit of a size; gives what tells its errors for some structures.
+        trained_on: the structures of that fit.
+        test: may be empty.
+
+    Returns:
+        Errors for each size, in the order in which they are told; nan for a test set without structures.
+    """
+    found: tuple[list[tuple[float, ...]], list[tuple[float, ...]]] = ([], [])
+    for size in sizes:
+        errors_of = fit(size)
+        own = errors_of(trained_on(size))
+        found[0].append(own)
+        found[1].append(errors_of(test) if len(test) else (math.nan,) * len(own))
+    return found

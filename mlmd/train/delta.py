@@ -19,8 +19,9 @@ from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials import Potential
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.load import load_potential
+from mlmd.potentials.load import check_energy, load_potential
 from mlmd.train.evaluate import predict
 
 _GROWN = 5.0
@@ -44,6 +45,7 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
     ]
     try:
         potential = load_potential(given)
+        check_energy(potential)
     except InputError as error:
         raise InputError(f"baseline: {error}") from None
     unknown = [element for element in elements if potential.elements and element not in potential.elements]
@@ -59,7 +61,9 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
                 "kind that mlmd knows."
             )
         for one in part.modules():
-            if isinstance(one, LearnedPotential):  # its errors are learned: what it expects of them counts no more
+            if isinstance(
+                one, LearnedPotential | Committee
+            ):  # its errors are learned: what it expects of them counts no more
                 one.calibration = 0.0
     return potential
 

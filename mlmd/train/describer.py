@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlmd.config import Average, CoulombMatrix, LinearFit, ManyBodyTensor, Train
-from mlmd.descriptors import Descriptor, average, coulomb, mbtr
+from mlmd.config import Average, CoulombMatrix, KernelRidgeFit, LinearFit, ManyBodyTensor, Train
+from mlmd.config.table import Table
+from mlmd.descriptors import Descriptor, average, coulomb, likeness, mbtr
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.atom_descriptor import make_descriptor
 from mlmd.train.dataset import smallest_distance
+
+GAMMA = 0.1
+"""γ of a rematch that names none."""
+POWER = 2
+"""ζ of kernels of atoms that name none."""
 
 
 def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
@@ -23,8 +29,12 @@ def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], element
     Raises:
         InputError: for what makes no sense, with the place in the input.
     """
-    given = config.descriptor
+    given, fit = config.descriptor, config.fit
     try:
+        if isinstance(fit, KernelRidgeFit) and fit.of_environments:
+            gamma = (fit.gamma or GAMMA) if fit.kernel == "rematch" else None
+            local = _of_atoms(config, given, frames, elements)
+            return likeness.Likeness(local, fit.kernel, power=fit.power or POWER, gamma=gamma)
         match given:
             case CoulombMatrix():
                 return _coulomb(given, max(len(frame.atoms) for frame in frames), elements)
@@ -32,14 +42,16 @@ def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], element
                 terms = [term.model_dump(exclude_none=True) for term in given.terms]
                 return mbtr.MBTR(elements=elements, terms=terms)
             case Average():
-                # radial functions of moments stay plain polynomials: nothing but the fit is learned
-                local = config.model_copy(update={"descriptor": given.of, "fit": LinearFit(radial="plain")})
-                return average.Average(
-                    make_descriptor(local, frames, smallest_distance(frames), elements), given.pooling
-                )
+                return average.Average(_of_atoms(config, given.of, frames, elements), given.pooling)
     except InputError as error:
         raise InputError(f"descriptor: {str(error).removeprefix('descriptor: ')}") from None
     raise InputError(f'descriptor: "{given.kind}" describes atoms, not whole structures.')
+
+
+def _of_atoms(config: Train, given: Table, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
+    """A descriptor of atoms; radial functions of moments stay plain polynomials: nothing but the fit is learned."""
+    local = config.model_copy(update={"descriptor": given, "fit": LinearFit(radial="plain")})
+    return make_descriptor(local, frames, smallest_distance(frames), elements)
 
 
 def _coulomb(given: CoulombMatrix, largest: int, elements: Sequence[str]) -> coulomb.Coulomb:

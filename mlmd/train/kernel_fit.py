@@ -8,8 +8,8 @@ that of all of them, is the fit to the first structures, and so the learning cur
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,11 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import in_threads
+from mlmd.train.curve import curve_of_shards
 from mlmd.train.equations import Sigma
-from mlmd.train.evaluate import errors, predict
-from mlmd.train.figures import Fitted, LearningCurve
+from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
-from mlmd.train.run import Progress, Step
+from mlmd.train.run import Clock, Progress, Step
 
 
 def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
@@ -48,19 +48,16 @@ def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
     """
     whole = solve_all(job, n_threads, progress)
     shards = job.problem.shards()
-    starts = np.cumsum([0, *(len(shard) for shard in shards)]).tolist()
-    curve: dict[str, list[float]] = {}
-    sizes = sorted({n for power in range(8) if (n := 2**power) < len(shards)} | {len(shards)})
-    for size in sizes:
-        progress(Step("learning curve", size, len(shards)))
-        loss = whole.put(starts[size])
-        for name, those in (("train", whole.frames[: starts[size]]), ("test", job.test_above)):
-            table = errors(those, predict(job.potential, those)) if those else None
-            for quantity in ("energy", "forces"):
-                curve.setdefault(f"{name}_{quantity}", []).append(table.row(quantity).rmse if table else math.nan)
-    counts_of = {name: tuple(values) for name, values in curve.items()}
-    found = LearningCurve(n_frames=tuple(starts[size] for size in sizes), loss=(loss,), step="iteration", **counts_of)
-    return Fitted(curve=found, facts={"loss": loss, "rows": whole.bounds[-1]})
+    starts = list(accumulate(map(len, shards), initial=0))
+    losses: list[float] = []
+
+    def solve(n_shards: int) -> None:
+        progress(Step("learning curve", n_shards, len(shards)))
+        losses.append(whole.put(starts[n_shards]))
+
+    curve = curve_of_shards(job, solve)
+    loss = losses[-1]
+    return Fitted(curve=replace(curve, loss=(loss,)), facts={"loss": loss, "rows": whole.bounds[-1]})
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
         progress(Step("derivatives of features", done, len(frames)))
         environments.append(environments_of(job.potential, frame, job.problem.sigma))
     bounds = np.cumsum([0, *(one.n_rows for one in environments)]).tolist()
-    matrix, clock = torch.empty((bounds[-1], bounds[-1]), dtype=torch.float64), _Clock()
+    matrix, clock = torch.empty((bounds[-1], bounds[-1]), dtype=torch.float64), Clock()
     for row in range(len(frames)):
 
         def block(column: int, row: int = row) -> None:
@@ -122,7 +119,7 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
         part = (bounds[row + 1] / bounds[-1]) ** 2
         progress(Step("covariances", row + 1, len(frames), clock(part)))
     matrix.diagonal().add_(1.0)
-    clock = _Clock()
+    clock = Clock()
     try:
         cholesky.factorise(
             matrix,
@@ -136,16 +133,6 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
     whole = Whole(job, frames, environments, bounds, matrix)
     whole.put(len(frames))
     return whole
-
-
-class _Clock:
-    """Seconds left, from the part of the work that is done."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-
-    def __call__(self, part: float) -> float:
-        return (time.monotonic() - self._begin) * (1 - part) / part
 
 
 def environments_of(potential: LearnedPotential, frame: LabelledFrame, sigma: Sigma) -> Environments:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
 from mlmd.train.optimise import State, begin, iterate, put
 from mlmd.train.regularise import choose
-from mlmd.train.run import Progress, Step
+from mlmd.train.run import Clock, Progress, Step
 from mlmd.train.shards import Solver, solver
 from mlmd.train.uncertainty import keep_covariance
 
@@ -56,13 +55,13 @@ def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> S
     state = checkpoint.read(folder, job.digest)
     if state is None:
         state = begin(job.potential, n_shards, job.problem.n_equations, radial=job.radial)
-    clock = _Clock()
+    clock = Clock(len(state.outcomes) / state.n_shards)
 
     def told(now: State) -> None:
         loss = now.best if math.isfinite(now.best) else (now.history[-1] if now.history else None)
         whole = "" if now.n_shards == n_shards else f" on {now.n_shards} of {n_shards} parts of the data"
         what = f"iteration {now.n_steps + 1}{whole}" if job.radial else "linear fit"
-        progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes), now.n_shards), loss))
+        progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes) / now.n_shards), loss))
 
     return iterate(
         job.potential,
@@ -77,18 +76,3 @@ def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> S
         keep=lambda now: checkpoint.write(folder, now, job.digest),
         told=told,
     )
-
-
-class _Clock:
-    """Seconds left of a pass over the data, from those of the parts that are done."""
-
-    def __init__(self) -> None:
-        self._begin, self._at, self._last = time.monotonic(), 0, 0
-
-    def __call__(self, done: int, total: int) -> float | None:
-        if done <= self._last:  # another pass
-            self._begin, self._at = time.monotonic(), done
-        self._last = done
-        if done == self._at:
-            return None
-        return (time.monotonic() - self._begin) / (done - self._at) * (total - done)

@@ -54,3 +54,23 @@ def bytes_of_slopes(frames: Sequence[LabelledFrame], n_features: int) -> float:
             for frame in frames
         )
     )
+
+
+def bytes_of_environments(frames: Sequence[LabelledFrame], n_features: int) -> float:
+    """What a kernel of structures that compares their atoms takes: all rows, thrice, and the matrices of the fit."""
+    return 8.0 * (3 * n_features * sum(len(frame.atoms) for frame in frames) + 5 * len(frames) ** 2)
+
+
+def refuse_environments(frames: Sequence[LabelledFrame], n_features: int) -> None:
+    """Refuse structures with more atoms than there is room for.
+
+    Raises:
+        InputError: with what to do instead.
+    """
+    needed, there = bytes_of_environments(frames, n_features), available()
+    if needed > _PART * there:
+        raise InputError(
+            f"fit: kernel: {sum(len(frame.atoms) for frame in frames):,} atoms with {n_features:,} features are "
+            f"compared one by one, which needs {needed / 1e9:.1f} GB, and {there / 1e9:.1f} GB are available. Give "
+            'fewer structures, a smaller descriptor, or descriptor = { kind = "average", ... } with another kernel.'
+        )

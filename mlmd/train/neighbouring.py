@@ -38,7 +38,8 @@ _FORCE_UNITS = {
     "kcal/mol/Å": EV_PER_KCALMOL, "kJ/mol/Å": EV_PER_KJMOL, "kJ/mol/nm": EV_PER_KJMOL / 10, "meV/Å": 1e-3,
 }  # fmt: skip
 _STRESS_UNITS = {
-    "GPa": 1e4 * BAR, "kbar": 1e3 * BAR, "bar": BAR, "Hartree/Bohr³": _HARTREE / _BOHR**3, "eV/Bohr³": 1 / _BOHR**3,
+    "GPa": 1e4 * BAR, "kbar": 1e3 * BAR, "MPa": 10 * BAR, "bar": BAR,
+    "Hartree/Bohr³": _HARTREE / _BOHR**3, "eV/Bohr³": 1 / _BOHR**3,
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from mlmd.train.figures import Fitted, LearningCurve
 from mlmd.train.job import Job
 from mlmd.train.network_loss import JACOBIANS, Sample, Scaling, absorb, lonely, residuals, samples_of, sensitivities
 from mlmd.train.network_state import NetworkState, keep, kept
-from mlmd.train.run import Progress, Step
+from mlmd.train.run import Clock, Progress, Step
 
 Result = TypeVar("Result")
 
@@ -65,15 +65,14 @@ def fit(
     """
     training = (make or Training)(job, n_threads)
     state = kept(folder, job.digest) or training.begin()
-    begun, n_begun, last, writing = time.monotonic(), training.n_done(state), time.monotonic(), 0.0
+    n_steps = training.n_steps * len(training.members)
+    clock, last, writing = Clock(training.n_done(state) / n_steps), time.monotonic(), 0.0
     try:
         while not state.finished:
             n_epochs = len(state.earlier) + len(state.history)
             state = training.after(state)
             if len(state.earlier) + len(state.history) > n_epochs:
-                left = training.n_steps * len(training.members) - training.n_done(state)
-                rate = (time.monotonic() - begun) / max(1, training.n_done(state) - n_begun)
-                progress(training.told(state, left * rate))
+                progress(training.told(state, clock(training.n_done(state) / n_steps)))
             if time.monotonic() - last > max(_KEEP_EVERY, writing / _KEEP_PART):
                 before = time.monotonic()
                 keep(folder, state, job.digest)
@@ -312,7 +311,7 @@ class Training:
         """Steps that are done, with all that members might have taken that are trained."""
         return len(state.done) * self.n_steps + state.n_steps
 
-    def told(self, state: NetworkState, seconds_left: float) -> Step:
+    def told(self, state: NetworkState, seconds_left: float | None) -> Step:
         """What is said after an epoch."""
         history = state.history or state.earlier
         member = len(state.done) + bool(state.history)

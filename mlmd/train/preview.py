@@ -17,6 +17,7 @@ import torch
 from mlmd.config import MTP, Trained, check_files, load_train, parts_of
 from mlmd.descriptors.linearised import jacobian_size
 from mlmd.fitting import cholesky
+from mlmd.fitting.gaussian import SparseGaussian
 from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
@@ -136,7 +137,16 @@ def _model(job: Job) -> str:
     names = " and ".join(f"mtp of level {one.level}" if isinstance(one, MTP) else _name(one) for one in parts)
     if isinstance(descriptor, MTP):
         return names + ("" if fit.kind == "linear" else f", {fit.kind}")
-    return f"{job.potential.descriptor.n_features} features of {names}, {fit.kind}"
+    terms = getattr(job.potential.regressor, "terms", ())
+    told = [_term(one) for one in terms if isinstance(one, SparseGaussian)]
+    each = f": {'; '.join(told)}" if told else ""
+    return f"{job.potential.descriptor.n_features} features of {names}, {fit.kind}{each}"
+
+
+def _term(term: SparseGaussian) -> str:
+    """The part of one of several descriptors in a sparse Gaussian process."""
+    setting = f"power {term.power}" if term.kernel == "polynomial" else f"width {term.width:.3g}"
+    return f"{term.kernel}, {setting}, {term.n_basis:,} atoms, {term.amplitude:g} eV"
 
 
 def _name(part: Any) -> str:
@@ -189,7 +199,7 @@ def _of_network(job: Job) -> _Cost:
             few.append(frame)
             seen.update(frame.atoms.symbols)
     few_job = replace(job, problem=replace(job.problem, frames=tuple(few)))
-    embedded = job.config.descriptor.kind == "deeppot-se"
+    embedded = job.config.descriptor.learned
     before = resident()
     training = (EmbeddedTraining if embedded else Training)(few_job, n_threads=1)
     measured = resident() - before

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ import torch
 from torch import Tensor
 
 from mlmd.analysis.figures import save
+from mlmd.descriptors.likeness import Likeness
 from mlmd.io.labelled import LabelledFrame
-from mlmd.potentials.property import PropertyModel, composition_part, rows_of
+from mlmd.potentials.property import PropertyModel, composition_part, environments_of, rows_of
+from mlmd.train.curve import errors_by_size
 from mlmd.train.property_errors import SizeCurve, property_errors, property_figure, size_figure
 from mlmd.train.property_job import FEWEST, PropertyJob
 from mlmd.train.run import Progress, Step
 from mlmd.train.structure_fit import Settings, fitted, settings_of
 
+_FEW = 20
+"""Structures whose atoms are compared with all others between two words about the progress."""
 _AT_ONCE = 200
 """Structures that are described between two words about the progress."""
 
@@ -34,6 +38,13 @@ class _Rows:
     """(n_structures,) in the unit of the quantity."""
     parts: np.ndarray
     """(n_structures,) of the composition."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, chosen: np.ndarray) -> _Rows:
+        """Some of them."""
+        return _Rows(self.rows[chosen], self.values[chosen], self.parts[chosen])
 
 
 def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyModel, dict[str, Any], dict[str, Any]]:
@@ -53,6 +64,8 @@ def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyM
         InputError: where the descriptor refuses a structure, and as `fitted`.
     """
     frames_of = {"train": job.train, "test": job.test}
+    if isinstance(job.descriptor, Likeness):
+        remember(job, job.descriptor, progress)
     sets = {name: _described(job, frames, name, progress) for name, frames in frames_of.items()}
     training, seed = sets["train"], job.config.seed
     targets = torch.from_numpy(training.values - training.parts)
@@ -73,12 +86,29 @@ def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyM
     return model, tables, _facts(job, found, training.values)
 
 
+def remember(job: PropertyJob, descriptor: Likeness, progress: Progress) -> None:
+    """Give a kernel of atoms the surroundings of the atoms that are trained on."""
+    rows = []
+    for number, frame in enumerate(job.train):
+        if number % _AT_ONCE == 0:
+            progress(Step("surroundings of the atoms", number, len(job.train)))
+        rows.append(environments_of(descriptor.local, frame.atoms, frame.source))
+    descriptor.remember(rows)
+
+
 def _described(job: PropertyJob, frames: tuple[LabelledFrame, ...], name: str, progress: Progress) -> _Rows:
     """The features of a set."""
     parts = []
-    for start in range(0, len(frames), _AT_ONCE):
+    at_once, starts = _AT_ONCE, range(0, len(frames), _AT_ONCE)
+    if isinstance(job.descriptor, Likeness):
+        at_once, starts = _FEW, range(0, len(frames), _FEW)
+        if name == "train":  # with each other: half of the pairs are enough
+            told = partial(_tell_kernels, progress, len(frames))
+            parts.append(job.descriptor.among(_FEW, told)[:, None])
+            starts = range(0)
+    for start in starts:
         progress(Step(f"features of the {name} set", start, len(frames)))
-        some = frames[start : start + _AT_ONCE]
+        some = frames[start : start + at_once]
         names = [frame.source for frame in some]
         parts.append(rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
     empty = torch.zeros((0, job.n_draws, job.descriptor.n_features), dtype=torch.float64)
@@ -91,11 +121,15 @@ def _described(job: PropertyJob, frames: tuple[LabelledFrame, ...], name: str, p
     )
 
 
+def _tell_kernels(progress: Progress, n_frames: int, done: int) -> None:
+    progress(Step("kernels of the training set", done, n_frames))
+
+
 def _model(
-    job: PropertyJob, settings: Settings, rows: Tensor, targets: Tensor
-) -> tuple[PropertyModel, Settings]:  # fmt: skip
-    """A model fitted to some structures."""
-    regressor, found = fitted(job.fit, settings, rows, targets, job.config.seed)
+    job: PropertyJob, settings: Settings, rows: Tensor, targets: Tensor, among: np.ndarray | None = None
+) -> tuple[PropertyModel, Settings]:
+    """A model fitted to some structures, `among` all where these are few."""
+    regressor, found = fitted(job.fit, settings, rows, targets, job.config.seed, among)
     model = PropertyModel(job.descriptor, regressor, job.quantity, job.n_draws)
     model.baseline.copy_(torch.from_numpy(job.baseline))
     return model, found
@@ -112,18 +146,17 @@ def _curve(
     """Errors of fits to an eighth, a quarter, a half and all of the structures, with the settings found for all."""
     training, n = sets["train"], len(targets)
     order = np.random.default_rng(job.config.seed).permutation(n)
-    sizes = [size for size in (n // 8, n // 4, n // 2) if size >= 2 * FEWEST]
-    errors: dict[str, list[float]] = {"train": [], "test": []}
-    for number, size in enumerate([*sizes, n]):
-        progress(Step("learning curve", number, len(sizes) + 1))
+    sizes = [*(size for size in (n // 8, n // 4, n // 2) if size >= 2 * FEWEST), n]
+
+    def fit(size: int) -> Callable[[_Rows], tuple[float, ...]]:
+        progress(Step("learning curve", sizes.index(size), len(sizes)))
         some = order[:size]
-        fit = model if size == n else _model(job, settings, training.rows[some], targets[some])[0]
-        for name, chosen in (("train", some), ("test", np.arange(len(sets["test"].values)))):
-            one = sets[name]
-            predicted = fit.values_of_rows(one.rows[chosen]) + one.parts[chosen] if len(chosen) else np.zeros(0)
-            error = np.abs(predicted - one.values[chosen])
-            errors[name].append(float(error.mean()) if len(chosen) else math.nan)
-    return SizeCurve((*sizes, n), tuple(errors["train"]), tuple(errors["test"]))
+        one = model if size == n else _model(job, settings, training.rows[some], targets[some], some)[0]
+        return lambda rows: (float(np.abs(one.values_of_rows(rows.rows) + rows.parts - rows.values).mean()),)
+
+    found = errors_by_size(sizes, fit, lambda size: training.part(order[:size]), sets["test"])
+    train, test = (tuple(error for (error,) in errors) for errors in found)
+    return SizeCurve(tuple(sizes), train, test)
 
 
 def _facts(job: PropertyJob, found: Settings, values: np.ndarray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlmd.config import CoulombMatrix, KernelRidgeFit, LinearFit, RandomFeaturesFit, Train, load_train
 from mlmd.descriptors import Descriptor
+from mlmd.descriptors.likeness import Likeness
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.labels import IGNORED
@@ -19,6 +20,7 @@ from mlmd.train.dataset import baseline, digest, elements_of, load_frames, split
 from mlmd.train.describer import structure_descriptor
 from mlmd.train.examine import Finding
 from mlmd.train.job import chosen_elements
+from mlmd.train.memory import refuse_environments
 from mlmd.train.structure_fit import StructureFit
 
 FEWEST = 5
@@ -79,6 +81,9 @@ def prepare_property(source: Path) -> PropertyJob:
     findings += _copies(training, test, quantity)
     energies = [replace(frame, energy=frame.value) for frame in training]
     part = baseline(energies, elements, "fit") if quantity.extensive else np.zeros(len(elements))
+    descriptor = structure_descriptor(config, [*training, *test], elements)
+    if isinstance(descriptor, Likeness):
+        refuse_environments(training, descriptor.local.n_features)
     return PropertyJob(
         source=source,
         config=config,
@@ -88,7 +93,7 @@ def prepare_property(source: Path) -> PropertyJob:
         test=test,
         digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
         findings=tuple(findings),
-        descriptor=structure_descriptor(config, [*training, *test], elements),
+        descriptor=descriptor,
         n_draws=config.descriptor.n_draws if isinstance(config.descriptor, CoulombMatrix) else 1,
         baseline=part,
     )

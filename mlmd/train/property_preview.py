@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train
+from mlmd.descriptors.likeness import Likeness
 from mlmd.fitting.kernels import kernel_named
 from mlmd.fitting.leave_one_out import FACTORS
-from mlmd.potentials.property import composition_part, rows_of
+from mlmd.potentials.property import composition_part, environments_of, rows_of
 from mlmd.potentials.threads import undivided
+from mlmd.train.memory import bytes_of_environments
 from mlmd.train.preview import BUDGET, resident
 from mlmd.train.property_job import PropertyJob, prepare_property
 from mlmd.train.structure_fit import CHOSEN_FROM, fitted, settings_of
@@ -73,7 +75,7 @@ def preview_property(path: Path) -> PropertyPreview:
     with undivided():
         seconds, n_unknowns = _cost(job)
     values = np.array([frame.value for frame in job.train], dtype=float)
-    config, n_features = job.config, job.descriptor.n_features
+    descriptor = job.descriptor.local if isinstance(job.descriptor, Likeness) else job.descriptor
     return PropertyPreview(
         input=str(path),
         property=job.quantity.title,
@@ -83,8 +85,8 @@ def preview_property(path: Path) -> PropertyPreview:
         n_atoms=sum(len(frame.atoms) for frame in job.train),
         mean=float(values.mean()),
         deviation=float(np.abs(values - values.mean()).mean()),
-        model=f"{n_features:,} features of {config.descriptor.kind}, {config.fit.kind}",
-        n_features=n_features,
+        model=_model(job),
+        n_features=descriptor.n_features,
         n_unknowns=n_unknowns,
         hours=seconds / 3600,
         memory=resident() + _memory(job, n_unknowns),
@@ -92,8 +94,18 @@ def preview_property(path: Path) -> PropertyPreview:
     )
 
 
+def _model(job: PropertyJob) -> str:
+    """What is fitted to what, in a few words."""
+    kind, fit, descriptor = job.config.descriptor.kind, job.config.fit.kind, job.descriptor
+    if isinstance(descriptor, Likeness):
+        return f"{descriptor.local.n_features:,} features of {kind} for each atom, {fit}, {descriptor.form}"
+    return f"{descriptor.n_features:,} features of {kind}, {fit}"
+
+
 def _cost(job: PropertyJob) -> tuple[float, int]:
     """Seconds of the whole, from those of a few structures, and coefficients of the fit to all of them."""
+    if isinstance(job.descriptor, Likeness):
+        return _seconds_of_matches(job, job.descriptor), len(job.train)
     found: list[torch.Tensor] = []
     begin = time.perf_counter()
     for start in range(0, min(_FEW, len(job.train)), _LOOK):
@@ -126,6 +138,29 @@ def _cost(job: PropertyJob) -> tuple[float, int]:
     return described + chosen * size(min(len(job.train), CHOSEN_FROM)) / size(len(few)) + solved * fits, n_columns
 
 
+def _seconds_of_matches(job: PropertyJob, descriptor: Likeness) -> float:
+    """Of describing atoms, of comparing each two structures, and of taking the kernel apart."""
+    some = [job.train[index] for index in np.linspace(0, len(job.train) - 1, _LOOK, dtype=int)]
+    begin = time.perf_counter()
+    rows = [environments_of(descriptor.local, frame.atoms, frame.source) for frame in some]
+    described = (time.perf_counter() - begin) / len(some)
+    descriptor.remember(rows)
+    begin = time.perf_counter()
+    descriptor.among(_LOOK, lambda done: None)
+    of_two = (time.perf_counter() - begin) / (_LOOK * (_LOOK + 1) / 2)
+    n, n_test, n_chosen = len(job.train), len(job.test), min(len(job.train), CHOSEN_FROM)
+    of_three = _seconds_to_take_apart() * (n_chosen**3 + 1.15 * n**3 / _EIGEN_OVER_CHOLESKY)
+    return described * (n + n_test) + of_two * (n * n / 2 + n * n_test) + of_three
+
+
+def _seconds_to_take_apart() -> float:
+    """A matrix into eigenvalues and vectors, over the third power of its rows."""
+    random = torch.randn((_TAKEN_APART, _TAKEN_APART), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    begin = time.perf_counter()
+    torch.linalg.eigh(random + random.T)
+    return (time.perf_counter() - begin) / _TAKEN_APART**3
+
+
 def _seconds_of_kernels(job: PropertyJob, fit: KernelRidgeFit, rows: torch.Tensor) -> float:
     """Of kernels, which take a time for each two rows, and of taking them apart, for each three."""
     flat = rows.flatten(0, 1)
@@ -133,10 +168,7 @@ def _seconds_of_kernels(job: PropertyJob, fit: KernelRidgeFit, rows: torch.Tenso
     begin = time.perf_counter()
     kernel.values(flat, flat)
     of_two = (time.perf_counter() - begin) / len(flat) ** 2
-    random = torch.randn((_TAKEN_APART, _TAKEN_APART), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    begin = time.perf_counter()
-    torch.linalg.eigh(random + random.T)
-    of_three = (time.perf_counter() - begin) / _TAKEN_APART**3
+    of_three = _seconds_to_take_apart()
     n, n_test = len(job.train) * job.n_draws, len(job.test) * job.n_draws
     n_chosen = min(len(job.train), CHOSEN_FROM)
     n_widths = len(FACTORS) if fit.kernel in ("gaussian", "laplacian") and not isinstance(fit.width, float) else 1
@@ -147,6 +179,8 @@ def _seconds_of_kernels(job: PropertyJob, fit: KernelRidgeFit, rows: torch.Tenso
 
 def _memory(job: PropertyJob, n_unknowns: int) -> float:
     """MB of features, and of the matrices of the fit."""
+    if isinstance(job.descriptor, Likeness):
+        return 1e-6 * bytes_of_environments(job.train, job.descriptor.local.n_features)
     n_rows = len(job.train) * job.n_draws
     features = (n_rows + len(job.test) * job.n_draws) * job.descriptor.n_features
     match job.fit:

@@ -83,11 +83,13 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
             random.randomise(torch.Generator().manual_seed(config.seed))
             return random
         case GAPFit():
+            if problem := fit.wrong_length(len(_parts(descriptor))):
+                raise InputError(problem)
             features, kinds = features_of(descriptor, frames, config.seed)
             if isinstance(descriptor, Combined):
-                parts = zip(descriptor.parts, descriptor.columns, strict=True)
-                return Sum([_sparse(fit, part, features[:, own], kinds, config.seed) for part, own in parts])
-            return _sparse(fit, descriptor, features, kinds, config.seed)
+                parts = enumerate(zip(descriptor.parts, descriptor.columns, strict=True))
+                return Sum([_sparse(fit.of(n), part, features[:, own], kinds, config.seed) for n, (part, own) in parts])
+            return _sparse(fit.of(0), descriptor, features, kinds, config.seed)
         case AGNIFit() | KernelFit():
             return _of_all_rows(fit, descriptor, frames, config.seed)
         case NetworkFit():

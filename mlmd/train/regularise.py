@@ -58,10 +58,13 @@ class Choice:
             },
         }
 
-    def text(self, amplitude: float | None, unit: str = "eV") -> str:
-        """For a person; the amplitude is that of the input, in this unit."""
+    def text(self, amplitude: float | tuple[float, ...] | None, unit: str = "eV") -> str:
+        """For a person; the amplitude is that of the input, in this unit, or those of several descriptors."""
         what = f"{self.strength:.3g} by {self.how}"
-        if amplitude is not None:  # γ R is the prior of another amplitude
+        if isinstance(amplitude, tuple):
+            each = ", ".join(f"{one / self.strength:.3g}" for one in amplitude)
+            what += f", as amplitudes of {each} {unit} would be"
+        elif amplitude is not None:  # γ R is the prior of another amplitude
             what += f", as an amplitude of {amplitude / self.strength:.3g} {unit} would be"
         end = " This is the end of what was tried: are there too few structures?" if self.extreme else ""
         return (

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,23 @@ class Training:
 Progress = Callable[[Step], None]
 
 
+class Clock:
+    """Seconds left of a pass over the work, from those of the part that is done; None before any is."""
+
+    def __init__(self, at: float = 0.0) -> None:
+        """Starts now, where a part was done before."""
+        self._begin, self._at, self._last = time.monotonic(), at, at
+
+    def __call__(self, part: float) -> float | None:
+        """Of what is left when this part, from 0 to 1, is done; a part that does not grow begins another pass."""
+        if part <= self._last:
+            self._begin, self._at = time.monotonic(), part
+        self._last = part
+        if part == self._at:
+            return None
+        return (time.monotonic() - self._begin) / (part - self._at) * (1 - part)
+
+
 def train(
     input_file: Path | str,
     out: Path | str | None = None,
@@ -95,7 +113,8 @@ def train(
 
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
-        job: Job | PropertyJob = prepare_property(source) if of_structures(config.descriptor) else prepare(source)
+        whole = of_structures(config.descriptor, config.fit)
+        job: Job | PropertyJob = prepare_property(source) if whole else prepare(source)
         if manifest is None:  # nothing is written before all is known to be right
             manifest = begin(folder, source, config, job.digest)
         if manifest["digest"] != job.digest:
@@ -149,10 +168,8 @@ def _train_potential(
     from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
-    if job.config.descriptor.kind == "deeppot-se":
-        fitted = embedded_fit.fit(job, folder, n_processes, progress)
-    else:
-        fitted = fits.get(job.config.fit.kind, linear_fit.fit)(job, folder, n_processes, progress)
+    fit = embedded_fit.fit if job.config.descriptor.learned else fits.get(job.config.fit.kind, linear_fit.fit)
+    fitted = fit(job, folder, n_processes, progress)
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     for text in fitted.messages:
         messages(text)

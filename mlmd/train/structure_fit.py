@@ -12,8 +12,8 @@ from torch import Tensor
 from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.errors import InputError
 from mlmd.fitting.expansion import Expansion
-from mlmd.fitting.kernel_ridge import KernelRidge
-from mlmd.fitting.leave_one_out import Choice, choose
+from mlmd.fitting.kernel_ridge import KernelRidge, solved
+from mlmd.fitting.leave_one_out import Choice, choose, choose_strength
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.fitting.ridge import Evidence, evidence, ridge
@@ -55,6 +55,7 @@ def settings_of(
     Raises:
         InputError: when the descriptor does not tell structures apart.
     """
+    chosen: Choice
     order = np.random.default_rng(seed).permutation(len(rows))[:CHOSEN_FROM]
     # one draw of each: several of one structure would predict each other
     some, of_some = rows[order, 0], targets[order]
@@ -77,16 +78,24 @@ def settings_of(
         case KernelRidgeFit():
             width = fit.width if isinstance(fit.width, float) else None
             strength = fit.regularisation if isinstance(fit.regularisation, float) else None
-            if strength is not None and (width is not None or fit.kernel in ("linear", "polynomial")):
+            if fit.of_environments and strength is None:  # the rows are the kernel
+                chosen = choose_strength(some[:, order], of_some)
+                return Settings(regularisation=chosen.regularisation, error=chosen.error)
+            if strength is not None and (width is not None or fit.kernel not in ("gaussian", "laplacian")):
                 return Settings(width=width, regularisation=strength)
-            chosen: Choice = choose(
+            chosen = choose(
                 some, of_some, kernel=fit.kernel, width=width, power=fit.power, regularisation=strength, tried=tried
             )
             return Settings(width=chosen.width, regularisation=chosen.regularisation, error=chosen.error)
 
 
 def fitted(
-    fit: StructureFit, settings: Settings, rows: Tensor, targets: Tensor, seed: int
+    fit: StructureFit,
+    settings: Settings,
+    rows: Tensor,
+    targets: Tensor,
+    seed: int,
+    among: np.ndarray | None = None,
 ) -> tuple[StructureRegressor, Settings]:
     """A regressor, and the settings with what it found itself.
 
@@ -96,6 +105,7 @@ def fitted(
         rows: (n_structures, n_draws, n_features); every draw is a row that has the target of its structure.
         targets: (n_structures,).
         seed: of random features.
+        among: columns of the rows that belong to these structures, where rows are kernels; all by default.
 
     Raises:
         InputError: when there are too many coefficients, or rows are so alike that the fit has no solution.
@@ -119,6 +129,8 @@ def fitted(
             return random, replace(settings, regularisation=strength)
         case KernelRidgeFit():
             assert settings.regularisation is not None
+            if fit.of_environments:
+                return _of_kernels(fit, settings.regularisation, flat, targets, among), settings
             kernel = KernelRidge(
                 n_features=n_features,
                 kernel=fit.kernel,
@@ -128,6 +140,27 @@ def fitted(
             )
             kernel.fit(flat, targets)
             return kernel, settings
+
+
+def _of_kernels(
+    fit: KernelRidgeFit, strength: float, rows: Tensor, targets: Tensor, among: np.ndarray | None
+) -> Polynomial:
+    """Kernel ridge regression where the rows are the kernel with all structures: Σ_s α_s K_s + c, zero for others."""
+    columns = torch.arange(rows.shape[1]) if among is None else torch.from_numpy(among)
+    matrix, mean = rows[:, columns].clone(), targets.mean()
+    matrix.diagonal().add_(strength)
+    try:
+        solution = solved(matrix, targets - mean)
+    except InputError as error:
+        raise InputError(
+            f"fit: the {fit.kernel} kernel of {len(rows)} structures {error} with a regularisation of {strength:g}: "
+            "some are the same or nearly so. Increase the regularisation."
+        ) from None
+    regressor = Polynomial(n_features=rows.shape[1])
+    with torch.no_grad():
+        regressor.coefficients[columns] = solution
+        regressor.constants.fill_(mean)
+    return regressor
 
 
 def _random(fit: RandomFeaturesFit, width: float, rows: Tensor, seed: int) -> RandomFeatures:

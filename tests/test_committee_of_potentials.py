@@ -1,0 +1,120 @@
+"""Committees of any potentials: the mean, what it expects of its errors, and one file for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from click.testing import CliRunner
+from random_soap import random_soap
+
+from mlmd import models
+from mlmd.cli import group
+from mlmd.engine.run import simulate
+from mlmd.errors import InputError
+from mlmd.graph import Graph
+from mlmd.neighbors import build_graph
+from mlmd.potentials import Potential, Prediction, modelfile
+from mlmd.potentials.committee import Committee, write
+from mlmd.potentials.evaluate import compiled_predictor, evaluator, predictor
+from mlmd.potentials.uncertainty import Judge, knows
+
+
+class Foreign:
+    """A potential of somebody else."""
+
+    cutoff, elements = 5.0, ("Cu",)
+
+    def predict(self, graph: Graph) -> Prediction:
+        raise NotImplementedError
+
+    def spec(self) -> dict[str, object]:
+        return {"kind": "foreign"}
+
+
+def copper(seed: int = 1) -> Atoms:
+    atoms = bulk("Cu", cubic=True).repeat(2)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def members() -> list[Potential]:
+    """One with a whole kernel, one with kernel features."""
+    return [modelfile.load(models.path("Cu")), random_soap(("Cu",), n_neurons=4)]
+
+
+def test_energy_forces_and_stress_are_the_means_by_every_way() -> None:
+    some, atoms = members(), copper()
+    committee = Committee(some)
+    each = [one.predict(build_graph(atoms, one.cutoff)) for one in some]
+    energy = np.mean([float(one.energy[0]) for one in each])
+    forces = np.mean([one.forces.numpy() for one in each], axis=0)
+    stress = np.mean([one.stress.numpy()[0] for one in each], axis=0)
+    by_graph = committee.predict(build_graph(atoms, committee.cutoff))
+    assert float(by_graph.energy[0]) == pytest.approx(energy, abs=1e-9)
+    assert by_graph.stress.numpy()[0] == pytest.approx(stress, abs=1e-10)
+    assert compiled_predictor(committee) is not None
+    ran = evaluator(committee, atoms.numbers, atoms.pbc)
+    for found in (predictor(committee)(atoms), ran.evaluate(atoms.positions, atoms.cell.array)):
+        assert found.energy == pytest.approx(energy, abs=1e-8)
+        assert found.forces == pytest.approx(forces, abs=1e-8)
+        assert found.virial / atoms.get_volume() == pytest.approx(stress, abs=1e-9)
+    assert by_graph.forces.numpy() == pytest.approx(forces, abs=1e-9)
+
+
+def test_the_spread_is_the_standard_deviation_of_the_members_forces() -> None:
+    some, atoms = members(), copper()
+    committee = Committee(some)
+    assert knows(committee) == ("spread",)
+    spread = Judge(committee)(atoms).spread
+    assert spread is not None
+    forces = np.array([predictor(one)(atoms).forces for one in some])
+    expected = np.sqrt(forces.var(axis=0, ddof=1).mean(axis=1))
+    assert spread.numpy() == pytest.approx(expected, rel=1e-10)
+    assert knows(Committee(some, calibration=0.0)) == ()
+
+
+def test_its_file_says_the_same_and_names_the_members(tmp_path: Path) -> None:
+    atoms = copper()
+    committee = write({"folder/Cu.mlmd": members()[0], "soap.mlmd": members()[1]}, tmp_path / "mean.mlmd")
+    again = modelfile.load(tmp_path / "mean.mlmd")
+    assert np.array_equal(predictor(again)(atoms).forces, predictor(committee)(atoms).forces)
+    assert modelfile.read_card(tmp_path / "mean.mlmd")["members"] == ["Cu.mlmd", "soap.mlmd"]
+    single = modelfile.load(tmp_path / "mean.mlmd", "float32")
+    assert predictor(single)(atoms).forces == pytest.approx(predictor(committee)(atoms).forces, abs=1e-4)
+
+
+def test_a_command_writes_it_and_a_run_has_its_spread(tmp_path: Path) -> None:
+    modelfile.save(random_soap(("Cu",)), tmp_path / "soap.mlmd")
+    out = tmp_path / "mean.mlmd"
+    answer = CliRunner().invoke(group, ["committee", "Cu", str(tmp_path / "soap.mlmd"), "-o", str(out)])
+    assert answer.exit_code == 0, answer.output
+    shown = CliRunner().invoke(group, ["show", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert "committee" in shown.output
+    assert "soap.mlmd" in shown.output
+    copper().write(tmp_path / "cu.extxyz")
+    (tmp_path / "in.toml").write_text(
+        'structure = "cu.extxyz"\npotential = "mean.mlmd"\ntimestep = "1 fs"\nvelocities = "100 K"\nseed = 1\n'
+        '[[stage]]\nkind = "nve"\nduration = "20 fs"\n[output]\nlog_every = "5 fs"\nspread_every = "5 fs"\n'
+    )
+    simulate(tmp_path / "in.toml", tmp_path / "run")
+    assert "spread" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+
+
+def test_what_cannot_be_a_committee_is_refused(tmp_path: Path) -> None:
+    cu = members()[0]
+    with pytest.raises(InputError, match="two potentials or more"):
+        Committee([cu])
+    with pytest.raises(InputError, match="no element in common"):
+        Committee([cu, modelfile.load(models.path("Li"))])
+    with pytest.raises(InputError, match=r"stored as \.mlmd"):
+        write({"a": cu, "b": cu}, tmp_path / "a.mtp")
+    with pytest.raises(InputError, match="b: a Foreign cannot be stored"):
+        write({"a": cu, "b": Foreign()}, tmp_path / "a.mlmd")
+    (tmp_path / "there.mlmd").touch()
+    with pytest.raises(InputError, match="exists already"):
+        write({"a": cu, "b": cu}, tmp_path / "there.mlmd")
