@@ -299,6 +299,12 @@ def test_every_file_of_ours_that_is_named_is_there() -> None:
     assert [name for name in named if not (README.parent / name).exists()] == []
 
 
+def test_no_benchmark_looks_for_data_where_a_user_has_none() -> None:
+    asking = [path for path in (README.parent / "benchmarks").glob("*.py") if '"--data"' in path.read_text("utf-8")]
+    assert len(asking) > 8
+    assert [path.name for path in asking if not re.search(r'"--data".*required=True', path.read_text("utf-8"))] == []
+
+
 def test_every_exit_code_is_listed() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)}
     errors: list[type[MlmdError]] = [MlmdError, *MlmdError.__subclasses__()]

@@ -131,6 +131,40 @@ def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
     assert found[2]["model"] and found[0]["forces"] > found[2]["forces"] > found[1]["forces"]
 
 
+def test_check_tells_the_trainings_of_a_sweep_and_their_time_and_writes_nothing(place: Path) -> None:
+    text = '[descriptor]\ncutoff = "4 Å"\n[fit]\nradial = "plain"\n[sweep]\ndescriptor.level = [4, 8, 7]\n'
+    source = written(place, text)
+    before = sorted(place.iterdir())
+    answer = mlmd("check", source)
+    assert answer.code == 0, answer.err
+    assert "2, 1 of 3 combinations left out" in answer.out and "left out: descriptor: level: 7" in answer.out
+    assert "9 structures" in answer.out and "mtp of level 8" in answer.out
+    entry = json.loads(mlmd("check", source, "--json").out)["inputs"][0]
+    assert entry["ok"] and entry["command"] == "sweep" and (entry["n_trainings"], entry["n_left_out"]) == (2, 1)
+    assert [one["label"] for one in entry["trainings"]] == ["level=4", "level=8", "level=7"]
+    each = [one["training"] for one in entry["trainings"][:2]]
+    assert (
+        entry["hours"] == pytest.approx(sum(one["hours"] for one in each)) and each[0]["n_linear"] < each[1]["n_linear"]
+    )
+    # each is told as `check` tells the input of that training alone
+    alone = place / "alone.toml"
+    alone.write_text(source.read_text().replace("[sweep]\ndescriptor.level = [4, 8, 7]\n", "").replace(
+        "[descriptor]\n", "[descriptor]\nlevel = 8\n"), encoding="utf-8")  # fmt: skip
+    told = json.loads(mlmd("check", alone, "--json").out)["inputs"][0]
+    for key in ("n_linear", "n_equations", "n_frames", "model", "min_distance_A"):
+        assert told[key] == each[1][key]
+    answer = mlmd("check", source, alone)
+    assert "2 trainings" in answer.out
+    assert sorted(place.iterdir()) == sorted([*before, alone])
+
+
+def test_check_refuses_a_sweep_as_a_sweep_does(place: Path) -> None:
+    source = written(place, "[sweep]\ndescriptor.level = [4]\n")
+    (place / "cu.extxyz").rename(place / "cu2.extxyz")
+    answer = mlmd("check", source)
+    assert answer.code == 2 and "in.toml: data:" in answer.err and "'cu2.extxyz'" in answer.err
+
+
 def test_a_folder_of_something_else_is_left_alone(place: Path) -> None:
     (place / "taken").mkdir()
     (place / "taken" / "thesis.txt").write_text("x")

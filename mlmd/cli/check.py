@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from mlmd.engine.preview import Preview
     from mlmd.train.preview import Preview as TrainingPreview
     from mlmd.train.property_preview import PropertyPreview
+    from mlmd.train.sweep_preview import SweepPreview
 
-    Result = Preview | TrainingPreview | PropertyPreview | MlmdError
+    Result = Preview | TrainingPreview | PropertyPreview | SweepPreview | MlmdError
 
 
 @click.command()
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 @click.pass_context
 def check(ctx: click.Context, inputs: tuple[Path, ...], device: str, as_json: bool) -> None:
-    """Validate INPUTS of simulate or train, with all that they name, and estimate memory and time. Writes nothing."""
+    """Validate INPUTS of simulate, train or sweep, and all that they name; estimate memory and time. Writes nothing."""
     results: list[tuple[Path, Result]] = [(path, _preview(path, device)) for path in inputs]
     errors = [result for _, result in results if isinstance(result, MlmdError)]
     if as_json:
@@ -46,7 +47,15 @@ def _preview(path: Path, device: str) -> Result:
         from mlmd.config import check_files, command_of, load_simulate, load_train, of_structures
 
         # a mistake in the file itself is answered before torch is imported
-        if command_of(path) == "train":
+        command = command_of(path)
+        if command == "sweep":
+            from mlmd.config.sweep import load_sweep
+
+            load_sweep(path)
+            from mlmd.train.sweep_preview import preview_sweep
+
+            return preview_sweep(path)
+        if command == "train":
             config = load_train(path)
             check_files(config, path)
             if of_structures(config.descriptor, config.fit):
@@ -78,8 +87,10 @@ def _print_result(result: Result) -> None:
     """One input as a list of facts."""
     if isinstance(result, MlmdError):
         raise result
-    facts = _facts(result)
-    print_facts(result.input, facts)
+    if result.command == "sweep":
+        _print_sweep(result)
+    else:
+        print_facts(result.input, _facts(result))
     for note in result.notes:
         click.echo(f"Note: {note}" if note.endswith(("?", ".")) else f"Note: {note}.")
     click.echo("The input is valid.")
@@ -92,6 +103,37 @@ def _facts(result: Preview | TrainingPreview | PropertyPreview) -> dict[str, str
     from mlmd.train.property_preview import PropertyPreview
 
     return _facts_of_property(result) if isinstance(result, PropertyPreview) else _facts_of_training(result)
+
+
+def _print_sweep(result: SweepPreview) -> None:
+    """What all trainings have in common, a line for each of them, and what they take together."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    facts = _facts_of_training(result.known[0])
+    left = f", {result.n_left_out} of {len(result.trainings)} combinations left out" if result.n_left_out else ""
+    common = {key: value for key, value in facts.items() if key in ("training", "labels", "groups", "test")}
+    processes = result.known[0].n_processes
+    print_facts(
+        result.input,
+        {
+            **common,
+            "trainings": f"{result.n_possible}{left}",
+            "time": f"at most about {_duration(result.hours)} with {processes} process{'es' * (processes > 1)}",
+            "memory": f"about {result.memory:.0f} MB in each process",
+        },
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("values", "model", "unknowns", "time"):
+        table.add_column(heading, justify="right" if heading in ("unknowns", "time") else "left")
+    for one in result.trainings:
+        if one.training:
+            n_unknowns, hours = one.training.n_linear + one.training.n_radial, one.training.hours
+            row = (one.training.model, f"{n_unknowns:,}", _duration(hours))
+        else:
+            row = (f"left out: {one.problem}" if one.problem else "not looked at", "", "")
+        table.add_row(escape(one.label), escape(row[0]), *row[1:])
+    console().print(table)
 
 
 def _facts_of_property(result: PropertyPreview) -> dict[str, str]:
@@ -169,6 +211,11 @@ def _print_table(results: list[tuple[Path, Result]]) -> None:
             table.add_row(
                 escape(str(path)), f"{result.n_atoms:,}", result.potential, f"{1e3 * result.seconds_per_step:.3g}",
                 f"{result.ns_per_day:.3g}", _duration(result.hours), f"{result.memory:.0f}",
+            )  # fmt: skip
+        elif result.command == "sweep":
+            table.add_row(
+                escape(str(path)), f"{result.known[0].n_atoms:,}", f"{result.n_possible} trainings", "", "",
+                _duration(result.hours), f"{result.memory:.0f}",
             )  # fmt: skip
         else:
             row = (f"{result.n_atoms:,}", result.model, "", "", _duration(result.hours), f"{result.memory:.0f}")

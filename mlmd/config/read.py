@@ -47,12 +47,13 @@ def load_train(path: str | Path) -> Train:
 
 
 def command_of(path: str | Path) -> str:
-    """The command that an input file is for, ``"simulate"`` or ``"train"``, by the keys at its top.
+    """The command that an input file is for, ``"simulate"``, ``"train"`` or ``"sweep"``, by the keys at its top.
 
     Raises:
         InputError: the file cannot be read, or is not TOML.
     """
-    return _command_of(read_toml(Path(path)), Simulate)
+    data = read_toml(Path(path))
+    return "sweep" if "sweep" in data else _command_of(data, Simulate)
 
 
 def _command_of(data: Mapping[str, Any], expected: type[Table]) -> str:

@@ -103,7 +103,7 @@ def sweep(
     """
     source = Path(input_file)
     combinations = load_sweep(source)
-    _check_test(combinations)
+    check_test(combinations)
     folder = (Path(out) if out is not None else Path(f"{source.stem}.sweep")).absolute()
     known = _begin(folder)
     said: set[str] = set()
@@ -155,7 +155,7 @@ def error_of(outcome: Outcome) -> float | None:
     return outcome.energy if outcome.forces is None else outcome.forces
 
 
-def _check_test(combinations: Sequence[Choice]) -> None:
+def check_test(combinations: Sequence[Choice]) -> None:
     """Errors of structures that were trained on would choose what fits most closely, not what is right.
 
     Raises:
