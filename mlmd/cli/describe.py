@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from mlmd.potentials.property import PropertyModel
     from mlmd.rundir import Run, StageRecord
 
-_AS_IN_INPUTS = {
-    "moments": "mtp", "bispectrum": "snap", "symmetry": "acsf", "directional": "agni", "sparse-gaussian": "gap",
-    "gaussian-process": "kernel", "odd-gaussian": "agni", "polynomial": "linear and quadratic",
-}  # fmt: skip
-"""Descriptors and fits as an input file calls them."""
 _ERRORS_TOLD = {"spread": "spread of forces", "grade": "grade of extrapolation"}
 
 
@@ -243,9 +238,7 @@ def _potential(path: Path) -> dict[str, Any]:
         table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
-    spec = facts.pop("spec")
-    facts |= {"made of": _made_of(spec)} if spec["kind"] in ("learned", "sum", "committee") else {}
-    facts |= {"symmetry functions": functions} if (functions := _functions(spec)) else {}
+    facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
     if known := knows(potential):
         facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
@@ -295,22 +288,6 @@ def _functions(spec: Mapping[str, Any]) -> list[str]:
     descriptor = spec.get("descriptor", {}) if spec["kind"] == "learned" else {}
     parts = descriptor.get("parts", [descriptor])
     return [str(SymmetryFunction.read(one)) for part in parts for one in part.get("functions", [])]
-
-
-def _made_of(spec: Mapping[str, Any]) -> list[str]:
-    """Descriptors and fits of a learned potential, or of every part of a sum and every member of a committee."""
-    if spec["kind"] in ("sum", "committee"):
-        return [line for part in spec.get("parts", spec.get("members", ())) for line in _made_of(part)]
-    if spec["kind"] != "learned":
-        return [str(spec["kind"])]
-    words = []
-    for one in spec["descriptor"].get("parts", [spec["descriptor"]]):
-        level = f" of level {one['level']}" if one.get("level") else ""
-        cutoff = str(one.get("cutoff", ""))
-        reach = f" up to {cutoff}{'' if 'Å' in cutoff else ' Å'}" if cutoff else ""
-        words.append(f"{_AS_IN_INPUTS.get(one['kind'], one['kind'])}{level}{reach}")
-    fit = spec["regressor"]["kind"]
-    return [f"{' and '.join(words)}; {_AS_IN_INPUTS.get(fit, fit)}"]
 
 
 def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
