@@ -203,6 +203,32 @@ def test_show_prints_the_card_of_a_potential_without_braces_and_empty_rows(tmp_p
     assert json.loads(mlmd("show", path, "--json").out)["cutoff [Å]"] == 8.5
 
 
+def test_show_names_the_parts_of_a_sum_with_their_kinds_and_sizes(tmp_path: Path) -> None:
+    from mlmd.descriptors.combined import Combined
+    from mlmd.descriptors.soap import Soap
+    from mlmd.fitting.linear import Linear
+    from mlmd.potentials import modelfile
+    from mlmd.potentials.combine import Sum
+    from mlmd.potentials.learned import LearnedPotential
+    from mlmd.potentials.pair import LennardJones
+
+    soap = Soap(elements=("Ar",), cutoff=4.0, n_max=3, l_max=2)
+    both = Combined([soap, Soap(elements=("Ar",), cutoff=5.0, n_max=2, l_max=0)])
+    learned = LearnedPotential(both, Linear(n_features=both.n_features))
+    given = LennardJones(epsilon="0.0104 eV", sigma="3.4 Å", cutoff="8.5 Å", elements=("Ar",))
+    modelfile.save(Sum([given, learned]), tmp_path / "sum.mlmd", {})
+    facts = json.loads(mlmd("show", tmp_path / "sum.mlmd", "--json").out)
+    first, second = facts["parts"]
+    assert (first["kind"], first["cutoff [Å]"]) == ("lennard-jones", 8.5)
+    assert (second["kind"], second["parameters"]) == ("learned", sum(one.numel() for one in learned.parameters()))
+    # n radial functions give n(n + 1)/2 pairs, for each l from zero
+    assert second["descriptor"] == ["soap, 18 features, up to 4 Å", "soap, 3 features, up to 5 Å"]
+    assert second["fit"] == "linear, 21 functions"
+    modelfile.save(learned, tmp_path / "learned.mlmd", {})
+    out = mlmd("show", tmp_path / "learned.mlmd").out
+    assert "soap, 18 features, up to 4 Å" in out and "linear, 21 functions" in out
+
+
 def test_show_recognises_a_published_potential(shared: Path) -> None:
     answer = mlmd("show", shared / "models_mvl" / "Cu" / "mtp.2020.01" / "fitted.mtp", "--json")
     assert answer.code == 0

@@ -199,7 +199,7 @@ def test_the_template_is_a_valid_input(tmp_path: Path, full: bool) -> None:
 
 
 def test_every_commented_option_of_the_full_template_is_valid_alone(tmp_path: Path) -> None:
-    lines = config.template("train", full=True).splitlines()
+    lines = config.template("train", full=True).partition("# A property")[0].splitlines()
     commented = [number for number, line in enumerate(lines) if line.startswith("# ") and " = " in line]
     assert len(commented) > 10
     for number in commented:
@@ -207,6 +207,24 @@ def test_every_commented_option_of_the_full_template_is_valid_alone(tmp_path: Pa
         if chosen[number].startswith("test = "):  # either the test structures or a fraction
             chosen = [line for line in chosen if not line.startswith("test_fraction")]
         load(tmp_path, "\n".join(chosen))
+
+
+def test_the_full_template_has_a_property_in_place_of_a_potential_as_a_comment(tmp_path: Path) -> None:
+    potential, _, block = config.template("train", full=True).partition("# A property of whole structures")
+    start = potential[: potential.index("[descriptor]")]
+    lines = [line.removeprefix("# ") for line in block.splitlines()[1:]]
+    given = load(tmp_path, "\n".join([start, *lines]))
+    expected = 'data = "data.extxyz"\nproperty = "gap"\ndescriptor = "coulomb"\nfit = "kernel-ridge"\n'
+    assert given == load(tmp_path, expected)
+    commented = [number for number, line in enumerate(lines) if line.startswith("# ")]
+    assert len(commented) > 8
+    for number in commented:
+        option = lines[number].partition(" = ")[0].removeprefix("# ")
+        assert option in {
+            key
+            for table in (config.Property, config.CoulombMatrix, config.KernelRidgeFit)
+            for key in table.model_fields
+        }
 
 
 def test_the_option_table_has_a_meaning_for_every_key() -> None:

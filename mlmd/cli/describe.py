@@ -224,6 +224,7 @@ def _number(text: str) -> float | None:
 
 def _potential(path: Path) -> dict[str, Any]:
     """Facts about a potential, with its card where it has one."""
+    from mlmd.cli.parts import parts_of_potential
     from mlmd.config import PotentialTable
     from mlmd.potentials import load
     from mlmd.potentials.uncertainty import knows
@@ -238,6 +239,8 @@ def _potential(path: Path) -> dict[str, Any]:
         table |= {"length": "Å", "energy": "eV"}
     potential = load.load_potential((PotentialTable.model_validate(table),))
     facts = {"what": "potential", **load.describe(potential, path)}
+    if kind == "mlmd":
+        facts |= parts_of_potential(potential)
     facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
     if known := knows(potential):
         facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]

@@ -92,6 +92,21 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
 _APART = ("property",)
 """Keys that have no meaning beside what the file to start from says."""
 
+_INSTEAD: dict[str, list[tuple[str, dict[str, tuple[type[Table], dict[str, Any]]]]]] = {
+    "train": [
+        (
+            "A property of whole structures, not a potential: instead of descriptor, fit, loss, baseline and uncertainty.",
+            {
+                "property": (Property, {"name": "gap"}),
+                "descriptor": (CoulombMatrix, {"kind": "coulomb"}),
+                "fit": (KernelRidgeFit, {"kind": "kernel-ridge"}),
+            },
+        )
+    ],
+}
+"""Command -> what else its input can say in place of the tables above, which is shown as a comment: a sentence and the
+tables, each with values that are written."""
+
 _START: dict[str, dict[str, Any]] = {
     "simulate": {
         "structure": "structure.cif",
@@ -170,6 +185,11 @@ def template(command: str, full: bool = False) -> str:
             model = kinds[0] if len(kinds) == 1 else _of_kind(kinds, values)
             heading = f"[[{key}]]" if isinstance(written, list) else f"[{key}]"
             lines += ["", heading, *_block(model, values, (), full)]
+    if full:
+        for sentence, tables in _INSTEAD.get(command, ()):
+            lines += ["", f"# {sentence}"]
+            for key, (model, values) in tables.items():
+                lines += [f"# {line}" for line in (f"[{key}]", *_block(model, values, (), full))]
     return "\n".join(lines) + "\n"
 
 
