@@ -82,7 +82,7 @@ def test_its_file_says_the_same_and_names_the_members(tmp_path: Path) -> None:
     committee = write({"folder/Cu.mlmd": members()[0], "soap.mlmd": members()[1]}, tmp_path / "mean.mlmd")
     again = modelfile.load(tmp_path / "mean.mlmd")
     assert np.array_equal(predictor(again)(atoms).forces, predictor(committee)(atoms).forces)
-    assert modelfile.read_card(tmp_path / "mean.mlmd")["members"] == ["Cu.mlmd", "soap.mlmd"]
+    assert modelfile.read_card(tmp_path / "mean.mlmd")["made of"] == ["Cu.mlmd", "soap.mlmd"]
     single = modelfile.load(tmp_path / "mean.mlmd", "float32")
     assert predictor(single)(atoms).forces == pytest.approx(predictor(committee)(atoms).forces, abs=1e-4)
 

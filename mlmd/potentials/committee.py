@@ -123,5 +123,5 @@ def write(members: Mapping[str, Potential], path: Path) -> Committee:
         if not isinstance(member, torch.nn.Module) or not hasattr(type(member), "restore"):
             raise InputError(f"{name}: a {type(member).__name__} cannot be stored as .mlmd, and so in no committee.")
     made = Committee(tuple(members.values()))
-    modelfile.save(made, path, {"name": path.stem, "members": [Path(name).name for name in members]})
+    modelfile.save(made, path, {"name": path.stem, "made of": [Path(name).name for name in members]})
     return made
