@@ -74,8 +74,9 @@ def test_cur_finds_the_rows_that_span_what_most_rows_repeat() -> None:
     assert torch.equal(found, cur(rows, 10, 2, torch.Generator().manual_seed(0)))
 
 
-def test_each_leading_row_has_the_greatest_leverage_in_what_is_left() -> None:
-    rows = normal(30, 8, seed=5) @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64))
+@pytest.mark.parametrize("n_rows", [30, 90])
+def test_each_leading_row_has_the_greatest_leverage_in_what_is_left(n_rows: int) -> None:
+    rows = normal(n_rows, 8, seed=5) @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64))
     chosen, left = leading(rows, 8).tolist(), rows.clone()
     for row in chosen:
         vectors, _, _ = torch.linalg.svd(left, full_matrices=False)
@@ -85,6 +86,17 @@ def test_each_leading_row_has_the_greatest_leverage_in_what_is_left() -> None:
     assert len({*chosen}) == 8
     with pytest.raises(InputError, match="only 8 rows are independent"):
         leading(rows, 9)
+
+
+def test_leading_rows_of_many_are_found_without_decomposing_their_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = normal(90, 40, seed=6)
+    expected = leading(rows, 20)
+
+    def refuse(matrix: torch.Tensor) -> None:
+        raise AssertionError(f"a matrix of {tuple(matrix.shape)} was decomposed")
+
+    monkeypatch.setattr(torch.linalg, "eigh", refuse)
+    assert torch.equal(leading(rows, 20), expected)
 
 
 def test_maxvol_finds_the_determinant_of_exhaustive_search_or_nearly() -> None:

@@ -95,7 +95,7 @@ _APART = ("property",)
 _INSTEAD: dict[str, list[tuple[str, dict[str, tuple[type[Table], dict[str, Any]]]]]] = {
     "train": [
         (
-            "A property of whole structures instead of a potential, without loss, baseline and uncertainty.",
+            "A property of whole structures, not a potential: instead of descriptor, fit, loss, baseline, uncertainty.",
             {
                 "property": (Property, {"name": "gap"}),
                 "descriptor": (CoulombMatrix, {"kind": "coulomb"}),

@@ -12,6 +12,8 @@ from mlmd.errors import InputError
 
 _AT_ONCE = 1024
 """Rows whose distances from all known ones are held at a time."""
+_SMALL = 32
+"""Rows up to which a matrix is decomposed as a whole."""
 _DEPENDENT = 1e-13
 """Pivot, relative to the greatest, below which columns depend on each other to working precision."""
 
@@ -121,13 +123,27 @@ def leading(features: Tensor, n_points: int) -> Tensor:
             raise InputError(
                 f"{n_points} points were asked for; only {len(chosen)} rows are independent of each other."
             )
-        scores = torch.linalg.eigh(products)[1][:, -1].abs()
+        scores = _leading_vector(products).abs()
         scores[left <= least] = -1.0
         row = int(scores.argmax())
         chosen.append(row)
         along = products[row].clone()
         products -= torch.outer(along, along / along[row])
     return torch.tensor(chosen)
+
+
+def _leading_vector(products: Tensor) -> Tensor:
+    """(n,) eigenvector of the greatest eigenvalue of a positive semidefinite matrix."""
+    from scipy.sparse.linalg import ArpackError, eigsh
+
+    n = len(products)
+    if n > _SMALL:
+        start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=products.dtype)  # the same every time
+        try:  # Lanczos iterations to machine precision: some products by the matrix, not its decomposition
+            return torch.from_numpy(eigsh(products.numpy(), k=1, which="LA", v0=start.numpy())[1][:, 0])
+        except ArpackError:  # two greatest ones are nearly equal
+            pass
+    return torch.linalg.eigh(products)[1][:, -1]
 
 
 def maxvol(features: Tensor, tolerance: float = 1e-3, start: Tensor | None = None) -> Tensor:
