@@ -140,6 +140,10 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "vasprun.xml").write_text("<?xml version='1.0'?>\n<modeling>\n<generator>")
     assert "vasprun.xml" in refused(tmp_path / "vasprun.xml")
     assert "no such file. Did you mean 'a.xyz'?" in refused(tmp_path / "a.xy")
+    (tmp_path / "argon.extxyz").write_text("")
+    assert "Did you mean 'argon.extxyz'?" in refused(tmp_path / "Argn.extxyz")
+    # the same ending does not make names alike
+    assert "Did you mean" not in refused(tmp_path / "water.extxyz")
     (tmp_path / "empty").mkdir()
     assert "folder without labelled structures" in refused(tmp_path / "empty")
     (tmp_path / "b.xyz").write_text(FRAME)

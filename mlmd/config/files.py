@@ -132,6 +132,14 @@ def no_such_file(path: Path) -> str:
         names = {entry.name.lower(): entry.name for entry in sorted(path.parent.iterdir()) if entry.is_file()}
     except OSError:
         names = {}
-    close = [names[name] for name in get_close_matches(path.name.lower(), names, n=3, cutoff=0.6)]
+    name = path.name.lower()
+    # a long ending alone makes names similar: what stands before it must be so too
+    alike = [one for one in names if get_close_matches(_before_ending(name), [_before_ending(one)], cutoff=0.6)]
+    close = [names[one] for one in get_close_matches(name, alike, n=3, cutoff=0.6)]
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"{path}: no such file.{hint}"
+
+
+def _before_ending(name: str) -> str:
+    """A name without its endings: ``li_train`` of ``li_train.xyz.xz``."""
+    return name.partition(".")[0] or name
