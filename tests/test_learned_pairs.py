@@ -17,6 +17,7 @@ from mlmd.potentials.by_features import FeatureEvaluator, has_kernel_features
 from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.fused import FusedEvaluator
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.threads import in_threads
 
 COMPILED = [name for name in DESCRIPTORS if "chemical" not in name]
 PAIRS = [(descriptor, regressor) for descriptor in DESCRIPTORS for regressor in REGRESSORS]
@@ -67,6 +68,24 @@ def test_pull_is_the_transpose_of_push_and_push_the_difference_quotient(descript
     # ⟨w, J (v, ε)⟩ = ⟨Jᵀ w, (v, ε)⟩
     one, other = float((weights * change).sum()), float((gradient * moved).sum() + (virial * strain).sum())
     assert one == pytest.approx(other, rel=1e-10)
+
+
+@pytest.mark.parametrize("descriptor", ["moments", "symmetry", "bispectrum-and-symmetry"])
+def test_one_structure_may_be_at_work_in_several_threads(descriptor: str, route: str) -> None:
+    described = DESCRIPTORS[descriptor]()
+    generator = np.random.default_rng(1)
+    atoms = system("liquid", ELEMENTS, 2.4)
+    work = linearised(described, build_graph(atoms, described.cutoff))
+    weights = [torch.from_numpy(generator.standard_normal(work.values.shape)) for _ in range(60)]
+    moved = [torch.from_numpy(generator.standard_normal((len(atoms), 3))) for _ in weights]
+    unstrained = torch.zeros((3, 3), dtype=torch.float64)
+
+    def products(n: int) -> tuple[torch.Tensor, ...]:
+        return *work.pull(weights[n]), work.push(moved[n], unstrained)
+
+    expected = [products(n) for n in range(len(weights))]
+    for found, one in zip(in_threads(products, range(len(weights)), 3), expected, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(found, one, strict=True))
 
 
 @needs_kernels

@@ -7,6 +7,7 @@ nothing else: the forces of any energy E(B) are -Jᵀ·(∂E/∂B), and the grad
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -89,25 +90,32 @@ def values(descriptor: Descriptor, graph: Graph) -> Tensor:
 
 
 class _ByKernel:
-    """One product a call; nothing of a pair is kept."""
+    """One product a call; nothing of a pair is kept.
+
+    Kernels have one place for their neighbours and sums. A structure may be at work in several threads at once, such as
+    one that was drawn twice into a batch, so that they take turns.
+    """
 
     def __init__(self, features: KernelFeatures, graph: Graph) -> None:
-        self._features = features
+        self._features, self._turn = features, Lock()
         self._where = np.ascontiguousarray(graph.positions.numpy()), np.ascontiguousarray(graph.cells[0].numpy())
         self.values = torch.from_numpy(self._features.values(*self._where))
 
     def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, virial = self._features.pull(*self._where, weights.numpy())
+        with self._turn:
+            gradient, virial = self._features.pull(*self._where, weights.numpy())
         return torch.from_numpy(gradient), torch.from_numpy(virial)
 
     def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
-        return torch.from_numpy(self._features.push(*self._where, displacements.numpy(), strain.numpy()))
+        with self._turn:
+            return torch.from_numpy(self._features.push(*self._where, displacements.numpy(), strain.numpy()))
 
     def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
         n_atoms, n_features = self.values.shape
         along_all = torch.eye(n_features, dtype=torch.float64).expand(n_atoms, -1, -1)
         weights = slopes(along_all).transpose(1, 2).contiguous().numpy()
-        gradients, virials = self._features.pull_many(*self._where, weights)
+        with self._turn:
+            gradients, virials = self._features.pull_many(*self._where, weights)
         return torch.from_numpy(gradients), torch.from_numpy(virials[VOIGT])
 
 
