@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from command_line import mlmd
 
 from mlmd import config
+from mlmd.io.labelled import read_labelled
 from mlmd.io.structures import read_structure
 from mlmd.units import DENSITY
 
@@ -72,11 +75,9 @@ def test_check_accepts_the_inputs_that_need_no_other_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_check_accepts_the_inputs_of_published_potentials(name: str, shared: Path, tmp_path: Path) -> None:
-    # the inputs name their potential relative to themselves; here it stands where the data are
     for file in INPUTS.glob("*.*"):
         shutil.copy(file, tmp_path)
-    text = (INPUTS / name).read_text()
-    (tmp_path / name).write_text(text.replace("../../shared/data", str(shared)))
+    (tmp_path / "data").symlink_to(shared)
     answer = mlmd("check", tmp_path / name, "--json")
     assert answer.code == 0
     (entry,) = json.loads(answer.out)["inputs"]
@@ -89,6 +90,28 @@ def test_a_published_potential_that_is_absent_is_an_input_error(tmp_path: Path) 
     answer = mlmd("check", tmp_path / "npt_copper.toml")
     assert answer.code == 2
     assert "fitted.mtp" in answer.err
+
+
+def test_structures_of_mlearn_are_written_with_their_labels(tmp_path: Path) -> None:
+    site = {"species": [{"element": "Cu", "occu": 1}], "abc": [0.0, 0.0, 0.25], "xyz": [0.0, 0.0, 0.9]}
+    structure = {"lattice": {"matrix": [[3.6, 0, 0], [0, 3.6, 0], [0, 0, 3.6]]}, "sites": [site]}
+    outputs = {"energy": -3.7, "forces": [[0.1, 0.2, 0.3]], "virial_stress": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}  # kB
+    for element in ("Cu", "Li", "Ni", "Si"):
+        folder = tmp_path / "mlearn" / "data" / element
+        folder.mkdir(parents=True)
+        for name in ("training", "test"):
+            entry = {"structure": structure, "outputs": outputs, "group": f"{element} {name}"}
+            (folder / f"{name}.json").write_text(json.dumps([entry]))
+    command = [sys.executable, INPUTS / "mlearn.py", tmp_path / "mlearn", "--out", tmp_path / "out"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert len(list((tmp_path / "out").iterdir())) == 8
+    (frame,) = read_labelled(tmp_path / "out" / "Ni_test.xyz.xz")
+    assert (frame.energy, frame.group) == (-3.7, "Ni test")
+    assert frame.forces is not None and frame.stress is not None
+    np.testing.assert_allclose(frame.forces, [[0.1, 0.2, 0.3]])
+    np.testing.assert_allclose(frame.atoms.positions, [[0.0, 0.0, 0.9]])
+    kilobar = 6.241509e-4  # eV/Å³; VASP says pressures, and xy, yz, zx
+    np.testing.assert_allclose(frame.stress, -kilobar * np.array([[1, 4, 6], [4, 2, 5], [6, 5, 3]]), rtol=1e-6)
 
 
 def test_argon_has_the_density_of_rahmans_liquid() -> None:

@@ -7,7 +7,7 @@
 # The folder is data/ beside this file when none is named. Interrupted, the same command continues.
 set -e
 inputs=$(cd "$(dirname "$0")" && pwd)
-teacher="$inputs/../../../shared/data/models_mvl/Li3YCl6/mtp.2021.06/fitted.mtp.PBE.PBE"
+teacher="$inputs/../data/models_mvl/Li3YCl6/mtp.2021.06/fitted.mtp.PBE.PBE"
 folder=${1:-$inputs/data}
 mkdir -p "$folder"
 cd "$folder"
