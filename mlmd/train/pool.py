@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def pool(n_processes: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """Processes for `each`.
+    """Processes for `each`; what they are doing is given up where this ends by an error or an interrupt.
 
     Args:
         n_processes: how many at most.
@@ -31,6 +31,10 @@ def pool(n_processes: int, begin: Callable[..., None], *arguments: Any) -> Itera
     processes = ProcessPoolExecutor(n_processes, context, _begin, (os.getpid(), begin, arguments))
     try:
         yield processes
+    except BaseException:
+        for process in list((processes._processes or {}).values()):  # `terminate_workers` of Python 3.14
+            process.terminate()
+        raise
     finally:
         processes.shutdown(wait=True, cancel_futures=True)
 
