@@ -37,6 +37,13 @@ def crystal(seed: int, n_cells: int = 2) -> Atoms:
     return atoms
 
 
+def slab(seed: int) -> Atoms:
+    """The crystal, periodic in two directions."""
+    atoms = crystal(seed)
+    atoms.pbc = (True, True, False)
+    return atoms
+
+
 def cluster(seed: int) -> Atoms:
     """A molecule off its places."""
     atoms = molecule("C6H6")
@@ -93,8 +100,11 @@ def test_power_spectra_are_those_of_quip(periodic: bool, settings: str, options:
         "distance_2b cutoff=3.6 cutoff_transition_width=0.8 covariance_type=ard_se theta_uniform=0.7 delta=1.0 "
         f"n_sparse=10 sparse_method=uniform add_species : {SPECTRA} n_sparse=20 sparse_method=cur_points delta=0.2 "
         "covariance_sigma0=0.3 add_species",
+        "distance_2b cutoff=3.6 cutoff_transition_width=0.8 covariance_type=ard_se theta_uniform=0.7 delta=1.0 f0=0.4 "
+        f"n_sparse=10 sparse_method=uniform add_species : {SPECTRA} n_sparse=20 sparse_method=cur_points delta=0.2 "
+        "f0=0.6 add_species",
     ],
-    ids=["soap", "distance_2b", "both"],
+    ids=["soap", "distance_2b", "both", "means"],
 )
 def test_what_gap_fit_writes_has_the_energies_forces_and_stresses_of_quip(terms: str, tmp_path: Path) -> None:
     require_quip()
@@ -102,7 +112,30 @@ def test_what_gap_fit_writes_has_the_energies_forces_and_stresses_of_quip(terms:
     potential = load(file)
     assert set(potential.elements) == {"C", "H"}
     assert_quip_agrees(file, potential, crystal(20))
+    assert_quip_agrees(file, potential, slab(20))
     assert_quip_agrees(file, potential, cluster(20))
+
+
+@pytest.mark.parametrize("name", ["crystal", "skewed", "tiny", "slab", "wire", "cluster"])
+@pytest.mark.parametrize(("sigma0", "mean"), [(0.0, 0.0), (0.3, 0.8)])
+def test_a_made_file_has_the_energies_forces_and_stresses_of_quip(
+    name: str, sigma0: float, mean: float, tmp_path: Path
+) -> None:
+    require_quip()
+    file = gap_file(tmp_path, sigma0=sigma0, mean=mean)
+    assert_quip_agrees(file, load(file), system(name, ("Si", "O"), 2.1))
+
+
+def test_points_beside_the_file_are_those_in_it(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    inside, beside = gap_file(tmp_path / "one"), gap_file(tmp_path, beside=True)
+    atoms = system("crystal", ("Si", "O"), 2.1)
+    assert "</sparseX>" not in beside.read_text()
+    expected, found = (predicted(load(file), atoms) for file in (inside, beside))
+    assert found[0] == expected[0]
+    assert np.array_equal(found[1], expected[1])
+    if find_spec("quippy"):
+        assert_quip_agrees(beside, load(beside), atoms)
 
 
 def test_the_published_potential_of_molybdenum_has_the_numbers_of_quip(shared: Path, tmp_path: Path) -> None:
@@ -229,14 +262,20 @@ def test_elements_are_asked_for_where_the_file_names_none_of_its_own(tmp_path: P
         load(missing)
 
 
-def test_it_runs_from_an_input_as_any_potential(tmp_path: Path) -> None:
-    gap_file(tmp_path)
-    Atoms("SiO", positions=[[0, 0, 0], [1.7, 0, 0]], cell=[9, 9, 9], pbc=True).write(tmp_path / "two.extxyz")
-    (tmp_path / "in.toml").write_text(
+def short_run(folder: Path) -> Path:
+    """An input for two atoms in a folder that has a `gap.xml`."""
+    Atoms("SiO", positions=[[0, 0, 0], [1.7, 0, 0]], cell=[9, 9, 9], pbc=True).write(folder / "two.extxyz")
+    path = folder / "in.toml"
+    path.write_text(
         'structure = "two.extxyz"\npotential = "gap.xml"\ntimestep = "0.2 fs"\nvelocities = "50 K"\nseed = 1\n'
         '[[stage]]\nkind = "nve"\nduration = "20 fs"\n[output]\nlog_every = "2 fs"\n'
     )
-    simulate(tmp_path / "in.toml", tmp_path / "run")
+    return path
+
+
+def test_it_runs_from_an_input_as_any_potential(tmp_path: Path) -> None:
+    gap_file(tmp_path)
+    simulate(short_run(tmp_path), tmp_path / "run")
     log = np.genfromtxt(tmp_path / "run" / "log.csv", delimiter=",", names=True)
     energy = log["energy_per_atom_eV"]
     assert len(energy) > 5
