@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from command_line import mlmd
 from kernel_systems import needs_kernels, system
 from quip_oracle import answer, columns, fitted, power_spectra, require_quip
 from random_gap import gap_file, random_gap
 
+from mlmd.cli.describe import describe
+from mlmd.config.files import files_of_potential
 from mlmd.descriptors.soap import Soap
 from mlmd.engine.run import simulate
-from mlmd.errors import InputError, MlmdError, ModelError
+from mlmd.errors import InputError, MlmdError, ModelError, StorageError
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential, modelfile
 from mlmd.potentials.evaluate import compiled_predictor, predictor
 from mlmd.potentials.gap import load
 from mlmd.potentials.load import recognise
+from mlmd.rundir import sha256
 
 SPECTRA = (
     "soap l_max=4 n_max=6 atom_sigma=0.5 cutoff=3.8 cutoff_transition_width=0.7 zeta=2 covariance_type=dot_product"
@@ -253,6 +258,11 @@ def test_points_beside_the_file_are_checked(shared: Path, tmp_path: Path) -> Non
         load(file, elements=["Mo"])
 
 
+def of_points(file: Path) -> list[Path]:
+    """The files of points beside a made file."""
+    return sorted(file.parent.glob("gap.xml.sparseX.*"))
+
+
 def test_elements_are_asked_for_where_the_file_names_none_of_its_own(tmp_path: Path) -> None:
     file = gap_file(tmp_path)
     with pytest.raises(InputError, match="has Si, O; elements = Si, H was given"):
@@ -280,3 +290,55 @@ def test_it_runs_from_an_input_as_any_potential(tmp_path: Path) -> None:
     energy = log["energy_per_atom_eV"]
     assert len(energy) > 5
     assert np.ptp(energy) < 1e-4
+
+
+def test_the_files_of_a_potential_are_its_xml_and_the_points_beside_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "in").mkdir()
+    file = gap_file(folder, beside=True)
+    for stranger in (tmp_path / "outside", folder / "gap.xml.sparseX.of_another"):
+        stranger.write_text("1\n")
+    points = [folder / f"gap.xml.sparseX.GAP_made{n}" for n in range(1, 6)]
+    assert files_of_potential(file) == [file, *points]
+    points[2].unlink()
+    assert files_of_potential(file) == [file, *points[:2], *points[3:]]
+    file.write_text(file.read_text().replace(points[0].name, "../outside"))
+    assert files_of_potential(file) == [file, points[1], *points[3:]]
+    file.write_text(f"<!DOCTYPE a>\n{file.read_text()}")
+    assert files_of_potential(file) == [file]
+    other = folder / "page.xml"
+    other.write_text(f'<html><gpCoordinates sparseX_filename="{points[1].name}"/></html>')
+    assert files_of_potential(other) == [other]
+    inside = gap_file(tmp_path)
+    assert files_of_potential(inside) == [inside]
+
+
+def test_a_run_is_not_continued_with_other_points(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    file.write_text(re.sub(' sparseX_md5sum="[^"]*"', "", file.read_text()))
+    path, points = short_run(tmp_path), of_points(file)[1]
+    simulate(path, tmp_path / "run")
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["files"]
+    assert [name for name in recorded if name.startswith("potential")] == [
+        "potential", *(f"potential: {one.name}" for one in of_points(file)),
+    ]  # fmt: skip
+    assert recorded[f"potential: {points.name}"] == {"path": str(points), "sha256": sha256(points)}
+    path.write_text(path.read_text().replace("20 fs", "24 fs"))
+    before = points.read_text()
+    points.write_text(before.replace("1.2", "1.3", 1))
+    with pytest.raises(StorageError, match=rf"{points.name}: the content of .* is not what it was"):
+        simulate(path, tmp_path / "run")
+    points.write_text(before)
+    simulate(path, tmp_path / "run")
+
+
+def test_show_names_the_points_and_check_says_which_are_not_there(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    path, points = short_run(tmp_path), of_points(file)
+    assert describe(file)["files"] == [file.name, *(one.name for one in points)]
+    assert "files" not in describe(gap_file(tmp_path, name="inside.xml"))
+    answer = mlmd("check", str(path))
+    assert answer.code == 0, answer.err
+    points[3].unlink()
+    answer = mlmd("check", str(path))
+    assert answer.code == 2
+    assert f"{points[3]} does not exist. Copy it from where the file is from." in answer.err.replace("\n", " ")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.config.files import folder_of, has_parts
+from mlmd.config.files import files_of_potential, folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def _potential(path: Path) -> dict[str, Any]:
         facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
+    if others := files_of_potential(path)[1:]:
+        facts["files"] = [path.name, *(file.name for file in others)]
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
     if kind == "hdnnp":
         facts = _networks(facts, potential)
