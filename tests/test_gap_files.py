@@ -263,6 +263,56 @@ def of_points(file: Path) -> list[Path]:
     return sorted(file.parent.glob("gap.xml.sparseX.*"))
 
 
+def test_points_with_another_md5_sum_are_refused_by_name(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    points = of_points(file)[1]
+    points.write_text(points.read_text().replace("1.2", "1.3", 1))
+    with pytest.raises(ModelError, match=r"sparseX\.GAP_made2: damaged, .* MD5 sum is \w{32}; gap\.xml was written"):
+        load(file)
+
+
+def test_points_without_an_md5_sum_are_counted(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    file.write_text(re.sub(' sparseX_md5sum="[^"]*"', "", file.read_text()))
+    load(file)
+    points = of_points(file)[1]
+    points.write_text("".join(points.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ModelError, match=r"sparseX\.GAP_made2: 4 numbers instead of 5: truncated or damaged"):
+        load(file)
+
+
+def test_elements_are_those_of_the_data_where_the_descriptors_name_none(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, kinds=["distance_2b"])
+    text = re.sub(" Z1=[0-9]+ Z2=[0-9]+", "", file.read_text())
+    file.write_text(text)
+    with pytest.raises(InputError, match=r'does not say which elements .* elements = \["Si"\]'):
+        load(file)
+    lines = ["2", 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3', "O   0.0 0.0 0.0", "Si  1.6 0.0 0.0"]
+    data = "\n".join(f"<![CDATA[{line}]]>" for line in lines)
+    file.write_text(text.replace("</GAP_params>", f"<XYZ_data>\n{data}\n</XYZ_data>\n</GAP_params>"))
+    potential, atoms = load(file), system("crystal", ("Si", "O"), 2.1)
+    assert potential.elements == ("O", "Si")
+    given = load(file, elements=["Si", "O"])
+    assert predicted(potential, atoms)[0] == pytest.approx(predicted(given, atoms)[0], abs=1e-9)
+    if find_spec("quippy"):
+        assert_quip_agrees(file, potential, atoms)
+
+
+def test_a_fit_to_one_element_that_carries_its_data_needs_nothing_else(tmp_path: Path) -> None:
+    require_quip()
+    frames = [crystal(seed) for seed in range(2)]
+    for atoms in frames:
+        atoms.numbers[:] = 6
+    file = fitted(
+        tmp_path, f"{SPECTRA} n_sparse=5 sparse_method=cur_points delta=0.2 add_species=F", frames, copy_data=True
+    )
+    assert "species_Z" not in file.read_text()
+    potential, unseen = load(file), crystal(20)
+    assert potential.elements == ("C",)
+    unseen.numbers[:] = 6
+    assert_quip_agrees(file, potential, unseen)
+
+
 def test_elements_are_asked_for_where_the_file_names_none_of_its_own(tmp_path: Path) -> None:
     file = gap_file(tmp_path)
     with pytest.raises(InputError, match="has Si, O; elements = Si, H was given"):
