@@ -273,16 +273,17 @@ def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
 
 def _property_parts(model: PropertyModel) -> dict[str, str]:
     """Descriptor and fit of a model of structures; with a kernel of atoms the fit is linear in what is compared."""
+    from mlmd.cli.parts import name_of_descriptor, name_of_fit
     from mlmd.descriptors.likeness import Likeness
 
-    spec, descriptor = model.spec(), model.descriptor
+    descriptor = model.descriptor
     if isinstance(descriptor, Likeness):
-        of = f"{descriptor.local.spec()['kind']}, {descriptor.local.n_features:,} features of each atom"
+        of = f"{name_of_descriptor(descriptor.local)}, {descriptor.local.n_features:,} features of each atom"
         kept = f"{descriptor.n_features:,} structures, {len(descriptor.environments):,} atoms"
         return {"descriptor": of, "fit": f"kernel-ridge, {descriptor.form} kernel with {kept}"}
     return {
-        "descriptor": f"{spec['descriptor']['kind']}, {descriptor.n_features:,} features",
-        "fit": spec["regressor"]["kind"],
+        "descriptor": f"{name_of_descriptor(descriptor)}, {descriptor.n_features:,} features",
+        "fit": name_of_fit(model.regressor),
     }
 
 
