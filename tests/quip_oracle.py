@@ -19,7 +19,7 @@ from ase.data import atomic_numbers
 
 FIT = (
     "default_sigma={0.01 0.3 0.1 0}", "sparse_jitter=1e-8", "energy_parameter_name=energy", "rnd_seed=1",
-    "force_parameter_name=force", "virial_parameter_name=virial", "do_copy_at_file=F", "gp_file=gap.xml",
+    "force_parameter_name=force", "virial_parameter_name=virial", "gp_file=gap.xml",
     "at_file=data.extxyz", "e0={C:-3.0:H:0.5}",
 )  # fmt: skip
 """Errors so large that the coefficients stay small: rounding of sums of great ones is no difference."""
@@ -79,8 +79,15 @@ def answer(path: Path, atoms: Atoms) -> Answer:
     return Answer(float(copy.get_potential_energy()), copy.get_forces(), stress)
 
 
-def fitted(folder: Path, terms: str, frames: Sequence[Atoms]) -> Path:
-    """The file that `gap_fit` writes after training on Lennard-Jones energies of structures of C and H."""
+def fitted(folder: Path, terms: str, frames: Sequence[Atoms], *, copy_data: bool = False) -> Path:
+    """The file that `gap_fit` writes after training on Lennard-Jones energies of structures of C and H.
+
+    Args:
+        folder: where it works.
+        terms: its descriptors, as on its command line.
+        frames: to train on.
+        copy_data: whether the file carries them.
+    """
     import quippy
 
     for atoms in frames:
@@ -91,7 +98,8 @@ def fitted(folder: Path, terms: str, frames: Sequence[Atoms]) -> Path:
             atoms.info["virial"] = -made.get_stress(voigt=False) * made.get_volume()
         atoms.arrays["force"] = made.get_forces()
     ase.io.write(folder / "data.extxyz", frames, format="extxyz")
-    command = [Path(quippy.__file__).with_name("gap_fit"), *FIT, f"gap={{{terms}}}"]
+    command = [Path(quippy.__file__).with_name("gap_fit"), *FIT, f"do_copy_at_file={'T' if copy_data else 'F'}"]
+    command += [f"gap={{{terms}}}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "gap.xml"

@@ -11,8 +11,22 @@ from pathlib import Path
 
 import pytest
 from command_line import mlmd
+from made_data import thermal
+from random_snap import random_snap
 
 from mlmd import config
+from mlmd.config.pairs import (
+    ATOM_FITS,
+    DESCRIPTORS_IN_FILES,
+    FITS_IN_FILES,
+    OF_ATOMS,
+    OF_STRUCTURES,
+    STRUCTURE_FITS,
+)
+from mlmd.descriptors import DESCRIPTORS
+from mlmd.fitting import REGRESSORS
+from mlmd.io.labelled import write_labelled
+from mlmd.train.job import prepare
 
 ARGON = """2
 Lattice="12 0 0 0 12 0 0 0 12" Properties=species:S:1:pos:R:3 pbc="T T T"
@@ -227,6 +241,56 @@ def test_show_names_the_parts_of_a_sum_with_their_kinds_and_sizes(tmp_path: Path
     modelfile.save(learned, tmp_path / "learned.mlmd", {})
     out = mlmd("show", tmp_path / "learned.mlmd").out
     assert "soap, 18 features, up to 4 Å" in out and "linear, 21 functions" in out
+
+
+SMALL = {
+    "mtp": "level = 4",
+    "snap": "twojmax = 2",
+    "soap": "n_max = 2\nl_max = 1",
+    "deeppot-se": "n_neurons = [4]\nn_axes = 2",
+}
+"""Options that keep descriptors small."""
+PAIRS = [
+    *(("soap", fit) for fit in ATOM_FITS if fit != "agni"),
+    *((kind, "linear") for kind in OF_ATOMS if kind not in ("agni", "deeppot-se", "trained", "combined")),
+    ("agni", "agni"),
+    ("deeppot-se", "network"),
+]
+
+
+@pytest.mark.parametrize(("descriptor", "fit"), PAIRS, ids=[" ".join(pair) for pair in PAIRS])
+def test_show_calls_descriptor_and_fit_as_the_input_does(descriptor: str, fit: str, tmp_path: Path) -> None:
+    from mlmd.potentials import modelfile
+
+    write_labelled(tmp_path / "data.extxyz", thermal(12, repeat=1))
+    (tmp_path / "in.toml").write_text(
+        f'data = "data.extxyz"\n[descriptor]\nkind = "{descriptor}"\ncutoff = "4 Å"\n{SMALL.get(descriptor, "")}\n'
+        f'[fit]\nkind = "{fit}"\n',
+        encoding="utf-8",
+    )
+    modelfile.save(prepare(tmp_path / "in.toml").potential, tmp_path / "made.mlmd")
+    facts = json.loads(mlmd("show", tmp_path / "made.mlmd", "--json").out)
+    assert facts["descriptor"].partition(",")[0] == descriptor
+    assert facts["fit"].partition(",")[0] == fit
+    answer = mlmd("describe", tmp_path / "data.extxyz", "--model", tmp_path / "made.mlmd", "-o", tmp_path / "rows.npz")
+    assert answer.out.rstrip().endswith(f"by {descriptor}"), answer.err
+
+
+def test_show_says_that_a_fit_is_quadratic(tmp_path: Path) -> None:
+    from mlmd.potentials import modelfile
+
+    modelfile.save(random_snap(("W",), 2, quadratic=True), tmp_path / "made.mlmd")
+    facts = json.loads(mlmd("show", tmp_path / "made.mlmd", "--json").out)
+    assert facts["descriptor"].startswith("snap, 5 features")
+    assert facts["fit"] == "linear, quadratic, 20 functions"  # and 15 products
+
+
+def test_every_kind_of_part_that_an_input_can_ask_for_has_a_word_of_the_input() -> None:
+    without = {"combined", "radial-angular", "likeness"}  # of several, of NEP files, of a kernel of structures
+    descriptors = {DESCRIPTORS_IN_FILES.get(kind, kind) for kind in DESCRIPTORS.keys() - without}
+    assert descriptors == {*OF_ATOMS, *OF_STRUCTURES} - {"combined", "trained"}
+    fits = {FITS_IN_FILES.get(kind, kind) for kind in REGRESSORS.keys() - {"sum", "committee"}}
+    assert fits == {*ATOM_FITS, *STRUCTURE_FITS}
 
 
 def test_show_recognises_a_published_potential(shared: Path) -> None:

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from command_line import mlmd
+from made_data import strained, thermal
 
 from mlmd.cli import train as verb
 from mlmd.io.labelled import LabelledFrame, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials.pair import LennardJones
+from mlmd.train.job import prepare
+from mlmd.train.optimise import n_linear
+from mlmd.train.preview import preview
 from mlmd.train.run import Clock, Step
 
 INPUT = """data = "argon.extxyz"
@@ -244,3 +249,39 @@ def test_new_train_writes_an_input_that_check_reads(place: Path) -> None:
     answer = mlmd("check", "new.toml")
     assert answer.code == 2
     assert "data.extxyz: no such file" in answer.err
+
+
+@pytest.mark.parametrize("n_sparse", [5, 20000], ids=["some", "more than there are"])
+@pytest.mark.parametrize("fit", ["agni", "gap", "gap of two"])
+def test_check_counts_the_points_that_a_training_looks_for(
+    fit: str, n_sparse: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copper = [*thermal(3, repeat=1), *strained(3)]  # crystals have few different surroundings
+    silver = [LabelledFrame(Atoms("Ag"), 0.0, np.zeros((1, 3)), None, "", "ag.xyz@0")] if fit != "agni" else []
+    write_labelled(tmp_path / "data.extxyz", [*copper, *silver])
+    descriptors = {
+        "agni": '[descriptor]\nkind = "agni"\n',
+        "gap": '[descriptor]\nkind = "acsf"\n',
+        "gap of two": '[[descriptor]]\nkind = "acsf"\n[[descriptor]]\nkind = "soap"\nn_max = 2\nl_max = 1\n',
+    }
+    (tmp_path / "in.toml").write_text(
+        f'data = "data.extxyz"\ntest_fraction = 0\n{descriptors[fit]}[fit]\nkind = "{fit.partition(" ")[0]}"\n'
+        f"n_sparse = {n_sparse}\n",
+        encoding="utf-8",
+    )
+    potential = prepare(tmp_path / "in.toml").potential
+    terms = getattr(potential.regressor, "terms", [potential.regressor])
+    for term in terms:
+        n_copper = int((term.point_kinds == potential.elements.index("Cu")).sum())
+        assert n_copper == 5 if n_sparse == 5 else 5 < n_copper < n_sparse
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("farthest points are looked for")
+
+    monkeypatch.setattr("mlmd.train.regressor.farthest", refuse)
+    counted = prepare(tmp_path / "in.toml", counted=True).potential
+    for term, other in zip(getattr(counted.regressor, "terms", [counted.regressor]), terms, strict=True):
+        assert term.point_kinds.tolist() == other.point_kinds.tolist()
+    found = preview(tmp_path / "in.toml")
+    assert found.n_linear == n_linear(potential)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from command_line import mlmd
 from kernel_systems import needs_kernels, system
 from quip_oracle import answer, columns, fitted, power_spectra, require_quip
 from random_gap import gap_file, random_gap
 
+from mlmd.cli.describe import describe
+from mlmd.config.files import files_of_potential
 from mlmd.descriptors.soap import Soap
 from mlmd.engine.run import simulate
-from mlmd.errors import InputError, MlmdError, ModelError
+from mlmd.errors import InputError, MlmdError, ModelError, StorageError
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential, modelfile
 from mlmd.potentials.evaluate import compiled_predictor, predictor
 from mlmd.potentials.gap import load
 from mlmd.potentials.load import recognise
+from mlmd.rundir import sha256
 
 SPECTRA = (
     "soap l_max=4 n_max=6 atom_sigma=0.5 cutoff=3.8 cutoff_transition_width=0.7 zeta=2 covariance_type=dot_product"
@@ -34,6 +39,13 @@ def crystal(seed: int, n_cells: int = 2) -> Atoms:
     atoms = Atoms("CH", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[2.9, 3.1, 3.3, 80, 95, 102], pbc=True)
     atoms = atoms.repeat(n_cells)
     atoms.positions += rng.normal(scale=0.12, size=(len(atoms), 3))
+    return atoms
+
+
+def slab(seed: int) -> Atoms:
+    """The crystal, periodic in two directions."""
+    atoms = crystal(seed)
+    atoms.pbc = (True, True, False)
     return atoms
 
 
@@ -93,8 +105,11 @@ def test_power_spectra_are_those_of_quip(periodic: bool, settings: str, options:
         "distance_2b cutoff=3.6 cutoff_transition_width=0.8 covariance_type=ard_se theta_uniform=0.7 delta=1.0 "
         f"n_sparse=10 sparse_method=uniform add_species : {SPECTRA} n_sparse=20 sparse_method=cur_points delta=0.2 "
         "covariance_sigma0=0.3 add_species",
+        "distance_2b cutoff=3.6 cutoff_transition_width=0.8 covariance_type=ard_se theta_uniform=0.7 delta=1.0 f0=0.4 "
+        f"n_sparse=10 sparse_method=uniform add_species : {SPECTRA} n_sparse=20 sparse_method=cur_points delta=0.2 "
+        "f0=0.6 add_species",
     ],
-    ids=["soap", "distance_2b", "both"],
+    ids=["soap", "distance_2b", "both", "means"],
 )
 def test_what_gap_fit_writes_has_the_energies_forces_and_stresses_of_quip(terms: str, tmp_path: Path) -> None:
     require_quip()
@@ -102,7 +117,30 @@ def test_what_gap_fit_writes_has_the_energies_forces_and_stresses_of_quip(terms:
     potential = load(file)
     assert set(potential.elements) == {"C", "H"}
     assert_quip_agrees(file, potential, crystal(20))
+    assert_quip_agrees(file, potential, slab(20))
     assert_quip_agrees(file, potential, cluster(20))
+
+
+@pytest.mark.parametrize("name", ["crystal", "skewed", "tiny", "slab", "wire", "cluster"])
+@pytest.mark.parametrize(("sigma0", "mean"), [(0.0, 0.0), (0.3, 0.8)])
+def test_a_made_file_has_the_energies_forces_and_stresses_of_quip(
+    name: str, sigma0: float, mean: float, tmp_path: Path
+) -> None:
+    require_quip()
+    file = gap_file(tmp_path, sigma0=sigma0, mean=mean)
+    assert_quip_agrees(file, load(file), system(name, ("Si", "O"), 2.1))
+
+
+def test_points_beside_the_file_are_those_in_it(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    inside, beside = gap_file(tmp_path / "one"), gap_file(tmp_path, beside=True)
+    atoms = system("crystal", ("Si", "O"), 2.1)
+    assert "</sparseX>" not in beside.read_text()
+    expected, found = (predicted(load(file), atoms) for file in (inside, beside))
+    assert found[0] == expected[0]
+    assert np.array_equal(found[1], expected[1])
+    if find_spec("quippy"):
+        assert_quip_agrees(beside, load(beside), atoms)
 
 
 def test_the_published_potential_of_molybdenum_has_the_numbers_of_quip(shared: Path, tmp_path: Path) -> None:
@@ -220,6 +258,61 @@ def test_points_beside_the_file_are_checked(shared: Path, tmp_path: Path) -> Non
         load(file, elements=["Mo"])
 
 
+def of_points(file: Path) -> list[Path]:
+    """The files of points beside a made file."""
+    return sorted(file.parent.glob("gap.xml.sparseX.*"))
+
+
+def test_points_with_another_md5_sum_are_refused_by_name(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    points = of_points(file)[1]
+    points.write_text(points.read_text().replace("1.2", "1.3", 1))
+    with pytest.raises(ModelError, match=r"sparseX\.GAP_made2: damaged, .* MD5 sum is \w{32}; gap\.xml was written"):
+        load(file)
+
+
+def test_points_without_an_md5_sum_are_counted(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    file.write_text(re.sub(' sparseX_md5sum="[^"]*"', "", file.read_text()))
+    load(file)
+    points = of_points(file)[1]
+    points.write_text("".join(points.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ModelError, match=r"sparseX\.GAP_made2: 4 numbers instead of 5: truncated or damaged"):
+        load(file)
+
+
+def test_elements_are_those_of_the_data_where_the_descriptors_name_none(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, kinds=["distance_2b"])
+    text = re.sub(" Z1=[0-9]+ Z2=[0-9]+", "", file.read_text())
+    file.write_text(text)
+    with pytest.raises(InputError, match=r'does not say which elements .* elements = \["Si"\]'):
+        load(file)
+    lines = ["2", 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3', "O   0.0 0.0 0.0", "Si  1.6 0.0 0.0"]
+    data = "\n".join(f"<![CDATA[{line}]]>" for line in lines)
+    file.write_text(text.replace("</GAP_params>", f"<XYZ_data>\n{data}\n</XYZ_data>\n</GAP_params>"))
+    potential, atoms = load(file), system("crystal", ("Si", "O"), 2.1)
+    assert potential.elements == ("O", "Si")
+    given = load(file, elements=["Si", "O"])
+    assert predicted(potential, atoms)[0] == pytest.approx(predicted(given, atoms)[0], abs=1e-9)
+    if find_spec("quippy"):
+        assert_quip_agrees(file, potential, atoms)
+
+
+def test_a_fit_to_one_element_that_carries_its_data_needs_nothing_else(tmp_path: Path) -> None:
+    require_quip()
+    frames = [crystal(seed) for seed in range(2)]
+    for atoms in frames:
+        atoms.numbers[:] = 6
+    file = fitted(
+        tmp_path, f"{SPECTRA} n_sparse=5 sparse_method=cur_points delta=0.2 add_species=F", frames, copy_data=True
+    )
+    assert "species_Z" not in file.read_text()
+    potential, unseen = load(file), crystal(20)
+    assert potential.elements == ("C",)
+    unseen.numbers[:] = 6
+    assert_quip_agrees(file, potential, unseen)
+
+
 def test_elements_are_asked_for_where_the_file_names_none_of_its_own(tmp_path: Path) -> None:
     file = gap_file(tmp_path)
     with pytest.raises(InputError, match="has Si, O; elements = Si, H was given"):
@@ -229,15 +322,73 @@ def test_elements_are_asked_for_where_the_file_names_none_of_its_own(tmp_path: P
         load(missing)
 
 
-def test_it_runs_from_an_input_as_any_potential(tmp_path: Path) -> None:
-    gap_file(tmp_path)
-    Atoms("SiO", positions=[[0, 0, 0], [1.7, 0, 0]], cell=[9, 9, 9], pbc=True).write(tmp_path / "two.extxyz")
-    (tmp_path / "in.toml").write_text(
+def short_run(folder: Path) -> Path:
+    """An input for two atoms in a folder that has a `gap.xml`."""
+    Atoms("SiO", positions=[[0, 0, 0], [1.7, 0, 0]], cell=[9, 9, 9], pbc=True).write(folder / "two.extxyz")
+    path = folder / "in.toml"
+    path.write_text(
         'structure = "two.extxyz"\npotential = "gap.xml"\ntimestep = "0.2 fs"\nvelocities = "50 K"\nseed = 1\n'
         '[[stage]]\nkind = "nve"\nduration = "20 fs"\n[output]\nlog_every = "2 fs"\n'
     )
-    simulate(tmp_path / "in.toml", tmp_path / "run")
+    return path
+
+
+def test_it_runs_from_an_input_as_any_potential(tmp_path: Path) -> None:
+    gap_file(tmp_path)
+    simulate(short_run(tmp_path), tmp_path / "run")
     log = np.genfromtxt(tmp_path / "run" / "log.csv", delimiter=",", names=True)
     energy = log["energy_per_atom_eV"]
     assert len(energy) > 5
     assert np.ptp(energy) < 1e-4
+
+
+def test_the_files_of_a_potential_are_its_xml_and_the_points_beside_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "in").mkdir()
+    file = gap_file(folder, beside=True)
+    for stranger in (tmp_path / "outside", folder / "gap.xml.sparseX.of_another"):
+        stranger.write_text("1\n")
+    points = [folder / f"gap.xml.sparseX.GAP_made{n}" for n in range(1, 6)]
+    assert files_of_potential(file) == [file, *points]
+    points[2].unlink()
+    assert files_of_potential(file) == [file, *points[:2], *points[3:]]
+    file.write_text(file.read_text().replace(points[0].name, "../outside"))
+    assert files_of_potential(file) == [file, points[1], *points[3:]]
+    file.write_text(f"<!DOCTYPE a>\n{file.read_text()}")
+    assert files_of_potential(file) == [file]
+    other = folder / "page.xml"
+    other.write_text(f'<html><gpCoordinates sparseX_filename="{points[1].name}"/></html>')
+    assert files_of_potential(other) == [other]
+    inside = gap_file(tmp_path)
+    assert files_of_potential(inside) == [inside]
+
+
+def test_a_run_is_not_continued_with_other_points(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    file.write_text(re.sub(' sparseX_md5sum="[^"]*"', "", file.read_text()))
+    path, points = short_run(tmp_path), of_points(file)[1]
+    simulate(path, tmp_path / "run")
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["files"]
+    assert [name for name in recorded if name.startswith("potential")] == [
+        "potential", *(f"potential: {one.name}" for one in of_points(file)),
+    ]  # fmt: skip
+    assert recorded[f"potential: {points.name}"] == {"path": str(points), "sha256": sha256(points)}
+    path.write_text(path.read_text().replace("20 fs", "24 fs"))
+    before = points.read_text()
+    points.write_text(before.replace("1.2", "1.3", 1))
+    with pytest.raises(StorageError, match=rf"{points.name}: the content of .* is not what it was"):
+        simulate(path, tmp_path / "run")
+    points.write_text(before)
+    simulate(path, tmp_path / "run")
+
+
+def test_show_names_the_points_and_check_says_which_are_not_there(tmp_path: Path) -> None:
+    file = gap_file(tmp_path, beside=True)
+    path, points = short_run(tmp_path), of_points(file)
+    assert describe(file)["files"] == [file.name, *(one.name for one in points)]
+    assert "files" not in describe(gap_file(tmp_path, name="inside.xml"))
+    answer = mlmd("check", str(path))
+    assert answer.code == 0, answer.err
+    points[3].unlink()
+    answer = mlmd("check", str(path))
+    assert answer.code == 2
+    assert f"{points[3]} does not exist. Copy it from where the file is from." in answer.err.replace("\n", " ")

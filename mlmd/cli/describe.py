@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.config.files import folder_of, has_parts
+from mlmd.config.files import files_of_potential, folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def _potential(path: Path) -> dict[str, Any]:
         facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
+    if others := files_of_potential(path)[1:]:
+        facts["files"] = [path.name, *(file.name for file in others)]
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
     if kind == "hdnnp":
         facts = _networks(facts, potential)
@@ -271,16 +273,17 @@ def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
 
 def _property_parts(model: PropertyModel) -> dict[str, str]:
     """Descriptor and fit of a model of structures; with a kernel of atoms the fit is linear in what is compared."""
+    from mlmd.cli.parts import name_of_descriptor, name_of_fit
     from mlmd.descriptors.likeness import Likeness
 
-    spec, descriptor = model.spec(), model.descriptor
+    descriptor = model.descriptor
     if isinstance(descriptor, Likeness):
-        of = f"{descriptor.local.spec()['kind']}, {descriptor.local.n_features:,} features of each atom"
+        of = f"{name_of_descriptor(descriptor.local)}, {descriptor.local.n_features:,} features of each atom"
         kept = f"{descriptor.n_features:,} structures, {len(descriptor.environments):,} atoms"
         return {"descriptor": of, "fit": f"kernel-ridge, {descriptor.form} kernel with {kept}"}
     return {
-        "descriptor": f"{spec['descriptor']['kind']}, {descriptor.n_features:,} features",
-        "fit": spec["regressor"]["kind"],
+        "descriptor": f"{name_of_descriptor(descriptor)}, {descriptor.n_features:,} features",
+        "fit": name_of_fit(model.regressor),
     }
 
 

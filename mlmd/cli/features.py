@@ -38,6 +38,7 @@ def describe(
     if (descriptor is None) == (model is None):
         raise InputError("what describes the structures? Give either --descriptor FILE or --model MODEL.")
     from mlmd.cli.evaluate import load_model
+    from mlmd.config.pairs import DESCRIPTORS_IN_FILES
     from mlmd.potentials.load import load_property
     from mlmd.sample import features
     from mlmd.sample.structures import read_structures
@@ -60,4 +61,5 @@ def describe(
         click.echo(json.dumps(summary | {"n_features": n_features, "spec": found.spec}, ensure_ascii=False))
         return
     what = f"{n_rows:,} {found.kind}{'s' * (n_rows != 1)}"
-    click.echo(f"Written: {out}, {n_features:,} features of {what}, by {found.spec['kind']}")
+    kind = found.spec["kind"]
+    click.echo(f"Written: {out}, {n_features:,} features of {what}, by {DESCRIPTORS_IN_FILES.get(kind, kind)}")

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from mlmd.config.pairs import DESCRIPTORS_IN_FILES, FITS_IN_FILES
 from mlmd.descriptors import Descriptor
 from mlmd.fitting import Regressor
 from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 
@@ -36,10 +38,23 @@ def _part(potential: Potential) -> dict[str, Any]:
     return facts | inner
 
 
+def name_of_descriptor(descriptor: Descriptor) -> str:
+    """Its kind, in the word of an input, where inputs have one."""
+    kind = str(descriptor.spec()["kind"])
+    return DESCRIPTORS_IN_FILES.get(kind, kind)
+
+
+def name_of_fit(regressor: Regressor) -> str:
+    """Its kind, in the word of an input, where inputs have one."""
+    kind = str(regressor.spec()["kind"])
+    quadratic = ", quadratic" if isinstance(regressor, Polynomial) and regressor.order == 2 else ""
+    return FITS_IN_FILES.get(kind, kind) + quadratic
+
+
 def _descriptor(descriptor: Descriptor) -> str:
     """Its kind, reach and size."""
     reach = f", up to {descriptor.cutoff:g} Å" if descriptor.cutoff else ""
-    return f"{descriptor.spec()['kind']}, {descriptor.n_features:,} features{reach}"
+    return f"{name_of_descriptor(descriptor)}, {descriptor.n_features:,} features{reach}"
 
 
 def _fit(regressor: Regressor) -> str | list[str]:
@@ -52,9 +67,9 @@ def _fit(regressor: Regressor) -> str | list[str]:
 
 
 def _one_fit(regressor: Regressor) -> str:
-    kind = regressor.spec()["kind"]
+    kind = name_of_fit(regressor)
     if isinstance(regressor, Expansion):
         return f"{kind}, {regressor.n_basis:,} functions"
     if not isinstance(regressor, torch.nn.Module):
-        return str(kind)
+        return kind
     return f"{kind}, {sum(one.numel() for one in regressor.parameters()):,} parameters"

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlmd import models
 from mlmd.config.descriptors import Trained, parts_of
+from mlmd.config.gap import points_of
 from mlmd.config.potential import PotentialTable
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
@@ -75,7 +76,8 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
 
     Of one of n2p2, given by its folder or its settings, these are the settings and all others. Of a SNAP they are the
     coefficients and the parameters: those that the options name, or those beside it. The coefficients may be called
-    anything, so that a `.snapparam` file of the same stem is taken to belong to any file.
+    anything, so that a `.snapparam` file of the same stem is taken to belong to any file. Of the XML of a Gaussian
+    approximation potential they are the points beside it too.
 
     Args:
         path: the file or folder.
@@ -84,6 +86,8 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
     folder = path.parent if path.name == SETTINGS else path
     if (folder / SETTINGS).is_file():
         return [folder / SETTINGS, *(file for name in _PARTS for file in sorted(folder.glob(name)))]
+    if points := points_of(path):
+        return [path, *points]
     named = options.get("parameters")
     parameters = Path(named) if isinstance(named, str | Path) else path.parent / f"{path.stem}.snapparam"
     return [path, parameters] if parameters.is_file() and parameters != path else [path]

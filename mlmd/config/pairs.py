@@ -25,6 +25,15 @@ STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
 """Fits that descriptors of atoms go with."""
+DESCRIPTORS_IN_FILES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap", "directional": "agni"}
+"""Kinds of descriptors that files of potentials call by another word, and the word of an input."""
+FITS_IN_FILES = {
+    "polynomial": "linear",
+    "sparse-gaussian": "gap",
+    "gaussian-process": "kernel",
+    "odd-gaussian": "agni",
+}
+"""The same of fits."""
 POTENTIALS_ONLY = ("loss", "baseline", "uncertainty")
 """Keys at the top of an input that say how energies, forces and stresses are learned, and what is told of them."""
 UNUSED: dict[type[Table], dict[str, str]] = {

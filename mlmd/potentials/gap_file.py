@@ -20,9 +20,9 @@ from xml.parsers import expat
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from mlmd.config.gap import MAGIC, in_folder
 from mlmd.errors import InputError, ModelError
 
-MAGIC = b"<GAP_params"
 KERNELS: Final[dict[int, str]] = {1: "ard_se", 2: "dot_product", 3: "bond_real_space", 4: "pp"}
 """Numbers of kinds of covariance."""
 LARGEST = 2**30
@@ -76,11 +76,6 @@ class Content:
     terms: tuple[Term, ...]
     trained_on: tuple[str, ...]
     """Elements of the data that the file carries; none when it has no data."""
-
-
-def is_gap(start: bytes) -> bool:
-    """Whether a file that begins with these bytes is the XML of a Gaussian approximation potential."""
-    return start.lstrip()[:1] == b"<" and (MAGIC in start or b"IP GAP" in start)
 
 
 def read(path: Path) -> Content:
@@ -231,7 +226,7 @@ class _Reader:
     def _beside(self, given: dict[str, str], n_numbers: int) -> np.ndarray:
         """The numbers of a file of points."""
         name = given["sparseX_filename"]
-        if name in ("", ".", "..") or "/" in name or "\\" in name:
+        if not in_folder(name):
             raise self._error(
                 f"the points are said to be in {name!r}; they are read from the folder of the file alone."
             )
@@ -243,9 +238,15 @@ class _Reader:
         if path.stat().st_size > _PER_NUMBER * n_numbers:
             raise ModelError(f"{path}: too large for the {n_numbers} numbers of {self.path.name}.")
         content = path.read_bytes()
-        expected = given.get("sparseX_md5sum", "")
-        if expected and hashlib.md5(content, usedforsecurity=False).hexdigest() != expected.lower():
-            raise ModelError(f"{path}: not what {self.path.name} was written with (its MD5 sum differs): damaged?")
+        expected, found = (
+            given.get("sparseX_md5sum", "").lower(),
+            hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        )
+        if expected and found != expected:
+            raise ModelError(
+                f"{path}: damaged, or of another potential: its MD5 sum is {found}; {self.path.name} was written with "
+                f"one of {expected}. Copy both from where they are from."
+            )
         return self._numbers(content.decode("ascii", errors="replace"), n_numbers, str(path))
 
     def _numbers(self, text: str, n_numbers: int | None, what: str) -> np.ndarray:

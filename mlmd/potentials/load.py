@@ -12,10 +12,10 @@ import torch
 
 from mlmd import models
 from mlmd.config.files import folder_of, no_such_potential, without_settings
+from mlmd.config.gap import is_gap
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
-from mlmd.potentials.gap_file import is_gap
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp

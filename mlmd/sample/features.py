@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mlmd.config import of_structures
 from mlmd.config.explain import explain
-from mlmd.config.pairs import OF_STRUCTURES
+from mlmd.config.pairs import DESCRIPTORS_IN_FILES, OF_STRUCTURES
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
 from mlmd.descriptors import Descriptor
@@ -30,7 +30,6 @@ from mlmd.train.atom_descriptor import make_descriptor, reach
 from mlmd.train.dataset import elements_of
 from mlmd.train.describer import structure_descriptor
 
-_BY_OTHER_NAMES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap"}
 _OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
 
 
@@ -128,8 +127,8 @@ def of_training(
     """
     elements = elements_of(frames) if elements is None else elements
     kind = given.get("kind", "mtp") if isinstance(given, Mapping) else given if isinstance(given, str) else "combined"
-    if kind in _BY_OTHER_NAMES:
-        raise InputError(f"kind: {kind!r} is called {_BY_OTHER_NAMES[kind]!r} here.")
+    if kind in DESCRIPTORS_IN_FILES:
+        raise InputError(f"kind: {kind!r} is called {DESCRIPTORS_IN_FILES[kind]!r} here.")
     if kind in _OF_FILES:
         raise InputError(f"kind: {kind!r} has numbers that are fitted: give the potential, --model FILE.")
     data: dict[str, Any] = {"data": "structures", "descriptor": given}

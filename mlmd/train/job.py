@@ -101,8 +101,14 @@ class Job:
         return given if isinstance(given, str) else None
 
 
-def prepare(source: Path) -> Job:
+def prepare(source: Path, *, counted: bool = False) -> Job:
     """Read the input and its data.
+
+    Args:
+        source: the input file.
+        counted: whether the points of kernels that lie farthest from each other are not looked for, which takes
+            minutes where they are thousands: as many others stand in their places. For what a training costs, not to
+            be trained.
 
     Raises:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
@@ -128,7 +134,7 @@ def prepare(source: Path) -> Job:
     else:
         energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
-    potential = start(config, training, closest, elements)
+    potential = start(config, training, closest, elements, counted=counted)
     check_wishes(config.uncertainty, potential)
     for one in parts_of(config.descriptor):
         if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:

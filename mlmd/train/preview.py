@@ -98,7 +98,7 @@ def preview(path: Path) -> Preview:
         InputError: whatever `train` would refuse.
     """
     check_files(load_train(path), path)
-    job = prepare(path)
+    job = prepare(path, counted=True)
     potential, problem = job.potential, job.problem
     n_atoms = sum(len(frame.atoms) for frame in job.train)
     with undivided():  # as the processes of a training do

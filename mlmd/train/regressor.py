@@ -52,7 +52,7 @@ _NOTHING = 1e-3
 
 
 def make_regressor(  # noqa: PLR0911 - a return for each kind
-    config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]
+    config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame], *, counted: bool = False
 ) -> Regressor:
     """What the features go into; errors as those of `mlmd.train.start.start`.
 
@@ -60,6 +60,7 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
         config: the input.
         descriptor: whose features they are.
         frames: to train on.
+        counted: whether farthest points are not looked for: as many others stand in their places.
     """
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
     fit = config.fit
@@ -88,10 +89,15 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
             features, kinds = features_of(descriptor, frames, config.seed)
             if isinstance(descriptor, Combined):
                 parts = enumerate(zip(descriptor.parts, descriptor.columns, strict=True))
-                return Sum([_sparse(fit.of(n), part, features[:, own], kinds, config.seed) for n, (part, own) in parts])
-            return _sparse(fit.of(0), descriptor, features, kinds, config.seed)
+                return Sum(
+                    [
+                        _sparse(fit.of(n), part, features[:, own], kinds, config.seed, counted=counted)
+                        for n, (part, own) in parts
+                    ]
+                )
+            return _sparse(fit.of(0), descriptor, features, kinds, config.seed, counted=counted)
         case AGNIFit() | KernelFit():
-            return _of_all_rows(fit, descriptor, frames, config.seed)
+            return _of_all_rows(fit, descriptor, frames, config.seed, counted=counted)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -134,7 +140,9 @@ def _network(fit: NetworkFit, n_features: int, n_kinds: int, generator: torch.Ge
     return network
 
 
-def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
+def _sparse(
+    fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int, *, counted: bool
+) -> SparseGaussian:
     """Representative atoms of each element, chosen by their features."""
     shift, scale = mean_and_deviation(features)
     kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
@@ -152,7 +160,7 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
             rank = min(n_points, int(torch.linalg.matrix_rank(scaled[different])))
             chosen = cur(scaled[different], n_points, rank, generator)
         else:
-            chosen = farthest(scaled[different], n_points)
+            chosen = _farthest(scaled[different], n_points, counted=counted)
         points.append(features[different[chosen]])
         point_kinds.append(torch.full((n_points,), kind))
     return SparseGaussian(
@@ -168,7 +176,14 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
     )
 
 
-def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: Tensor) -> OddGaussian:
+def _farthest(rows: Tensor, n_points: int, *, counted: bool) -> Tensor:
+    """(n_points,) numbers of rows that are all different, of which only the count matters where they are counted."""
+    return torch.arange(n_points) if counted else farthest(rows, n_points)
+
+
+def _force_field(
+    fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, *, counted: bool
+) -> OddGaussian:
     """Reference fingerprints of each element; a fingerprint and its mirror image count as one."""
     kinds = kinds.repeat_interleave(3)
     scale = features.square().mean(dim=0).sqrt()
@@ -182,7 +197,7 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
         if not len(own):
             raise InputError("all atoms of the data are at centres of inversion: there are no forces to learn from.")
         different = own[distinct(scaled[own])]
-        chosen = farthest(scaled[different], min(fit.n_sparse, len(different)))
+        chosen = _farthest(scaled[different], min(fit.n_sparse, len(different)), counted=counted)
         points.append(scaled[different[chosen]] * scale)
         point_kinds.append(torch.full((len(chosen),), kind))
     return OddGaussian(
@@ -196,12 +211,12 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
 
 
 def _of_all_rows(
-    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
+    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int, *, counted: bool
 ) -> Regressor:
     """What is made of fingerprints of components, or of every label."""
     features, kinds = features_of(descriptor, frames, seed)
     if isinstance(fit, AGNIFit):
-        return _force_field(fit, descriptor, features, kinds)
+        return _force_field(fit, descriptor, features, kinds, counted=counted)
     return _process(fit, descriptor, frames, features)
 
 

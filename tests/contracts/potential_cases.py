@@ -12,6 +12,7 @@ from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
 from learned_pairs import random_pair, random_process
 from made_potentials import random_mtp
 from random_deeppot import random_deeppot
+from random_gap import random_gap
 from random_networks import random_nep
 from random_snap import random_snap
 from random_soap import random_soap
@@ -123,6 +124,9 @@ CASES = (
     Case("soap-polynomial", lambda: random_soap(("Cu",), basis="polynomial", normalised=False), ("Cu",), 2.6),
     Case("soap-float32", lambda: random_soap(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("gap-of-two-descriptors", lambda: random_pair("soap-and-symmetry", "gap-of-two"), ("Si", "O"), 2.1),
+    Case("gap", random_gap, ("Si", "O"), 2.1),
+    Case("gap-distances", lambda: random_gap(kinds=["distance_2b"]), ("Si", "O"), 2.1),
+    Case("gap-float32", lambda: random_gap("float32"), ("Si", "O"), 2.1, "float32"),
     Case("terms-of-two-descriptors", lambda: random_pair("moments-and-symmetry", "terms"), ("Si", "O"), 2.1),
     Case("deeppot-se", lambda: random_deeppot(("Si", "O")), ("Si", "O"), 2.1),
     Case("deeppot-se-of-pairs", lambda: random_deeppot(("Si", "O"), type_one_side=False), ("Si", "O"), 2.1),
