@@ -52,6 +52,8 @@ class Training:
     """Of ``"train"`` and ``"test"``."""
     findings: Sequence[Finding]
     """What is odd about the data."""
+    is_potential: bool
+    """Else the model is one of a property of whole structures."""
 
 
 Progress = Callable[[Step], None]
@@ -218,7 +220,8 @@ def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Train
         update_card(model, facts)
         write_json(folder / MANIFEST, {**manifest, "sha256": sha256(model)})
         messages(f"the card of {model.name} has been brought up to the input.")
-    return Training(path=folder, model=model, errors=errors, findings=job.findings)
+    is_potential = not of_structures(job.config.descriptor, job.config.fit)
+    return Training(path=folder, model=model, errors=errors, findings=job.findings, is_potential=is_potential)
 
 
 @contextmanager
