@@ -220,6 +220,24 @@ def test_a_damaged_state_is_refused_by_name(place: Path) -> None:
         train(source, n_processes=1)
 
 
+def test_a_state_that_joins_the_histories_of_members_is_refused_and_without_it_the_fit_begins_anew(place: Path) -> None:
+    source = write_input(place, "epochs = 3\nmembers = 3")
+    result = train(source, n_processes=1)
+    expected = result.model.read_bytes()
+    manifest = json.loads((result.path / "train.json").read_text())
+    (result.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
+    found = checkpoint.read_numbers(result.path, lambda arrays, numbers: (arrays, numbers), manifest["digest"])
+    assert found is not None
+    arrays, numbers = found
+    assert [len(history) for history in numbers["earlier"]] == [3, 3]
+    numbers["earlier"] = [loss for history in numbers["earlier"] for loss in history]
+    checkpoint.write_numbers(result.path, arrays, numbers, manifest["digest"])
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors was kept by another version of mlmd\. Remove it"):
+        train(source, n_processes=1)
+    (result.path / checkpoint.FILE).unlink()
+    assert train(source, n_processes=1).model.read_bytes() == expected
+
+
 def test_patience_ends_a_training_and_the_best_average_is_what_is_kept(place: Path) -> None:
     # with hardly any steps of a useful size, noise soon makes an epoch no better than the one before
     source = write_input(place, "epochs = 400\npatience = 3\nlearning_rate = 0.5")

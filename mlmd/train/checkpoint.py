@@ -21,7 +21,12 @@ from mlmd.train.shards import Outcome
 Made = TypeVar("Made")
 
 FILE = "checkpoint.safetensors"
+_BEGIN_AGAIN = "Remove it to begin the fit again; the data are read anew."
 _ARRAYS = ("radial", "linear", "best_radial", "best_linear", "best_factor")
+
+
+class OtherVersion(Exception):
+    """A state is whole, but not of the form that this version of mlmd keeps."""
 
 
 def write(folder: Path, state: State, key: str) -> None:
@@ -64,10 +69,10 @@ def write_numbers(folder: Path, arrays: Mapping[str, np.ndarray], numbers: Mappi
 
 
 def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, Any]], Made], key: str) -> Made | None:
-    """What is made of the arrays and numbers that were kept, if there are any.
+    """What is made of the arrays and numbers that were kept, if there are any; `made` may raise `OtherVersion`.
 
     Raises:
-        StorageError: when they are damaged, or of another training.
+        StorageError: when they are damaged, of another training, or of another version of mlmd.
     """
     path = folder / FILE
     if not path.exists():
@@ -82,9 +87,9 @@ def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, 
             raise ValueError("numbers have changed")
         state = made(arrays, header)
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise StorageError(
-            f"{path} is damaged ({type(error).__name__}). Remove it to begin the fit again; the data are read anew."
-        ) from None
+        raise StorageError(f"{path} is damaged ({type(error).__name__}). {_BEGIN_AGAIN}") from None
+    except OtherVersion:
+        raise StorageError(f"{path} was kept by another version of mlmd. {_BEGIN_AGAIN}") from None
     if found != key:
         raise StorageError(f"{path} belongs to another training. Give another --out, or remove it.")
     return state

@@ -69,9 +69,9 @@ def fit(
     clock, last, writing = Clock(training.n_done(state) / n_steps), time.monotonic(), 0.0
     try:
         while not state.finished:
-            n_epochs = len(state.earlier) + len(state.history)
+            n_epochs = state.n_epochs
             state = training.after(state)
-            if len(state.earlier) + len(state.history) > n_epochs:
+            if state.n_epochs > n_epochs:
                 progress(training.told(state, clock(training.n_done(state) / n_steps)))
             if time.monotonic() - last > max(_KEEP_EVERY, writing / _KEEP_PART):
                 before = time.monotonic()
@@ -81,9 +81,8 @@ def fit(
     finally:  # also when it is stopped by a signal
         keep(folder, state, job.digest)
     loss = training.finish(state)
-    history = (*state.earlier, *state.history)
-    curve = LearningCurve((), (), (), (), (), loss=history, step=training.settings.step)
-    return Fitted(curve=curve, facts={"loss": loss, f"{training.settings.step}s": len(history)})
+    curve = LearningCurve((), (), (), (), (), losses=(*state.earlier, state.history), step=training.settings.step)
+    return Fitted(curve=curve, facts={"loss": loss, f"{training.settings.step}s": state.n_epochs})
 
 
 class Training:
@@ -138,12 +137,12 @@ class Training:
         """Names and values of the parameters of the network at work."""
         return list(self.network.named_parameters())
 
-    def begin(self, done: np.ndarray | None = None, earlier: tuple[float, ...] = ()) -> NetworkState:
+    def begin(self, done: np.ndarray | None = None, earlier: tuple[tuple[float, ...], ...] = ()) -> NetworkState:
         """The first state of the next member: the random weights of its network.
 
         Args:
             done: (n, n_weights) of the members that are trained.
-            earlier: their history.
+            earlier: the history of each.
         """
         done = np.empty((0, len(self._begins[0]))) if done is None else done
         vector = self._begins[len(done)]
@@ -293,7 +292,7 @@ class Training:
             since = len(state.held_out) - 1 - int(np.argmin(state.held_out))
             last = last or since >= self.settings.patience
         if last and len(state.done) + 1 < len(self.members):
-            return self.begin(np.vstack([state.done, state.best]), (*state.earlier, *state.history))
+            return self.begin(np.vstack([state.done, state.best]), (*state.earlier, state.history))
         return replace(state, finished=last)
 
     @property
@@ -313,7 +312,7 @@ class Training:
 
     def told(self, state: NetworkState, seconds_left: float | None) -> Step:
         """What is said after an epoch."""
-        history = state.history or state.earlier
+        history = state.history or state.earlier[-1]
         member = len(state.done) + bool(state.history)
         of = f"member {member} of {len(self.members)}, " if len(self.members) > 1 else ""
         n_epochs = len(state.history) or self.settings.n_epochs
