@@ -394,9 +394,11 @@ def test_data_that_nothing_can_be_learned_from_are_refused(change: str, message:
             atoms.pbc = True
     write("a.extxyz", structures[:1] if change == "one" else structures)
     Path("in.toml").write_text('data = "a.extxyz"\nproperty = "spread"\ndescriptor = "coulomb"\n')
-    answer = mlmd("train", "in.toml")
-    assert answer.code == 2
-    assert message in answer.err
+    for command in ("check", "train"):
+        answer = mlmd(command, "in.toml")
+        assert answer.code == 2
+        assert answer.err.startswith("InputError: in.toml: ")
+        assert message in answer.err
 
 
 def test_structures_without_the_number_are_left_out_and_told(molecules: Path) -> None:

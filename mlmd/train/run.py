@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train, of_structures, resolved
+from mlmd.config import load_train, naming, of_structures, resolved
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
@@ -107,7 +107,7 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source, folder, config.fit.kind):
+    with naming(source), reserved(folder), _stoppable(source, folder, config.fit.kind):
         from mlmd.potentials.fused import why_slow
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import Job, prepare
