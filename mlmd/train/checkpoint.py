@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +22,32 @@ from mlmd.train.shards import Outcome
 Made = TypeVar("Made")
 
 FILE = "checkpoint.safetensors"
+KEEP_EVERY = 10.0
+"""Seconds between states that are written."""
+KEEP_PART = 0.05
+"""Of the time, at most, for writing them: large ones take a while."""
 _BEGIN_AGAIN = "Remove it to begin the fit again; the data are read anew."
 _ARRAYS = ("radial", "linear", "best_radial", "best_linear", "best_factor")
 
 
 class OtherVersion(Exception):
     """A state is whole, but not of the form that this version of mlmd keeps."""
+
+
+class Pace:
+    """Says when a state is due: every `KEEP_EVERY` seconds, or so seldom that writing takes `KEEP_PART` of the time."""
+
+    def __init__(self) -> None:
+        """The first one is due after `KEEP_EVERY`."""
+        self._last, self._writing = time.monotonic(), 0.0
+
+    def __call__(self, write: Callable[[], None]) -> None:
+        """Write, if it is time."""
+        before = time.monotonic()
+        if before - self._last > max(KEEP_EVERY, self._writing / KEEP_PART):
+            write()
+            self._last = time.monotonic()
+            self._writing = self._last - before
 
 
 def write(folder: Path, state: State, key: str) -> None:

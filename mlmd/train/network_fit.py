@@ -10,9 +10,9 @@ of threads and however often the training was interrupted.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from mlmd.fitting.committee import Committee
 from mlmd.fitting.network import Network
 from mlmd.potentials.threads import in_threads
 from mlmd.train import adamw, kalman, lbfgs
+from mlmd.train.checkpoint import Pace
 from mlmd.train.figures import Fitted, LearningCurve
 from mlmd.train.job import Job
 from mlmd.train.network_loss import JACOBIANS, Sample, Scaling, absorb, lonely, residuals, samples_of, sensitivities
@@ -34,10 +35,6 @@ from mlmd.train.run import Clock, Progress, Step
 
 Result = TypeVar("Result")
 
-_KEEP_EVERY = 10.0
-"""Seconds between states that are written."""
-_KEEP_PART = 0.05
-"""Of the time, at most, for writing them: the covariances of a large network take a while."""
 _HELD_OUT = 0.1
 """Part of the training structures that says when to stop, where patience is given."""
 _DECAY = 1e-2
@@ -66,18 +63,14 @@ def fit(
     training = (make or Training)(job, n_threads)
     state = kept(folder, job.digest) or training.begin()
     n_steps = training.n_steps * len(training.members)
-    clock, last, writing = Clock(training.n_done(state) / n_steps), time.monotonic(), 0.0
+    clock, pace = Clock(training.n_done(state) / n_steps), Pace()
     try:
         while not state.finished:
             n_epochs = state.n_epochs
             state = training.after(state)
             if state.n_epochs > n_epochs:
                 progress(training.told(state, clock(training.n_done(state) / n_steps)))
-            if time.monotonic() - last > max(_KEEP_EVERY, writing / _KEEP_PART):
-                before = time.monotonic()
-                keep(folder, state, job.digest)
-                last = time.monotonic()
-                writing = last - before
+            pace(partial(keep, folder, state, job.digest))
     finally:  # also when it is stopped by a signal
         keep(folder, state, job.digest)
     loss = training.finish(state)
