@@ -116,9 +116,15 @@ def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, 
     return state
 
 
+def forget(folder: Path) -> None:
+    """Remove the state of a training that is done, where it is too large to stay."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def _digest(arrays: dict[str, np.ndarray]) -> str:
     """SHA-256 over names and numbers."""
     hashed = hashlib.sha256()
     for name in sorted(arrays):
-        hashed.update(f"{name}\0{arrays[name].shape}\0".encode() + arrays[name].tobytes())
+        hashed.update(f"{name}\0{arrays[name].shape}\0".encode())
+        hashed.update(np.ascontiguousarray(arrays[name]).data)  # without a copy: arrays may be large
     return hashed.hexdigest()

@@ -145,6 +145,7 @@ def _train(
     """From data to the file of the potential or the model and what is said about it."""
     from mlmd.potentials import modelfile
     from mlmd.train.card import card
+    from mlmd.train.checkpoint import forget
     from mlmd.train.property_fit import learn
     from mlmd.train.property_job import PropertyJob
 
@@ -158,6 +159,8 @@ def _train(
     model = folder / f"{job.name}.mlmd"
     modelfile.save(trained, model, card(job, tables, facts))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
+    if isinstance(job, PropertyJob):
+        forget(folder)
 
 
 def _train_potential(
