@@ -215,6 +215,24 @@ WRONG = [
     ("a cutoff shorter than all distances", INPUT.replace("5 Å", "1 Å"), ("cutoff", "longer")),
     ("a label that is not there", INPUT.replace('"argon.extxyz"', '{ path = "argon.extxyz", energy = "E" }'), ("'E'",)),
     ("no isolated atom", 'baseline = "isolated"\n' + INPUT, ("Ar",)),
+    ("an energy for another element", "baseline = { Kr = -1 }\n" + INPUT, ("baseline: 'Kr'", "Known: Ar")),
+    ("data of no such group", INPUT.replace('"argon.extxyz"', '{ path = "argon.extxyz", groups = ["x"] }'), ("'x'",)),
+    (
+        "a spread of one network",
+        INPUT.replace("max_iterations = 2", 'kind = "network"') + "[uncertainty]\nspread = true\n",
+        ("uncertainty: spread:",),
+    ),
+    ("a kernel with a kink", INPUT.replace("max_iterations = 2", 'kind = "kernel"\nkernel = "laplacian"'), ("kink",)),
+    (
+        "a baseline that is wrong",
+        'baseline = { potential = { kind = "lennard-jones", epsilon = "1 eV" } }\n' + INPUT,
+        ("baseline: potential (lennard-jones)", "cutoff must be given"),
+    ),
+    (
+        "a descriptor that is not there",
+        INPUT.replace("level = 4\n", 'model = "in.toml"\n').replace('cutoff = "5 Å"\n', ""),
+        ("ModelError",),
+    ),
     ("an input of simulate", 'structure = "a.cif"\ntimestep = "1 fs"\n', ("in.toml",)),
 ]
 
@@ -227,12 +245,38 @@ def test_a_wrong_input_is_one_message_and_leaves_nothing_behind(
     (place / "in.toml").write_text(text, encoding="utf-8")
     before = sorted(place.rglob("*"))
     answer = mlmd(command, "in.toml")
-    assert answer.code == 2, answer.err
+    assert answer.code == (6 if "ModelError" in said else 2), answer.err
     assert answer.out == ""
     assert "Traceback" not in answer.err
+    # whatever it is found in, the text or the data: what is to be changed is this file
+    assert answer.err.startswith(("InputError: in.toml: ", "ModelError: in.toml: ", "InputError: in.toml is an input"))
     for words in said:
         assert words in answer.err
     assert sorted(place.rglob("*")) == before
+
+
+def test_every_line_of_what_is_wrong_with_the_data_names_the_input(place: Path) -> None:
+    strange = frames(1)
+    strange[0].atoms.numbers[:2] = [36, 54]
+    write_labelled(place / "test.extxyz", strange)
+    (place / "in.toml").write_text(INPUT.replace("test_fraction = 0.2", 'test = "test.extxyz"'), encoding="utf-8")
+    for command in ("check", "train"):
+        answer = mlmd(command, "in.toml")
+        lines = answer.err.removeprefix("InputError: ").splitlines()
+        assert answer.code == 2
+        assert [line[: line.index(" only")] for line in lines] == ["in.toml: Kr occurs", "in.toml: Xe occurs"]
+
+
+def test_what_only_the_fit_finds_names_the_input_too(place: Path) -> None:
+    fit = 'radial = "plain"\nregularisation = "cross-validation"'
+    write_labelled(place / "argon.extxyz", frames(1))
+    text = INPUT.replace("max_iterations = 2", fit).replace("test_fraction = 0.2", "test_fraction = 0")
+    (place / "in.toml").write_text(text, encoding="utf-8")
+    answer = mlmd("train", "in.toml", "--processes", "1", "--quiet")
+    assert answer.code == 2
+    assert answer.err.startswith(
+        'InputError: in.toml: fit: regularisation: "cross-validation" needs several structures'
+    )
 
 
 def test_show_describes_a_training_and_its_potential(trained: Path) -> None:

@@ -109,7 +109,8 @@ def test_the_loss_of_a_committee_is_that_of_its_mean_and_not_above_that_of_its_m
     alone = [training.loss(one, training.all) for one in weights]
     # of squares the mean is at least the square of the mean (Jensen)
     assert 0 < training.loss(weights, training.all) < np.sqrt(np.mean(np.square(alone)))
-    assert len(state.earlier) == 10 and len(state.history) == 5
+    assert [len(history) for history in (*state.earlier, state.history)] == [5, 5, 5]
+    assert state.n_epochs == 15
 
 
 def test_bootstrap_gives_each_member_other_structures(place: Path) -> None:

@@ -420,7 +420,7 @@ def test_energies_of_different_compositions_are_shown_less_that_of_the_compositi
 
 
 def test_a_learning_curve_shows_the_panels_it_has_numbers_for() -> None:
-    one = LearningCurve((100,), (0.5,), (10.0,), (), (), loss=(3.0, 1.0, 0.9))
+    one = LearningCurve((100,), (0.5,), (10.0,), (), (), losses=((3.0, 1.0, 0.9),))
     assert len(learning_figure(one).axes) == 1
     several = replace(one, n_frames=(50, 100), train_energy=(0.4, 0.5), train_forces=(9.0, 10.0))
     assert [axes.get_xlabel() for axes in learning_figure(several).axes] == [
@@ -428,6 +428,23 @@ def test_a_learning_curve_shows_the_panels_it_has_numbers_for() -> None:
     ]  # fmt: skip
     without_energies = replace(several, train_energy=(math.nan, math.nan), test_energy=(math.nan, math.nan))
     assert ["forces" in axes.get_ylabel() for axes in learning_figure(without_energies).axes] == [False, True]
+    no_steps = replace(several, losses=((0.9,),))
+    assert [axes.get_xlabel() for axes in learning_figure(no_steps).axes] == ["structures trained on"] * 2
+
+
+def test_each_member_of_a_committee_has_a_line_of_its_own() -> None:
+    losses = ((3.0, 1.0, 0.9), (4.0, 2.0), (3.5, 1.5, 1.0, 0.8))
+    (axes,) = learning_figure(LearningCurve((), (), (), (), (), losses=losses, step="epoch")).axes
+    drawn = {str(line.get_label()): tuple(line.get_data()[1]) for line in axes.lines}
+    assert drawn == {f"member {number}": loss for number, loss in enumerate(losses, 1)}
+    assert all(list(line.get_data()[0]) == list(range(len(line.get_data()[1]))) for line in axes.lines)
+    assert len({line.get_color() for line in axes.lines}) == 3
+    legend = axes.get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == list(drawn)
+    one = learning_figure(LearningCurve((), (), (), (), (), losses=losses[:1])).axes[0]
+    many = learning_figure(LearningCurve((), (), (), (), (), losses=losses * 4)).axes[0]
+    assert one.get_legend() is None and many.get_legend() is None
+    assert len(many.lines) == 12
 
 
 # the command

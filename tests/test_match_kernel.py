@@ -13,17 +13,20 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 from command_line import mlmd
+from kept_states import check_every_state, set_back
+from random_soap import random_soap
 
 from mlmd.descriptors.likeness import Likeness
 from mlmd.descriptors.similarity import local_similarities, rematch_kernel
 from mlmd.descriptors.soap import Soap
-from mlmd.errors import InputError
+from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.io.xyz_frames import read_xyz
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.property import PropertyModel
-from mlmd.train import memory
-from mlmd.train.run import Training, train
+from mlmd.train import checkpoint, memory, property_fit
+from mlmd.train.property_state import PropertyState
+from mlmd.train.run import Step, Training, train
 
 HEAT = "heat_of_formation_kcal_mol"
 SOAP = '{ kind = "soap", n_max = 4, l_max = 3, cutoff = "4 Å" }'
@@ -213,6 +216,82 @@ def test_heats_of_formation_are_learned_from_the_atoms_of_molecules(shared: Path
     assert table is not None
     given = np.array([atoms.info[HEAT] for atoms in read(tmp_path / "test.extxyz", index=":")])
     assert table.row(HEAT).mae < float(np.abs(given - given.mean()).mean()) / 8, table.row(HEAT).mae
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "fit"),
+    [
+        (SOAP, 'kind = "kernel-ridge", kernel = "rematch"'),
+        (SOAP, 'kind = "kernel-ridge", kernel = "average", regularisation = 1e-3'),
+        ('{ kind = "coulomb", form = "random", noise = 0.3, n_draws = 3 }', 'kind = "kernel-ridge"'),
+        (f'{{ kind = "average", of = {SOAP} }}', 'kind = "random-features", n_random = 50'),
+    ],
+)
+def test_every_state_that_is_kept_leads_to_the_same_file(
+    molecules: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descriptor: str, fit: str
+) -> None:
+    monkeypatch.setattr(property_fit, "_FEW", 4)
+    monkeypatch.setattr(property_fit, "_AT_ONCE", 4)
+    source = tmp_path / "in.toml"
+    source.write_text(text(fit, descriptor, "test_fraction = 0.2"), encoding="utf-8")
+    whole, states = check_every_state(source, tmp_path / "run", monkeypatch, range)
+    assert len(states) == 8  # 24 structures to train on and 6 to test on, four at a time
+    assert not (whole.path / checkpoint.FILE).exists()  # of what is done nothing is left to go on from
+    # what is there is not computed again
+    said: list[Step] = []
+    set_back(whole.path, states[4])
+    train(source, whole.path, progress=said.append)
+    began = [step.done for step in said if step.what in ("kernels of the training set", "features of the train set")]
+    assert min(began) >= 20
+
+
+def test_a_training_that_is_stopped_says_that_it_continues_and_does(molecules: list[Atoms], tmp_path: Path) -> None:
+    source = tmp_path / "in.toml"
+    source.write_text(text('kind = "kernel-ridge", kernel = "rematch"', more="test_fraction = 0.2"), encoding="utf-8")
+    whole = train(source, tmp_path / "whole")
+    for stopped_at in ("kernels of the training set", "features of the test set", "learning curve"):
+
+        def stop(step: Step, stopped_at: str = stopped_at) -> None:
+            if step.what == stopped_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(Stopped, match=r"every part that was done is kept\. The same command continues"):
+            train(source, tmp_path / "run", progress=stop)
+    key = json.loads((tmp_path / "run" / "train.json").read_text())["digest"]
+    state = PropertyState(tmp_path / "run", key, {"train": (24, 1, 24), "test": (6, 1, 24)})
+    assert state.n_done == {"train": 24, "test": 6} and state.settings is not None
+    said: list[Step] = []
+    assert train(source, tmp_path / "run", progress=said.append).model.read_bytes() == whole.model.read_bytes()
+    assert not {"kernels of the training set", "features of the test set"} & {step.what for step in said}
+
+
+def test_rows_of_another_descriptor_are_not_taken(molecules: list[Atoms], tmp_path: Path) -> None:
+    source = tmp_path / "in.toml"
+    source.write_text(text('kind = "kernel-ridge"', '"coulomb"'), encoding="utf-8")
+    whole = train(source, tmp_path / "run")
+    key = json.loads((whole.path / "train.json").read_text())["digest"]
+    state = PropertyState(whole.path, key, {"train": (27, 1, 5), "test": (3, 1, 5)})
+    state.add("train", torch.ones((20, 1, 5), dtype=torch.float64))
+    state.keep()
+    set_back(whole.path)
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors was kept by another version of mlmd"):
+        train(source, whole.path)
+    (whole.path / checkpoint.FILE).unlink()
+    assert train(source, whole.path).model.read_bytes() == whole.model.read_bytes()
+
+
+def test_a_descriptor_that_changed_is_not_mixed_with_what_was_kept(molecules: list[Atoms], tmp_path: Path) -> None:
+    for name, cutoff in (("soap", "4 Å"), ("other", "4.5 Å")):
+        modelfile.save(random_soap(("H", "C", "N", "O"), cutoff=cutoff, n_max=3, l_max=2), tmp_path / f"{name}.mlmd")
+    source = tmp_path / "in.toml"
+    fit = 'kind = "kernel-ridge", kernel = "average"'
+    given = '{ model = "soap.mlmd" }\nelements = ["H", "C", "N", "O"]'
+    source.write_text(text(fit, given), encoding="utf-8")
+    train(source, tmp_path / "run")
+    Path("other.mlmd").replace("soap.mlmd")
+    set_back(tmp_path / "run")
+    with pytest.raises(StorageError, match="belongs to other data"):
+        train(source, tmp_path / "run")
 
 
 def test_check_says_what_a_training_takes(molecules: list[Atoms], tmp_path: Path) -> None:

@@ -294,6 +294,20 @@ def test_a_model_is_shown_evaluated_and_described(molecules: Path) -> None:
     assert described.code == 0, described.err
 
 
+@pytest.mark.parametrize("unit", ["eV", "meV/atom"])  # also the one that errors of potentials have
+def test_a_training_of_a_property_ends_with_a_model_not_a_potential(unit: str, molecules: Path) -> None:
+    structures = read("molecules.extxyz", index=":")
+    for atoms in structures:
+        atoms.info["energy"] = atoms.info.pop("spread")
+    write("energies.extxyz", structures)
+    Path("in.toml").write_text(
+        f'data = "energies.extxyz"\nproperty = {{ name = "energy", unit = "{unit}" }}\ndescriptor = "coulomb"\n'
+    )
+    answer = mlmd("train", "in.toml")
+    assert answer.code == 0, answer.err
+    assert f"\nModel: {Path('in.run') / 'in.mlmd'}\n" in answer.out and "Potential" not in answer.out
+
+
 @pytest.mark.parametrize("command", ["simulate", "label", "export"])
 def test_a_model_of_a_property_is_refused_where_forces_are_needed(command: str, molecules: Path) -> None:
     training = trained(molecules, 'data = "molecules.extxyz"\nproperty = "spread"\n[descriptor]\nkind = "coulomb"\n')
@@ -380,9 +394,11 @@ def test_data_that_nothing_can_be_learned_from_are_refused(change: str, message:
             atoms.pbc = True
     write("a.extxyz", structures[:1] if change == "one" else structures)
     Path("in.toml").write_text('data = "a.extxyz"\nproperty = "spread"\ndescriptor = "coulomb"\n')
-    answer = mlmd("train", "in.toml")
-    assert answer.code == 2
-    assert message in answer.err
+    for command in ("check", "train"):
+        answer = mlmd(command, "in.toml")
+        assert answer.code == 2
+        assert answer.err.startswith("InputError: in.toml: ")
+        assert message in answer.err
 
 
 def test_structures_without_the_number_are_left_out_and_told(molecules: Path) -> None:

@@ -165,6 +165,19 @@ def test_check_refuses_a_sweep_as_a_sweep_does(place: Path) -> None:
     assert answer.code == 2 and "in.toml: data:" in answer.err and "'cu2.extxyz'" in answer.err
 
 
+@pytest.mark.parametrize("command", ["check", "sweep"])
+def test_what_no_training_of_a_sweep_can_do_names_the_sweep_and_not_their_inputs(place: Path, command: str) -> None:
+    text = "[loss]\ngroups = { liquid = 2 }\n[sweep]\ndescriptor.level = [4, 6]\n"
+    answer = mlmd(command, written(place, text), *(("--quiet",) if command == "sweep" else ()))
+    said = "loss: groups: no structure is of group 'liquid'. Known: thermal."
+    assert answer.code == 2
+    assert answer.err == f"InputError: in.toml: level=4: {said}\nin.toml: level=6: {said}\n"
+    source = written(place, "[sweep]\ndescriptor.level = [4]\n")
+    source.write_text(source.read_text().replace("0.25", "0"))
+    answer = mlmd(command, source)
+    assert answer.code == 2 and answer.err.startswith("InputError: in.toml: test_fraction: 0 leaves no structures")
+
+
 def test_a_folder_of_something_else_is_left_alone(place: Path) -> None:
     (place / "taken").mkdir()
     (place / "taken" / "thesis.txt").write_text("x")

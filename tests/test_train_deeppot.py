@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from kept_states import check_every_state
 from made_data import strained, thermal
 from random_deeppot import random_deeppot
 
@@ -23,11 +23,10 @@ from mlmd.io.labelled import read_labelled, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.sample.features import read_descriptor
-from mlmd.train import checkpoint, embedded_fit, network_fit
+from mlmd.train import embedded_fit
 from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
-from mlmd.train.network_state import NetworkState
 from mlmd.train.preview import preview
 from mlmd.train.run import train
 
@@ -142,24 +141,7 @@ def test_training_lowers_the_loss_which_is_that_of_the_potential_that_is_written
 def test_every_state_that_is_kept_leads_to_the_same_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, fit: str
 ) -> None:
-    monkeypatch.setattr(network_fit, "_KEEP_EVERY", 0.0)
-    monkeypatch.setattr(network_fit, "_KEEP_PART", float("inf"))
-    source = write_input(place, fit)
-    kept: list[bytes] = []
-    keep = network_fit.keep
-
-    def remember(folder: Path, state: NetworkState, key: str) -> None:
-        keep(folder, state, key)
-        kept.append((folder / checkpoint.FILE).read_bytes())
-
-    monkeypatch.setattr(network_fit, "keep", remember)
-    whole = train(source, place / "whole", n_processes=1)
-    expected, states = whole.model.read_bytes(), list(kept)
-    manifest = json.loads((whole.path / "train.json").read_text())
-    for number in (0, 8, len(states) - 1):
-        (whole.path / checkpoint.FILE).write_bytes(states[number])
-        (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
-        assert train(source, place / "whole", n_processes=2).model.read_bytes() == expected, number
+    check_every_state(write_input(place, fit), place / "whole", monkeypatch, lambda n: (0, 8, n - 1), n_processes=2)
 
 
 def test_an_isolated_atom_has_the_energy_of_the_baseline_that_is_given(place: Path) -> None:

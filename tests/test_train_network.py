@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from kept_states import check_every_state, set_back
 from made_data import strained, thermal
 
 from mlmd.descriptors import compiled, linearised
@@ -19,7 +20,7 @@ from mlmd.io.labelled import read_labelled, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials import fused, modelfile
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.train import checkpoint, network_fit
+from mlmd.train import checkpoint
 from mlmd.train import preview as train_preview
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
@@ -166,25 +167,10 @@ def test_the_loss_is_that_of_what_the_potential_that_is_written_predicts(
 def test_every_state_that_is_kept_leads_to_the_same_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, fit: str
 ) -> None:
-    monkeypatch.setattr(network_fit, "_KEEP_EVERY", 0.0)
-    monkeypatch.setattr(network_fit, "_KEEP_PART", float("inf"))
-    source = write_input(place, fit)
-    written: list[bytes] = []
-    keep = network_fit.keep
-
-    def remember(folder: Path, state: NetworkState, key: str) -> None:
-        keep(folder, state, key)
-        written.append((folder / checkpoint.FILE).read_bytes())
-
-    monkeypatch.setattr(network_fit, "keep", remember)
-    whole = train(source, place / "whole", n_processes=1)
-    expected, states = whole.model.read_bytes(), list(written)
+    _, states = check_every_state(
+        write_input(place, fit), place / "whole", monkeypatch, lambda n: (0, 7, 13, n - 1), n_processes=2
+    )
     assert len(states) > 20
-    manifest = json.loads((whole.path / "train.json").read_text())
-    for number in (0, 7, 13, len(states) - 1):
-        (whole.path / checkpoint.FILE).write_bytes(states[number])
-        (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
-        assert train(source, place / "whole", n_processes=2).model.read_bytes() == expected, number
 
 
 def test_a_training_that_is_stopped_keeps_what_was_done(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +197,28 @@ def test_a_training_that_is_stopped_keeps_what_was_done(place: Path, monkeypatch
 def test_a_damaged_state_is_refused_by_name(place: Path) -> None:
     source = write_input(place)
     result = train(source, n_processes=1)
-    path = result.path / checkpoint.FILE
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    manifest = json.loads((result.path / "train.json").read_text())
-    (result.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
+    content = (result.path / checkpoint.FILE).read_bytes()
+    set_back(result.path, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(StorageError, match=r"checkpoint\.safetensors is damaged"):
         train(source, n_processes=1)
+
+
+def test_a_state_that_joins_the_histories_of_members_is_refused_and_without_it_the_fit_begins_anew(place: Path) -> None:
+    source = write_input(place, "epochs = 3\nmembers = 3")
+    result = train(source, n_processes=1)
+    expected = result.model.read_bytes()
+    set_back(result.path)
+    key = json.loads((result.path / "train.json").read_text())["digest"]
+    found = checkpoint.read_numbers(result.path, lambda arrays, numbers: (arrays, numbers), key)
+    assert found is not None
+    arrays, numbers = found
+    assert [len(history) for history in numbers["earlier"]] == [3, 3]
+    numbers["earlier"] = [loss for history in numbers["earlier"] for loss in history]
+    checkpoint.write_numbers(result.path, arrays, numbers, key)
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors was kept by another version of mlmd\. Remove it"):
+        train(source, n_processes=1)
+    (result.path / checkpoint.FILE).unlink()
+    assert train(source, n_processes=1).model.read_bytes() == expected
 
 
 def test_patience_ends_a_training_and_the_best_average_is_what_is_kept(place: Path) -> None:

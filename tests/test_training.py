@@ -18,6 +18,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from kept_states import check_every_state, set_back
 from made_data import strained, thermal
 
 from mlmd.config import Train
@@ -179,22 +180,10 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_file(place
 
 
 def test_every_state_that_is_kept_leads_to_the_same_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_input(place, iterations=2)
-    kept: list[bytes] = []
-    write = checkpoint.write
-
-    def remember(folder: Path, state: object, key: str) -> None:
-        write(folder, state, key)  # type: ignore[arg-type]
-        kept.append((folder / checkpoint.FILE).read_bytes())
-
-    monkeypatch.setattr(checkpoint, "write", remember)
-    whole = train(source, place / "whole", n_processes=1)
-    expected, states = whole.model.read_bytes(), list(kept)
-    manifest = json.loads((whole.path / "train.json").read_text())
-    for number in range(1, len(states), 9):
-        (whole.path / checkpoint.FILE).write_bytes(states[number])
-        (whole.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
-        assert train(source, place / "whole", n_processes=1).model.read_bytes() == expected, number
+    _, states = check_every_state(
+        write_input(place, iterations=2), place / "whole", monkeypatch, lambda n: range(1, n, 9)
+    )
+    assert len(states) > 9
 
 
 def flipped(content: bytes) -> bytes:
@@ -205,10 +194,7 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:100] + b"\0" * 50 + b[150:], flipped])
 def test_a_damaged_checkpoint_is_refused_by_name(place: Path, damage: Callable[[bytes], bytes]) -> None:
     result = train(write_input(place), n_processes=1)
-    path = result.path / checkpoint.FILE
-    path.write_bytes(damage(path.read_bytes()))
-    manifest = json.loads((result.path / "train.json").read_text())
-    (result.path / "train.json").write_text(json.dumps({**manifest, "state": "running"}))
+    set_back(result.path, damage((result.path / checkpoint.FILE).read_bytes()))
     with pytest.raises(StorageError, match=r"checkpoint\.safetensors is damaged"):
         train(place / "in.toml", n_processes=1)
 

@@ -47,7 +47,7 @@ def train(input_file: Path, out: Path | None, processes: int | None, as_json: bo
     """Fit a potential, or a property, to the structures that INPUT_FILE names. The same command again continues.
 
     Ctrl-C or SIGTERM end it with exit code 75; what was done is kept. In the end the folder holds the potential
-    (.mlmd), its errors for training and test structures, and plots of both.
+    or the model of a property (.mlmd), its errors for training and test structures, and plots of both.
     """
     from mlmd.config import check_files, load_train
 
@@ -87,9 +87,6 @@ def _tell(training: Training) -> None:
     if table is not None:
         click.echo(f"Errors for the {'training' if test is None else 'test'} structures")
         click.echo(table.text())
-    from mlmd.train.error_table import UNITS
-
-    is_potential = table is None or all(row.unit == UNITS.get(row.property) for row in table.rows)
-    click.echo(f"{'Potential' if is_potential else 'Model'}: {near(training.model)}")
+    click.echo(f"{'Potential' if training.is_potential else 'Model'}: {near(training.model)}")
     plots = sorted(path.name for path in training.path.glob("*.png"))
     click.echo(f"In {near(training.path)}/: errors.json" + "".join(f", {name}" for name in plots))

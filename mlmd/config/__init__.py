@@ -11,7 +11,7 @@ from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearF
 from mlmd.config.loss import Factors, Loss
 from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
-from mlmd.config.read import command_of, load, load_simulate, load_train
+from mlmd.config.read import command_of, load, load_simulate, load_train, naming, unnamed
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
@@ -69,6 +69,7 @@ __all__ = [
     "load",
     "load_simulate",
     "load_train",
+    "naming",
     "no_such_file",
     "no_such_potential",
     "of_structures",
@@ -79,4 +80,5 @@ __all__ = [
     "resolved",
     "template",
     "training_hash",
+    "unnamed",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from mlmd.config.explain import explain, place_of
 from mlmd.config.simulate import Simulate
 from mlmd.config.table import Table
 from mlmd.config.train import Train
-from mlmd.errors import InputError
+from mlmd.errors import InputError, ModelError, SimulationError
 
 MAX_BYTES = 2_000_000
 """An input file is written by a person; a larger file was meant for something else."""
@@ -44,6 +45,26 @@ def load_train(path: str | Path) -> Train:
         InputError: with one line for each thing that is wrong.
     """
     return load(path, Train)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """What is wrong with an input beyond its own text, as with its data: every line names the file, as those of `load`.
+
+    Raises:
+        InputError, ModelError: as what is done within.
+    """
+    name = f"{Path(path).name}: "
+    try:
+        yield
+    except (InputError, ModelError) as error:
+        lines = (line if line.startswith(name) else name + line for line in str(error).splitlines())
+        raise type(error)("\n".join(lines)) from None
+
+
+def unnamed(error: InputError | SimulationError, path: str | Path) -> str:
+    """What `naming` and `load` say of an input, in one line and without its name."""
+    return " ".join(line.removeprefix(f"{Path(path).name}: ") for line in str(error).splitlines())
 
 
 def command_of(path: str | Path) -> str:

@@ -91,18 +91,30 @@ class Likeness(torch.nn.Module):
     def _with_themselves(self, structures: Sequence[Tensor]) -> Tensor:
         return torch.stack([self._kernel([rows])[0, 0] for rows in structures]).detach()
 
-    def among(self, at_once: int, done: Callable[[int], None]) -> Tensor:
-        """K of the B with each other, (n_structures, n_structures); `done` hears after some how many are through."""
+    def among(
+        self, at_once: int, done: Callable[[int], None], matrix: Tensor | None = None, n_known: int = 0
+    ) -> Tensor:  # fmt: skip
+        """K of the B with each other, (n_structures, n_structures), float64.
+
+        Args:
+            at_once: structures that are compared with all others together.
+            done: hears after each of these how many are through: so many rows are known.
+            matrix: to be written into; one of its own by default.
+            n_known: rows that stand there already, a number that `done` heard.
+        """
         known, own = self.remembered(), self.own.sqrt()
-        matrix = self.environments.new_zeros((len(known), len(known)))
-        for begin in range(0, len(known), at_once):
+        if matrix is None:
+            matrix = self.environments.new_empty((len(known), len(known)))
+        matrix[n_known:, :n_known] = matrix[:n_known, n_known:].T
+        for begin in range(n_known, len(known), at_once):
             end = min(begin + at_once, len(known))
             matrix[begin:end, begin:end] = self._kernel(known[begin:end])
             if end < len(known):
                 matrix[begin:end, end:] = self._kernel(known[begin:end], known[end:])
-                matrix[end:, begin:end] = matrix[begin:end, end:].T
+            matrix[begin:end, begin:] /= own[begin:end, None] * own[begin:]
+            matrix[end:, begin:end] = matrix[begin:end, end:].T
             done(end)
-        return matrix / (own[:, None] * own)
+        return matrix
 
     def remembered(self) -> list[Tensor]:
         """The rows of each B."""

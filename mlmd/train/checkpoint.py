@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,32 @@ from mlmd.train.shards import Outcome
 Made = TypeVar("Made")
 
 FILE = "checkpoint.safetensors"
+KEEP_EVERY = 10.0
+"""Seconds between states that are written."""
+KEEP_PART = 0.05
+"""Of the time, at most, for writing them: large ones take a while."""
+_BEGIN_AGAIN = "Remove it to begin the fit again; the data are read anew."
 _ARRAYS = ("radial", "linear", "best_radial", "best_linear", "best_factor")
+
+
+class OtherVersion(Exception):
+    """A state is whole, but not of the form that this version of mlmd keeps."""
+
+
+class Pace:
+    """Says when a state is due: every `KEEP_EVERY` seconds, or so seldom that writing takes `KEEP_PART` of the time."""
+
+    def __init__(self) -> None:
+        """The first one is due after `KEEP_EVERY`."""
+        self._last, self._writing = time.monotonic(), 0.0
+
+    def __call__(self, write: Callable[[], None]) -> None:
+        """Write, if it is time."""
+        before = time.monotonic()
+        if before - self._last > max(KEEP_EVERY, self._writing / KEEP_PART):
+            write()
+            self._last = time.monotonic()
+            self._writing = self._last - before
 
 
 def write(folder: Path, state: State, key: str) -> None:
@@ -64,10 +90,10 @@ def write_numbers(folder: Path, arrays: Mapping[str, np.ndarray], numbers: Mappi
 
 
 def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, Any]], Made], key: str) -> Made | None:
-    """What is made of the arrays and numbers that were kept, if there are any.
+    """What is made of the arrays and numbers that were kept, if there are any; `made` may raise `OtherVersion`.
 
     Raises:
-        StorageError: when they are damaged, or of another training.
+        StorageError: when they are damaged, of another training, or of another version of mlmd.
     """
     path = folder / FILE
     if not path.exists():
@@ -82,17 +108,23 @@ def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, 
             raise ValueError("numbers have changed")
         state = made(arrays, header)
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise StorageError(
-            f"{path} is damaged ({type(error).__name__}). Remove it to begin the fit again; the data are read anew."
-        ) from None
+        raise StorageError(f"{path} is damaged ({type(error).__name__}). {_BEGIN_AGAIN}") from None
+    except OtherVersion:
+        raise StorageError(f"{path} was kept by another version of mlmd. {_BEGIN_AGAIN}") from None
     if found != key:
         raise StorageError(f"{path} belongs to another training. Give another --out, or remove it.")
     return state
+
+
+def forget(folder: Path) -> None:
+    """Remove the state of a training that is done, where it is too large to stay."""
+    (folder / FILE).unlink(missing_ok=True)
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
     """SHA-256 over names and numbers."""
     hashed = hashlib.sha256()
     for name in sorted(arrays):
-        hashed.update(f"{name}\0{arrays[name].shape}\0".encode() + arrays[name].tobytes())
+        hashed.update(f"{name}\0{arrays[name].shape}\0".encode())
+        hashed.update(np.ascontiguousarray(arrays[name]).data)  # without a copy: arrays may be large
     return hashed.hexdigest()

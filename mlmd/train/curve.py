@@ -59,11 +59,11 @@ def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: 
         linear, _ = solution(job, combine(factors[:n_shards]), choice)
         put(job.potential, state.best_radial, linear, job.problem.baseline)
 
-    return replace(curve_of_shards(job, solve), loss=state.history)
+    return replace(curve_of_shards(job, solve), losses=(state.history,))
 
 
 def curve_of_shards(job: Job, solve: Callable[[int], None]) -> LearningCurve:
-    """Errors of fits to 1, 2, 4, ... shards of the training set, in the end to all of them; its loss is empty.
+    """Errors of fits to 1, 2, 4, ... shards of the training set, in the end to all of them; its losses are empty.
 
     Args:
         job: its potential is what is fitted.
@@ -90,7 +90,7 @@ def curve_of_shards(job: Job, solve: Callable[[int], None]) -> LearningCurve:
         train_forces=train_forces,
         test_energy=test_energy,
         test_forces=test_forces,
-        loss=(),
+        losses=(),
     )
 
 

@@ -51,8 +51,8 @@ class LearningCurve:
     """RMSE, meV/atom; empty or nan without a test set."""
     test_forces: tuple[float, ...]
     """RMSE, meV/Å; empty or nan without a test set."""
-    loss: tuple[float, ...]
-    """Root of the mean squared weighted residual after every step."""
+    losses: tuple[tuple[float, ...], ...]
+    """Root of the mean squared weighted residual after every step, of each fit: several for a committee of networks."""
     step: str = "iteration"
     """What a step is called."""
 
@@ -95,17 +95,16 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
 def learning_figure(curve: LearningCurve) -> Figure:
     """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces.
 
-    A property without labels has no panel, and a single linear fit none for its loss.
+    Each member of a committee has a line of its loss. A property without labels has no panel, and a single linear fit
+    none for its loss.
     """
-    panels = ["loss"] if len(curve.loss) > 1 else []
+    panels = ["loss"] if any(len(loss) > 1 for loss in curve.losses) else []
     if len(curve.n_frames) > 1:
         panels += [name for name in ("energy", "forces") if _known(curve, name)]
     figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)
     for name, one in zip(panels, axes, strict=False):
         if name == "loss":
-            one.semilogy(range(len(curve.loss)), curve.loss, color=color(0), linewidth=1.6)
-            label(one, curve.step, "loss")
-            one.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _losses(one, curve)
         else:
             _errors_by_size(one, curve, name)
         plain_ticks(one)
@@ -142,6 +141,16 @@ def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
     plain_ticks(axes)
     axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _losses(axes: Axes, curve: LearningCurve) -> None:
+    """The loss by step; members of a committee are named while there are colours to tell them apart."""
+    for index, loss in enumerate(curve.losses):
+        axes.semilogy(range(len(loss)), loss, color=color(index), linewidth=1.6, label=f"member {index + 1}")
+    label(axes, curve.step, "loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if 1 < len(curve.losses) <= _MOST_COLOURS:
+        legend(axes)
 
 
 def _known(curve: LearningCurve, name: str) -> dict[str, tuple[float, ...]]:

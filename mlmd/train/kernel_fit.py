@@ -57,7 +57,7 @@ def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
 
     curve = curve_of_shards(job, solve)
     loss = losses[-1]
-    return Fitted(curve=replace(curve, loss=(loss,)), facts={"loss": loss, "rows": whole.bounds[-1]})
+    return Fitted(curve=replace(curve, losses=((loss,),)), facts={"loss": loss, "rows": whole.bounds[-1]})
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ of threads and however often the training was interrupted.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from mlmd.fitting.committee import Committee
 from mlmd.fitting.network import Network
 from mlmd.potentials.threads import in_threads
 from mlmd.train import adamw, kalman, lbfgs
+from mlmd.train.checkpoint import Pace
 from mlmd.train.figures import Fitted, LearningCurve
 from mlmd.train.job import Job
 from mlmd.train.network_loss import JACOBIANS, Sample, Scaling, absorb, lonely, residuals, samples_of, sensitivities
@@ -34,10 +35,6 @@ from mlmd.train.run import Clock, Progress, Step
 
 Result = TypeVar("Result")
 
-_KEEP_EVERY = 10.0
-"""Seconds between states that are written."""
-_KEEP_PART = 0.05
-"""Of the time, at most, for writing them: the covariances of a large network take a while."""
 _HELD_OUT = 0.1
 """Part of the training structures that says when to stop, where patience is given."""
 _DECAY = 1e-2
@@ -66,24 +63,19 @@ def fit(
     training = (make or Training)(job, n_threads)
     state = kept(folder, job.digest) or training.begin()
     n_steps = training.n_steps * len(training.members)
-    clock, last, writing = Clock(training.n_done(state) / n_steps), time.monotonic(), 0.0
+    clock, pace = Clock(training.n_done(state) / n_steps), Pace()
     try:
         while not state.finished:
-            n_epochs = len(state.earlier) + len(state.history)
+            n_epochs = state.n_epochs
             state = training.after(state)
-            if len(state.earlier) + len(state.history) > n_epochs:
+            if state.n_epochs > n_epochs:
                 progress(training.told(state, clock(training.n_done(state) / n_steps)))
-            if time.monotonic() - last > max(_KEEP_EVERY, writing / _KEEP_PART):
-                before = time.monotonic()
-                keep(folder, state, job.digest)
-                last = time.monotonic()
-                writing = last - before
+            pace(partial(keep, folder, state, job.digest))
     finally:  # also when it is stopped by a signal
         keep(folder, state, job.digest)
     loss = training.finish(state)
-    history = (*state.earlier, *state.history)
-    curve = LearningCurve((), (), (), (), (), loss=history, step=training.settings.step)
-    return Fitted(curve=curve, facts={"loss": loss, f"{training.settings.step}s": len(history)})
+    curve = LearningCurve((), (), (), (), (), losses=(*state.earlier, state.history), step=training.settings.step)
+    return Fitted(curve=curve, facts={"loss": loss, f"{training.settings.step}s": state.n_epochs})
 
 
 class Training:
@@ -138,12 +130,12 @@ class Training:
         """Names and values of the parameters of the network at work."""
         return list(self.network.named_parameters())
 
-    def begin(self, done: np.ndarray | None = None, earlier: tuple[float, ...] = ()) -> NetworkState:
+    def begin(self, done: np.ndarray | None = None, earlier: tuple[tuple[float, ...], ...] = ()) -> NetworkState:
         """The first state of the next member: the random weights of its network.
 
         Args:
             done: (n, n_weights) of the members that are trained.
-            earlier: their history.
+            earlier: the history of each.
         """
         done = np.empty((0, len(self._begins[0]))) if done is None else done
         vector = self._begins[len(done)]
@@ -293,7 +285,7 @@ class Training:
             since = len(state.held_out) - 1 - int(np.argmin(state.held_out))
             last = last or since >= self.settings.patience
         if last and len(state.done) + 1 < len(self.members):
-            return self.begin(np.vstack([state.done, state.best]), (*state.earlier, *state.history))
+            return self.begin(np.vstack([state.done, state.best]), (*state.earlier, state.history))
         return replace(state, finished=last)
 
     @property
@@ -313,7 +305,7 @@ class Training:
 
     def told(self, state: NetworkState, seconds_left: float | None) -> Step:
         """What is said after an epoch."""
-        history = state.history or state.earlier
+        history = state.history or state.earlier[-1]
         member = len(state.done) + bool(state.history)
         of = f"member {member} of {len(self.members)}, " if len(self.members) > 1 else ""
         n_epochs = len(state.history) or self.settings.n_epochs

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlmd.train.checkpoint import read_numbers, write_numbers
+from mlmd.train.checkpoint import OtherVersion, read_numbers, write_numbers
 
 _ARRAYS = ("weights", "average", "best", "done")
 _OF_OPTIMISER = "optimiser "
@@ -40,9 +40,14 @@ class NetworkState:
     """Loss of every epoch, while the weights changed: root mean square of the weighted residuals."""
     held_out: tuple[float, ...] = ()
     """Loss of the structures that are kept apart after every epoch, with the average of the weights."""
-    earlier: tuple[float, ...] = ()
-    """The history of the members that are trained."""
+    earlier: tuple[tuple[float, ...], ...] = ()
+    """The history of each member that is trained."""
     finished: bool = False
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that are done, of all members."""
+        return sum(map(len, self.earlier)) + len(self.history)
 
 
 def keep(folder: Path, state: NetworkState, key: str) -> None:
@@ -57,14 +62,21 @@ def kept(folder: Path, key: str) -> NetworkState | None:
     """The state that was kept, if there is one.
 
     Raises:
-        StorageError: when it is damaged, or of another training.
+        StorageError: when it is damaged, of another training, or of another version of mlmd.
     """
     return read_numbers(folder, _state, key)
 
 
 def _state(arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> NetworkState:
-    """The state that `keep` was given."""
+    """The state that `keep` was given.
+
+    Raises:
+        OtherVersion: for histories of members that are joined in one.
+    """
+    if not all(isinstance(one, list) for one in numbers["earlier"]):
+        raise OtherVersion
     told: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in numbers.items()}
+    told["earlier"] = tuple(map(tuple, told["earlier"]))
     memory: dict[str, np.ndarray] = {}
     for name, values in arrays.items():
         if name.startswith(_OF_OPTIMISER):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlmd.config import MTP, Trained, check_files, load_train, parts_of
+from mlmd.config import MTP, Trained, check_files, load_train, naming, parts_of
 from mlmd.descriptors.linearised import jacobian_size
 from mlmd.fitting import cholesky
 from mlmd.fitting.gaussian import SparseGaussian
@@ -98,7 +98,12 @@ def preview(path: Path) -> Preview:
         InputError: whatever `train` would refuse.
     """
     check_files(load_train(path), path)
-    job = prepare(path, counted=True)
+    with naming(path):
+        return _previewed(prepare(path, counted=True))
+
+
+def _previewed(job: Job) -> Preview:
+    """What is known about a job."""
     potential, problem = job.potential, job.problem
     n_atoms = sum(len(frame.atoms) for frame in job.train)
     with undivided():  # as the processes of a training do
@@ -106,7 +111,7 @@ def preview(path: Path) -> Preview:
     seconds = n_atoms * cost.seconds_per_atom / cost.n_processes
     slow = why_slow(potential)
     return Preview(
-        input=str(path),
+        input=str(job.source),
         elements=potential.elements,
         n_frames=len(job.train),
         n_test_frames=len(job.test),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mlmd.potentials.property import PropertyModel, composition_part, environmen
 from mlmd.train.curve import errors_by_size
 from mlmd.train.property_errors import SizeCurve, property_errors, property_figure, size_figure
 from mlmd.train.property_job import FEWEST, PropertyJob
+from mlmd.train.property_state import PropertyState
 from mlmd.train.run import Progress, Step
 from mlmd.train.structure_fit import Settings, fitted, settings_of
 
@@ -50,7 +50,7 @@ class _Rows:
 def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyModel, dict[str, Any], dict[str, Any]]:
     """Fit the model of a job, and draw its pictures into the folder of the training.
 
-    Nothing is kept in between: the whole takes seconds to minutes, and begins anew after an interruption.
+    Rows of structures, and the settings of the fit, are kept, and taken again after an interruption.
 
     Args:
         job: what is fitted to what.
@@ -62,16 +62,38 @@ def learn(job: PropertyJob, folder: Path, progress: Progress) -> tuple[PropertyM
 
     Raises:
         InputError: where the descriptor refuses a structure, and as `fitted`.
+        StorageError: when the state that was kept is damaged.
     """
     frames_of = {"train": job.train, "test": job.test}
     if isinstance(job.descriptor, Likeness):
         remember(job, job.descriptor, progress)
-    sets = {name: _described(job, frames, name, progress) for name, frames in frames_of.items()}
+    n_features = job.descriptor.n_features
+    state = PropertyState(
+        folder, job.digest, {name: (len(frames), job.n_draws, n_features) for name, frames in frames_of.items()}
+    )
+    try:
+        return _learned(job, frames_of, state, folder, progress)
+    except BaseException:  # also when it is stopped by a signal
+        state.keep()
+        raise
+
+
+def _learned(
+    job: PropertyJob,
+    frames_of: Mapping[str, tuple[LabelledFrame, ...]],
+    state: PropertyState,
+    folder: Path,
+    progress: Progress,
+) -> tuple[PropertyModel, dict[str, Any], dict[str, Any]]:
+    """What `learn` gives, from what is done of it."""
+    sets = {name: _described(job, frames, name, state, progress) for name, frames in frames_of.items()}
     training, seed = sets["train"], job.config.seed
     targets = torch.from_numpy(training.values - training.parts)
-    settings = settings_of(
-        job.fit, training.rows, targets, seed, lambda done, total: progress(Step("choosing the width", done, total))
-    )
+    if state.settings is None:
+        state.settings = settings_of(
+            job.fit, training.rows, targets, seed, lambda done, total: progress(Step("choosing the width", done, total))
+        )
+    settings = state.settings
     model, found = _model(job, settings, training.rows, targets)
     curve = _curve(job, settings, sets, targets, model, progress)
     tables: dict[str, Any] = {"train": None, "test": None}
@@ -96,33 +118,32 @@ def remember(job: PropertyJob, descriptor: Likeness, progress: Progress) -> None
     descriptor.remember(rows)
 
 
-def _described(job: PropertyJob, frames: tuple[LabelledFrame, ...], name: str, progress: Progress) -> _Rows:
-    """The features of a set."""
-    parts = []
-    at_once, starts = _AT_ONCE, range(0, len(frames), _AT_ONCE)
+def _described(
+    job: PropertyJob, frames: tuple[LabelledFrame, ...], name: str, state: PropertyState, progress: Progress
+) -> _Rows:
+    """The features of a set: those that the state has, and the others."""
+    at_once = _AT_ONCE
     if isinstance(job.descriptor, Likeness):
-        at_once, starts = _FEW, range(0, len(frames), _FEW)
+        at_once = _FEW
         if name == "train":  # with each other: half of the pairs are enough
-            told = partial(_tell_kernels, progress, len(frames))
-            parts.append(job.descriptor.among(_FEW, told)[:, None])
-            starts = range(0)
-    for start in starts:
+
+            def through(n_done: int) -> None:
+                state.reached(name, n_done)
+                progress(Step("kernels of the training set", n_done, len(frames)))
+
+            job.descriptor.among(_FEW, through, state.rows[name][:, 0], state.n_done[name])
+    for start in range(state.n_done[name], len(frames), at_once):
         progress(Step(f"features of the {name} set", start, len(frames)))
         some = frames[start : start + at_once]
         names = [frame.source for frame in some]
-        parts.append(rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
-    empty = torch.zeros((0, job.n_draws, job.descriptor.n_features), dtype=torch.float64)
+        state.add(name, rows_of(job.descriptor, [frame.atoms for frame in some], job.n_draws, names))
     return _Rows(
-        rows=torch.cat([empty, *parts]),
+        rows=state.rows[name],
         values=np.array([frame.value for frame in frames], dtype=float),
         parts=composition_part(
             [frame.atoms for frame in frames], job.descriptor.elements, torch.from_numpy(job.baseline)
         ),
     )
-
-
-def _tell_kernels(progress: Progress, n_frames: int, done: int) -> None:
-    progress(Step("kernels of the training set", done, n_frames))
 
 
 def _model(

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from mlmd.config import CoulombMatrix, KernelRidgeFit, LinearFit, RandomFeaturesFit, Train, load_train
+from mlmd.config import (
+    Average,
+    CoulombMatrix,
+    KernelRidgeFit,
+    LinearFit,
+    RandomFeaturesFit,
+    Train,
+    Trained,
+    load_train,
+    parts_of,
+)
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.likeness import Likeness
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.labels import IGNORED
 from mlmd.potentials.property import Quantity
+from mlmd.rundir import sha256
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, split, structure_hash
 from mlmd.train.describer import structure_descriptor
 from mlmd.train.examine import Finding
@@ -44,7 +55,7 @@ class PropertyJob:
     """With values."""
     test: tuple[LabelledFrame, ...]
     digest: str
-    """Of training and test structures with their values."""
+    """Of training and test structures with their values, and of potentials whose descriptors are used."""
     findings: tuple[Finding, ...]
     """What is odd about them, though not fatal."""
     descriptor: Descriptor
@@ -84,6 +95,8 @@ def prepare_property(source: Path) -> PropertyJob:
     descriptor = structure_descriptor(config, [*training, *test], elements)
     if isinstance(descriptor, Likeness):
         refuse_environments(training, descriptor.local.n_features)
+    local = config.descriptor.of if isinstance(config.descriptor, Average) else config.descriptor
+    models = [sha256(one.model) for one in parts_of(local) if isinstance(one, Trained)]
     return PropertyJob(
         source=source,
         config=config,
@@ -91,7 +104,7 @@ def prepare_property(source: Path) -> PropertyJob:
         quantity=quantity,
         train=training,
         test=test,
-        digest=hashlib.sha256(f"{digest(training)} {digest(test)}".encode()).hexdigest(),
+        digest=hashlib.sha256(" ".join([digest(training), digest(test), *models]).encode()).hexdigest(),
         findings=tuple(findings),
         descriptor=descriptor,
         n_draws=config.descriptor.n_draws if isinstance(config.descriptor, CoulombMatrix) else 1,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train
+from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train, naming
 from mlmd.descriptors.likeness import Likeness
 from mlmd.fitting.kernels import kernel_named
 from mlmd.fitting.leave_one_out import FACTORS
@@ -71,13 +71,18 @@ def preview_property(path: Path) -> PropertyPreview:
         InputError: whatever `train` would refuse.
     """
     check_files(load_train(path), path)
-    job = prepare_property(path)
+    with naming(path):
+        return _previewed(prepare_property(path))
+
+
+def _previewed(job: PropertyJob) -> PropertyPreview:
+    """What is known about a job."""
     with undivided():
         seconds, n_unknowns = _cost(job)
     values = np.array([frame.value for frame in job.train], dtype=float)
     descriptor = job.descriptor.local if isinstance(job.descriptor, Likeness) else job.descriptor
     return PropertyPreview(
-        input=str(path),
+        input=str(job.source),
         property=job.quantity.title,
         elements=job.descriptor.elements,
         n_frames=len(job.train),

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train, of_structures, resolved
+from mlmd.config import load_train, naming, of_structures, resolved
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved, sha256
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
@@ -52,6 +52,8 @@ class Training:
     """Of ``"train"`` and ``"test"``."""
     findings: Sequence[Finding]
     """What is odd about the data."""
+    is_potential: bool
+    """Else the model is one of a property of whole structures."""
 
 
 Progress = Callable[[Step], None]
@@ -105,7 +107,7 @@ def train(
     config = load_train(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     existing(folder, config)  # a folder of somebody else is not even locked
-    with reserved(folder), _stoppable(source, folder, config.fit.kind):
+    with naming(source), reserved(folder), _stoppable(source, folder, config.fit.kind):
         from mlmd.potentials.fused import why_slow
         from mlmd.potentials.threads import undivided
         from mlmd.train.job import Job, prepare
@@ -143,6 +145,7 @@ def _train(
     """From data to the file of the potential or the model and what is said about it."""
     from mlmd.potentials import modelfile
     from mlmd.train.card import card
+    from mlmd.train.checkpoint import forget
     from mlmd.train.property_fit import learn
     from mlmd.train.property_job import PropertyJob
 
@@ -156,6 +159,8 @@ def _train(
     model = folder / f"{job.name}.mlmd"
     modelfile.save(trained, model, card(job, tables, facts))
     write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
+    if isinstance(job, PropertyJob):
+        forget(folder)
 
 
 def _train_potential(
@@ -218,7 +223,8 @@ def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Train
         update_card(model, facts)
         write_json(folder / MANIFEST, {**manifest, "sha256": sha256(model)})
         messages(f"the card of {model.name} has been brought up to the input.")
-    return Training(path=folder, model=model, errors=errors, findings=job.findings)
+    is_potential = not of_structures(job.config.descriptor, job.config.fit)
+    return Training(path=folder, model=model, errors=errors, findings=job.findings, is_potential=is_potential)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlmd.config import parts_of, resolved, training_hash
+from mlmd.config import naming, parts_of, resolved, training_hash, unnamed
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.config.train import Train
@@ -103,7 +103,8 @@ def sweep(
     """
     source = Path(input_file)
     combinations = load_sweep(source)
-    check_test(combinations)
+    with naming(source):
+        check_test(combinations)
     folder = (Path(out) if out is not None else Path(f"{source.stem}.sweep")).absolute()
     known = _begin(folder)
     said: set[str] = set()
@@ -130,7 +131,8 @@ def sweep(
             once(f"{outcome.label}: left out: {outcome.problem}")
         _write(folder, outcomes)
     if not any(one.model for one in outcomes):
-        raise InputError("\n".join(f"{one.label}: {one.problem}" for one in outcomes))
+        with naming(source):
+            raise InputError("\n".join(f"{one.label}: {one.problem}" for one in outcomes))
     return Sweep(folder, tuple(_write(folder, outcomes)))
 
 
@@ -216,7 +218,7 @@ def _trained(
     try:
         training = train(source, folder / name, n_processes=n_processes, progress=progress, tell=tell)
     except (InputError, SimulationError) as error:
-        return Outcome(**{**asdict(outcome), "problem": str(error).replace("\n", " ")})
+        return Outcome(**{**asdict(outcome), "problem": unnamed(error, source)})
     seconds, microseconds = before.get("seconds"), before.get("microseconds")
     if seconds is None:
         seconds = time.monotonic() - clock

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from mlmd.config import check_files, resolved
+from mlmd.config import check_files, naming, resolved, unnamed
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.errors import InputError
@@ -103,14 +103,16 @@ def preview_sweep(path: Path) -> SweepPreview:
         InputError: whatever a sweep would refuse: a wrong input, no test, or no combination that can be trained.
     """
     combinations = load_sweep(path)
-    check_test(combinations)
+    with naming(path):
+        check_test(combinations)
     begin = time.monotonic()
     found: list[Planned] = []
     for one in combinations:
         in_time = time.monotonic() - begin < BUDGET or not any(other.training for other in found)
         found.append(_planned(one, path) if in_time or one.config is None else Planned(one.label))
     if not any(one.training for one in found):
-        raise InputError("\n".join(f"{one.label}: {one.problem}" for one in found))
+        with naming(path):
+            raise InputError("\n".join(f"{one.label}: {one.problem}" for one in found))
     return SweepPreview(str(path), tuple(found))
 
 
@@ -125,4 +127,4 @@ def _planned(one: Choice, path: Path) -> Planned:
         try:
             return Planned(one.label, preview(source))
         except InputError as error:
-            return Planned(one.label, problem=str(error).replace("\n", " "))
+            return Planned(one.label, problem=unnamed(error, source))
