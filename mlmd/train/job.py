@@ -101,8 +101,13 @@ class Job:
         return given if isinstance(given, str) else None
 
 
-def prepare(source: Path) -> Job:
+def prepare(source: Path, *, any_points: bool = False) -> Job:
     """Read the input and its data.
+
+    Args:
+        source: the input.
+        any_points: as for `mlmd.train.regressor.make_regressor`: such a job costs what the training would, but must
+            not be trained.
 
     Raises:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
@@ -128,7 +133,7 @@ def prepare(source: Path) -> Job:
     else:
         energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
-    potential = start(config, training, closest, elements)
+    potential = start(config, training, closest, elements, any_points=any_points)
     check_wishes(config.uncertainty, potential)
     for one in parts_of(config.descriptor):
         if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:

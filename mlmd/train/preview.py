@@ -99,7 +99,7 @@ def preview(path: Path) -> Preview:
     """
     check_files(load_train(path), path)
     with naming(path):
-        return _previewed(prepare(path))
+        return _previewed(prepare(path, any_points=True))
 
 
 def _previewed(job: Job) -> Preview:

@@ -52,7 +52,7 @@ _NOTHING = 1e-3
 
 
 def make_regressor(  # noqa: PLR0911 - a return for each kind
-    config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]
+    config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame], *, any_points: bool = False
 ) -> Regressor:
     """What the features go into; errors as those of `mlmd.train.start.start`.
 
@@ -60,6 +60,8 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
         config: the input.
         descriptor: whose features they are.
         frames: to train on.
+        any_points: for estimates of cost, take the first different points of sparse Gaussian processes: as many as
+            would be chosen, but for the price of counting them.
     """
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
     fit = config.fit
@@ -86,12 +88,13 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
             if problem := fit.wrong_length(len(_parts(descriptor))):
                 raise InputError(problem)
             features, kinds = features_of(descriptor, frames, config.seed)
+            seed = None if any_points else config.seed
             if isinstance(descriptor, Combined):
                 parts = enumerate(zip(descriptor.parts, descriptor.columns, strict=True))
-                return Sum([_sparse(fit.of(n), part, features[:, own], kinds, config.seed) for n, (part, own) in parts])
-            return _sparse(fit.of(0), descriptor, features, kinds, config.seed)
+                return Sum([_sparse(fit.of(n), part, features[:, own], kinds, seed) for n, (part, own) in parts])
+            return _sparse(fit.of(0), descriptor, features, kinds, seed)
         case AGNIFit() | KernelFit():
-            return _of_all_rows(fit, descriptor, frames, config.seed)
+            return _of_all_rows(fit, descriptor, frames, config.seed, any_points=any_points)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -134,8 +137,8 @@ def _network(fit: NetworkFit, n_features: int, n_kinds: int, generator: torch.Ge
     return network
 
 
-def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
-    """Representative atoms of each element, chosen by their features."""
+def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int | None) -> SparseGaussian:
+    """Representative atoms of each element, chosen by their features; the first ones where there is no seed."""
     shift, scale = mean_and_deviation(features)
     kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
     if kernel == "polynomial":  # the angle between rows is that from the origin
@@ -145,9 +148,11 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
     for kind in kinds.unique().tolist():
         own = (kinds == kind).nonzero().squeeze(1)
         # rows that are nearly the same would make the kernels of the points singular
-        different = own[distinct(scaled[own])]
+        different = own[distinct(scaled[own], fit.n_sparse if seed is None else None)]
         n_points = min(fit.n_sparse, len(different))
-        if fit.selection == "cur":
+        if seed is None:
+            chosen = torch.arange(n_points)
+        elif fit.selection == "cur":
             generator = torch.Generator().manual_seed(seed)
             rank = min(n_points, int(torch.linalg.matrix_rank(scaled[different])))
             chosen = cur(scaled[different], n_points, rank, generator)
@@ -168,7 +173,9 @@ def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor
     )
 
 
-def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: Tensor) -> OddGaussian:
+def _force_field(
+    fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, *, any_points: bool
+) -> OddGaussian:  # fmt: skip
     """Reference fingerprints of each element; a fingerprint and its mirror image count as one."""
     kinds = kinds.repeat_interleave(3)
     scale = features.square().mean(dim=0).sqrt()
@@ -181,8 +188,9 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
         own = ((kinds == kind) & (largest[:, 0].abs() > _NOTHING)).nonzero().squeeze(1)
         if not len(own):
             raise InputError("all atoms of the data are at centres of inversion: there are no forces to learn from.")
-        different = own[distinct(scaled[own])]
-        chosen = farthest(scaled[different], min(fit.n_sparse, len(different)))
+        different = own[distinct(scaled[own], fit.n_sparse if any_points else None)]
+        n_points = min(fit.n_sparse, len(different))
+        chosen = torch.arange(n_points) if any_points else farthest(scaled[different], n_points)
         points.append(scaled[different[chosen]] * scale)
         point_kinds.append(torch.full((len(chosen),), kind))
     return OddGaussian(
@@ -196,12 +204,12 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
 
 
 def _of_all_rows(
-    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
+    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int, *, any_points: bool
 ) -> Regressor:
     """What is made of fingerprints of components, or of every label."""
     features, kinds = features_of(descriptor, frames, seed)
     if isinstance(fit, AGNIFit):
-        return _force_field(fit, descriptor, features, kinds)
+        return _force_field(fit, descriptor, features, kinds, any_points=any_points)
     return _process(fit, descriptor, frames, features)
 
 
@@ -238,8 +246,16 @@ def _width(n_features: int) -> float:
     return 3 * math.sqrt(n_features)
 
 
-def distinct(rows: Tensor) -> Tensor:
-    """Numbers of the first rows of each kind of rows (n, n_features) that agree to six digits of their size."""
-    size = float(rows.abs().amax()) or 1.0
-    _, places = np.unique((rows / size * 1e6).round().numpy(), axis=0, return_index=True)
-    return torch.from_numpy(np.sort(places))
+def distinct(rows: Tensor, most: int | None = None) -> Tensor:
+    """Numbers of the first rows of each kind of rows (n, n_features) that agree to six digits of their size.
+
+    Args:
+        rows: of features.
+        most: how many are enough: no more are looked for, and none after these are found.
+    """
+    size, n_looked_at = float(rows.abs().amax()) or 1.0, len(rows) if most is None else 2 * most
+    while True:
+        _, places = np.unique((rows[:n_looked_at] / size * 1e6).round().numpy(), axis=0, return_index=True)
+        if n_looked_at >= len(rows) or (most is not None and len(places) >= most):
+            return torch.from_numpy(np.sort(places)[:most])
+        n_looked_at *= 2
