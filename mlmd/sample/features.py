@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mlmd.config import of_structures
 from mlmd.config.explain import explain
-from mlmd.config.pairs import OF_STRUCTURES
+from mlmd.config.pairs import ANY_USE, OF_STRUCTURES
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
 from mlmd.descriptors import Descriptor
@@ -136,7 +136,7 @@ def of_training(
     if kind not in OF_STRUCTURES:
         data["fit"] = {"kind": "linear", "radial": "plain"}
     try:
-        config = Train.model_validate(data, context={"folder": folder or Path.cwd()})
+        config = Train.model_validate(data, context={"folder": folder or Path.cwd(), ANY_USE: True})
     except ValidationError as error:
         raise InputError("\n".join(explain(error, Train, data))) from None
     if of_structures(config.descriptor):
