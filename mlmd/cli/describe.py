@@ -33,7 +33,8 @@ def describe(
 
     The file holds features (a row for each atom or structure), structure (the number of the structure of each row),
     source (what each structure is called), for rows of atoms numbers (atomic numbers), kind (what a row is of), and
-    spec (the descriptor as JSON).
+    spec (the descriptor as JSON). Fingerprints of agni have three rows for each atom, along x, y and z, and axis (0, 1
+    or 2 for each row).
     """
     if (descriptor is None) == (model is None):
         raise InputError("what describes the structures? Give either --descriptor FILE or --model MODEL.")
@@ -59,5 +60,4 @@ def describe(
         summary = {"features": str(out), "kind": found.kind, "n_structures": len(frames), "n_rows": n_rows}
         click.echo(json.dumps(summary | {"n_features": n_features, "spec": found.spec}, ensure_ascii=False))
         return
-    what = f"{n_rows:,} {found.kind}{'s' * (n_rows != 1)}"
-    click.echo(f"Written: {out}, {n_features:,} features of {what}, by {found.spec['kind']}")
+    click.echo(f"Written: {out}, {n_features:,} features of {found.rows}, by {found.spec['kind']}")
