@@ -9,6 +9,7 @@ import pytest
 
 from mlmd import config
 from mlmd.config.toml import document, inline
+from mlmd.descriptors.moment_basis import LEVELS
 from mlmd.errors import InputError
 from mlmd.units import BAR
 
@@ -129,6 +130,11 @@ def test_whatever_changes_the_numbers_is_another_training(tmp_path: Path, text: 
     assert config.training_hash(load(tmp_path, text)) != config.training_hash(load(tmp_path, DATA))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_that_there_is_a_basis_for_can_be_asked_for(tmp_path: Path, level: int) -> None:
+    assert load(tmp_path, f"{DATA}[descriptor]\nlevel = {level}\n").descriptor.level == level
+
+
 WRONG = [
     ("", "'data' is missing (labelled structures"),
     ("data = []", "data: the list is empty"),
@@ -152,8 +158,8 @@ WRONG = [
     (DATA + 'baseline = { Cu = "3 K" }', "baseline: Cu: '3 K': 'K' is not a unit of energy"),
     (DATA + "baseline = { cu = 1 }", 'baseline: "cu" is not a chemical symbol'),
     (DATA + 'elements = ["Li", "Cl"]\nbaseline = { Li = 1 }', "baseline: Cl has no energy"),
-    (DATA + "[descriptor]\nlevel = 13", "descriptor: level: 13: an even number from 2 to 26 is needed"),
-    (DATA + "[descriptor]\nlevel = 28", "descriptor: level: 28: an even number from 2 to 26 is needed"),
+    (DATA + "[descriptor]\nlevel = 13", "descriptor: level: 13: an even number from 2 to 28 is needed"),
+    (DATA + "[descriptor]\nlevel = 30", "descriptor: level: 30: an even number from 2 to 28 is needed"),
     (DATA + "[descriptor]\nlevel = 12.0", "descriptor: level: 12.0: a whole number is needed"),
     (DATA + '[descriptor]\nkind = "mpt"', "descriptor: 'mpt' is not a kind of descriptor. Did you mean 'mtp'?"),
     (DATA + '[descriptor]\ncutoff = "5 eV"', "descriptor: cutoff: '5 eV': 'eV' is not a unit of length"),
