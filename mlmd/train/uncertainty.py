@@ -9,14 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import Uncertainty
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.linearised import values
 from mlmd.descriptors.species import species
-from mlmd.errors import InputError
-from mlmd.fitting.expansion import Expansion
-from mlmd.fitting.gaussian_process import GaussianProcess
-from mlmd.fitting.least_squares import combine, whole_factor
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
 from mlmd.potentials import has_energy
@@ -28,63 +23,14 @@ if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
     from mlmd.train.evaluate import Labels
     from mlmd.train.job import Job
-    from mlmd.train.regularise import Choice
-    from mlmd.train.shards import Outcome
 
-MOST_PARAMETERS = 2000
-"""Up to which a covariance is kept unasked: 32 MB."""
 MOST_COLUMNS = 1000
 """Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
-_FREE = 1e-8
-"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 _MOST_PASSES = 20
 """Over the training set; a few are usual."""
 _BLOCK = 4
 """Rows that are looked at together, in units of the columns; at least so many as below."""
 _LEAST_BLOCK = 512
-
-
-def check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
-    """Refuse what cannot be kept, before anything is fitted.
-
-    Raises:
-        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
-    """
-    regressor = potential.regressor
-    if given.spread is True and isinstance(regressor, GaussianProcess):
-        raise InputError(
-            'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
-            'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
-        )
-    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
-        raise InputError(
-            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
-            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
-        )
-
-
-def keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None) -> None:
-    """Give the regressor R of the whole problem, of data and prior, where a spread is wanted.
-
-    Args:
-        job: its potential gets it.
-        outcomes: the triangles of all shards, in their order, at the radial functions that are kept.
-        choice: how strongly coefficients are regularised, where the data have chosen.
-
-    Raises:
-        InputError: when a parameter is not determined.
-    """
-    from mlmd.train.optimise import n_linear  # of what imports this module
-    from mlmd.train.regularise import free_columns, penalties
-
-    expansion, wanted = job.potential.expansion, job.config.uncertainty.spread
-    n = n_linear(job.potential)
-    if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
-        return
-    penalty, prior = penalties(job, choice)
-    penalty[expansion.n_basis :].clamp_(min=_FREE)  # data may leave constants open, e.g. where all compositions agree
-    whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
-    expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
 
 def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, Any] | None:
