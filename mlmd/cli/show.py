@@ -227,7 +227,7 @@ def _potential(path: Path) -> dict[str, Any]:
     from mlmd.cli.parts import parts_of_potential
     from mlmd.config import PotentialTable
     from mlmd.potentials import load
-    from mlmd.potentials.uncertainty import knows
+    from mlmd.potentials.uncertainty import SPREAD, knows
 
     if model := load.load_property(path):
         return _property_model(path, model)
@@ -243,7 +243,10 @@ def _potential(path: Path) -> dict[str, Any]:
         facts |= parts_of_potential(potential)
     facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
     if known := knows(potential):
-        facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
+        told = [_ERRORS_TOLD[name] for name in known]
+        if SPREAD in known and not _is_calibrated(facts.get("card", {}), potential):
+            told[0] += ", not calibrated"
+        facts["tells of its errors"] = told
     if kind != "mlmd":  # files of other programs are called by their own name
         facts["kind"] = kind
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
@@ -252,6 +255,18 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _is_calibrated(card: Mapping[str, Any], potential: Any) -> bool:
+    """Whether the size of a spread was compared with errors, as the card says, or a factor where it says nothing."""
+    from mlmd.potentials.uncertainty import SPREAD
+
+    entry: Any = card
+    for key in ("uncertainty", SPREAD, "calibrated with"):
+        entry = entry.get(key) if isinstance(entry, Mapping) else None
+    if isinstance(entry, str):
+        return not entry.startswith("nothing")
+    return getattr(potential, "calibration", 1.0) != 1.0
 
 
 def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mlmd.descriptors.species import species
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
 from mlmd.potentials import has_energy
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.uncertainty import GRADE, SPREAD, Judge, environment_rows, knows, n_environment_columns
 from mlmd.train.calibration import calibrated
@@ -75,11 +76,31 @@ def calibrate(
     """
     if SPREAD not in knows(job.potential):
         return None
-    found = None if predictions is None else calibrated(Judge(job.potential), job.test, predictions, told)
+    facts = None if predictions is None else calibrate_by(job.potential, job.test, predictions, told, of="the test set")
+    return facts or {"factor": 1.0, "calibrated with": "nothing: there is no test set with forces"}
+
+
+def calibrate_by(
+    potential: LearnedPotential | Committee,
+    frames: Sequence[LabelledFrame],
+    predictions: Sequence[Labels],
+    told: Callable[[int, int], None],
+    *,
+    of: str,
+) -> dict[str, Any] | None:
+    """Scale the spread of a potential that has one; facts for the card, None where nothing can be compared.
+
+    Args:
+        potential: gets the factor, so that errors of these forces are as large as they are expected.
+        frames, predictions: (n,) structures and what it says about them.
+        told: called with the number of structures done and of all.
+        of: what the structures are called on the card.
+    """
+    found = calibrated(Judge(potential), frames, predictions, told)
     if found is None or not found.factor > 0:
-        return {"factor": 1.0, "calibrated with": "nothing: there is no test set with forces"}
-    job.potential.calibration = found.factor
-    return {"factor": found.factor, "calibrated with": f"forces on {found.n_atoms:,} atoms of the test set"}
+        return None
+    potential.calibration *= found.factor
+    return {"factor": potential.calibration, "calibrated with": f"forces on {found.n_atoms:,} atoms of {of}"}
 
 
 def facts_of(of_spread: dict[str, Any] | None, of_grade: dict[str, Any] | None) -> dict[str, Any]:
