@@ -200,6 +200,10 @@ def test_labels_are_refused_in_one_message(trained: Path) -> None:
         (TRAIN.replace('[fit]\nkind = "agni"\nn_sparse = 150', '[fit]\nkind = "gap"'), "go together"),
         (TRAIN.replace('kind = "agni"\ncutoff', 'kind = "acsf"\ncutoff'), "go together"),
         (TRAIN.replace('"data.extxyz"', '{ path = "data.extxyz", forces = "none" }'), "the data have none"),
+        (
+            TRAIN + "[uncertainty]\ngrade = true\n",
+            "uncertainty: grade: it is of surroundings that an energy is made of",
+        ),
     ],
 )
 def test_what_agni_cannot_learn_is_refused(

@@ -119,6 +119,9 @@ def test_the_descriptor_of_a_trained_potential_keeps_its_radial_functions() -> N
     # also where a linear fit could optimise them
     third: Any = modelfile.load(trained("third", 'descriptor = { model = "first.run/first.mlmd" }', "").model)
     assert (third.descriptor.radial.coefficients == first.descriptor.radial.coefficients).all()
+    # and products of moments are refused of a trained one too
+    with pytest.raises(InputError, match="fit: quadratic: moment tensors hold the products"):
+        trained("fourth", 'descriptor = { model = "first.run/first.mlmd" }', "quadratic = true")
 
 
 @pytest.mark.usefixtures("place")

@@ -46,13 +46,13 @@ cutoff = "4.5 Å"
 n_chebyshev = 4
 [fit]
 radial = "{radial}"
-max_iterations = {iterations}
 """
 
 
 def write_input(folder: Path, level: int = 6, radial: str = "optimise", iterations: int = 4) -> Path:
     path = folder / "in.toml"
-    path.write_text(INPUT.format(level=level, radial=radial, iterations=iterations), encoding="utf-8")
+    steps = f"max_iterations = {iterations}\n" if radial == "optimise" else ""
+    path.write_text(INPUT.format(level=level, radial=radial) + steps, encoding="utf-8")
     return path
 
 

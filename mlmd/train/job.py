@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, load_train, parts_of
+from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, Uncertainty, load_train, parts_of
 from mlmd.errors import InputError, did_you_mean
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame, forces_alone
-from mlmd.potentials import Potential
+from mlmd.potentials import Potential, has_energy
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import fingerprint
 from mlmd.rundir import sha256
@@ -24,7 +26,6 @@ from mlmd.train.examine import Finding, examine
 from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
-from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
@@ -135,7 +136,7 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements, counted=counted)
-    check_wishes(config.uncertainty, potential)
+    _check_wishes(config.uncertainty, potential)
     for one in parts_of(config.descriptor):
         if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:
             findings.append(
@@ -160,6 +161,31 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         given=given,
         test_above=test_left,
     )
+
+
+def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
+    """Refuse what cannot be kept, before anything is fitted.
+
+    Raises:
+        InputError: when a spread is asked for and neither a covariance nor a committee will be there, or a grade of
+            what has no energies.
+    """
+    if given.grade is True and not has_energy(potential):
+        raise InputError(
+            'uncertainty: grade: it is of surroundings that an energy is made of, and "agni" has forces alone. Leave '
+            "it out."
+        )
+    regressor = potential.regressor
+    if given.spread is True and isinstance(regressor, GaussianProcess):
+        raise InputError(
+            'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
+            'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
+        )
+    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
+        raise InputError(
+            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
+            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
+        )
 
 
 def _digests(

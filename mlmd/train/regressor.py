@@ -21,8 +21,10 @@ from mlmd.config import (
     Train,
     parts_of,
 )
+from mlmd.config.pairs import NO_PRODUCTS
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.combined import Combined
+from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
@@ -66,6 +68,8 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
     fit = config.fit
     match fit:
         case LinearFit():
+            if fit.quadratic and all(isinstance(one, Moments) for one in _parts(descriptor)):  # of a trained potential
+                raise InputError(NO_PRODUCTS)
             tables = parts_of(config.descriptor)
             terms = [_linear(fit, *one) for one in zip(tables, _parts(descriptor), strict=True)]
             if isinstance(descriptor, Combined) and not any(isinstance(term, Linear) for term in terms):
