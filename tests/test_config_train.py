@@ -135,6 +135,7 @@ def test_every_level_that_there_is_a_basis_for_can_be_asked_for(tmp_path: Path, 
     assert load(tmp_path, f"{DATA}[descriptor]\nlevel = {level}\n").descriptor.level == level
 
 
+SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
 WRONG = [
     ("", "'data' is missing (labelled structures"),
     ("data = []", "data: the list is empty"),
@@ -187,6 +188,9 @@ WRONG = [
     (DATA + f'[card]\nname = "{"Ä" * 60}"', "is too long for the name of a file"),
     (DATA + '[descriptor]\ncutoff = "150 Å"', 'descriptor: cutoff: "150 Å": at most 30.0 Å is possible here'),
     (DATA + "[descriptor]\ncutoff = 1e9", "at most 30.0 Å is possible here"),
+    (SNAP + "radii = { Cu = 1000 }", "radius 1000 see each other up to 10000.0 Å; at most 30.0 Å is possible"),
+    (SNAP + "radii = { Cu = 0.3 }\nrmin0 = 3.5", "rmin0: 3.5 Å is not below the cutoff: two atoms of radius 0.3 see"),
+    (SNAP + "rmin0 = 5", "rmin0: 5.0 Å is not below the cutoff: two atoms of radius 0.5 see each other up to 5.0 Å"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 
@@ -252,6 +256,11 @@ def test_what_is_written_of_any_pair_loads_as_the_same(tmp_path: Path, descripto
     train = load(tmp_path, f'{DATA}descriptor = {inline(descriptor)}\nfit = "{fit}"\n')
     (tmp_path / "again.toml").write_text(document(config.resolved(train)), encoding="utf-8")
     assert config.load_train(tmp_path / "again.toml") == train
+
+
+def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:
+    given = load(tmp_path, SNAP.replace("5 Å", "2 Å") + "radii = { Cu = 1.25 }\nrmin0 = 3").descriptor
+    assert isinstance(given, config.SNAP) and given.radii == {"Cu": 1.25}
 
 
 @pytest.mark.parametrize("full", [False, True])

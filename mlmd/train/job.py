@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, Uncertainty, load_train, parts_of
-from mlmd.errors import InputError, did_you_mean
+from mlmd.errors import InputError, did_you_mean, some_of
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame, forces_alone
-from mlmd.potentials import Potential, has_energy
+from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import fingerprint
 from mlmd.rundir import sha256
@@ -115,14 +115,16 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
     """
     config = load_train(source)
-    frames = load_frames(config.data)
+    of_forces = isinstance(config.fit, AGNIFit)
+    findings: list[Finding] = []
+    frames = _with_labels(load_frames(config.data), findings, of_forces=of_forces)
     if config.test is not None:
-        training, test = frames, load_frames(config.test)
+        training, test = frames, _with_labels(load_frames(config.test), findings, of_forces=of_forces)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = chosen_elements(config, training)
-    findings = _examine(config, training, test)
-    if isinstance(config.fit, AGNIFit):
+    findings += _examine(config, training, test, elements)
+    if of_forces:
         training, test = tuple(forces_alone(training)), tuple(forces_alone(test))
         if all(frame.forces is None for frame in training):
             raise InputError("fit: agni learns forces, and the data have none.")
@@ -167,14 +169,8 @@ def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
     """Refuse what cannot be kept, before anything is fitted.
 
     Raises:
-        InputError: when a spread is asked for and neither a covariance nor a committee will be there, or a grade of
-            what has no energies.
+        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
     """
-    if given.grade is True and not has_energy(potential):
-        raise InputError(
-            'uncertainty: grade: it is of surroundings that an energy is made of, and "agni" has forces alone. Leave '
-            "it out."
-        )
     regressor = potential.regressor
     if given.spread is True and isinstance(regressor, GaussianProcess):
         raise InputError(
@@ -186,6 +182,31 @@ def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
             "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
             'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
         )
+
+
+def _with_labels(
+    frames: Sequence[LabelledFrame], findings: list[Finding], *, of_forces: bool
+) -> tuple[LabelledFrame, ...]:
+    """The frames that have a label to learn; those without are told as a finding. All where no frame has one.
+
+    Args:
+        frames: of the data, or to test on.
+        findings: get what is left out.
+        of_forces: whether forces alone are learned.
+    """
+    labels = ("forces",) if of_forces else ("energy", "forces", "stress")
+    has = [any(getattr(frame, label) is not None for label in labels) for frame in frames]
+    if all(has) or not any(has):  # what has no labels at all is refused with all else that is wrong
+        return tuple(frames)
+    missing = [frame.source for frame, known in zip(frames, has, strict=True) if not known]
+    what = "forces" if of_forces else "label"
+    none = (
+        f"1 structure has no {what} and is"
+        if len(missing) == 1
+        else f"{len(missing)} structures have no {what} and are"
+    )
+    findings.append(Finding("warning", f"{none} not used: {some_of(missing)}. Is that meant?"))
+    return tuple(frame for frame, known in zip(frames, has, strict=True) if known)
 
 
 def _digests(
@@ -228,13 +249,15 @@ def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[s
     return tuple(elements)
 
 
-def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> list[Finding]:
+def _examine(
+    config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame], elements: Sequence[str]
+) -> list[Finding]:
     """What is odd about the data.
 
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, reach(config))
+    findings = examine(training, test, reach(config, elements))
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))
