@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from mlmd.descriptors import Descriptor
@@ -41,3 +42,9 @@ def features_of(
         if n_atoms >= most:
             break
     return torch.cat(rows), torch.cat(kinds)
+
+
+def lone_rows(descriptor: Descriptor) -> Tensor:
+    """Features (n_elements, n_features) of an atom of each element that has no neighbours."""
+    cutoff = pair_cutoff(descriptor)
+    return torch.cat([values(descriptor, build_graph(Atoms(one), cutoff)) for one in descriptor.elements])

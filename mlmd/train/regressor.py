@@ -19,8 +19,10 @@ from mlmd.config import (
     NetworkFit,
     RandomFeaturesFit,
     Train,
+    Trained,
     parts_of,
 )
+from mlmd.config.table import Table
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.soap import Soap
@@ -39,7 +41,7 @@ from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.fitting.sum import Sum
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.atom_descriptor import DescriptorOfAtoms
-from mlmd.train.environments import features_of
+from mlmd.train.environments import features_of, lone_rows
 
 _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
@@ -62,11 +64,10 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
         frames: to train on.
     """
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
-    fit = config.fit
+    fit, whole = config.fit, config.descriptor
     match fit:
         case LinearFit():
-            tables = parts_of(config.descriptor)
-            terms = [_linear(fit, *one) for one in zip(tables, _parts(descriptor), strict=True)]
+            terms = [_linear(fit, _given(whole, number), part) for number, part in enumerate(_parts(descriptor))]
             if isinstance(descriptor, Combined) and not any(isinstance(term, Linear) for term in terms):
                 return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
             return Sum(terms) if isinstance(descriptor, Combined) else terms[0]
@@ -88,10 +89,15 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
             features, kinds = features_of(descriptor, frames, config.seed)
             if isinstance(descriptor, Combined):
                 parts = enumerate(zip(descriptor.parts, descriptor.columns, strict=True))
-                return Sum([_sparse(fit.of(n), part, features[:, own], kinds, config.seed) for n, (part, own) in parts])
-            return _sparse(fit.of(0), descriptor, features, kinds, config.seed)
+                return Sum(
+                    [
+                        _sparse(fit.of(n), _given(whole, n), part, features[:, own], kinds, config.seed)
+                        for n, (part, own) in parts
+                    ]
+                )
+            return _sparse(fit.of(0), whole, descriptor, features, kinds, config.seed)
         case AGNIFit() | KernelFit():
-            return _of_all_rows(fit, descriptor, frames, config.seed)
+            return _of_all_rows(fit, whole, descriptor, frames, config.seed)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -108,6 +114,11 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
 def _parts(descriptor: Descriptor) -> list[Descriptor]:
     """Those that are combined, or the only one."""
     return [*descriptor.parts] if isinstance(descriptor, Combined) else [descriptor]
+
+
+def _given(whole: Table, number: int) -> DescriptorOfAtoms:
+    """The table of one of several descriptors, or that of the trained one which they all are of."""
+    return whole if isinstance(whole, Trained) else parts_of(whole)[number]
 
 
 def _linear(fit: LinearFit, given: DescriptorOfAtoms, descriptor: Descriptor) -> Linear | Polynomial:
@@ -134,10 +145,37 @@ def _network(fit: NetworkFit, n_features: int, n_kinds: int, generator: torch.Ge
     return network
 
 
-def _sparse(fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int) -> SparseGaussian:
+def _kernel_of(fit: GAPFit | KernelFit, given: Table, descriptor: Descriptor, features: Tensor) -> str:
+    """The kernel of the input, or the one that suits the descriptor.
+
+    Raises:
+        InputError: for cosines between rows where that of an atom without neighbours is zero: the energy would jump
+            where an atom loses the last one, as a row that tends to zero keeps its direction until it is none.
+    """
+    kernel = str(fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian"))
+    sizes = torch.linalg.vector_norm(lone_rows(descriptor), dim=1)
+    least = _ROUNDING * float(torch.linalg.vector_norm(features, dim=1).max())
+    zero = [element for element, size in zip(descriptor.elements, sizes.tolist(), strict=True) if size <= least]
+    if kernel == "polynomial" and zero:
+        raise InputError(
+            f'fit: kernel: "polynomial" compares the directions of rows, and the row of {_named(given)} is zero for '
+            f"an atom without neighbours ({', '.join(zero)}): the energy would jump where an atom loses its last one. "
+            'Give kernel = "gaussian".'
+        )
+    return kernel
+
+
+def _named(given: Table) -> str:
+    """A descriptor as the input has it."""
+    return " and ".join(one.model.name if isinstance(one, Trained) else one.kind for one in parts_of(given))
+
+
+def _sparse(
+    fit: GAPFit, given: Table, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int
+) -> SparseGaussian:
     """Representative atoms of each element, chosen by their features."""
     shift, scale = mean_and_deviation(features)
-    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    kernel = _kernel_of(fit, given, descriptor, features)
     if kernel == "polynomial":  # the angle between rows is that from the origin
         shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
     scaled = (features - shift) / scale
@@ -196,20 +234,20 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
 
 
 def _of_all_rows(
-    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
+    fit: AGNIFit | KernelFit, given: Table, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
 ) -> Regressor:
     """What is made of fingerprints of components, or of every label."""
     features, kinds = features_of(descriptor, frames, seed)
     if isinstance(fit, AGNIFit):
         return _force_field(fit, descriptor, features, kinds)
-    return _process(fit, descriptor, frames, features)
+    return _process(fit, given, descriptor, frames, features)
 
 
 def _process(
-    fit: KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
+    fit: KernelFit, given: Table, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
 ) -> GaussianProcess:
     """The Gaussian process that every label takes part in."""
-    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    kernel = _kernel_of(fit, given, descriptor, features)
     if kernel == "laplacian" and any(frame.forces is not None or frame.stress is not None for frame in frames):
         raise InputError(
             'fit: kernel: "laplacian" has a kink where two rows agree, so that forces and stresses cannot be learned '
