@@ -41,7 +41,7 @@ from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.fitting.sum import Sum
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.atom_descriptor import DescriptorOfAtoms
-from mlmd.train.environments import features_of, lone_rows
+from mlmd.train.environments import features_of, lone_rows, pins
 
 _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
@@ -97,7 +97,7 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
                 )
             return _sparse(fit.of(0), whole, descriptor, features, kinds, config.seed)
         case AGNIFit() | KernelFit():
-            return _of_all_rows(fit, whole, descriptor, frames, config.seed)
+            return _of_all_rows(fit, config, descriptor, frames)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -234,20 +234,20 @@ def _force_field(fit: AGNIFit, descriptor: Descriptor, features: Tensor, kinds: 
 
 
 def _of_all_rows(
-    fit: AGNIFit | KernelFit, given: Table, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int
+    fit: AGNIFit | KernelFit, config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame]
 ) -> Regressor:
     """What is made of fingerprints of components, or of every label."""
-    features, kinds = features_of(descriptor, frames, seed)
+    features, kinds = features_of(descriptor, frames, config.seed)
     if isinstance(fit, AGNIFit):
         return _force_field(fit, descriptor, features, kinds)
-    return _process(fit, given, descriptor, frames, features)
+    return _process(fit, config, descriptor, frames, features)
 
 
 def _process(
-    fit: KernelFit, given: Table, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
+    fit: KernelFit, config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
 ) -> GaussianProcess:
-    """The Gaussian process that every label takes part in."""
-    kernel = _kernel_of(fit, given, descriptor, features)
+    """The Gaussian process that every label takes part in, and single atoms where their energies are given."""
+    kernel = _kernel_of(fit, config.descriptor, descriptor, features)
     if kernel == "laplacian" and any(frame.forces is not None or frame.stress is not None for frame in frames):
         raise InputError(
             'fit: kernel: "laplacian" has a kink where two rows agree, so that forces and stresses cannot be learned '
@@ -260,7 +260,7 @@ def _process(
     width = {"gaussian": _width(n_features), "laplacian": 3.0 * n_features}.get(kernel)
     return GaussianProcess(
         n_features=n_features,
-        n_points=sum(len(frame.atoms) for frame in frames),
+        n_points=sum(len(frame.atoms) for frame in frames) + pins(config) * len(descriptor.elements),
         n_kinds=len(descriptor.elements),
         kernel=kernel,
         width=(fit.width or width) if width is not None else None,
