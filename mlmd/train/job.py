@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, Uncertainty, load_train, parts_of
 from mlmd.errors import InputError, did_you_mean, some_of
@@ -21,6 +22,7 @@ from mlmd.rundir import sha256
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given
+from mlmd.train.environments import lone_rows, pins
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
 from mlmd.train.memory import bytes_of_slopes, refuse_large
@@ -63,8 +65,13 @@ class Job:
 
     @property
     def free_constants(self) -> bool:
-        """Whether the energies of single atoms are fitted; else they are those of the baseline."""
+        """Whether the energies of the elements are fitted; else they are those of the baseline."""
         return self.config.baseline.energies == "fit"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether single atoms have the energies of the baseline, exactly."""
+        return pins(self.config)
 
     @property
     def result(self) -> Potential:
@@ -148,7 +155,7 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
                     f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
                 )
             )
-    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed)
+    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed, _lone(config, potential))
     if isinstance(config.fit, KernelFit):
         refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
     return Job(
@@ -207,6 +214,15 @@ def _with_labels(
     )
     findings.append(Finding("warning", f"{none} not used: {some_of(missing)}. Is that meant?"))
     return tuple(frame for frame, known in zip(frames, has, strict=True) if known)
+
+
+def _lone(config: Train, potential: LearnedPotential) -> np.ndarray | None:
+    """Basis functions of single atoms, where they have given energies and some function is not zero."""
+    if not (pins(config) and isinstance(potential.regressor, Expansion)):
+        return None
+    rows = lone_rows(potential.descriptor)
+    functions = potential.regressor.basis(rows, torch.arange(len(rows))).detach()
+    return functions.numpy() if bool(functions.any()) else None
 
 
 def _digests(

@@ -53,7 +53,7 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
         messages = (choice.text(getattr(job.config.fit, "amplitude", None), unit),)
     _keep_covariance(job, outcomes, choice)
     curve = learning_curve(job, state, outcomes, choice)
-    put(job.potential, state.best_radial, linear, job.problem.baseline)
+    put(job.potential, state.best_radial, linear, job.problem.baseline, job.problem.lone)
     return Fitted(curve=curve, facts=facts, messages=messages)
 
 
