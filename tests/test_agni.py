@@ -15,6 +15,7 @@ from command_line import mlmd
 from made_data import label, strained, thermal
 
 from mlmd.ase import Calculator
+from mlmd.config import Train, load_train, resolved
 from mlmd.descriptors.directional import Directional
 from mlmd.errors import InputError
 from mlmd.fitting.odd_gaussian import OddGaussian
@@ -199,6 +200,15 @@ def test_labels_are_refused_in_one_message(trained: Path) -> None:
     [
         (TRAIN.replace('[fit]\nkind = "agni"\nn_sparse = 150', '[fit]\nkind = "gap"'), "go together"),
         (TRAIN.replace('kind = "agni"\ncutoff', 'kind = "acsf"\ncutoff'), "go together"),
+        (
+            TRAIN + '[baseline]\nenergies = "isolated"\n',
+            "^in.toml: baseline: energies: agni learns forces alone, and no",
+        ),
+        (TRAIN + '[baseline]\nenergies = { Cu = "-3 eV" }\n', "baseline: energies: agni learns forces alone"),
+        (TRAIN + '[loss]\nenergy = "2 meV"\n', "^in.toml: loss: energy: agni learns forces alone, and no energies"),
+        (TRAIN + '[loss]\nstress = "1 GPa"\n', "^in.toml: loss: stress: agni learns forces alone, and no stresses"),
+        (TRAIN + "[loss.groups]\nhot = { forces = 2, energy = 3 }\n", "groups: hot: energy: .*hot = { forces = 2 }"),
+        (TRAIN + "[uncertainty]\ngrade = true\n", "^in.toml: uncertainty: grade: agni has no grades of extrapolation"),
         (TRAIN.replace('"data.extxyz"', '{ path = "data.extxyz", forces = "none" }'), "the data have none"),
     ],
 )
@@ -210,6 +220,20 @@ def test_what_agni_cannot_learn_is_refused(
     (tmp_path / "in.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         train(tmp_path / "in.toml", n_processes=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[loss]\nforces = "0.1 eV/Å"\n[loss.groups]\nhot = 2\ncold = { forces = 0.5 }\n',
+        '[baseline]\npotential = { kind = "zbl", cutoff = "2 Å" }\n',
+        "[uncertainty]\nspread = true\ngrade = false\n",
+    ],
+)
+def test_what_agni_can_do_is_not_refused_nor_is_the_resolved_input(tmp_path: Path, text: str) -> None:
+    (tmp_path / "in.toml").write_text(TRAIN + text, encoding="utf-8")
+    given = load_train(tmp_path / "in.toml")
+    assert Train.model_validate(resolved(given)) == given
 
 
 def test_perfect_crystals_have_no_forces_to_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

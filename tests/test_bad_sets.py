@@ -15,13 +15,18 @@ import pytest
 from ase import Atoms
 from made_data import scaled, strained, thermal
 
+from mlmd.descriptors.moments import Moments
 from mlmd.errors import InputError
+from mlmd.fitting.linear import Linear
 from mlmd.io.labelled import LabelledFrame, write_labelled
+from mlmd.potentials import modelfile
+from mlmd.potentials.learned import LearnedPotential
 from mlmd.train.job import prepare
 from mlmd.units import BAR, EV_PER_KCALMOL, units_of
 
 HARTREE, BOHR = units_of("energy")["hartree"], units_of("length")["bohr"]
-INPUT = 'data = "cu.extxyz"\n{more}[descriptor]\nlevel = 6\ncutoff = "4.5 Å"\n'
+INPUT = 'data = "cu.extxyz"\n{more}[descriptor]\n{descriptor}\n'
+MTP = 'level = 6\ncutoff = "4.5 Å"'
 
 Frames = list[LabelledFrame]
 Change = Callable[[Frames], Frames]
@@ -144,13 +149,15 @@ def sound() -> Frames:
     return [*thermal(12), *strained(8)]
 
 
-def told(folder: Path, data: Frames, test: Sequence[LabelledFrame] | None = None, more: str = "") -> list[str]:
+def told(
+    folder: Path, data: Frames, test: Sequence[LabelledFrame] | None = None, more: str = "", descriptor: str = MTP
+) -> list[str]:
     """What is said about data that lie in files."""
     write_labelled(folder / "cu.extxyz", data)
     if test is not None:
         write_labelled(folder / "t.extxyz", list(test))
     more += "test_fraction = 0\n" if test is None else 'test = "t.extxyz"\n'
-    (folder / "in.toml").write_text(INPUT.format(more=more), encoding="utf-8")
+    (folder / "in.toml").write_text(INPUT.format(more=more, descriptor=descriptor), encoding="utf-8")
     job = prepare(folder / "in.toml")
     assert all(finding.severity == "warning" for finding in job.findings)
     return [finding.text for finding in job.findings]
@@ -219,6 +226,27 @@ def test_periodicity_without_a_cell_is_refused(tmp_path: Path) -> None:
     begin = text.index('Lattice="')
     end = text.index('"', begin + 9) + 1
     (tmp_path / "cu.extxyz").write_text(text[:begin] + text[end:])
-    (tmp_path / "in.toml").write_text(INPUT.format(more=""), encoding="utf-8")
+    (tmp_path / "in.toml").write_text(INPUT.format(more="", descriptor=MTP), encoding="utf-8")
     with pytest.raises(InputError, match=r"cu\.extxyz@0.*no cell"):
         prepare(tmp_path / "in.toml")
+
+
+@pytest.mark.parametrize(("more", "reach"), [('cutoff = "1 Å"', "1"), ('cutoff = "5 Å"\nradii = { Cu = 0.15 }', "1.5")])
+def test_snap_that_sees_no_neighbour_learns_nothing_and_is_refused(tmp_path: Path, more: str, reach: str) -> None:
+    with pytest.raises(InputError, match=rf"see each other up to {reach} Å, but no two atoms .*nothing can be learned"):
+        told(tmp_path, sound(), descriptor=f'kind = "snap"\ntwojmax = 2\n{more}')
+
+
+def test_the_reach_of_snap_is_that_of_its_radii(tmp_path: Path) -> None:
+    snap = 'kind = "snap"\ntwojmax = 2\ncutoff = "2 Å"\nradii = {{ Cu = {radius} }}'
+    assert told(tmp_path, sound(), descriptor=snap.format(radius=1.25)) == []
+    texts = told(tmp_path, [*thermal(6, amplitude=0.2), *strained(8)], descriptor=snap.format(radius=0.56))
+    assert any("have no neighbour within the cutoff of 2.24 Å" in text for text in texts), texts
+
+
+def test_a_trained_descriptor_that_sees_no_neighbour_learns_nothing_and_is_refused(tmp_path: Path) -> None:
+    moments = Moments(elements=("Cu",), cutoff=2.0, min_distance=1.0, level=4, scaling=1.0)
+    short = LearnedPotential(moments, Linear(n_features=moments.n_features, n_kinds=1))
+    modelfile.save(short, tmp_path / "short.mlmd")
+    with pytest.raises(InputError, match=r"short\.mlmd sees up to 2 Å, but no two atoms .*nothing can be learned"):
+        told(tmp_path, sound(), descriptor='model = "short.mlmd"')

@@ -128,6 +128,7 @@ def test_whatever_changes_the_numbers_is_another_training(tmp_path: Path, text: 
     assert config.training_hash(load(tmp_path, text)) != config.training_hash(load(tmp_path, DATA))
 
 
+SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
 WRONG = [
     ("", "'data' is missing (labelled structures"),
     ("data = []", "data: the list is empty"),
@@ -180,6 +181,9 @@ WRONG = [
     (DATA + f'[card]\nname = "{"Ä" * 60}"', "is too long for the name of a file"),
     (DATA + '[descriptor]\ncutoff = "150 Å"', 'descriptor: cutoff: "150 Å": at most 30.0 Å is possible here'),
     (DATA + "[descriptor]\ncutoff = 1e9", "at most 30.0 Å is possible here"),
+    (SNAP + "radii = { Cu = 1000 }", "radius 1000 see each other up to 10000.0 Å; at most 30.0 Å is possible"),
+    (SNAP + "radii = { Cu = 0.3 }\nrmin0 = 3.5", "rmin0: 3.5 Å is not below the cutoff: two atoms of radius 0.3 see"),
+    (SNAP + "rmin0 = 5", "rmin0: 5.0 Å is not below the cutoff: two atoms of radius 0.5 see each other up to 5.0 Å"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 
@@ -190,6 +194,11 @@ def test_a_mistake_is_answered_with_its_place_and_a_hint(tmp_path: Path, text: s
     assert said in answer
     assert len(answer.splitlines()) == 1
     assert answer.startswith("in.toml: ")
+
+
+def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:
+    given = load(tmp_path, SNAP.replace("5 Å", "2 Å") + "radii = { Cu = 1.25 }\nrmin0 = 3").descriptor
+    assert isinstance(given, config.SNAP) and given.radii == {"Cu": 1.25}
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command_line import mlmd
 from made_data import thermal
 
 from mlmd.config.sweep import load_sweep
-from mlmd.errors import InputError
+from mlmd.errors import InputError, Stopped
 from mlmd.io.labelled import write_labelled
 from mlmd.potentials import modelfile
 from mlmd.potentials.pair import LennardJones
-from mlmd.train.sweep import Outcome, pareto, time_of
+from mlmd.train.run import Training, train
+from mlmd.train.sweep import Outcome, SweepStep, pareto, sweep, time_of
 
 DATA = 'data = "cu.extxyz"\ntest_fraction = 0.25\n'
 
@@ -129,6 +134,77 @@ def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
     assert [model.stat().st_mtime_ns for model in models] == stamps
     assert [row["seconds"] for row in found[:2]] == [row["seconds"] for row in rows[:2]]
     assert found[2]["model"] and found[0]["forces"] > found[2]["forces"] > found[1]["forces"]
+
+
+LEVELS = '[descriptor]\ncutoff = "4 Å"\n[fit]\nradial = "plain"\n[sweep]\ndescriptor.level = '
+
+
+def rows_of(folder: Path, key: str = "outcomes") -> dict[str, dict[str, Any]]:
+    """What a sweep has written, by label."""
+    return {row["label"]: row for row in json.loads((folder / "sweep.json").read_text())[key]}
+
+
+def stopped(source: Path, label: str, what: str) -> None:
+    """A sweep that Ctrl-C reaches in some step of some training."""
+
+    def interrupt(step: SweepStep) -> None:
+        if step.label == label and step.step.what.startswith(what):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        sweep(source, n_processes=1, progress=interrupt)
+
+
+def test_what_is_known_is_not_forgotten_when_a_later_call_is_stopped_or_has_other_values(place: Path) -> None:
+    first = sweep(written(place, LEVELS + "[4, 6, 8]\n"), n_processes=1)
+    taken = {one.label: (one.seconds, one.microseconds) for one in first.outcomes}
+    before = rows_of(first.path)
+    stopped(place / "in.toml", "level=6", "reading the data")
+    assert rows_of(first.path) == before and not rows_of(first.path, "others")
+    sweep(written(place, LEVELS + "[6]\n"), n_processes=1)
+    assert rows_of(first.path).keys() == {"level=6"} and rows_of(first.path, "others").keys() == {"level=4", "level=8"}
+    again = sweep(written(place, LEVELS + "[4, 6, 8]\n"), n_processes=1)
+    assert {one.label: (one.seconds, one.microseconds) for one in again.outcomes} == taken
+    assert rows_of(first.path) == before
+
+
+def test_the_time_of_a_training_is_that_of_all_its_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mlmd.train.sweep.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    source = written(place, LEVELS + "[4]\n")
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("mlmd.train.sweep.train", passing(clock, 10.0))
+            stopped(source, "level=4", "linear fit")
+    folder = place / "in.sweep"
+    assert not rows_of(folder) and rows_of(folder, "others")["level=4"]["seconds"] == 20.0
+    with (folder / "sweep.csv").open() as file:
+        assert list(csv.DictReader(file)) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("mlmd.train.sweep.train", passing(clock, 5.0))
+        patch.setattr("mlmd.train.sweep._microseconds", lambda model, config: 1.0)
+        (done,) = sweep(source, n_processes=1).outcomes
+        assert done.seconds == 25.0 and not rows_of(folder, "others")
+        (again,) = sweep(source, n_processes=1).outcomes
+        assert again == done
+        # of what was trained while nothing was written, the time of reading is not taken for that of the training
+        (folder / "sweep.json").write_text('{"format": "mlmd-sweep", "version": 1, "outcomes": []}')
+        (unknown,) = sweep(source, n_processes=1).outcomes
+        assert unknown.model == done.model and unknown.seconds is None
+        # and what is trained anew begins with no time
+        shutil.rmtree(folder / done.folder)
+        (anew,) = sweep(source, n_processes=1).outcomes
+        assert anew.seconds == 5.0
+
+
+def passing(clock: list[float], seconds: float) -> Callable[..., Training]:
+    """A training in which a clock goes on."""
+
+    def timed(*arguments: Any, **options: Any) -> Training:
+        clock[0] += seconds
+        return train(*arguments, **options)
+
+    return timed
 
 
 def test_check_tells_the_trainings_of_a_sweep_and_their_time_and_writes_nothing(place: Path) -> None:

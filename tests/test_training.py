@@ -23,7 +23,7 @@ from made_data import strained, thermal
 
 from mlmd.config import Train
 from mlmd.descriptors.moments import Moments
-from mlmd.errors import InputError, StorageError
+from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
@@ -34,7 +34,7 @@ from mlmd.train.dataset import smallest_distance
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.job import prepare
 from mlmd.train.optimise import State, _reject, _Rules
-from mlmd.train.run import train
+from mlmd.train.run import Step, train
 from mlmd.train.shards import solver
 from mlmd.train.start import start
 
@@ -294,6 +294,23 @@ def test_files_that_are_gone_after_a_training_are_missed(place: Path) -> None:
     (result.path / "errors.json").write_text("{")
     with pytest.raises(StorageError, match="missing or damaged"):
         train(place / "in.toml", n_processes=1)
+
+
+def test_an_interrupt_while_the_data_of_a_finished_training_are_read_leaves_it_finished(place: Path) -> None:
+    write_input(place)
+    done = train("in.toml", n_processes=1)
+    manifest, model = (done.path / "train.json").read_bytes(), done.model.read_bytes()
+
+    def interrupt(step: Step) -> None:
+        if step.what == "reading the data":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="the training is done already"):
+        train("in.toml", n_processes=1, progress=interrupt)
+    assert (done.path / "train.json").read_bytes() == manifest
+    seen: list[str] = []
+    train("in.toml", n_processes=1, progress=lambda step: seen.append(step.what))
+    assert set(seen) == {"reading the data"} and done.model.read_bytes() == model
 
 
 def test_the_card_follows_the_input(place: Path) -> None:

@@ -12,7 +12,9 @@ from mlmd.config.quantities import InputPath, Quantity, choice, refuse, symbol
 from mlmd.config.table import NONEMPTY, KindTable, Table, of_kind
 from mlmd.units import with_unit
 
-Cutoff = Annotated[float, Quantity("length", above=0.0, most=30.0)]  # there, 10⁴ neighbours
+_FARTHEST = 30.0
+"""Å: there, an atom has 10⁴ neighbours."""
+Cutoff = Annotated[float, Quantity("length", above=0.0, most=_FARTHEST)]
 
 
 def _even(level: int) -> int:
@@ -157,6 +159,10 @@ class SOAP(DescriptorKind):
     )
 
 
+RADIUS = 0.5
+"""Of elements in SNAP whose radius is not given: two of them see each other up to the cutoff."""
+
+
 class SNAP(DescriptorKind):
     """Bispectrum components of the density of neighbours, with the hyperparameters of LAMMPS."""
 
@@ -183,11 +189,16 @@ class SNAP(DescriptorKind):
     )
 
     @model_validator(mode="after")
-    def _begins_inside(self) -> SNAP:
-        """The density needs room."""
-        if self.rmin0 >= self.cutoff:
-            shown = with_unit(self.rmin0, "length"), with_unit(self.cutoff, "length")
-            raise refuse(f"rmin0: {shown[0]} is not below the cutoff, {shown[1]}.")
+    def _has_room(self) -> SNAP:
+        """The density needs room, and not too much of it."""
+        for radius in self.radii.values() or (RADIUS,):  # elements are known with the data
+            far = 2 * radius * self.cutoff
+            seen = f"two atoms of radius {radius:g} see each other up to {with_unit(far, 'length')}"
+            if far > _FARTHEST:
+                most = with_unit(_FARTHEST, "length")
+                raise refuse(f"radii: {seen}; at most {most} is possible. Give smaller radii or a shorter cutoff.")
+            if self.rmin0 >= far:
+                raise refuse(f"rmin0: {with_unit(self.rmin0, 'length')} is not below the cutoff: {seen}.")
         return self
 
 

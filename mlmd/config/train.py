@@ -244,6 +244,8 @@ class Train(Table):
             )
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
+        if isinstance(self.fit, AGNIFit):
+            _check_forces_alone(self.baseline, self.loss, self.uncertainty)
         if self.test is not None and "test_fraction" in self.model_fields_set:
             raise refuse("test and test_fraction: the test structures are given, so none are taken from the data. "
                          "Remove one of the two.")  # fmt: skip
@@ -270,3 +272,24 @@ def _check_lists(descriptor: Table, fit: Table) -> None:
         return
     if problem := fit.wrong_length(max(1, len(parts_of(descriptor)))):
         raise refuse(problem)
+
+
+def _check_forces_alone(baseline: Baseline, loss: Loss, uncertainty: Uncertainty) -> None:
+    """What has no meaning where forces are learned and nothing else would be ignored."""
+    alone = "agni learns forces alone, and no"
+    if baseline.energies != "fit":
+        raise refuse(f"baseline: energies: {alone} energies. Leave them out, or give another kind of fit.")
+    for label in ("energy", "stress"):
+        learned = "energies" if label == "energy" else "stresses"
+        if getattr(loss, label) != Loss.model_fields[label].default:
+            raise refuse(f"loss: {label}: {alone} {learned}. Leave it out, or give another kind of fit.")
+        for group, of_group in loss.groups.items():
+            # one number for all three is that of the forces too
+            if getattr(of_group, label) not in (1.0, of_group.forces):
+                raise refuse(f"loss: groups: {group}: {label}: {alone} {learned}. Leave it out: {group} = {{ forces = "
+                             f"{of_group.forces:g} }}.")  # fmt: skip
+    if uncertainty.grade is True:
+        raise refuse(
+            "uncertainty: grade: agni has no grades of extrapolation, which are those of energies of atoms. Leave it "
+            "out; spread = true tells how sure it is of forces."
+        )

@@ -140,7 +140,7 @@ def of_training(
         raise InputError("\n".join(explain(error, Train, data))) from None
     if of_structures(config.descriptor):
         return structure_descriptor(config, frames, elements)
-    cutoff = reach(config)
+    cutoff = reach(config, elements)
     pairs = (closest_neighbour(frame.atoms, cutoff) for frame in frames)
     shortest = min((float(pair[2]) for pair in pairs if pair is not None), default=float("inf"))
     return make_descriptor(config, frames, shortest, elements)

@@ -21,6 +21,7 @@ from mlmd.config import (
     Trained,
     parts_of,
 )
+from mlmd.config.descriptors import RADIUS
 from mlmd.descriptors import Descriptor, embedding
 from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.combined import Combined
@@ -56,13 +57,24 @@ def make_descriptor(
     return Combined(parts) if isinstance(config.descriptor, Combination) else parts[0]
 
 
-def reach(config: Train) -> float:
-    """Å, the distance up to which atoms see each other.
+def reach(config: Train, elements: Sequence[str]) -> float:
+    """Å, the distance up to which atoms of some elements see each other.
 
     Raises:
-        InputError, ModelError: as `trained`.
+        InputError, ModelError: as `trained`, and for radii of other elements.
     """
-    return max(trained(one).cutoff if isinstance(one, Trained) else one.cutoff for one in parts_of(config.descriptor))
+    return max(_reach(one, elements) for one in parts_of(config.descriptor))
+
+
+def _reach(given: DescriptorOfAtoms, elements: Sequence[str]) -> float:
+    """Å, of one descriptor; that of SNAP follows from the radii."""
+    match given:
+        case Trained():
+            return float(trained(given).cutoff)
+        case SNAP():
+            return _bispectrum(given, elements).cutoff
+        case _:
+            return given.cutoff
 
 
 def trained(given: Trained) -> Descriptor:
@@ -91,14 +103,11 @@ def _part(  # noqa: PLR0911 - a return for each kind
     given: DescriptorOfAtoms, config: Train, frames: Sequence[LabelledFrame], shortest: float, elements: Sequence[str]
 ) -> Descriptor:
     """One of the descriptors that are combined, or the only one."""
-    if isinstance(given, Trained):
-        return _of_model(given, elements)
-    if shortest >= given.cutoff and not isinstance(given, SNAP):
-        raise InputError(
-            f"descriptor: cutoff: {given.cutoff:g} Å, but no two atoms of the data are closer than {shortest:g} Å: "
-            "nothing can be learned. Give a longer cutoff; is the unit of length right?"
-        )
+    if shortest >= (own := _reach(given, elements)):
+        raise InputError(_nothing_near(given, own, shortest))
     match given:
+        case Trained():
+            return _of_model(given, elements)
         case MTP():
             return _moments(config, given, shortest, elements)
         case ACSF():
@@ -121,6 +130,23 @@ def _part(  # noqa: PLR0911 - a return for each kind
         case AGNI():
             widths = np.geomspace(_NARROWEST, 2 * given.cutoff, given.n_radial).tolist()
             return Directional(elements=elements, cutoff=given.cutoff, widths=widths)
+
+
+def _nothing_near(given: DescriptorOfAtoms, own: float, shortest: float) -> str:
+    """Why nothing can be learned from atoms that do not see each other, and what to try."""
+    match given:
+        case Trained():
+            what, instead = f"model: {given.model.name} sees up to {own:g} Å", "another potential"
+        case SNAP():
+            what = f"cutoff: {given.cutoff:g} Å with these radii lets atoms see each other up to {own:g} Å"
+            instead = "a longer cutoff or larger radii"
+        case _:
+            what, instead = f"cutoff: {own:g} Å", "a longer cutoff"
+    near = f"closer than {shortest:g} Å" if math.isfinite(shortest) else "as close as that"
+    return (
+        f"descriptor: {what}, but no two atoms of the data are {near}: nothing can be learned. Give {instead}; is the "
+        "unit of length right?"
+    )
 
 
 def _of_model(given: Trained, elements: Sequence[str]) -> Descriptor:
@@ -167,7 +193,7 @@ def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
     expansion = Expansion(rcutfac=given.cutoff, twojmax=given.twojmax, rmin0=given.rmin0, rfac0=given.rfac0)
     return Bispectrum(
         elements=elements,
-        radii=[given.radii.get(element, 0.5) for element in elements],
+        radii=[given.radii.get(element, RADIUS) for element in elements],
         weights=[given.weights.get(element, 1.0) for element in elements],
         expansion=expansion,
     )

@@ -20,7 +20,7 @@ from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given
 from mlmd.train.equations import Sigma
-from mlmd.train.examine import Finding, examine
+from mlmd.train.examine import Finding, examine, listed
 from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
@@ -114,14 +114,16 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
     """
     config = load_train(source)
-    frames = load_frames(config.data)
+    of_forces = isinstance(config.fit, AGNIFit)
+    findings: list[Finding] = []
+    frames = _with_labels(load_frames(config.data), findings, of_forces=of_forces)
     if config.test is not None:
-        training, test = frames, load_frames(config.test)
+        training, test = frames, _with_labels(load_frames(config.test), findings, of_forces=of_forces)
     else:
         training, test = split(frames, config.test_fraction, config.seed)
     elements = chosen_elements(config, training)
-    findings = _examine(config, training, test)
-    if isinstance(config.fit, AGNIFit):
+    findings += _examine(config, training, test, elements)
+    if of_forces:
         training, test = tuple(forces_alone(training)), tuple(forces_alone(test))
         if all(frame.forces is None for frame in training):
             raise InputError("fit: agni learns forces, and the data have none.")
@@ -160,6 +162,31 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         given=given,
         test_above=test_left,
     )
+
+
+def _with_labels(
+    frames: Sequence[LabelledFrame], findings: list[Finding], *, of_forces: bool
+) -> tuple[LabelledFrame, ...]:
+    """The frames that have a label to learn; those without are told as a finding. All where no frame has one.
+
+    Args:
+        frames: of the data, or to test on.
+        findings: get what is left out.
+        of_forces: whether forces alone are learned.
+    """
+    labels = ("forces",) if of_forces else ("energy", "forces", "stress")
+    has = [any(getattr(frame, label) is not None for label in labels) for frame in frames]
+    if all(has) or not any(has):  # what has no labels at all is refused with all else that is wrong
+        return tuple(frames)
+    missing = [frame.source for frame, known in zip(frames, has, strict=True) if not known]
+    what = "forces" if of_forces else "label"
+    none = (
+        f"1 structure has no {what} and is"
+        if len(missing) == 1
+        else f"{len(missing)} structures have no {what} and are"
+    )
+    findings.append(Finding("warning", f"{none} not used: {listed(missing)}. Is that meant?"))
+    return tuple(frame for frame, known in zip(frames, has, strict=True) if known)
 
 
 def _digests(
@@ -202,13 +229,15 @@ def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[s
     return tuple(elements)
 
 
-def _examine(config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> list[Finding]:
+def _examine(
+    config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame], elements: Sequence[str]
+) -> list[Finding]:
     """What is odd about the data.
 
     Raises:
         InputError: for what makes training impossible, all of it in one message.
     """
-    findings = examine(training, test, reach(config))
+    findings = examine(training, test, reach(config, elements))
     fatal = [finding.text for finding in findings if finding.severity == "error"]
     if fatal:
         raise InputError("\n".join(fatal))

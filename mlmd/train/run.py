@@ -239,14 +239,18 @@ def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        state = None
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
-            write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
-        kept = (
-            'a fit of kind "kernel" keeps no parts. The same command begins anew'
-            if kind == "kernel"
-            else "every part that was done is kept. The same command continues"
-        )
+            state = manifest["state"]
+            if state == "running":
+                write_json(folder / MANIFEST, {**manifest, "state": "stopped"})
+        if state == "done":  # its data are read again to say what is odd about them
+            kept = "the training is done already. The same command says how good the result is"
+        elif kind == "kernel":
+            kept = 'a fit of kind "kernel" keeps no parts. The same command begins anew'
+        else:
+            kept = "every part that was done is kept. The same command continues"
         raise Stopped(f"on request; {kept}: mlmd train {source}") from None
     finally:
         if main:

@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from mlmd.config import naming, parts_of, resolved, training_hash, unnamed
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.config.train import Train
-from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.errors import InputError, SimulationError, Stopped, StorageError
 from mlmd.rundir import write_atomically
-from mlmd.train.folder import write_json
+from mlmd.train.folder import MANIFEST, write_json
 from mlmd.train.run import Step, train
 
 RESULTS = "sweep.json"
@@ -49,7 +49,7 @@ class Outcome:
     stress: float | None = None
     """RMSE, MPa."""
     seconds: float | None = None
-    """Of the training, by the clock; of all parts of it where it was interrupted."""
+    """Of the training, by the clock; of all parts of it where it was stopped."""
     microseconds: float | None = None
     """Of an evaluation for each atom, one thread."""
     best: bool = False
@@ -114,26 +114,37 @@ def sweep(
             said.add(text)
             tell(text)
 
+    blanks = [_blank(one) for one in combinations]
+
+    def keep(outcome: Outcome) -> None:
+        if outcome.folder:
+            known[outcome.folder] = outcome
+        _write(folder, blanks, known)
+
     outcomes: list[Outcome] = []
-    for number, one in enumerate(combinations, 1):
-        outcome = _trained(
-            one,
-            folder,
-            known,
-            n_processes=n_processes,
-            progress=lambda step, number=number, label=one.label: progress(  # type: ignore[misc]
-                SweepStep(number, len(combinations), label, step)
-            ),
-            tell=once,
-        )
+    for number, (one, blank) in enumerate(zip(combinations, blanks, strict=True), 1):
+        outcome = blank
+        if one.config is not None:
+            outcome = _trained(
+                blank,
+                one.config,
+                folder,
+                known.get(blank.folder),
+                n_processes=n_processes,
+                progress=lambda step, number=number, label=one.label: progress(  # type: ignore[misc]
+                    SweepStep(number, len(combinations), label, step)
+                ),
+                tell=once,
+                keep=keep,
+            )
         outcomes.append(outcome)
         if outcome.problem:
             once(f"{outcome.label}: left out: {outcome.problem}")
-        _write(folder, outcomes)
+        keep(outcome)
     if not any(one.model for one in outcomes):
         with naming(source):
             raise InputError("\n".join(f"{one.label}: {one.problem}" for one in outcomes))
-    return Sweep(folder, tuple(_write(folder, outcomes)))
+    return Sweep(folder, tuple(pareto(outcomes)))
 
 
 def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -170,7 +181,7 @@ def check_test(combinations: Sequence[Choice]) -> None:
         )
 
 
-def _begin(folder: Path) -> dict[str, dict[str, Any]]:
+def _begin(folder: Path) -> dict[str, Outcome]:
     """What is known from an earlier call, by the folder of the training.
 
     Raises:
@@ -189,46 +200,69 @@ def _begin(folder: Path) -> dict[str, dict[str, Any]]:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["format"] != _FORMAT["format"]:
             raise KeyError("format")
-        return {one["folder"]: one for one in found["outcomes"] if one["folder"]}
+        outcomes = [Outcome(**one) for one in (*found["outcomes"], *found.get("others", ()))]
+        return {one.folder: one for one in outcomes if one.folder}
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{file} is damaged ({type(error).__name__}: {error}). Give another --out.") from None
 
 
+def _blank(one: Choice) -> Outcome:
+    """What is known of a combination before it is trained."""
+    if one.config is None:
+        return Outcome(one.label, "", "", problem=one.problem.replace("\n", " "))
+    descriptor = " + ".join(part.kind for part in parts_of(one.config.descriptor))
+    return Outcome(one.label, descriptor, one.config.fit.kind, folder=_name(one.label, one.config))
+
+
 def _trained(
-    one: Choice,
+    blank: Outcome,
+    config: Train,
     folder: Path,
-    known: Mapping[str, Mapping[str, Any]],
+    before: Outcome | None,
     *,
     n_processes: int | None,
     progress: Callable[[Step], None],
     tell: Callable[[str], None],
+    keep: Callable[[Outcome], None],
 ) -> Outcome:
-    """Train one combination, or take what is known of it."""
-    if one.config is None:
-        return Outcome(one.label, "", "", problem=one.problem.replace("\n", " "))
-    config = one.config
-    name = _name(one.label, config)
-    outcome = Outcome(
-        one.label, " + ".join(one.kind for one in parts_of(config.descriptor)), config.fit.kind, folder=name
-    )
+    """Train one combination, or take what is known of it from before; what is known while it lasts is kept."""
+    name = blank.folder
     source = folder / INPUTS / f"{name}.toml"
     write_atomically(source, document(resolved(config)).encode())
-    before = known.get(name, {})
+    before = before or blank
+    done = _is_done(folder / name)
+    spent = 0.0 if before.model or before.seconds is None else before.seconds
     clock = time.monotonic()
     try:
         training = train(source, folder / name, n_processes=n_processes, progress=progress, tell=tell)
+    except Stopped:
+        if not done:
+            keep(replace(blank, seconds=spent + time.monotonic() - clock))
+        raise
     except (InputError, SimulationError) as error:
-        return Outcome(**{**asdict(outcome), "problem": unnamed(error, source)})
-    seconds, microseconds = before.get("seconds"), before.get("microseconds")
-    if seconds is None:
-        seconds = time.monotonic() - clock
-    if microseconds is None:
-        progress(Step("time of an evaluation", 0, 1))
-        microseconds = _microseconds(training.model, config)
+        return replace(blank, problem=unnamed(error, source))
+    seconds: float | None = spent + time.monotonic() - clock
+    if done:  # only its data were read again; that of one that ended after all of the sweep was killed is not known
+        seconds = before.seconds if before.model else None
     table = training.errors["test"]
-    errors = {key: None if table is None else _known(table.row(key).rmse) for key in ("energy", "forces", "stress")}
-    facts = {"seconds": seconds, "microseconds": microseconds, "model": f"{name}/{training.model.name}"}
-    return Outcome(**{**asdict(outcome), **errors, **facts})
+    errors: dict[str, Any] = {
+        key: None if table is None else _known(table.row(key).rmse) for key in ("energy", "forces", "stress")
+    }
+    model = f"{name}/{training.model.name}"
+    outcome = replace(blank, seconds=seconds, microseconds=before.microseconds, model=model, **errors)
+    if outcome.microseconds is None:
+        keep(outcome)
+        progress(Step("time of an evaluation", 0, 1))
+        outcome = replace(outcome, microseconds=_microseconds(training.model, config))
+    return outcome
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a training ended before."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["state"] == "done")
+    except (OSError, ValueError, KeyError, TypeError):  # what is damaged is told by the training
+        return False
 
 
 def _name(label: str, config: Train) -> str:
@@ -284,21 +318,29 @@ def time_of(potential: Any, atoms: Any, *, n_atoms: int = 500, budget: float = 2
     return 1e6 * min(taken) / len(atoms)
 
 
-def _write(folder: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The results so far: JSON, CSV and a picture."""
+def _write(folder: Path, blanks: Sequence[Outcome], known: Mapping[str, Outcome]) -> None:
+    """The results so far: JSON, CSV and a picture; others, for a later call, in the JSON alone.
+
+    Args:
+        folder: of the sweep.
+        blanks: the combinations of the input, in its order.
+        known: by the folder of the training; also of parts of trainings, and of values that the input has no more.
+    """
     from mlmd.analysis.figures import save
     from mlmd.train.figures import pareto_figure
 
-    judged = pareto(outcomes)
+    of_input = [known.get(one.folder, one) for one in blanks]
+    judged = pareto([one for one in of_input if one.model or one.problem])
+    shown = {one.folder for one in judged}
     rows = [asdict(one) for one in judged]
-    write_json(folder / RESULTS, {**_FORMAT, "outcomes": rows})
+    others = [{**asdict(one), "best": False} for one in known.values() if one.folder not in shown]
+    write_json(folder / RESULTS, {**_FORMAT, "outcomes": rows, "others": others})
     text = io.StringIO(newline="")
     units = {"energy": "energy (meV/atom)", "forces": "forces (meV/Å)", "stress": "stress (MPa)",
              "seconds": "training (s)", "microseconds": "evaluation (µs/atom)"}  # fmt: skip
     writer = csv.writer(text)
-    writer.writerow([units.get(key, key) for key in rows[0]])
+    writer.writerow([units.get(key, key) for key in asdict(blanks[0])])
     writer.writerows(row.values() for row in rows)
     write_atomically(folder / "sweep.csv", text.getvalue().encode())
     if any(one.best for one in judged):
         save(pareto_figure(judged), folder / "pareto.png")
-    return judged
