@@ -85,8 +85,8 @@ class Commit:
         reached = self.run.stages[stage].first_step + step
         if (again := logged - reached) > 0:
             self.messages(
-                f"the checkpoint is of step {reached:,}, and the log went on to step {logged:,}: {again:,} steps or more "
-                "are done again"
+                f"the checkpoint is of step {reached:,}, and the log went on to step {logged:,}: {again:,} steps or "
+                "more are done again"
             )
 
     def _refuse_to_lose(self) -> None:
