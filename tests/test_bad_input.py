@@ -362,6 +362,30 @@ def future_run(place: Path) -> None:
     path.write_text(path.read_text().replace('"version": 1', '"version": 9', 1))
 
 
+def trained(place: Path) -> None:
+    """A potential, alone and in the folder of a training, and inputs that name the folder."""
+    from mlmd.potentials.modelfile import save
+    from mlmd.potentials.pair import LennardJones
+
+    save(LennardJones(epsilon=0.0104, sigma=3.4, cutoff=5.0), place / "lj.mlmd")
+    (place / "lj.run").mkdir()
+    (place / "lj.run" / "train.json").write_text("{}")
+    (place / "lj.run" / "lj.mlmd").write_bytes((place / "lj.mlmd").read_bytes())
+    (place / "folder.toml").write_text(INPUT.replace(LJ, '"lj.run"'))
+    (place / "model.toml").write_text('data = "argon.extxyz"\ndescriptor = { model = "lj.run" }\n')
+
+
+def damaged_model(place: Path) -> None:
+    """A potential of which the beginning is lost."""
+    trained(place)
+    (place / "lj.mlmd").write_bytes((place / "lj.mlmd").read_bytes()[100:])
+
+
+def text_of_mlip(place: Path) -> None:
+    """A potential that is text."""
+    (place / "a.mtp").write_text("MTP\nversion = 1.1.0\npotential_name = MTP1m\n")
+
+
 COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, str]] = [
     ("no such input", None, ("simulate", "none.toml"), 2, "no such file"),
     ("a folder as input", None, ("check", "."), 2, "is a folder"),
@@ -388,6 +412,13 @@ COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, s
     ("an unknown kind of input", None, ("new", "simulte"), 2, "Did you mean 'simulate'?"),
     ("an unknown flag", None, ("simulate", "in.toml", "--stepz", "3"), 2, "--stepz"),
     ("a structure as input", None, ("simulate", "argon.extxyz"), 2, "An input file (.toml) is needed"),
+    ("a potential as input", trained, ("simulate", "lj.mlmd"), 2, 'Write potential = "lj.mlmd" in the input'),
+    ("a potential to check", trained, ("check", "lj.mlmd"), 2, "lj.mlmd: this is a potential, not an input file"),
+    ("a potential to train", trained, ("train", "lj.mlmd"), 2, "lj.mlmd: this is a potential, not an input file"),
+    ("a potential as text", text_of_mlip, ("simulate", "a.mtp"), 2, "a.mtp: this is a potential, not an input file"),
+    ("a damaged potential as input", damaged_model, ("simulate", "lj.mlmd"), 2, "this is a potential, not an input"),
+    ("a training as potential", trained, ("simulate", "folder.toml"), 2, 'Give the file in it: "'),
+    ("a training as descriptor", trained, ("train", "model.toml"), 2, "lj.run is the folder of a training, not a file"),
     ("to analyze nothing", None, ("analyze", "rdf", "none.run"), 4, "not a run folder: it does not exist"),
     ("to analyze a file", None, ("analyze", "rdf", "in.toml"), 4, "not a run folder: it is a file"),
     ("to show nothing", None, ("show", "none.cif"), 2, "no such file"),

@@ -212,8 +212,13 @@ def test_an_element_only_among_the_structures_to_test_on_is_refused(tmp_path: Pa
         told(tmp_path, sound(), with_nickel(thermal(2, seed=9)))
 
 
+def test_elements_of_which_the_data_have_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"elements: Li, Ni are given; the data have Cu and none of them\. Give those"):
+        told(tmp_path, sound(), more='elements = ["Li", "Ni"]\n')
+
+
 def test_an_element_that_the_input_leaves_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the data also have Ni"):
+    with pytest.raises(InputError, match=r"elements: Cu is given; the data also have Ni\. Add them"):
         told(tmp_path, with_nickel(sound()), more='elements = ["Cu"]\n')
     with pytest.raises(InputError, match="Ag occurs in no training structure"):
         told(tmp_path, sound(), more='elements = ["Cu", "Ag"]\n')

@@ -205,6 +205,21 @@ def test_check_of_inputs_of_both_kinds_is_one_table(place: Path) -> None:
     assert answer.code == 0, answer.err
     assert "mtp of level 4" in answer.out
     assert "lennard-jones" in answer.out
+    assert "ms/step" in answer.out and "ns/day" in answer.out
+
+
+def test_check_of_trainings_alone_has_no_columns_of_simulations(place: Path) -> None:
+    shutil.copy(place / "in.toml", place / "other.toml")
+    (place / "wrong.toml").write_text(INPUT.replace("level", "levle"), encoding="utf-8")
+    answer = mlmd("check", "in.toml", "wrong.toml", "other.toml")
+    heading, first, wrong, other = answer.out.splitlines()
+    assert heading.split("  ")[0] == "input" and " ".join(heading.split()) == "input atoms potential time MB so far"
+    assert first.split()[:5] == ["in.toml", "64", "mtp", "of", "level"] and wrong.split() == [
+        "wrong.toml",
+        "InputError",
+    ]
+    assert other.split()[:2] == ["other.toml", "64"]
+    assert "Did you mean 'level'?" in answer.err
 
 
 WRONG = [

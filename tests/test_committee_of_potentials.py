@@ -149,7 +149,7 @@ def test_what_cannot_be_a_committee_is_refused(tmp_path: Path) -> None:
     cu = members()[0]
     with pytest.raises(InputError, match="two potentials or more"):
         Committee([cu])
-    with pytest.raises(InputError, match="no element in common"):
+    with pytest.raises(InputError, match=r"potentials of a committee have no element in common: \(Cu\) and \(Li\)"):
         Committee([cu, modelfile.load(models.path("Li"))])
     with pytest.raises(InputError, match=r"stored as \.mlmd"):
         write({"a": cu, "b": cu}, tmp_path / "a.mtp")

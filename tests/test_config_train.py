@@ -191,6 +191,23 @@ WRONG = [
     (SNAP + "radii = { Cu = 1000 }", "radius 1000 see each other up to 10000.0 Å; at most 30.0 Å is possible"),
     (SNAP + "radii = { Cu = 0.3 }\nrmin0 = 3.5", "rmin0: 3.5 Å is not below the cutoff: two atoms of radius 0.3 see"),
     (SNAP + "rmin0 = 5", "rmin0: 5.0 Å is not below the cutoff: two atoms of radius 0.5 see each other up to 5.0 Å"),
+    (
+        DATA + 'descriptor = [{ kind = "deeppot-se" }, "acsf"]',
+        "descriptor 1 (deeppot-se): 'deeppot-se' cannot be one of several descriptors: its embeddings are learned with "
+        "a network that takes nothing else. Give it alone and without a list. Several can be mtp, acsf, soap, snap and "
+        "trained.",
+    ),
+    (DATA + 'descriptor = ["acsf", "agni"]', "'agni' cannot be one of several descriptors: it describes directions"),
+    (DATA + 'descriptor = ["mbtr", "acsf"]', "'mbtr' cannot be one of several descriptors: it describes whole struc"),
+    (
+        DATA + 'descriptor = { kind = "average", of = ["agni", "soap"] }',
+        "directions, for forces without an energy. Several can be",
+    ),
+    (
+        DATA + 'fit = "rematch"',
+        '\'rematch\' is a kernel, not a kind of fit: fit = { kind = "kernel-ridge", kernel = "r',
+    ),
+    (DATA + '[fit]\nkind = "average"', 'fit = { kind = "kernel-ridge", kernel = "average" }'),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 
@@ -256,6 +273,44 @@ def test_what_is_written_of_any_pair_loads_as_the_same(tmp_path: Path, descripto
     train = load(tmp_path, f'{DATA}descriptor = {inline(descriptor)}\nfit = "{fit}"\n')
     (tmp_path / "again.toml").write_text(document(config.resolved(train)), encoding="utf-8")
     assert config.load_train(tmp_path / "again.toml") == train
+
+
+TABLES = {
+    "trained": '{ model = "x.mlmd" }',
+    "combined": '["acsf", "soap"]',
+    "average": '{ kind = "average", of = "soap" }',
+    "mbtr": '{ kind = "mbtr", terms = [{ geometry = "distance", minimum = 0, maximum = 6, n_points = 9, width = 1, '
+    'cutoff = 5, weighting = "smooth_cutoff" }] }',
+}
+
+
+@pytest.mark.parametrize("kind", ["soap", "acsf", "trained", "combined", "deeppot-se", "agni"])
+def test_all_that_is_suggested_instead_of_a_fit_of_structures_is_possible(tmp_path: Path, kind: str) -> None:
+    descriptor = TABLES.get(kind, f'"{kind}"')
+    answer = message(tmp_path, DATA + f'descriptor = {descriptor}\nfit = "kernel-ridge"\n')
+    fits, _, rest = answer.partition("Fit by ")[2].partition("; or describe structures by ")
+    for fit in words(fits):
+        load(tmp_path, DATA + f'descriptor = {descriptor}\nfit = "{fit}"\n')
+    structures, _, example = rest.rstrip(".").partition("; or compare")[0].partition(", for example ")
+    for given in [TABLES.get(one, f'"{one}"') for one in words(structures)] + [example] * bool(example):
+        load(tmp_path, DATA + f'descriptor = {given}\nfit = "kernel-ridge"\n')
+    assert ('kernel = "rematch"' in answer) == (kind not in ("deeppot-se", "agni"))
+
+
+@pytest.mark.parametrize("fit", ["gap", "kernel", "network", "agni"])
+def test_all_that_is_suggested_instead_of_a_descriptor_of_structures_is_possible(tmp_path: Path, fit: str) -> None:
+    answer = message(tmp_path, DATA + f'descriptor = "coulomb"\nfit = "{fit}"\n')
+    fits, _, atoms = answer.partition("Fit by ")[2].rstrip(".").partition("; or describe atoms by ")
+    for other in words(fits):
+        load(tmp_path, DATA + f'descriptor = "coulomb"\nfit = "{other}"\n')
+    assert len(words(atoms)) == {"agni": 1, "network": 7}.get(fit, 6)
+    for descriptor in words(atoms):
+        load(tmp_path, DATA + f"descriptor = {TABLES.get(descriptor, repr(descriptor))}\nfit = '{fit}'\n")
+
+
+def words(listed: str) -> list[str]:
+    """What a sentence lists."""
+    return listed.replace(" or ", ", ").split(", ")
 
 
 def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:

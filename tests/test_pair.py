@@ -190,7 +190,7 @@ def test_a_sum_knows_the_elements_that_all_parts_know() -> None:
     assert Sum([one, ZBL(cutoff=2)]).elements == ("Ar", "Kr")
     assert Sum([one, ZBL(cutoff=2, elements=["Kr"])]).elements == ("Kr",)
     assert Sum([one, ZBL(cutoff=2)]).cutoff == 8.0
-    with pytest.raises(InputError, match="no element in common"):
+    with pytest.raises(InputError, match="potentials of a sum have no element in common"):
         Sum([one, ZBL(cutoff=2, elements=["Si"])])
     with pytest.raises(InputError, match="at least one"):
         Sum([])

@@ -326,6 +326,13 @@ def test_a_model_of_a_property_is_refused_where_forces_are_needed(command: str, 
     assert not Path("sim.run").exists()
 
 
+def test_a_model_of_a_property_in_the_place_of_an_input_is_sent_to_predict(molecules: Path) -> None:
+    training = trained(molecules, 'data = "molecules.extxyz"\nproperty = "spread"\n[descriptor]\nkind = "coulomb"\n')
+    answer = mlmd("train", training.model)
+    assert answer.code == 2
+    assert f"this is the model of a property, not an input file. `mlmd predict {training.model} FILE`" in answer.err
+
+
 def test_a_potential_is_refused_where_a_property_is_predicted(molecules: Path) -> None:
     answer = mlmd("predict", "Cu", "molecules.extxyz")
     assert answer.code == 2

@@ -25,10 +25,12 @@ from mlmd.descriptors.coupling import clebsch_gordan, components, coupled
 from mlmd.descriptors.hyperspherical import wigner_weights
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, ModelError, StorageError
+from mlmd.fitting.network import Network
 from mlmd.neighbors import build_graph
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.load import build, load_potential, recognise
+from mlmd.potentials.mtp import save as save_mtp
 from mlmd.potentials.snap import load, save
 
 BCC, FCC, DIAMOND = ("bcc", 3.2), ("fcc", 3.6), ("diamond", 5.4)
@@ -156,10 +158,17 @@ def test_lammps_refuses_what_is_written_in_other_units(files: Path) -> None:
         lammps_oracle.evaluate(atoms, ["W", "Be"], "snap", coefficients)
 
 
-def test_only_bispectrum_and_polynomial_are_written(files: Path) -> None:
+def test_only_a_snap_that_is_linear_is_written(files: Path) -> None:
     before = files.read_bytes()
-    with pytest.raises(InputError, match=r"only bispectrum × polynomial .* this is Moments × Linear"):
+    with pytest.raises(
+        InputError, match=r"linear fit of snap can be .* this is mtp with linear. It can be written as \.mtp\.$"
+    ):
         save(random_mtp(("Si",), 4), files)
+    with pytest.raises(InputError, match=r"linear fit of mtp can be .* this is snap with linear. .* as \.snapcoeff\.$"):
+        save_mtp(load(files), files.with_name("other.mtp"))
+    network = Network(n_features=load(files).descriptor.n_features, n_kinds=2, n_neurons=(3,))
+    with pytest.raises(InputError, match=r"this is snap with network\. It remains a \.mlmd file\.$"):
+        save(LearnedPotential(load(files).descriptor, network), files)
     with pytest.raises(InputError, match=r"other.txt: .* ends in .snapcoeff"):
         save(load(files), files.with_name("other.txt"))
     assert files.read_bytes() == before

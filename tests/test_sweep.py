@@ -81,6 +81,31 @@ def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(plac
 
 
 @pytest.mark.parametrize(
+    ("text", "of"),
+    [
+        ('descriptor = "coulomb"\n[fit]\nradial = "plain"\n', '"coulomb" is for'),
+        ('descriptor = "coulomb"\nfit = "gap"\n', '"coulomb" is for'),
+        ('descriptor = { kind = "average", of = "agni" }\n', '"average" is for'),
+        ('descriptor = "snap"\nfit = "kernel-ridge"\n', '"kernel-ridge" is for'),
+        ('descriptor = "snap"\nproperty = "gap"\n', "property: it is learned of"),
+    ],
+)
+def test_of_whole_structures_the_last_reason_is_the_only_one(place: Path, text: str, of: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_sweep(written(place, text + "[sweep]\nloss.energy = [0.1]\n"))
+    assert str(caught.value) == (f"in.toml: {of} whole structures: only potentials are swept. `mlmd train` takes it.")
+
+
+def test_combinations_that_are_left_out_are_not_counted(place: Path) -> None:
+    text = LEVELS.replace("[sweep]", "[sweep]\nuncertainty.grade = [false]") + "[7, 4, 5, 6]\n"
+    seen: dict[str, tuple[int, int]] = {}
+    sweep(
+        written(place, text), n_processes=1, progress=lambda step: seen.update({step.label: (step.number, step.total)})
+    )
+    assert {label.rpartition(" ")[2]: where for label, where in seen.items()} == {"level=4": (1, 2), "level=6": (2, 2)}
+
+
+@pytest.mark.parametrize(
     ("text", "answer"),
     [
         ("", "[sweep] is missing"),

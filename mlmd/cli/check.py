@@ -201,29 +201,31 @@ def _print_table(results: list[tuple[Path, Result]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    headings = ("input", "atoms", "potential", "ms/step", "ns/day", "time", "MB so far")
+    rows = [(escape(str(path)), *_cells(result)) for path, result in results]
+    told = [column for column in range(len(headings)) if any(row[column] for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("input", "atoms", "potential", "ms/step", "ns/day", "time", "MB so far"):
-        table.add_column(heading, justify="left" if heading in ("input", "potential") else "right")
-    for path, result in results:
-        if isinstance(result, MlmdError):
-            table.add_row(escape(str(path)), "", f"[red]{type(result).__name__}[/red]")
-        elif result.command == "simulate":
-            table.add_row(
-                escape(str(path)), f"{result.n_atoms:,}", result.potential, f"{1e3 * result.seconds_per_step:.3g}",
-                f"{result.ns_per_day:.3g}", _duration(result.hours), f"{result.memory:.0f}",
-            )  # fmt: skip
-        elif result.command == "sweep":
-            table.add_row(
-                escape(str(path)), f"{result.known[0].n_atoms:,}", f"{result.n_possible} trainings", "", "",
-                _duration(result.hours), f"{result.memory:.0f}",
-            )  # fmt: skip
-        else:
-            row = (f"{result.n_atoms:,}", result.model, "", "", _duration(result.hours), f"{result.memory:.0f}")
-            table.add_row(escape(str(path)), *row)
+    for column in told:
+        table.add_column(headings[column], justify="left" if headings[column] in ("input", "potential") else "right")
+    for row in rows:
+        table.add_row(*(row[column] for column in told))
     console().print(table)
     for _, result in results:
         if isinstance(result, MlmdError):
             click.echo(f"{type(result).__name__}: {result}", err=True)
+
+
+def _cells(result: Result) -> tuple[str, str, str, str, str, str]:
+    """The line of an input, without its name; empty where there is nothing to tell."""
+    if isinstance(result, MlmdError):
+        return "", f"[red]{type(result).__name__}[/red]", "", "", "", ""
+    time, memory = _duration(result.hours), f"{result.memory:.0f}"
+    if result.command == "simulate":
+        speed = f"{1e3 * result.seconds_per_step:.3g}", f"{result.ns_per_day:.3g}"
+        return f"{result.n_atoms:,}", result.potential, *speed, time, memory
+    if result.command == "sweep":
+        return f"{result.known[0].n_atoms:,}", f"{result.n_possible} trainings", "", "", time, memory
+    return f"{result.n_atoms:,}", result.model, "", "", time, memory
 
 
 def _duration(hours: float) -> str:

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 
-from mlmd.config.pairs import DESCRIPTORS_IN_FILES, FITS_IN_FILES
 from mlmd.descriptors import Descriptor
 from mlmd.fitting import Regressor
 from mlmd.fitting.expansion import Expansion
-from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.names import name_of_descriptor, name_of_fit
 
 
 def parts_of_potential(potential: Potential) -> dict[str, Any]:
@@ -36,19 +35,6 @@ def _part(potential: Potential) -> dict[str, Any]:
     if hasattr(potential, "parameters"):
         facts["parameters"] = sum(one.numel() for one in potential.parameters())
     return facts | inner
-
-
-def name_of_descriptor(descriptor: Descriptor) -> str:
-    """Its kind, in the word of an input, where inputs have one."""
-    kind = str(descriptor.spec()["kind"])
-    return DESCRIPTORS_IN_FILES.get(kind, kind)
-
-
-def name_of_fit(regressor: Regressor) -> str:
-    """Its kind, in the word of an input, where inputs have one."""
-    kind = str(regressor.spec()["kind"])
-    quadratic = ", quadratic" if isinstance(regressor, Polynomial) and regressor.order == 2 else ""
-    return FITS_IN_FILES.get(kind, kind) + quadratic
 
 
 def _descriptor(descriptor: Descriptor) -> str:

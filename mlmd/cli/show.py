@@ -288,8 +288,8 @@ def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
 
 def _property_parts(model: PropertyModel) -> dict[str, str]:
     """Descriptor and fit of a model of structures; with a kernel of atoms the fit is linear in what is compared."""
-    from mlmd.cli.parts import name_of_descriptor, name_of_fit
     from mlmd.descriptors.likeness import Likeness
+    from mlmd.potentials.names import name_of_descriptor, name_of_fit
 
     descriptor = model.descriptor
     if isinstance(descriptor, Likeness):

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from mlmd.config.fits import OF_ENVIRONMENTS
+from mlmd.config.pairs import OF_STRUCTURES, WHY_ALONE
 from mlmd.config.quantities import shorten
 from mlmd.errors import did_you_mean
 
@@ -77,9 +79,7 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
     if kind == "union_tag_not_found":
         return "'kind' is missing."
     if kind == "union_tag_invalid":
-        tag, known = str(context["tag"]), context["expected_tags"].replace("'", "").split(", ")
-        noun = next(part for part in reversed(location) if isinstance(part, str) and part not in _OF_A_LIST)
-        return f"{tag!r} is not a kind of {_NOUNS.get(noun, noun)}. {did_you_mean(tag, known)}"
+        return _unknown_kind(str(context["tag"]), context["expected_tags"].replace("'", "").split(", "), location)
     if kind == "literal_error":
         known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"
@@ -91,6 +91,20 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
     elif needed == _NEEDED["model_type"] and isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
         needed = f"one table is needed; write [{location[-1]}] with single brackets."
     return f"{shorten(value)}: {needed}"
+
+
+def _unknown_kind(tag: str, known: list[str], location: tuple[Any, ...]) -> str:
+    """A word that is no kind of what is chosen: why not here, what it is, or the closest known one."""
+    noun = next(part for part in reversed(location) if isinstance(part, str) and part not in _OF_A_LIST)
+    why = "it describes whole structures" if tag in OF_STRUCTURES else WHY_ALONE.get(tag)
+    if "parts" in location and why:
+        alone = "" if noun == "of" else "Give it alone and without a list. "
+        several = f"Several can be {', '.join(known[:-1])} and {known[-1]}."
+        return f"{tag!r} cannot be one of several descriptors: {why}. {alone}{several}"
+    if noun == "fit" and tag in OF_ENVIRONMENTS:
+        table = f'fit = {{ kind = "kernel-ridge", kernel = "{tag}" }}'
+        return f"{tag!r} is a kernel, not a kind of fit: {table}, with a descriptor of atoms such as soap."
+    return f"{tag!r} is not a kind of {_NOUNS.get(noun, noun)}. {did_you_mean(tag, known)}"
 
 
 def _unknown(key: str, owner: type[BaseModel] | None) -> str:

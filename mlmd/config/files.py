@@ -18,6 +18,8 @@ from mlmd.errors import InputError
 
 SETTINGS = "input.nn"
 """The file by which the folder of a potential of n2p2 is known."""
+TRAINING = "train.json"
+"""The file by which the folder of a training is known."""
 _PARTS = ("scaling.data", "weights.*.data")
 """What lies beside it."""
 
@@ -105,7 +107,9 @@ def has_parts(folder: Path) -> bool:
 
 
 def without_settings(folder: Path) -> str:
-    """Why a folder is no potential: what it lacks, of the files that one of n2p2 has."""
+    """Why a folder is no potential: the file in it that is one, or what it lacks of the files that one of n2p2 has."""
+    if within := model_within(folder):
+        return within
     found = [name for name in _PARTS if any(folder.glob(name))]
     if not found:
         return f"{folder} is a folder, not a file, without the {SETTINGS}, {' and '.join(_PARTS)} of n2p2's potentials."
@@ -114,6 +118,16 @@ def without_settings(folder: Path) -> str:
         f"{folder} has {' and '.join(found)} but no {' and no '.join(lacking)}. A potential of n2p2 needs them all: "
         "copy the folder of the training."
     )
+
+
+def model_within(folder: Path) -> str | None:
+    """That a folder holds a potential and is none; None where it holds none."""
+    files = sorted(folder.glob("*.mlmd"))
+    if not files:
+        return None
+    named = " or ".join(f'"{path}"' for path in files[:3])
+    what = "the folder of a training" if (folder / TRAINING).is_file() else "a folder"
+    return f"{folder} is {what}, not a file. Give the file in it: {named}."
 
 
 def _entry(name: str, number: int, total: int) -> str:

@@ -25,6 +25,13 @@ STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
 """Fits that descriptors of atoms go with."""
+FITS_OF = {"deeppot-se": ("network",), "agni": ("agni",)}
+"""Descriptors of atoms that go with some of these only; the others go with all but the last one's."""
+WHY_ALONE = {
+    "deeppot-se": "its embeddings are learned with a network that takes nothing else",
+    "agni": "it describes directions, for forces without an energy",
+}
+"""Descriptors of atoms that cannot be one of several, and why."""
 DESCRIPTORS_IN_FILES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap", "directional": "agni"}
 """Kinds of descriptors that files of potentials call by another word, and the word of an input."""
 FITS_IN_FILES = {
@@ -86,21 +93,21 @@ def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, gi
         _check_atoms(kind, fit.kernel)
     elif not of_structures(descriptor):
         if way not in ATOM_FITS:
+            matched = "" if kind in WHY_ALONE else '; or compare atoms by kernel = "rematch"'
             raise refuse(
-                f'fit: "{way}" compares whole structures, and "{kind}" describes atoms. Fit by {_list(ATOM_FITS)}; or '
-                f'describe structures by {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}; '
-                'or compare atoms by kernel = "rematch".'
+                f'fit: "{way}" compares whole structures, and "{kind}" describes atoms. Fit by {_list(fits_of(kind))}; '
+                f"or describe structures by {_list(OF_STRUCTURES)}{_averaged(kind)}{matched}."
             )
         if with_property:
             raise refuse(
                 f'property: "{kind}" describes atoms, for potentials, which learn energies, forces and stresses. A '
-                f'property is learned from {_list(OF_STRUCTURES)}, for example {{ kind = "average", of = "{kind}" }}.'
+                f"property is learned from {_list(OF_STRUCTURES)}{_averaged(kind)}."
             )
         return
     elif way not in STRUCTURE_FITS:
         raise refuse(
             f'fit: "{way}" is for atoms, and "{kind}" describes whole structures. Fit by {_list(STRUCTURE_FITS)}; or '
-            f"describe atoms by {_list(OF_ATOMS)}."
+            f"describe atoms by {_list(tuple(one for one in OF_ATOMS if way in fits_of(one)))}."
         )
     for option, why in UNUSED.get(type(fit), {}).items():
         if option in fit.model_fields_set:
@@ -117,6 +124,17 @@ def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, gi
                 f'{option}: is for potentials, and "{kind}" describes whole structures: one number of each is learned. '
                 f"Leave it out{'' if option == 'uncertainty' else instead}."
             )
+
+
+def fits_of(kind: str) -> tuple[str, ...]:
+    """The fits that a descriptor of atoms goes with."""
+    return FITS_OF.get(kind, tuple(way for way in ATOM_FITS if way != "agni"))
+
+
+def _averaged(kind: str) -> str:
+    """An example of a descriptor of structures that is the average of one of atoms, where it can be averaged."""
+    of = {"trained": '{ model = "trained.mlmd" }', "combined": '["acsf", "soap"]'}.get(kind, f'"{kind}"')
+    return "" if kind in WHY_ALONE else f', for example {{ kind = "average", of = {of} }}'
 
 
 def _check_atoms(kind: str, kernel: str) -> None:
@@ -203,4 +221,4 @@ def _is_linear(fit: Table) -> bool:
 
 
 def _list(words: tuple[str, ...]) -> str:
-    return ", ".join(words[:-1]) + f" or {words[-1]}"
+    return ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]

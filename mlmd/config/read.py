@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mlmd.config.explain import explain, place_of
+from mlmd.config.gap import is_gap
 from mlmd.config.simulate import Simulate
 from mlmd.config.table import Table
 from mlmd.config.train import Train
@@ -21,6 +23,8 @@ MAX_BYTES = 2_000_000
 """An input file is written by a person; a larger file was meant for something else."""
 MAX_DEPTH = 20
 """Tables and lists within each other."""
+_POTENTIALS = (".mlmd", ".mtp", ".snapcoeff", ".sw", ".tersoff")
+"""Suffixes of potentials; that of a GAP says nothing."""
 _OTHER_FILE = "An input file (.toml) is needed, which names the structure or the data; `mlmd new` writes one."
 
 INPUTS: dict[str, type[Table]] = {"simulate": Simulate, "train": Train}
@@ -129,6 +133,7 @@ def _text(path: Path) -> str:
     if path.is_dir():
         raise InputError(f"{path} is a folder; an input file (.toml) is needed.")
     try:
+        _refuse_potential(path)
         size = path.stat().st_size
         raw = path.read_bytes() if size <= MAX_BYTES else b""
     except OSError as error:
@@ -140,6 +145,39 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(f"{path.name}: line {line} is not UTF-8 text; save the file as UTF-8.") from None
+
+
+def _refuse_potential(path: Path) -> None:
+    """Say how a potential, or the model of a property, is used, which was given in the place of an input.
+
+    Raises:
+        InputError: when it is one.
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if path.suffix not in _POTENTIALS and not is_gap(start):
+        return
+    if path.suffix == ".mlmd" and _kind_of_model(path) == "property":
+        raise InputError(
+            f"{path}: this is the model of a property, not an input file. `mlmd predict {path} FILE` says what it "
+            "predicts of structures."
+        )
+    raise InputError(
+        f'{path}: this is a potential, not an input file. Write potential = "{path}" in the input of a simulation; '
+        "`mlmd new` writes one."
+    )
+
+
+def _kind_of_model(path: Path) -> str | None:
+    """What the header of a `.mlmd` file says that it is, without torch; None where it cannot be read."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(min(size, MAX_BYTES))
+    try:
+        return str(json.loads(json.loads(header)["__metadata__"]["spec"])["kind"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _toml_hint(text: str, message: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlmd.config.explain import explain
-from mlmd.config.pairs import ANY_USE, of_structures
+from mlmd.config.pairs import ANY_USE, OF_STRUCTURES
 from mlmd.config.read import read_toml
 from mlmd.config.resolve import training_hash
 from mlmd.config.train import Train
@@ -97,19 +97,29 @@ def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any], path: Path) -> Choice:
     """The input with the chosen values; whole tables first, so that others are set within them."""
     label = ", ".join(_told(place, value) for place, value in choice.items())
+    end = ": only potentials are swept. `mlmd train` takes it."
     filled: dict[str, Any] = _copy(data)
     try:
         for place in sorted(choice, key=len):
             _put(filled, place, _copy(choice[place]))
+        # first of all: what else is wrong with it would be mended in vain
+        for key, kinds in (("descriptor", OF_STRUCTURES), ("fit", ("kernel-ridge",))):
+            if (kind := _kind(filled.get(key))) in kinds:
+                return Choice(label, None, f'"{kind}" is for whole structures{end}')
+        if "property" in filled:
+            return Choice(label, None, f"property: it is learned of whole structures{end}")
         config = Train.model_validate(filled, context={"folder": path.absolute().parent, ANY_USE: True})
     except ValidationError as error:
         return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:
         return Choice(label, None, str(error))
-    if of_structures(config.descriptor, config.fit):
-        which = config.descriptor if of_structures(config.descriptor) else config.fit
-        return Choice(label, None, f'"{which.kind}" describes whole structures: only potentials are swept.')
     return Choice(label, config)
+
+
+def _kind(table: Any) -> str | None:
+    """The kind that a table, or a word in its place, names; None where it names none that could be known."""
+    kind = table.get("kind") if isinstance(table, Mapping) else table
+    return kind if isinstance(kind, str) else None
 
 
 def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

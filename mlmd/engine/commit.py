@@ -17,7 +17,7 @@ import numpy as np
 from mlmd.bias.script import Script
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.outputs import DCD, measure, rewind
+from mlmd.engine.outputs import DCD, last_step, measure, rewind
 from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, write_atomically
 
@@ -67,14 +67,27 @@ class Commit:
         if saved is None:
             self._refuse_to_lose()
         files = {} if saved is None else saved.header["files"]
+        logged = last_step(self.folder / LOG)
         for line in rewind(self.folder, files, self._appended):
             self.messages(line)
+        if saved is not None and logged is not None:
+            self._tell_of_repetition(saved, logged)
         for name in self._rewritten:
             if saved is not None and name in saved.header["rewritten"]:
                 write_atomically(self.folder / name, saved.arrays[f"file/{name}"].tobytes())
             else:
                 (self.folder / name).unlink(missing_ok=True)
         return saved
+
+    def _tell_of_repetition(self, saved: Checkpoint, logged: int) -> None:
+        """How many steps are done again, as far as the log tells, which went on to the step `logged`."""
+        stage, step = saved.position
+        reached = self.run.stages[stage].first_step + step
+        if (again := logged - reached) > 0:
+            self.messages(
+                f"the checkpoint is of step {reached:,}, and the log went on to step {logged:,}: {again:,} steps or "
+                "more are done again"
+            )
 
     def _refuse_to_lose(self) -> None:
         """Without a checkpoint the run would begin anew and its files go: not when there is something in them."""

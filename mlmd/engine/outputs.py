@@ -253,6 +253,20 @@ def measure(folder: Path, names: Mapping[str, int]) -> dict[str, Any]:
     return table
 
 
+def last_step(log: Path) -> int | None:
+    """Global step of the last whole row of `log.csv`; None where there is none, or the file is none.
+
+    A row that a killed process did not finish does not count.
+    """
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        rows = file.read().split(b"\n")[:-1]
+    word = rows[-1].partition(b",")[0] if rows else b""
+    return int(word) if word.isdigit() else None
+
+
 def rewind(folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]) -> list[str]:
     """Cut every file back to what it was at a checkpoint; files that did not exist then go.
 

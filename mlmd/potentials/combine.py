@@ -27,8 +27,12 @@ class Sum(torch.nn.Module):
     that all parts know.
     """
 
-    def __init__(self, parts: Sequence[Potential]) -> None:
+    def __init__(self, parts: Sequence[Potential], what: str = "a sum") -> None:
         """Add potentials up.
+
+        Args:
+            parts: one or more.
+            what: they are parts of, in messages.
 
         Raises:
             InputError: when there is none, or when they have no element in common.
@@ -41,7 +45,7 @@ class Sum(torch.nn.Module):
             if isinstance(part, torch.nn.Module):
                 self.add_module(f"part{index}", part)
         self.cutoff = max(part.cutoff for part in parts)
-        self.elements = _common_elements(self.parts)
+        self.elements = _common_elements(self.parts, what)
         self.has_energy = all(has_energy(part) for part in parts)
 
     def predict(self, graph: Graph) -> Prediction:
@@ -132,7 +136,7 @@ class SumEvaluator:
             part.restore(below(f"{n}.", state))
 
 
-def _common_elements(parts: Sequence[Potential]) -> tuple[str, ...]:
+def _common_elements(parts: Sequence[Potential], what: str) -> tuple[str, ...]:
     """Elements that every part knows; a part without elements knows all."""
     choosy = [part.elements for part in parts if part.elements]
     if not choosy:
@@ -140,7 +144,7 @@ def _common_elements(parts: Sequence[Potential]) -> tuple[str, ...]:
     common = tuple(symbol for symbol in choosy[0] if all(symbol in elements for elements in choosy))
     if not common:
         lists = " and ".join("(" + ", ".join(elements) + ")" for elements in choosy)
-        raise InputError(f"the potentials of a sum have no element in common: {lists}.")
+        raise InputError(f"the potentials of {what} have no element in common: {lists}.")
     return common
 
 

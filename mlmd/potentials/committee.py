@@ -42,7 +42,7 @@ class Committee(torch.nn.Module):
             raise InputError("a committee needs two potentials or more.")
         if not all(map(has_energy, members)):
             raise InputError("a committee needs potentials with an energy; AGNI predicts forces alone.")
-        self._sum = Sum(members)
+        self._sum = Sum(members, "a committee")
         self.members = self._sum.parts
         self.calibration = float(calibration)
         self.cutoff, self.elements = self._sum.cutoff, self._sum.elements

@@ -20,6 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import mlmd
+from mlmd.config.files import model_within
 from mlmd.errors import InputError, ModelError
 from mlmd.potentials import POTENTIALS, Potential
 from mlmd.precision import dtype_of
@@ -165,6 +166,8 @@ def is_modelfile(start: bytes) -> bool:
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors, checked."""
+    if path.is_dir():
+        raise InputError(model_within(path) or f"{path} is a folder, not a .mlmd file.")
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     try:

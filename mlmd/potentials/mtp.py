@@ -15,6 +15,7 @@ from mlmd.descriptors.species import check_symbols
 from mlmd.errors import InputError, ModelError
 from mlmd.fitting.linear import Linear
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.names import cannot_be_written
 from mlmd.precision import dtype_of
 
 MAGIC = "MTP"
@@ -64,10 +65,7 @@ def save(potential: LearnedPotential, path: Path | str) -> None:
     """
     moments, linear = potential.descriptor, potential.regressor
     if not (isinstance(moments, Moments) and isinstance(linear, Linear)):
-        raise InputError(
-            f"only moments × linear can be written as .mtp; this is {type(moments).__name__} × "
-            f"{type(linear).__name__}. Write a .mlmd file instead."
-        )
+        raise cannot_be_written(potential, ".mtp")
     Path(path).write_text("\n".join(_lines(moments, linear)) + "\n", encoding="ascii")
 
 

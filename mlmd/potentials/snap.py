@@ -17,6 +17,7 @@ from mlmd.descriptors.bispectrum import Bispectrum
 from mlmd.errors import InputError, ModelError
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.names import cannot_be_written
 from mlmd.potentials.snapfile import (
     Element,
     Settings,
@@ -89,10 +90,7 @@ def save(potential: LearnedPotential, path: Path | str) -> None:
     path = Path(path)
     components, polynomial = potential.descriptor, potential.regressor
     if not (isinstance(components, Bispectrum) and isinstance(polynomial, Polynomial)):
-        raise InputError(
-            f"only bispectrum × polynomial can be written as .snapcoeff; this is {type(components).__name__} × "
-            f"{type(polynomial).__name__}. Write a .mlmd file instead."
-        )
+        raise cannot_be_written(potential, ".snapcoeff")
     if path.suffix != ".snapcoeff":
         raise InputError(f"{path}: the coefficients of a SNAP are written to a file that ends in .snapcoeff.")
     constants = polynomial.constants.double()[:, None]

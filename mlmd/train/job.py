@@ -252,10 +252,13 @@ def chosen_elements(config: Train, training: Sequence[LabelledFrame]) -> tuple[s
     elements = config.elements or found
     missing = [element for element in found if element not in elements]
     if missing:
-        raise InputError(
-            f"elements: {', '.join(elements)} are given; the data also have {', '.join(missing)}. Add them, or leave "
-            "elements out."
-        )
+        given = f"elements: {', '.join(elements)} {'is' if len(elements) == 1 else 'are'} given"
+        if len(missing) == len(found):
+            raise InputError(
+                f"{given}; the data have {', '.join(found)} and none of them. Give those of the data, or leave "
+                "elements out."
+            )
+        raise InputError(f"{given}; the data also have {', '.join(missing)}. Add them, or leave elements out.")
     unseen = [element for element in elements if element not in found]
     if unseen:
         raise InputError(

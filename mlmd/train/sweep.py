@@ -71,6 +71,7 @@ class SweepStep:
     """Where a sweep stands."""
 
     number: int
+    """Of the training; combinations that do not go together are not counted."""
     total: int
     label: str
     step: Step
@@ -122,9 +123,11 @@ def sweep(
         _write(folder, blanks, known)
 
     outcomes: list[Outcome] = []
-    for number, (one, blank) in enumerate(zip(combinations, blanks, strict=True), 1):
+    n_trainings, number = sum(one.config is not None for one in combinations), 0
+    for one, blank in zip(combinations, blanks, strict=True):
         outcome = blank
         if one.config is not None:
+            number += 1
             outcome = _trained(
                 blank,
                 one.config,
@@ -132,7 +135,7 @@ def sweep(
                 known.get(blank.folder),
                 n_processes=n_processes,
                 progress=lambda step, number=number, label=one.label: progress(  # type: ignore[misc]
-                    SweepStep(number, len(combinations), label, step)
+                    SweepStep(number, n_trainings, label, step)
                 ),
                 tell=once,
                 keep=keep,

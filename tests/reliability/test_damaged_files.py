@@ -13,6 +13,7 @@ from command_line import mlmd
 from runs import assert_same_run, run_in_parts, stopping, write_input
 
 from mlmd.engine import checkpoint
+from mlmd.engine.outputs import last_step
 from mlmd.engine.run import simulate
 from mlmd.errors import Stopped, StorageError
 from mlmd.rundir import CHECKPOINTS
@@ -93,7 +94,27 @@ def test_without_the_newest_checkpoint_the_files_are_cut_back_to_the_one_before(
     code, messages = go_on(folder)
     assert code == 0
     assert "log.csv" in messages and "trajectory.dcd" in messages and "bytes after the checkpoint removed" in messages
+    assert "the checkpoint is of step 100, and the log went on to step 150: 50 steps or more are done again" in messages
     assert_same_run(folder / "one", folder / "part")
+
+
+def test_a_run_that_was_stopped_does_no_step_again_and_says_nothing_of_it(folder: Path) -> None:
+    code, messages = go_on(folder)
+    assert code == 0
+    assert "continues at step 150" in messages and "again" not in messages
+
+
+def test_a_row_that_was_not_finished_does_not_count_as_a_step(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    assert last_step(log) is None
+    for text, step in (
+        ("", None),
+        ("step,stage\n", None),
+        ("step,stage\n0,1\n250,1\n30", 250),
+        ("a\n250,1\n300,1", 250),
+    ):
+        log.write_text(text)
+        assert last_step(log) == step
 
 
 def test_without_a_sound_checkpoint_nothing_is_touched(folder: Path) -> None:
