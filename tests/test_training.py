@@ -159,9 +159,9 @@ def test_what_is_taken_from_the_data_does_not_depend_on_the_number_of_threads(
     # points, scales and functions are chosen by sums and decompositions, which torch divides otherwise
     before, seen = torch.get_num_threads(), []
 
-    def begin(*arguments: Any) -> LearnedPotential:
+    def begin(*arguments: Any, **options: Any) -> LearnedPotential:
         seen.append(torch.get_num_threads())
-        return start(*arguments)
+        return start(*arguments, **options)
 
     monkeypatch.setattr("mlmd.train.job.start", begin)
     torch.set_num_threads(2)
