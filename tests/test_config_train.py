@@ -239,7 +239,7 @@ IDLE = [
     ("acsf", 'kind = "kernel"\nkernel = "laplacian"\npower = 3', "power: the laplacian kernel has no use for it. "),
     (["soap", "soap"], 'kind = "kernel"\npower = 3', "power: the gaussian kernel has no use for it. "),
     (["mtp"], "quadratic = true", "quadratic: moment tensors hold the products of their moments already"),
-    ("deeppot-se", 'kind = "network"\noptimiser = "kalman"', 'learned with optimiser = "adamw" and one network'),
+    ("deeppot-se", 'kind = "network"\noptimiser = "kalman"', "optimiser: a Kalman filter holds the covariance"),
 ]
 """Descriptor, fit with an option that would be ignored, answer."""
 USED = [

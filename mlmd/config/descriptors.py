@@ -219,7 +219,8 @@ class DeepPotSE(DescriptorKind):
     kind: Literal["deeppot-se"] = Field(
         default="deeppot-se",
         description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
-        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", batch = 2, learning_rate = 0.002',
+        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", and for adamw batch = 2, '
+        "learning_rate = 0.002",
     )
     cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
     cutoff_smooth: Annotated[float, Quantity("length", least=0.0)] = Field(
