@@ -134,7 +134,7 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
     cases = [
         ("snap.mlmd", "out.pt", 2, ".pt is not a format to export to. mlmd writes moment tensors as .mtp"),
         ("snap.mlmd", "out", 2, "no suffix is not a format to export to"),
-        ("snap.mlmd", "out.mtp", 2, "this is Bispectrum × Polynomial"),
+        ("snap.mlmd", "out.mtp", 2, "this is snap with linear. It can be written as .snapcoeff"),
         ("moments.mlmd", "out.snapcoeff", 2, "this is Moments × Linear"),
         ("pair.mlmd", "out.snapcoeff", 2, "a potential of kind 'lennard-jones' cannot be written as .snapcoeff"),
         ("snap.mlmd", "there.snapcoeff", 4, "there.snapparam exists already; nothing was written"),
