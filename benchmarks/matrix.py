@@ -38,7 +38,7 @@ DESCRIPTORS = {
     "snap": 'kind = "snap"\ncutoff = "{short}"\ntwojmax = 8',
 }
 FITS = {
-    "linear": 'kind = "linear"\nradial = "plain"',
+    "linear": 'kind = "linear"',
     "random-features": 'kind = "random-features"\nn_random = 1000',
     "gap": 'kind = "gap"\nn_sparse = 500',
 }
@@ -73,8 +73,10 @@ def main() -> None:
                     source = Path(scratch) / "in.toml"
                     files = [(given.data / f"{element}_{one}.xyz.xz").absolute() for one in ("train", "test")]
                     data, tested = (f'{{ path = "{file}", stress = "none" }}' for file in files)
+                    plain = '\nradial = "plain"' if (descriptor, fit) == ("mtp", "linear") else ""
                     source.write_text(
-                        f"data = {data}\ntest = {tested}\n[descriptor]\n{described.format(**words)}\n[fit]\n{fitted}\n"
+                        f"data = {data}\ntest = {tested}\n[descriptor]\n{described.format(**words)}\n"
+                        f"[fit]\n{fitted}{plain}\n"
                     )
                     clock = time.perf_counter()
                     training = train(source, Path(scratch) / "run", n_processes=given.processes)

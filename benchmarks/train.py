@@ -48,7 +48,7 @@ def measure(
     data = ", ".join([f'"{options.data.resolve()}"'] * copies)
     (folder / "train.toml").write_text(
         f'data = [{data}]\ntest_fraction = 0.0\n[descriptor]\nlevel = {options.level}\ncutoff = "{CUTOFF}"\n'
-        f'[fit]\nradial = "{radial}"\nmax_iterations = {iterations}\n'
+        + (f"[fit]\nmax_iterations = {iterations}\n" if radial == "optimise" else '[fit]\nradial = "plain"\n')
     )
     command = [sys.executable, "-m", "mlmd", "train", "train.toml", "--quiet", "--processes", str(options.processes)]
     start = time.perf_counter()

@@ -59,15 +59,28 @@ def _sparse(n_features: int, **settings: object) -> SparseGaussian:
     return SparseGaussian(points, torch.arange(9) % 2, n_kinds=2, **settings)  # type: ignore[arg-type]
 
 
+def _gaussian(n_features: int, width: float) -> SparseGaussian:
+    return _sparse(n_features, kernel="gaussian", width=width)
+
+
 REGRESSORS: dict[str, Callable[[int], Expansion]] = {
     "linear": lambda n: Polynomial(n_features=n, n_kinds=2),
     "quadratic": lambda n: Polynomial(n_features=n, n_kinds=2, order=2),
     "fourier": lambda n: _random_features(n, "fourier"),
     "arc-cosine-2": lambda n: _random_features(n, "arc-cosine-2"),
-    "gap-gaussian": lambda n: _sparse(n, kernel="gaussian", width=2.0 * n**0.5),
+    "gap-gaussian": lambda n: _gaussian(n, 2.0 * n**0.5),
     "gap-polynomial": lambda n: _sparse(n, kernel="polynomial", power=2),
-    "gap-of-two": lambda n: Sum([_sparse(3, kernel="polynomial"), _sparse(n - 3, kernel="gaussian", width=3.0)]),
+    "gap-of-two": lambda n: Sum([_sparse(n - 3, kernel="polynomial"), _sparse(3, kernel="gaussian", width=3.0)]),
+    "gap-of-two-widths": lambda n: Sum([_gaussian(3, 2.0), _gaussian(n - 3, 3.0)]),
 }
+OF_COSINES = ("gap-polynomial", "gap-of-two")
+"""Jump where a row becomes zero, so that training refuses them where that of an atom without neighbours is."""
+PAIRS = [
+    (descriptor, regressor)
+    for descriptor in DESCRIPTORS
+    for regressor in REGRESSORS
+    if descriptor.startswith("soap") or regressor not in OF_COSINES
+]
 
 
 def _terms(descriptor: Descriptor) -> Sum:

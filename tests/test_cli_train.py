@@ -156,7 +156,7 @@ def test_quiet_says_nothing_and_json_says_all(trained: Path) -> None:
 
 
 def test_errors_are_those_of_the_training_structures_where_none_are_tested_on(place: Path) -> None:
-    (place / "in.toml").write_text(INPUT.replace("0.2", "0").replace("max_iter", 'radial = "plain"\nmax_iter'))
+    (place / "in.toml").write_text(INPUT.replace("0.2", "0").replace("max_iterations = 2", 'radial = "plain"'))
     answer = mlmd("train", "in.toml", "--processes", "1")
     assert "Errors for the training structures" in answer.out
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from click.testing import CliRunner
+from made_data import thermal
 from random_soap import random_soap
 
 from mlmd import models
@@ -16,11 +19,15 @@ from mlmd.cli import group
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.io.labelled import write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential, Prediction, modelfile
-from mlmd.potentials.committee import Committee, write
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.evaluate import compiled_predictor, evaluator, predictor
 from mlmd.potentials.uncertainty import Judge, knows
+from mlmd.train.calibration import calibrated
+from mlmd.train.evaluate import predict
+from mlmd.train.mean import write
 
 
 class Foreign:
@@ -96,6 +103,9 @@ def test_a_command_writes_it_and_a_run_has_its_spread(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "committee" in shown.output
     assert "soap.mlmd" in shown.output
+    assert "spread of forces, not calibrated" in shown.output
+    assert "not calibrated" in answer.output
+    assert modelfile.read_card(out)["uncertainty"]["spread"]["calibrated with"].startswith("nothing: not calibrated")
     copper().write(tmp_path / "cu.extxyz")
     (tmp_path / "in.toml").write_text(
         'structure = "cu.extxyz"\npotential = "mean.mlmd"\ntimestep = "1 fs"\nvelocities = "100 K"\nseed = 1\n'
@@ -103,6 +113,36 @@ def test_a_command_writes_it_and_a_run_has_its_spread(tmp_path: Path) -> None:
     )
     simulate(tmp_path / "in.toml", tmp_path / "run")
     assert "spread" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+
+
+def test_data_calibrate_its_spread_so_that_errors_are_as_large_as_it(tmp_path: Path) -> None:
+    modelfile.save(random_soap(("Cu",)), tmp_path / "soap.mlmd")
+    frames = thermal(5, repeat=1)
+    data, out = tmp_path / "known.extxyz", tmp_path / "mean.mlmd"
+    write_labelled(data, frames)
+    arguments = ["committee", "Cu", str(tmp_path / "soap.mlmd"), "-o", str(out), "--data", str(data)]
+    answer = CliRunner().invoke(group, arguments)
+    assert answer.exit_code == 0, answer.output
+    committee: Any = modelfile.load(out)
+    assert f"calibrated by a factor of {committee.calibration:.3g}" in answer.output
+    assert committee.calibration != 1.0
+    found = calibrated(Judge(committee), frames, predict(committee, frames))
+    assert found is not None
+    assert found.factor == pytest.approx(1.0, abs=1e-9)
+    told = modelfile.read_card(out)["uncertainty"]["spread"]
+    n_atoms = sum(len(frame.atoms) for frame in frames)
+    assert told == {"factor": committee.calibration, "calibrated with": f"forces on {n_atoms} atoms of known.extxyz"}
+    shown = CliRunner().invoke(group, ["show", str(out)])
+    assert "spread of forces" in shown.output
+    assert "not calibrated" not in shown.output
+
+
+def test_data_without_forces_calibrate_nothing(tmp_path: Path) -> None:
+    frames = [replace(frame, forces=None) for frame in thermal(2, repeat=1)]
+    some = dict(zip(("a", "b"), members(), strict=True))
+    with pytest.raises(InputError, match="nothing to calibrate the spread with: no structure has forces"):
+        write(some, tmp_path / "mean.mlmd", frames)
+    assert not (tmp_path / "mean.mlmd").exists()
 
 
 def test_what_cannot_be_a_committee_is_refused(tmp_path: Path) -> None:

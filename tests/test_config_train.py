@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlmd import config
+from mlmd.config.toml import document, inline
+from mlmd.descriptors.moment_basis import LEVELS
 from mlmd.errors import InputError
 from mlmd.units import BAR
 
@@ -128,6 +130,11 @@ def test_whatever_changes_the_numbers_is_another_training(tmp_path: Path, text: 
     assert config.training_hash(load(tmp_path, text)) != config.training_hash(load(tmp_path, DATA))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_that_there_is_a_basis_for_can_be_asked_for(tmp_path: Path, level: int) -> None:
+    assert load(tmp_path, f"{DATA}[descriptor]\nlevel = {level}\n").descriptor.level == level
+
+
 SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
 WRONG = [
     ("", "'data' is missing (labelled structures"),
@@ -152,8 +159,8 @@ WRONG = [
     (DATA + 'baseline = { Cu = "3 K" }', "baseline: Cu: '3 K': 'K' is not a unit of energy"),
     (DATA + "baseline = { cu = 1 }", 'baseline: "cu" is not a chemical symbol'),
     (DATA + 'elements = ["Li", "Cl"]\nbaseline = { Li = 1 }', "baseline: Cl has no energy"),
-    (DATA + "[descriptor]\nlevel = 13", "descriptor: level: 13: an even number from 2 to 26 is needed"),
-    (DATA + "[descriptor]\nlevel = 28", "descriptor: level: 28: an even number from 2 to 26 is needed"),
+    (DATA + "[descriptor]\nlevel = 13", "descriptor: level: 13: an even number from 2 to 28 is needed"),
+    (DATA + "[descriptor]\nlevel = 30", "descriptor: level: 30: an even number from 2 to 28 is needed"),
     (DATA + "[descriptor]\nlevel = 12.0", "descriptor: level: 12.0: a whole number is needed"),
     (DATA + '[descriptor]\nkind = "mpt"', "descriptor: 'mpt' is not a kind of descriptor. Did you mean 'mtp'?"),
     (DATA + '[descriptor]\ncutoff = "5 eV"', "descriptor: cutoff: '5 eV': 'eV' is not a unit of length"),
@@ -211,6 +218,61 @@ def test_a_mistake_is_answered_with_its_place_and_a_hint(tmp_path: Path, text: s
     assert said in answer
     assert len(answer.splitlines()) == 1
     assert answer.startswith("in.toml: ")
+
+
+IDLE = [
+    ("acsf", 'kind = "linear"\nradial = "plain"', "radial: a linear fit of acsf has no use for it. Remove it, or give"),
+    ("acsf", "max_iterations = 7", "max_iterations: a linear fit of acsf has no use for it. "),
+    (["acsf", "soap"], "tolerance = 0.1", "tolerance: a linear fit of acsf and soap has no use for it. "),
+    ({"model": "a.mlmd"}, 'radial = "optimise"', "radial: a linear fit of trained descriptors has no use for it. "),
+    ("mtp", 'radial = "plain"\nmax_iterations = 7', 'max_iterations: radial = "plain" has no use for it. Remove it'),
+    ("mtp", 'radial = "plain"\ntolerance = 0.1', 'or give descriptor = "mtp" with radial = "optimise".'),
+    ("acsf", 'kind = "gap"\npower = 3', "power: the gaussian kernel has no use for it. Remove it, or give k"),
+    ("soap", 'kind = "gap"\nwidth = 3', "width: the polynomial kernel has no use for it. Remove it, or give k"),
+    ("soap", 'kind = "gap"\nkernel = "gaussian"\npower = 3', "power: the gaussian kernel has no use for it. "),
+    (["acsf", "mtp"], 'kind = "gap"\npower = [2, 3]', "power: the gaussian kernel has no use for it. "),
+    (
+        "soap",
+        'kind = "kernel"\nkernel = "linear"\nwidth = 3',
+        'it. Remove it, or give kernel = "gaussian" or "laplacian".',
+    ),
+    ("acsf", 'kind = "kernel"\nkernel = "laplacian"\npower = 3', "power: the laplacian kernel has no use for it. "),
+    (["soap", "soap"], 'kind = "kernel"\npower = 3', "power: the gaussian kernel has no use for it. "),
+    (["mtp"], "quadratic = true", "quadratic: moment tensors hold the products of their moments already"),
+    ("deeppot-se", 'kind = "network"\noptimiser = "kalman"', 'learned with optimiser = "adamw" and one network'),
+]
+"""Descriptor, fit with an option that would be ignored, answer."""
+USED = [
+    ("mtp", 'max_iterations = 7\ntolerance = 0.1\nradial = "optimise"'),
+    (["mtp", "acsf"], "max_iterations = 7"),
+    (["acsf", "soap"], 'kind = "gap"\nwidth = [3, 4]\npower = [2, 3]'),
+    ("acsf", 'kind = "gap"\nkernel = "polynomial"\npower = 3'),
+    ({"model": "a.mlmd"}, 'kind = "gap"\nwidth = 2\npower = 3'),  # its kernels are known when the file is read
+    ("soap", 'kind = "kernel"\nkernel = "laplacian"\nwidth = 2'),
+]
+
+
+@pytest.mark.parametrize(("descriptor", "fit", "said"), IDLE)
+def test_an_option_that_would_be_ignored_is_refused(tmp_path: Path, descriptor: object, fit: str, said: str) -> None:
+    answer = message(tmp_path, f"{DATA}descriptor = {inline(descriptor)}\n[fit]\n{fit}\n")
+    assert said in answer
+    assert answer.startswith("in.toml: fit: ")
+    assert len(answer.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("descriptor", "fit"), USED)
+def test_an_option_that_is_used_somewhere_is_kept(tmp_path: Path, descriptor: object, fit: str) -> None:
+    train = load(tmp_path, f"{DATA}descriptor = {inline(descriptor)}\n[fit]\n{fit}\n")
+    written = config.resolved(train)["fit"]
+    assert {line.partition(" = ")[0] for line in fit.splitlines()} <= written.keys()
+
+
+@pytest.mark.parametrize("fit", ["linear", "gap", "kernel", "random-features", "network"])
+@pytest.mark.parametrize("descriptor", ["mtp", "acsf", "soap", ["mtp", "soap"], {"model": "a.mlmd"}])
+def test_what_is_written_of_any_pair_loads_as_the_same(tmp_path: Path, descriptor: object, fit: str) -> None:
+    train = load(tmp_path, f'{DATA}descriptor = {inline(descriptor)}\nfit = "{fit}"\n')
+    (tmp_path / "again.toml").write_text(document(config.resolved(train)), encoding="utf-8")
+    assert config.load_train(tmp_path / "again.toml") == train
 
 
 TABLES = {

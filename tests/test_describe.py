@@ -13,12 +13,14 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 from command_line import mlmd
+from random_soap import random_soap
 
 from mlmd import models
 from mlmd.descriptors import DESCRIPTORS
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
-from mlmd.potentials.pair import LennardJones
+from mlmd.potentials.combine import Sum
+from mlmd.potentials.pair import ZBL, LennardJones
 from mlmd.registry import find
 
 SNAP = 'kind = "snap"\ntwojmax = 4\ncutoff = "4.5 Å"\nweights = { O = 0.7 }\n'
@@ -100,6 +102,53 @@ def test_the_features_of_a_potential_times_its_coefficients_are_its_energy() -> 
     energy = float(found["features"].sum(axis=0) @ linear.coefficients.numpy()) + len(copper) * float(linear.constants)
     expected = float(potential.predict(build_graph(copper, potential.cutoff)).energy[0])
     assert energy == pytest.approx(expected, abs=1e-9 * len(copper))
+
+
+@pytest.mark.usefixtures("place")
+def test_fingerprints_of_agni_have_a_row_for_each_axis_and_turn_with_the_structure() -> None:
+    Path("agni.toml").write_text(
+        'data = "labelled.extxyz"\ndescriptor = { kind = "agni", n_radial = 5 }\nfit = "agni"\n'
+    )
+    molecule_of_water = molecule("H2O")
+    molecule_of_water.rotate(37, "x")
+    turned = molecule_of_water.copy()
+    turned.rotate(90, "z")
+    write("turned.extxyz", [molecule_of_water, turned])
+    found = described("turned.extxyz", "--descriptor", "agni.toml")
+    assert str(found["kind"]) == "direction"
+    assert found["features"].shape == (2 * 3 * 3, 2 * 5)
+    assert found["structure"].tolist() == [0] * 9 + [1] * 9
+    assert found["numbers"].tolist() == 2 * ([8] * 3 + [1] * 6)
+    assert found["axis"].tolist() == 6 * [0, 1, 2]
+    before, after = found["features"].reshape(2, 3, 3, 10)
+    np.testing.assert_allclose(after, np.stack([-before[:, 1], before[:, 0], before[:, 2]], axis=1), atol=1e-8)
+    assert np.abs(before).max() > 0.1
+    answer = mlmd("describe", "turned.extxyz", "--descriptor", "agni.toml", "-o", "out.npz")
+    assert "10 features of 6 atoms along x, y and z, by directional" in answer.out
+
+
+@pytest.mark.usefixtures("place")
+def test_the_descriptor_of_a_potential_above_a_baseline_is_that_of_its_learned_part() -> None:
+    write("copper.extxyz", bulk("Cu", cubic=True) * 2)
+    copper = modelfile.load(models.path("Cu"))
+    modelfile.save(Sum([ZBL(cutoff="2 Å", elements=["Cu"]), copper]), "above.mlmd")
+    alone, above = (described("copper.extxyz", "--model", name) for name in ("Cu", "above.mlmd"))
+    assert np.array_equal(alone["features"], above["features"])
+    # the one that a training takes
+    Path("of_model.toml").write_text('model = "above.mlmd"')
+    again = described("copper.extxyz", "--descriptor", "of_model.toml")
+    assert np.array_equal(alone["features"], again["features"])
+
+
+@pytest.mark.usefixtures("place")
+def test_a_sum_of_two_learned_potentials_is_told_apart() -> None:
+    write("copper.extxyz", bulk("Cu", cubic=True) * 2)
+    modelfile.save(Sum([modelfile.load(models.path("Cu")), random_soap(("Cu",))]), "two.mlmd")
+    Path("of_model.toml").write_text('model = "two.mlmd"')
+    for option in (("--model", "two.mlmd"), ("--descriptor", "of_model.toml")):
+        answer = mlmd("describe", "copper.extxyz", *option, "-o", "out.npz")
+        assert answer.code == 2
+        assert "two.mlmd is a sum with 2 descriptors, moments (92 features) and soap (" in answer.err
 
 
 @pytest.mark.usefixtures("place")

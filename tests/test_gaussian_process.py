@@ -172,7 +172,7 @@ def write_input(folder: Path, fit: str = "", top: str = "", descriptor: str = AC
 
 
 @pytest.mark.parametrize(
-    ("fit", "baseline"), [("", ""), ('kernel = "polynomial"\npower = 6', 'baseline = { Cu = -3.5, Ag = "-3 eV" }')]
+    ("fit", "baseline"), [("", ""), ('kernel = "gaussian"\nwidth = 12', 'baseline = { Cu = -3.5, Ag = "-3 eV" }')]
 )
 def test_labels_are_reproduced_as_closely_as_sigma_asks_for(place: Path, fit: str, baseline: str) -> None:
     errors = []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import lzma
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,28 @@ def test_equal_rows_without_regularisation_are_told() -> None:
     model = KernelRidge(n_features=3, kernel="linear", regularisation=0.0)
     with pytest.raises(InputError, match="the linear kernel of the 30 rows is not positive definite"):
         model.fit(normal(30, 3), normal(30))
+
+
+def test_numbers_are_the_same_whatever_the_number_of_threads() -> None:
+    # each in a fresh interpreter, since a process keeps its number of threads; a matrix large enough to be divided
+    script = """
+import numpy as np, torch
+from mlmd.fitting.kernel_ridge import KernelRidge
+from mlmd.potentials.threads import undivided
+draw = np.random.default_rng(0).standard_normal
+with undivided():
+    model = KernelRidge(n_features=3, width=1.0, regularisation=1e-6)
+    model.fit(torch.from_numpy(draw((700, 3))), torch.from_numpy(draw(700)))
+print(model.coefficients.detach().numpy().tobytes().hex())
+"""
+    found = set()
+    for n_threads in ("1", "2"):
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
+        environment = {**os.environ, **threads}
+        found.add(
+            subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
+        )
+    assert len(found) == 1
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from kernel_systems import needs_kernels, system
-from learned_pairs import DESCRIPTORS, ELEMENTS, REGRESSORS, random_pair
+from learned_pairs import DESCRIPTORS, ELEMENTS, PAIRS, random_pair, random_process
 
 from mlmd.descriptors.linearised import linearised, values
 from mlmd.errors import InputError
@@ -20,7 +24,6 @@ from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import in_threads
 
 COMPILED = [name for name in DESCRIPTORS if "chemical" not in name]
-PAIRS = [(descriptor, regressor) for descriptor in DESCRIPTORS for regressor in REGRESSORS]
 TERMS = [*PAIRS, ("moments-and-symmetry", "terms")]
 
 
@@ -43,6 +46,54 @@ def test_rows_times_coefficients_are_what_is_predicted(descriptor: str, regresso
     virial = design.virial @ parameters
     of_graph = expected.virial[:, VOIGT[0], VOIGT[1]]
     torch.testing.assert_close(virial, of_graph, rtol=0, atol=1e-8 * size)
+
+
+def _with_network(descriptor: str) -> LearnedPotential:
+    described = DESCRIPTORS[descriptor]()
+    network = Network(n_features=described.n_features, n_neurons=5, n_kinds=2)
+    network.randomise(torch.Generator().manual_seed(7))
+    return LearnedPotential(described, network)
+
+
+ALL: dict[tuple[str, str], Callable[[], LearnedPotential]] = {pair: partial(random_pair, *pair) for pair in TERMS}
+for name in DESCRIPTORS:
+    ALL[name, "network"] = partial(_with_network, name)
+    ALL[name, "process"] = lambda name=name: random_process(DESCRIPTORS[name](), width=8.0)
+    if name.startswith("soap"):
+        ALL[name, "process-polynomial"] = lambda name=name: random_process(
+            DESCRIPTORS[name](), kernel="polynomial", power=3
+        )
+
+
+@cache
+def _last_step(descriptor: str, symbols: str) -> tuple[float, float]:
+    """Å, two distances of a dimer of nearly the same number: beyond them its rows are those of single atoms."""
+    described = random_pair(descriptor, "terms").descriptor if "moments-" in descriptor else DESCRIPTORS[descriptor]()
+    dimer = Atoms(symbols, [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    rows = torch.cat([values(described, build_graph(Atoms(one), described.cutoff)) for one in dimer.symbols])
+    near, far = 2.0, described.cutoff + 0.1
+    while far - near > 1e-14 * far:
+        dimer.positions[1, 0] = middle = (near + far) / 2
+        if torch.equal(values(described, build_graph(dimer, described.cutoff)), rows):
+            far = middle
+        else:
+            near = middle
+    return near, far
+
+
+@pytest.mark.parametrize("pair", ALL, ids="-".join)
+def test_the_energy_does_not_jump_where_an_atom_loses_its_last_neighbour(pair: tuple[str, str]) -> None:
+    potential = ALL[pair]()
+
+    def energy(atoms: Atoms) -> float:
+        return float(potential.predict(build_graph(atoms, potential.cutoff)).energy)
+
+    for symbols in ("SiO", "Si2"):
+        near, far = _last_step(pair[0], symbols)
+        assert far > 2.5
+        for distance in (near, far):
+            dimer = Atoms(symbols, [[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
+            assert energy(dimer) == pytest.approx(sum(energy(Atoms(one)) for one in dimer.symbols), abs=1e-9)
 
 
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)

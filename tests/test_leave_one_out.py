@@ -10,7 +10,7 @@ import torch
 from mlmd.config import LinearFit, RandomFeaturesFit
 from mlmd.errors import InputError
 from mlmd.fitting.kernels import kernel_named
-from mlmd.fitting.leave_one_out import STRENGTHS, choose, leave_one_out
+from mlmd.fitting.leave_one_out import STRENGTHS, choose, choose_strength, leave_one_out
 from mlmd.train.structure_fit import Settings, fitted
 
 
@@ -53,6 +53,26 @@ def test_the_best_of_all_settings_is_chosen(kernel: str) -> None:
                 assert error == pytest.approx(best.error, rel=1e-4)
             elif strength >= STRENGTHS[0]:  # a weaker one is not tried
                 assert error > best.error
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "laplacian"])
+def test_errors_are_exact_whatever_the_width_and_however_far_rows_are_apart(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a tenth of the rows is far from the others, and not among the first ones, of which the typical distance is taken
+    monkeypatch.setattr("mlmd.fitting.leave_one_out._TYPICAL", 50)
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randn((62, 3), generator=generator, dtype=torch.float64)
+    rows[56:, 0] += 2000.0
+    targets = 0.3 * rows[:, 0] + rows[:, 1] + torch.sin(rows[:, 2])
+    best = choose(rows, targets, kernel=kernel)
+    assert best.width is not None
+    for width in (best.width, 3.0, 3000.0):
+        found = choose(rows, targets, kernel=kernel, width=width)
+        exact = choose_strength(kernel_named(kernel, width=width).values(rows, rows), targets)
+        assert found.error == pytest.approx(exact.error, rel=1e-9)
+        assert found.regularisation == exact.regularisation
+        assert best.error <= exact.error
 
 
 def test_more_noise_asks_for_more_regularisation() -> None:

@@ -15,9 +15,10 @@ from ase.io import read, write
 from command_line import mlmd
 from kept_states import check_every_state, set_back
 from random_soap import random_soap
+from torch.nn.functional import normalize
 
 from mlmd.descriptors.likeness import Likeness
-from mlmd.descriptors.similarity import local_similarities, rematch_kernel
+from mlmd.descriptors.similarity import rematch_kernel
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.io.xyz_frames import read_xyz
@@ -105,10 +106,11 @@ def test_the_kernel_of_the_training_set_is_that_of_rematch(molecules: list[Atoms
     assert said == [4, 8, 12, 14]
     graph = build_graph(molecules[:14], 4.0)
     np.testing.assert_allclose(descriptor.features(graph), expected, atol=1e-8)
-    similar = [local_similarities(rows[0], one, 2) for one in rows]  # the same atoms, each compared with each
+    unit = [normalize(one) for one in rows]
+    similar = [(unit[0] @ one.T) ** 2 for one in unit]  # the same atoms, each compared with each
     average = Likeness(soap, "average")
     average.remember(rows)
-    own = [float(local_similarities(one, one, 2).mean()) for one in rows]
+    own = [float(((one @ one.T) ** 2).mean()) for one in unit]
     means = [float(one.mean()) / np.sqrt(own[0] * o) for one, o in zip(similar, own, strict=True)]
     np.testing.assert_allclose(average.among(5, said.append)[0], means, atol=1e-12)
 

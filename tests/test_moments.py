@@ -201,20 +201,3 @@ def test_descriptor_and_regressor_must_fit() -> None:
     moments.kind = "structure"
     with pytest.raises(InputError, match="takes features of atom"):
         LearnedPotential(moments, Linear(n_features=9))
-
-
-def test_least_squares_finds_the_coefficients_that_made_the_energies() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.rand(30, 4, generator=generator, dtype=torch.float64)
-    kinds = torch.arange(30) % 2
-    truth, linear = Linear(n_features=4, n_kinds=2), Linear(n_features=4, n_kinds=2)
-    truth.coefficients.data = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-    truth.constants.data = torch.tensor([-100.0, 7.0], dtype=torch.float64)
-    energies = truth.energies(features, kinds)
-    one_hot = torch.nn.functional.one_hot(kinds, 2).double()
-    residuals = linear.fit(torch.cat([features, one_hot], dim=1), energies, torch.rand(30, dtype=torch.float64) + 0.1)
-    assert torch.allclose(linear.coefficients, truth.coefficients, atol=1e-9)
-    assert torch.allclose(linear.constants, truth.constants, atol=1e-9)
-    assert float(residuals.abs().max()) < 1e-9
-    with pytest.raises(InputError, match="design matrix"):
-        linear.fit(features, energies)

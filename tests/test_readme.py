@@ -24,7 +24,7 @@ from command_line import mlmd
 
 from mlmd import config, models
 from mlmd.cli import COMMANDS
-from mlmd.cli.describe import describe_models
+from mlmd.cli.show import facts_of_models
 from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
 
 README = Path(__file__).parents[1] / "README.md"
@@ -76,7 +76,7 @@ def table_of_options() -> str:
 
 def table_of_models() -> str:
     """`mlmd models` as the README shows it."""
-    rows = [{**facts, "elements": ", ".join(facts["elements"])} for facts in describe_models()]
+    rows = [{**facts, "elements": ", ".join(facts["elements"])} for facts in facts_of_models()]
     cells = [["–" if cell is None else shown(cell) if isinstance(cell, float) else str(cell) for cell in row.values()]
              for row in rows]  # fmt: skip
     rule = ["---"] * len(rows[0])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from scipy.optimize import linear_sum_assignment, linprog
+from torch.nn.functional import normalize
 
-from mlmd.descriptors.similarity import average_kernel, local_similarities, rematch_kernel
+from mlmd.descriptors.similarity import average_kernel, rematch_kernel
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
@@ -45,9 +46,14 @@ def test_kernels_are_dscribes(zeta: int, normalised: bool) -> None:
         assert np.abs(others.numpy() - oracle.create(given[:2], given[2:])).max() < 1e-9
 
 
+def squared_cosines(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """(n, m) between rows and others: how alike two atoms are, for ζ = 2."""
+    return (normalize(rows) @ normalize(others).T) ** 2
+
+
 def test_a_small_gamma_gives_the_best_match_and_a_large_one_the_average() -> None:
     one, other = random_rows(5, 5)
-    similarities = local_similarities(one, other, 2).numpy()
+    similarities = squared_cosines(one, other).numpy()
     best = similarities[linear_sum_assignment(similarities, maximize=True)].mean()
     matched = rematch_kernel([one], [other], gamma=2e-4, zeta=2, normalised=False)
     # exp(-1/γ) times any difference between matches is nothing
@@ -62,7 +68,7 @@ def test_groups_of_equal_atoms_in_other_proportions_are_matched_as_well_as_can_b
     # part of a group must go to another: with γ = 0.02 alone that would take exp(50 Δ) steps of Sinkhorn's
     (kinds,) = random_rows(4)
     one, other = kinds[[0] * 7 + [1] * 3 + [2]], kinds[[0] * 2 + [1] * 9 + [2] * 12 + [3] * 4]
-    similarities = local_similarities(one, other, 2).numpy()
+    similarities = squared_cosines(one, other).numpy()
     n, m = similarities.shape
     sums = np.vstack([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))])
     parts = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])

@@ -14,6 +14,7 @@ import pytest
 from command_line import mlmd
 from made_data import thermal
 
+from mlmd.config import resolved
 from mlmd.config.sweep import load_sweep
 from mlmd.errors import InputError, Stopped
 from mlmd.io.labelled import write_labelled
@@ -59,6 +60,17 @@ def test_options_are_set_within_the_tables_of_the_input_and_within_chosen_ones(p
     assert [(one.descriptor.level, one.descriptor.cutoff, one.fit.epochs, one.fit.n_neurons) for one in found] == [
         (6, 4.0, 7, (5,)), (6, 4.0, 7, (6, 7)), (8, 4.0, 7, (5,)), (8, 4.0, 7, (6, 7)),
     ]  # fmt: skip
+
+
+def test_options_without_a_use_are_left_out_and_no_training_is_done_twice(place: Path) -> None:
+    text = '[sweep]\ndescriptor = ["mtp", "acsf"]\nfit.radial = ["optimise", "plain"]\n'
+    found = load_sweep(written(place, text))
+    assert [one.label for one in found if one.config] == [
+        "mtp, radial=optimise", "mtp, radial=plain", "acsf, radial=optimise",
+    ]  # fmt: skip
+    assert "the same training as acsf, radial=optimise" in found[3].problem
+    assert found[2].config is not None
+    assert "radial" not in resolved(found[2].config)["fit"]
 
 
 def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(place: Path) -> None:

@@ -20,6 +20,7 @@ from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
 from mlmd.potentials import modelfile
 from mlmd.potentials.evaluate import predictor
+from mlmd.train.job import prepare
 from mlmd.train.run import Training, train
 
 TWO = """[[descriptor]]
@@ -119,6 +120,9 @@ def test_the_descriptor_of_a_trained_potential_keeps_its_radial_functions() -> N
     # also where a linear fit could optimise them
     third: Any = modelfile.load(trained("third", 'descriptor = { model = "first.run/first.mlmd" }', "").model)
     assert (third.descriptor.radial.coefficients == first.descriptor.radial.coefficients).all()
+    # and products of moments are refused of a trained one too
+    with pytest.raises(InputError, match="fit: quadratic: moment tensors hold the products"):
+        trained("fourth", 'descriptor = { model = "first.run/first.mlmd" }', "quadratic = true")
 
 
 @pytest.mark.usefixtures("place")
@@ -261,3 +265,33 @@ def test_a_list_for_the_descriptors_of_a_trained_potential_is_as_long_as_they_ar
     assert [len(one.points) for one in modelfile.load(listed.model).regressor.terms] == [5, 9]  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="3 values, and 2 descriptors are given"):
         trained("wrong", again, 'kind = "gap"\nn_sparse = [5, 9, 9]')
+    with pytest.raises(InputError, match=r'"polynomial" .* the row of first\.mlmd is zero for'):
+        trained("zero", again, 'kind = "gap"\nkernel = "polynomial"')
+    linear = trained("linear", again, 'kind = "linear"')
+    assert error(linear) < 0.2
+
+
+ZERO = {
+    "acsf": 'descriptor = { kind = "acsf", n_radial = 4, n_angular = 0 }',
+    "snap": 'descriptor = { kind = "snap", twojmax = 2 }',
+    "mtp": 'descriptor = { kind = "mtp", level = 4 }',
+}
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("fit", "descriptor", "named"),
+    [(f'kind = "{kind}"\nkernel = "polynomial"', ZERO[name], name) for kind in ("gap", "kernel") for name in ZERO]
+    + [
+        ('kind = "gap"\nkernel = ["polynomial", "gaussian"]', TWO.format(other=SOAP), "acsf"),
+        ('kind = "gap"\nkernel = ["gaussian", "polynomial"]', TWO.format(other=SNAP), "snap"),
+        ('kind = "kernel"\nkernel = "polynomial"', TWO.format(other=SNAP), "acsf and snap"),
+    ],
+)
+def test_cosines_are_refused_where_the_row_of_a_single_atom_is_zero(fit: str, descriptor: str, named: str) -> None:
+    text = f'data = "data.extxyz"\n{descriptor}\n[fit]\n{fit}\n'
+    Path("in.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf'^fit: kernel: "polynomial" .* the row of {named} is zero .* "gaussian"\.$'):
+        prepare(Path("in.toml"))
+    Path("in.toml").write_text(text.replace("polynomial", "gaussian"), encoding="utf-8")
+    prepare(Path("in.toml"))

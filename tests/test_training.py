@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,13 +47,13 @@ cutoff = "4.5 Å"
 n_chebyshev = 4
 [fit]
 radial = "{radial}"
-max_iterations = {iterations}
 """
 
 
 def write_input(folder: Path, level: int = 6, radial: str = "optimise", iterations: int = 4) -> Path:
     path = folder / "in.toml"
-    path.write_text(INPUT.format(level=level, radial=radial, iterations=iterations), encoding="utf-8")
+    steps = f"max_iterations = {iterations}\n" if radial == "optimise" else ""
+    path.write_text(INPUT.format(level=level, radial=radial) + steps, encoding="utf-8")
     return path
 
 
@@ -150,6 +151,25 @@ def test_the_file_is_the_same_whatever_the_number_of_processes_and_threads(place
         subprocess.run([*command, "--quiet"], check=True, env=environment, timeout=300)
         files.add((place / out / "in.mlmd").read_bytes())
     assert len(files) == 1
+
+
+def test_what_is_taken_from_the_data_does_not_depend_on_the_number_of_threads(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # points, scales and functions are chosen by sums and decompositions, which torch divides otherwise
+    before, seen = torch.get_num_threads(), []
+
+    def begin(*arguments: Any) -> LearnedPotential:
+        seen.append(torch.get_num_threads())
+        return start(*arguments)
+
+    monkeypatch.setattr("mlmd.train.job.start", begin)
+    torch.set_num_threads(2)
+    try:
+        train(write_input(place, iterations=1), n_processes=1)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("n_processes", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -287,6 +287,22 @@ def test_a_calibration_counts_errors_in_units_of_their_spread() -> None:
     assert calibration(spread[-1:], errors[-1:] * np.nan) is None
 
 
+def test_forces_held_at_zero_by_symmetry_do_not_calibrate_a_spread() -> None:
+    # as of crystals in the data: labels are known to 0.1 meV/Å there, and the potential is as symmetric as they are
+    generator = np.random.default_rng(2)
+    spread = generator.uniform(0.2, 2.0, 3000)
+    errors = 0.07 * spread[:, None] * generator.standard_normal((3000, 3))
+    still, rounding = generator.uniform(1e-6, 5e-5, 2000), 1e-4 * generator.standard_normal((2000, 3))
+    found = calibration(np.concatenate([still, spread]), np.concatenate([rounding, errors]))
+    assert found is not None
+    assert found.factor == pytest.approx(0.07, rel=0.03)
+    assert (found.n_atoms, found.n_without) == (3000, 2000)
+    assert "2,000 whose forces are zero by symmetry are left out" in found.text()
+    # nor is anything left out where all errors are small
+    small = calibration(1e-6 * spread, 1e-6 * errors)
+    assert small is not None and (small.n_atoms, small.factor) == (3000, pytest.approx(0.07, rel=0.03))
+
+
 def test_training_scales_the_spread_by_the_errors_of_the_test_set_and_says_so(
     gap: tuple[LearnedPotential, Job, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

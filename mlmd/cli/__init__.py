@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
     "select": ("mlmd.cli.select:select", "Of many structures those that are worth a label: farthest, CUR, MaxVol."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
-    "describe": ("mlmd.cli.features:describe", "Features of structures, by any descriptor, as NumPy arrays."),
+    "describe": ("mlmd.cli.describe:describe", "Features of structures, by any descriptor, as NumPy arrays."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
     "predict": ("mlmd.cli.predict:predict", "A property of structures, by a model that has learned it."),
     "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),

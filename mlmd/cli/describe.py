@@ -1,322 +1,65 @@
-"""What a file or folder is, in facts: for ``mlmd show``."""
+"""``mlmd describe``."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mlmd import models
-from mlmd.config.files import files_of_potential, folder_of, has_parts
-from mlmd.errors import InputError, StorageError
+import click
 
-if TYPE_CHECKING:
-    from mlmd.potentials.property import PropertyModel
-    from mlmd.rundir import Run, StageRecord
-
-_ERRORS_TOLD = {"spread": "spread of forces", "grade": "grade of extrapolation"}
+from mlmd.errors import InputError
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Facts about the folder of a run or a training, a structure or a potential, recognised by name and content.
+@click.command()
+@click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File of features to write (.npz).")
+@click.option(
+    "--descriptor", type=click.Path(path_type=Path), help="TOML file of a descriptor, or input of a training."
+)
+@click.option("--model", metavar="MODEL", help="A learned potential, whose descriptor is taken: its file or its name.")
+@click.option(
+    "--elements", metavar="LIST",
+    help="Elements of the descriptor, e.g. Li,Y,Cl [default: those of the structures]; of an .mtp file, in its order.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else.")
+def describe(
+    structures: tuple[Path, ...], out: Path, descriptor: Path | None, model: str | None, elements: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Features of all STRUCTURES, by any descriptor, as NumPy arrays.
 
-    A potential that comes with mlmd is called by its name.
+    The descriptor is that of a potential (--model) or of a TOML file (--descriptor): a kind with its options, for
+    atoms as in the input of a training (mtp, acsf, snap, ...), for whole structures coulomb and mbtr.
 
-    Returns:
-        JSON-able facts in the order in which a person wants them; the first is what it is.
-
-    Raises:
-        InputError: when the file is none of these.
-        StorageError: for a folder that is none of these.
-        ModelError: for a potential that is damaged or may execute code.
+    The file holds features (a row for each atom or structure), structure (the number of the structure of each row),
+    source (what each structure is called), for rows of atoms numbers (atomic numbers), kind (what a row is of), and
+    spec (the descriptor as JSON). Fingerprints of agni have three rows for each atom, along x, y and z, and axis (0, 1
+    or 2 for each row).
     """
-    if not path.exists() and "@" not in path.name:
-        if shipped := models.find(str(path)):
-            return _potential(shipped)
-        hint = models.hint(path.name) if path.name == path.stem else ""
-        raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
-    if path.is_dir() and (path / "train.json").exists():
-        return _training(path)
-    if path.is_dir() and has_parts(path) and not (path / "run.json").exists():
-        return _potential(path)
-    if path.is_dir():
-        from mlmd.rundir import open_run
+    if (descriptor is None) == (model is None):
+        raise InputError("what describes the structures? Give either --descriptor FILE or --model MODEL.")
+    from mlmd.cli.evaluate import load_model
+    from mlmd.config.pairs import DESCRIPTORS_IN_FILES
+    from mlmd.potentials.load import load_property
+    from mlmd.sample import features
+    from mlmd.sample.structures import read_structures
 
-        return _run(open_run(path))
-    if path.suffix == ".toml":
-        raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
-    if _is_structure(path):
-        return _structure(path)
-    return _potential(path)
-
-
-def describe_models() -> list[dict[str, Any]]:
-    """What the cards of the potentials that come with mlmd say, for a table; None for what one does not say.
-
-    Errors are root mean squares for structures that the potential was not trained on.
-    """
-    from mlmd.potentials.modelfile import read_card, read_spec
-    from mlmd.train.error_table import UNITS
-    from mlmd.units import parse
-
-    facts = []
-    for name in models.names():
-        file = models.path(name)
-        card, spec = read_card(file), read_spec(file)
-        facts.append(
-            {
-                "name": name,
-                "elements": card["elements"],
-                "level": spec.get("descriptor", {}).get("level"),
-                "cutoff [Å]": parse(card["cutoff"], "length"),
-                **{f"{name} [{unit}]": _test_error(card, name) for name, unit in UNITS.items()},
-                "licence": card.get("licence") or None,
-            }
-        )
-    return facts
-
-
-def _test_error(card: Mapping[str, Any], name: str) -> float | None:
-    """Root mean squared error of a property for test structures; None when the card has none."""
-    from mlmd.train.error_table import from_json
-
-    try:
-        error = from_json(card["errors"]["test"]).row(name).rmse
-    except (KeyError, TypeError, ValueError):
-        return None
-    return error if math.isfinite(error) else None
-
-
-def _is_structure(path: Path) -> bool:
-    """Whether the name is that of a structure file."""
-    from mlmd.io.structures import FORMATS
-
-    if folder_of(path):  # scaling.data is no structure of LAMMPS
-        return False
-    suffix = path.suffix.partition("@")[0].lower()
-    return suffix in FORMATS or path.name.upper().startswith(("POSCAR", "CONTCAR"))
-
-
-def _structure(path: Path) -> dict[str, Any]:
-    """Facts about a structure."""
-    from mlmd.io.structures import read_structure
-    from mlmd.io.validity import closest_neighbour
-    from mlmd.units import DENSITY
-
-    atoms = read_structure(path)
-    facts: dict[str, Any] = {
-        "what": "structure",
-        "formula": atoms.get_chemical_formula("metal"),
-        "atoms": len(atoms),
-        "periodic": [bool(flag) for flag in atoms.pbc],
-    }
-    if atoms.pbc.any():
-        facts["cell lengths [Å]"] = [round(length, 6) for length in atoms.cell.lengths().tolist()]
-        facts["cell angles [°]"] = [round(angle, 6) for angle in atoms.cell.angles().tolist()]
-    if atoms.pbc.all():
-        facts["volume [Å^3]"] = float(atoms.get_volume())
-        facts["density [g/cm^3]"] = float(atoms.get_masses().sum() / atoms.get_volume() * DENSITY)
-    if pair := closest_neighbour(atoms, 6.0):
-        i, j, distance = pair
-        facts["closest atoms"] = f"{i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]})"
-        facts["their distance [Å]"] = round(float(distance), 6)
-    facts["velocities"] = atoms.has("momenta")
-    if "constrained" in atoms.info:
-        facts["fixed in the file"] = len(atoms.info["constrained"])
-    return facts
-
-
-def _run(run: Run) -> dict[str, Any]:
-    """Facts about a run folder."""
-    from mlmd.rundir import is_running
-
-    manifest = run.manifest
-    facts: dict[str, Any] = {
-        "what": "run",
-        "state": _state(manifest["state"], is_running(run)),
-        "created": manifest["created"],
-        "mlmd": manifest["mlmd"],
-        "atoms": len(run.atoms),
-        "formula": run.atoms.get_chemical_formula("metal"),
-        "seed": manifest["seed"],
-        "stages": [_stage(stage) for stage in run.stages],
-        "platform": ", ".join(f"{key} {value}" for key, value in manifest["platform"].items() if value),
-    }
-    if warnings := manifest.get("warnings"):
-        facts["warnings"] = list(warnings)
-    if row := _last_row(run):
-        facts["last line of the log"] = row
-    facts["files"] = sorted(path.name for path in run.path.iterdir())
-    return facts
-
-
-def _state(written: str, is_running: bool) -> str:
-    """What a manifest says, unless its process is gone."""
-    return "interrupted" if written == "running" and not is_running else written
-
-
-def _training(path: Path) -> dict[str, Any]:
-    """Facts about the folder of a training; the card of its potential says the rest."""
-    from mlmd.rundir import Run, is_running
-
-    try:
-        manifest = json.loads((path / "train.json").read_text(encoding="utf-8"))
-        given = manifest["input"]
-        facts = {
-            "what": "training",
-            "state": _state(manifest["state"], is_running(Run(path, manifest))),
-            "mlmd": manifest["mlmd"],
-            "data": [source["path"] for source in given["data"]],
-            "descriptor": given["descriptor"],
-            "fit": given["fit"],
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None
-    if "model" in manifest:
-        from mlmd.config.fits import OF_ENVIRONMENTS
-        from mlmd.config.pairs import OF_STRUCTURES
-        from mlmd.potentials.modelfile import read_card
-
-        of_structures = given["descriptor"].get("kind") in OF_STRUCTURES
-        of_structures |= given["fit"].get("kernel") in OF_ENVIRONMENTS and given["fit"].get("kind") == "kernel-ridge"
-        facts |= {
-            "model" if of_structures else "potential": str(path / manifest["model"]),
-            "card": read_card(path / manifest["model"]),
-        }
-    return facts | {"files": sorted(entry.name for entry in path.iterdir())}
-
-
-def _stage(stage: StageRecord) -> dict[str, Any]:
-    """A stage, counted from 1."""
-    facts: dict[str, Any] = {"stage": stage.index + 1, "kind": stage.kind}
-    if stage.n_steps:
-        facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
-    for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):
-        if ends is not None:
-            facts[name] = ends[0] if ends[0] == ends[1] else list(ends)
-    return facts
-
-
-def _last_row(run: Run) -> dict[str, float | None]:
-    """The last complete line of log.csv by column."""
-    if not run.log.exists():
-        return {}
-    lines = [line for line in run.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    if len(lines) < 2:
-        return {}
-    pairs = zip(lines[0].strip().split(","), lines[-1].strip().split(","), strict=False)
-    return {column: _number(text) for column, text in pairs}
-
-
-def _number(text: str) -> float | None:
-    """A cell of the log; None for what is not known there, which is written as nan."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    if not math.isfinite(value):
-        return None
-    return int(value) if text.lstrip("-").isdigit() else value
-
-
-def _potential(path: Path) -> dict[str, Any]:
-    """Facts about a potential, with its card where it has one."""
-    from mlmd.cli.parts import parts_of_potential
-    from mlmd.config import PotentialTable
-    from mlmd.potentials import load
-    from mlmd.potentials.uncertainty import knows
-
-    if model := load.load_property(path):
-        return _property_model(path, model)
-    table: dict[str, Any] = {"path": str(path)}
-    kind = load.recognise(path)
-    if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
-        table["elements"] = _stand_ins(path)
-    if kind == "hdnnp":  # the numbers of these files are in units that they do not name: they are shown as they are
-        table |= {"length": "Å", "energy": "eV"}
-    potential = load.load_potential((PotentialTable.model_validate(table),))
-    facts = {"what": "potential", **load.describe(potential, path)}
-    if kind == "mlmd":
-        facts |= parts_of_potential(potential)
-    facts |= {"symmetry functions": functions} if (functions := _functions(facts.pop("spec"))) else {}
-    if known := knows(potential):
-        facts["tells of its errors"] = [_ERRORS_TOLD[name] for name in known]
-    if kind != "mlmd":  # files of other programs are called by their own name
-        facts["kind"] = kind
-    if others := files_of_potential(path)[1:]:
-        facts["files"] = [path.name, *(file.name for file in others)]
-    facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
-    if kind == "hdnnp":
-        facts = _networks(facts, potential)
-    if kind == "mtp":
-        facts["elements"] = f"{len(potential.elements)}, which the file does not name"
-    return facts
-
-
-def _property_model(path: Path, model: PropertyModel) -> dict[str, Any]:
-    """Facts about a model that predicts a property of structures."""
-    from mlmd.potentials.modelfile import FACTS, read_card
-
-    card = {key: value for key, value in read_card(path).items() if key not in FACTS | {"property"}}
-    return {
-        "what": "model of a property of structures, not a potential",
-        "property": model.quantity.title + (", of the whole structure" if model.quantity.extensive else ""),
-        "elements": list(model.elements),
-        **_property_parts(model),
-        "parameters": sum(one.numel() for one in model.parameters()),
-        "card": card,
-    }
-
-
-def _property_parts(model: PropertyModel) -> dict[str, str]:
-    """Descriptor and fit of a model of structures; with a kernel of atoms the fit is linear in what is compared."""
-    from mlmd.descriptors.likeness import Likeness
-    from mlmd.potentials.names import name_of_descriptor, name_of_fit
-
-    descriptor = model.descriptor
-    if isinstance(descriptor, Likeness):
-        of = f"{name_of_descriptor(descriptor.local)}, {descriptor.local.n_features:,} features of each atom"
-        kept = f"{descriptor.n_features:,} structures, {len(descriptor.environments):,} atoms"
-        return {"descriptor": of, "fit": f"kernel-ridge, {descriptor.form} kernel with {kept}"}
-    return {
-        "descriptor": f"{name_of_descriptor(descriptor)}, {descriptor.n_features:,} features",
-        "fit": name_of_fit(model.regressor),
-    }
-
-
-def _functions(spec: Mapping[str, Any]) -> list[str]:
-    """The symmetry functions of a learned potential, also of those that are one of several descriptors."""
-    from mlmd.descriptors.symmetry_functions import SymmetryFunction
-
-    descriptor = spec.get("descriptor", {}) if spec["kind"] == "learned" else {}
-    parts = descriptor.get("parts", [descriptor])
-    return [str(SymmetryFunction.read(one)) for part in parts for one in part.get("functions", [])]
-
-
-def _networks(facts: Mapping[str, Any], potential: Any) -> dict[str, Any]:
-    """Facts about a potential of n2p2 with the sizes of its networks, and what the files do not say."""
-    centres = [function.centre for function in potential.descriptor.functions]
-    sizes = {symbol: [centres.count(symbol), *potential.regressor.layers, 1] for symbol in potential.elements}
-    own = {
-        "kind": facts["kind"],
-        "elements": list(potential.elements),
-        "cutoff": f"{facts['cutoff [Å]']:.6g} in the unit of length, which the files do not name",
-        "symmetry functions": {symbol: size[0] for symbol, size in sizes.items()},
-        "networks": {symbol: " × ".join(map(str, size)) for symbol, size in sizes.items()},
-        "units": 'not in the files: give those of the training data, as length = "bohr", energy = "hartree"',
-    }
-    rest = {key: value for key, value in facts.items() if key not in ("what", "cutoff [Å]", *own)}
-    return {"what": facts["what"], **own, **rest}
-
-
-def _stand_ins(path: Path) -> list[str]:
-    """As many symbols as an .mtp file has species."""
-    from ase.data import chemical_symbols
-
-    with path.open("rb") as file:
-        head = file.read(4096).decode(errors="replace")
-    count = re.search(r"species_count\s*=\s*(\d{1,3})\b", head)
-    return chemical_symbols[1 : 1 + int(count[1])] if count else ["H"]
+    features.check_output(out)
+    symbols = None if elements is None else elements.replace(",", " ").split()
+    if model is not None:
+        learned = load_property(Path(model)) or load_model(model, elements, "{}", "cpu")
+        chosen = features.descriptor_of(learned, model)
+        frames = read_structures(structures)
+    else:
+        assert descriptor is not None
+        frames = read_structures(structures)
+        chosen = features.read_descriptor(descriptor, frames, symbols)
+    found = features.describe(chosen, frames)
+    features.write_features(out, found)
+    n_rows, n_features = found.values.shape
+    if as_json:
+        summary = {"features": str(out), "kind": found.kind, "n_structures": len(frames), "n_rows": n_rows}
+        click.echo(json.dumps(summary | {"n_features": n_features, "spec": found.spec}, ensure_ascii=False))
+        return
+    kind = found.spec["kind"]
+    click.echo(f"Written: {out}, {n_features:,} features of {found.rows}, by {DESCRIPTORS_IN_FILES.get(kind, kind)}")

@@ -66,8 +66,7 @@ def evaluate(
     """
     if predictions and out is None:
         raise InputError("--predictions needs a folder to write to: give --out FOLDER.")
-    names = dict(zip(LABELS, (energy_key, forces_key, stress_key, virial_key, group_key), strict=True))
-    keys = {name: value for name, value in (names | {"type_map": type_map}).items() if value is not None}
+    keys = keys_of((energy_key, forces_key, stress_key, virial_key, group_key), type_map)
     from mlmd.potentials.load import load_property
 
     if (of_structures := load_property(Path(model))) is not None:
@@ -90,7 +89,7 @@ def evaluate(
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)]
     if not has_energy(potential):
         frames = forces_alone(frames)
-    with _bar(hush=as_json) as progress:
+    with bar(hush=as_json) as progress:
         found = predict(potential, frames, n_processes=processes, progress=progress)
         errors_by_spread = _calibration(potential, frames, found, progress) if spread else None
     moved: Mapping[str, float] = {}
@@ -120,6 +119,12 @@ def evaluate(
         click.echo(json.dumps(result, ensure_ascii=False))
     elif written:
         click.echo(f"Written: {', '.join(map(str, written))}")
+
+
+def keys_of(names: Sequence[str | None], type_map: str | None) -> dict[str, str]:
+    """What was given by `key_options`, in the order of `LABELS`, as `read_labelled` takes it."""
+    given = dict(zip(LABELS, names, strict=True)) | {"type_map": type_map}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def load_model(model: str, elements: str | None, options: str, device: str) -> Potential:
@@ -169,7 +174,7 @@ def _write_calibration(folder: Path, found: Calibration, name: str) -> Path:
 
 
 @contextmanager
-def _bar(hush: bool) -> Iterator[Callable[[int, int], None]]:
+def bar(hush: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, nothing elsewhere."""
     if hush or not sys.stderr.isatty():
         yield lambda done, total: None
@@ -177,9 +182,9 @@ def _bar(hush: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("structures", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("structures", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def _write(

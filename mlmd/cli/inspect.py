@@ -65,9 +65,9 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 @_JSON
 def show(file: Path, as_json: bool) -> None:
     """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`."""
-    from mlmd.cli.describe import describe
+    from mlmd.cli.show import facts_of
 
-    facts = describe(file)
+    facts = facts_of(file)
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -84,9 +84,9 @@ def show(file: Path, as_json: bool) -> None:
 @_JSON
 def list_models(as_json: bool) -> None:
     """The potentials that come with mlmd: `potential = "NAME"` in an input, `mlmd show NAME` for all about one."""
-    from mlmd.cli.describe import describe_models
+    from mlmd.cli.show import facts_of_models
 
-    facts = describe_models()
+    facts = facts_of_models()
     if as_json:
         click.echo(json.dumps({"models": facts}))
         return

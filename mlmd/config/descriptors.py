@@ -19,8 +19,8 @@ Cutoff = Annotated[float, Quantity("length", above=0.0, most=_FARTHEST)]
 
 def _even(level: int) -> int:
     """A level of moment tensor potentials."""
-    if level % 2 or not 2 <= level <= 26:
-        raise refuse(f"{level}: an even number from 2 to 26 is needed.")
+    if level % 2 or not 2 <= level <= 28:
+        raise refuse(f"{level}: an even number from 2 to 28 is needed.")
     return level
 
 
@@ -36,7 +36,7 @@ class MTP(DescriptorKind):
 
     kind: Literal["mtp"] = Field(default="mtp", description="kind of descriptor: moment tensors")
     level: Annotated[int, AfterValidator(_even)] = Field(
-        default=12, description="size of the basis, an even number from 2 to 26: more is more accurate and slower"
+        default=12, description="size of the basis, an even number from 2 to 28: more is more accurate and slower"
     )
     cutoff: Cutoff = Field(default=5.0, description="distance up to which atoms see each other")
     min_distance: Annotated[float | str, Quantity("length", least=0.0, words=(("auto", "auto"),))] = Field(

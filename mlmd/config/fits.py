@@ -92,8 +92,9 @@ class GAPFit(KindTable):
     kernel: Annotated[Literal["gaussian", "polynomial"] | None, *EACH] = Field(
         default=None,
         examples=["gaussian"],
-        description="likeness: gaussian in the distance of scaled features, or a power of the cosine between rows; "
-        "polynomial for soap and gaussian for others when left out; or a list, as n_sparse",
+        description="likeness: gaussian in the distance of scaled features, or polynomial, a power of the cosine "
+        "between rows, for soap alone: rows of others are zero for an atom without neighbours; polynomial for soap and "
+        "gaussian for others when left out; or a list, as n_sparse",
     )
     width: Annotated[Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None, *EACH] = Field(
         default=None,
@@ -145,9 +146,9 @@ class KernelFit(KindTable):
     kernel: Literal["gaussian", "polynomial", "linear", "laplacian"] | None = Field(
         default=None,
         examples=["gaussian"],
-        description="likeness: gaussian in the distance of scaled features, a power of the cosine between rows, "
-        "linear, or laplacian (for energies alone: its forces jump); polynomial for soap and gaussian for others when "
-        "left out",
+        description="likeness: gaussian in the distance of scaled features, polynomial (a power of the cosine between "
+        "rows, where soap is among the descriptors), linear, or laplacian (for energies alone: its forces jump); "
+        "polynomial for soap and gaussian for others when left out",
     )
     width: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any, get_args
 
-from mlmd.config.descriptors import AtomDescriptor
-from mlmd.config.fits import FitTable, KernelRidgeFit, LinearFit, RandomFeaturesFit
+from mlmd.config.descriptors import MTP, SOAP, AtomDescriptor, Combination, Trained, parts_of
+from mlmd.config.fits import FitTable, GAPFit, KernelFit, KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.config.quantities import refuse
 from mlmd.config.structures import StructureDescriptor
 from mlmd.config.table import KindTable, Table
@@ -52,6 +52,19 @@ UNUSED: dict[type[Table], dict[str, str]] = {
     RandomFeaturesFit: {"amplitude": "it is an energy of atoms; for structures the strength is the most probable one"},
 }
 """Options of a fit that have no meaning for structures, and why."""
+USED_BY: dict[type[Table], dict[str, tuple[str, ...]]] = {
+    LinearFit: {"radial": ("mtp",), "max_iterations": ("optimise",), "tolerance": ("optimise",)},
+    GAPFit: {"width": ("gaussian",), "power": ("polynomial",)},
+    KernelFit: {"width": ("gaussian", "laplacian"), "power": ("polynomial",)},
+}
+"""Options of a fit of atoms that change nothing without a certain descriptor, radial functions that are optimised, or a
+certain kernel."""
+NO_PRODUCTS = (
+    "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or another "
+    "descriptor."
+)
+ANY_USE = "options without a use are left out"
+"""Key of the context in which an option that changes nothing is no mistake: one fit stands for several descriptors."""
 
 
 def of_structures(descriptor: KindTable, fit: KindTable | None = None) -> bool:
@@ -136,6 +149,63 @@ def _check_atoms(kind: str, kernel: str) -> None:
         raise refuse(
             f'fit: kernel: "{kernel}" cannot compare what "{kind}" gives: {why[kind]}. Give "soap", for example.'
         )
+
+
+def useless(descriptor: KindTable, fit: KindTable) -> tuple[str, ...]:
+    """Options of a fit of atoms that change nothing beside a descriptor and the other options."""
+    users = _users(descriptor, fit)
+    return tuple(option for option, by in USED_BY.get(type(fit), {}).items() if not users & {*by})
+
+
+def check_use(descriptor: KindTable, fit: KindTable) -> None:
+    """Refuse options of a fit of atoms that would be ignored.
+
+    Raises:
+        PydanticCustomError: naming the option, what has no use for it, and what has.
+    """
+    for option in useless(descriptor, fit):
+        if option in fit.model_fields_set:
+            by = USED_BY[type(fit)][option]
+            raise refuse(
+                f"fit: {option}: {_without_use(descriptor, fit)} no use for it. Remove it, or give {_remedy(by)}."
+            )
+
+
+def _users(descriptor: KindTable, fit: KindTable) -> set[str]:
+    """What of `USED_BY` there is."""
+    if isinstance(fit, LinearFit):
+        moments = any(isinstance(one, MTP) for one in parts_of(descriptor))
+        return {"mtp", fit.radial} if moments else set()
+    return set(_kernels(descriptor, fit)) if isinstance(fit, GAPFit | KernelFit) else set()
+
+
+def _kernels(descriptor: KindTable, fit: GAPFit | KernelFit) -> list[str]:
+    """The kernels of a fit; both that it may come to have where a descriptor is that of a file."""
+    if fit.kernel is not None:
+        return sorted({*fit.kernel} if isinstance(fit.kernel, tuple) else {fit.kernel})
+    if isinstance(fit, KernelFit) and isinstance(descriptor, Combination):
+        return ["gaussian"]  # of all features together
+    by_default = {Trained: {"gaussian", "polynomial"}, SOAP: {"polynomial"}}
+    return sorted(set().union(*(by_default.get(type(one), {"gaussian"}) for one in parts_of(descriptor))))
+
+
+def _without_use(descriptor: KindTable, fit: KindTable) -> str:
+    """What has no use for an option, with its verb."""
+    if isinstance(fit, GAPFit | KernelFit):
+        return f"the {' and '.join(_kernels(descriptor, fit))} kernel has"
+    if "mtp" in _users(descriptor, fit):
+        return 'radial = "plain" has'
+    kinds = " and ".join(dict.fromkeys(one.kind for one in parts_of(descriptor)))
+    return f"a linear fit of {kinds}{' descriptors' if kinds == 'trained' else ''} has"
+
+
+def _remedy(by: tuple[str, ...]) -> str:
+    """What has a use for an option."""
+    if by == ("mtp",):
+        return 'descriptor = "mtp"'
+    if by == ("optimise",):
+        return 'descriptor = "mtp" with radial = "optimise"'
+    return "kernel = " + " or ".join(f'"{one}"' for one in by)
 
 
 def without_unused(table: dict[str, Any], fit: Table) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlmd.config.explain import explain
-from mlmd.config.pairs import OF_STRUCTURES
+from mlmd.config.pairs import ANY_USE, OF_STRUCTURES
 from mlmd.config.read import read_toml
+from mlmd.config.resolve import training_hash
 from mlmd.config.train import Train
 from mlmd.errors import InputError
 
@@ -40,6 +41,8 @@ class Choice:
 def load_sweep(path: str | Path) -> tuple[Choice, ...]:
     """Every combination of an input, the last list changing fastest; paths count from the folder that it lies in.
 
+    Options that some combinations have no use for are left out there.
+
     Raises:
         InputError: the file cannot be read, has no ``[sweep]``, or none of its combinations is a training.
     """
@@ -58,10 +61,15 @@ def load_sweep(path: str | Path) -> tuple[Choice, ...]:
             raise InputError(f"its lists have {n:,} combinations; {MOST:,} are possible.")
     except InputError as error:
         raise InputError(f"{path.name}: sweep: {error}") from None
-    found = []
+    found: list[Choice] = []
+    labels: dict[str, str] = {}
     for chosen in itertools.product(*lists.values()):
-        choice = dict(zip(lists, chosen, strict=True))
-        found.append(_combination(data, choice, path))
+        one = _combination(data, dict(zip(lists, chosen, strict=True)), path)
+        if one.config is not None:
+            first = labels.setdefault(training_hash(one.config), one.label)
+            if first != one.label:  # by options that these descriptors and fits have no use for
+                one = Choice(one.label, None, f"it is the same training as {first}: what differs has no use here.")
+        found.append(one)
     if not any(one.config for one in found):
         raise InputError("\n".join(f"{path.name}: {line}" for line in found[0].problem.splitlines()))
     return tuple(found)
@@ -100,7 +108,7 @@ def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any],
                 return Choice(label, None, f'"{kind}" is for whole structures{end}')
         if "property" in filled:
             return Choice(label, None, f"property: it is learned of whole structures{end}")
-        config = Train.model_validate(filled, context={"folder": path.absolute().parent})
+        config = Train.model_validate(filled, context={"folder": path.absolute().parent, ANY_USE: True})
     except ValidationError as error:
         return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:

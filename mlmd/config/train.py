@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
 from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, Trained, parts_of
 from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit
 from mlmd.config.loss import Loss
-from mlmd.config.pairs import check_pair, of_structures, without_unused
+from mlmd.config.pairs import ANY_USE, NO_PRODUCTS, check_pair, check_use, of_structures, useless, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
 from mlmd.config.structures import AnyDescriptorTable, Property
 from mlmd.config.table import NONEMPTY, Table, named
@@ -209,10 +209,12 @@ class Train(Table):
         )
         if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
             return data
+        if fit.get("optimiser", "adamw") != "adamw":  # refused for what it is, not for defaults of the other
+            return data
         return {**data, "fit": {**FIT_OF_DEEPPOT, **fit}}
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Train:
+    def _fits_together(self, info: ValidationInfo) -> Train:
         """What no single key can know."""
         n_moments = sum(isinstance(one, MTP) for one in parts_of(self.descriptor))
         if n_moments > 1 and isinstance(self.fit, LinearFit) and self.fit.radial == "optimise":
@@ -224,11 +226,9 @@ class Train(Table):
         check_pair(
             self.descriptor, self.fit, with_property=self.property is not None, given=frozenset(self.model_fields_set)
         )
-        if isinstance(self.descriptor, MTP) and isinstance(self.fit, LinearFit) and self.fit.quadratic:
-            raise refuse(
-                "fit: quadratic: moment tensors hold the products of their moments already; give a higher level, or "
-                "another descriptor."
-            )
+        parts = parts_of(self.descriptor)
+        if parts and len(parts) == n_moments and isinstance(self.fit, LinearFit) and self.fit.quadratic:
+            raise refuse(NO_PRODUCTS)
         learned = self.descriptor.learned
         if learned and not isinstance(self.fit, NetworkFit):
             raise refuse(
@@ -244,6 +244,8 @@ class Train(Table):
             )
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
+        if not of_structures(self.descriptor, fit) and not (info.context or {}).get(ANY_USE):
+            check_use(self.descriptor, fit)
         if isinstance(self.fit, AGNIFit):
             _check_forces_alone(self.baseline, self.loss, self.uncertainty)
         if self.test is not None and "test_fraction" in self.model_fields_set:
@@ -258,10 +260,13 @@ class Train(Table):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
-        """No fraction where the test structures are given: the two do not load together."""
+        """No fraction where the test structures are given, nor what a fit has no use for: they do not load together."""
         table: dict[str, Any] = handler(self)
         if of_structures(self.descriptor, self.fit):
             table = without_unused(table, self.fit)
+        else:
+            unused = useless(self.descriptor, self.fit)
+            table["fit"] = {key: item for key, item in table["fit"].items() if key not in unused}
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
 
 

@@ -89,15 +89,6 @@ def rematch_kernel(
     return _between(structures, others, zeta, matched, normalised)
 
 
-def local_similarities(rows: Tensor, others: Tensor, zeta: float) -> Tensor:
-    """C_ij = (p̂_i · p̂_j)^ζ, (n, m) in float64, of rows (n, n_features) and others (m, n_features).
-
-    Raises:
-        InputError: for a ζ that is not positive, no rows, rows that are zero, and negative C of a fractional ζ.
-    """
-    return _powers(_unit(rows) @ _unit(others).T, zeta)
-
-
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length 1, in float64."""
     rows = rows.double()

@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import scipy.linalg
 import torch
 from torch import Tensor
 
 from mlmd.errors import InputError
+from mlmd.fitting import cholesky
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.kernels import kernel_named
 
@@ -27,11 +27,12 @@ def solved(matrix: Tensor, targets: Tensor) -> Tensor:
     Raises:
         InputError: when it is not positive definite.
     """
+    # scipy's would be of numpy's BLAS, whose threads are not torch's: digits would depend on their number
     try:
-        cholesky = scipy.linalg.cho_factor(matrix.numpy().T, lower=True, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
+        cholesky.factorise(matrix)
+    except InputError:
         raise InputError("is not positive definite") from None
-    return torch.from_numpy(scipy.linalg.cho_solve(cholesky, targets.numpy(), check_finite=False))
+    return cholesky.solve(matrix, targets[:, None])[:, 0]
 
 
 class KernelRidge(Expansion):

@@ -159,10 +159,16 @@ class GaussianKernel:
     width: float
     """ℓ, in units of the features."""
     relative: ClassVar[bool] = True
+    order: ClassVar[int] = 2
+    """n of k = exp(exponents / ℓⁿ)."""
+
+    def exponents(self, x: Tensor, y: Tensor) -> Tensor:
+        """-|x - y|² / 2, (n, m), whatever the width."""
+        return arguments(self, x, y)
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
-        return torch.exp(arguments(self, x, y) / self.width**2)
+        return torch.exp(self.exponents(x, y) / self.width**self.order)
 
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions)."""
@@ -197,10 +203,16 @@ class LaplacianKernel:
 
     width: float
     """ℓ, in units of the features."""
+    order: ClassVar[int] = 1
+    """n of k = exp(exponents / ℓⁿ)."""
+
+    def exponents(self, x: Tensor, y: Tensor) -> Tensor:
+        """-Σ_f |x_f - y_f|, (n, m), whatever the width."""
+        return -torch.cdist(x, y, p=1)
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """(n, m)."""
-        return torch.exp(-torch.cdist(x, y, p=1) / self.width)
+        return torch.exp(self.exponents(x, y) / self.width**self.order)
 
     def slopes(self, x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
         """(n, m, n_directions)."""

@@ -14,18 +14,15 @@ import torch
 from torch import Tensor
 
 from mlmd.errors import InputError
-from mlmd.fitting.kernels import kernel_named
+from mlmd.fitting.kernels import GaussianKernel, LaplacianKernel, kernel_named
 
 STRENGTHS = tuple(10.0**power for power in range(-10, 1))
 """λ, in units of the mean of the kernel's diagonal."""
 FACTORS = tuple(2.0**power for power in range(-2, 11))
 """Widths in units of the typical distance of two rows."""
 _TYPICAL = 500
-"""Rows whose distances are looked at."""
-_MOST_WIDTHS = 15
-"""Distance of the farthest of these rows in widths of the kernel that others are powers of: exp(-15²/2) is 10⁻⁴⁹."""
-_EXPONENTS = {"laplacian": 1, "gaussian": 2}
-"""Kernel with a width -> power n of it: k = exp(-(d/ℓ)ⁿ up to a factor)."""
+"""Rows whose distances are looked at for the typical one."""
+_WITH_WIDTH = ("laplacian", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,17 @@ def choose(
     Raises:
         InputError: as `kernel_named`, and when no two rows differ.
     """
-    n = _EXPONENTS.get(kernel)
-    typical, farthest = _distances(features, kernel) if n is not None else (1.0, 1.0)
-    widths = [width] if width is not None or n is None else [factor * typical for factor in FACTORS]
-    # kernels of other widths are powers of one, so that distances are computed once; of its width the farthest rows are
-    # not so many that their kernel would be lost in rounding
-    middle = farthest / _MOST_WIDTHS if n is not None else None
-    matrix = kernel_named(kernel, width=middle, power=power).values(features, features)
+    has_width = kernel in _WITH_WIDTH
+    typical = _typical_distance(features, kernel) if has_width else 1.0
+    widths = [width] if width is not None or not has_width else [factor * typical for factor in FACTORS]
+    made = kernel_named(kernel, width=widths[0], power=power)
+    with_width = made if isinstance(made, GaussianKernel | LaplacianKernel) else None
+    # distances are computed once for all widths; powers of one kernel would lose rows that are far apart for it
+    whole = made.values(features, features) if with_width is None else with_width.exponents(features, features)
     best: Choice | None = None
     for number, one in enumerate(widths):
-        narrowed = matrix if one is None or middle is None or n is None else matrix ** ((middle / one) ** n)
-        found = choose_strength(narrowed, targets, regularisation)
+        matrix = whole if with_width is None or one is None else torch.exp(whole / one**with_width.order)
+        found = choose_strength(matrix, targets, regularisation)
         if best is None or found.error < best.error:
             best = replace(found, width=one)
         tried(number + 1, len(widths))
@@ -104,11 +101,11 @@ def choose(
     return best
 
 
-def _distances(features: Tensor, kernel: str) -> tuple[float, float]:
-    """The median and the largest distance of different rows, as the kernel measures them, among the first ones."""
+def _typical_distance(features: Tensor, kernel: str) -> float:
+    """The median distance of different rows, as the kernel measures them, among the first ones."""
     some = features[:_TYPICAL]
     distances = torch.cdist(some, some, p=1 if kernel == "laplacian" else 2)
     known = distances[distances > 0]
     if not len(known):
         raise InputError("all structures have the same features: the descriptor does not tell them apart.")
-    return float(known.median()), float(known.max())
+    return float(known.median())

@@ -134,13 +134,15 @@ def leading(features: Tensor, n_points: int) -> Tensor:
 
 def _leading_vector(products: Tensor) -> Tensor:
     """(n,) eigenvector of the greatest eigenvalue of a positive semidefinite matrix."""
-    from scipy.sparse.linalg import ArpackError, eigsh
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     n = len(products)
     if n > _SMALL:
+        # torch's products: those of numpy are divided among threads that `mlmd.potentials.threads` does not hold
+        work = LinearOperator((n, n), matvec=lambda x: (products @ torch.from_numpy(x)).numpy(), dtype=float)
         start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=products.dtype)  # the same every time
         try:  # Lanczos iterations to machine precision: some products by the matrix, not its decomposition
-            return torch.from_numpy(eigsh(products.numpy(), k=1, which="LA", v0=start.numpy())[1][:, 0])
+            return torch.from_numpy(eigsh(work, k=1, which="LA", v0=start.numpy())[1][:, 0])
         except ArpackError:  # two greatest ones are nearly equal
             pass
     return torch.linalg.eigh(products)[1][:, -1]

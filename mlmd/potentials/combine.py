@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlmd.descriptors import Descriptor
 from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
@@ -94,6 +95,20 @@ class Sum(torch.nn.Module):
     def spec(self) -> dict[str, Any]:
         """The specs of all parts."""
         return {"kind": "sum", "parts": [part.spec() for part in self.parts]}
+
+
+def descriptors_of(potential: Potential) -> list[Descriptor]:
+    """The descriptors of a potential: its own, or those of the parts of a sum, in their order."""
+    if isinstance(potential, Sum):
+        return [one for part in potential.parts for one in descriptors_of(part)]
+    own: Descriptor | None = getattr(potential, "descriptor", None)
+    return [] if own is None else [own]
+
+
+def told_apart(descriptors: Sequence[Descriptor]) -> str:
+    """Several descriptors in words."""
+    each = (f"{one.spec()['kind']} ({one.n_features:,} features)" for one in descriptors)
+    return f"{len(descriptors)} descriptors, {' and '.join(each)}"
 
 
 class SumEvaluator:

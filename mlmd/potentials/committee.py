@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 from mlmd.graph import Graph
-from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy, modelfile
+from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.evaluate import SKIN
 from mlmd.potentials.fused import divided
@@ -99,29 +98,3 @@ class _Mean:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a `state`."""
         self._total.restore(state)
-
-
-def write(members: Mapping[str, Potential], path: Path) -> Committee:
-    """Store a committee with a card that names its members.
-
-    Args:
-        members: by the names that the card has for them.
-        path: a new file.
-
-    Returns:
-        The committee.
-
-    Raises:
-        InputError: as `Committee`; for a file that exists, one that is not named .mlmd, and members that cannot be
-            stored.
-    """
-    if path.suffix != ".mlmd":
-        raise InputError(f"{path}: a committee is stored as .mlmd; give such a name.")
-    if path.exists():
-        raise InputError(f"{path} exists already. Give another name, or remove it.")
-    for name, member in members.items():
-        if not isinstance(member, torch.nn.Module) or not hasattr(type(member), "restore"):
-            raise InputError(f"{name}: a {type(member).__name__} cannot be stored as .mlmd, and so in no committee.")
-    made = Committee(tuple(members.values()))
-    modelfile.save(made, path, {"name": path.stem, "made of": [Path(name).name for name in members]})
-    return made

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mlmd.config import of_structures
 from mlmd.config.explain import explain
-from mlmd.config.pairs import DESCRIPTORS_IN_FILES, OF_STRUCTURES
+from mlmd.config.pairs import ANY_USE, DESCRIPTORS_IN_FILES, OF_STRUCTURES
 from mlmd.config.read import read_toml
 from mlmd.config.train import Train
 from mlmd.descriptors import Descriptor
@@ -25,6 +25,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.io.validity import closest_neighbour
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
+from mlmd.potentials.combine import descriptors_of, told_apart
 from mlmd.potentials.property import PropertyModel
 from mlmd.train.atom_descriptor import make_descriptor, reach
 from mlmd.train.dataset import elements_of
@@ -35,12 +36,13 @@ _OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted wit
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of features, of atoms or of structures."""
+    """Rows of features, of atoms, of the forces on them along x, y and z, or of structures."""
 
     values: np.ndarray
     """(n_rows, n_features) float64."""
     kind: str
-    """What a row is of, "atom" or "structure"."""
+    """What a row is of: "atom", "direction" (an atom and an axis: atom 0 along x, y and z, then atom 1) or
+    "structure"."""
     spec: Mapping[str, Any]
     """Of the descriptor, JSON-able."""
     sources: tuple[str, ...]
@@ -49,6 +51,16 @@ class Features:
     """(n_rows,) number of the structure, from 0."""
     numbers: np.ndarray | None
     """(n_rows,) atomic numbers; None for rows of structures."""
+    axes: np.ndarray | None = None
+    """(n_rows,) 0, 1 and 2 for x, y and z; None without directions."""
+
+    @property
+    def rows(self) -> str:
+        """How many there are, and of what."""
+        n = len(self.values)
+        if self.axes is not None:
+            return f"{n // 3:,} atom{'s' * (n != 3)} along x, y and z"
+        return f"{n:,} {self.kind}{'s' * (n != 1)}"
 
 
 def check_output(path: Path) -> None:
@@ -67,19 +79,20 @@ def check_output(path: Path) -> None:
 
 
 def descriptor_of(potential: Potential | PropertyModel, name: str) -> Descriptor:
-    """The descriptor of a learned potential, or of a model of structures.
+    """The descriptor of a learned potential, also where a sum has one such part, or of a model of structures.
 
     Raises:
-        InputError: when it has none.
+        InputError: when it has none, or several.
     """
-    descriptor = getattr(potential, "descriptor", None)
-    if descriptor is None:
+    found = [potential.descriptor] if isinstance(potential, PropertyModel) else descriptors_of(potential)
+    if not found:
         raise InputError(
             f"{name} is a potential of kind {potential.spec()['kind']!r}, which has no descriptor. "
             "Give a learned one, or --descriptor FILE."
         )
-    found: Descriptor = descriptor
-    return found
+    if len(found) > 1:
+        raise InputError(f"{name} is a sum with {told_apart(found)}. Give a file with one of them.")
+    return found[0]
 
 
 def read_descriptor(
@@ -132,10 +145,12 @@ def of_training(
     if kind in _OF_FILES:
         raise InputError(f"kind: {kind!r} has numbers that are fitted: give the potential, --model FILE.")
     data: dict[str, Any] = {"data": "structures", "descriptor": given}
-    if kind not in OF_STRUCTURES:
+    if kind == "agni":
+        data["fit"] = {"kind": "agni"}  # which goes with no other
+    elif kind not in OF_STRUCTURES:
         data["fit"] = {"kind": "linear", "radial": "plain"}
     try:
-        config = Train.model_validate(data, context={"folder": folder or Path.cwd()})
+        config = Train.model_validate(data, context={"folder": folder or Path.cwd(), ANY_USE: True})
     except ValidationError as error:
         raise InputError("\n".join(explain(error, Train, data))) from None
     if of_structures(config.descriptor):
@@ -166,25 +181,30 @@ def describe(descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Feature
         except InputError as error:
             raise InputError(f"{frame.source}: {error}") from None
     counts = [len(one) for one in rows]
-    of_atoms = descriptor.kind == "atom"
+    n_each = {"atom": 1, "direction": 3}.get(descriptor.kind, 0)
+    numbers = np.concatenate([frame.atoms.numbers for frame in frames]).astype(np.int64)
     return Features(
         values=np.concatenate(rows),
         kind=descriptor.kind,
         spec=descriptor.spec(),
         sources=tuple(frame.source for frame in frames),
         structures=np.repeat(np.arange(len(frames)), counts),
-        numbers=np.concatenate([frame.atoms.numbers for frame in frames]).astype(np.int64) if of_atoms else None,
+        numbers=np.repeat(numbers, n_each) if n_each else None,
+        axes=np.tile(np.arange(3), len(numbers)) if n_each == 3 else None,
     )
 
 
 def write_features(path: Path, features: Features) -> None:
     """An .npz file, whole or not at all: arrays and text, which `numpy.load` reads without executing anything.
 
-    `features`; `structure` and `source`; for rows of atoms `numbers`; `kind`; and the descriptor's `spec` as JSON.
+    `features`; `structure` and `source`; for rows of atoms `numbers`, for those of directions `axis` too; `kind`; and
+    the descriptor's `spec` as JSON.
     """
     arrays = {"features": features.values, "structure": features.structures, "source": np.array(features.sources)}
     if features.numbers is not None:
         arrays["numbers"] = features.numbers
+    if features.axes is not None:
+        arrays["axis"] = features.axes
     texts = {"kind": features.kind, "spec": json.dumps(features.spec, ensure_ascii=False)}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

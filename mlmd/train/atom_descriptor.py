@@ -34,6 +34,7 @@ from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
+from mlmd.potentials.combine import descriptors_of, told_apart
 from mlmd.train.environments import MOST
 from mlmd.train.functions import symmetry_functions
 
@@ -78,14 +79,19 @@ def _reach(given: DescriptorOfAtoms, elements: Sequence[str]) -> float:
 
 
 def trained(given: Trained) -> Descriptor:
-    """The descriptor of a potential that was trained before.
+    """The descriptor of a potential that was trained before, also above a baseline to which it is added.
 
     Raises:
-        InputError: when it has none of atoms, or is not there.
+        InputError: when it has none of atoms, or several, or is not there.
         ModelError: when it is damaged, or no .mlmd file.
     """
     potential = modelfile.load(given.model)
-    descriptor = getattr(potential, "descriptor", None)
+    found = descriptors_of(potential)
+    if len(found) > 1:
+        raise InputError(
+            f"descriptor: model: {given.model.name} is a sum with {told_apart(found)}. Give a file with one of them."
+        )
+    descriptor = found[0] if found else None
     if descriptor is None or descriptor.kind != "atom":
         raise InputError(f"descriptor: model: {given.model.name} has no descriptor of atoms. Give a learned potential.")
     if isinstance(descriptor, embedding.DeepPotSE):
@@ -93,10 +99,10 @@ def trained(given: Trained) -> Descriptor:
             f"descriptor: model: the embeddings of {given.model.name} were learned together with its network, and go "
             "with no other fit. Give the potential of another descriptor."
         )
+    assert isinstance(descriptor, torch.nn.Module)
     for parameter in descriptor.parameters():
         parameter.requires_grad_(False)
-    found: Descriptor = descriptor
-    return found
+    return descriptor
 
 
 def _part(  # noqa: PLR0911 - a return for each kind

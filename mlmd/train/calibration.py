@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from mlmd.train.evaluate import Labels
 
 _N_BINS = 10
-_ROUNDING = 1e-9
-"""Of the greatest spread, below which a spread is that of a force which is zero by symmetry."""
+_LABELS = 1e-3
+"""eV/Å, about to which forces are known from density functional theory."""
+_NOTHING = 1e-2
+"""Of the error that is usual, where labels are more exact."""
+_FEW_DECADES = 50.0
+"""Of the ends of an axis, up to which numbers between powers of ten have room."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Calibration:
     """Part of the components with |z| < 1; 0.683 of normal errors whose spread is right."""
     within_two: float
     """Part with |z| < 2; 0.954."""
+    n_without: int
+    """Atoms that are left out, of which no error to speak of is expected."""
     correlation: float
     """Spearman's, of the spread and the error of atoms: whether it tells the bad ones."""
     bins: tuple[Bin, ...]
@@ -63,8 +70,9 @@ class Calibration:
 
     def text(self) -> str:
         """A few lines."""
+        without = f"; {self.n_without:,} whose forces are zero by symmetry are left out" if self.n_without else ""
         lines = [
-            f"Spread of forces, {self.n_atoms:,} atoms: errors are {self.factor:.3g} times the spread "
+            f"Spread of forces, {self.n_atoms:,} atoms{without}: errors are {self.factor:.3g} times the spread "
             "(root mean square of error / spread; 1 is calibrated)",
             f"within one spread {self.within_one:.1%} (normal 68.3 %), two {self.within_two:.1%} (95.4 %); "
             f"rank correlation with the errors {self.correlation:.2f}",
@@ -109,11 +117,19 @@ def calibrated(
 def calibration(spread: np.ndarray, errors: np.ndarray) -> Calibration | None:
     """From spreads (n_atoms,) and errors of forces (n_atoms, 3), eV/Å; None without an atom of known error.
 
-    Atoms without a label are left out, and those without a spread, whose forces are zero by symmetry.
+    Atoms without a label are left out, and those whose expected error, their spread times √(⟨error²⟩ / ⟨spread²⟩), is
+    below both what labels are known to and a hundredth of the usual one. Their forces are held near zero by symmetry,
+    and what errors they have are the labels' own; in z, which divides by the spread, they would count more than all
+    others.
     """
     from scipy.stats import spearmanr
 
-    known = np.isfinite(errors).all(axis=1) & (spread > _ROUNDING * spread.max(initial=0.0))
+    labelled = np.isfinite(errors).all(axis=1)
+    spread, errors = spread[labelled], errors[labelled]
+    usual = math.sqrt(float(np.mean(errors**2))) if len(errors) else 0.0
+    scale = math.sqrt(float(np.mean(spread**2))) if len(spread) else 0.0
+    known = spread * usual > min(_LABELS, _NOTHING * usual) * scale
+    n_without = int((~known).sum())
     spread, errors = spread[known], errors[known]
     if not len(spread):
         return None
@@ -130,9 +146,15 @@ def calibration(spread: np.ndarray, errors: np.ndarray) -> Calibration | None:
         factor=math.sqrt(float(np.mean(z**2))),
         within_one=float(np.mean(z < 1)),
         within_two=float(np.mean(z < 2)),
+        n_without=n_without,
         correlation=float(spearmanr(spread, sizes).statistic) if varied else 0.0,
         bins=bins,
     )
+
+
+def _between(digits: str, value: float, _: object) -> str:
+    """A number between powers of ten, if it begins with one of some digits."""
+    return f"{value:g}" if f"{value:e}"[0] in digits else ""
 
 
 def calibration_figure(found: Calibration, title: str) -> Figure:
@@ -143,8 +165,10 @@ def calibration_figure(found: Calibration, title: str) -> Figure:
     axes.loglog(x[shown], y[shown], "o-", color=color(0), markersize=5, linewidth=1.6, label="atoms by their spread")
     axes.axline((x[0], x[0]), (2 * x[0], 2 * x[0]), color="black", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
     for axis in (axes.xaxis, axes.yaxis):  # not 3 × 10⁰
+        low, high = axis.get_view_interval()
+        between = "235" if high < _FEW_DECADES * low else ""
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+        axis.set_minor_formatter(partial(_between, between))
     axes.set_title(title, fontsize=10)
     label(axes, "spread of forces (meV/Å)", "RMSE of force components (meV/Å)")
     legend(axes)

@@ -57,7 +57,7 @@ def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: 
     def solve(n_shards: int) -> None:
         assert state.best_radial is not None
         linear, _ = solution(job, combine(factors[:n_shards]), choice)
-        put(job.potential, state.best_radial, linear, job.problem.baseline)
+        put(job.potential, state.best_radial, linear, job.problem.baseline, job.problem.lone)
 
     return replace(curve_of_shards(job, solve), losses=(state.history,))
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
+from mlmd.config import AGNIFit, Train
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.linearised import values
@@ -41,3 +43,15 @@ def features_of(
         if n_atoms >= most:
             break
     return torch.cat(rows), torch.cat(kinds)
+
+
+def pins(config: Train) -> bool:
+    """Whether an input says what the energy of a single atom is: by itself, or by single atoms in the data."""
+    energies = config.baseline.energies
+    return (isinstance(energies, dict) or energies == "isolated") and not isinstance(config.fit, AGNIFit)
+
+
+def lone_rows(descriptor: Descriptor) -> Tensor:
+    """Features (n_elements, n_features) of an atom of each element that has no neighbours."""
+    cutoff = pair_cutoff(descriptor)
+    return torch.cat([values(descriptor, build_graph(Atoms(one), cutoff)) for one in descriptor.elements])

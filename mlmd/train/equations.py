@@ -6,7 +6,12 @@
 
 σ is the accuracy that is aimed at, times a factor of the frame's group. What is subtracted is the baseline: a constant
 energy for each atom of an element, and what a potential says to which the fitted one is added. Frames come without the
-latter (`mlmd.train.delta`).
+latter (`mlmd.train.delta`). Where the constants are the energies of single atoms, those are exact: with the basis
+φ(B_i) of atom i and φ(B_k) of a single atom of its element k
+
+    E = Σ_i [E_k + (φ(B_i) - φ(B_k)) · α],
+
+so that constants are E_k - φ(B_k) · α, and rows of energies have the difference of the two.
 """
 
 from __future__ import annotations
@@ -48,7 +53,13 @@ class Sigma:
 
 
 def triangle(
-    potential: LearnedPotential, frames: Sequence[LabelledFrame], sigma: Sigma, baseline: np.ndarray, *, nonlinear: bool
+    potential: LearnedPotential,
+    frames: Sequence[LabelledFrame],
+    sigma: Sigma,
+    baseline: np.ndarray,
+    *,
+    nonlinear: bool,
+    lone: np.ndarray | None = None,
 ) -> tuple[Tensor, int]:
     """R of the equations of some frames, and how many equations there are.
 
@@ -58,10 +69,11 @@ def triangle(
         sigma: accuracy aimed at.
         baseline: (n_elements,) eV, in the order of the potential's elements.
         nonlinear: whether the descriptor's parameters have columns.
+        lone: φ(B_k), (n_elements, n_basis), where the baseline is exact for single atoms.
     """
     collected: Triangle | None = None
     for some in batches(frames):
-        rows = equations(potential, some, sigma, baseline, nonlinear=nonlinear)
+        rows = equations(potential, some, sigma, baseline, nonlinear=nonlinear, lone=lone)
         collected = collected or Triangle(rows.shape[1])
         collected.add(rows)
     if collected is None:
@@ -84,11 +96,24 @@ def batches(frames: Sequence[LabelledFrame], n_atoms: int = ATOMS_AT_ONCE) -> It
 
 
 def equations(
-    potential: LearnedPotential, frames: Sequence[LabelledFrame], sigma: Sigma, baseline: np.ndarray, *, nonlinear: bool
+    potential: LearnedPotential,
+    frames: Sequence[LabelledFrame],
+    sigma: Sigma,
+    baseline: np.ndarray,
+    *,
+    nonlinear: bool,
+    lone: np.ndarray | None = None,
 ) -> Tensor:
-    """(n_equations, n_parameters + 1) weighted rows [A | y] of some frames, of the labels that they have."""
+    """(n_equations, n_parameters + 1) weighted rows [A | y] of some frames, of the labels that they have.
+
+    Arguments are those of `triangle`.
+    """
     graph: Graph = build_graph([frame.atoms for frame in frames], potential.design_cutoff)
     design = potential.design(graph, nonlinear=nonlinear)
+    if lone is not None:
+        n_elements, n_basis = lone.shape
+        counts = design.energy[:, n_basis : n_basis + n_elements]  # columns of the constants
+        design.energy[:, :n_basis] -= counts @ torch.from_numpy(lone)
     rows = []
     start = 0
     for index, frame in enumerate(frames):

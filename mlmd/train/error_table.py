@@ -76,13 +76,6 @@ class ErrorTable:
             lines.append("  ".join(aligned).rstrip())
         return "\n".join([*lines, *_shift_lines(self.shift)])
 
-    def markdown(self) -> str:
-        """The same as a Markdown table, without the names of structures."""
-        rule = [":---" if name in _LEFT else "---:" for name in _HEADINGS]
-        table = [_HEADINGS, rule, *_cells(self.rows)]
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row[:-1]) + " |" for row in table]
-        return "\n".join([*lines, *(f"\n{line}" for line in _shift_lines(self.shift))])
-
 
 def from_json(data: Mapping[str, Any]) -> ErrorTable:
     """The table that `ErrorTable.to_json` wrote; keys of later versions are left out.

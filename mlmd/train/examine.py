@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from mlmd.errors import some_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.validity import nearest_neighbours
 from mlmd.train import neighbouring, scales
@@ -72,8 +73,8 @@ def _impossible(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -
         if element not in known:
             where = [frame.source for frame in test if element in frame.atoms.get_chemical_symbols()]
             found.append(
-                f"{element} occurs only in test frames ({listed(where)}), so nothing is learned about it. Add training "
-                f"frames with {element}, or remove these."
+                f"{element} occurs only in test frames ({some_of(where)}), so nothing is learned about it. Add "
+                f"training frames with {element}, or remove these."
             )
     return found
 
@@ -99,7 +100,7 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
     if bonded and len(without) == len(bonded) and any(frame.forces is not None for frame in bonded):
         found.append("no frame has an energy: forces alone leave the energies of different structures open.")
     elif 0 < len(without) < len(bonded):
-        found.append(f"{len(without)} of {len(bonded)} frames have no energy: {listed(without)}; is that meant?")
+        found.append(f"{len(without)} of {len(bonded)} frames have no energy: {some_of(without)}; is that meant?")
     without = [frame.source for frame in bonded if frame.forces is None]
     if bonded and len(without) == len(bonded) and any(frame.energy is not None for frame in bonded):
         found.append(
@@ -107,12 +108,12 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
             "too, or name them in the file if they have an unusual name."
         )
     elif 0 < len(without) < len(bonded):
-        found.append(f"{len(without)} of {len(bonded)} frames have no forces: {listed(without)}; is that meant?")
+        found.append(f"{len(without)} of {len(bonded)} frames have no forces: {some_of(without)}; is that meant?")
     unused = [frame.source for frame in train if frame.unused_stress]
     if unused:
         found.append(
-            f"{len(unused)} frames have a stress but are not periodic in three directions: {listed(unused)}. It is not "
-            'used; if they are meant to be periodic, write pbc="T T T".'
+            f"{len(unused)} frames have a stress but are not periodic in three directions: {some_of(unused)}. It is "
+            'not used; if they are meant to be periodic, write pbc="T T T".'
         )
     return found
 
@@ -145,7 +146,7 @@ def _placeholders(train: Sequence[LabelledFrame]) -> list[str]:
             "placeholders? Take the energies from the calculations."
         )
     elif zero:
-        found.append(f"{len(zero)} energies are exactly zero: {listed(zero)}. Are they placeholders? Remove them.")
+        found.append(f"{len(zero)} energies are exactly zero: {some_of(zero)}. Are they placeholders? Remove them.")
     for name, unit in (("forces", "eV/Å"), ("stress", "eV/Å³")):
         given = [value for frame in frames if (value := getattr(frame, name)) is not None]
         if len(given) > 1 and n_structures > 1 and not any(np.any(value) for value in given):
@@ -176,17 +177,18 @@ def _copies(train: Sequence[LabelledFrame], test: Sequence[LabelledFrame]) -> li
     found = []
     if same:
         found.append(
-            f"{len(same)} training frames are copies of others: {listed(same)}. They count twice in a fit; remove them."
+            f"{len(same)} training frames are copies of others: {some_of(same)}. They count twice in a fit; "
+            "remove them."
         )
     if different:
         found.append(
-            f"{len(different)} training structures are there twice with different labels: {listed(different)}. No "
+            f"{len(different)} training structures are there twice with different labels: {some_of(different)}. No "
             "potential can give both: keep those of one method."
         )
     if leaked:
         found.append(
-            f"{len(leaked)} test frames are also training frames: {listed(leaked)}. Their errors say nothing about new "
-            "structures; remove them from one side."
+            f"{len(leaked)} test frames are also training frames: {some_of(leaked)}. Their errors say nothing about "
+            "new structures; remove them from one side."
         )
     return found
 
@@ -367,8 +369,3 @@ def _files(frames: Iterable[LabelledFrame]) -> dict[str, list[LabelledFrame]]:
     for frame in frames:
         files.setdefault(frame.source.rpartition("@")[0].partition("/")[0], []).append(frame)
     return files
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, load_train, parts_of
-from mlmd.errors import InputError, did_you_mean
+from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, Uncertainty, load_train, parts_of
+from mlmd.errors import InputError, did_you_mean, some_of
+from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
@@ -19,12 +22,12 @@ from mlmd.rundir import sha256
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given
+from mlmd.train.environments import lone_rows, pins
 from mlmd.train.equations import Sigma
-from mlmd.train.examine import Finding, examine, listed
+from mlmd.train.examine import Finding, examine
 from mlmd.train.memory import bytes_of_slopes, refuse_large
 from mlmd.train.shards import Problem
 from mlmd.train.start import start
-from mlmd.train.uncertainty import check_wishes
 from mlmd.units import BAR
 
 LEAST_RIDGE = 1e-10
@@ -62,8 +65,13 @@ class Job:
 
     @property
     def free_constants(self) -> bool:
-        """Whether the energies of single atoms are fitted; else they are those of the baseline."""
+        """Whether the energies of the elements are fitted; else they are those of the baseline."""
         return self.config.baseline.energies == "fit"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether single atoms have the energies of the baseline, exactly."""
+        return pins(self.config)
 
     @property
     def result(self) -> Potential:
@@ -137,7 +145,7 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         energies = baseline(left, elements, config.baseline.energies)
     closest = smallest_distance(training)
     potential = start(config, training, closest, elements, counted=counted)
-    check_wishes(config.uncertainty, potential)
+    _check_wishes(config.uncertainty, potential)
     for one in parts_of(config.descriptor):
         if isinstance(one, MTP) and isinstance(one.min_distance, float) and one.min_distance > closest:
             findings.append(
@@ -147,7 +155,7 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
                     f"data, {closest:.3f} Å: radial functions grow fast below it. Leave it out, or give a shorter one.",
                 )
             )
-    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed)
+    problem = Problem(left, sigma_of(config), energies, potential.spec(), config.seed, _lone(config, potential))
     if isinstance(config.fit, KernelFit):
         refuse_large(problem.n_equations, bytes_of_slopes(training, potential.descriptor.n_features))
     return Job(
@@ -162,6 +170,25 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         given=given,
         test_above=test_left,
     )
+
+
+def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
+    """Refuse what cannot be kept, before anything is fitted.
+
+    Raises:
+        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
+    """
+    regressor = potential.regressor
+    if given.spread is True and isinstance(regressor, GaussianProcess):
+        raise InputError(
+            'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
+            'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
+        )
+    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
+        raise InputError(
+            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
+            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
+        )
 
 
 def _with_labels(
@@ -185,8 +212,17 @@ def _with_labels(
         if len(missing) == 1
         else f"{len(missing)} structures have no {what} and are"
     )
-    findings.append(Finding("warning", f"{none} not used: {listed(missing)}. Is that meant?"))
+    findings.append(Finding("warning", f"{none} not used: {some_of(missing)}. Is that meant?"))
     return tuple(frame for frame, known in zip(frames, has, strict=True) if known)
+
+
+def _lone(config: Train, potential: LearnedPotential) -> np.ndarray | None:
+    """Basis functions of single atoms, where they have given energies and some function is not zero."""
+    if not (pins(config) and isinstance(potential.regressor, Expansion)):
+        return None
+    rows = lone_rows(potential.descriptor)
+    functions = potential.regressor.basis(rows, torch.arange(len(rows))).detach()
+    return functions.numpy() if bool(functions.any()) else None
 
 
 def _digests(

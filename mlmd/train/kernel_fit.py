@@ -3,6 +3,9 @@
 Rows are labels divided by their expected errors σ, so that (K + 1) α = y and α is the residual of each. Structures
 stand in the order in which they are dealt into shards: the decomposition of the first rows, which is the first part of
 that of all of them, is the fit to the first structures, and so the learning curve costs solutions only.
+
+Where the energies of single atoms are given, these stand before all structures, as labels without an error: the process
+is the one that has these energies, whatever else is learned.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import in_threads
 from mlmd.train.curve import curve_of_shards
+from mlmd.train.environments import lone_rows
 from mlmd.train.equations import Sigma
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
@@ -57,7 +61,8 @@ def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:
 
     curve = curve_of_shards(job, solve)
     loss = losses[-1]
-    return Fitted(curve=replace(curve, losses=((loss,),)), facts={"loss": loss, "rows": whole.bounds[-1]})
+    rows = whole.bounds[-1] - len(whole.lone)
+    return Fitted(curve=replace(curve, losses=((loss,),)), facts={"loss": loss, "rows": rows})
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,12 @@ class Whole:
 
     job: Job
     frames: tuple[LabelledFrame, ...]
+    lone: Tensor
+    """Features of single atoms, (n_elements, n_features), where these have given energies; otherwise none."""
     environments: list[Environments]
+    """Of the single atoms, and of the structures."""
     bounds: list[int]
-    """Rows before each structure, and all of them."""
+    """Rows before each of them, and all of them."""
     factor: Tensor
     """L below the diagonal and on it."""
 
@@ -78,11 +86,12 @@ class Whole:
         Raises:
             SimulationError: when it is not finite.
         """
-        job, n_rows = self.job, self.bounds[n_frames]
-        some = self.frames[:n_frames]
-        y = torch.cat([_targets(job, frame) for frame in some])
-        h = torch.cat([_counts(job, frame) for frame in some])
-        n_free = h.shape[1] if job.free_constants else 0
+        job, n_lone, regressor = self.job, len(self.lone), _regressor(self.job.potential)
+        n_rows, some = self.bounds[n_lone + n_frames], self.frames[:n_frames]
+        n_elements = regressor.n_kinds
+        y = torch.cat([self.lone.new_zeros(n_lone), *(_targets(job, frame) for frame in some)])
+        h = torch.cat([self.lone.new_zeros((n_lone, n_elements)), *(_counts(job, frame) for frame in some)])
+        n_free = n_elements if job.free_constants else 0
         right = torch.cat([y[:, None], h[:, :n_free]], dim=1)
         solved = cholesky.solve(self.factor[:n_rows, :n_rows], right)
         of_y, of_h = solved[:, 0], solved[:, 1:]
@@ -90,12 +99,15 @@ class Whole:
         # the smallest constants where compositions do not tell elements apart
         constants = torch.linalg.lstsq(normal, target, driver="gelsd").solution[:, 0]
         alpha = of_y - of_h @ constants
-        loss = float(torch.linalg.vector_norm(alpha)) / math.sqrt(n_rows)
+        loss = float(torch.linalg.vector_norm(alpha[n_lone:])) / math.sqrt(n_rows - n_lone)
         if not math.isfinite(loss):
             raise SimulationError("the Gaussian process has no finite solution: are labels or weights extreme?")
         above = torch.from_numpy(job.problem.baseline).clone()
         above[:n_free] += constants
-        _regressor(job.potential).put(self.environments, alpha, above)
+        regressor.put(self.environments, alpha, above)
+        if n_lone:  # what rounding leaves
+            with torch.no_grad():
+                regressor.constants.sub_(regressor.energies(self.lone, torch.arange(n_lone)) - above)
         return loss
 
 
@@ -103,13 +115,17 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
     """Decompose the covariances of all labels and solve for them; arguments and errors are those of `fit`."""
     frames = tuple(frame for shard in job.problem.shards() for frame in shard)
     regressor = _regressor(job.potential)
-    environments = []
+    lone = lone_rows(job.potential.descriptor) if job.pinned else torch.zeros((0, regressor.n_features)).double()
+    none, weight = lone.new_zeros((1, regressor.n_features, 0)), 1 / job.problem.sigma.energy
+    environments = [
+        regressor.environments(row[None], torch.tensor([kind]), none, weight) for kind, row in enumerate(lone)
+    ]
     for done, frame in enumerate(frames):
         progress(Step("derivatives of features", done, len(frames)))
         environments.append(environments_of(job.potential, frame, job.problem.sigma))
     bounds = np.cumsum([0, *(one.n_rows for one in environments)]).tolist()
     matrix, clock = torch.empty((bounds[-1], bounds[-1]), dtype=torch.float64), Clock()
-    for row in range(len(frames)):
+    for row in range(len(environments)):
 
         def block(column: int, row: int = row) -> None:
             of_row, of_column = (slice(bounds[one], bounds[one + 1]) for one in (row, column))
@@ -117,8 +133,10 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
 
         in_threads(block, range(row + 1), n_threads)
         part = (bounds[row + 1] / bounds[-1]) ** 2
-        progress(Step("covariances", row + 1, len(frames), clock(part)))
-    matrix.diagonal().add_(1.0)
+        progress(Step("covariances", row + 1, len(environments), clock(part)))
+    variances = torch.ones(bounds[-1], dtype=torch.float64)
+    variances[: len(lone)] = (matrix.diagonal()[: len(lone)] == 0).double()  # a row of zeros is the constant already
+    matrix.diagonal().add_(variances)
     clock = Clock()
     try:
         cholesky.factorise(
@@ -130,7 +148,7 @@ def solve_all(job: Job, n_threads: int, progress: Progress) -> Whole:
         )
     except InputError as error:
         raise SimulationError(f"{error} Are labels or sigmas extreme? A smaller amplitude helps.") from None
-    whole = Whole(job, frames, environments, bounds, matrix)
+    whole = Whole(job, frames, lone, environments, bounds, matrix)
     whole.put(len(frames))
     return whole
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mlmd.fitting.least_squares import combine, whole_factor
 from mlmd.potentials import has_energy
 from mlmd.train import checkpoint
 from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
-from mlmd.train.optimise import State, begin, iterate, put
-from mlmd.train.regularise import choose
+from mlmd.train.optimise import State, begin, iterate, n_linear, put
+from mlmd.train.regularise import Choice, choose, free_columns, penalties
 from mlmd.train.run import Clock, Progress, Step
-from mlmd.train.shards import Solver, solver
-from mlmd.train.uncertainty import keep_covariance
+from mlmd.train.shards import Outcome, Solver, solver
+
+MOST_PARAMETERS = 2000
+"""Up to which a covariance is kept unasked: 32 MB."""
+_FREE = 1e-8
+"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 
 
 def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
@@ -43,10 +51,31 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
         facts |= choice.facts()
         unit = "eV" if has_energy(job.potential) else "eV/Å"
         messages = (choice.text(getattr(job.config.fit, "amplitude", None), unit),)
-    keep_covariance(job, outcomes, choice)
+    _keep_covariance(job, outcomes, choice)
     curve = learning_curve(job, state, outcomes, choice)
-    put(job.potential, state.best_radial, linear, job.problem.baseline)
+    put(job.potential, state.best_radial, linear, job.problem.baseline, job.problem.lone)
     return Fitted(curve=curve, facts=facts, messages=messages)
+
+
+def _keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None) -> None:
+    """Give the regressor R of the whole problem, of data and prior, where a spread is wanted.
+
+    Args:
+        job: its potential gets it.
+        outcomes: the triangles of all shards, in their order, at the radial functions that are kept.
+        choice: how strongly coefficients are regularised, where the data have chosen.
+
+    Raises:
+        InputError: when a parameter is not determined.
+    """
+    expansion, wanted = job.potential.expansion, job.config.uncertainty.spread
+    n = n_linear(job.potential)
+    if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
+        return
+    penalty, prior = penalties(job, choice)
+    penalty[expansion.n_basis :].clamp_(min=_FREE)  # data may leave constants open, e.g. where all compositions agree
+    whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
 
 def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> State:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.descriptors.linearised import jacobian_size, linearised, values
+from mlmd.descriptors.linearised import jacobian_size, linearised
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting.network import Network
@@ -31,6 +31,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph, volume
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import in_threads
+from mlmd.train.environments import lone_rows
 from mlmd.train.equations import Sigma
 
 JACOBIANS = 2e9
@@ -190,12 +191,8 @@ def _scaling(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
 
 def lonely(potential: LearnedPotential, scaling: Scaling) -> Tensor:
     """Scaled features (n_kinds, n_features) of single atoms of every element."""
-    from ase import Atoms
-
-    rows = [
-        values(potential.descriptor, build_graph(Atoms(one), potential.design_cutoff)) for one in potential.elements
-    ]
-    return scaling(torch.cat(rows), torch.arange(len(rows)))
+    rows = lone_rows(potential.descriptor)
+    return scaling(rows, torch.arange(len(rows)))
 
 
 def residuals(

@@ -98,15 +98,31 @@ def prior_of(potential: LearnedPotential) -> Tensor | None:
 
 
 def put(
-    potential: LearnedPotential, radial: np.ndarray, linear: np.ndarray, baseline: np.ndarray | float = 0.0
+    potential: LearnedPotential,
+    radial: np.ndarray,
+    linear: np.ndarray,
+    baseline: np.ndarray | float = 0.0,
+    lone: np.ndarray | None = None,
 ) -> None:
-    """Set the coefficients of a potential; its constants are k and the baseline, (n_elements,) eV."""
+    """Set the coefficients of a potential.
+
+    Args:
+        potential: its numbers are overwritten.
+        radial: c.
+        linear: w and k.
+        baseline: (n_elements,) eV, which is added to k for the constants.
+        lone: basis functions of single atoms (n_elements, n_basis) where these have the energies of the baseline.
+    """
     expansion = potential.expansion
+    coefficients = linear[: expansion.n_basis]
+    constants = linear[expansion.n_basis :] + baseline
+    if lone is not None:
+        constants = constants - lone @ coefficients
     with torch.no_grad():
         if potential.radial is not None:
             potential.radial.copy_(torch.from_numpy(radial))
-        expansion.coefficients.copy_(torch.from_numpy(linear[: expansion.n_basis]))
-        expansion.constants.copy_(torch.from_numpy(linear[expansion.n_basis :] + baseline))
+        expansion.coefficients.copy_(torch.from_numpy(coefficients))
+        expansion.constants.copy_(torch.from_numpy(constants))
 
 
 def iterate(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlmd.errors import some_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.dataset import baseline, composition, elements_of, isolated_element
 
@@ -55,7 +56,7 @@ def energy_outliers(frames: Sequence[LabelledFrame]) -> list[str]:
         return []
     listed = [f"{used[index].source} ({rest:+.3g} eV/atom)" for index, rest in sorted(found.items())]
     return [
-        f"{_number(len(found), 'energy', 'energies')} far from all others of the same kind: {_list(listed)}. A "
+        f"{_number(len(found), 'energy', 'energies')} far from all others of the same kind: {some_of(listed, 5)}. A "
         "calculation that did not converge, another method, or another unit? Look at them, repeat or remove them."
     ]
 
@@ -69,8 +70,8 @@ def force_outliers(frames: Sequence[LabelledFrame]) -> list[str]:
         return []
     listed = [f"{used[index].source} ({largest[index]:.3g} eV/Å)" for index in found]
     return [
-        f"{_number(len(found), 'frame has', 'frames have')} forces far larger than all others: {_list(listed)}. Atoms "
-        "on top of each other, or a calculation that did not converge? Look at them, and remove them if so."
+        f"{_number(len(found), 'frame has', 'frames have')} forces far larger than all others: {some_of(listed, 5)}. "
+        "Atoms on top of each other, or a calculation that did not converge? Look at them, and remove them if so."
     ]
 
 
@@ -100,7 +101,7 @@ def net_forces(frames: Sequence[LabelledFrame]) -> list[str]:
         if fixed > len(odd) / 2
         else "Was there an external field, were atoms left out, or are the columns something else than forces?"
     )
-    return [f"in {len(odd)} of {n_labelled} frames the forces do not sum to zero: {_list(listed)}. {hint}"]
+    return [f"in {len(odd)} of {n_labelled} frames the forces do not sum to zero: {some_of(listed, 5)}. {hint}"]
 
 
 def _kinds(frames: Sequence[LabelledFrame]) -> list[np.ndarray]:
@@ -123,7 +124,3 @@ def _robust(shares: np.ndarray, energies: np.ndarray, start: np.ndarray) -> np.n
 
 def _number(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -22,7 +22,7 @@ from mlmd.config import (
 )
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.likeness import Likeness
-from mlmd.errors import InputError
+from mlmd.errors import InputError, some_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.labels import IGNORED
 from mlmd.potentials.property import Quantity
@@ -129,9 +129,8 @@ def with_values(
     values = [frame.energy if frame.value is None else frame.value for frame in frames]
     missing = [frame.source for frame, value in zip(frames, values, strict=True) if value is None]
     if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        text = f"{len(missing)} of {len(frames)} structures have no {quantity.name}: {shown}. They are left out."
-        findings.append(Finding("warning", text))
+        which = f"{len(missing)} of {len(frames)} structures have no {quantity.name}: {some_of(missing)}"
+        findings.append(Finding("warning", f"{which}. They are left out."))
     return tuple(
         replace(frame, energy=None, forces=None, stress=None, unused_stress=False, value=value)
         for frame, value in zip(frames, values, strict=True)
@@ -179,6 +178,5 @@ def _copies(
     found = []
     for pairs, what in ((same, "training structures are copies of others"), (leaked, "test structures are trained on")):
         if pairs:
-            shown = ", ".join(pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
-            found.append(Finding("warning", f"{len(pairs)} {what}: {shown}. Remove them."))
+            found.append(Finding("warning", f"{len(pairs)} {what}: {some_of(pairs)}. Remove them."))
     return found

@@ -19,10 +19,14 @@ from mlmd.config import (
     NetworkFit,
     RandomFeaturesFit,
     Train,
+    Trained,
     parts_of,
 )
+from mlmd.config.pairs import NO_PRODUCTS
+from mlmd.config.table import Table
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.combined import Combined
+from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
@@ -39,7 +43,7 @@ from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.fitting.sum import Sum
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.atom_descriptor import DescriptorOfAtoms
-from mlmd.train.environments import features_of
+from mlmd.train.environments import features_of, lone_rows, pins
 
 _FIRST_OUTPUT = 0.1
 """eV, energies of atoms before a network is trained: less than what it learns, so that no noise has to be unlearned."""
@@ -63,11 +67,12 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
         counted: whether farthest points are not looked for: as many others stand in their places.
     """
     n_features, n_kinds = descriptor.n_features, len(descriptor.elements)
-    fit = config.fit
+    fit, whole = config.fit, config.descriptor
     match fit:
         case LinearFit():
-            tables = parts_of(config.descriptor)
-            terms = [_linear(fit, *one) for one in zip(tables, _parts(descriptor), strict=True)]
+            if fit.quadratic and all(isinstance(one, Moments) for one in _parts(descriptor)):  # of a trained potential
+                raise InputError(NO_PRODUCTS)
+            terms = [_linear(fit, _given(whole, number), part) for number, part in enumerate(_parts(descriptor))]
             if isinstance(descriptor, Combined) and not any(isinstance(term, Linear) for term in terms):
                 return Polynomial(n_features=n_features, n_kinds=n_kinds, order=2 if fit.quadratic else 1)
             return Sum(terms) if isinstance(descriptor, Combined) else terms[0]
@@ -91,13 +96,15 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
                 parts = enumerate(zip(descriptor.parts, descriptor.columns, strict=True))
                 return Sum(
                     [
-                        _sparse(fit.of(n), part, features[:, own], kinds, config.seed, counted=counted)
+                        _sparse(
+                            fit.of(n), _given(whole, n), part, features[:, own], kinds, config.seed, counted=counted
+                        )
                         for n, (part, own) in parts
                     ]
                 )
-            return _sparse(fit.of(0), descriptor, features, kinds, config.seed, counted=counted)
+            return _sparse(fit.of(0), whole, descriptor, features, kinds, config.seed, counted=counted)
         case AGNIFit() | KernelFit():
-            return _of_all_rows(fit, descriptor, frames, config.seed, counted=counted)
+            return _of_all_rows(fit, config, descriptor, frames, counted=counted)
         case NetworkFit():
             if fit.patience is not None and len(frames) < _ENOUGH_TO_HOLD_OUT:
                 raise InputError(
@@ -114,6 +121,11 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
 def _parts(descriptor: Descriptor) -> list[Descriptor]:
     """Those that are combined, or the only one."""
     return [*descriptor.parts] if isinstance(descriptor, Combined) else [descriptor]
+
+
+def _given(whole: Table, number: int) -> DescriptorOfAtoms:
+    """The table of one of several descriptors, or that of the trained one which they all are of."""
+    return whole if isinstance(whole, Trained) else parts_of(whole)[number]
 
 
 def _linear(fit: LinearFit, given: DescriptorOfAtoms, descriptor: Descriptor) -> Linear | Polynomial:
@@ -140,12 +152,37 @@ def _network(fit: NetworkFit, n_features: int, n_kinds: int, generator: torch.Ge
     return network
 
 
+def _kernel_of(fit: GAPFit | KernelFit, given: Table, descriptor: Descriptor, features: Tensor) -> str:
+    """The kernel of the input, or the one that suits the descriptor.
+
+    Raises:
+        InputError: for cosines between rows where that of an atom without neighbours is zero: the energy would jump
+            where an atom loses the last one, as a row that tends to zero keeps its direction until it is none.
+    """
+    kernel = str(fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian"))
+    sizes = torch.linalg.vector_norm(lone_rows(descriptor), dim=1)
+    least = _ROUNDING * float(torch.linalg.vector_norm(features, dim=1).max())
+    zero = [element for element, size in zip(descriptor.elements, sizes.tolist(), strict=True) if size <= least]
+    if kernel == "polynomial" and zero:
+        raise InputError(
+            f'fit: kernel: "polynomial" compares the directions of rows, and the row of {_named(given)} is zero for '
+            f"an atom without neighbours ({', '.join(zero)}): the energy would jump where an atom loses its last one. "
+            'Give kernel = "gaussian".'
+        )
+    return kernel
+
+
+def _named(given: Table) -> str:
+    """A descriptor as the input has it."""
+    return " and ".join(one.model.name if isinstance(one, Trained) else one.kind for one in parts_of(given))
+
+
 def _sparse(
-    fit: GAPFit, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int, *, counted: bool
+    fit: GAPFit, given: Table, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int, *, counted: bool
 ) -> SparseGaussian:
     """Representative atoms of each element, chosen by their features."""
     shift, scale = mean_and_deviation(features)
-    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    kernel = _kernel_of(fit, given, descriptor, features)
     if kernel == "polynomial":  # the angle between rows is that from the origin
         shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
     scaled = (features - shift) / scale
@@ -211,20 +248,20 @@ def _force_field(
 
 
 def _of_all_rows(
-    fit: AGNIFit | KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], seed: int, *, counted: bool
+    fit: AGNIFit | KernelFit, config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame], *, counted: bool
 ) -> Regressor:
     """What is made of fingerprints of components, or of every label."""
-    features, kinds = features_of(descriptor, frames, seed)
+    features, kinds = features_of(descriptor, frames, config.seed)
     if isinstance(fit, AGNIFit):
         return _force_field(fit, descriptor, features, kinds, counted=counted)
-    return _process(fit, descriptor, frames, features)
+    return _process(fit, config, descriptor, frames, features)
 
 
 def _process(
-    fit: KernelFit, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
+    fit: KernelFit, config: Train, descriptor: Descriptor, frames: Sequence[LabelledFrame], features: Tensor
 ) -> GaussianProcess:
-    """The Gaussian process that every label takes part in."""
-    kernel = fit.kernel or ("polynomial" if isinstance(descriptor, Soap) else "gaussian")
+    """The Gaussian process that every label takes part in, and single atoms where their energies are given."""
+    kernel = _kernel_of(fit, config.descriptor, descriptor, features)
     if kernel == "laplacian" and any(frame.forces is not None or frame.stress is not None for frame in frames):
         raise InputError(
             'fit: kernel: "laplacian" has a kink where two rows agree, so that forces and stresses cannot be learned '
@@ -237,7 +274,7 @@ def _process(
     width = {"gaussian": _width(n_features), "laplacian": 3.0 * n_features}.get(kernel)
     return GaussianProcess(
         n_features=n_features,
-        n_points=sum(len(frame.atoms) for frame in frames),
+        n_points=sum(len(frame.atoms) for frame in frames) + pins(config) * len(descriptor.elements),
         n_kinds=len(descriptor.elements),
         kernel=kernel,
         width=(fit.width or width) if width is not None else None,

@@ -116,20 +116,21 @@ def train(
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
         whole = of_structures(config.descriptor, config.fit)
-        job: Job | PropertyJob = prepare_property(source) if whole else prepare(source)
-        if manifest is None:  # nothing is written before all is known to be right
-            manifest = begin(folder, source, config, job.digest)
-        if manifest["digest"] != job.digest:
-            raise StorageError(
-                f"{folder} belongs to other data: the content of the files is not what it was. Give another --out."
-            )
-        messages = Messages(folder, tell)
-        for finding in job.findings:
-            messages(f"{finding.severity}: {finding.text}")
-        if manifest["state"] != "done":
-            if isinstance(job, Job) and (slow := why_slow(job.potential)):
-                messages(slow)
-            with undivided():  # the order of sums, and so the last digits, must not depend on the number of threads
+        # the order of sums, and so the last digits, must not depend on the number of threads
+        with undivided():
+            job: Job | PropertyJob = prepare_property(source) if whole else prepare(source)
+            if manifest is None:  # nothing is written before all is known to be right
+                manifest = begin(folder, source, config, job.digest)
+            if manifest["digest"] != job.digest:
+                raise StorageError(
+                    f"{folder} belongs to other data: the content of the files is not what it was. Give another --out."
+                )
+            messages = Messages(folder, tell)
+            for finding in job.findings:
+                messages(f"{finding.severity}: {finding.text}")
+            if manifest["state"] != "done":
+                if isinstance(job, Job) and (slow := why_slow(job.potential)):
+                    messages(slow)
                 _train(job, folder, manifest, n_processes or n_cores(), progress, messages)
         return _finished(folder, job, messages)
 

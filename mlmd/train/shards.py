@@ -38,6 +38,8 @@ class Problem:
     """Of the potential."""
     seed: int
     """Of the order in which frames are dealt."""
+    lone: np.ndarray | None = None
+    """Basis functions of single atoms, (n_elements, n_basis), where the baseline is exact for them; see `equations`."""
 
     @property
     def n_equations(self) -> int:
@@ -129,6 +131,7 @@ class _Worker:
             self.problem.sigma,
             self.problem.baseline,
             nonlinear=task.nonlinear,
+            lone=self.problem.lone,
         )
         return Outcome(shard=task.shard, factor=factor.numpy(), n_rows=n_rows)
 

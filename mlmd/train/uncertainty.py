@@ -9,17 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.config import Uncertainty
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.linearised import values
 from mlmd.descriptors.species import species
-from mlmd.errors import InputError
-from mlmd.fitting.expansion import Expansion
-from mlmd.fitting.gaussian_process import GaussianProcess
-from mlmd.fitting.least_squares import combine, whole_factor
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
 from mlmd.potentials import has_energy
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.uncertainty import GRADE, SPREAD, Judge, environment_rows, knows, n_environment_columns
 from mlmd.train.calibration import calibrated
@@ -28,63 +24,14 @@ if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
     from mlmd.train.evaluate import Labels
     from mlmd.train.job import Job
-    from mlmd.train.regularise import Choice
-    from mlmd.train.shards import Outcome
 
-MOST_PARAMETERS = 2000
-"""Up to which a covariance is kept unasked: 32 MB."""
 MOST_COLUMNS = 1000
 """Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
-_FREE = 1e-8
-"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 _MOST_PASSES = 20
 """Over the training set; a few are usual."""
 _BLOCK = 4
 """Rows that are looked at together, in units of the columns; at least so many as below."""
 _LEAST_BLOCK = 512
-
-
-def check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
-    """Refuse what cannot be kept, before anything is fitted.
-
-    Raises:
-        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
-    """
-    regressor = potential.regressor
-    if given.spread is True and isinstance(regressor, GaussianProcess):
-        raise InputError(
-            'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
-            'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
-        )
-    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
-        raise InputError(
-            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
-            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
-        )
-
-
-def keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | None) -> None:
-    """Give the regressor R of the whole problem, of data and prior, where a spread is wanted.
-
-    Args:
-        job: its potential gets it.
-        outcomes: the triangles of all shards, in their order, at the radial functions that are kept.
-        choice: how strongly coefficients are regularised, where the data have chosen.
-
-    Raises:
-        InputError: when a parameter is not determined.
-    """
-    from mlmd.train.optimise import n_linear  # of what imports this module
-    from mlmd.train.regularise import free_columns, penalties
-
-    expansion, wanted = job.potential.expansion, job.config.uncertainty.spread
-    n = n_linear(job.potential)
-    if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
-        return
-    penalty, prior = penalties(job, choice)
-    penalty[expansion.n_basis :].clamp_(min=_FREE)  # data may leave constants open, e.g. where all compositions agree
-    whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
-    expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
 
 def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, Any] | None:
@@ -129,11 +76,31 @@ def calibrate(
     """
     if SPREAD not in knows(job.potential):
         return None
-    found = None if predictions is None else calibrated(Judge(job.potential), job.test, predictions, told)
+    facts = None if predictions is None else calibrate_by(job.potential, job.test, predictions, told, of="the test set")
+    return facts or {"factor": 1.0, "calibrated with": "nothing: there is no test set with forces"}
+
+
+def calibrate_by(
+    potential: LearnedPotential | Committee,
+    frames: Sequence[LabelledFrame],
+    predictions: Sequence[Labels],
+    told: Callable[[int, int], None],
+    *,
+    of: str,
+) -> dict[str, Any] | None:
+    """Scale the spread of a potential that has one; facts for the card, None where nothing can be compared.
+
+    Args:
+        potential: gets the factor, so that errors of these forces are as large as they are expected.
+        frames, predictions: (n,) structures and what it says about them.
+        told: called with the number of structures done and of all.
+        of: what the structures are called on the card.
+    """
+    found = calibrated(Judge(potential), frames, predictions, told)
     if found is None or not found.factor > 0:
-        return {"factor": 1.0, "calibrated with": "nothing: there is no test set with forces"}
-    job.potential.calibration = found.factor
-    return {"factor": found.factor, "calibrated with": f"forces on {found.n_atoms:,} atoms of the test set"}
+        return None
+    potential.calibration *= found.factor
+    return {"factor": potential.calibration, "calibrated with": f"forces on {found.n_atoms:,} atoms of {of}"}
 
 
 def facts_of(of_spread: dict[str, Any] | None, of_grade: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from classical import carbide, embedded, silicon, silicon_t2, tetrahedral
-from learned_pairs import random_pair, random_process
+from learned_pairs import DESCRIPTORS, random_pair, random_process
 from made_potentials import random_mtp
 from random_deeppot import random_deeppot
 from random_gap import random_gap
@@ -78,8 +78,8 @@ def _morse() -> Morse:
     return Morse(depth="0.33 eV", width="0.72 Å", r0="2.87 Å", cutoff="6 Å", elements=["Cu"])
 
 
-def _process(precision: str = "float64", **settings: object) -> Potential:
-    return random_process(random_symmetry(("Si", "O")).descriptor, precision, **settings)
+def _process(precision: str = "float64", descriptor: str = "symmetry", **settings: object) -> Potential:
+    return random_process(DESCRIPTORS[descriptor](), precision, **settings)
 
 
 def _sum() -> Sum:
@@ -132,7 +132,7 @@ CASES = (
     Case("deeppot-se-of-pairs", lambda: random_deeppot(("Si", "O"), type_one_side=False), ("Si", "O"), 2.1),
     Case("deeppot-se-float32", lambda: random_deeppot(("Si", "O"), "float32"), ("Si", "O"), 2.1, "float32"),
     Case("kernel-gaussian", lambda: _process(width=8.0), ("Si", "O"), 2.1),
-    Case("kernel-polynomial", lambda: _process(kernel="polynomial", power=3), ("Si", "O"), 2.1),
+    Case("kernel-polynomial", lambda: _process(descriptor="soap", kernel="polynomial", power=3), ("Si", "O"), 2.1),
     Case("kernel-float32", lambda: _process("float32", width=8.0), ("Si", "O"), 2.1, "float32"),
     Case("mtp-float32", lambda: random_mtp(("Si", "O"), 10, "float32"), ("Si", "O"), 2.1, "float32"),
 )
