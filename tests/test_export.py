@@ -134,13 +134,13 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
     cases = [
         ("snap.mlmd", "out.pt", 2, ".pt is not a format to export to. mlmd writes moment tensors as .mtp"),
         ("snap.mlmd", "out", 2, "no suffix is not a format to export to"),
-        ("snap.mlmd", "out.mtp", 2, "this is Bispectrum × Polynomial"),
-        ("moments.mlmd", "out.snapcoeff", 2, "this is Moments × Linear"),
+        ("snap.mlmd", "out.mtp", 2, "this is snap with linear. It can be written as .snapcoeff"),
+        ("moments.mlmd", "out.snapcoeff", 2, "this is mtp with linear. It can be written as .mtp"),
         ("pair.mlmd", "out.snapcoeff", 2, "a potential of kind 'lennard-jones' cannot be written as .snapcoeff"),
         ("snap.mlmd", "there.snapcoeff", 4, "there.snapparam exists already; nothing was written"),
         ("stepped.mlmd", "out.snapcoeff", 2, 'Give the ZBL of the baseline switching = "lammps"'),
-        ("three.mlmd", "out.snapcoeff", 2, "a sum (learned + zbl + lennard-jones) cannot be written as .snapcoeff"),
-        ("moments_zbl.mlmd", "out.snapcoeff", 2, "this is Moments × Linear"),
+        ("three.mlmd", "out.snapcoeff", 2, "a sum (snap + zbl + lennard-jones) cannot be written as .snapcoeff"),
+        ("moments_zbl.mlmd", "out.snapcoeff", 2, "a sum (mtp + zbl) cannot be written as .snapcoeff, but SNAP alone"),
         ("moments_zbl.mlmd", "out.mtp", 2, "a potential of kind 'sum' cannot be written as .mtp"),
         ("absent.mlmd", "out.mtp", 2, "absent.mlmd"),
     ]

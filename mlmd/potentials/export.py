@@ -10,6 +10,7 @@ from mlmd.errors import InputError, StorageError
 from mlmd.potentials import Potential, mtp, snap
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.potentials.names import name_of_descriptor, written_as
 from mlmd.potentials.pair import ZBL
 
 FORMATS: Mapping[str, tuple[Callable[[LearnedPotential, Path], None], tuple[str, ...]]] = MappingProxyType(
@@ -56,17 +57,21 @@ def zbl_beside(potential: Potential) -> ZBL | None:
 
 
 def _without_zbl(potential: Sum) -> Potential:
-    """The other part of a sum of a potential and ZBL.
+    """The other part of a sum of SNAP and ZBL.
 
     Raises:
         InputError: for other sums, and for ZBL that LAMMPS would switch in another way.
     """
     zbl = zbl_beside(potential)
-    if zbl is None or len(potential.parts) != 2:
-        kinds = " + ".join(str(part.spec()["kind"]) for part in potential.parts)
+    others = [part for part in potential.parts if part is not zbl]
+    if zbl is None or len(others) != 1 or written_as(others[0]) != ".snapcoeff":
+        kinds = " + ".join(
+            name_of_descriptor(part.descriptor) if isinstance(part, LearnedPotential) else str(part.spec()["kind"])
+            for part in potential.parts
+        )
         raise InputError(f"a sum ({kinds}) cannot be written as .snapcoeff, but SNAP alone, or with ZBL beside it.")
     if zbl.switching != "lammps":
         raise InputError(
             'LAMMPS brings ZBL to zero in another way. Give the ZBL of the baseline switching = "lammps", train again.'
         )
-    return next(part for part in potential.parts if part is not zbl)
+    return others[0]

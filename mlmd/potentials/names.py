@@ -7,6 +7,7 @@ from mlmd.descriptors import Descriptor
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.polynomial import Polynomial
+from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 
 WRITTEN_AS = {("moments", "linear"): ".mtp", ("bispectrum", "polynomial"): ".snapcoeff"}
@@ -26,11 +27,18 @@ def name_of_fit(regressor: Regressor) -> str:
     return FITS_IN_FILES.get(kind, kind) + quadratic
 
 
+def written_as(potential: Potential) -> str | None:
+    """The suffix of the format of another program that holds a potential; None where there is none."""
+    if not isinstance(potential, LearnedPotential):
+        return None
+    return WRITTEN_AS.get((potential.descriptor.spec()["kind"], potential.regressor.spec()["kind"]))
+
+
 def cannot_be_written(potential: LearnedPotential, suffix: str) -> InputError:
     """That a format of another program holds other potentials, and what this one can be written as."""
     descriptor, regressor = potential.descriptor, potential.regressor
     holds = next(DESCRIPTORS_IN_FILES[kind] for (kind, _), other in WRITTEN_AS.items() if other == suffix)
-    own = WRITTEN_AS.get((descriptor.spec()["kind"], regressor.spec()["kind"]))
+    own = written_as(potential)
     return InputError(
         f"only a linear fit of {holds} can be written as {suffix}; this is {name_of_descriptor(descriptor)} with "
         f"{name_of_fit(regressor)}. " + (f"It can be written as {own}." if own else "It remains a .mlmd file.")
