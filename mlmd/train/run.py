@@ -89,6 +89,8 @@ def train(
     The file of the potential is the same, bit for bit, whenever the same data are trained on again with the same
     versions, whatever the number of processes and however often the training was interrupted.
 
+    In a script, the call stands under ``if __name__ == "__main__":``, as several processes import the script.
+
     Args:
         input_file: the TOML file.
         out: folder, by default ``<input stem>.run`` in the current folder.
