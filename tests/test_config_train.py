@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 
 from mlmd import config
+from mlmd.descriptors.linearised import values
+from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
+from mlmd.neighbors import build_graph
 from mlmd.units import BAR
 
 DATA = 'data = "cu.extxyz"\n'
@@ -129,6 +134,8 @@ def test_whatever_changes_the_numbers_is_another_training(tmp_path: Path, text: 
 
 
 SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
+SOAP = DATA + '[descriptor]\nkind = "soap"\ncutoff = "5 Å"\n'
+
 WRONG = [
     ("", "'data' is missing (labelled structures"),
     ("data = []", "data: the list is empty"),
@@ -184,6 +191,8 @@ WRONG = [
     (SNAP + "radii = { Cu = 1000 }", "radius 1000 see each other up to 10000.0 Å; at most 30.0 Å is possible"),
     (SNAP + "radii = { Cu = 0.3 }\nrmin0 = 3.5", "rmin0: 3.5 Å is not below the cutoff: two atoms of radius 0.3 see"),
     (SNAP + "rmin0 = 5", "rmin0: 5.0 Å is not below the cutoff: two atoms of radius 0.5 see each other up to 5.0 Å"),
+    (SOAP + "sigma = 0.09", "descriptor: sigma: 0.09 Å: at least 0.1 Å, a 50th of the cutoff of 5.0 Å, is needed"),
+    (SOAP + 'sigma = 1e-6\nbasis = "polynomial"', "narrower Gaussians hardly overlap"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 
@@ -199,6 +208,16 @@ def test_a_mistake_is_answered_with_its_place_and_a_hint(tmp_path: Path, text: s
 def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:
     given = load(tmp_path, SNAP.replace("5 Å", "2 Å") + "radii = { Cu = 1.25 }\nrmin0 = 3").descriptor
     assert isinstance(given, config.SNAP) and given.radii == {"Cu": 1.25}
+
+
+@pytest.mark.parametrize("basis", ["gto", "polynomial", "quip"])
+def test_the_narrowest_gaussians_of_soap_are_possible_in_every_basis(tmp_path: Path, basis: str) -> None:
+    given = load(tmp_path, SOAP + f'sigma = "0.1 Å"\nbasis = "{basis}"').descriptor
+    assert isinstance(given, config.SOAP)
+    soap = Soap(elements=["Cu"], cutoff=given.cutoff, sigma=given.sigma, basis=basis)
+    graph = build_graph(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]]), given.cutoff)
+    found = values(soap, graph)  # by the compiled kernel, where there is one
+    np.testing.assert_allclose(found, soap.features(graph), atol=1e-8)
 
 
 @pytest.mark.parametrize("full", [False, True])
