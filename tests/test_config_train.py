@@ -11,8 +11,8 @@ from ase import Atoms
 
 from mlmd import config
 from mlmd.config.toml import document, inline
-from mlmd.descriptors.moment_basis import LEVELS
 from mlmd.descriptors.linearised import values
+from mlmd.descriptors.moment_basis import LEVELS
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
