@@ -119,7 +119,8 @@ def _print_sweep(result: SweepPreview) -> None:
         {
             **common,
             "trainings": f"{result.n_possible}{left}",
-            "time": f"at most about {_duration(result.hours)} with {processes} process{'es' * (processes > 1)}",
+            "time": f"about {_duration(result.hours)} for the fits with {processes} process{'es' * (processes > 1)}; "
+            "learning curves and errors besides",
             "memory": f"about {result.memory:.0f} MB in each process",
         },
     )
@@ -154,7 +155,7 @@ def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
     labels = ", ".join(f"{name} of {n:,}" for name, n in result.labels.items())
     unknowns = f"{result.n_linear:,}" + (f" + {result.n_radial:,} in the radial functions" if result.n_radial else "")
     processes = f"{result.n_processes} process{'es' * (result.n_processes > 1)}"
-    length = f"about {_duration(result.hours)} with {processes}"
+    length = f"about {_duration(result.hours)} for the fit with {processes}"
     if result.max_iterations > 1:
         each = _duration(result.seconds_per_iteration / 3600)
         of = f" of {result.n_members} networks" if result.n_members > 1 else ""
