@@ -185,6 +185,18 @@ def test_impossible_data_are_refused(tmp_path: Path, name: str) -> None:
     assert said in str(caught.value)
 
 
+def test_an_energy_is_compared_with_those_of_frames_that_are_alike(tmp_path: Path) -> None:
+    # hot and strained crystals in one group differ by more than the wrong energy
+    frames = [*thermal(20), *thermal(20, amplitude=0.12, seed=5), *thermal(20, amplitude=0.18, seed=9), *strained(20)]
+    frames = [replace(frame, group="") for frame in frames]
+    assert not any("energy far" in text or "energies far" in text for text in told(tmp_path, frames))
+    energies = [frame.energy / len(frame.atoms) for frame in frames if frame.energy is not None]
+    assert np.ptp(energies) > 0.6
+    (text,) = [text for text in told(tmp_path, moved(frames, 7, energy=0.4 * 32)) if "far from all" in text]
+    assert "1 energy far from all others of the same kind: cu.extxyz@7 (+" in text
+    assert float(text.partition("(+")[2].split()[0]) == pytest.approx(0.4, abs=0.05)
+
+
 def with_nickel(frames: Frames) -> Frames:
     atoms = frames[0].atoms.copy()
     atoms.symbols[0] = "Ni"

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 
 from mlmd import config
 from mlmd.config.toml import document, inline
+from mlmd.descriptors.linearised import values
 from mlmd.descriptors.moment_basis import LEVELS
+from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
+from mlmd.neighbors import build_graph
 from mlmd.units import BAR
 
 DATA = 'data = "cu.extxyz"\n'
@@ -136,6 +141,8 @@ def test_every_level_that_there_is_a_basis_for_can_be_asked_for(tmp_path: Path, 
 
 
 SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
+SOAP = DATA + '[descriptor]\nkind = "soap"\ncutoff = "5 Å"\n'
+
 WRONG = [
     ("", "'data' is missing (labelled structures"),
     ("data = []", "data: the list is empty"),
@@ -208,6 +215,8 @@ WRONG = [
         '\'rematch\' is a kernel, not a kind of fit: fit = { kind = "kernel-ridge", kernel = "r',
     ),
     (DATA + '[fit]\nkind = "average"', 'fit = { kind = "kernel-ridge", kernel = "average" }'),
+    (SOAP + "sigma = 0.09", "descriptor: sigma: 0.09 Å: at least 0.1 Å, a 50th of the cutoff of 5.0 Å, is needed"),
+    (SOAP + 'sigma = 1e-6\nbasis = "polynomial"', "narrower Gaussians hardly overlap"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
 ]
 
@@ -239,7 +248,7 @@ IDLE = [
     ("acsf", 'kind = "kernel"\nkernel = "laplacian"\npower = 3', "power: the laplacian kernel has no use for it. "),
     (["soap", "soap"], 'kind = "kernel"\npower = 3', "power: the gaussian kernel has no use for it. "),
     (["mtp"], "quadratic = true", "quadratic: moment tensors hold the products of their moments already"),
-    ("deeppot-se", 'kind = "network"\noptimiser = "kalman"', 'learned with optimiser = "adamw" and one network'),
+    ("deeppot-se", 'kind = "network"\noptimiser = "kalman"', "optimiser: a Kalman filter holds the covariance"),
 ]
 """Descriptor, fit with an option that would be ignored, answer."""
 USED = [
@@ -316,6 +325,16 @@ def words(listed: str) -> list[str]:
 def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:
     given = load(tmp_path, SNAP.replace("5 Å", "2 Å") + "radii = { Cu = 1.25 }\nrmin0 = 3").descriptor
     assert isinstance(given, config.SNAP) and given.radii == {"Cu": 1.25}
+
+
+@pytest.mark.parametrize("basis", ["gto", "polynomial", "quip"])
+def test_the_narrowest_gaussians_of_soap_are_possible_in_every_basis(tmp_path: Path, basis: str) -> None:
+    given = load(tmp_path, SOAP + f'sigma = "0.1 Å"\nbasis = "{basis}"').descriptor
+    assert isinstance(given, config.SOAP)
+    soap = Soap(elements=["Cu"], cutoff=given.cutoff, sigma=given.sigma, basis=basis)
+    graph = build_graph(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]]), given.cutoff)
+    found = values(soap, graph)  # by the compiled kernel, where there is one
+    np.testing.assert_allclose(found, soap.features(graph), atol=1e-8)
 
 
 @pytest.mark.parametrize("full", [False, True])

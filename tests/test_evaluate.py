@@ -446,6 +446,22 @@ def test_each_member_of_a_committee_has_a_line_of_its_own() -> None:
     assert len(many.lines) == 12
 
 
+def test_the_loss_of_a_part_of_the_structures_is_told_from_that_of_all() -> None:
+    curve = LearningCurve((12, 48), (0.5, 0.4), (10.0, 9.0), (), (), losses=((0.6, 0.5, 0.4),))
+    both = replace(curve, losses_of_part=(0.5, 0.4, 0.35), n_of_part=12)
+    part, whole = learning_figure(both).axes[0].lines
+    assert (list(part.get_xdata()), list(whole.get_xdata())) == ([0, 1, 2], [2, 3, 4])
+    assert (tuple(part.get_ydata()), tuple(whole.get_ydata())) == (both.losses_of_part, both.losses[0])
+    assert part.get_color() != whole.get_color() and part.get_linestyle() == "--"
+    legend = learning_figure(both).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["12 of 48 structures, at first", "all 48 structures"]
+    assert learning_figure(curve).axes[0].get_legend() is None
+    # all of it with a part: what all structures say of the end is a point
+    (_, whole) = learning_figure(replace(both, losses=((0.6,),))).axes[0].lines
+    assert whole.get_marker() == "o" and list(whole.get_xdata()) == [2]
+
+
 # the command
 
 

@@ -33,6 +33,7 @@ from mlmd.train import checkpoint
 from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.dataset import smallest_distance
 from mlmd.train.evaluate import errors, predict
+from mlmd.train.figures import learning_figure
 from mlmd.train.job import prepare
 from mlmd.train.optimise import State, _reject, _Rules
 from mlmd.train.run import Step, train
@@ -159,9 +160,9 @@ def test_what_is_taken_from_the_data_does_not_depend_on_the_number_of_threads(
     # points, scales and functions are chosen by sums and decompositions, which torch divides otherwise
     before, seen = torch.get_num_threads(), []
 
-    def begin(*arguments: Any) -> LearnedPotential:
+    def begin(*arguments: Any, **options: Any) -> LearnedPotential:
         seen.append(torch.get_num_threads())
-        return start(*arguments)
+        return start(*arguments, **options)
 
     monkeypatch.setattr("mlmd.train.job.start", begin)
     torch.set_num_threads(2)
@@ -249,9 +250,43 @@ def test_a_part_of_the_data_leads_to_all_of_it(place: Path, monkeypatch: pytest.
     monkeypatch.setattr(checkpoint, "write", remember)
     for iterations in (1, 2, 3, 12):
         took_part.clear()
-        train(write_input(place, iterations=iterations), place / str(iterations), n_processes=1)
+        source = write_input(place, iterations=iterations)
+        result = train(source, place / str(iterations), n_processes=1)
         assert took_part == sorted(took_part)
         assert (took_part[0], took_part[-1]) == (3, 12)  # as many shards as there are structures, 12
+        state = checkpoint.read(result.path, prepare(source).digest)
+        assert state is not None
+        assert state.n_iterations == iterations if iterations < 12 else 3 < state.n_iterations <= 12
+        for losses in (state.of_part, state.history):
+            assert len(losses) and list(losses) == sorted(losses, reverse=True)
+        card = modelfile.read_card(result.model)
+        assert card["iterations"] == state.n_iterations
+        assert card["loss"] == state.history[-1] == state.best
+    job = prepare(source)
+    with solver(job.problem, 1) as compute:
+        curve = learning_curve(job, state, triangles(job, state, compute, lambda done, total: None), None)
+    assert (curve.losses, curve.losses_of_part, curve.n_of_part) == ((state.history,), state.of_part, 3)
+    part, whole = learning_figure(curve).axes[0].lines
+    of_part, of_all = (np.asarray(line.get_xdata()) for line in (part, whole))
+    assert of_all[-1] == state.n_iterations
+    assert of_part[-1] == of_all[0] == len(state.of_part) - 1
+
+
+def test_without_a_part_iterations_are_counted_as_the_option_counts_them(place: Path) -> None:
+    source = write_input(place, iterations=2)
+    result = train(source, n_processes=1)
+    state = checkpoint.read(result.path, prepare(source).digest)
+    assert state is not None and state.of_part == ()
+    assert modelfile.read_card(result.model)["iterations"] == state.n_iterations == 2 == len(state.history) - 1
+
+
+def test_steps_that_are_not_accepted_count_too() -> None:
+    state = State(
+        np.zeros(1), np.zeros(2), 4, best=1.0, best_radial=np.ones(1), best_linear=np.ones(2), history=(2.0, 1.0)
+    )
+    rules = _Rules(1, 2, True, 4, True, max_iterations=50, tolerance=0.0, regularisation=0.0)
+    after = _reject(state, rules)
+    assert (after.history, after.n_iterations) == ((2.0, 1.0, 1.0), 2)
 
 
 @pytest.mark.parametrize("radial", ["plain", "optimise"])

@@ -44,8 +44,8 @@ class Baseline(Table):
         Literal["fit", "isolated", "average"] | dict[str, float], PlainValidator(_energies), PlainSerializer(_write)
     ] = Field(
         default="fit",
-        description='of an atom of each element: "fit" (least squares), "isolated" (single atoms in the data), '
-        '"average" (per atom), or { Li = "-0.2 eV" }',
+        description='of an atom of each element: "fit" (least squares), "average" (per atom), "isolated" (single atoms '
+        'in the data), or { Li = "-0.2 eV" }; the last two are exact for single atoms',
     )
     potential: Potentials | None = Field(
         default=None,

@@ -140,6 +140,11 @@ _OF_OTHER_SETS: dict[tuple[str, ...], tuple[str, ...]] = {
 """Values of `functions` -> options that go with them only."""
 
 
+_MOST_WIDTHS = 50
+"""Of the Gaussians of SOAP, within the cutoff: seconds to prepare in all bases; with twice as many, polynomials cannot
+be tabulated any more."""
+
+
 class SOAP(DescriptorKind):
     """Smooth overlap of atomic positions: the power spectrum of the density of neighbours."""
 
@@ -157,6 +162,18 @@ class SOAP(DescriptorKind):
         default="all",
         description="which densities are multiplied: of all elements, of the same one, or each with their sum",
     )
+
+    @model_validator(mode="after")
+    def _is_smooth(self) -> SOAP:
+        """Radial functions have as much structure as there are widths within the cutoff."""
+        least = self.cutoff / _MOST_WIDTHS
+        if self.sigma < least * (1 - 1e-9):
+            shown = [with_unit(one, "length") for one in (self.sigma, least, self.cutoff)]
+            raise refuse(
+                f"sigma: {shown[0]}: at least {shown[1]}, a {_MOST_WIDTHS}th of the cutoff of {shown[2]}, is needed: "
+                "narrower Gaussians hardly overlap, and take very long. Give a larger sigma; 0.3 to 0.7 Å are usual."
+            )
+        return self
 
 
 RADIUS = 0.5
@@ -219,7 +236,8 @@ class DeepPotSE(DescriptorKind):
     kind: Literal["deeppot-se"] = Field(
         default="deeppot-se",
         description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
-        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", batch = 2, learning_rate = 0.002',
+        'n_neurons = [240, 240, 240], residual = true, activation = "tanh", and for adamw batch = 2, '
+        "learning_rate = 0.002",
     )
     cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
     cutoff_smooth: Annotated[float, Quantity("length", least=0.0)] = Field(

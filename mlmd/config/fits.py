@@ -195,6 +195,11 @@ _NOT_USED = {
 """Options that an optimiser has no use for."""
 
 
+def not_used(optimiser: object) -> tuple[str, ...]:
+    """Options that an optimiser of the input has no use for; without one, those of the optimiser by default."""
+    return _NOT_USED.get(optimiser, ()) if isinstance(optimiser, str) else _NOT_USED["adamw"]
+
+
 class NetworkFit(KindTable):
     """A neural network for each element, or a committee of them, trained on energies, forces and stresses."""
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from mlmd.config.baseline import Baseline, BaselineTable
 from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, Trained, parts_of
-from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit
+from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit, not_used
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import ANY_USE, NO_PRODUCTS, check_pair, check_use, of_structures, useless, without_unused
 from mlmd.config.quantities import InputPath, Symbols, refuse, shorten
@@ -209,9 +209,8 @@ class Train(Table):
         )
         if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
             return data
-        if fit.get("optimiser", "adamw") != "adamw":  # refused for what it is, not for defaults of the other
-            return data
-        return {**data, "fit": {**FIT_OF_DEEPPOT, **fit}}
+        unused = not_used(fit.get("optimiser"))
+        return {**data, "fit": {**{key: value for key, value in FIT_OF_DEEPPOT.items() if key not in unused}, **fit}}
 
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Train:
@@ -235,17 +234,12 @@ class Train(Table):
                 f"fit: kind: the embeddings of {self.descriptor.kind} are learned by gradient descent together with a "
                 f'network, not with {self.fit.kind}. Give kind = "network", or another descriptor.'
             )
-        fit = self.fit
-        alone = not isinstance(fit, NetworkFit) or (fit.optimiser == "adamw" and fit.members == 1)
-        if learned and not alone:
-            raise refuse(
-                f'fit: the embeddings of {self.descriptor.kind} are learned with optimiser = "adamw" and one network '
-                "only. For a committee, train others with other seeds."
-            )
+        if learned and isinstance(self.fit, NetworkFit):
+            _check_learned(self.descriptor.kind, self.fit)
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
-        if not of_structures(self.descriptor, fit) and not (info.context or {}).get(ANY_USE):
-            check_use(self.descriptor, fit)
+        if not of_structures(self.descriptor, self.fit) and not (info.context or {}).get(ANY_USE):
+            check_use(self.descriptor, self.fit)
         if isinstance(self.fit, AGNIFit):
             _check_forces_alone(self.baseline, self.loss, self.uncertainty)
         if self.test is not None and "test_fraction" in self.model_fields_set:
@@ -297,4 +291,18 @@ def _check_forces_alone(baseline: Baseline, loss: Loss, uncertainty: Uncertainty
         raise refuse(
             "uncertainty: grade: agni has no grades of extrapolation, which are those of energies of atoms. Leave it "
             "out; spread = true tells how sure it is of forces."
+        )
+
+
+def _check_learned(kind: str, fit: NetworkFit) -> None:
+    """What cannot train embeddings together with a network."""
+    if fit.optimiser == "kalman":
+        raise refuse(
+            f"fit: optimiser: a Kalman filter holds the covariance of all weights, and the embeddings of {kind} have "
+            'too many for it. Give optimiser = "adamw" or "l-bfgs".'
+        )
+    if fit.members > 1:
+        raise refuse(
+            f"fit: members: the embeddings of {kind} are learned with one network only. Leave members out; for a "
+            "committee, train others with other seeds, and join them by mlmd committee."
         )

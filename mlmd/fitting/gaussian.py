@@ -144,7 +144,8 @@ class SparseGaussian(Expansion):
         """Variances (n,), eV², of the energies of rows (n, n_features) and their kinds (n,).
 
         k(x, x) - k_M' K_MM⁻¹ k_M + k_M' (R'R)⁻¹ k_M: what the points cannot describe, and what the data leave open
-        (deterministic training conditional: Quiñonero-Candela and Rasmussen, eq. 20).
+        (deterministic training conditional: Quiñonero-Candela and Rasmussen, eq. 20). Constants that are not in the
+        factor count as known.
 
         Raises:
             InputError: when no factor was set.

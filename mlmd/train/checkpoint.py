@@ -78,7 +78,8 @@ def _state(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> State:
     shards = [(name.split(), value) for name, value in arrays.items() if name.startswith("shard ")]
     outcomes = {int(words[1]): Outcome(int(words[1]), value, int(words[2])) for words, value in shards}
     known = {name: value for name, value in arrays.items() if name in _ARRAYS}
-    fields: dict[str, Any] = numbers | known | {"history": tuple(numbers["history"])}
+    losses = {name: tuple(numbers.get(name, ())) for name in ("history", "of_part")}
+    fields: dict[str, Any] = numbers | known | losses
     return State(**fields, outcomes=outcomes)
 
 

@@ -15,7 +15,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.train.evaluate import errors, predict
 from mlmd.train.figures import LearningCurve
 from mlmd.train.job import Job
-from mlmd.train.optimise import State, put
+from mlmd.train.optimise import State, n_of_part, put
 from mlmd.train.regularise import Choice, solution
 from mlmd.train.shards import Outcome, Solver, Task, state_of
 
@@ -59,7 +59,10 @@ def learning_curve(job: Job, state: State, outcomes: Sequence[Outcome], choice: 
         linear, _ = solution(job, combine(factors[:n_shards]), choice)
         put(job.potential, state.best_radial, linear, job.problem.baseline, job.problem.lone)
 
-    return replace(curve_of_shards(job, solve), losses=(state.history,))
+    shards = job.problem.shards()
+    n_first = sum(map(len, shards[: n_of_part(len(shards))])) if state.of_part else 0
+    curve = curve_of_shards(job, solve)
+    return replace(curve, losses=(state.history,), losses_of_part=state.of_part, n_of_part=n_first)
 
 
 def curve_of_shards(job: Job, solve: Callable[[int], None]) -> LearningCurve:

@@ -26,7 +26,7 @@ from mlmd.potentials.load import check_elements
 from mlmd.potentials.threads import undivided
 from mlmd.train.equations import batches
 from mlmd.train.error_table import UNITS, ErrorRow, ErrorTable, Part, Property
-from mlmd.train.pool import each, pool
+from mlmd.train.pool import each, pool, why_ended
 from mlmd.units import BAR
 
 if TYPE_CHECKING:
@@ -340,9 +340,7 @@ def _in_processes(
         try:
             yield from each(processes, _answer, some)
         except BrokenProcessPool:
-            raise SimulationError(
-                f"one of {n_processes} processes ended without an answer, perhaps for lack of memory. Use fewer."
-            ) from None
+            raise SimulationError(f"one of {n_processes} processes ended without an answer. {why_ended()}") from None
 
 
 _loaded: dict[str, Potential] = {}  # in a process of `_in_processes`

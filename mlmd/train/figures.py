@@ -55,6 +55,11 @@ class LearningCurve:
     """Root of the mean squared weighted residual after every step, of each fit: several for a committee of networks."""
     step: str = "iteration"
     """What a step is called."""
+    losses_of_part: tuple[float, ...] = ()
+    """Loss of a part of the structures after every step that was made with it before all took part; the last one is of
+    the parameters with which all begin."""
+    n_of_part: int = 0
+    """Structures of that part."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,11 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
 def learning_figure(curve: LearningCurve) -> Figure:
     """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces.
 
-    Each member of a committee has a line of its loss. A property without labels has no panel, and a single linear fit
-    none for its loss.
+    Each member of a committee has a line of its loss. The loss of a part of the structures, with which a fit began, is
+    that of other data, and has a dashed line. A property without labels has no panel, and a single linear fit none for
+    its loss.
     """
-    panels = ["loss"] if any(len(loss) > 1 for loss in curve.losses) else []
+    panels = ["loss"] if any(len(loss) > 1 for loss in (*curve.losses, curve.losses_of_part)) else []
     if len(curve.n_frames) > 1:
         panels += [name for name in ("energy", "forces") if _known(curve, name)]
     figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)
@@ -145,11 +151,18 @@ def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
 
 def _losses(axes: Axes, curve: LearningCurve) -> None:
     """The loss by step; members of a committee are named while there are colours to tell them apart."""
+    part = curve.losses_of_part
+    if part:
+        name = f"{curve.n_of_part} of {curve.n_frames[-1]} structures, at first"
+        axes.semilogy(range(len(part)), part, color=color(1), linewidth=1.6, linestyle="--", label=name)
     for index, loss in enumerate(curve.losses):
-        axes.semilogy(range(len(loss)), loss, color=color(index), linewidth=1.6, label=f"member {index + 1}")
+        first = max(len(part) - 1, 0)
+        style: dict[str, Any] = {"color": color(index), "linewidth": 1.6, "marker": "o" if len(loss) == 1 else None}
+        name = f"all {curve.n_frames[-1]} structures" if part else f"member {index + 1}"
+        axes.semilogy(range(first, first + len(loss)), loss, label=name, **style)
     label(axes, curve.step, "loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if 1 < len(curve.losses) <= _MOST_COLOURS:
+    if part or 1 < len(curve.losses) <= _MOST_COLOURS:
         legend(axes)
 
 

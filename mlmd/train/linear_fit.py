@@ -43,7 +43,7 @@ def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
         outcomes = triangles(job, state, compute, lambda done, total: progress(Step("learning curve", done, total)))
     assert state.best_radial is not None and state.best_linear is not None
     linear, choice = state.best_linear, None
-    facts: dict[str, Any] = {"loss": state.best, "iterations": state.n_steps}
+    facts: dict[str, Any] = {"loss": state.best, "iterations": state.n_iterations}
     messages: tuple[str, ...] = ()
     if job.chosen_by is not None:
         progress(Step(f"regularisation by {job.chosen_by}", 0, 1))
@@ -87,9 +87,12 @@ def _optimised(job: Job, folder: Path, compute: Solver, progress: Progress) -> S
     clock = Clock(len(state.outcomes) / state.n_shards)
 
     def told(now: State) -> None:
-        loss = now.best if math.isfinite(now.best) else (now.history[-1] if now.history else None)
+        losses = (*now.of_part, *now.history)
+        loss = now.best if math.isfinite(now.best) else (losses[-1] if losses else None)
         whole = "" if now.n_shards == n_shards else f" on {now.n_shards} of {n_shards} parts of the data"
-        what = f"iteration {now.n_steps + 1}{whole}" if job.radial else "linear fit"
+        trying = math.isfinite(now.best)  # else the coefficients that are there are judged
+        iteration = f"iteration {now.n_iterations + (not now.finished)}"
+        what = f"{iteration if trying else 'linear fit'}{whole}" if job.radial else "linear fit"
         progress(Step(what, len(now.outcomes), now.n_shards, clock(len(now.outcomes) / now.n_shards), loss))
 
     return iterate(

@@ -57,14 +57,30 @@ class State:
     again: bool = False
     """Whether `radial` is `best_radial`, only to take the derivatives again."""
     n_steps: int = 0
-    """Coefficients that were judged, the first ones included."""
+    """Coefficients that were judged, the first ones included, and again those that all shards judge after a part."""
     history: tuple[float, ...] = ()
-    """Loss of the first solution and after each accepted step, on the shards that took part."""
+    """Loss of the first solution of all shards and after each iteration with them, or so far of a part of them.
+
+    An iteration whose step was not accepted leaves the loss as it was.
+    """
+    of_part: tuple[float, ...] = ()
+    """The history with a part of the shards, once all of them take part; the last one is of the coefficients with which
+    they begin."""
     started: bool = False
     """Whether `linear` is a solution, at which derivatives by c can be taken."""
     finished: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     """Shards that are done at `radial` and `linear`."""
+
+    @property
+    def n_iterations(self) -> int:
+        """Steps that were tried, with a part of the shards or with all of them; at most as many as were allowed."""
+        return sum(max(len(losses) - 1, 0) for losses in (self.of_part, self.history))
+
+
+def n_of_part(n_shards: int) -> int:
+    """Shards that take part first, where a part of the training set is enough for that."""
+    return max(1, n_shards // _PART)
 
 
 def n_linear(potential: LearnedPotential) -> int:
@@ -83,7 +99,7 @@ def begin(potential: LearnedPotential, n_shards: int, n_rows: int, *, radial: bo
         radial: whether the radial coefficients are optimised.
     """
     coefficients = np.zeros(0) if potential.radial is None else potential.radial.detach().numpy().copy()
-    part = max(1, n_shards // _PART)
+    part = n_of_part(n_shards)
     enough = n_rows * part / n_shards >= _ENOUGH_ROWS * (n_linear(potential) + coefficients.size)
     return State(
         radial=coefficients,
@@ -260,25 +276,32 @@ def _accept(state: State, factor: Tensor, linear: np.ndarray, loss: float, rules
         best_radial=state.radial,
         best_linear=linear,
         best_factor=factor.numpy(),
-        history=(*state.history, loss) if math.isfinite(state.best) else (*state.history[:-1], loss),
+        history=(*state.history, loss) if math.isfinite(state.best) else (loss,),
         damping=max(state.damping / 3, _LEAST_DAMPING),
         exact=False,
     )
     last = state.n_steps > rules.max_iterations
     if state.n_shards < rules.n_shards and (last or change < _STEADY):
         # the same coefficients, judged by all frames
-        return replace(state, n_shards=rules.n_shards, best=math.inf, linear=linear)
+        return replace(state, n_shards=rules.n_shards, best=math.inf, linear=linear, history=(), of_part=state.history)
     return replace(state, finished=True) if last or change < rules.tolerance else _step(state, rules)
 
 
 def _reject(state: State, rules: _Rules) -> State:
     """Try another step from the best coefficients."""
+    state = replace(state, history=(*state.history, state.best))
     if state.n_steps > rules.max_iterations or state.damping > _MOST_DAMPING:
         if state.n_shards == rules.n_shards or state.best_radial is None or state.best_linear is None:
             return replace(state, finished=True)
         # a part of the data has done what it can: the same coefficients, judged by all frames
         return replace(
-            state, n_shards=rules.n_shards, best=math.inf, radial=state.best_radial, linear=state.best_linear
+            state,
+            n_shards=rules.n_shards,
+            best=math.inf,
+            radial=state.best_radial,
+            linear=state.best_linear,
+            history=(),
+            of_part=state.history,
         )
     if state.exact or state.best_radial is None or state.best_linear is None:
         return _step(replace(state, damping=state.damping * 4), rules)

@@ -16,6 +16,8 @@ FEW = 0.02
 """Share of frames that can stand apart; more are another kind of structure."""
 ENOUGH = 10
 """Frames needed to say what is usual."""
+ALIKE = 7
+"""Frames of nearly the same density and forces with which an energy is compared."""
 
 
 def stragglers(values: np.ndarray, floor: float) -> np.ndarray:
@@ -39,7 +41,11 @@ def stragglers(values: np.ndarray, floor: float) -> np.ndarray:
 
 
 def energy_outliers(frames: Sequence[LabelledFrame]) -> list[str]:
-    """Energies per atom that stand apart from those of the same group of the same file, beyond 0.1 eV/atom."""
+    """Energies per atom that stand apart from those of the same group of the same file, beyond 0.1 eV/atom.
+
+    Each is compared with the median of all, and with the frames that are most like it in density and in the size of
+    their forces: strained and hot crystals differ by more than a wrong energy does, but not from all of their like.
+    """
     used = [frame for frame in frames if frame.energy is not None and isolated_element(frame) is None]
     if len(used) < ENOUGH:
         return []
@@ -52,6 +58,9 @@ def energy_outliers(frames: Sequence[LabelledFrame]) -> list[str]:
     for members in _kinds(used):
         deviation = np.abs(rest[members] - np.median(rest[members]))
         found |= {int(members[index]): rest[members[index]] for index in stragglers(deviation, 0.1)}
+        from_alike = _from_alike([used[index] for index in members], shares[members], rest[members])
+        for index in stragglers(np.abs(from_alike), 0.1):
+            found.setdefault(int(members[index]), from_alike[index])
     if not found:
         return []
     listed = [f"{used[index].source} ({rest:+.3g} eV/atom)" for index, rest in sorted(found.items())]
@@ -110,6 +119,42 @@ def _kinds(frames: Sequence[LabelledFrame]) -> list[np.ndarray]:
     for index, frame in enumerate(frames):
         kinds.setdefault((frame.source.rpartition("@")[0], frame.group), []).append(index)
     return [np.array(members) for members in kinds.values()]
+
+
+def _from_alike(frames: Sequence[LabelledFrame], shares: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """(n,) eV/atom: energies less the nearest energy of the `ALIKE` frames that are most like each.
+
+    Frames are alike that have the same composition and about the same volume per atom and root mean square of the
+    forces, in units of the range of the middle four fifths of each.
+
+    Args:
+        frames: (n,) with energies, of one kind.
+        shares: (n, n_elements) of the elements.
+        rest: (n,) eV/atom, energies beyond what the composition says.
+    """
+    if len(frames) < ENOUGH:
+        return np.zeros(len(frames))
+    from scipy.spatial import cKDTree  # not at every start of a command
+
+    places = np.array([(_log_volume(frame), _rms_force(frame)) for frame in frames])
+    low, high = np.quantile(places, (0.1, 0.9), axis=0)
+    places = np.hstack([places / np.maximum(high - low, 1e-9), 30.0 * shares])
+    _, near = cKDTree(places).query(places, k=ALIKE + 1)
+    deviation = np.empty(len(frames))
+    for index, alike in enumerate(near):
+        differences = rest[index] - rest[alike[alike != index][:ALIKE]]
+        deviation[index] = differences[np.argmin(np.abs(differences))]
+    return deviation
+
+
+def _log_volume(frame: LabelledFrame) -> float:
+    """Logarithm of the volume per atom in Å³; 0 where there is none."""
+    return float(np.log(frame.atoms.get_volume() / len(frame.atoms))) if frame.atoms.pbc.all() else 0.0
+
+
+def _rms_force(frame: LabelledFrame) -> float:
+    """Root mean square of the components in eV/Å; 0 without forces."""
+    return 0.0 if frame.forces is None else float(np.sqrt(np.mean(frame.forces**2)))
 
 
 def _robust(shares: np.ndarray, energies: np.ndarray, start: np.ndarray) -> np.ndarray:

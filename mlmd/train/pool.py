@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -53,6 +55,25 @@ def each(processes: ProcessPoolExecutor, function: Callable[[Task], Result], tas
     finally:
         for future in futures:
             future.cancel()
+
+
+def why_ended() -> str:
+    """What a person can do about processes that ended unasked.
+
+    Each imports the script that this process runs. One whose calls do not stand under ``if __name__ == "__main__":``
+    would begin them again in every process, which Python forbids.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        unguarded = script is not None and "__main__" not in Path(script).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        unguarded = False
+    if unguarded:
+        return (
+            f"Each process imports {Path(str(script)).name} first: put what it does under `if __name__ == "
+            '"__main__":`, or give n_processes = 1.'
+        )
+    return "Is there enough memory? Try fewer processes."
 
 
 @contextmanager

@@ -89,6 +89,8 @@ def train(
     The file of the potential is the same, bit for bit, whenever the same data are trained on again with the same
     versions, whatever the number of processes and however often the training was interrupted.
 
+    In a script, the call stands under ``if __name__ == "__main__":``, as several processes import the script.
+
     Args:
         input_file: the TOML file.
         out: folder, by default ``<input stem>.run`` in the current folder.
@@ -126,7 +128,7 @@ def train(
                     f"{folder} belongs to other data: the content of the files is not what it was. Give another --out."
                 )
             messages = Messages(folder, tell)
-            for finding in job.findings:
+            for finding in (*job.findings, *_of_residuals(manifest)):
                 messages(f"{finding.severity}: {finding.text}")
             if manifest["state"] != "done":
                 if isinstance(job, Job) and (slow := why_slow(job.potential)):
@@ -151,26 +153,37 @@ def _train(
     from mlmd.train.property_job import PropertyJob
 
     learned: tuple[Potential | PropertyModel, dict[str, Any], Mapping[str, Any]]
+    doubts: list[Finding] = []
     if isinstance(job, PropertyJob):
         learned = learn(job, folder, progress)
     else:
-        learned = _train_potential(job, folder, n_processes, progress, messages)
+        learned = _train_potential(job, folder, n_processes, progress, doubts, messages)
     trained, tables, facts = learned
     write_json(folder / ERRORS, tables)
     model = folder / f"{job.name}.mlmd"
     modelfile.save(trained, model, card(job, tables, facts))
-    write_json(folder / MANIFEST, {**manifest, "state": "done", "model": model.name, "sha256": sha256(model)})
+    done = {"state": "done", "model": model.name, "sha256": sha256(model), "doubts": [one.text for one in doubts]}
+    write_json(folder / MANIFEST, {**manifest, **done})
     if isinstance(job, PropertyJob):
         forget(folder)
 
 
+def _of_residuals(manifest: Mapping[str, Any]) -> list[Finding]:
+    """What the residuals of a training that is done said about its data."""
+    from mlmd.train.examine import Finding
+
+    texts = manifest.get("doubts") if manifest["state"] == "done" else None
+    return [Finding("warning", str(text)) for text in texts] if isinstance(texts, list) else []
+
+
 def _train_potential(
-    job: Job, folder: Path, n_processes: int, progress: Progress, messages: Messages
+    job: Job, folder: Path, n_processes: int, progress: Progress, doubts: list[Finding], messages: Messages
 ) -> tuple[Potential, dict[str, Any], Mapping[str, Any]]:
-    """The potential of a job, its errors as JSON, and facts for its card."""
+    """The potential of a job, its errors as JSON, and facts for its card; `doubts` get what the residuals say."""
     from mlmd.analysis.figures import save
     from mlmd.train import embedded_fit, figures, kernel_fit, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
+    from mlmd.train.residuals import residual_outliers
     from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
@@ -186,8 +199,12 @@ def _train_potential(
             progress(Step(f"errors of the {name} set", 0, len(frames)))
             labels = predict(job.result, frames)
             tables[name] = errors(frames, labels).to_json()
+            if name == "train":
+                doubts += residual_outliers(frames, labels)
             title = f"{job.name}: {name} set, {len(frames)} structures"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
+    for doubt in doubts:
+        messages(f"{doubt.severity}: {doubt.text}")
     # what was said last is about the test set, where there is one
     of_spread = calibrate(
         job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
@@ -225,7 +242,8 @@ def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Train
         write_json(folder / MANIFEST, {**manifest, "sha256": sha256(model)})
         messages(f"the card of {model.name} has been brought up to the input.")
     is_potential = not of_structures(job.config.descriptor, job.config.fit)
-    return Training(path=folder, model=model, errors=errors, findings=job.findings, is_potential=is_potential)
+    findings = (*job.findings, *_of_residuals(manifest))
+    return Training(path=folder, model=model, errors=errors, findings=findings, is_potential=is_potential)
 
 
 @contextmanager

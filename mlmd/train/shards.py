@@ -20,7 +20,7 @@ from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import restore
 from mlmd.train.equations import Sigma, triangle
-from mlmd.train.pool import each, pool
+from mlmd.train.pool import each, pool, why_ended
 
 N_SHARDS = 16
 """Parts of a training set; their results can be kept, and the first ones are a smaller training set."""
@@ -105,9 +105,7 @@ def solver(problem: Problem, n_processes: int) -> Iterator[Solver]:
         try:
             yield from each(processes, _run, tasks)
         except BrokenProcessPool:
-            raise StorageError(
-                "a process that computes equations ended unasked; is there enough memory? Try fewer --processes."
-            ) from None
+            raise StorageError(f"a process that computes equations ended unasked. {why_ended()}") from None
 
     with pool(n_processes, _begin, problem, shards) as processes:
         yield solve

@@ -90,6 +90,8 @@ def sweep(
     Each training has its input in ``inputs/`` and a folder of its own, named by its values. More values in the lists
     are added to what was trained.
 
+    In a script, the call stands under ``if __name__ == "__main__":``, as several processes import the script.
+
     Args:
         input_file: the TOML file, see `mlmd.config.sweep`.
         out: folder, by default ``<input stem>.sweep`` in the current folder.
