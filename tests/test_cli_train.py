@@ -245,7 +245,9 @@ WRONG = [
     ),
     (
         "a descriptor that is not there",
-        INPUT.replace("level = 4\n", 'model = "in.toml"\n').replace('cutoff = "5 Å"\n', ""),
+        INPUT.replace("level = 4\n", 'model = "in.toml"\n').replace(
+            'cutoff = "5 Å"\n\n[fit]\nmax_iterations = 2\n', ""
+        ),
         ("ModelError",),
     ),
     ("an input of simulate", 'structure = "a.cif"\ntimestep = "1 fs"\n', ("in.toml",)),
