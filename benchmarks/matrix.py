@@ -41,6 +41,7 @@ FITS = {
     "linear": 'kind = "linear"',
     "random-features": 'kind = "random-features"\nn_random = 1000',
     "gap": 'kind = "gap"\nn_sparse = 500',
+    "network": 'kind = "network"\nepochs = 100',
 }
 
 
@@ -73,6 +74,7 @@ def main() -> None:
                     source = Path(scratch) / "in.toml"
                     files = [(given.data / f"{element}_{one}.xyz.xz").absolute() for one in ("train", "test")]
                     data, tested = (f'{{ path = "{file}", stress = "none" }}' for file in files)
+                    plain = '\nradial = "plain"' if (descriptor, fit) == ("mtp", "linear") else ""
                     plain = '\nradial = "plain"' if (descriptor, fit) == ("mtp", "linear") else ""
                     source.write_text(
                         f"data = {data}\ntest = {tested}\n[descriptor]\n{described.format(**words)}\n"
