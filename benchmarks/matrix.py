@@ -75,7 +75,6 @@ def main() -> None:
                     files = [(given.data / f"{element}_{one}.xyz.xz").absolute() for one in ("train", "test")]
                     data, tested = (f'{{ path = "{file}", stress = "none" }}' for file in files)
                     plain = '\nradial = "plain"' if (descriptor, fit) == ("mtp", "linear") else ""
-                    plain = '\nradial = "plain"' if (descriptor, fit) == ("mtp", "linear") else ""
                     source.write_text(
                         f"data = {data}\ntest = {tested}\n[descriptor]\n{described.format(**words)}\n"
                         f"[fit]\n{fitted}{plain}\n"
