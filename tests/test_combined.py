@@ -102,15 +102,6 @@ def test_a_sum_of_sparse_processes_is_the_process_of_the_sum_of_their_kernels() 
     torch.testing.assert_close(total.energies(unseen, kinds[:7]) - 2.0, expected, rtol=0, atol=1e-5)
 
 
-def test_slopes_of_a_sum_are_its_derivatives() -> None:
-    rows = torch.from_numpy(np.random.default_rng(1).standard_normal((6, 3)))
-    total, kinds = Sum(gaussians(rows)), torch.zeros(6, dtype=torch.int64)
-    along = torch.from_numpy(np.random.default_rng(2).standard_normal((6, 3)))
-    quotient = (total.basis(rows + 1e-6 * along, kinds) - total.basis(rows - 1e-6 * along, kinds)) / 2e-6
-    found = total.slopes(rows, kinds, along[:, :, None])[:, :, 0]
-    torch.testing.assert_close(found, quotient, rtol=0, atol=1e-8)
-
-
 def test_regressions_that_do_not_add_up_are_refused() -> None:
     rows = torch.from_numpy(np.random.default_rng(1).standard_normal((6, 3)))
     with pytest.raises(InputError, match="with a prior and others without"):
