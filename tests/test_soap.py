@@ -1,4 +1,4 @@
-"""Power spectra against DScribe, against the overlaps of densities they stand for, and at the cutoff."""
+"""Power spectra against DScribe, and against the overlaps of densities they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symmetry functions against the sums written out, at the cutoff, and in closed form."""
+"""Symmetry functions against the sums written out, and in closed form."""
 
 from __future__ import annotations
 
