@@ -43,9 +43,3 @@ def _spread(n_atoms: int, seed: int, cell: np.ndarray, *, periodic: bool) -> Ato
         if (atoms.get_all_distances(mic=periodic)[np.triu_indices(n_atoms, 1)] > 0.9).all():
             return atoms
     raise AssertionError("too dense")
-
-
-def rotation(seed: int) -> np.ndarray:
-    """A random rotation matrix."""
-    made, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    return made * np.linalg.det(made)

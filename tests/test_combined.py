@@ -34,8 +34,6 @@ def test_features_are_those_of_the_parts_each_with_its_own_cutoff() -> None:
     expected = [part.features(build_graph(atoms, part.cutoff)) for part in (long, short())]
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=1e-12)
     assert [found[:, own].shape[1] for own in combined.columns] == [long.n_features, short().n_features]
-    rows = combined.features(build_graph(atoms, combined.cutoff), slice(1, 4))
-    torch.testing.assert_close(rows, found[1:4], rtol=0, atol=1e-12)
 
 
 def test_pairs_beyond_a_cutoff_are_left_out_in_their_order() -> None:
@@ -102,15 +100,6 @@ def test_a_sum_of_sparse_processes_is_the_process_of_the_sum_of_their_kernels() 
     expected = kernel(unseen) @ torch.linalg.solve(kernel(rows) + noise**2 * torch.eye(25), targets)
     # the jitter of the prior, 1e-10 of the kernels, is amplified by their condition
     torch.testing.assert_close(total.energies(unseen, kinds[:7]) - 2.0, expected, rtol=0, atol=1e-5)
-
-
-def test_slopes_of_a_sum_are_its_derivatives() -> None:
-    rows = torch.from_numpy(np.random.default_rng(1).standard_normal((6, 3)))
-    total, kinds = Sum(gaussians(rows)), torch.zeros(6, dtype=torch.int64)
-    along = torch.from_numpy(np.random.default_rng(2).standard_normal((6, 3)))
-    quotient = (total.basis(rows + 1e-6 * along, kinds) - total.basis(rows - 1e-6 * along, kinds)) / 2e-6
-    found = total.slopes(rows, kinds, along[:, :, None])[:, :, 0]
-    torch.testing.assert_close(found, quotient, rtol=0, atol=1e-8)
 
 
 def test_regressions_that_do_not_add_up_are_refused() -> None:

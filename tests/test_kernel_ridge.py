@@ -78,34 +78,6 @@ def test_it_minimises_what_its_prior_regularises(kernel: str) -> None:
     assert float(slope.abs().max()) < 1e-10 * float((basis.T @ y).abs().max())
 
 
-@pytest.mark.parametrize("kernel", SETTINGS)
-def test_slopes_and_torch_give_the_derivatives_of_the_energy(kernel: str) -> None:
-    model, rows = fitted(kernel), normal(5, 3, seed=3)
-    moving = rows.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(model.energies(moving, zeros(rows)).sum(), moving)
-    axes = torch.eye(3, dtype=torch.float64).expand(5, 3, 3)
-    slopes = torch.einsum("nbd,b->nd", model.slopes(rows, zeros(rows), axes), model.coefficients)
-    assert slopes.numpy() == pytest.approx(gradient.numpy(), rel=1e-9, abs=1e-11)
-    step = 1e-5
-    for axis in range(3):
-        moved = [model.energies(rows + sign * step * axes[0, axis], zeros(rows)) for sign in (1, -1)]
-        assert slopes[:, axis].numpy() == pytest.approx(((moved[0] - moved[1]) / (2 * step)).numpy(), abs=1e-7)
-
-
-def test_a_fit_comes_back_from_spec_and_state() -> None:
-    model = fitted("polynomial")
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    state = torch.load(file, weights_only=True)
-    again = KernelRidge.restore(model.spec(), state)
-    again.load_state_dict(state)
-    rows = normal(4, 3, seed=4)
-    assert torch.equal(again.energies(rows, zeros(rows)), model.energies(rows, zeros(rows)))
-    assert again.spec() == model.spec()
-    assert again.n_basis == 25
-
-
 def test_a_fit_keeps_its_rows_whatever_becomes_of_the_callers() -> None:
     rows, y = normal(25, 3), normal(25, seed=1)
     model = KernelRidge(n_features=3, width=1.0)

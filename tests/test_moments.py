@@ -168,13 +168,6 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         assert torch.equal(one.forces, results[0].forces)
 
 
-def test_rows_of_some_atoms_are_the_rows_of_all() -> None:
-    potential, atoms = make(), bulk("Si", cubic=True)
-    graph = build_graph(atoms, potential.cutoff)
-    rows = potential.descriptor.features(graph, slice(2, 5))
-    assert torch.allclose(rows, potential.descriptor.features(graph)[2:5], rtol=1e-12)
-
-
 def test_the_order_of_centre_and_neighbour_elements_matters() -> None:
     potential = make()
     pair = build_graph([bulk("Si"), bulk("Si")], potential.cutoff)

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 
 from mlmd.descriptors.harmonics import harmonics
-from mlmd.descriptors.radial_angular import RadialAngular, Shape, invariants
+from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.errors import InputError, ModelError
 from mlmd.fitting.network import Network
 from mlmd.neighbors import build_graph
@@ -132,20 +132,6 @@ def test_harmonics_obey_the_addition_theorem() -> None:
         legendre = np.polynomial.legendre.Legendre.basis(degree)(cosine.numpy())
         expected = (2 * degree + 1) / (4 * np.pi) * legendre
         assert np.abs((first[rows] * second[rows]).sum(dim=0).numpy() - expected).max() < 1e-13
-
-
-def test_invariants_do_not_change_when_the_neighbours_are_rotated() -> None:
-    generator = np.random.default_rng(2)
-    shape = Shape(1, 1, 2, 1, 8, four_body=True, five_body=True)
-    directions = generator.normal(size=(3, 7))
-    directions /= np.linalg.norm(directions, axis=0)
-    weights = torch.from_numpy(generator.normal(size=(2, 7)))
-    q, _ = np.linalg.qr(generator.normal(size=(3, 3)))
-    found = [
-        invariants((weights @ harmonics(torch.from_numpy(turned), 8).T)[None], shape)
-        for turned in (directions, q * np.sign(np.linalg.det(q)) @ directions)
-    ]
-    assert torch.allclose(found[0], found[1], rtol=1e-11, atol=1e-13)
 
 
 @pytest.fixture(scope="module")

@@ -64,34 +64,6 @@ def test_inner_products_are_the_kernel_with_an_error_of_one_over_the_root_of_the
     assert errors[1] < 0.04 * exact.max()
 
 
-@pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_slopes_are_the_derivatives_of_the_basis(function: str, common: bool) -> None:
-    features = drawn(n_kinds=2, function=function, common=common, amplitude=0.7)
-    features.standardise(2 * normal(50, 3, seed=1) + 5)
-    rows, kinds, directions = normal(7, 3, seed=2) + 5, torch.tensor([0, 1, 1, 0, 1, 0, 0]), normal(7, 3, 4, seed=3)
-    slopes = features.slopes(rows, kinds, directions)
-    assert slopes.shape == (7, features.n_basis, 4)
-    step = 1e-5
-    for column in range(4):
-        moved = [features.basis(rows + sign * step * directions[..., column], kinds) for sign in (1, -1)]
-        expected = (moved[0] - moved[1]) / (2 * step)
-        # error step² of the difference; rounding 1e-16 / step; no kink is so near to these rows
-        assert slopes[..., column].numpy() == pytest.approx(expected.numpy(), abs=1e-8)
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_torch_differentiates_the_energy_as_the_slopes_say(function: str) -> None:
-    features = drawn(n_kinds=2, function=function)
-    with torch.no_grad():
-        features.coefficients.copy_(normal(40, seed=4))
-    rows, kinds = normal(5, 3, seed=5).requires_grad_(True), torch.tensor([1, 0, 0, 1, 1])
-    (gradient,) = torch.autograd.grad(features.energies(rows, kinds).sum(), rows)
-    along_axes = torch.eye(3, dtype=torch.float64).expand(5, 3, 3)
-    slopes = features.slopes(rows.detach(), kinds, along_axes)
-    assert torch.einsum("nbd,b->nd", slopes, features.coefficients).numpy() == pytest.approx(gradient.numpy())
-
-
 def test_order_one_has_forces_that_jump_and_order_two_has_not() -> None:
     for order, jump in ((1, True), (2, False)):
         features = drawn(n_features=1, n_random=1, function=f"arc-cosine-{order}")

@@ -62,7 +62,8 @@ TAPERS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 """Cutoff functions of symmetry functions, of y from 1 at the onset to 0 at the cutoff; cosine is ½ (1 + cos π(1 - y)).
 
 At the cutoff the derivatives up to the first (cosine, cubic), second (tanh, quintic), third (septic), fourth (nonic) or
-any order (exponential) are zero. These are n2p2's types 1 to 8 in their order (Singraber, Behler and Dellago, J. Chem.
+any order (exponential) are zero. The same are where it begins to fall, but of the exponential, which has a curvature
+there, only the first. These are n2p2's types 1 to 8 in their order (Singraber, Behler and Dellago, J. Chem.
 Theory Comput. 15, 1827, 2019).
 """
 

@@ -120,7 +120,7 @@ class KernelRidge(Expansion):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> KernelRidge:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+        return cls(**{name: value for name, value in spec.items() if name != "kind"}).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say."""
