@@ -124,7 +124,7 @@ def test_fingerprints_of_agni_have_a_row_for_each_axis_and_turn_with_the_structu
     np.testing.assert_allclose(after, np.stack([-before[:, 1], before[:, 0], before[:, 2]], axis=1), atol=1e-8)
     assert np.abs(before).max() > 0.1
     answer = mlmd("describe", "turned.extxyz", "--descriptor", "agni.toml", "-o", "out.npz")
-    assert "10 features of 6 atoms along x, y and z, by directional" in answer.out
+    assert "10 features of 6 atoms along x, y and z, by agni" in answer.out
 
 
 @pytest.mark.usefixtures("place")

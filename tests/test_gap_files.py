@@ -16,7 +16,7 @@ from kernel_systems import needs_kernels, system
 from quip_oracle import answer, columns, fitted, power_spectra, require_quip
 from random_gap import gap_file, random_gap
 
-from mlmd.cli.describe import describe
+from mlmd.cli.show import facts_of
 from mlmd.config.files import files_of_potential
 from mlmd.descriptors.soap import Soap
 from mlmd.engine.run import simulate
@@ -384,8 +384,8 @@ def test_a_run_is_not_continued_with_other_points(tmp_path: Path) -> None:
 def test_show_names_the_points_and_check_says_which_are_not_there(tmp_path: Path) -> None:
     file = gap_file(tmp_path, beside=True)
     path, points = short_run(tmp_path), of_points(file)
-    assert describe(file)["files"] == [file.name, *(one.name for one in points)]
-    assert "files" not in describe(gap_file(tmp_path, name="inside.xml"))
+    assert facts_of(file)["files"] == [file.name, *(one.name for one in points)]
+    assert "files" not in facts_of(gap_file(tmp_path, name="inside.xml"))
     answer = mlmd("check", str(path))
     assert answer.code == 0, answer.err
     points[3].unlink()

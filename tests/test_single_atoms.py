@@ -33,9 +33,9 @@ DESCRIPTORS = {
     "mtp and soap": f"[{MTP}, {SOAP}]",
 }
 FITS = {
-    "linear": '{ kind = "linear", max_iterations = 2 }',
-    "evidence": '{ kind = "linear", max_iterations = 2, regularisation = "evidence" }',
-    "quadratic": '{ kind = "linear", max_iterations = 2, quadratic = true }',
+    "linear": '{ kind = "linear" }',
+    "evidence": '{ kind = "linear", regularisation = "evidence" }',
+    "quadratic": '{ kind = "linear", quadratic = true }',
     "random features": '{ kind = "random-features", n_random = 40 }',
     "arc-cosine": '{ kind = "random-features", n_random = 40, function = "arc-cosine-2" }',
     "gap": '{ kind = "gap", n_sparse = 20 }',
@@ -64,6 +64,8 @@ def alloys() -> list[LabelledFrame]:
 
 def write_input(descriptor: str, fit: str, baseline: str = "{ Cu = -3.5, Ag = -2 }") -> Path:
     path = Path("in.toml")
+    if "mtp" in descriptor and "linear" in fit:
+        fit = fit.replace(" }", ", max_iterations = 2 }")
     path.write_text(
         f'data = "data.extxyz"\ntest_fraction = 0\nbaseline = {baseline}\ndescriptor = {descriptor}\nfit = {fit}\n'
         "uncertainty = { grade = false }\n",

@@ -17,7 +17,7 @@ from mlmd.fitting.gaussian_process import GaussianProcess
 from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.modelfile import fingerprint
+from mlmd.potentials.modelfile import fingerprint, read_spec
 from mlmd.rundir import sha256
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
@@ -120,8 +120,12 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
 
     Raises:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
+        ModelError: for a potential whose descriptor is taken, and that is damaged or none.
     """
     config = load_train(source)
+    for one in parts_of(config.descriptor):
+        if isinstance(one, Trained):
+            read_spec(one.model)  # a wrong file is told before data are read, which may take a while
     of_forces = isinstance(config.fit, AGNIFit)
     findings: list[Finding] = []
     frames = _with_labels(load_frames(config.data), findings, of_forces=of_forces)
