@@ -108,8 +108,8 @@ def read_numbers(folder: Path, made: Callable[[dict[str, np.ndarray], dict[str, 
         if header.pop("digest") != _digest(arrays):
             raise ValueError("numbers have changed")
         state = made(arrays, header)
-    except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise StorageError(f"{path} is damaged ({type(error).__name__}). {_BEGIN_AGAIN}") from None
+    except (SafetensorError, ValueError, KeyError, TypeError, IndexError):
+        raise StorageError(f"{path} is damaged: it does not hold what was written into it. {_BEGIN_AGAIN}") from None
     except OtherVersion:
         raise StorageError(f"{path} was kept by another version of mlmd. {_BEGIN_AGAIN}") from None
     if found != key:
