@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.config.files import files_of_potential, folder_of, has_parts
+from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def facts_of(path: Path) -> dict[str, Any]:
             return _potential(shipped)
         hint = models.hint(path.name) if path.name == path.stem else ""
         raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
-    if path.is_dir() and (path / "train.json").exists():
+    if path.is_dir() and (path / TRAINING).exists():
         return _training(path)
     if path.is_dir() and has_parts(path) and not (path / "run.json").exists():
         return _potential(path)
@@ -163,7 +163,7 @@ def _training(path: Path) -> dict[str, Any]:
     from mlmd.rundir import Run, is_running
 
     try:
-        manifest = json.loads((path / "train.json").read_text(encoding="utf-8"))
+        manifest = json.loads((path / TRAINING).read_text(encoding="utf-8"))
         given = manifest["input"]
         facts = {
             "what": "training",
@@ -174,7 +174,7 @@ def _training(path: Path) -> dict[str, Any]:
             "fit": given["fit"],
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path / 'train.json'} is damaged: {type(error).__name__}: {error}.") from None
+        raise StorageError(f"{path / TRAINING} is damaged: {type(error).__name__}: {error}.") from None
     if "model" in manifest:
         from mlmd.config.fits import OF_ENVIRONMENTS
         from mlmd.config.pairs import OF_STRUCTURES

@@ -10,10 +10,11 @@ from typing import Any
 
 import mlmd
 from mlmd.config import Train, resolved, training_hash
+from mlmd.config.files import TRAINING
 from mlmd.errors import StorageError
 from mlmd.rundir import MESSAGES, write_atomically
 
-MANIFEST = "train.json"
+MANIFEST = TRAINING
 ERRORS = "errors.json"
 _BEGUN = {"lock", "input.toml", MESSAGES, MANIFEST + ".tmp"}
 """What may stand in the folder of a training that was killed before its manifest was written."""

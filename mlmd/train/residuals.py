@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlmd.errors import some_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.dataset import isolated_element
 from mlmd.train.evaluate import Labels, compared
@@ -22,7 +23,6 @@ BETTER = 0.9
 """The part of the structures that are the better ones: what stands out is not among them."""
 LEAST_ENERGY, LEAST_FORCE = 10e-3, 0.5
 """eV/atom and eV/Å: what is less is never said to stand out, however well the others are reproduced."""
-_SHOWN = 4
 
 
 def residual_outliers(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]) -> list[Finding]:
@@ -60,12 +60,11 @@ def residual_outliers(frames: Sequence[LabelledFrame], predictions: Sequence[Lab
     if not found:
         return []
     worst = sorted(found, key=lambda index: -_far(float(energy[index]), float(force[index])))
-    listed = [f"{frames[index].source} ({', '.join(found[index])})" for index in worst[:_SHOWN]]
-    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    listed = [f"{frames[index].source} ({', '.join(found[index])})" for index in worst]
     one = len(worst) == 1
     said = (
         f"the labels of {len(worst)} training structure{'' if one else 's'} are far from the fitted potential, "
-        f"half of all within {' and '.join(usual)}: {', '.join(listed)}{more}. A calculation that did not converge, "
+        f"half of all within {' and '.join(usual)}: {some_of(listed)}. A calculation that did not converge, "
         f"another method, or another unit? Look at {'it, or leave it' if one else 'them, or leave them'} out: "
         f"{'it pulls' if one else 'they pull'} the whole fit."
     )

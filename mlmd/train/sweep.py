@@ -130,15 +130,17 @@ def sweep(
         outcome = blank
         if one.config is not None:
             number += 1
+
+            def at(step: Step, number: int = number, label: str = one.label) -> None:
+                progress(SweepStep(number, n_trainings, label, step))
+
             outcome = _trained(
                 blank,
                 one.config,
                 folder,
                 known.get(blank.folder),
                 n_processes=n_processes,
-                progress=lambda step, number=number, label=one.label: progress(  # type: ignore[misc]
-                    SweepStep(number, n_trainings, label, step)
-                ),
+                progress=at,
                 tell=once,
                 keep=keep,
             )
