@@ -17,7 +17,7 @@ from quip_oracle import answer, columns, fitted, power_spectra, require_quip
 from random_gap import gap_file, random_gap
 
 from mlmd.cli.show import facts_of
-from mlmd.config.files import files_of_potential
+from mlmd.config.files import files_of_potential, sha256
 from mlmd.descriptors.soap import Soap
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, MlmdError, ModelError, StorageError
@@ -26,7 +26,6 @@ from mlmd.potentials import Potential, modelfile
 from mlmd.potentials.evaluate import compiled_predictor, predictor
 from mlmd.potentials.gap import load
 from mlmd.potentials.load import recognise
-from mlmd.rundir import sha256
 
 SPECTRA = (
     "soap l_max=4 n_max=6 atom_sigma=0.5 cutoff=3.8 cutoff_transition_width=0.7 zeta=2 covariance_type=dot_product"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +38,12 @@ def check_files(config: Simulate | Train, source: Path) -> None:
     missing = _missing_data(config) if isinstance(config, Train) else _missing_of_simulation(config)
     for place, problem in missing:
         raise InputError(f"{source.name}: {place}: {problem}")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def structure_file(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,35 @@ def _file_or_shipped(value: object, info: ValidationInfo) -> Path:
     return path if path.is_file() else models.find(str(value)) or path
 
 
+def _digests(value: object) -> tuple[str, ...]:
+    """One digest, or several."""
+    given = value if isinstance(value, list | tuple) else [value]
+    for one in given:
+        if not isinstance(one, str) or not _DIGEST.fullmatch(one):
+            raise refuse(f'{shorten(one)} is not a digest. Write "sha256:" and 64 hexadecimal digits (sha256sum FILE).')
+    return tuple(str(one) for one in given)
+
+
+def _rooted(value: Any, info: ValidationInfo) -> Any:
+    """Texts that name a file or folder with a slash, counted from the folder of the input; others as they are.
+
+    A bare word never names a file, since it may be the name of a model. ``file.py:Class`` names a file too.
+    """
+    if isinstance(value, Mapping):
+        return {key: _rooted(one, info) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rooted(one, info) for one in value]
+    if not isinstance(value, str) or "/" not in value or "\0" in value:
+        return value
+    name, colon, attribute = value.rpartition(":") if ".py:" in value else (value, "", "")
+    path = input_path(name, info)
+    return f"{path}{colon}{attribute}" if colon or path.exists() else value
+
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+Trust = Annotated[
+    tuple[str, ...], BeforeValidator(_digests), PlainSerializer(lambda value: value[0] if len(value) == 1 else value)
+]
 PotentialPath = Annotated[Path, BeforeValidator(_file_or_shipped), PlainSerializer(str)]
 
 
@@ -48,6 +78,11 @@ class PotentialTable(Table):
         description="chemical symbols in the order of the file, for formats that have none (.mtp)",
     )
     precision: Literal["float64", "float32"] = Field(default="float64", description="numbers the model computes with")
+    trust: Trust = Field(
+        default=(),
+        examples=["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+        description="digests of files that execute code when they are opened, from somebody you trust",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the kind, written directly in the table"
     )
@@ -58,10 +93,6 @@ class PotentialTable(Table):
         """Keys that are not fields are parameters of the kind; those that name files count from the input too."""
         if not isinstance(data, Mapping):
             raise refuse(f"{shorten(data)} is not a potential: a file name or a table is needed.")
-        if "trust" in data:
-            raise refuse(
-                "'trust' is not an option. No kind of potential executes code, so nothing needs it; remove it."
-            )
         own = {key: value for key, value in data.items() if key in cls.model_fields and key != "options"}
         given = data.get("options", {})
         if not isinstance(given, Mapping):
@@ -69,6 +100,9 @@ class PotentialTable(Table):
         options = dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}
         if isinstance(options.get("parameters"), str):
             options["parameters"] = str(input_path(options["parameters"], info))
+        for name in ("arguments", "calculator", "python"):
+            if name in options:
+                options[name] = _rooted(options[name], info)
         return own | {"options": options}
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import mlmd
 from mlmd.bias.plumed import check
 from mlmd.bias.script import Script, read_script
 from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
+from mlmd.config.files import sha256
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.system import Body, body_of
@@ -33,7 +34,6 @@ from mlmd.rundir import (
     STOP,
     STRUCTURE,
     StageRecord,
-    sha256,
     stage_record,
 )
 

@@ -29,6 +29,7 @@ POTENTIALS: dict[str, str] = {
     "eam": "mlmd.potentials.eam:load",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",
+    "ase": "mlmd.pretrained.ase:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 
@@ -92,6 +93,11 @@ class Potential(Protocol):
 def has_energy(potential: object) -> bool:
     """Whether a potential gives energies and stresses; a force field gives forces alone, and nan for the others."""
     return bool(getattr(potential, "has_energy", True))
+
+
+def has_stress(potential: object) -> bool:
+    """Whether a potential gives stresses of periodic structures; some models of others give energy and forces alone."""
+    return has_energy(potential) and bool(getattr(potential, "has_stress", True))
 
 
 class Evaluator(Protocol):

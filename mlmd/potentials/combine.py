@@ -13,7 +13,7 @@ from mlmd.descriptors import Descriptor
 from mlmd.errors import InputError
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
-from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
+from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy, has_stress
 from mlmd.potentials.by_features import has_kernel_features
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
 from mlmd.potentials.fused import added, kernel_of, kernels_of
@@ -47,6 +47,7 @@ class Sum(torch.nn.Module):
         self.cutoff = max(part.cutoff for part in parts)
         self.elements = _common_elements(self.parts, what)
         self.has_energy = all(has_energy(part) for part in parts)
+        self.has_stress = all(has_stress(part) for part in parts)
 
     def predict(self, graph: Graph) -> Prediction:
         """The sum of the predictions; energies of atoms where all parts have them."""

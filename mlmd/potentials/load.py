@@ -23,6 +23,7 @@ from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.property import PropertyModel
 from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
+from mlmd.potentials.trust import check_unused
 from mlmd.registry import find
 
 BY_BEGINNING = {
@@ -59,6 +60,11 @@ class Table(Protocol):
     @property
     def precision(self) -> str:
         """ "float64" or "float32"."""
+        ...
+
+    @property
+    def trust(self) -> tuple[str, ...]:
+        """Digests of files that may execute code."""
         ...
 
     @property
@@ -206,12 +212,14 @@ def _load(table: Table) -> Potential:
     kind = table.kind or (recognise(table.path) if table.path is not None else None)
     if kind is None:
         raise InputError(f"a potential needs a path or a kind. {did_you_mean('', POTENTIALS)}")
-    given: dict[str, Any] = {**table.options, "precision": table.precision}
+    given: dict[str, Any] = {**table.options, "precision": table.precision, "trust": table.trust}
     for name in ("path", "elements"):
         if getattr(table, name) is not None:
             given[name] = getattr(table, name)
     if table.path is not None:
         _check_file(kind, table.path)
+        if table.path.is_file():
+            check_unused(table.path, table.trust)
     try:
         potential = build(kind, given)
     except InputError as error:
@@ -246,6 +254,8 @@ def build(kind: str, given: Mapping[str, Any]) -> Any:
     except InputError as error:
         raise InputError(f"{error} {models.hint(kind)}".rstrip()) from None
     parameters = inspect.signature(target).parameters
+    if "trust" in given and "trust" not in parameters:
+        given = {name: value for name, value in given.items() if name != "trust"}
     known = [name for name, one in parameters.items() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(known) == len(parameters):
         for name in given:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import mlmd
 from mlmd.config.files import model_within
 from mlmd.errors import InputError, ModelError
 from mlmd.potentials import POTENTIALS, Potential
+from mlmd.potentials.trust import check as check_trust
 from mlmd.precision import dtype_of
 from mlmd.registry import find
 
@@ -43,6 +44,7 @@ _SAVED = {
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
     "tersoff": "mlmd.potentials.tersoff:Tersoff",
     "property": "mlmd.potentials.property:PropertyModel",
+    "external": "mlmd.pretrained.external:External",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
 FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))
@@ -109,21 +111,48 @@ def _write(path: Path, spec: str, card: Mapping[str, Any], state: Mapping[str, T
         partial.unlink(missing_ok=True)
 
 
-def load(path: Path | str, precision: str = "float64") -> Potential:
+def load(path: Path | str, precision: str = "float64", trust: Sequence[str] = ()) -> Potential:
     """Read a potential.
+
+    Args:
+        path: the file.
+        precision: of the numbers it computes with.
+        trust: digests of files that may execute code; needed where a part of the potential is somebody else's model.
 
     Raises:
         InputError: when the file does not exist.
-        ModelError: when it is damaged, of another kind or of a later version.
+        ModelError: when it is damaged, of another kind or of a later version, or has a part that executes code and is
+            not trusted.
     """
     path = Path(path)
     metadata, state = _read(path)
     try:
-        potential = restore(json.loads(metadata["spec"]), state)
+        spec = json.loads(metadata["spec"])
+        foreign = [describe_external(one) for one in externals(spec)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
+    if foreign:
+        check_trust(path, trust, f"a part of it is computed by {' and '.join(foreign)}, which is code that it names")
+    try:
+        potential = restore(spec, state)
         _load_state(potential, state)
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError, InputError) as error:
         raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
     return potential.to(dtype_of(precision))
+
+
+def externals(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The models of others that a potential is built of: to build it is to run the code that they name."""
+    if spec.get("kind") == "external":
+        return [spec["recipe"]]
+    return [one for name in ("parts", "members") for part in spec.get(name, ()) for one in externals(part)]
+
+
+def describe_external(recipe: Mapping[str, Any]) -> str:
+    """A model of others in words."""
+    python = recipe["python"]
+    name = recipe["target"] if recipe["kind"] == "ase" else recipe["kind"]
+    return f"{name}, {json.dumps(recipe['arguments'])}" + (f" in {python}" if python else "")
 
 
 def read_card(path: Path | str) -> dict[str, Any]:

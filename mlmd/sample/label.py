@@ -27,10 +27,11 @@ import numpy as np
 
 import mlmd
 from mlmd import errors
+from mlmd.config.files import sha256
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import InputError, InUseError, SimulationError, Stopped, StorageError
 from mlmd.io.labelled import LabelledFrame, write_labelled
-from mlmd.rundir import STOP, reserved, sha256, sync_folder, write_atomically
+from mlmd.rundir import STOP, reserved, sync_folder, write_atomically
 from mlmd.sample.journal import (
     FAILED,
     OUTPUT,

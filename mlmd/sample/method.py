@@ -16,8 +16,8 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlmd import models
+from mlmd.config.files import sha256
 from mlmd.errors import InputError, MlmdError
-from mlmd.rundir import sha256
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mlmd.config import MTP, AGNIFit, KernelFit, LinearFit, Train, Trained, Uncertainty, load_train, parts_of
+from mlmd.config.files import sha256
 from mlmd.errors import InputError, did_you_mean, some_of
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.gaussian_process import GaussianProcess
@@ -18,7 +19,6 @@ from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import fingerprint, read_spec
-from mlmd.rundir import sha256
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, in_the_way, joined, load_given

@@ -20,13 +20,13 @@ from mlmd.config import (
     load_train,
     parts_of,
 )
+from mlmd.config.files import sha256
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.likeness import Likeness
 from mlmd.errors import InputError, some_of
 from mlmd.io.labelled import LabelledFrame
 from mlmd.io.labels import IGNORED
 from mlmd.potentials.property import Quantity
-from mlmd.rundir import sha256
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, split, structure_hash
 from mlmd.train.describer import structure_descriptor
 from mlmd.train.examine import Finding

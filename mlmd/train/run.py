@@ -15,8 +15,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import load_train, naming, of_structures, resolved
+from mlmd.config.files import sha256
 from mlmd.errors import InputError, Stopped, StorageError
-from mlmd.rundir import Messages, default_folder, reserved, sha256
+from mlmd.rundir import Messages, default_folder, reserved
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 
 if TYPE_CHECKING:

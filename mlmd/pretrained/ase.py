@@ -1,0 +1,60 @@
+"""Any ASE calculator as a potential, named by its module and class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlmd.errors import InputError
+from mlmd.potentials import trust as trusted
+from mlmd.pretrained.external import External
+from mlmd.pretrained.workers import Recipe, interpreter
+
+
+def load(
+    calculator: str,
+    arguments: Mapping[str, Any] | None = None,
+    python: str | None = None,
+    elements: Sequence[str] | None = None,
+    precision: str = "float64",
+    trust: Sequence[str] = (),
+) -> External:
+    """A calculator that an input names. Whoever names it executes its code, as whoever names a program does.
+
+    Args:
+        calculator: ``"ase.calculators.emt:EMT"``, or ``"/folder/file.py:name"``; a function that returns a calculator
+            will do as well.
+        arguments: its keywords. A text with a slash that names a file is given as an absolute path.
+        python: the interpreter of another environment, in which it runs as a process of its own.
+        elements: that it may be asked about; any when left out.
+        precision: is the calculator's matter.
+        trust: digests of the files among the arguments, and of that of the calculator: they may execute code.
+
+    Raises:
+        InputError: when it cannot be found or made, with what it says.
+        ModelError: for files that are not trusted.
+    """
+    if precision != "float64":
+        raise InputError("precision: the calculator decides in which numbers it computes. Is there a keyword of it?")
+    if not isinstance(calculator, str):
+        raise InputError(f'calculator: {calculator!r} is not "module:Class".')
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise InputError(f"arguments: {arguments!r} is not a table of the calculator's keywords.")
+    given = dict(arguments or {})
+    files = sorted({*_files_in(given), *_files_in(calculator.rpartition(":")[0])})
+    for file in files:
+        trusted.check(file, trust, "a calculator may execute what stands in such a file")
+    recipe = Recipe("ase", calculator, given, interpreter(python))
+    return External(recipe, elements=elements, files=trusted.digests(files))
+
+
+def _files_in(value: Any) -> Iterator[Path]:
+    """Files that texts within arguments name with a slash."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _files_in(one)
+    elif isinstance(value, str) and "/" in value and Path(value).is_file():
+        yield Path(value)

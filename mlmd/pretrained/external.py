@@ -1,0 +1,178 @@
+"""A calculator of somebody else behind the protocol of a potential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlmd.config.files import sha256
+from mlmd.errors import InputError, ModelError
+from mlmd.graph import Graph
+from mlmd.potentials import Evaluation, Prediction
+from mlmd.potentials.device import choose_device
+from mlmd.pretrained.workers import Recipe, Worker, worker
+
+if TYPE_CHECKING:
+    from mlmd.pretrained.memory import Memory
+
+
+class External(torch.nn.Module):
+    """Energy, forces and stress by an ASE calculator, in this process or one of another Python.
+
+    It has no parameters for torch: its module is there to be moved and stored like others. What is stored is how the
+    calculator is made, with the digests of the files that it needs, never their content.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        elements: Sequence[str] | None = None,
+        files: Mapping[str, str] | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Make the calculator.
+
+        Args:
+            recipe: how it is made.
+            elements: that it may be asked about; those that the calculator names are taken otherwise, or any.
+            files: paths of files it needs, with their SHA-256.
+            device: where it computes until it is asked to compute elsewhere; "auto" is the first GPU, else the CPU.
+
+        Raises:
+            InputError: when it cannot be made, or does not know elements that are given.
+        """
+        super().__init__()
+        self.recipe, self.files, self._given = recipe, dict(files or {}), elements
+        self._device = choose_device(device)
+        self._worker = worker(recipe, self._device)
+        facts = self._worker.facts
+        own = tuple(facts.get("elements") or ())
+        if unknown := [symbol for symbol in elements or () if own and symbol not in own]:
+            raise InputError(f"elements: the model does not know {', '.join(unknown)}. It knows {', '.join(own)}.")
+        self.elements = tuple(elements) if elements else own
+        self.cutoff = float(facts.get("cutoff") or 0.0)
+        """Å as the framework tells; 0 where it does not. No pairs are searched for it."""
+        self.has_stress = "stress" in facts["properties"]
+        self.memory: Memory | None = None
+        """What keeps answers, where structures are asked about again and again."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""
+        return self._worker.facts
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Energy, forces and stress of every structure of a graph, one after the other; its pairs are not looked at.
+
+        Raises:
+            SimulationError: when the calculator fails.
+        """
+        owner, numbers = graph.owner.cpu().numpy(), graph.numbers.cpu().numpy()
+        positions, cells, pbc = (one.cpu().numpy() for one in (graph.positions, graph.cells, graph.pbc))
+        ends = np.searchsorted(owner, np.arange(graph.n_structures + 1))
+        found = [
+            self.ask(numbers[begin:end], pbc[n], positions[begin:end], cells[n], graph.positions.device)
+            for n, (begin, end) in enumerate(pairwise(ends))
+        ]
+        where = graph.positions.device
+        virial = torch.from_numpy(np.stack([one.virial for one in found])).to(where)
+        return Prediction(
+            energy=torch.tensor([one.energy for one in found], dtype=torch.float64, device=where),
+            forces=torch.from_numpy(np.concatenate([one.forces for one in found])).to(where),
+            stress=virial / graph.volumes[:, None, None],
+            virial=virial,
+        )
+
+    def evaluator(
+        self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = 0.0, device: torch.device | str = "cpu"
+    ) -> ExternalEvaluator:
+        """What the engine asks; a calculator searches its neighbours itself, so that there is no skin."""
+        return ExternalEvaluator(self, np.array(numbers), np.array(pbc, dtype=bool), device)
+
+    def ask(
+        self,
+        numbers: np.ndarray,
+        pbc: np.ndarray,
+        positions: np.ndarray,
+        cell: np.ndarray,
+        device: torch.device | str = "cpu",
+    ) -> Evaluation:
+        """Energy, forces and virial of one structure.
+
+        The virial is the stress times the volume, and in the open -Σ r ⊗ F; nan where the calculator gives no stress.
+
+        Raises:
+            SimulationError: when the calculator fails.
+        """
+        if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
+            return kept
+        energy, forces, stress = self._on(device).ask(numbers, pbc, positions, cell)
+        if stress is not None:
+            virial = stress * abs(np.linalg.det(cell))
+        elif pbc.any():
+            virial = np.full((3, 3), np.nan)
+        else:
+            virial = -positions.T @ forces
+        found = Evaluation(energy, np.ascontiguousarray(forces), 0.5 * (virial + virial.T))
+        if self.memory is not None:
+            self.memory.keep(numbers, pbc, positions, cell, found)
+        return found
+
+    def _on(self, device: torch.device | str) -> Worker:
+        """The calculator on a device; it is made again where it has been on another."""
+        if self.recipe.moves and str(device) != self._device:
+            self._device = str(device)
+            self._worker = worker(self.recipe, self._device)
+        return self._worker
+
+    def spec(self) -> dict[str, Any]:
+        """How it is made (JSON-able)."""
+        recipe = asdict(self.recipe)
+        return {
+            "kind": "external",
+            "recipe": {**recipe, "arguments": dict(self.recipe.arguments)},
+            "elements": None if self._given is None else list(self._given),
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> External:
+        """Make it again as a `spec` says. Whoever calls this has made sure that the spec may be trusted.
+
+        Raises:
+            InputError: when the calculator cannot be made here.
+            ModelError: when a file it needs has gone or has changed.
+        """
+        for name, digest in spec["files"].items():
+            if not Path(name).is_file():
+                raise ModelError(f"{name}, which its {spec['recipe']['kind']} model needs, is not there")
+            if sha256(Path(name)) != digest:
+                raise ModelError(f"{name} is not the file any more that its {spec['recipe']['kind']} model was made of")
+        return cls(Recipe(**spec["recipe"]), elements=spec["elements"], files=spec["files"])
+
+
+class ExternalEvaluator:
+    """One system, asked about step by step."""
+
+    def __init__(self, potential: External, numbers: np.ndarray, pbc: np.ndarray, device: torch.device | str) -> None:
+        """Take atomic numbers (n_atoms,), pbc (3,) bool and where to compute."""
+        self._potential, self._numbers, self._pbc, self._device = potential, numbers, pbc, device
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
+        return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Nothing: the answer depends on positions and cell alone."""
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Nothing to do."""

@@ -1,0 +1,239 @@
+"""ASE calculators: found by name, built, and asked about structures, in this process or as a process of its own.
+
+As a program it runs under the Python of another environment, whose packages need not fit those of mlmd. It is all of
+mlmd that is needed there, besides a file of this folder where a framework is asked for by its name: Python 3.10 or
+later, NumPy and ASE. It answers its parent over two pipes, in lines of JSON; an empty line is a question or an answer
+about the numbers in memory that both share (`Layout`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder, whose files are called like the packages they need
+
+import importlib
+import importlib.util
+import json
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import voigt_6_to_full_3x3_stress
+
+_LONGEST = 500
+"""Characters of an error that are told."""
+
+
+class Unusable(Exception):
+    """A calculator that cannot be found or built, in words for a person."""
+
+
+class Layout:
+    """Numbers of one system in memory that two processes share: all of them float64.
+
+    `cell` (3, 3) Å, `pbc` (3,), `energy` (1,) eV, `known` (1,) whether there is a stress, `stress` (3, 3) eV/Å³,
+    `numbers` (n_atoms,), `positions` (n_atoms, 3) Å, `forces` (n_atoms, 3) eV/Å.
+    """
+
+    def __init__(self, buffer: Any, n_atoms: int) -> None:
+        """Lay the arrays over a buffer of `size` bytes."""
+        every = np.frombuffer(buffer, dtype=np.float64, count=self.size(n_atoms) // 8)
+        shapes = {
+            "cell": (3, 3), "pbc": (3,), "energy": (1,), "known": (1,), "stress": (3, 3),
+            "numbers": (n_atoms,), "positions": (n_atoms, 3), "forces": (n_atoms, 3),
+        }  # fmt: skip
+        begin, arrays = 0, {}
+        for name, shape in shapes.items():
+            length = int(np.prod(shape))
+            arrays[name] = every[begin : begin + length].reshape(shape)
+            begin += length
+        self.cell, self.pbc, self.energy, self.known = (arrays[one] for one in ("cell", "pbc", "energy", "known"))
+        self.stress, self.numbers = arrays["stress"], arrays["numbers"]
+        self.positions, self.forces = arrays["positions"], arrays["forces"]
+
+    @staticmethod
+    def size(n_atoms: int) -> int:
+        """Bytes."""
+        return 8 * (9 + 3 + 1 + 1 + 9 + 7 * n_atoms)
+
+
+def find(target: str) -> Callable[..., Any]:
+    """The class or function of a target ``module:name`` or ``/folder/file.py:name``.
+
+    Raises:
+        Unusable: when there is none, or it belongs to Python itself.
+    """
+    module, _, attribute = target.rpartition(":")
+    if not module or not attribute:
+        raise Unusable(f"{target!r} is not module:Class. Write for example ase.calculators.emt:EMT")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise Unusable(f"{module} is a module of Python itself, which has no calculators")
+    try:
+        found = getattr(_module(module), attribute)
+    except ModuleNotFoundError as error:
+        hint = f"pip install what provides {error.name}, or look for a typing error"
+        raise Unusable(f"there is no module {error.name!r} in {sys.prefix}: {hint}") from None
+    except AttributeError:
+        raise Unusable(f"{module} has no {attribute!r}") from None
+    except Exception as error:  # a module does what it likes when it is imported
+        raise Unusable(f"{module} cannot be imported: {reason(error)}") from None
+    if not callable(found):
+        raise Unusable(f"{attribute} is a {type(found).__name__}, not a class or a function")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _module(name: str) -> Any:
+    """A module by its name, or by its file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(f"mlmd_{Path(name).stem}", name)
+    if spec is None or spec.loader is None or not Path(name).is_file():
+        raise Unusable(f"{name}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(target: str, arguments: Mapping[str, Any]) -> Any:
+    """A calculator.
+
+    Raises:
+        Unusable: when it is not found, does not like its arguments, or is no ASE calculator.
+    """
+    make = find(target)
+    try:
+        calculator = make(**arguments)
+    except Exception as error:  # whatever a class does with arguments it does not like
+        told = json.dumps(arguments, ensure_ascii=False, default=str)
+        raise Unusable(f"with arguments {told}: {reason(error)}") from None
+    if not callable(getattr(calculator, "calculate", None)):
+        raise Unusable(f"this is a {type(calculator).__name__}, not an ASE calculator")
+    return calculator
+
+
+def facts(target: str, calculator: Any) -> dict[str, Any]:
+    """What a calculator tells of itself (JSON-able): its properties, versions, and what the file of its framework says.
+
+    A framework's file may have a function ``facts(calculator)``, whose entries ``elements`` and ``cutoff`` are used.
+    """
+    module = target.rpartition(":")[0]
+    told: dict[str, Any] = {
+        "class": f"{type(calculator).__module__}.{type(calculator).__qualname__}",
+        "properties": sorted(map(str, getattr(calculator, "implemented_properties", ()))),
+        "python": sys.version.split()[0],
+        "versions": _versions(calculator),
+    }
+    own = getattr(_module(module), "facts", None) if module.endswith(".py") else None
+    return told if own is None else {**told, **own(calculator)}
+
+
+def _versions(calculator: Any) -> dict[str, str]:
+    """Of the package that holds the class, and of those that compute for it, as far as they are loaded."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    package = type(calculator).__module__.partition(".")[0]
+    wanted = [
+        *packages_distributions().get(package, [package]),
+        *(one for one in ("torch", "jax", "tensorflow") if one in sys.modules),
+    ]
+    found = {}
+    for name in dict.fromkeys(wanted):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def ask(calculator: Any, atoms: Atoms) -> tuple[float, np.ndarray | None, np.ndarray | None]:
+    """Energy (eV), forces (n_atoms, 3) eV/Å and stress (3, 3) eV/Å³ in one calculation; None for what it has not.
+
+    The energy is the free energy where the calculator tells it: forces are its derivatives, not those of an energy
+    extrapolated to zero electronic temperature. There is no stress without full periodicity.
+    """
+    known = getattr(calculator, "implemented_properties", ())
+    wanted = [name for name in ("energy", "free_energy", "forces", "stress") if name in known]
+    if not atoms.pbc.all() and "stress" in wanted:
+        wanted.remove("stress")
+    try:
+        calculator.calculate(atoms, wanted, all_changes)
+    except PropertyNotImplementedError:
+        if "stress" not in wanted:
+            raise
+        wanted.remove("stress")  # implemented, but not with these options
+        calculator.calculate(atoms, wanted, all_changes)
+    results = calculator.results
+    energy = float(results["free_energy"] if results.get("free_energy") is not None else results["energy"])
+    forces, stress = results.get("forces"), results.get("stress") if atoms.pbc.all() else None
+    if stress is not None and np.shape(stress) == (6,):
+        stress = voigt_6_to_full_3x3_stress(stress)
+    return (
+        energy,
+        None if forces is None else np.array(forces, dtype=float).reshape(len(atoms), 3),
+        None if stress is None else np.array(stress, dtype=float).reshape(3, 3),
+    )
+
+
+def reason(error: Exception) -> str:
+    """The first lines of an error, with its kind where that says more than the words."""
+    text = " ".join(str(error).split())[:_LONGEST]
+    if isinstance(error, Unusable):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Server:
+    """Answers one parent."""
+
+    def __init__(self, questions: Any, answers: Any) -> None:
+        self._questions, self._answers = questions, answers
+        self._calculator: Any = None
+        self._atoms = Atoms()
+        self._shared: Layout | None = None
+
+    def work(self) -> None:
+        """Until the parent closes its end, or is gone."""
+        for line in self._questions:
+            try:
+                answer = self._compute() if line == b"\n" else self._do(json.loads(line))
+            except Exception as error:  # of any kind: it is told, and the process goes on
+                answer = {"error": reason(error), "refused": isinstance(error, Unusable)}
+            self._answers.write((json.dumps(answer) if answer else "").encode() + b"\n")
+            self._answers.flush()
+
+    def _do(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        if "open" in message:
+            target, arguments = message["open"]
+            self._calculator = build(target, arguments)
+            return {"facts": facts(target, self._calculator)}
+        n_atoms, file = message["system"]
+        with Path(file).open("r+b") as stream:
+            self._shared = Layout(mmap.mmap(stream.fileno(), Layout.size(n_atoms)), n_atoms)
+        self._atoms = Atoms(numbers=self._shared.numbers.astype(int), pbc=self._shared.pbc.astype(bool))
+        return {}
+
+    def _compute(self) -> dict[str, Any]:
+        shared = self._shared
+        assert shared is not None
+        self._atoms.set_cell(shared.cell)
+        self._atoms.set_positions(shared.positions)
+        energy, forces, stress = ask(self._calculator, self._atoms)
+        if forces is None:
+            raise Unusable("the calculator gives no forces")
+        shared.energy[0], shared.forces[:], shared.known[0] = energy, forces, stress is not None
+        if stress is not None:
+            shared.stress[:] = stress
+        return {}
+
+
+if __name__ == "__main__":
+    with os.fdopen(int(sys.argv[1]), "rb") as questions, os.fdopen(int(sys.argv[2]), "wb") as answers:
+        _Server(questions, answers).work()

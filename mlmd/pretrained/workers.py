@@ -1,0 +1,244 @@
+"""Who computes: a calculator in this process, or one in a process of another Python, over shared memory."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from mlmd.errors import InputError, SimulationError
+from mlmd.pretrained import serve
+
+Found = tuple[float, np.ndarray, np.ndarray | None]
+"""Energy (eV), forces (n_atoms, 3) eV/Å, and stress (3, 3) eV/Å³ or None."""
+_LAST_WORDS = 1500
+"""Characters of what a process said before it ended."""
+_PATIENCE = 5.0
+"""Seconds that a process has to end by itself."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a calculator is made."""
+
+    kind: str
+    """Of the potential, for messages."""
+    target: str
+    """``module:name``, or ``/folder/file.py:name``."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of the target, JSON-able."""
+    python: str | None = None
+    """The interpreter of another environment; None for this process."""
+    moves: bool = False
+    """Whether the target takes ``device``."""
+    install: str | None = None
+    """What a user types to install the framework."""
+
+    def on(self, device: str) -> dict[str, Any]:
+        """The arguments, with the device where it is taken."""
+        return {**self.arguments, "device": device} if self.moves else dict(self.arguments)
+
+    def failed(self, why: str) -> InputError:
+        """What is told when it cannot be made."""
+        name = self.target if self.kind == "ase" else self.kind
+        where = f" in {self.python}" if self.python else ""
+        hint = ""
+        if self.install and "there is no module" in why:
+            pip = f"{self.python} -m pip install" if self.python else "pip install"
+            hint = f" Install it: {pip} {self.install}."
+            why = why.partition(": pip install")[0]
+        return InputError(f"{name}{where}: {why.rstrip('.')}.{hint}")
+
+
+def interpreter(python: str | None) -> str | None:
+    """The Python of another environment, as its file; its links are not followed, since they tell the environment.
+
+    Raises:
+        InputError: when there is none.
+    """
+    if python is None:
+        return None
+    found = shutil.which(python) if isinstance(python, str) else None
+    if found is None:
+        where = "env/bin/python"
+        raise InputError(f"python: {python}: no such program. Give the interpreter of an environment, e.g. {where}.")
+    return str(Path(found).absolute())
+
+
+class Worker(Protocol):
+    """Something that computes."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the calculator tells of itself."""
+        ...
+
+    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
+        """Energy, forces and stress of one structure.
+
+        Raises:
+            SimulationError: when the calculator fails.
+        """
+        ...
+
+
+def worker(recipe: Recipe, device: str) -> Worker:
+    """Somebody who computes by a recipe.
+
+    Raises:
+        InputError: when the calculator cannot be made.
+    """
+    return Here(recipe, device) if recipe.python is None else Elsewhere(recipe, device)
+
+
+class Here:
+    """A calculator in this process."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        """Find and build it."""
+        try:
+            self._calculator = serve.build(recipe.target, recipe.on(device))
+            self.facts = serve.facts(recipe.target, self._calculator)
+        except serve.Unusable as error:
+            raise recipe.failed(str(error)) from None
+        self._recipe = recipe
+        self._system: tuple[bytes, bytes] | None = None
+        self._atoms = Atoms()
+
+    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
+        """Energy, forces and stress of one structure."""
+        if (system := (numbers.tobytes(), pbc.tobytes())) != self._system:
+            self._atoms, self._system = Atoms(numbers=numbers, pbc=pbc), system
+        self._atoms.set_cell(cell)
+        self._atoms.set_positions(positions)
+        try:
+            energy, forces, stress = serve.ask(self._calculator, self._atoms)
+        except Exception as error:  # whatever a calculator does with a structure that it does not like
+            raise _failed(self._recipe, serve.reason(error)) from error
+        if forces is None:
+            raise _failed(self._recipe, "the calculator gives no forces")
+        return energy, forces, stress
+
+
+class Elsewhere:
+    """A calculator in a process of another Python, which ends with this one."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        """Start the process and let it build the calculator."""
+        self._recipe = recipe
+        self._folder = tempfile.TemporaryDirectory(prefix="mlmd-model-")
+        self._system: tuple[bytes, bytes] | None = None
+        self._process = self._start(str(recipe.python))
+        try:
+            answer = self._send(json.dumps({"open": [recipe.target, recipe.on(device)]}).encode())
+        except SimulationError as error:
+            raise recipe.failed(str(error)) from None
+        if "error" in answer:
+            raise recipe.failed(answer["error"])
+        self.facts = answer["facts"]
+
+    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
+        """Energy, forces and stress of one structure."""
+        if (system := (numbers.tobytes(), pbc.tobytes())) != self._system:
+            self._share(numbers, pbc)
+            self._system = system
+        shared = self._shared
+        shared.cell[:], shared.positions[:] = cell, positions
+        answer = self._send(b"")
+        if "error" in answer:
+            raise _failed(self._recipe, answer["error"])
+        stress = shared.stress.copy() if shared.known[0] else None
+        return float(shared.energy[0]), shared.forces.copy(), stress
+
+    def _share(self, numbers: np.ndarray, pbc: np.ndarray) -> None:
+        """Memory for a system."""
+        size = serve.Layout.size(len(numbers))
+        file = self._place / "shared"
+        file.unlink(missing_ok=True)
+        with file.open("w+b") as stream:
+            stream.truncate(size)
+            self._shared = serve.Layout(mmap.mmap(stream.fileno(), size), len(numbers))
+        self._shared.numbers[:], self._shared.pbc[:] = numbers, pbc
+        answer = self._send(json.dumps({"system": [len(numbers), str(file)]}).encode())
+        if "error" in answer:
+            raise _failed(self._recipe, answer["error"])
+
+    def _start(self, python: str) -> subprocess.Popen[bytes]:
+        """The process, with its two pipes; what it says goes to a file."""
+        fast = Path("/dev/shm")  # memory, where the system shows it as a folder
+        if fast.is_dir() and os.access(fast, os.W_OK):
+            self._memory = tempfile.TemporaryDirectory(prefix="mlmd-model-", dir=fast)
+            self._place = Path(self._memory.name)
+        else:
+            self._place = Path(self._folder.name)
+        self._said = Path(self._folder.name) / "said"
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+        try:
+            with self._said.open("wb") as said:
+                process = subprocess.Popen(
+                    [python, "-u", serve.__file__, str(theirs_in), str(theirs_out)],
+                    stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder.name,
+                    env=environment, pass_fds=(theirs_in, theirs_out),
+                    start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
+                )  # fmt: skip
+        except OSError as error:
+            for pipe in (ours_in, ours_out):
+                os.close(pipe)
+            raise self._recipe.failed(f"python: it cannot be started: {error.strerror}") from None
+        finally:
+            for pipe in (theirs_in, theirs_out):
+                os.close(pipe)
+        self._to, self._from = os.fdopen(ours_out, "wb", buffering=0), os.fdopen(ours_in, "rb")
+        weakref.finalize(self, _end, process, self._to, self._from)
+        return process
+
+    def _send(self, line: bytes) -> dict[str, Any]:
+        """One question and its answer."""
+        with suppress(BrokenPipeError):
+            self._to.write(line + b"\n")
+        answer = self._from.readline()
+        if not answer:
+            raise SimulationError(self._why_ended())
+        return json.loads(answer) if len(answer) > 1 else {}
+
+    def _why_ended(self) -> str:
+        """What is known of a process that has gone."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        code = self._process.returncode
+        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+        words = self._said.read_text(errors="replace").strip()[-_LAST_WORDS:]
+        return f"its process ended {how}" + (f". Its last words:\n{words}" if words else "")
+
+
+def _end(process: subprocess.Popen[bytes], *pipes: Any) -> None:
+    """Close the pipes, which ends the process; it is killed where it does not listen."""
+    for pipe in pipes:
+        with suppress(OSError):
+            pipe.close()
+    try:
+        process.wait(_PATIENCE if not sys.is_finalizing() else 0.1)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _failed(recipe: Recipe, why: str) -> SimulationError:
+    """A calculator that does not like a structure."""
+    name = recipe.target if recipe.kind == "ase" else recipe.kind
+    return SimulationError(f"the potential failed ({name}): {why}")
