@@ -22,7 +22,7 @@ from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.system import Body, body_of
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
-from mlmd.potentials import Potential, has_energy
+from mlmd.potentials import Potential, has_energy, has_stress
 from mlmd.potentials.load import check_elements, load_potential
 from mlmd.rundir import (
     CHECKPOINTS,
@@ -120,7 +120,10 @@ def _check_analysis(config: Simulate, atoms: ase.Atoms) -> None:
 
 def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping[int, Script]) -> None:
     """What needs an energy or a stress that the potential does not have."""
+    name = getattr(potential, "source", "the potential")
     if has_energy(potential):
+        if not has_stress(potential):
+            _check_without_stress(config, name)
         return
     problems = []
     for number, stage in enumerate(config.stage, 1):
@@ -132,11 +135,22 @@ def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping
         if any(statement.action == "ENERGY" for statement in script.statements):
             problems.append(f"stage {index + 1}: ENERGY in {script.path.name} is the potential energy; leave it out")
     if problems:
-        name = getattr(potential, "source", "the potential")
         raise InputError(
             f"{name} predicts forces alone (AGNI), no energy and no stress: {'; '.join(problems)}, or use a potential "
             "with an energy."
         )
+
+
+def _check_without_stress(config: Simulate, name: str) -> None:
+    """Stages that need a stress."""
+    problems = []
+    for number, stage in enumerate(config.stage, 1):
+        if isinstance(stage, NPT):
+            problems.append(f"stage {number} (npt): use nvt, in a cell of the right volume")
+        if isinstance(stage, Minimize) and stage.cell:
+            problems.append(f"stage {number} (minimize): leave cell = true out")
+    if problems:
+        raise InputError(f"{name} gives energy and forces, but no stress: {'; '.join(problems)}.")
 
 
 def warnings_of(potential: Potential) -> tuple[str, ...]:

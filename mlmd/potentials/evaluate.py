@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,14 @@ SKIN = 0.8
 few per cent, for argon at 100 K as for a superionic conductor at 1500 K."""
 
 
+class CompiledPredictor(Protocol):
+    """Answers about one structure after the other without a graph of ours."""
+
+    def evaluate(self, atoms: Atoms) -> Evaluation:
+        """Energy (eV), forces (eV/Å) and virial (eV)."""
+        ...
+
+
 class SumPredictor:
     """Several that answer about one structure after the other, added up, or their mean."""
 
@@ -34,10 +42,6 @@ class SumPredictor:
         """Energy (eV), forces (eV/Å) and virial (eV); raises what the parts raise."""
         total = added([part.evaluate(atoms) for part in self._parts])
         return divided(total, len(self._parts)) if self._mean else total
-
-
-CompiledPredictor = FusedPotential | FeaturePotential | SumPredictor
-"""Answers about one structure after the other without a graph."""
 
 
 class GraphEvaluator:
@@ -135,11 +139,14 @@ def compiled_predictor(
 ) -> Callable[[], CompiledPredictor] | None:
     """What makes a predictor of structures with compiled kernels, one for each thread; None where there are none.
 
-    The kernel of the whole potential is taken, else that of its descriptor, else those of the parts of a sum or of the
-    members of a committee.
+    What the potential brings is taken, else the kernel of the whole potential, else that of its descriptor, else those
+    of the parts of a sum or of the members of a committee.
     """
     if torch.device(device).type != "cpu":
         return None
+    own: Callable[[], CompiledPredictor] | None = getattr(potential, "predictor", None)
+    if own is not None:
+        return own
     kernels = kernels_of(potential)
     if kernels:
         return partial(FusedPotential, kernels)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from torch import Tensor
 from mlmd.config.files import sha256
 from mlmd.errors import InputError, ModelError
 from mlmd.graph import Graph
+from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Prediction
 from mlmd.potentials.device import choose_device
 from mlmd.pretrained.workers import Recipe, Worker, worker
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlmd.pretrained.memory import Memory
 
 
@@ -61,6 +65,7 @@ class External(torch.nn.Module):
         self.cutoff = float(facts.get("cutoff") or 0.0)
         """Å as the framework tells; 0 where it does not. No pairs are searched for it."""
         self.has_stress = "stress" in facts["properties"]
+        self._turn = Lock()
         self.memory: Memory | None = None
         """What keeps answers, where structures are asked about again and again."""
 
@@ -97,6 +102,10 @@ class External(torch.nn.Module):
         """What the engine asks; a calculator searches its neighbours itself, so that there is no skin."""
         return ExternalEvaluator(self, np.array(numbers), np.array(pbc, dtype=bool), device)
 
+    def predictor(self) -> ExternalPredictor:
+        """What answers about structures one after the other, on the CPU."""
+        return ExternalPredictor(self)
+
     def ask(
         self,
         numbers: np.ndarray,
@@ -114,7 +123,8 @@ class External(torch.nn.Module):
         """
         if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
             return kept
-        energy, forces, stress = self._on(device).ask(numbers, pbc, positions, cell)
+        with self._turn:  # calculators keep what they computed last
+            energy, forces, stress = self._on(device).ask(numbers, pbc, positions, cell)
         if stress is not None:
             virial = stress * abs(np.linalg.det(cell))
         elif pbc.any():
@@ -157,6 +167,24 @@ class External(torch.nn.Module):
             if sha256(Path(name)) != digest:
                 raise ModelError(f"{name} is not the file any more that its {spec['recipe']['kind']} model was made of")
         return cls(Recipe(**spec["recipe"]), elements=spec["elements"], files=spec["files"])
+
+
+class ExternalPredictor:
+    """Answers about one structure after the other."""
+
+    def __init__(self, potential: External) -> None:
+        """Take the potential."""
+        self._potential = potential
+
+    def evaluate(self, atoms: Atoms) -> Evaluation:
+        """Energy (eV), forces (eV/Å) and virial (eV).
+
+        Raises:
+            InputError: for positions that are not finite and for a flat periodic cell.
+            SimulationError: when the calculator fails.
+        """
+        positions, cell, pbc = geometry(atoms)
+        return self._potential.ask(np.array(atoms.numbers), pbc, positions, cell)
 
 
 class ExternalEvaluator:

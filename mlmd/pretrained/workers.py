@@ -177,7 +177,10 @@ class Elsewhere:
             raise _failed(self._recipe, answer["error"])
 
     def _start(self, python: str) -> subprocess.Popen[bytes]:
-        """The process, with its two pipes; what it says goes to a file."""
+        """The process, with its two pipes; what it says goes to a file.
+
+        It does not look at PYTHONPATH and the like, which are meant for the Python that runs here.
+        """
         fast = Path("/dev/shm")  # memory, where the system shows it as a folder
         if fast.is_dir() and os.access(fast, os.W_OK):
             self._memory = tempfile.TemporaryDirectory(prefix="mlmd-model-", dir=fast)
@@ -187,13 +190,12 @@ class Elsewhere:
         self._said = Path(self._folder.name) / "said"
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
-        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         try:
             with self._said.open("wb") as said:
                 process = subprocess.Popen(
-                    [python, "-u", serve.__file__, str(theirs_in), str(theirs_out)],
+                    [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
                     stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder.name,
-                    env=environment, pass_fds=(theirs_in, theirs_out),
+                    pass_fds=(theirs_in, theirs_out),
                     start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
                 )  # fmt: skip
         except OSError as error:

@@ -8,8 +8,11 @@ and of what a simpler potential knows, nothing has to be learned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +20,15 @@ import torch
 from mlmd.config import PotentialTable
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
-from mlmd.potentials import Potential
+from mlmd.potentials import Potential, has_stress
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.load import check_energy, load_potential
+from mlmd.pretrained.external import External
+from mlmd.pretrained.memory import Memory
 from mlmd.train.evaluate import predict
+from mlmd.train.folder import ANSWERS
 
 _GROWN = 5.0
 """Root mean square of the forces that are left over that of the labels, from which a potential is in the way."""
@@ -68,20 +74,56 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
     return potential
 
 
-def above(frames: Sequence[LabelledFrame], given: Potential) -> tuple[LabelledFrame, ...]:
+def slow_parts(given: Potential) -> list[External]:
+    """The models of others among the parts of a potential: asking them takes long."""
+    return [part for part in _parts(given) if isinstance(part, External)]
+
+
+def remember(given: Potential, folder: Path) -> None:
+    """Keep what the models of others say in files of a folder, from where the next call takes it.
+
+    Raises:
+        StorageError: when a file cannot be read.
+    """
+    for number, part in enumerate(slow_parts(given), 1):
+        identity = json.dumps([part.spec(), dict(part.facts)], sort_keys=True)
+        part.memory = Memory(folder / f"{ANSWERS}{number}", identity)
+
+
+def cost(given: Potential, frames: Sequence[LabelledFrame]) -> str:
+    """How long the models of others will take for all structures, by one of them."""
+    first, n_atoms = frames[0], sum(len(frame.atoms) for frame in frames)
+    ready = [part.predictor() for part in slow_parts(given)]
+    for _ in range(2):  # the first call is slower than others
+        start = time.perf_counter()
+        for one in ready:
+            one.evaluate(first.atoms)
+        seconds = (time.perf_counter() - start) / len(first.atoms) * n_atoms
+    return (
+        f"baseline: potential: it is asked about {len(frames):,} structures first, about {seconds / 60:.2g} min; what "
+        "it says is kept in the folder of the training"
+    )
+
+
+def above(
+    frames: Sequence[LabelledFrame], given: Potential, progress: Callable[[int, int], None] | None = None
+) -> tuple[LabelledFrame, ...]:
     """Frames whose labels, where they have them, are what a potential leaves of them.
+
+    A stress is left out where the potential has none.
 
     Raises:
         InputError, SimulationError: as `mlmd.train.evaluate.predict`.
     """
-    left = []
-    for frame, said in zip(frames, predict(given, frames), strict=True):
+    left, has = [], has_stress(given)
+    for frame, said in zip(frames, predict(given, frames, progress=progress), strict=True):
+        stress = said.stress if has else None
         left.append(
             replace(
                 frame,
                 energy=None if frame.energy is None else frame.energy - said.energy,
                 forces=None if frame.forces is None else frame.forces - said.forces,
-                stress=None if frame.stress is None or said.stress is None else frame.stress - said.stress,
+                stress=None if frame.stress is None or stress is None else frame.stress - stress,
             )
         )
     return tuple(left)

@@ -315,7 +315,7 @@ def _save_copy(potential: Potential, path: Path) -> str | None:
 
     None for a potential that such a file cannot hold, or holds in one of its several precisions only.
     """
-    if not isinstance(potential, torch.nn.Module):
+    if not isinstance(potential, torch.nn.Module) or modelfile.externals(potential.spec()):
         return None
     precisions = {tensor.dtype for tensor in potential.state_dict().values() if tensor.is_floating_point()}
     precisions |= {part.dtype for part in potential.modules() if isinstance(getattr(part, "dtype", None), torch.dtype)}

@@ -16,8 +16,14 @@ from mlmd.rundir import MESSAGES, write_atomically
 
 MANIFEST = TRAINING
 ERRORS = "errors.json"
+ANSWERS = "baseline.answers"
+"""The file of what a slow model in the baseline said, followed by its number."""
 _BEGUN = {"lock", "input.toml", MESSAGES, MANIFEST + ".tmp"}
 """What may stand in the folder of a training that was killed before its manifest was written."""
+
+
+def _is_ours(name: str) -> bool:
+    return name in _BEGUN or name.startswith(ANSWERS)
 
 
 def existing(folder: Path, config: Train) -> dict[str, Any] | None:
@@ -32,7 +38,7 @@ def existing(folder: Path, config: Train) -> dict[str, Any] | None:
         raise StorageError(f"{folder} is a file; a folder is needed for the training. Give another --out.")
     path = folder / MANIFEST
     if not path.exists():
-        strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in _BEGUN)
+        strangers = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry.name))
         if strangers:
             raise StorageError(
                 f"{folder} is not empty and not the folder of a training (it holds {', '.join(strangers[:3])}). "

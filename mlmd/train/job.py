@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import fingerprint, read_spec
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
-from mlmd.train.delta import above, in_the_way, joined, load_given
+from mlmd.train.delta import above, cost, in_the_way, joined, load_given, remember, slow_parts
 from mlmd.train.environments import lone_rows, pins
 from mlmd.train.equations import Sigma
 from mlmd.train.examine import Finding, examine
@@ -109,14 +109,22 @@ class Job:
         return given if isinstance(given, str) else None
 
 
-def prepare(source: Path, *, counted: bool = False) -> Job:
+def prepare(
+    source: Path,
+    *,
+    counted: bool = False,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Job:
     """Read the input and its data.
 
     Args:
         source: the input file.
         counted: whether the points of kernels that lie farthest from each other are not looked for, which takes
-            minutes where they are thousands: as many others stand in their places. For what a training costs, not to
-            be trained.
+            minutes where they are thousands: as many others stand in their places. Slow models in the baseline are
+            asked about one structure alone. For what a training costs, not to be trained.
+        folder: of the training, where what slow models in the baseline say is kept; None keeps nothing.
+        progress: called with the structures that such models were asked about, and their number.
 
     Raises:
         InputError: for whatever makes the training impossible, all that is known of it in one message.
@@ -140,9 +148,7 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         if all(frame.forces is None for frame in training):
             raise InputError("fit: agni learns forces, and the data have none.")
     given = load_given(config.baseline.potential, elements) if config.baseline.potential else None
-    left, test_left = (training, test) if given is None else (above(training, given), above(test, given))
-    if given is not None and (odd := in_the_way(training, left)) is not None:
-        findings.append(Finding("warning", odd))
+    left, test_left = _left(given, training, test, findings, counted, folder, progress)
     if isinstance(config.fit, AGNIFit):
         energies = np.zeros(len(elements))
     else:
@@ -174,6 +180,30 @@ def prepare(source: Path, *, counted: bool = False) -> Job:
         given=given,
         test_above=test_left,
     )
+
+
+def _left(
+    given: Potential | None,
+    training: tuple[LabelledFrame, ...],
+    test: tuple[LabelledFrame, ...],
+    findings: list[Finding],
+    counted: bool,
+    folder: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[tuple[LabelledFrame, ...], tuple[LabelledFrame, ...]]:
+    """What the potential of the baseline leaves of the labels to train and to test on; see `prepare`."""
+    if given is None:
+        return training, test
+    if counted and slow_parts(given):
+        findings.append(Finding("warning", cost(given, (*training, *test))))
+        return training, test
+    if folder is not None:
+        remember(given, folder)
+    both = above((*training, *test), given, progress if slow_parts(given) else None)
+    left, test_left = both[: len(training)], both[len(training) :]
+    if (odd := in_the_way(training, left)) is not None:
+        findings.append(Finding("warning", odd))
+    return left, test_left
 
 
 def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:

@@ -121,7 +121,13 @@ def train(
         whole = of_structures(config.descriptor, config.fit)
         # the order of sums, and so the last digits, must not depend on the number of threads
         with undivided():
-            job: Job | PropertyJob = prepare_property(source) if whole else prepare(source)
+            job: Job | PropertyJob = (
+                prepare_property(source)
+                if whole
+                else prepare(
+                    source, folder=folder, progress=lambda done, total: progress(Step("the baseline", done, total))
+                )
+            )
             if manifest is None:  # nothing is written before all is known to be right
                 manifest = begin(folder, source, config, job.digest)
             if manifest["digest"] != job.digest:
