@@ -30,6 +30,7 @@ POTENTIALS: dict[str, str] = {
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",
     "ase": "mlmd.pretrained.ase:load",
+    "nequix": "mlmd.pretrained.nequix:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

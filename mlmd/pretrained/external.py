@@ -19,7 +19,8 @@ from mlmd.graph import Graph
 from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Prediction
 from mlmd.potentials.device import choose_device
-from mlmd.pretrained.workers import Recipe, Worker, worker
+from mlmd.potentials.trust import check, digests
+from mlmd.pretrained.workers import Recipe, Worker, interpreter, worker
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -204,3 +205,53 @@ class ExternalEvaluator:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Nothing to do."""
+
+
+def framework(
+    kind: str,
+    file: str,
+    arguments: Mapping[str, Any],
+    *,
+    install: str,
+    python: str | None = None,
+    elements: Sequence[str] | None = None,
+    files: Sequence[Path] = (),
+    executes: str | None = None,
+    trust: Sequence[str] = (),
+    moves: bool = True,
+) -> External:
+    """A model of a framework that mlmd knows, by the file of this folder that makes its calculator.
+
+    Args:
+        kind: of the potential.
+        file: ``__file__`` of the framework's module, which has ``calculator(**arguments)`` and ``facts(calculator)``.
+        arguments: of its `calculator`; None where something is left to the framework.
+        install: what a user types after ``pip install``.
+        python: the interpreter of another environment.
+        elements: that it may be asked about.
+        files: the weights that are given.
+        executes: what opening such weights can do, for those that have to be trusted; None for mere numbers.
+        trust: digests that the user gave.
+        moves: whether `calculator` takes ``device``.
+
+    Raises:
+        InputError: when it cannot be made; with what to install where the framework is not there.
+        ModelError: for files that have to be trusted and are not.
+    """
+    if executes is not None:
+        for one in files:
+            check(one, trust, executes)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    recipe = Recipe(kind, f"{file}:calculator", given, interpreter(python), moves, install)
+    return External(recipe, elements=elements, files=digests(files))
+
+
+def one_of(path: Path | None, name: str | None) -> list[Path]:
+    """The file that is given, if it is one.
+
+    Raises:
+        InputError: when both a file and the name of a model are given, or neither.
+    """
+    if (path is None) == (name is None):
+        raise InputError('give either path = "FILE" or name = "MODEL".')
+    return [] if path is None else [Path(path)]

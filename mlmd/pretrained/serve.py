@@ -18,7 +18,7 @@ import importlib.util
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 
+MOVED = ("positions", "cell")
+"""What changes from step to step, in ASE's words."""
 _LONGEST = 500
 """Characters of an error that are told."""
 
@@ -153,8 +155,12 @@ def _versions(calculator: Any) -> dict[str, str]:
     return found
 
 
-def ask(calculator: Any, atoms: Atoms) -> tuple[float, np.ndarray | None, np.ndarray | None]:
+def ask(
+    calculator: Any, atoms: Atoms, changes: Sequence[str] = tuple(all_changes)
+) -> tuple[float, np.ndarray | None, np.ndarray | None]:
     """Energy (eV), forces (n_atoms, 3) eV/Å and stress (3, 3) eV/Å³ in one calculation; None for what it has not.
+
+    What has changed since the last call is told in ASE's words, since some calculators keep the rest: all, unless said.
 
     The energy is the free energy where the calculator tells it: forces are its derivatives, not those of an energy
     extrapolated to zero electronic temperature. There is no stress without full periodicity.
@@ -164,12 +170,12 @@ def ask(calculator: Any, atoms: Atoms) -> tuple[float, np.ndarray | None, np.nda
     if not atoms.pbc.all() and "stress" in wanted:
         wanted.remove("stress")
     try:
-        calculator.calculate(atoms, wanted, all_changes)
+        calculator.calculate(atoms, wanted, list(changes))
     except PropertyNotImplementedError:
         if "stress" not in wanted:
             raise
         wanted.remove("stress")  # implemented, but not with these options
-        calculator.calculate(atoms, wanted, all_changes)
+        calculator.calculate(atoms, wanted, list(changes))
     results = calculator.results
     energy = float(results["free_energy"] if results.get("free_energy") is not None else results["energy"])
     forces, stress = results.get("forces"), results.get("stress") if atoms.pbc.all() else None
@@ -197,6 +203,7 @@ class _Server:
         self._questions, self._answers = questions, answers
         self._calculator: Any = None
         self._atoms = Atoms()
+        self._changes: Sequence[str] = all_changes
         self._shared: Layout | None = None
 
     def work(self) -> None:
@@ -218,6 +225,7 @@ class _Server:
         with Path(file).open("r+b") as stream:
             self._shared = Layout(mmap.mmap(stream.fileno(), Layout.size(n_atoms)), n_atoms)
         self._atoms = Atoms(numbers=self._shared.numbers.astype(int), pbc=self._shared.pbc.astype(bool))
+        self._changes = all_changes
         return {}
 
     def _compute(self) -> dict[str, Any]:
@@ -225,9 +233,10 @@ class _Server:
         assert shared is not None
         self._atoms.set_cell(shared.cell)
         self._atoms.set_positions(shared.positions)
-        energy, forces, stress = ask(self._calculator, self._atoms)
+        energy, forces, stress = ask(self._calculator, self._atoms, self._changes)
         if forces is None:
             raise Unusable("the calculator gives no forces")
+        self._changes = MOVED
         shared.energy[0], shared.forces[:], shared.known[0] = energy, forces, stress is not None
         if stress is not None:
             shared.stress[:] = stress

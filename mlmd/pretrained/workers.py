@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_changes
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.pretrained import serve
@@ -117,19 +118,22 @@ class Here:
         self._recipe = recipe
         self._system: tuple[bytes, bytes] | None = None
         self._atoms = Atoms()
+        self._changes = tuple(all_changes)
 
     def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
         """Energy, forces and stress of one structure."""
         if (system := (numbers.tobytes(), pbc.tobytes())) != self._system:
             self._atoms, self._system = Atoms(numbers=numbers, pbc=pbc), system
+            self._changes = tuple(all_changes)
         self._atoms.set_cell(cell)
         self._atoms.set_positions(positions)
         try:
-            energy, forces, stress = serve.ask(self._calculator, self._atoms)
+            energy, forces, stress = serve.ask(self._calculator, self._atoms, self._changes)
         except Exception as error:  # whatever a calculator does with a structure that it does not like
             raise _failed(self._recipe, serve.reason(error)) from error
         if forces is None:
             raise _failed(self._recipe, "the calculator gives no forces")
+        self._changes = serve.MOVED
         return energy, forces, stress
 
 
