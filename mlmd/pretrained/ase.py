@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlmd.config.files import files_in
 from mlmd.errors import InputError
 from mlmd.potentials import trust as trusted
 from mlmd.pretrained.external import External
@@ -42,19 +42,8 @@ def load(
     if arguments is not None and not isinstance(arguments, Mapping):
         raise InputError(f"arguments: {arguments!r} is not a table of the calculator's keywords.")
     given = dict(arguments or {})
-    files = sorted({*_files_in(given), *_files_in(calculator.rpartition(":")[0])})
+    files = sorted({*files_in(given), *files_in(calculator)})
     for file in files:
         trusted.check(file, trust, "a calculator may execute what stands in such a file")
     recipe = Recipe("ase", calculator, given, interpreter(python))
     return External(recipe, elements=elements, files=trusted.digests(files))
-
-
-def _files_in(value: Any) -> Iterator[Path]:
-    """Files that texts within arguments name with a slash."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _files_in(one)
-    elif isinstance(value, str) and "/" in value and Path(value).is_file():
-        yield Path(value)

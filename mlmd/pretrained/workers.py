@@ -36,17 +36,28 @@ class Recipe:
     """How a calculator is made."""
 
     kind: str
-    """Of the potential, for messages."""
-    target: str
-    """``module:name``, or ``/folder/file.py:name``."""
+    """Of the potential: "ase", or a framework, which has a file of this name beside this one."""
+    calculator: str | None = None
+    """Of kind "ase": ``module:name``, or ``/folder/file.py:name``."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of the target, JSON-able."""
+    """Keywords of the calculator, JSON-able."""
     python: str | None = None
     """The interpreter of another environment; None for this process."""
     moves: bool = False
-    """Whether the target takes ``device``."""
+    """Whether the calculator takes ``device``."""
     install: str | None = None
     """What a user types to install the framework."""
+
+    @property
+    def target(self) -> str:
+        """What `mlmd.pretrained.serve.build` is asked for."""
+        own = Path(serve.__file__).with_name(f"{self.kind}.py")
+        return self.calculator if self.calculator is not None else f"{own}:calculator"
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return self.calculator if self.calculator is not None else self.kind
 
     def on(self, device: str) -> dict[str, Any]:
         """The arguments, with the device where it is taken."""
@@ -54,14 +65,13 @@ class Recipe:
 
     def failed(self, why: str) -> InputError:
         """What is told when it cannot be made."""
-        name = self.target if self.kind == "ase" else self.kind
         where = f" in {self.python}" if self.python else ""
         hint = ""
         if self.install and "there is no module" in why:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
             hint = f" Install it: {pip} {self.install}."
             why = why.partition(": pip install")[0]
-        return InputError(f"{name}{where}: {why.rstrip('.')}.{hint}")
+        return InputError(f"{self.name}{where}: {why.rstrip('.')}.{hint}")
 
 
 def interpreter(python: str | None) -> str | None:
@@ -246,5 +256,4 @@ def _end(process: subprocess.Popen[bytes], *pipes: Any) -> None:
 
 def _failed(recipe: Recipe, why: str) -> SimulationError:
     """A calculator that does not like a structure."""
-    name = recipe.target if recipe.kind == "ase" else recipe.kind
-    return SimulationError(f"the potential failed ({name}): {why}")
+    return SimulationError(f"the potential failed ({recipe.name}): {why}")
