@@ -29,6 +29,7 @@ POTENTIALS: dict[str, str] = {
     "eam": "mlmd.potentials.eam:load",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",
+    "committee": "mlmd.potentials.load:load_committee",
     "ase": "mlmd.pretrained.ase:load",
     "nequix": "mlmd.pretrained.nequix:load",
 }
