@@ -31,6 +31,7 @@ POTENTIALS: dict[str, str] = {
     "tersoff": "mlmd.potentials.tersoff:load",
     "committee": "mlmd.potentials.load:load_committee",
     "ase": "mlmd.pretrained.ase:load",
+    "torchscript": "mlmd.pretrained.torchscript:load",
     "nequix": "mlmd.pretrained.nequix:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""

@@ -218,14 +218,17 @@ def recognise(path: Path) -> str:
     raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 
+_KIND = 'say what it is, e.g. { kind = "torchscript", path = "FILE", trust = "sha256:..." }'
+
+
 def _what_it_is(start: bytes) -> str:
     """Words for a file that is not read."""
     if not start.strip():
         return "the file is empty"
     if start[:1] == b"\x80":
-        return "a Python pickle, which can execute code when it is opened, so it is not"
+        return f"a Python pickle, which can execute code when it is opened, so it is not unasked: {_KIND}"
     if start[:2] == b"PK":
-        return "a zip archive (PyTorch, TorchScript), which can execute code when it is opened, so it is not"
+        return f"a zip archive (PyTorch, TorchScript), which can execute code, so it is not opened unasked: {_KIND}"
     if start.lstrip()[:1] == b"<":
         return "an HTML or XML page, perhaps a failed download"
     return "not the file of a potential"
