@@ -32,6 +32,7 @@ POTENTIALS: dict[str, str] = {
     "committee": "mlmd.potentials.load:load_committee",
     "ase": "mlmd.pretrained.ase:load",
     "torchscript": "mlmd.pretrained.torchscript:load",
+    "d3": "mlmd.pretrained.d3:load",
     "nequix": "mlmd.pretrained.nequix:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
