@@ -31,6 +31,8 @@ POTENTIALS: dict[str, str] = {
     "tersoff": "mlmd.potentials.tersoff:load",
     "ase": "mlmd.pretrained.ase:load",
     "nequix": "mlmd.pretrained.nequix:load",
+    "sevennet": "mlmd.pretrained.sevennet:load",
+    "chgnet": "mlmd.pretrained.chgnet:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 
