@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlmd.pretrained.external import External
+    from mlmd.potentials import Potential
 
 INSTALL = "chgnet"
 DEFAULT = "0.3.0"
@@ -68,8 +68,8 @@ def load(
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
-) -> External:
-    """A network of CHGNet.
+) -> Potential:
+    """A network of CHGNet: on the pairs of mlmd where the framework is installed beside it, else by its calculator.
 
     Args:
         path: a `.pth.tar` file.
@@ -89,8 +89,13 @@ def load(
     if path is None and name is None:
         name = DEFAULT
     files = one_of(path, name)
-    arguments = {"path": str(path) if path else None, "name": name}
-    return framework(
+    arguments = {"path": str(Path(path).absolute()) if path else None, "name": name}
+    made = framework(
         "chgnet", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
+    if python is not None:
+        return made
+    from mlmd.pretrained.chgnet_graph import CHGNetGraph
+
+    return CHGNetGraph.of(made)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlmd.pretrained.external import External
+    from mlmd.potentials import Potential
 
 INSTALL = "sevenn"
 SHIPPED = {
@@ -79,8 +79,8 @@ def load(
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
-) -> External:
-    """A network of SevenNet.
+) -> Potential:
+    """A network of SevenNet: on the pairs of mlmd where the framework is installed beside it, else by its calculator.
 
     Args:
         path: a checkpoint, `.pth`.
@@ -98,8 +98,13 @@ def load(
     from mlmd.pretrained.external import framework, one_of
 
     files = one_of(path, name)
-    arguments = {"path": str(path) if path else None, "name": name, "modal": modal}
-    return framework(
+    arguments = {"path": str(Path(path).absolute()) if path else None, "name": name, "modal": modal}
+    made = framework(
         "sevennet", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
+    if python is not None:
+        return made
+    from mlmd.pretrained.sevennet_graph import SevenNetGraph
+
+    return SevenNetGraph.of(made)
