@@ -31,6 +31,7 @@ POTENTIALS: dict[str, str] = {
     "tersoff": "mlmd.potentials.tersoff:load",
     "ase": "mlmd.pretrained.ase:load",
     "nequix": "mlmd.pretrained.nequix:load",
+    "mace": "mlmd.pretrained.mace:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

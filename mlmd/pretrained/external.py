@@ -71,6 +71,16 @@ class External(torch.nn.Module):
         """What keeps answers, where structures are asked about again and again."""
 
     @property
+    def device(self) -> str:
+        """Where it computed last."""
+        return self._device
+
+    @property
+    def calculator(self) -> Any:
+        """The calculator, where it is of this process; None where it is of another."""
+        return getattr(self._worker, "calculator", None)
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""
         return self._worker.facts
