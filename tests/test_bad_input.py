@@ -172,7 +172,12 @@ CASES = [
         ("structure", "Did you mean 'argon.extxyz'?"),
         INPUT.replace("argon.ext", "Argon."),
     ),
-    Case("trust", 2, ("'trust' is not an option",), INPUT.replace("epsilon", 'trust = "sha256:0", epsilon')),
+    Case(
+        "trust",
+        2,
+        ("trust", '"sha256:0" is not a digest', "sha256sum FILE"),
+        INPUT.replace("epsilon", 'trust = "sha256:0", epsilon'),
+    ),
     Case("charge of an element that is not there", 2, ("Lu",), INPUT + "[analysis]\ncharges = { Lu = 1 }\n"),
     Case("drift of an element that is not there", 2, ("Xe",), INPUT + '[analysis]\ndrift = ["Xe"]\n'),
     Case(

@@ -207,7 +207,7 @@ WRONG = [
     (HEAD + NVT + "[analysis]\ncharges = { li = 1 }", '"li" is not a chemical symbol'),
     (
         HEAD.replace('"b.mtp"', '{ path = "b.mtp", trust = "sha256:0" }') + NVT,
-        "potential: 'trust' is not an option. No kind of potential executes code",
+        'potential: trust: "sha256:0" is not a digest. Write "sha256:" and 64 hexadecimal digits',
     ),
     ("seed = true\n" + HEAD + NVT, "seed: True: a whole number is needed"),
     ("seed = -1\n" + HEAD + NVT, "seed: -1: at least 0 is needed"),

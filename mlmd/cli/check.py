@@ -187,7 +187,7 @@ def _facts_of_run(result: Preview) -> dict[str, str]:
         at_rest += f", {result.pressure:.4g} bar"
     return {
         "structure": structure,
-        "potential": f"{result.potential}, cutoff {result.cutoff:g} Å",
+        "potential": result.potential + (f", cutoff {result.cutoff:g} Å" if result.cutoff else ""),
         "as it is": at_rest,
         "stages": "\n".join(f"{number}  {stage}" for number, stage in enumerate(result.stages, 1)),
         "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",

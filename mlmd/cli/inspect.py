@@ -62,12 +62,17 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--options", metavar="JSON", help="Of a kind of potential, as in an input's table: FILE may be a kind.")
 @_JSON
-def show(file: Path, as_json: bool) -> None:
-    """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`."""
-    from mlmd.cli.show import facts_of
+def show(file: Path, options: str | None, as_json: bool) -> None:
+    """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`.
 
-    facts = facts_of(file)
+    A model of another program is described by its kind with --options, e.g. mlmd show ase --options '{"calculator":
+    "ase.calculators.emt:EMT"}'.
+    """
+    from mlmd.cli.show import facts_of, facts_of_kind
+
+    facts = facts_of(file) if options is None else facts_of_kind(str(file), options)
     if as_json:
         click.echo(json.dumps(facts))
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts
+from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts, sha256
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,24 @@ def facts_of(path: Path) -> dict[str, Any]:
     if _is_structure(path):
         return _structure(path)
     return _potential(path)
+
+
+def facts_of_kind(name: str, options: str) -> dict[str, Any]:
+    """Facts about the potential of a file or a kind with options, which is built.
+
+    Args:
+        name: a file, or a kind of potential.
+        options: JSON, what an input's table would say besides.
+
+    Raises:
+        InputError, ModelError: as `mlmd.potentials.load.load_potential`.
+    """
+    from mlmd.cli.evaluate import load_model
+    from mlmd.potentials import load
+
+    facts = {"what": "potential", **load.describe(load_model(name, None, options, "auto"))}
+    facts.pop("spec")
+    return facts
 
 
 def facts_of_models() -> list[dict[str, Any]]:
@@ -233,6 +251,8 @@ def _potential(path: Path) -> dict[str, Any]:
         return _property_model(path, model)
     table: dict[str, Any] = {"path": str(path)}
     kind = load.recognise(path)
+    if kind == "mlmd" and (foreign := _foreign_parts(path)):
+        return foreign
     if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
         table["elements"] = _stand_ins(path)
     if kind == "hdnnp":  # the numbers of these files are in units that they do not name: they are shown as they are
@@ -257,6 +277,27 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _foreign_parts(path: Path) -> dict[str, Any] | None:
+    """Facts about a file whose potential has models of others as parts, which are not run to look at it."""
+    from mlmd.potentials.modelfile import describe_external, externals, read_card, read_spec
+    from mlmd.potentials.trust import PREFIX
+
+    spec = read_spec(path)
+    if not (foreign := externals(spec)):
+        return None
+    card = read_card(path)
+    return {
+        "what": "potential",
+        "kind": spec["kind"],
+        "elements": card["elements"],
+        "cutoff": card["cutoff"],
+        "parts": [part["kind"] for part in spec.get("parts", spec.get("members", ()))],
+        "executes": [describe_external(one) for one in foreign],
+        "to use it": f'{{ path = "{path}", trust = "{PREFIX}{sha256(path)}" }}',
+        "card": {key: value for key, value in card.items() if key not in ("elements", "cutoff")},
+    }
 
 
 def _is_calibrated(card: Mapping[str, Any], potential: Any) -> bool:

@@ -80,6 +80,20 @@ def _as_json(training: Training) -> dict[str, Any]:
     }
 
 
+def _to_trust(model: Path) -> str | None:
+    """How to use a potential that has a model of others as a part; None for all others."""
+    from mlmd.config.files import sha256
+    from mlmd.potentials.modelfile import describe_external, externals, read_spec
+    from mlmd.potentials.trust import PREFIX
+
+    if not (foreign := externals(read_spec(model))):
+        return None
+    return (
+        f"A part of it is {' and '.join(map(describe_external, foreign))}. Who uses it says that they trust it:\n"
+        f'potential = {{ path = "{near(model)}", trust = "{PREFIX}{sha256(model)}" }}'
+    )
+
+
 def _tell(training: Training) -> None:
     """The errors for the test (or else the training) structures, and where everything is."""
     test = training.errors.get("test")
@@ -88,5 +102,7 @@ def _tell(training: Training) -> None:
         click.echo(f"Errors for the {'training' if test is None else 'test'} structures")
         click.echo(table.text())
     click.echo(f"{'Potential' if training.is_potential else 'Model'}: {near(training.model)}")
+    if training.is_potential and (trusted := _to_trust(training.model)):
+        click.echo(trusted)
     plots = sorted(path.name for path in training.path.glob("*.png"))
     click.echo(f"In {near(training.path)}/: errors.json" + "".join(f", {name}" for name in plots))

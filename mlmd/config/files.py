@@ -46,6 +46,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_in(value: Any) -> Iterator[Path]:
+    """Files that texts within the options of a potential name with a slash, also as ``file.py:name``."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from files_in(one)
+    elif isinstance(value, str) and "/" in value:
+        yield from (path for path in dict.fromkeys((Path(value), Path(value.rpartition(":")[0]))) if path.is_file())
+
+
 def structure_file(path: Path) -> Path:
     """The file that holds a structure: ``a.extxyz@3`` is a frame of ``a.extxyz``."""
     name = path.name.rpartition("@")[0]

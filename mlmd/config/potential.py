@@ -116,7 +116,8 @@ class PotentialTable(Table):
     def _spread_options(self, handler: Any) -> dict[str, Any]:
         """Parameters stand beside the other keys, as a user writes them."""
         table: dict[str, Any] = handler(self)
-        return {key: table[key] for key in table if key != "options"} | table["options"]
+        own = {key: table[key] for key in table if key != "options" and (key != "trust" or table[key])}
+        return own | table["options"]
 
 
 def _as_list(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlmd.config import NPT, NVE, Minimize, Simulate
-from mlmd.config.files import files_of_potential, structure_file
+from mlmd.config.files import files_in, files_of_potential, structure_file
 from mlmd.rundir import StageRecord
 
 
@@ -32,10 +32,12 @@ def files_of(config: Simulate) -> dict[str, Path]:
     """All files an input names, by what they are."""
     files = {"structure": structure_file(config.structure)}
     for number, table in enumerate(config.potential, 1):
+        name = "potential" if len(config.potential) == 1 else f"potential {number}"
         if table.path is not None:
-            name = "potential" if len(config.potential) == 1 else f"potential {number}"
             files[name], *others = files_of_potential(table.path, table.options)
             files |= {f"{name}: {file.name}": file for file in others}
+        calculator = [table.options.get(key) for key in ("calculator", "arguments")]
+        files |= {f"{name}: {file.name}": file for file in files_in(calculator)}
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file

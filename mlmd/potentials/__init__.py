@@ -33,6 +33,7 @@ POTENTIALS: dict[str, str] = {
     "nequix": "mlmd.pretrained.nequix:load",
     "sevennet": "mlmd.pretrained.sevennet:load",
     "chgnet": "mlmd.pretrained.chgnet:load",
+    "mace": "mlmd.pretrained.mace:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

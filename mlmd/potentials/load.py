@@ -159,7 +159,10 @@ def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
         "elements": list(potential.elements),
         "cutoff [Å]": float(potential.cutoff),
     }
-    if isinstance(potential, torch.nn.Module):
+    own = getattr(potential, "described", None)
+    if own is not None:
+        facts |= {"kind": spec["recipe"]["kind"], "cutoff [Å]": float(potential.cutoff) or None, **own()}
+    elif isinstance(potential, torch.nn.Module):
         parameters = list(potential.parameters())
         facts["precision"] = str(getattr(potential, "dtype", None) or _dtype(parameters)).removeprefix("torch.")
         facts["parameters"] = sum(parameter.numel() for parameter in parameters)

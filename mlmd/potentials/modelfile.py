@@ -151,7 +151,7 @@ def externals(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def describe_external(recipe: Mapping[str, Any]) -> str:
     """A model of others in words."""
     python = recipe["python"]
-    name = recipe["target"] if recipe["kind"] == "ase" else recipe["kind"]
+    name = recipe["calculator"] or recipe["kind"]
     return f"{name}, {json.dumps(recipe['arguments'])}" + (f" in {python}" if python else "")
 
 

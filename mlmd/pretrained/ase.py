@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlmd.config.files import files_in
 from mlmd.errors import InputError
 from mlmd.potentials import trust as trusted
 from mlmd.pretrained.external import External
@@ -16,6 +16,7 @@ def load(
     calculator: str,
     arguments: Mapping[str, Any] | None = None,
     python: str | None = None,
+    keep: bool = False,
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
@@ -27,6 +28,8 @@ def load(
             will do as well.
         arguments: its keywords. A text with a slash that names a file is given as an absolute path.
         python: the interpreter of another environment, in which it runs as a process of its own.
+        keep: let the calculator keep what it likes from step to step, such as lists of neighbours or a density: faster
+            for some, but the last digits then depend on the steps before, and a resumed run is no exact continuation.
         elements: that it may be asked about; any when left out.
         precision: is the calculator's matter.
         trust: digests of the files among the arguments, and of that of the calculator: they may execute code.
@@ -37,24 +40,15 @@ def load(
     """
     if precision != "float64":
         raise InputError("precision: the calculator decides in which numbers it computes. Is there a keyword of it?")
+    if not isinstance(keep, bool):
+        raise InputError(f"keep: {keep!r}: true or false is needed.")
     if not isinstance(calculator, str):
         raise InputError(f'calculator: {calculator!r} is not "module:Class".')
     if arguments is not None and not isinstance(arguments, Mapping):
         raise InputError(f"arguments: {arguments!r} is not a table of the calculator's keywords.")
     given = dict(arguments or {})
-    files = sorted({*_files_in(given), *_files_in(calculator.rpartition(":")[0])})
+    files = sorted({*files_in(given), *files_in(calculator)})
     for file in files:
         trusted.check(file, trust, "a calculator may execute what stands in such a file")
-    recipe = Recipe("ase", calculator, given, interpreter(python))
+    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep)
     return External(recipe, elements=elements, files=trusted.digests(files))
-
-
-def _files_in(value: Any) -> Iterator[Path]:
-    """Files that texts within arguments name with a slash."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _files_in(one)
-    elif isinstance(value, str) and "/" in value and Path(value).is_file():
-        yield Path(value)

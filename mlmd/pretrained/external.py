@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -71,9 +72,35 @@ class External(torch.nn.Module):
         """What keeps answers, where structures are asked about again and again."""
 
     @property
+    def device(self) -> str:
+        """Where it computed last."""
+        return self._device
+
+    @property
+    def calculator(self) -> Any:
+        """The calculator, where it is of this process; None where it is of another."""
+        return getattr(self._worker, "calculator", None)
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""
         return self._worker.facts
+
+    def described(self) -> dict[str, Any]:
+        """What a person wants to know of the model (JSON-able): who computes, where, by what versions and files."""
+        facts, recipe = self.facts, self.recipe
+        told = {key: facts[key] for key in ("precision", "parameters", "licence") if key in facts}
+        known = ", ".join(name for name in ("energy", "forces", "stress") if name in facts["properties"])
+        where = "a process of its own" if recipe.python else "the process of mlmd"
+        return {
+            "calculator": facts["class"],
+            **told,
+            "gives": known,
+            "arguments": dict(recipe.arguments),
+            "runs in": f"{where}, {recipe.python or sys.executable}, Python {facts['python']}",
+            "versions": dict(facts["versions"]),
+            "files": [f"{name} sha256:{digest}" for name, digest in self.files.items()],
+        }
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress of every structure of a graph, one after the other; its pairs are not looked at.
@@ -209,7 +236,6 @@ class ExternalEvaluator:
 
 def framework(
     kind: str,
-    file: str,
     arguments: Mapping[str, Any],
     *,
     install: str,
@@ -223,8 +249,8 @@ def framework(
     """A model of a framework that mlmd knows, by the file of this folder that makes its calculator.
 
     Args:
-        kind: of the potential.
-        file: ``__file__`` of the framework's module, which has ``calculator(**arguments)`` and ``facts(calculator)``.
+        kind: of the potential, and the name of the file, which has ``calculator(**arguments)`` and
+            ``facts(calculator)``.
         arguments: of its `calculator`; None where something is left to the framework.
         install: what a user types after ``pip install``.
         python: the interpreter of another environment.
@@ -242,7 +268,7 @@ def framework(
         for one in files:
             check(one, trust, executes)
     given = {name: value for name, value in arguments.items() if value is not None}
-    recipe = Recipe(kind, f"{file}:calculator", given, interpreter(python), moves, install)
+    recipe = Recipe(kind, None, given, interpreter(python), moves=moves, install=install)
     return External(recipe, elements=elements, files=digests(files))
 
 

@@ -64,5 +64,5 @@ def load(
     files = one_of(path, name)
     arguments = {"path": str(path) if path else None, "name": name}
     return framework(
-        "nequix", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False
+        "nequix", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False
     )  # fmt: skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import mmap
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import weakref
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,17 +39,31 @@ class Recipe:
     """How a calculator is made."""
 
     kind: str
-    """Of the potential, for messages."""
-    target: str
-    """``module:name``, or ``/folder/file.py:name``."""
+    """Of the potential: "ase", or a framework, which has a file of this name beside this one."""
+    calculator: str | None = None
+    """Of kind "ase": ``module:name``, or ``/folder/file.py:name``."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of the target, JSON-able."""
+    """Keywords of the calculator, JSON-able."""
     python: str | None = None
     """The interpreter of another environment; None for this process."""
     moves: bool = False
-    """Whether the target takes ``device``."""
+    """Whether the calculator takes ``device``."""
+    keeps: bool = True
+    """Whether the calculator is told what has changed since the last step, so that it may keep the rest, such as lists
+    of neighbours; else it is told that all has. What is kept may change the last digits, and so exact restarts."""
     install: str | None = None
     """What a user types to install the framework."""
+
+    @property
+    def target(self) -> str:
+        """What `mlmd.pretrained.serve.build` is asked for."""
+        own = Path(serve.__file__).with_name(f"{self.kind}.py")
+        return self.calculator if self.calculator is not None else f"{own}:calculator"
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return self.calculator if self.calculator is not None else self.kind
 
     def on(self, device: str) -> dict[str, Any]:
         """The arguments, with the device where it is taken."""
@@ -54,14 +71,13 @@ class Recipe:
 
     def failed(self, why: str) -> InputError:
         """What is told when it cannot be made."""
-        name = self.target if self.kind == "ase" else self.kind
         where = f" in {self.python}" if self.python else ""
         hint = ""
         if self.install and "there is no module" in why:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
             hint = f" Install it: {pip} {self.install}."
             why = why.partition(": pip install")[0]
-        return InputError(f"{name}{where}: {why.rstrip('.')}.{hint}")
+        return InputError(f"{self.name}{where}: {why.rstrip('.')}.{hint}")
 
 
 def interpreter(python: str | None) -> str | None:
@@ -111,8 +127,9 @@ class Here:
     def __init__(self, recipe: Recipe, device: str) -> None:
         """Find and build it."""
         try:
-            self._calculator = serve.build(recipe.target, recipe.on(device))
-            self.facts = serve.facts(recipe.target, self._calculator)
+            with _quietly():
+                self.calculator = serve.build(recipe.target, recipe.on(device))
+            self.facts = serve.facts(recipe.target, self.calculator)
         except serve.Unusable as error:
             raise recipe.failed(str(error)) from None
         self._recipe = recipe
@@ -128,13 +145,27 @@ class Here:
         self._atoms.set_cell(cell)
         self._atoms.set_positions(positions)
         try:
-            energy, forces, stress = serve.ask(self._calculator, self._atoms, self._changes)
+            energy, forces, stress = serve.ask(self.calculator, self._atoms, self._changes)
         except Exception as error:  # whatever a calculator does with a structure that it does not like
             raise _failed(self._recipe, serve.reason(error)) from error
         if forces is None:
             raise _failed(self._recipe, "the calculator gives no forces")
-        self._changes = serve.MOVED
+        if self._recipe.keeps:
+            self._changes = serve.MOVED
         return energy, forces, stress
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings, logs and prints of a framework that is imported: they are not about what a user wrote."""
+    silent = logging.NullHandler()  # without any, the first warning would give the root a handler for good
+    logging.getLogger().addHandler(silent)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(silent)
 
 
 class Elsewhere:
@@ -143,11 +174,12 @@ class Elsewhere:
     def __init__(self, recipe: Recipe, device: str) -> None:
         """Start the process and let it build the calculator."""
         self._recipe = recipe
-        self._folder = tempfile.TemporaryDirectory(prefix="mlmd-model-")
+        self._folder = Path(tempfile.mkdtemp(prefix="mlmd-model-"))
         self._system: tuple[bytes, bytes] | None = None
+        self._said = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `_end`
         self._process = self._start(str(recipe.python))
         try:
-            answer = self._send(json.dumps({"open": [recipe.target, recipe.on(device)]}).encode())
+            answer = self._send(json.dumps({"open": [recipe.target, recipe.on(device), recipe.keeps]}).encode())
         except SimulationError as error:
             raise recipe.failed(str(error)) from None
         if "error" in answer:
@@ -170,13 +202,17 @@ class Elsewhere:
     def _share(self, numbers: np.ndarray, pbc: np.ndarray) -> None:
         """Memory for a system."""
         size = serve.Layout.size(len(numbers))
-        file = self._place / "shared"
-        file.unlink(missing_ok=True)
-        with file.open("w+b") as stream:
-            stream.truncate(size)
-            self._shared = serve.Layout(mmap.mmap(stream.fileno(), size), len(numbers))
-        self._shared.numbers[:], self._shared.pbc[:] = numbers, pbc
-        answer = self._send(json.dumps({"system": [len(numbers), str(file)]}).encode())
+        fast = Path("/dev/shm")  # memory, where the system shows it as a folder
+        place = fast if fast.is_dir() and os.access(fast, os.W_OK) else self._folder
+        handle, file = tempfile.mkstemp(prefix="mlmd-shared-", dir=place)
+        try:
+            with os.fdopen(handle, "r+b") as stream:
+                stream.truncate(size)
+                self._shared = serve.Layout(mmap.mmap(stream.fileno(), size), len(numbers))
+            self._shared.numbers[:], self._shared.pbc[:] = numbers, pbc
+            answer = self._send(json.dumps({"system": [len(numbers), file]}).encode())
+        finally:  # both have it by now, and need no name for it
+            Path(file).unlink()
         if "error" in answer:
             raise _failed(self._recipe, answer["error"])
 
@@ -185,23 +221,15 @@ class Elsewhere:
 
         It does not look at PYTHONPATH and the like, which are meant for the Python that runs here.
         """
-        fast = Path("/dev/shm")  # memory, where the system shows it as a folder
-        if fast.is_dir() and os.access(fast, os.W_OK):
-            self._memory = tempfile.TemporaryDirectory(prefix="mlmd-model-", dir=fast)
-            self._place = Path(self._memory.name)
-        else:
-            self._place = Path(self._folder.name)
-        self._said = Path(self._folder.name) / "said"
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         try:
-            with self._said.open("wb") as said:
-                process = subprocess.Popen(
-                    [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
-                    stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder.name,
-                    pass_fds=(theirs_in, theirs_out),
-                    start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
-                )  # fmt: skip
+            process = subprocess.Popen(
+                [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
+                stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT, cwd=self._folder,
+                pass_fds=(theirs_in, theirs_out),
+                start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
+            )  # fmt: skip
         except OSError as error:
             for pipe in (ours_in, ours_out):
                 os.close(pipe)
@@ -210,7 +238,7 @@ class Elsewhere:
             for pipe in (theirs_in, theirs_out):
                 os.close(pipe)
         self._to, self._from = os.fdopen(ours_out, "wb", buffering=0), os.fdopen(ours_in, "rb")
-        weakref.finalize(self, _end, process, self._to, self._from)
+        weakref.finalize(self, _end, process, self._folder, self._to, self._from, self._said)
         return process
 
     def _send(self, line: bytes) -> dict[str, Any]:
@@ -228,23 +256,24 @@ class Elsewhere:
             self._process.wait(_PATIENCE)
         code = self._process.returncode
         how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        words = self._said.read_text(errors="replace").strip()[-_LAST_WORDS:]
+        self._said.seek(0)
+        words = self._said.read().decode(errors="replace").strip()[-_LAST_WORDS:]
         return f"its process ended {how}" + (f". Its last words:\n{words}" if words else "")
 
 
-def _end(process: subprocess.Popen[bytes], *pipes: Any) -> None:
+def _end(process: subprocess.Popen[bytes], folder: Path, *files: Any) -> None:
     """Close the pipes, which ends the process; it is killed where it does not listen."""
-    for pipe in pipes:
+    for file in files:
         with suppress(OSError):
-            pipe.close()
+            file.close()
     try:
         process.wait(_PATIENCE if not sys.is_finalizing() else 0.1)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _failed(recipe: Recipe, why: str) -> SimulationError:
     """A calculator that does not like a structure."""
-    name = recipe.target if recipe.kind == "ase" else recipe.kind
-    return SimulationError(f"the potential failed ({name}): {why}")
+    return SimulationError(f"the potential failed ({recipe.name}): {why}")
