@@ -91,7 +91,7 @@ def load(
     files = one_of(path, name)
     arguments = {"path": str(Path(path).absolute()) if path else None, "name": name}
     made = framework(
-        "chgnet", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files,
+        "chgnet", arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
     if python is not None:

@@ -118,7 +118,12 @@ def load(
     from mlmd.pretrained.external import framework, one_of
 
     files = one_of(path, name)
-    arguments = {"path": str(Path(path).absolute()) if path else None, "name": name, "precision": precision, "head": head}
+    arguments = {
+        "path": str(Path(path).absolute()) if path else None,
+        "name": name,
+        "precision": precision,
+        "head": head,
+    }
     if name is not None and trust:
         arguments["trust"] = list(trust)
     made = framework(

@@ -100,7 +100,7 @@ def load(
     files = one_of(path, name)
     arguments = {"path": str(Path(path).absolute()) if path else None, "name": name, "modal": modal}
     made = framework(
-        "sevennet", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files,
+        "sevennet", arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
     if python is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -59,6 +60,6 @@ class SevenNetGraph(Native):
         if self._modal is not None:
             table["modal_type"] = torch.tensor(self._modal, device=device)
         network: Any = self.network(device)
-        for module in network[: self._n_modules]:
+        for module in islice(network, self._n_modules):
             table = module(table)
         return table[_ENERGIES].squeeze(1)

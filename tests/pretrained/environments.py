@@ -38,7 +38,9 @@ def commands(name: str, folder: Path, *, with_mlmd: bool = False) -> list[list[s
     made += [[python, "-m", "pip", "install", *wanted[: n + 1]] for n in range(len(wanted))]
     if with_mlmd:
         constraints = ["-c", str(ROOT / "constraints.txt")]
-        made.append([python, "-m", "pip", "install", *constraints, *wanted, "pytest", "pytest-timeout", "-e", str(ROOT)])
+        made.append(
+            [python, "-m", "pip", "install", *constraints, *wanted, "pytest", "pytest-timeout", "-e", str(ROOT)]
+        )
     return made
 
 

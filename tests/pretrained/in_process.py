@@ -29,9 +29,9 @@ def asked(
 
     The test skips where mlmd cannot be imported there, or fails where the environment is required.
     """
-    paths = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     tried = subprocess.run(
-        [python, "-c", "import mlmd.engine.run"], env=os.environ | paths, capture_output=True, text=True
+        [python, "-c", "import mlmd.engine.run"], env=variables, capture_output=True, text=True, check=False
     )
     if tried.returncode:
         message = f"mlmd cannot be imported in the environment of {name}: {tried.stderr.strip().splitlines()[-1]}"
@@ -46,7 +46,11 @@ def asked(
     ]  # fmt: skip
     questions.write_text(json.dumps({"table": dict(table), "structures": listed}))
     done = subprocess.run(
-        [python, __file__, str(questions), str(answers_file)], env=os.environ | paths, capture_output=True, text=True
+        [python, __file__, str(questions), str(answers_file)],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(answers_file.read_text())
@@ -67,7 +71,7 @@ class Harmful:
 def harmful(path: Path, canary: Path) -> Path:
     """A pickle that makes a folder when it is opened."""
     with path.open("wb") as file:
-        pickle.dump(Harmful(canary), file)
+        pickle.dump(Harmful(canary), file, protocol=2)  # that which torch writes
     return path
 
 
