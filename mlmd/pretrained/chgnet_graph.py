@@ -60,22 +60,68 @@ class CHGNetGraph(Native):
         atoms, bonds = network.atom_embedding(graph.numbers - 1), network.bond_embedding(near)
         angles = network.angle_embedding(network.angle_basis_expansion(*corners))
         weights, close_weights = network.bond_weights_ag(near), network.bond_weights_bg(close)
-        ends = graph.pairs.T.contiguous()
-        line = torch.stack([ends[:, 0][first], to_bond[first], to_bond[second]], dim=1)
-        bent = _with_angles(graph, of_bond, line)
+        centre, neighbour = graph.pairs
+        corner, arm, other = centre[first], to_bond[first], to_bond[second]
+        bent = _with_angles(graph, of_bond, corner)
         for n, layer in enumerate(network.atom_conv_layers):
-            atoms = layer(atoms, bonds, weights, ends, to_bond)
-            if n == len(network.atom_conv_layers) - 1 or not len(line):
+            said = gated(layer.twoBody_atom, (atoms, centre), (bonds, to_bond), (atoms, neighbour))
+            said = said * weights.index_select(0, to_bond)
+            atoms = _updated(layer, layer.atom_norm, atoms, said, centre)
+            if n == len(network.atom_conv_layers) - 1 or not len(first):
                 continue
             if (of_bonds := network.bond_conv_layers[n]) is not None:
-                new = of_bonds(atoms, bonds, close_weights, angles, line)
+                said = gated(of_bonds.twoBody_bond, (bonds, arm), (bonds, other), (angles, None), (atoms, corner))
+                said = said * close_weights.index_select(0, arm) * close_weights.index_select(0, other)
+                new = _updated(of_bonds, of_bonds.bond_norm, bonds, said, arm)
                 bonds = new if bent is None else torch.where(bent, new, bonds)
                 if (of_angles := network.angle_layers[n]) is not None:
-                    angles = of_angles(atoms, bonds, angles, line)
+                    new = gated(of_angles.twoBody_bond, (bonds, arm), (bonds, other), (angles, None), (atoms, corner))
+                    angles = new + angles if of_angles.resnet else new
+                    angles = angles if of_angles.angle_norm is None else of_angles.angle_norm(angles)
         if network.readout_norm is not None:
             atoms = network.readout_norm(atoms)
         free = self._free.to(graph.positions.device)[graph.numbers - 1]
         return network.mlp(atoms).squeeze(1).double() + free
+
+
+def gated(network: Any, *parts: tuple[Tensor, Tensor | None]) -> Tensor:
+    """A gated network (`GatedMLP`) of rows that are put together of rows of several tables.
+
+    The first layer is applied to the tables, and what comes out is put together: tables are shorter than what is made
+    of them, and both halves of the network are one product.
+
+    Args:
+        network: of the framework.
+        parts: tables (n, width) and which of their rows; all in their order where this is None.
+    """
+    halves = [half.layers for half in (network.mlp_core, network.mlp_gate)]
+    begin = next(n for n, layer in enumerate(halves[0]) if isinstance(layer, torch.nn.Linear))
+    weight = torch.cat([half[begin].weight for half in halves]).T
+    rows, done = None, 0
+    for table, which in parts:
+        width = table.shape[1]
+        made = table @ weight[done : done + width]
+        if done == 0 and halves[0][begin].bias is not None:
+            made = made + torch.cat([half[begin].bias for half in halves])
+        made = made if which is None else made.index_select(0, which)
+        rows, done = made if rows is None else rows + made, done + width
+    assert rows is not None
+    core, gate = (
+        half[begin + 1 :](one) for half, one in zip(halves, rows.chunk(2, dim=1), strict=True)
+    )  # fmt: skip
+    if network.norm is not None:
+        core, gate = network.bn1(core), network.bn2(gate)
+    return network.activation(core) * network.sigmoid(gate)
+
+
+def _updated(layer: Any, norm: Any, rows: Tensor, said: Tensor, to: Tensor) -> Tensor:
+    """A table to whose rows something was said, as `AtomConv` and `BondConv` end."""
+    new = torch.zeros_like(rows).index_add_(0, to, said)
+    if layer.use_mlp_out:
+        new = layer.mlp_out(new)
+    if layer.resnet:
+        new = new + rows
+    return new if norm is None else norm(new)
 
 
 def with_reverses(graph: Graph) -> tuple[Graph, Tensor, Tensor]:
@@ -119,11 +165,11 @@ def angles_of(graph: Graph, reach: float) -> tuple[Tensor, Tensor]:
     return short[first[different]], short[second[different]]
 
 
-def _with_angles(graph: Graph, of_bond: Tensor, line: Tensor) -> Tensor | None:
+def _with_angles(graph: Graph, of_bond: Tensor, corner: Tensor) -> Tensor | None:
     """(n_bonds, 1) whether the structure of a bond has angles; None where all have.
 
     A network whose bonds are updated by a constant too does so only in structures that have angles.
     """
-    has = torch.zeros(graph.n_structures, dtype=torch.bool, device=line.device)
-    has[graph.owner[line[:, 0]]] = True
+    has = torch.zeros(graph.n_structures, dtype=torch.bool, device=corner.device)
+    has[graph.owner[corner]] = True
     return None if graph.n_structures == 1 or bool(has.all()) else has[graph.owner[graph.pairs[0][of_bond]]][:, None]
