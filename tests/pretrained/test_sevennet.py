@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from elsewhere import (
@@ -22,14 +24,16 @@ from elsewhere import (
     own_answers,
     python_of,
 )
-from in_process import asked, harmful
+from in_process import ROOT, asked, harmful
 from runs import read_log
 
 from mlmd.config.files import sha256
 from mlmd.errors import InputError, ModelError
+from mlmd.neighbors import build_graph
 from mlmd.potentials import Evaluation
 from mlmd.pretrained.external import External
 from mlmd.pretrained.sevennet import SHIPPED, load
+from mlmd.pretrained.sevennet_graph import in_places
 from mlmd.rundir import FINAL
 
 OWN = """
@@ -201,6 +205,39 @@ def test_torch_opens_files_as_safely_as_before_and_nothing_is_said(told: dict[st
     assert told["switch"] == [None, None]
     assert told["refused"]
     assert told["said"] == ""
+
+
+def test_its_convolutions_are_computed_here(python: str) -> None:
+    """Of all networks of the package; what does not fit would be computed by the framework, several times slower."""
+    script = "import sys; from mlmd.pretrained.sevennet import load; "
+    script += "print(*(len(load(name=one)._convolutions) for one in sys.argv[1:]))"
+    paths = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [python, "-c", script, "7net-0", "7net-l3i5"], capture_output=True, text=True, env=paths, check=True
+    )
+    assert done.stdout.split() == ["5", "5"]
+
+
+def test_neighbours_stand_side_by_side() -> None:
+    """Every pair once, at the places of its centre; nobody at the others, far enough to count for nothing."""
+    graph = build_graph([salt(), Atoms("Na", [[1, 2, 3]]), slab(), molecule()], 5.0)
+    vectors = graph.vectors.float()
+    table = in_places(graph, vectors, 5.0)
+    there = table["places"].squeeze(1) == 1
+    n_places = len(there) // graph.n_atoms
+    assert n_places == torch.bincount(graph.pairs[0]).max() and len(there) == n_places * graph.n_atoms
+    assert torch.equal(table["edge_index"][:, there], graph.pairs)
+    assert torch.equal(table["edge_index"][0], torch.arange(len(there)) // n_places)
+    assert torch.equal(table["edge_vec"][there], vectors)
+    assert (~there).sum() > 0 and (table["places"][~there] == 0).all()
+    lengths = table["edge_vec"][~there].norm(dim=1)
+    assert torch.allclose(lengths, torch.full_like(lengths, 5.0))
+
+
+def test_atoms_without_neighbours_have_a_place() -> None:
+    graph = build_graph(Atoms("NaCl", [[0, 0, 0], [9, 0, 0]]), 5.0)
+    table = in_places(graph, graph.vectors.float(), 5.0)
+    assert table["places"].tolist() == [[0.0], [0.0]] and table["edge_index"][0].tolist() == [0, 1]
 
 
 def test_it_is_stored_by_how_it_is_made(told: dict[str, Any]) -> None:
