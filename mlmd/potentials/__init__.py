@@ -32,6 +32,7 @@ POTENTIALS: dict[str, str] = {
     "ase": "mlmd.pretrained.ase:load",
     "nequix": "mlmd.pretrained.nequix:load",
     "mace": "mlmd.pretrained.mace:load",
+    "nequip": "mlmd.pretrained.nequip:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -58,6 +59,68 @@ def asked(
     return told
 
 
+def assert_same_on_our_pairs(told: Mapping[str, Any], structures: Sequence[Atoms], close: float = 1e-9) -> None:
+    """What `answers` told on mlmd's pairs is what the framework's calculator says, however it is asked."""
+    energies, forces, virials = told["together"]
+    ends = np.cumsum([0] + [len(one) for one in structures])
+    for n, (native, own) in enumerate(zip(told["native"], told["own"], strict=True)):
+        _assert_same(native, own, close)
+        _assert_same([energies[n], forces[ends[n] : ends[n + 1]], virials[n]], native, close)
+    for moving, own in told["moving"]:
+        _assert_same(moving, own, close)
+    assert len({moving[0] for moving, _ in told["moving"]}) == len(told["moving"]) > 1
+
+
+def _assert_same(one: Sequence[Any], other: Sequence[Any], close: float) -> None:
+    """Energy, forces and, where both have it, the virial."""
+    assert one[0] == pytest.approx(other[0], abs=close)
+    assert np.array(one[1]) == pytest.approx(np.array(other[1]), abs=close)
+    if not np.isnan([one[2], other[2]]).any():
+        assert np.array(one[2]) == pytest.approx(np.array(other[2]), abs=close)
+
+
+def made_by(script: str, python: str, path: Path, *arguments: str) -> Path:
+    """A file that a script of this folder makes in an environment: its arguments are the file, and others."""
+    done = subprocess.run(
+        [python, "-E", str(Path(__file__).with_name(script)), str(path), *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+MAKE = """
+import importlib.util, json, sys
+from ase import Atoms
+spec = importlib.util.spec_from_file_location("its_file", {file!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+told = []
+for options in json.loads({options!r}):
+    try:
+        made = module.calculator(**options)
+        told.append([float(Atoms("Li", [[0, 0, 0]], calculator=made).get_potential_energy()), module.facts(made)])
+    except Exception as error:
+        told.append(str(error))
+print("\\n" + json.dumps(told))
+"""
+
+
+def made_there(kind: str, python: str, *options: Mapping[str, Any]) -> list[Any]:
+    """Of every set of options the energy of a lone lithium atom and the facts, or the error, all in one process."""
+    file = ROOT / "mlmd" / "pretrained" / f"{kind}.py"
+    code = MAKE.format(file=str(file), options=json.dumps(options))
+    done = subprocess.run([python, "-E", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def trusted(path: Path) -> str:
+    """What a user writes to trust a file."""
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Harmful:
     """Something that makes a file when it is unpickled."""
 
@@ -86,9 +149,11 @@ def answers(table: Mapping[str, Any], structures: Sequence[Atoms], folder: Path)
     from mlmd.pretrained.external import External
 
     options = {**table, "path": Path(table["path"])}
-    before = os.environ.get(SWITCH)
+    before, numbers, seeds = os.environ.get(SWITCH), [torch.get_default_dtype()], _seeds()
     potential = build(options.pop("kind"), options)
     told: dict[str, Any] = {"class": type(potential).__name__, "switch": [before, os.environ.get(SWITCH)]}
+    told["seeds"] = [one == other for one, other in zip(seeds, _seeds(), strict=True)]
+    numbers.append(torch.get_default_dtype())
     try:
         file = harmful(folder / "harmful.pt", folder / "canary")
         torch.load(file)
@@ -114,14 +179,33 @@ def answers(table: Mapping[str, Any], structures: Sequence[Atoms], folder: Path)
         from mlmd.pretrained.native import agree
 
         right = agree(potential)
-        network, kind = type(potential).atomic_energies, type(potential)
+        kind, says = type(potential), type(potential).predict
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kind, "atomic_energies", lambda self, graph: 1.001 * network(self, graph))
+            patch.setattr(kind, "predict", lambda self, graph: _wrong(says(self, graph)))
             told["agree"] = [right, agree(potential)]
     told["stored"] = sorted(potential.state_dict()), json.dumps(potential.spec()) == json.dumps(own.spec())
     again = modelfile.restore(potential.spec(), {})
     told["again"] = [type(again).__name__, numbers_of(predictor(again)(structures[-1]))]
+    numbers.append(torch.get_default_dtype())
+    told["numbers"] = [str(one) for one in numbers]
     return told
+
+
+def _seeds() -> tuple[Any, ...]:
+    """The states of random numbers that belong to everybody."""
+    import random
+
+    import torch
+
+    state = np.random.get_state()  # noqa: NPY002 - which is what is looked at
+    return random.getstate(), (state[1].tolist(), state[2]), torch.get_rng_state().tolist()  # type: ignore[index]
+
+
+def _wrong(said: Any) -> Any:
+    """A prediction with forces that are a little too large."""
+    from dataclasses import replace
+
+    return replace(said, forces=1.001 * said.forces)
 
 
 def numbers_of(found: Any) -> list[Any]:
