@@ -33,6 +33,7 @@ POTENTIALS: dict[str, str] = {
     "nequix": "mlmd.pretrained.nequix:load",
     "mace": "mlmd.pretrained.mace:load",
     "nequip": "mlmd.pretrained.nequip:load",
+    "metatomic": "mlmd.pretrained.metatomic:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 
