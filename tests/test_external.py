@@ -67,8 +67,16 @@ class Counts(LennardJones):
         super().calculate(*arguments)
 
 
-class NoCalculator:
-    pass
+class Doubled(EMT):
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results["forces"] = 2 * self.results["forces"]
+
+
+class NotExtensive(EMT):
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results["energy"] = self.results["free_energy"] = self.results["energy"] + 0.2
 
 
 def make(epsilon=1.0):
@@ -261,6 +269,26 @@ def test_without_a_stress_there_is_no_barostat(tmp_path: Path, module: Path) -> 
         simulate(source, tmp_path / "run")
     nvt = '[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "50 fs"\n'
     simulate(write_input(tmp_path, nvt, atoms=copper(), potential=table), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Doubled", "the forces of the potential are not the slope of its energy"),
+        ("NotExtensive", "two cells do not have twice the energy of one"),
+        ("make", "Cu–Cu at 1.32 Å have a lower energy"),
+        ("WithoutStress", None),
+    ],
+)
+def test_a_check_looks_whether_it_is_a_potential(tmp_path: Path, module: Path, name: str, message: str | None) -> None:
+    table = f'{{ kind = "ase", calculator = "./own.py:{name}", trust = "{digest(module)}" }}'
+    stage = '[[stage]]\nkind = "nve"\nduration = "50 fs"\n'
+    source = write_input(tmp_path, stage, atoms=copper(), potential=table, options='velocities = "300 K"')
+    answer = mlmd("check", source)
+    assert answer.code == 0, answer.err
+    phrases = ["not the slope", "do not have twice", "have a lower energy"]
+    assert [phrase in answer.out for phrase in phrases] == [phrase in (message or "") for phrase in phrases]
+    assert message is None or message in " ".join(answer.out.split())
 
 
 def test_elements_are_those_that_are_given() -> None:
