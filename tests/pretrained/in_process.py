@@ -31,11 +31,10 @@ def asked(
     The test skips where mlmd cannot be imported there, or fails where the environment is required.
     """
     variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    tried = subprocess.run(
-        [python, "-c", "import mlmd.engine.run"], env=variables, capture_output=True, text=True, check=False
-    )
+    there = "import mlmd.engine.run; from importlib.metadata import version; version('mlmd')"
+    tried = subprocess.run([python, "-c", there], env=variables, capture_output=True, text=True, check=False)
     if tried.returncode:
-        message = f"mlmd cannot be imported in the environment of {name}: {tried.stderr.strip().splitlines()[-1]}"
+        message = f"mlmd is not installed in the environment of {name}: {tried.stderr.strip().splitlines()[-1]}"
         if name in os.environ.get("MLMD_REQUIRE_ENVS", "").split():
             pytest.fail(message)
         pytest.skip(message)
@@ -186,9 +185,83 @@ def answers(table: Mapping[str, Any], structures: Sequence[Atoms], folder: Path)
     told["stored"] = sorted(potential.state_dict()), json.dumps(potential.spec()) == json.dumps(own.spec())
     again = modelfile.restore(potential.spec(), {})
     told["again"] = [type(again).__name__, numbers_of(predictor(again)(structures[-1]))]
+    told["run"] = _runs(given_table(table), structures[0], folder)
+    told["trained"] = _trained(given_table(table), structures[0], folder)
     numbers.append(torch.get_default_dtype())
     told["numbers"] = [str(one) for one in numbers]
     return told
+
+
+def given_table(table: Mapping[str, Any]) -> str:
+    """A table as an input has it."""
+    return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + " }"
+
+
+def _runs(table: str, atoms: Atoms, folder: Path) -> dict[str, Any]:
+    """Energies of a run, and whether one that stops on its way and goes on is the same to the last byte."""
+    import ase.io
+
+    from mlmd.engine.run import simulate
+    from mlmd.errors import Stopped
+
+    ase.io.write(folder / "run.extxyz", atoms, format="extxyz")
+    path = folder / "run.toml"
+    path.write_text(
+        f'structure = "run.extxyz"\npotential = {table}\ntimestep = "0.5 fs"\nseed = 1\nvelocities = "300 K"\n'
+        '[[stage]]\nkind = "nve"\nduration = "5 fs"\n'
+        '[[stage]]\nkind = "npt"\ntemperature = "300 K"\npressure = "1 bar"\nduration = "5 fs"\n'
+        '[output]\nlog_every = "0.5 fs"\ntrajectory_every = "0.5 fs"\n'
+    )
+    whole, parts = folder / "whole", folder / "parts"
+    simulate(path, whole)
+
+    def stop(moment: Any) -> None:
+        if moment.stage.first_step + moment.step == 7:
+            (parts / "STOP").touch()
+
+    stopped = False
+    try:
+        simulate(path, parts, progress=stop)
+    except Stopped:
+        stopped = True
+    (parts / "STOP").unlink(missing_ok=True)
+    simulate(path, parts)
+    log = np.loadtxt(whole / "log.csv", delimiter=",", skiprows=1)
+    return {
+        "potential": log[:11, 3].tolist(),
+        "total": (log[:11, 3] + log[:11, 4]).tolist(),
+        "stopped": stopped,
+        "same": [(whole / one).read_bytes() == (parts / one).read_bytes() for one in ("log.csv", "trajectory.dcd")],
+    }
+
+
+def _trained(table: str, atoms: Atoms, folder: Path) -> dict[str, Any]:
+    """A training above the model: what its file is built of, and how large it is."""
+    import ase.io
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from mlmd.potentials import modelfile
+    from mlmd.train.run import train
+
+    frames = []
+    for seed in range(6):
+        frame = atoms.copy()
+        frame.rattle(0.05, seed=seed)
+        frame.calc = SinglePointCalculator(frame, energy=-20.0 + 0.1 * seed, forces=np.zeros((len(frame), 3)))
+        frames.append(frame)
+    ase.io.write(folder / "frames.extxyz", frames, format="extxyz")
+    path = folder / "train.toml"
+    path.write_text(
+        f'data = "frames.extxyz"\ntest_fraction = 0.34\n[descriptor]\nlevel = 2\ncutoff = "3.5 Å"\n[fit]\n'
+        f'radial = "plain"\n[baseline]\npotential = {table}\n'
+    )
+    model = train(path, folder / "trained", n_processes=1).model
+    potential = modelfile.load(model, trust=[trusted(model)])
+    return {
+        "parts": [type(part).__name__ for part in potential.parts],
+        "files": [*modelfile.read_spec(model)["parts"][1]["files"]],
+        "bytes": model.stat().st_size,
+    }
 
 
 def _seeds() -> tuple[Any, ...]:

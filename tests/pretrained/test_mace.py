@@ -184,6 +184,17 @@ def test_the_framework_is_quiet(told: dict[str, Any]) -> None:
     assert told["said"] == ""
 
 
+def test_it_runs_on_the_pairs_of_mlmd_and_continues_exactly(told: dict[str, Any]) -> None:
+    assert np.ptp(told["run"]["total"]) < 5e-3 * np.ptp(told["run"]["potential"])
+    assert told["run"]["stopped"] and told["run"]["same"] == [True, True]
+
+
+def test_a_training_above_it_stores_no_weights(told: dict[str, Any], weights: Path) -> None:
+    assert told["trained"]["parts"][1] == "External"
+    assert told["trained"]["files"] == [str(weights)]
+    assert told["trained"]["bytes"] < weights.stat().st_size / 2
+
+
 def test_it_is_stored_by_how_it_is_made(told: dict[str, Any]) -> None:
     assert told["stored"] == [[], True]
     name, again = told["again"]
