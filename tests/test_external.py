@@ -355,6 +355,19 @@ def test_a_baseline_is_asked_once_about_each_structure(delta: Path) -> None:
     assert len(count.read_text()) == 8 + 8 * 2
 
 
+def test_a_sweep_asks_it_once_for_all_its_trainings(delta: Path) -> None:
+    text = delta.read_text().replace("level = 6", "level = 4")
+    delta.write_text(text + "[sweep]\ndescriptor.cutoff = ['4 Å', '4.5 Å']\n")
+    answer = mlmd("sweep", delta, "--out", delta.with_name("sweep"))
+    assert answer.code == 0, answer.err
+    (kept,) = delta.with_name("sweep").glob("**/baseline.answers*")
+    assert kept.parent == delta.with_name("sweep")
+    asked = len(delta.with_name("count").read_text())
+    answer = mlmd("sweep", delta, "--out", delta.with_name("sweep"))
+    assert answer.code == 0, answer.err
+    assert len(delta.with_name("count").read_text()) == asked
+
+
 def test_what_was_said_is_kept_when_a_training_is_interrupted(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = delta.with_name("count")
     ask = External.ask

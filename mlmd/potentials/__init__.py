@@ -24,6 +24,7 @@ POTENTIALS: dict[str, str] = {
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",
+    "coulomb": "mlmd.potentials.coulomb:Coulomb",
     "snap": "mlmd.potentials.snap:load",
     "gap": "mlmd.potentials.gap:load",
     "eam": "mlmd.potentials.eam:load",
