@@ -24,16 +24,22 @@ POTENTIALS: dict[str, str] = {
     "lennard-jones": "mlmd.potentials.pair:LennardJones",
     "morse": "mlmd.potentials.pair:Morse",
     "zbl": "mlmd.potentials.pair:ZBL",
+    "coulomb": "mlmd.potentials.coulomb:Coulomb",
     "snap": "mlmd.potentials.snap:load",
     "gap": "mlmd.potentials.gap:load",
     "eam": "mlmd.potentials.eam:load",
     "stillinger-weber": "mlmd.potentials.stillinger_weber:load",
     "tersoff": "mlmd.potentials.tersoff:load",
+    "committee": "mlmd.potentials.load:load_committee",
     "ase": "mlmd.pretrained.ase:load",
+    "torchscript": "mlmd.pretrained.torchscript:load",
+    "d3": "mlmd.pretrained.d3:load",
     "nequix": "mlmd.pretrained.nequix:load",
     "sevennet": "mlmd.pretrained.sevennet:load",
     "chgnet": "mlmd.pretrained.chgnet:load",
     "mace": "mlmd.pretrained.mace:load",
+    "nequip": "mlmd.pretrained.nequip:load",
+    "metatomic": "mlmd.pretrained.metatomic:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

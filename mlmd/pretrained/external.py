@@ -81,6 +81,10 @@ class External(torch.nn.Module):
         """The calculator, where it is of this process; None where it is of another."""
         return getattr(self._worker, "calculator", None)
 
+    def calculator_on(self, device: torch.device | str) -> Any:
+        """The calculator, made again where it has been on another device; None where it is of another process."""
+        return getattr(self._on(device), "calculator", None)
+
     @property
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""

@@ -118,7 +118,7 @@ def load(
     from mlmd.pretrained.external import framework, one_of
 
     files = one_of(path, name)
-    arguments = {
+    arguments: dict[str, Any] = {
         "path": str(Path(path).absolute()) if path else None,
         "name": name,
         "precision": precision,
@@ -127,8 +127,8 @@ def load(
     if name is not None and trust:
         arguments["trust"] = list(trust)
     made = framework(
-        "mace", __file__, arguments, install=INSTALL, python=python, elements=elements, files=files,
-        executes=EXECUTES, trust=trust,
+        "mace", arguments, install=INSTALL, python=python, elements=elements, files=files, executes=EXECUTES,
+        trust=trust,
     )  # fmt: skip
     if python is not None:
         return made

@@ -1,4 +1,4 @@
-"""Models of others asked by mlmd's own pairs, without a calculator between: the list of pairs is kept from step to step.
+"""Models of others asked by mlmd's own pairs, without a calculator between: the list is kept from step to step.
 
 They compute what their calculators compute, which is looked at when they are made.
 """
@@ -53,6 +53,10 @@ class Native(EnergyModel):
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself."""
         return self.external.facts
+
+    def described(self) -> dict[str, Any]:
+        """What a person wants to know of the model (JSON-able)."""
+        return self.external.described()
 
     def network(self, device: torch.device) -> torch.nn.Module:
         """The network, on a device."""

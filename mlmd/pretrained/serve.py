@@ -155,8 +155,11 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": _versions(calculator),
     }
-    own = getattr(_module(module), "facts", None) if module.endswith(".py") else None
-    return told if own is None else {**told, **own(calculator)}
+    if not module.endswith(".py"):
+        return told
+    with safe_loading_kept():
+        own = getattr(_module(module), "facts", None)
+        return told if own is None else {**told, **own(calculator)}
 
 
 def _versions(calculator: Any) -> dict[str, str]:

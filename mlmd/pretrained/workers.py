@@ -129,7 +129,7 @@ class Here:
         try:
             with _quietly():
                 self.calculator = serve.build(recipe.target, recipe.on(device))
-            self.facts = serve.facts(recipe.target, self.calculator)
+                self.facts = serve.facts(recipe.target, self.calculator)
         except serve.Unusable as error:
             raise recipe.failed(str(error)) from None
         self._recipe = recipe

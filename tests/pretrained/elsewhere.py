@@ -21,6 +21,7 @@ from mlmd.engine.run import simulate
 from mlmd.potentials import Evaluation
 from mlmd.pretrained.external import External
 
+ROOT = Path(__file__).parents[2]
 OWN = """
 import json, sys
 import numpy as np
@@ -63,6 +64,42 @@ def own_answers(
         folder: for questions and answers.
         stress: whether it is asked for stresses of crystals.
     """
+    answers = _asked(python, [OWN.format(make=make, stress=stress)], structures, folder, {})
+    found = []
+    for atoms, (energy, forces, tensor) in zip(structures, answers, strict=True):
+        virial = np.full((3, 3), np.nan) if tensor is None else np.array(tensor) * atoms.get_volume()
+        found.append(Evaluation(energy, np.array(forces), virial))
+    return found
+
+
+INSIDE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from ase import Atoms
+from {module} import load
+potential = load(**json.loads(sys.argv[3]))
+answers = []
+for one in json.load(open(sys.argv[1])):
+    found = potential.predictor().evaluate(Atoms(**one))
+    answers.append([found.energy, found.forces.tolist(), found.virial.tolist()])
+json.dump(answers, open(sys.argv[2], "w"))
+"""
+
+
+def answers_inside(
+    python: str, module: str, arguments: dict[str, Any], structures: Sequence[Atoms], folder: Path
+) -> list[Evaluation]:
+    """What `load(**arguments)` of a module of mlmd says without another Python, run in the framework's environment."""
+    script = INSIDE.format(module=module)
+    answers = _asked(python, [script, json.dumps(arguments)], structures, folder, {"PYTHONPATH": str(ROOT)})
+    return [Evaluation(energy, np.array(forces), np.array(virial)) for energy, forces, virial in answers]
+
+
+def _asked(
+    python: str, script: Sequence[str], structures: Sequence[Atoms], folder: Path, variables: dict[str, str]
+) -> list[Any]:
+    """What a script (its text, further arguments) writes about structures."""
     asked = [
         {"numbers": one.numbers.tolist(), "positions": one.positions.tolist(), "cell": one.cell.tolist(),
          "pbc": one.pbc.tolist()}
@@ -70,16 +107,13 @@ def own_answers(
     ]  # fmt: skip
     questions, answers = folder / "questions.json", folder / "answers.json"
     questions.write_text(json.dumps(asked))
-    script = OWN.format(make=make, stress=stress)
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [python, "-E", "-c", script, str(questions), str(answers)], capture_output=True, text=True, cwd=folder
-    )
+        [python, "-c", script[0], str(questions), str(answers), *script[1:]],
+        capture_output=True, text=True, check=False, cwd=folder, env={**surroundings, **variables},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = []
-    for atoms, (energy, forces, tensor) in zip(structures, json.loads(answers.read_text()), strict=True):
-        virial = np.full((3, 3), np.nan) if tensor is None else np.array(tensor) * atoms.get_volume()
-        found.append(Evaluation(energy, np.array(forces), virial))
-    return found
+    return list(json.loads(answers.read_text()))
 
 
 def evaluate(potential: External, atoms: Atoms) -> Evaluation:
@@ -129,30 +163,22 @@ def assert_extensive(potential: External, atoms: Atoms, repeat: tuple[int, int, 
     assert supercell.forces == pytest.approx(np.tile(cell.forces, (n, 1)), abs=2e-4)
 
 
-def run(
-    folder: Path, atoms: Atoms, table: str, *, npt: bool = True, timestep: str = "1 fs", steps: int = 5
-) -> dict[str, Any]:
-    """The log of a short run at constant energy and, if asked for, one at constant pressure after it."""
-    stages = f'[[stage]]\nkind = "nve"\nduration = "{steps} fs"\n'
+def assert_runs(folder: Path, atoms: Atoms, table: str, *, npt: bool = True) -> None:
+    """`mlmd simulate`: eight steps of 0.25 fs keep the energy to 2 % of what is exchanged, and NPT comes to its end."""
+    stages = '[[stage]]\nkind = "nve"\nduration = "2 fs"\n'
     if npt:
-        stages += f'[[stage]]\nkind = "npt"\ntemperature = "300 K"\npressure = "1 bar"\nduration = "{steps} fs"\n'
+        stages += '[[stage]]\nkind = "npt"\ntemperature = "300 K"\npressure = "1 bar"\nduration = "1 fs"\n'
     path = write_input(
         folder, stages, atoms=atoms, potential=table,
-        options=f'timestep = "{timestep}"\nvelocities = "300 K"', output='log_every = "1 fs"',
+        options='timestep = "0.25 fs"\nvelocities = "300 K"', output='log_every = "0.25 fs"',
     )  # fmt: skip
-    return read_log(simulate(path, folder / "run"))
-
-
-def assert_runs(folder: Path, atoms: Atoms, table: str, *, npt: bool = True, drift: float = 2e-3) -> None:
-    """`mlmd simulate` keeps the energy within eV per atom `drift`, and comes to the end of every stage."""
-    log = run(folder, atoms, table, npt=npt)
+    log = read_log(simulate(path, folder / "run"))
     assert log["stage"].max() == (2 if npt else 1)
     assert np.isfinite([log["potential energy"], log["temperature"]]).all()
+    assert np.isfinite(log["pressure"][log["stage"] == 2]).all()
     first = log["stage"] == 1
     total = (log["potential energy"] + log["kinetic energy"])[first]
-    assert np.ptp(total) <= drift * len(atoms)
-    assert np.ptp(log["potential energy"][first]) > 0  # the atoms did move
-    assert np.isfinite(log["pressure"][log["stage"] == 2]).all()
+    assert np.ptp(total) < 0.02 * np.ptp(log["potential energy"][first])
 
 
 def _moved(atoms: Atoms, by: np.ndarray) -> Atoms:

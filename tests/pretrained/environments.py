@@ -21,6 +21,9 @@ TORCH = "torch==2.13.0"
 ENVIRONMENTS: dict[str, list[str]] = {
     "chgnet": [TORCH, "chgnet==0.4.2"],
     "sevennet": [TORCH, "sevenn==0.13.0"],
+    "mace": [TORCH, "mace-torch==0.3.16"],
+    "nequip": [TORCH, "nequip==0.19.1", "nequip-allegro==0.8.3"],
+    "metatomic": [TORCH, "metatomic-torch==0.1.19", "metatomic-ase==0.1.4", "ase==3.29.0"],
 }
 """Names, and what pip is given one after the other."""
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import bulk
 from command_line import mlmd
 from elsewhere import (
     assert_extensive,
@@ -22,12 +19,11 @@ from elsewhere import (
     own_answers,
     python_of,
 )
-from in_process import asked, harmful
+from in_process import asked, assert_same_on_our_pairs, harmful, made_by, made_there, trusted
+from lithium_chloride import molecule, salt, structures
 from runs import write_input
 
-from mlmd.config.files import sha256
 from mlmd.errors import InputError, ModelError
-from mlmd.potentials import Evaluation
 from mlmd.pretrained.external import External
 from mlmd.pretrained.mace import load
 
@@ -42,17 +38,9 @@ def python() -> str:
     return python_of("mace")
 
 
-def make(python: str, path: Path, *heads: str) -> Path:
-    """A file of a random network."""
-    script = Path(__file__).with_name("random_mace.py")
-    done = subprocess.run([python, "-E", str(script), str(path), *heads], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
 @pytest.fixture(scope="module")
 def weights(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(python, tmp_path_factory.mktemp("mace") / "random.model")
+    return made_by("random_mace.py", python, tmp_path_factory.mktemp("mace") / "random.model")
 
 
 @pytest.fixture(scope="module")
@@ -60,34 +48,6 @@ def mace(python: str, weights: Path) -> External:
     made = load(path=weights, python=python, trust=[trusted(weights)])
     assert isinstance(made, External)
     return made
-
-
-def trusted(path: Path) -> str:
-    return "sha256:" + sha256(path)
-
-
-def salt(seed: int = 1) -> Atoms:
-    """Eight ions off their places in a skewed cell."""
-    atoms = bulk("LiCl", "rocksalt", 5.1, cubic=True)
-    atoms.set_cell(atoms.cell.array @ [[1.0, 0.1, 0.0], [0.0, 1.02, 0.05], [0.03, 0.0, 0.98]], scale_atoms=True)
-    atoms.rattle(0.15, seed=seed)
-    return atoms
-
-
-def slab() -> Atoms:
-    """Periodic in two directions."""
-    atoms = salt(2)
-    atoms.pbc = (True, True, False)
-    return atoms
-
-
-def molecule() -> Atoms:
-    return Atoms("LiClLi", [[0, 0, 0], [2.1, 0, 0.3], [4.0, 0.6, 0]])
-
-
-def structures() -> list[Atoms]:
-    """A crystal, a slab, a molecule, two atoms that do not see each other, and one alone."""
-    return [salt(), slab(), molecule(), Atoms("LiCl", [[0, 0, 0], [9, 0, 0]]), Atoms("Cl", [[1, 2, 3]])]
 
 
 def test_it_says_what_its_own_calculator_says(mace: External, python: str, weights: Path, tmp_path: Path) -> None:
@@ -129,9 +89,10 @@ def test_a_file_that_is_not_trusted_is_not_opened(tmp_path: Path) -> None:
         f'{{ kind = "mace", path = "{file}", trust = "{other}" }}',
         f'{{ kind = "mace", path = "{file}", python = "python3" }}',
     ):
-        answer = mlmd("simulate", write_input(tmp_path, '[[stage]]\nkind = "nve"\nsteps = 1', potential=table))
+        stage = '[[stage]]\nkind = "minimize"'
+        answer = mlmd("simulate", write_input(tmp_path, stage, potential=table))
         assert answer.code == 6, answer.err
-        assert "pickle" in answer.err or "not the file that is trusted" in answer.err
+        assert "pickle" in answer.err or "Was it changed, or exchanged?" in answer.err
         assert not canary.exists()
 
 
@@ -144,18 +105,13 @@ def test_a_file_that_is_trusted_is_opened(python: str, tmp_path: Path) -> None:
 
 
 def test_heads_are_asked_for_by_name(python: str, tmp_path: Path) -> None:
-    path = make(python, tmp_path / "two.model", "pbe", "r2scan")
-    given = {"path": path, "python": python, "trust": [trusted(path)]}
-    energies = {}
-    for head in ("pbe", "r2scan"):
-        made = load(**given, head=head)  # type: ignore[arg-type]
-        assert isinstance(made, External)
-        energies[head] = evaluate(made, Atoms("Li", [[0, 0, 0]])).energy
-    assert energies["r2scan"] - energies["pbe"] == pytest.approx(1.0, abs=0.2)  # of a lone atom, by how they are made
-    with pytest.raises(InputError, match=r"head: 'scan' is none of the model, which has pbe, r2scan"):
-        load(**given, head="scan")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"Available heads are: \['pbe', 'r2scan'\]"):
-        load(**given)  # type: ignore[arg-type]
+    path = str(made_by("random_mace.py", python, tmp_path / "two.model", "pbe", "r2scan"))
+    heads = ({"head": "pbe"}, {"head": "r2scan"}, {"head": "scan"}, {})
+    first, second, wrong, none = made_there("mace", python, *({"path": path, **one} for one in heads))
+    assert (first[1]["head"], second[1]["head"]) == ("pbe", "r2scan")
+    assert second[0] - first[0] == pytest.approx(1.0, abs=0.2)  # as they are made
+    assert wrong == "head: 'scan' is none of the model, which has pbe, r2scan"
+    assert "Available heads are: ['pbe', 'r2scan']" in none
 
 
 def test_a_published_model_is_taken_from_where_the_framework_keeps_it(
@@ -170,10 +126,14 @@ def test_a_published_model_is_taken_from_where_the_framework_keeps_it(
     assert isinstance(made, External)
     assert made.facts["precision"] == "float32" and "no commercial use" in made.facts["licence"]
     assert made.cutoff == pytest.approx(4.0)
-    with pytest.raises(InputError, match="is not the file that is trusted: its digest is sha256:"):
-        load(name="off-small", python=python, trust=["sha256:" + 64 * "0"])
-    with pytest.raises(InputError, match=r"is not a published model. Known: small, medium, .*off-small"):
-        load(name=str(weights), python=python)  # a file that is named so would be opened without trust
+    changed, unknown = made_there(
+        "mace",
+        python,
+        {"name": "off-small", "trust": ["sha256:" + 64 * "0"]},
+        {"name": str(weights)},  # a file that is named so would be opened without trust
+    )
+    assert "is not the file that is trusted: its digest is sha256:" in changed
+    assert "is not a published model. Known: small, medium, " in unknown and "off-small" in unknown
 
 
 @pytest.mark.parametrize("given", [{}, {"path": Path("a.model"), "name": "small"}])
@@ -196,33 +156,22 @@ def told(python: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
     return asked(python, "mace", table, structures(), tmp_path_factory.mktemp("told"))
 
 
-def as_evaluation(numbers: list[Any]) -> Evaluation:
-    return Evaluation(numbers[0], np.array(numbers[1]), np.array(numbers[2]))
-
-
 def test_on_the_pairs_of_mlmd_it_says_the_same(told: dict[str, Any], mace: External) -> None:
     """One structure after the other, all at once, and in motion with a list of pairs that is kept."""
     assert told["class"] == "MaceGraph"
-    energies, forces, virials = (np.array(one) for one in told["together"])
-    ends = np.cumsum([0] + [len(one) for one in structures()])
-    for n, atoms in enumerate(structures()):
-        native, own = as_evaluation(told["native"][n]), as_evaluation(told["own"][n])
-        assert_same(native, own, atoms, energy=1e-9)
-        assert native.forces == pytest.approx(own.forces, abs=1e-9)
-        assert_same(own, evaluate(mace, atoms), atoms, energy=1e-9)
-        at_once = Evaluation(float(energies[n]), forces[ends[n] : ends[n + 1]], virials[n])
-        assert at_once.energy == pytest.approx(native.energy, abs=1e-9)
-        assert at_once.forces == pytest.approx(native.forces, abs=1e-9)
-        assert at_once.virial == pytest.approx(native.virial, abs=1e-9)
-    for moving, own in told["moving"]:
-        assert_same(as_evaluation(moving), as_evaluation(own), salt(), energy=1e-9)
-    assert len({moving[0] for moving, _ in told["moving"]}) == 4
+    assert_same_on_our_pairs(told, structures())
+    for own, atoms in zip(told["own"], structures(), strict=True):
+        assert own[0] == pytest.approx(evaluate(mace, atoms).energy, abs=1e-9)
+
+
+def test_a_network_that_says_something_else_is_noticed_when_it_is_made(told: dict[str, Any]) -> None:
+    assert told["agree"] == [True, False]
 
 
 def test_the_virial_of_what_is_open(told: dict[str, Any]) -> None:
-    found = as_evaluation(told["native"][2])
-    assert found.virial == pytest.approx(-molecule().positions.T @ found.forces, abs=1e-9)
-    assert np.abs(found.virial).max() > 0.1
+    _, forces, virial = told["native"][2]
+    assert np.array(virial) == pytest.approx(-molecule().positions.T @ np.array(forces), abs=1e-9)
+    assert np.abs(virial).max() > 0.1
 
 
 def test_torch_opens_files_as_safely_as_before(told: dict[str, Any]) -> None:
@@ -233,6 +182,17 @@ def test_torch_opens_files_as_safely_as_before(told: dict[str, Any]) -> None:
 
 def test_the_framework_is_quiet(told: dict[str, Any]) -> None:
     assert told["said"] == ""
+
+
+def test_it_runs_on_the_pairs_of_mlmd_and_continues_exactly(told: dict[str, Any]) -> None:
+    assert np.ptp(told["run"]["total"]) < 5e-3 * np.ptp(told["run"]["potential"])
+    assert told["run"]["stopped"] and told["run"]["same"] == [True, True]
+
+
+def test_a_training_above_it_stores_no_weights(told: dict[str, Any], weights: Path) -> None:
+    assert told["trained"]["parts"][1] == "External"
+    assert told["trained"]["files"] == [str(weights)]
+    assert told["trained"]["bytes"] < weights.stat().st_size / 2
 
 
 def test_it_is_stored_by_how_it_is_made(told: dict[str, Any]) -> None:
