@@ -111,7 +111,7 @@ class PotentialTable(Table):
         options = dict(given) | {key: data[key] for key in data.keys() - cls.model_fields.keys()}
         if isinstance(options.get("parameters"), str):
             options["parameters"] = str(input_path(options["parameters"], info))
-        for name in ("arguments", "calculator", "python"):
+        for name in ("arguments", "calculator", "extensions", "python"):
             if name in options:
                 options[name] = _rooted(options[name], info)
         if "members" in options:

@@ -35,6 +35,11 @@ POTENTIALS: dict[str, str] = {
     "torchscript": "mlmd.pretrained.torchscript:load",
     "d3": "mlmd.pretrained.d3:load",
     "nequix": "mlmd.pretrained.nequix:load",
+    "sevennet": "mlmd.pretrained.sevennet:load",
+    "chgnet": "mlmd.pretrained.chgnet:load",
+    "mace": "mlmd.pretrained.mace:load",
+    "nequip": "mlmd.pretrained.nequip:load",
+    "metatomic": "mlmd.pretrained.metatomic:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

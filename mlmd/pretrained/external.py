@@ -72,6 +72,20 @@ class External(torch.nn.Module):
         """What keeps answers, where structures are asked about again and again."""
 
     @property
+    def device(self) -> str:
+        """Where it computed last."""
+        return self._device
+
+    @property
+    def calculator(self) -> Any:
+        """The calculator, where it is of this process; None where it is of another."""
+        return getattr(self._worker, "calculator", None)
+
+    def calculator_on(self, device: torch.device | str) -> Any:
+        """The calculator, made again where it has been on another device; None where it is of another process."""
+        return getattr(self._on(device), "calculator", None)
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""
         return self._worker.facts

@@ -18,7 +18,8 @@ import importlib.util
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 MOVED = ("positions", "cell")
 """What changes from step to step, in ASE's words."""
+SWITCHES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+"""Variables that decide whether torch executes what stands in a file; some frameworks set them when imported."""
 _LONGEST = 500
 """Characters of an error that are told."""
 
@@ -64,6 +67,20 @@ class Layout:
     def size(n_atoms: int) -> int:
         """Bytes."""
         return 8 * (9 + 3 + 1 + 1 + 9 + 7 * n_atoms)
+
+
+@contextmanager
+def safe_loading_kept() -> Iterator[None]:
+    """Whatever is imported within: afterwards torch opens files as safely as before."""
+    before = {name: os.environ.get(name) for name in SWITCHES}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def find(target: str) -> Callable[..., Any]:
@@ -105,11 +122,16 @@ def _module(name: str) -> Any:
 
 
 def build(target: str, arguments: Mapping[str, Any]) -> Any:
-    """A calculator.
+    """A calculator. What it does to torch's safe loading is undone.
 
     Raises:
         Unusable: when it is not found, does not like its arguments, or is no ASE calculator.
     """
+    with safe_loading_kept():
+        return _build(target, arguments)
+
+
+def _build(target: str, arguments: Mapping[str, Any]) -> Any:
     make = find(target)
     try:
         calculator = make(**arguments)
@@ -129,12 +151,15 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
     module = target.rpartition(":")[0]
     told: dict[str, Any] = {
         "class": f"{type(calculator).__module__}.{type(calculator).__qualname__}",
-        "properties": sorted(map(str, getattr(calculator, "implemented_properties", ()))),
+        "properties": sorted({*map(str, getattr(calculator, "implemented_properties", ()))}),
         "python": sys.version.split()[0],
         "versions": _versions(calculator),
     }
-    own = getattr(_module(module), "facts", None) if module.endswith(".py") else None
-    return told if own is None else {**told, **own(calculator)}
+    if not module.endswith(".py"):
+        return told
+    with safe_loading_kept():
+        own = getattr(_module(module), "facts", None)
+        return told if own is None else {**told, **own(calculator)}
 
 
 def _versions(calculator: Any) -> dict[str, str]:

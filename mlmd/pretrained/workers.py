@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import mmap
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import weakref
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,8 +127,9 @@ class Here:
     def __init__(self, recipe: Recipe, device: str) -> None:
         """Find and build it."""
         try:
-            self._calculator = serve.build(recipe.target, recipe.on(device))
-            self.facts = serve.facts(recipe.target, self._calculator)
+            with _quietly():
+                self.calculator = serve.build(recipe.target, recipe.on(device))
+                self.facts = serve.facts(recipe.target, self.calculator)
         except serve.Unusable as error:
             raise recipe.failed(str(error)) from None
         self._recipe = recipe
@@ -141,7 +145,7 @@ class Here:
         self._atoms.set_cell(cell)
         self._atoms.set_positions(positions)
         try:
-            energy, forces, stress = serve.ask(self._calculator, self._atoms, self._changes)
+            energy, forces, stress = serve.ask(self.calculator, self._atoms, self._changes)
         except Exception as error:  # whatever a calculator does with a structure that it does not like
             raise _failed(self._recipe, serve.reason(error)) from error
         if forces is None:
@@ -149,6 +153,19 @@ class Here:
         if self._recipe.keeps:
             self._changes = serve.MOVED
         return energy, forces, stress
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings, logs and prints of a framework that is imported: they are not about what a user wrote."""
+    silent = logging.NullHandler()  # without any, the first warning would give the root a handler for good
+    logging.getLogger().addHandler(silent)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(silent)
 
 
 class Elsewhere:
