@@ -31,6 +31,12 @@ POTENTIALS: dict[str, str] = {
     "tersoff": "mlmd.potentials.tersoff:load",
     "ase": "mlmd.pretrained.ase:load",
     "nequix": "mlmd.pretrained.nequix:load",
+    "ani": "mlmd.pretrained.ani:load",
+    "matgl": "mlmd.pretrained.matgl:load",
+    "deepmd": "mlmd.pretrained.deepmd:load",
+    "orb": "mlmd.pretrained.orb:load",
+    "mattersim": "mlmd.pretrained.mattersim:load",
+    "openmmml": "mlmd.pretrained.openmmml:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

@@ -153,7 +153,7 @@ class Elsewhere:
     def __init__(self, recipe: Recipe, device: str) -> None:
         """Start the process and let it build the calculator."""
         self._recipe = recipe
-        self._folder = tempfile.TemporaryDirectory(prefix="mlmd-model-")
+        self._folder = self._new_folder()
         self._system: tuple[bytes, bytes] | None = None
         self._process = self._start(str(recipe.python))
         try:
@@ -197,18 +197,17 @@ class Elsewhere:
         """
         fast = Path("/dev/shm")  # memory, where the system shows it as a folder
         if fast.is_dir() and os.access(fast, os.W_OK):
-            self._memory = tempfile.TemporaryDirectory(prefix="mlmd-model-", dir=fast)
-            self._place = Path(self._memory.name)
+            self._place = self._new_folder(fast)
         else:
-            self._place = Path(self._folder.name)
-        self._said = Path(self._folder.name) / "said"
+            self._place = self._folder
+        self._said = self._folder / "said"
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         try:
             with self._said.open("wb") as said:
                 process = subprocess.Popen(
                     [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
-                    stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder.name,
+                    stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder,
                     pass_fds=(theirs_in, theirs_out),
                     start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
                 )  # fmt: skip
@@ -222,6 +221,12 @@ class Elsewhere:
         self._to, self._from = os.fdopen(ours_out, "wb", buffering=0), os.fdopen(ours_in, "rb")
         weakref.finalize(self, _end, process, self._to, self._from)
         return process
+
+    def _new_folder(self, within: Path | None = None) -> Path:
+        """A folder that is removed with this worker."""
+        folder = Path(tempfile.mkdtemp(prefix="mlmd-model-", dir=within))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _send(self, line: bytes) -> dict[str, Any]:
         """One question and its answer."""
