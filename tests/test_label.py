@@ -398,7 +398,7 @@ def test_a_torn_record_does_not_count(here: Path, kept: int) -> None:
         (["--ase", "calculators:Carefull"], "calculators has no 'Carefull'"),
         (["--ase", "calculators:number"], "not a class or a function"),
         (["--ase", "ase.build:bulk", "--options", '{"name": "Cu"}'], "is a Atoms, not an ASE calculator"),
-        (["--ase", "no_such_module:X"], "there is no module 'no_such_module' here"),
+        (["--ase", "no_such_module:X"], "there is no module 'no_such_module' in "),
         (["--ase", "calculators"], "is not module:Class"),
         (["--ase", EMT_NAME, "--options", "{"], "is not JSON"),
         (["--ase", EMT_NAME, "--options", "[1]"], "names with values are needed"),

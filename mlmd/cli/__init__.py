@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
     "describe": ("mlmd.cli.describe:describe", "Features of structures, by any descriptor, as NumPy arrays."),
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
+    "energy": ("mlmd.cli.energy:energy", "Energy, forces and pressure of structures, by any potential."),
+    "relax": ("mlmd.cli.energy:relax", "Move structures (and cells) downhill to where no force is left."),
     "predict": ("mlmd.cli.predict:predict", "A property of structures, by a model that has learned it."),
     "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),
     "export": ("mlmd.cli.export:export", "Write a potential for other programs: MLIP, LAMMPS."),

@@ -16,6 +16,7 @@ def load(
     calculator: str,
     arguments: Mapping[str, Any] | None = None,
     python: str | None = None,
+    keep: bool = False,
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
@@ -27,6 +28,8 @@ def load(
             will do as well.
         arguments: its keywords. A text with a slash that names a file is given as an absolute path.
         python: the interpreter of another environment, in which it runs as a process of its own.
+        keep: let the calculator keep what it likes from step to step, such as lists of neighbours or a density: faster
+            for some, but the last digits then depend on the steps before, and a resumed run is no exact continuation.
         elements: that it may be asked about; any when left out.
         precision: is the calculator's matter.
         trust: digests of the files among the arguments, and of that of the calculator: they may execute code.
@@ -37,6 +40,8 @@ def load(
     """
     if precision != "float64":
         raise InputError("precision: the calculator decides in which numbers it computes. Is there a keyword of it?")
+    if not isinstance(keep, bool):
+        raise InputError(f"keep: {keep!r}: true or false is needed.")
     if not isinstance(calculator, str):
         raise InputError(f'calculator: {calculator!r} is not "module:Class".')
     if arguments is not None and not isinstance(arguments, Mapping):
@@ -45,5 +50,5 @@ def load(
     files = sorted({*files_in(given), *files_in(calculator)})
     for file in files:
         trusted.check(file, trust, "a calculator may execute what stands in such a file")
-    recipe = Recipe("ase", calculator, given, interpreter(python))
+    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep)
     return External(recipe, elements=elements, files=trusted.digests(files))

@@ -258,7 +258,7 @@ def framework(
         for one in files:
             check(one, trust, executes)
     given = {name: value for name, value in arguments.items() if value is not None}
-    recipe = Recipe(kind, None, given, interpreter(python), moves, install)
+    recipe = Recipe(kind, None, given, interpreter(python), moves=moves, install=install)
     return External(recipe, elements=elements, files=digests(files))
 
 

@@ -204,6 +204,7 @@ class _Server:
         self._calculator: Any = None
         self._atoms = Atoms()
         self._changes: Sequence[str] = all_changes
+        self._keeps = False
         self._shared: Layout | None = None
 
     def work(self) -> None:
@@ -218,7 +219,7 @@ class _Server:
 
     def _do(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if "open" in message:
-            target, arguments = message["open"]
+            target, arguments, self._keeps = message["open"]
             self._calculator = build(target, arguments)
             return {"facts": facts(target, self._calculator)}
         n_atoms, file = message["system"]
@@ -236,7 +237,8 @@ class _Server:
         energy, forces, stress = ask(self._calculator, self._atoms, self._changes)
         if forces is None:
             raise Unusable("the calculator gives no forces")
-        self._changes = MOVED
+        if self._keeps:
+            self._changes = MOVED
         shared.energy[0], shared.forces[:], shared.known[0] = energy, forces, stress is not None
         if stress is not None:
             shared.stress[:] = stress

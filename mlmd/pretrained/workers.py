@@ -45,6 +45,9 @@ class Recipe:
     """The interpreter of another environment; None for this process."""
     moves: bool = False
     """Whether the calculator takes ``device``."""
+    keeps: bool = True
+    """Whether the calculator is told what has changed since the last step, so that it may keep the rest, such as lists
+    of neighbours; else it is told that all has. What is kept may change the last digits, and so exact restarts."""
     install: str | None = None
     """What a user types to install the framework."""
 
@@ -143,7 +146,8 @@ class Here:
             raise _failed(self._recipe, serve.reason(error)) from error
         if forces is None:
             raise _failed(self._recipe, "the calculator gives no forces")
-        self._changes = serve.MOVED
+        if self._recipe.keeps:
+            self._changes = serve.MOVED
         return energy, forces, stress
 
 
@@ -153,11 +157,12 @@ class Elsewhere:
     def __init__(self, recipe: Recipe, device: str) -> None:
         """Start the process and let it build the calculator."""
         self._recipe = recipe
-        self._folder = self._new_folder()
+        self._folder = Path(tempfile.mkdtemp(prefix="mlmd-model-"))
         self._system: tuple[bytes, bytes] | None = None
+        self._said = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `_end`
         self._process = self._start(str(recipe.python))
         try:
-            answer = self._send(json.dumps({"open": [recipe.target, recipe.on(device)]}).encode())
+            answer = self._send(json.dumps({"open": [recipe.target, recipe.on(device), recipe.keeps]}).encode())
         except SimulationError as error:
             raise recipe.failed(str(error)) from None
         if "error" in answer:
@@ -180,13 +185,17 @@ class Elsewhere:
     def _share(self, numbers: np.ndarray, pbc: np.ndarray) -> None:
         """Memory for a system."""
         size = serve.Layout.size(len(numbers))
-        file = self._place / "shared"
-        file.unlink(missing_ok=True)
-        with file.open("w+b") as stream:
-            stream.truncate(size)
-            self._shared = serve.Layout(mmap.mmap(stream.fileno(), size), len(numbers))
-        self._shared.numbers[:], self._shared.pbc[:] = numbers, pbc
-        answer = self._send(json.dumps({"system": [len(numbers), str(file)]}).encode())
+        fast = Path("/dev/shm")  # memory, where the system shows it as a folder
+        place = fast if fast.is_dir() and os.access(fast, os.W_OK) else self._folder
+        handle, file = tempfile.mkstemp(prefix="mlmd-shared-", dir=place)
+        try:
+            with os.fdopen(handle, "r+b") as stream:
+                stream.truncate(size)
+                self._shared = serve.Layout(mmap.mmap(stream.fileno(), size), len(numbers))
+            self._shared.numbers[:], self._shared.pbc[:] = numbers, pbc
+            answer = self._send(json.dumps({"system": [len(numbers), file]}).encode())
+        finally:  # both have it by now, and need no name for it
+            Path(file).unlink()
         if "error" in answer:
             raise _failed(self._recipe, answer["error"])
 
@@ -195,22 +204,15 @@ class Elsewhere:
 
         It does not look at PYTHONPATH and the like, which are meant for the Python that runs here.
         """
-        fast = Path("/dev/shm")  # memory, where the system shows it as a folder
-        if fast.is_dir() and os.access(fast, os.W_OK):
-            self._place = self._new_folder(fast)
-        else:
-            self._place = self._folder
-        self._said = self._folder / "said"
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         try:
-            with self._said.open("wb") as said:
-                process = subprocess.Popen(
-                    [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
-                    stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=self._folder,
-                    pass_fds=(theirs_in, theirs_out),
-                    start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
-                )  # fmt: skip
+            process = subprocess.Popen(
+                [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
+                stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT, cwd=self._folder,
+                pass_fds=(theirs_in, theirs_out),
+                start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
+            )  # fmt: skip
         except OSError as error:
             for pipe in (ours_in, ours_out):
                 os.close(pipe)
@@ -219,14 +221,8 @@ class Elsewhere:
             for pipe in (theirs_in, theirs_out):
                 os.close(pipe)
         self._to, self._from = os.fdopen(ours_out, "wb", buffering=0), os.fdopen(ours_in, "rb")
-        weakref.finalize(self, _end, process, self._to, self._from)
+        weakref.finalize(self, _end, process, self._folder, self._to, self._from, self._said)
         return process
-
-    def _new_folder(self, within: Path | None = None) -> Path:
-        """A folder that is removed with this worker."""
-        folder = Path(tempfile.mkdtemp(prefix="mlmd-model-", dir=within))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
 
     def _send(self, line: bytes) -> dict[str, Any]:
         """One question and its answer."""
@@ -243,20 +239,22 @@ class Elsewhere:
             self._process.wait(_PATIENCE)
         code = self._process.returncode
         how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        words = self._said.read_text(errors="replace").strip()[-_LAST_WORDS:]
+        self._said.seek(0)
+        words = self._said.read().decode(errors="replace").strip()[-_LAST_WORDS:]
         return f"its process ended {how}" + (f". Its last words:\n{words}" if words else "")
 
 
-def _end(process: subprocess.Popen[bytes], *pipes: Any) -> None:
+def _end(process: subprocess.Popen[bytes], folder: Path, *files: Any) -> None:
     """Close the pipes, which ends the process; it is killed where it does not listen."""
-    for pipe in pipes:
+    for file in files:
         with suppress(OSError):
-            pipe.close()
+            file.close()
     try:
         process.wait(_PATIENCE if not sys.is_finalizing() else 0.1)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _failed(recipe: Recipe, why: str) -> SimulationError:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError, all_changes
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlmd import models
 from mlmd.config.files import sha256
-from mlmd.errors import InputError, MlmdError
+from mlmd.errors import InputError
+from mlmd.pretrained import serve
+
+if TYPE_CHECKING:
+    from mlmd.potentials import Potential
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,19 @@ class PotentialMethod:
         """The same, with an absolute path."""
         return self if self.path is None else replace(self, potential=str(self.path))
 
-    def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
-        """Load the potential and compare its elements with those of the structures."""
+    def load(self, compositions: Iterable[tuple[str, list[str]]]) -> Potential:
+        """The potential, which knows the elements of the structures and has an energy.
+
+        Args:
+            compositions: names of structures and their symbols.
+
+        Raises:
+            InputError, ModelError: when it cannot be used.
+        """
         from pydantic import ValidationError
 
         from mlmd.config.explain import explain
         from mlmd.config.potential import PotentialTable
-        from mlmd.neighbors import volume
-        from mlmd.potentials.device import choose_device
-        from mlmd.potentials.evaluate import predictor
         from mlmd.potentials.load import check_elements, check_energy, load_potential
 
         table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
@@ -163,12 +168,24 @@ class PotentialMethod:
         check_energy(potential)
         for name, symbols in compositions:
             check_elements(potential, symbols, name)
-        answer = predictor(potential, choose_device(self.device))
+        return potential
+
+    def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
+        """Load the potential and compare its elements with those of the structures."""
+        from mlmd.neighbors import volume
+        from mlmd.potentials import has_stress
+        from mlmd.potentials.device import choose_device
+        from mlmd.potentials.evaluate import predictor
+
+        potential = self.load(compositions)
+        answer, stresses = predictor(potential, choose_device(self.device)), has_stress(potential)
 
         def compute(atoms: Atoms) -> Label:
             found = answer(atoms)
-            stress = found.virial / volume(atoms.cell.array, atoms.pbc) if atoms.pbc.all() else None
-            return Label(found.energy, found.forces, stress)
+            has = stresses and atoms.pbc.all()
+            return Label(
+                found.energy, found.forces, found.virial / volume(atoms.cell.array, atoms.pbc) if has else None
+            )
 
         return compute
 
@@ -222,69 +239,20 @@ class CalculatorMethod:
 
     def open(self, compositions: Iterable[tuple[str, list[str]]]) -> Compute:
         """Import the class and build a first calculator; which elements it knows shows when it computes."""
-        make = self._find()
 
         def build() -> Any:
             try:
-                calculator = make(**self.options)
-            except Exception as error:  # whatever a class does with options it does not like
-                raise InputError(
-                    f"--ase {self.target} with options {_as_text(self.options)}: {_reason(error)}"
-                ) from None
-            if not callable(getattr(calculator, "calculate", None)):
-                raise InputError(f"--ase {self.target} is a {type(calculator).__name__}, not an ASE calculator.")
-            return calculator
+                return serve.build(self.target, self.options)
+            except serve.Unusable as error:
+                raise InputError(f"--ase {self.target}: {error}.") from None
 
         kept = build()
         return lambda atoms: _ask(kept if self.keep else build(), atoms)
 
-    def _find(self) -> Callable[..., Any]:
-        """The class or function behind the name."""
-        module, _, attribute = self.target.partition(":")
-        if not module or not attribute:
-            raise InputError(f"--ase {self.target!r} is not module:Class. Write for example ase.calculators.emt:EMT.")
-        try:
-            found = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            hint = f"pip install what provides {error.name}, or look for a typing error"
-            raise InputError(f"--ase {self.target}: there is no module {error.name!r} here: {hint}.") from None
-        except AttributeError:
-            raise InputError(f"--ase {self.target}: {module} has no {attribute!r}.") from None
-        except Exception as error:  # a module does what it likes when it is imported
-            raise InputError(f"--ase {self.target}: {module} cannot be imported: {_reason(error)}") from None
-        if not callable(found):
-            raise InputError(f"--ase {self.target} is a {type(found).__name__}, not a class or a function.")
-        made: Callable[..., Any] = found
-        return made
-
 
 def _ask(calculator: Any, atoms: Atoms) -> Label:
-    """Energy, forces and stress in one calculation.
-
-    The energy is the free energy where the calculator tells it: forces are its derivatives, not those of an energy
-    extrapolated to zero electronic temperature.
-    """
-    known = getattr(calculator, "implemented_properties", ())
-    wanted = [name for name in ("energy", "free_energy", "forces", "stress") if name in known]
-    if not atoms.pbc.all() and "stress" in wanted:
-        wanted.remove("stress")
-    try:
-        calculator.calculate(atoms, wanted, all_changes)
-    except PropertyNotImplementedError:
-        if "stress" not in wanted:
-            raise
-        wanted.remove("stress")  # implemented, but not with these options
-        calculator.calculate(atoms, wanted, all_changes)
-    results = calculator.results
-    energy = float(results["free_energy"] if results.get("free_energy") is not None else results["energy"])
-    forces, stress = results.get("forces"), results.get("stress") if atoms.pbc.all() else None
-    if stress is not None and np.shape(stress) == (6,):
-        stress = voigt_6_to_full_3x3_stress(stress)
-    return Label(
-        energy,
-        None if forces is None else np.array(forces, dtype=float).reshape(len(atoms), 3),
-        None if stress is None else np.array(stress, dtype=float).reshape(3, 3),
-    )
+    """Energy, forces and stress in one calculation."""
+    return Label(*serve.ask(calculator, atoms))
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -327,15 +295,3 @@ def _absolute(value: Any, paths: Mapping[str, Path]) -> Any:
     if isinstance(value, list | tuple):
         return [_absolute(one, paths) for one in value]
     return str(paths[value]) if isinstance(value, str) and value in paths else value
-
-
-def _as_text(options: Mapping[str, Any]) -> str:
-    return json.dumps(options, ensure_ascii=False)
-
-
-def _reason(error: Exception) -> str:
-    """The first lines of an error, with its kind where it is not one of ours."""
-    text = " ".join(str(error).split())[:500]
-    if isinstance(error, MlmdError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,167 @@
+"""``mlmd energy`` and ``mlmd relax``: structures and any potential, without an input file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlmd.cli.evaluate import bar
+from mlmd.errors import InputError, SimulationError, StorageError
+
+if TYPE_CHECKING:
+    from mlmd.io.labelled import LabelledFrame
+    from mlmd.sample.method import PotentialMethod
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """What both commands take."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
+        click.option("--device", default="auto", show_default=True, help="Where it computes: cpu, cuda, cuda:0."),
+        click.option("--options", default="{}", metavar="JSON", help="Of the potential, as in an input's table."),
+        click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl."),
+        click.option("--potential", required=True, metavar="FILE", help="A file, a name of `mlmd models`, or a kind."),
+        click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_options
+@click.option("--out", type=click.Path(path_type=Path), help="File for the structures with energy, forces and stress.")
+def energy(
+    structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Energy, largest force and pressure of all STRUCTURES, with what the potential says of its errors."""
+    _check_output(out)
+    method, frames = _read(structures, potential, elements, options, device)
+    from mlmd.potentials.device import choose_device
+    from mlmd.sample.single_point import single_points
+
+    model = method.load([(frame.source, frame.atoms.get_chemical_symbols()) for frame in frames])
+    with bar(hush=as_json) as progress:
+        points = single_points(model, frames, choose_device(device), progress)
+    _write(out, [one.frame for one in points])
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in points], ensure_ascii=False))
+        return
+    _print(_ENERGY, [one.to_json() for one in points])
+    _tell_written(out)
+
+
+@click.command()
+@_options
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the relaxed structures.")
+@click.option("--cell", is_flag=True, help="Relax the cell too.")
+@click.option("--pressure", default="0 bar", show_default=True, help="At which the cell is relaxed.")
+@click.option("--max-force", default="0.01 eV/Å", show_default=True, help="Done when no atom feels a larger one.")
+@click.option("--max-steps", default=2000, show_default=True, type=click.IntRange(min=1), help="Give up after these.")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="Structures at a time.")
+def relax(
+    structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
+    out: Path, cell: bool, pressure: str, max_force: str, max_steps: int, processes: int,
+) -> None:  # fmt: skip
+    """Move the atoms of all STRUCTURES downhill until no force is left, and with --cell the cell too.
+
+    Structures that are not there after --max-steps are written as they are and named; the exit code is 3 then.
+    """
+    _check_output(out)
+    from pydantic import ValidationError
+
+    from mlmd.config import Minimize
+    from mlmd.config.explain import explain
+
+    data = {"kind": "minimize", "cell": cell, "max_force": max_force, "max_steps": max_steps, "pressure": pressure}
+    try:
+        stage = Minimize.model_validate(data)
+    except ValidationError as error:
+        lines = "; ".join(explain(error, Minimize, data))
+        raise InputError("--" + lines.replace("max_force", "max-force", 1)) from None
+    if not cell and stage.pressure:
+        raise InputError("--pressure acts on the cell, which stays as it is. Give --cell too, or leave it out.")
+    method, frames = _read(structures, potential, elements, options, device)
+    from mlmd.sample.relax import relax as relax_all
+
+    with bar(hush=as_json) as progress:
+        found = relax_all(method, frames, stage, n_processes=processes, progress=progress)
+    _write(out, [one.frame for one in found])
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False))
+    else:
+        _print(_RELAXED if cell else [one for one in _RELAXED if one[0] != "strain"], [one.to_json() for one in found])
+        _tell_written(out)
+    if lost := [one.frame.source for one in found if not one.converged]:
+        raise SimulationError(
+            f"after {max_steps:,} steps a force above {max_force} is left in {', '.join(lost[:5])}"
+            + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+            + ". Give more --max-steps, or look at the structure."
+        )
+
+
+_ENERGY = [
+    ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
+    ("energy_eV", "energy [eV]", "{:.6f}"), ("energy_eV_per_atom", "per atom [eV]", "{:.6f}"),
+    ("max_force_eV_per_A", "max force [eV/Å]", "{:.4g}"), ("pressure_bar", "pressure [bar]", "{:,.0f}"),
+    ("spread_eV_per_A", "spread [eV/Å]", "{:.3g}"), ("grade", "grade γ", "{:.3g}"),
+]  # fmt: skip
+_RELAXED = [
+    ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
+    ("steps", "steps", "{:,}"), ("energy_before_eV", "energy before [eV]", "{:.6f}"),
+    ("energy_eV", "energy [eV]", "{:.6f}"), ("max_force_eV_per_A", "max force [eV/Å]", "{:.3g}"),
+    ("displacement_A", "displacement [Å]", "{:.3g}"), ("strain", "volume", "{:+.2%}"),
+]  # fmt: skip
+"""Columns: the key in JSON, the heading, how a value is written."""
+
+
+def _check_output(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.suffix.lower() not in (".extxyz", ".xyz"):
+        raise InputError(f"--out {out}: structures are written as extended XYZ. Give a name with the ending .extxyz.")
+    if out.exists():
+        raise StorageError(f"{out} exists already; nothing was written. Give another --out.")
+
+
+def _read(
+    structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str
+) -> tuple[PotentialMethod, list[LabelledFrame]]:
+    """The potential, not loaded yet, and the structures."""
+    from mlmd.sample.method import PotentialMethod, parse_options
+    from mlmd.sample.structures import read_structures
+
+    symbols = None if elements is None else tuple(elements.replace(",", " ").split())
+    return PotentialMethod(potential, symbols, parse_options(options), device), read_structures(structures)
+
+
+def _write(out: Path | None, frames: Sequence[LabelledFrame]) -> None:
+    if out is not None:
+        from mlmd.io.labelled import write_labelled
+
+        write_labelled(out, frames)
+
+
+def _tell_written(out: Path | None) -> None:
+    if out is not None:
+        click.echo(f"Written: {out}")
+
+
+def _print(columns: Sequence[tuple[str, str, str]], rows: Sequence[dict[str, Any]]) -> None:
+    """A table, without columns of which nothing is known."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mlmd.cli.inspect import console
+
+    known = [one for one in columns if any(row[one[0]] is not None for row in rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key, heading, _ in known:
+        table.add_column(escape(heading), justify="left" if key in ("structure", "formula") else "right")
+    for row in rows:
+        table.add_row(*("–" if row[key] is None else escape(how.format(row[key])) for key, _, how in known))
+    console().print(table)
