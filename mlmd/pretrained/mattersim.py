@@ -39,10 +39,10 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     own = made.calculate
 
     def calculate(atoms: Any, *asked: Any) -> None:
-        """MatterSim is not made for what is periodic in some directions."""
+        """MatterSim is not made for what is periodic in some directions, and puts a molecule's atoms into a cell."""
         if atoms.pbc.any() and not atoms.pbc.all():
             raise ValueError("MatterSim computes what is periodic in all directions, or in none")
-        own(atoms, *asked)
+        own(atoms.copy(), *asked)
 
     made.calculate = calculate
     return made

@@ -115,7 +115,7 @@ def test_what_it_tells_of_itself(water: External) -> None:
     assert water.elements == ("O", "H")
     assert water.cutoff == pytest.approx(6.0)
     assert water.facts["precision"] == "float64"
-    assert water.facts["versions"].keys() >= {"deepmd-kit", "tensorflow-cpu"}
+    assert [name[:6] for name in water.facts["versions"]] == ["deepmd", "tensor"]
 
 
 def test_it_runs(tmp_path: Path, python: str, frozen: Path, trusted: str) -> None:
