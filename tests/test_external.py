@@ -67,8 +67,16 @@ class Counts(LennardJones):
         super().calculate(*arguments)
 
 
-class NoCalculator:
-    pass
+class Doubled(EMT):
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results["forces"] = 2 * self.results["forces"]
+
+
+class NotExtensive(EMT):
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results["energy"] = self.results["free_energy"] = self.results["energy"] + 0.2
 
 
 def make(epsilon=1.0):
@@ -263,6 +271,26 @@ def test_without_a_stress_there_is_no_barostat(tmp_path: Path, module: Path) -> 
     simulate(write_input(tmp_path, nvt, atoms=copper(), potential=table), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Doubled", "the forces of the potential are not the slope of its energy"),
+        ("NotExtensive", "two cells do not have twice the energy of one"),
+        ("make", "Cu–Cu at 1.32 Å have a lower energy"),
+        ("WithoutStress", None),
+    ],
+)
+def test_a_check_looks_whether_it_is_a_potential(tmp_path: Path, module: Path, name: str, message: str | None) -> None:
+    table = f'{{ kind = "ase", calculator = "./own.py:{name}", trust = "{digest(module)}" }}'
+    stage = '[[stage]]\nkind = "nve"\nduration = "50 fs"\n'
+    source = write_input(tmp_path, stage, atoms=copper(), potential=table, options='velocities = "300 K"')
+    answer = mlmd("check", source)
+    assert answer.code == 0, answer.err
+    phrases = ["not the slope", "do not have twice", "have a lower energy"]
+    assert [phrase in answer.out for phrase in phrases] == [phrase in (message or "") for phrase in phrases]
+    assert message is None or message in " ".join(answer.out.split())
+
+
 def test_elements_are_those_that_are_given() -> None:
     potential = load(**EMT_TABLE, elements=["Cu", "Al"])
     assert potential.elements == ("Cu", "Al")
@@ -325,6 +353,19 @@ def test_a_baseline_is_asked_once_about_each_structure(delta: Path) -> None:
     assert result.errors["train"].row("forces").rmse < 0.5 * 1e3 * np.std([f for one in frames for f in one.forces])
     train(delta, delta.with_name("run"))  # done: what it said is read
     assert len(count.read_text()) == 8 + 8 * 2
+
+
+def test_a_sweep_asks_it_once_for_all_its_trainings(delta: Path) -> None:
+    text = delta.read_text().replace("level = 6", "level = 4")
+    delta.write_text(text + "[sweep]\ndescriptor.cutoff = ['4 Å', '4.5 Å']\n")
+    answer = mlmd("sweep", delta, "--out", delta.with_name("sweep"))
+    assert answer.code == 0, answer.err
+    (kept,) = delta.with_name("sweep").glob("**/baseline.answers*")
+    assert kept.parent == delta.with_name("sweep")
+    asked = len(delta.with_name("count").read_text())
+    answer = mlmd("sweep", delta, "--out", delta.with_name("sweep"))
+    assert answer.code == 0, answer.err
+    assert len(delta.with_name("count").read_text()) == asked
 
 
 def test_what_was_said_is_kept_when_a_training_is_interrupted(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,8 @@ SLOW = ("torch", "openmm", "numpy", "ase", "scipy", "mdtraj", "matplotlib", "pyd
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load", "torch.jit.load"}
+AFTER_TRUST = {("pretrained", "torch.jit.load")}
+"""Calls that a part of the package makes for files that the user trusts by their digest."""
 SHADES = {"utils", "util", "helpers", "common", "core", "manager", "base", "misc", "tools"}
 """Names that say nothing about what is inside."""
 
@@ -184,7 +186,7 @@ def test_no_file_can_make_mlmd_execute_code() -> None:
         f"{module.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}"
         for module in MODULES
         for node in ast.walk(tree(module))
-        if isinstance(node, ast.Call) and unsafe(node)
+        if isinstance(node, ast.Call) and unsafe(node) and (part(module), dotted(node.func)) not in AFTER_TRUST
     ]
     modules = [
         f"{module.relative_to(ROOT)}:{line}: {name}"

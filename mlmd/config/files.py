@@ -78,6 +78,9 @@ def _missing_potentials(tables: Sequence[PotentialTable], place: str) -> Iterato
     for number, table in enumerate(tables, 1):
         if table.path is not None and not table.path.exists():
             yield _entry(place, number, len(tables)), no_such_potential(table.path)
+        yield from _missing_potentials(
+            table.options.get("members", ()), f"{_entry(place, number, len(tables))}: members"
+        )
 
 
 def _missing_data(config: Train) -> Iterator[tuple[str, str]]:

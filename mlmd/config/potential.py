@@ -45,6 +45,17 @@ def _rooted(value: Any, info: ValidationInfo) -> Any:
     return f"{path}{colon}{attribute}" if colon or path.exists() else value
 
 
+def _members(value: object, info: ValidationInfo) -> tuple[PotentialTable, ...]:
+    """The potentials of a committee, each a file name or a table."""
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise refuse('members: two potentials or more are needed, e.g. ["one.mlmd", "two.mlmd"].')
+    tables = [{"path": one} if isinstance(one, str) else one for one in value]
+    return tuple(
+        one if isinstance(one, PotentialTable) else PotentialTable.model_validate(one, context=info.context)
+        for one in tables
+    )
+
+
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 Trust = Annotated[
     tuple[str, ...], BeforeValidator(_digests), PlainSerializer(lambda value: value[0] if len(value) == 1 else value)
@@ -103,6 +114,8 @@ class PotentialTable(Table):
         for name in ("arguments", "calculator", "python"):
             if name in options:
                 options[name] = _rooted(options[name], info)
+        if "members" in options:
+            options["members"] = _members(options["members"], info)
         return own | {"options": options}
 
     @model_validator(mode="after")

@@ -249,17 +249,17 @@ def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any
         "orientation": job.frame.rotation.tolist(),
         "stages": [stage_record(record) for record in job.stages],
         "trajectory": {"file": f"trajectory.{kind}", "format": kind},
-        **({"models": models} if (models := _models_of(job.potential)) else {}),
+        **({"models": models} if (models := models_of(job.potential)) else {}),
         **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }
 
 
-def _models_of(potential: Potential) -> list[dict[str, Any]]:
+def models_of(potential: Potential) -> list[dict[str, Any]]:
     """What is known of the models of others that a potential is, or is built of."""
     own = getattr(potential, "described", None)
     if own is not None:
         return [own()]
-    return [one for name in ("parts", "members") for part in getattr(potential, name, ()) for one in _models_of(part)]
+    return [one for name in ("parts", "members") for part in getattr(potential, name, ()) for one in models_of(part)]
 
 
 def versions() -> dict[str, str]:

@@ -14,10 +14,11 @@ import numpy as np
 
 from mlmd.config import Minimize, check_files, load_simulate
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, prepare, warnings_of
+from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
+from mlmd.engine.selfcheck import self_check
 from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
-from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.fused import why_slow
 from mlmd.rundir import StageRecord
 from mlmd.units import BAR, DENSITY
@@ -166,6 +167,8 @@ def _memory() -> float:
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
     notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
+    if models_of(job.potential):
+        notes += self_check(predictor(job.potential, device), job.atoms)
     slow = why_slow(job.potential) if device == "cpu" else None
     if slow:
         notes.append(slow)

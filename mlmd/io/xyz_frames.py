@@ -204,7 +204,16 @@ def _atoms(
         except ValueError:
             raise lines.wrong(f"Lattice={shown(lattice)} is not nine numbers.", len(rows)) from None
     pbc = _periodicity(values.pop("pbc", None), lattice is not None, lines, len(rows))
-    return Atoms(numbers=_numbers(rows, columns, lines), positions=positions, cell=cell, pbc=pbc)
+    atoms = Atoms(numbers=_numbers(rows, columns, lines), positions=positions, cell=cell, pbc=pbc)
+    if "move_mask" in columns and (fixed := _fixed(rows, columns["move_mask"])):
+        atoms.info["constrained"] = fixed
+    return atoms
+
+
+def _fixed(rows: Sequence[list[str]], column: _Column) -> list[int]:
+    """Atoms that ASE's ``move_mask`` holds, in one direction or in all."""
+    held = {"f", "false", "0"}
+    return [n for n, row in enumerate(rows) if held & {word.lower() for word in row[column.start : column.stop]}]
 
 
 def _periodicity(given: object, has_cell: bool, lines: _Lines, back: int) -> list[bool]:

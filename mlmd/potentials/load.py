@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlmd.config.gap import is_gap
 from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
+from mlmd.potentials.committee import Committee
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -85,6 +87,24 @@ def load_potential(tables: Sequence[Table]) -> Potential:
     if len(parts) == 1:
         return parts[0]
     return Sum(parts)
+
+
+def load_committee(members: Sequence[Table], precision: str = "float64", calibration: float = 1.0) -> Committee:
+    """Several potentials as one: their mean, and a spread of forces where they disagree.
+
+    Args:
+        members: two or more potentials of an input file.
+        precision: is that of each member.
+        calibration: factor on the standard deviation of their forces; see `mlmd.potentials.committee.Committee`.
+
+    Raises:
+        InputError, ModelError: as `load_potential`, and when they are no committee.
+    """
+    if precision != "float64":
+        raise InputError("precision: give it to the members.")
+    if isinstance(calibration, bool) or not isinstance(calibration, int | float) or not 0 <= calibration < math.inf:
+        raise InputError(f"calibration: {calibration!r}: a number from 0 is needed.")
+    return Committee([_load(one) for one in members], float(calibration))
 
 
 def check_energy(potential: Potential) -> None:
@@ -198,14 +218,17 @@ def recognise(path: Path) -> str:
     raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
 
 
+_KIND = 'say what it is, e.g. { kind = "torchscript", path = "FILE", trust = "sha256:..." }'
+
+
 def _what_it_is(start: bytes) -> str:
     """Words for a file that is not read."""
     if not start.strip():
         return "the file is empty"
     if start[:1] == b"\x80":
-        return "a Python pickle, which can execute code when it is opened, so it is not"
+        return f"a Python pickle, which can execute code when it is opened, so it is not unasked: {_KIND}"
     if start[:2] == b"PK":
-        return "a zip archive (PyTorch, TorchScript), which can execute code when it is opened, so it is not"
+        return f"a zip archive (PyTorch, TorchScript), which can execute code, so it is not opened unasked: {_KIND}"
     if start.lstrip()[:1] == b"<":
         return "an HTML or XML page, perhaps a failed download"
     return "not the file of a potential"

@@ -8,6 +8,7 @@ and of what a simpler potential knows, nothing has to be learned.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -85,9 +86,10 @@ def remember(given: Potential, folder: Path) -> None:
     Raises:
         StorageError: when a file cannot be read.
     """
-    for number, part in enumerate(slow_parts(given), 1):
+    for part in slow_parts(given):
         identity = json.dumps([part.spec(), dict(part.facts)], sort_keys=True)
-        part.memory = Memory(folder / f"{ANSWERS}{number}", identity)
+        name = f"{ANSWERS}.{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+        part.memory = Memory(folder / name, identity)
 
 
 def cost(given: Potential, frames: Sequence[LabelledFrame]) -> str:

@@ -17,7 +17,7 @@ from mlmd.rundir import MESSAGES, write_atomically
 MANIFEST = TRAINING
 ERRORS = "errors.json"
 ANSWERS = "baseline.answers"
-"""The file of what a slow model in the baseline said, followed by its number."""
+"""The file of what a slow model in the baseline said, followed by the beginning of a digest of how it is made."""
 _BEGUN = {"lock", "input.toml", MESSAGES, MANIFEST + ".tmp"}
 """What may stand in the folder of a training that was killed before its manifest was written."""
 

@@ -123,7 +123,7 @@ def prepare(
         counted: whether the points of kernels that lie farthest from each other are not looked for, which takes
             minutes where they are thousands: as many others stand in their places. Slow models in the baseline are
             asked about one structure alone. For what a training costs, not to be trained.
-        folder: of the training, where what slow models in the baseline say is kept; None keeps nothing.
+        folder: where what slow models in the baseline say is kept; None keeps nothing.
         progress: called with the structures that such models were asked about, and their number.
 
     Raises:

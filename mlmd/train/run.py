@@ -84,6 +84,7 @@ def train(
     n_processes: int | None = None,
     progress: Progress = lambda step: None,
     tell: Callable[[str], None] = lambda text: None,
+    answers: Path | None = None,
 ) -> Training:
     """Train the potential of an input file, or continue where the training stopped; a finished one is left as it is.
 
@@ -98,6 +99,8 @@ def train(
         n_processes: by default one for each core.
         progress: called with every step.
         tell: called with every message for a person.
+        answers: folder where the answers of slow models in the baseline are kept, for several trainings; that of the
+            training when left out.
 
     Raises:
         InputError: the input or its data are wrong; nothing is written.
@@ -119,15 +122,16 @@ def train(
         manifest = existing(folder, config)
         progress(Step("reading the data", 0, 1))
         whole = of_structures(config.descriptor, config.fit)
+
+        def of_baseline(done: int, total: int) -> None:
+            progress(Step("the baseline", done, total))
+
         # the order of sums, and so the last digits, must not depend on the number of threads
         with undivided():
-            job: Job | PropertyJob = (
-                prepare_property(source)
-                if whole
-                else prepare(
-                    source, folder=folder, progress=lambda done, total: progress(Step("the baseline", done, total))
-                )
-            )
+            if whole:
+                job: Job | PropertyJob = prepare_property(source)
+            else:
+                job = prepare(source, folder=answers or folder, progress=of_baseline)
             if manifest is None:  # nothing is written before all is known to be right
                 manifest = begin(folder, source, config, job.digest)
             if manifest["digest"] != job.digest:

@@ -1,0 +1,100 @@
+"""Whether the model of another program does what a potential does: a look at the structure that is to be simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import ase
+import numpy as np
+from ase.data import covalent_radii
+
+from mlmd.errors import MlmdError
+from mlmd.potentials import Evaluation
+
+RATTLE = 0.05
+"""Å, standard deviation: a crystal at rest has no forces to look at."""
+STEP = 0.01
+"""Å, of the atom that moves farthest: small beside the width of any well, far above the noise of single precision."""
+MOST_ATOMS = 200
+"""Up to which a structure is doubled, to see whether its energy does."""
+_SLOPE = 0.03
+"""Part of the force by which it may differ from the slope of the energy; the error of the difference is far smaller."""
+_EXTENSIVE = 1e-3
+"""eV per atom; single precision gives 1e-4 for energies of some eV per atom."""
+_NEAR, _BOND = 0.5, 1.0
+"""Distances of two atoms in units of the sum of their covalent radii."""
+
+Answer = Callable[[ase.Atoms], Evaluation]
+
+
+def self_check(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    """What is odd about a potential, in sentences for a person.
+
+    The energy along the forces must fall as the forces say, the energy of two cells be twice that of one, and two atoms
+    half a bond apart have a higher energy than at the length of a bond.
+
+    Args:
+        answer: of the potential, to one structure.
+        atoms: the structure that is to be simulated.
+    """
+    yield from _slope(answer, atoms)
+    yield from _extensive(answer, atoms)
+    yield from _dimers(answer, atoms)
+
+
+def _slope(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    start = atoms.copy()
+    start.positions += np.random.default_rng(0).normal(0.0, RATTLE, start.positions.shape)
+    forces = answer(start).forces
+    size = np.linalg.norm(forces)
+    if size == 0.0:
+        return
+    way = forces * (STEP / np.linalg.norm(forces, axis=1).max())
+    energies = []
+    for sign in (1, -1):
+        moved = start.copy()
+        moved.positions += sign * way
+        energies.append(answer(moved).energy)
+    found, expected = energies[1] - energies[0], 2.0 * float(np.vdot(forces, way))
+    if abs(found - expected) > _SLOPE * abs(expected):
+        yield (
+            f"the forces of the potential are not the slope of its energy: along them it falls by {found:.4g} eV, and "
+            f"they say {expected:.4g} eV. With such forces no energy is conserved; are units and settings right?"
+        )
+
+
+def _extensive(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    periodic = [axis for axis in range(3) if atoms.pbc[axis]]
+    if not periodic or len(atoms) > MOST_ATOMS:
+        return
+    repeats = [1, 1, 1]
+    repeats[min(periodic, key=lambda axis: atoms.cell.lengths()[axis])] = 2
+    one, two = answer(atoms).energy, answer(atoms.repeat(repeats)).energy
+    if abs(two - 2.0 * one) / (2 * len(atoms)) > _EXTENSIVE:
+        yield (
+            f"two cells do not have twice the energy of one: {two:.6f} eV and {one:.6f} eV. Does the potential see "
+            "periodic images that are nearer than its cutoff? A larger supercell may mend it"
+        )
+
+
+def _dimers(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    numbers = sorted(set(atoms.numbers.tolist()))
+    falling = []
+    for n, first in enumerate(numbers):
+        for second in numbers[n:]:
+            bond = covalent_radii[first] + covalent_radii[second]
+            try:
+                near, apart = (
+                    answer(ase.Atoms([first, second], [[0.0, 0.0, 0.0], [0.0, 0.0, part * bond]])).energy
+                    for part in (_NEAR, _BOND)
+                )
+            except MlmdError:  # a model of crystals may not take two atoms alone
+                return
+            if near < apart:
+                pair = ase.Atoms([first, second]).get_chemical_symbols()
+                falling.append(f"{pair[0]}–{pair[1]} at {_NEAR * bond:.2f} Å")
+    if falling:
+        yield (
+            f"atoms that come very near are not kept apart: {', '.join(falling[:4])} have a lower energy than at the "
+            'length of a bond. Add { kind = "zbl", cutoff = "1.5 Å" } where a run is hot'
+        )

@@ -1,0 +1,140 @@
+"""TorchScript modules of OpenMM-Torch: ``forward(positions)`` or ``forward(positions, box)``, in nm and kJ/mol.
+
+A module is made for one system: it gets no atomic numbers. It returns the energy, or the energy and the forces; what it
+does not return is its derivative. With a box, the stress is the derivative of the energy by a strain of box and
+positions together (P. Eastman et al., J. Phys. Chem. B 128, 109 (2024), for the force; the contract is that of
+OpenMM-Torch's `TorchForce`).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+if TYPE_CHECKING:
+    from mlmd.pretrained.external import External
+
+NM = 10.0
+"""One nm in Å."""
+
+
+def calculator(path: str, dtype: str = "float64", device: str = "cpu") -> Any:
+    """An ASE calculator of a module.
+
+    Args:
+        path: a file of ``torch.jit.save``.
+        dtype: of the positions that the module gets.
+        device: where it computes.
+    """
+    import torch
+
+    with warnings.catch_warnings():  # torch would rather have other formats, and reads this one
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = torch.jit.load(path, map_location=device).eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return TorchScript(module, getattr(torch, dtype), device)
+
+
+class TorchScript(Calculator):
+    """Energy, forces and, of a module that takes a box, stress."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 - as ASE has it
+
+    def __init__(self, module: Any, dtype: Any, device: str) -> None:
+        """Take the module, the type of the positions it gets, and where it computes."""
+        super().__init__()
+        self._module, self._dtype, self._device = module, dtype, device
+        arguments = module.forward.schema.arguments[1:]  # the first is the module itself
+        needed = [one.name for one in arguments if not one.has_default_value()]
+        if not 1 <= len(needed) <= 2:
+            raise ValueError(f"forward takes {', '.join(one.name for one in arguments)}, not positions and a box")
+        self.takes_box = len(arguments) > 1
+        if self.takes_box:
+            self.implemented_properties = [*self.implemented_properties, "stress"]
+
+    def calculate(
+        self, atoms: Any = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
+    ) -> None:
+        """Fill `results`, as ASE asks.
+
+        Raises:
+            ValueError: for a periodic structure, where the module takes no box.
+        """
+        import torch
+        from scipy.constants import N_A, e
+
+        super().calculate(atoms, properties, system_changes)
+        structure = self.atoms
+        if structure.pbc.any() and not self.takes_box:
+            raise ValueError("forward(positions) takes no box: the module is for structures without periodicity")
+        of = {"dtype": self._dtype, "device": self._device}
+        positions = torch.tensor(structure.positions / NM, **of).requires_grad_(True)
+        strain = torch.zeros((3, 3), **of).requires_grad_(self.takes_box)
+        moved = positions + positions @ strain if self.takes_box else positions
+        box = torch.tensor(structure.cell.array / NM, **of)
+        found = self._module(moved, box + box @ strain) if self.takes_box else self._module(moved)
+        energy, forces = found if isinstance(found, tuple) else (found, None)
+        unit = 1e3 / (N_A * e)  # eV in a kJ/mol
+        if forces is None:
+            wanted = [positions, strain] if self.takes_box else [positions]
+            gradient, *by_strain = torch.autograd.grad(energy.sum(), wanted)
+            forces = -gradient
+            if by_strain and structure.pbc.all():
+                tensor = by_strain[0].cpu().numpy().astype(float)
+                self.results["stress"] = 0.5 * (tensor + tensor.T) * unit / structure.get_volume()
+        self.results["energy"] = self.results["free_energy"] = float(energy.detach().sum()) * unit
+        self.results["forces"] = np.asarray(forces.detach().cpu().numpy(), dtype=float) * unit / NM
+
+
+def facts(made: TorchScript) -> dict[str, Any]:
+    """Precision and number of parameters."""
+    return {
+        "precision": str(made._dtype).removeprefix("torch."),
+        "parameters": sum(one.numel() for one in made._module.parameters()),
+    }
+
+
+def load(
+    path: Path,
+    python: str | None = None,
+    elements: Sequence[str] | None = None,
+    precision: str = "float64",
+    trust: Sequence[str] = (),
+) -> External:
+    """A module that an input names, loaded in a process of its own first: a damaged one may crash it.
+
+    Args:
+        path: a file of ``torch.jit.save``.
+        python: the interpreter of another environment with PyTorch, in which it runs.
+        elements: that it may be asked about, e.g. those of the system it was made for.
+        precision: of the positions that it gets.
+        trust: the digest of the file: a module is a program.
+
+    Raises:
+        InputError: when it cannot be loaded.
+        ModelError: when it is not trusted.
+    """
+    from mlmd.potentials.trust import check
+    from mlmd.pretrained.external import framework
+    from mlmd.pretrained.workers import Recipe, worker
+
+    check(path, trust, EXECUTES)
+    arguments = {"path": str(path), "dtype": precision}
+    if python is None:
+        worker(replace(Recipe("torchscript"), arguments=arguments, python=sys.executable, install="torch"), "cpu")
+    made: External = framework(
+        "torchscript", arguments, install="torch", python=python, elements=elements, files=[path], executes=EXECUTES,
+        trust=trust,
+    )  # fmt: skip
+    return made
+
+
+EXECUTES = "a TorchScript module is a program, which may do anything when it runs"

@@ -1,0 +1,154 @@
+"""``mlmd energy`` and ``mlmd relax``: structures and any potential, without an input file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from ase.units import bar
+from command_line import mlmd
+
+EMT_OPTIONS = json.dumps({"calculator": "ase.calculators.emt:EMT"})
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The present folder, with two crystals off their places and a cluster."""
+    monkeypatch.chdir(tmp_path)
+    frames = []
+    for seed, lattice_constant in enumerate((3.55, 3.7)):
+        atoms = ase.build.bulk("Cu", "fcc", lattice_constant, cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        frames.append(atoms)
+    ase.io.write("cu.extxyz", frames, format="extxyz")
+    ase.io.write("cluster.xyz", ase.Atoms("Cu4", [[0, 0, 0], [2.4, 0, 0], [0, 2.4, 0], [0, 0, 2.4]]))
+    return tmp_path
+
+
+def test_energies_are_those_of_the_potential(here: Path) -> None:
+    answer = mlmd(
+        "energy",
+        "cu.extxyz",
+        "cluster.xyz",
+        "--potential",
+        "ase",
+        "--options",
+        EMT_OPTIONS,
+        "--json",
+        "--out",
+        "e.extxyz",
+    )
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    assert [row["structure"] for row in rows] == ["cu.extxyz@0", "cu.extxyz@1", "cluster.xyz@0"]
+    for row, atoms in zip(rows, [*ase.io.read("cu.extxyz", ":"), ase.io.read("cluster.xyz")], strict=True):
+        atoms.calc = EMT()
+        assert row["energy_eV"] == atoms.get_potential_energy()
+        assert row["energy_eV_per_atom"] == atoms.get_potential_energy() / 4
+        assert row["max_force_eV_per_A"] == pytest.approx(np.linalg.norm(atoms.get_forces(), axis=1).max(), rel=1e-12)
+        if atoms.pbc.all():
+            assert row["pressure_bar"] == pytest.approx(-np.trace(atoms.get_stress(voigt=False)) / 3 / bar, rel=1e-7)
+        else:
+            assert row["pressure_bar"] is None
+    assert ase.io.read("e.extxyz", 1).get_potential_energy() == pytest.approx(rows[1]["energy_eV"], abs=1e-8)
+
+
+def test_what_a_committee_says_of_its_errors_is_told(here: Path) -> None:
+    members = json.dumps({"members": [{"kind": "ase", "calculator": "ase.calculators.emt:EMT"}, "Cu"]})
+    (row, _) = json.loads(mlmd("energy", "cu.extxyz", "--potential", "committee", "--options", members, "--json").out)
+    atoms = ase.io.read("cu.extxyz", 0)
+    atoms.calc = EMT()
+    emt = atoms.get_forces()
+    (copper, _) = json.loads(mlmd("energy", "cu.extxyz", "--potential", "Cu", "--json", "--out", "c.extxyz").out)
+    forces = ase.io.read("c.extxyz", 0).get_forces()
+    spread = np.sqrt(np.mean((emt - forces) ** 2 / 2, axis=1)).max()
+    assert row["spread_eV_per_A"] == pytest.approx(spread, rel=1e-5)
+    assert row["energy_eV"] == pytest.approx((atoms.get_potential_energy() + copper["energy_eV"]) / 2, abs=1e-9)
+    text = mlmd("energy", "cu.extxyz", "--potential", "committee", "--options", members).out
+    assert "spread [eV/Å]" in text
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_relaxed_structures_have_the_energies_that_ases_own_optimiser_finds(here: Path, n_processes: int) -> None:
+    answer = mlmd(
+        "relax", "cu.extxyz", "--potential", "ase", "--options", EMT_OPTIONS, "--out", "r.extxyz", "--cell",
+        "--pressure", "10 kbar", "--max-force", "0.001 eV/Å", "--processes", n_processes, "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    for row, start, end in zip(rows, ase.io.read("cu.extxyz", ":"), ase.io.read("r.extxyz", ":"), strict=True):
+        start.calc = EMT()
+        assert row["energy_before_eV"] == start.get_potential_energy()
+        before = start.get_volume()
+        BFGS(FrechetCellFilter(start, scalar_pressure=1e4 * bar), logfile=None).run(fmax=1e-4)
+        # at rest the enthalpy is least: it hardly changes with what is left of the forces
+        enthalpy = row["energy_eV"] + 1e4 * bar * end.get_volume()
+        assert enthalpy == pytest.approx(start.get_potential_energy() + 1e4 * bar * start.get_volume(), abs=1e-5)
+        assert end.get_potential_energy() == pytest.approx(row["energy_eV"], abs=1e-7)
+        assert row["strain"] == pytest.approx(start.get_volume() / before - 1, abs=1e-4)
+        assert row["converged"] and row["max_force_eV_per_A"] <= 0.001
+        assert 0.05 < row["displacement_A"] < 0.4
+
+
+def test_fixed_atoms_stay_and_the_cell_too(here: Path) -> None:
+    atoms = ase.io.read("cu.extxyz", 0)
+    atoms.set_constraint(FixAtoms([0, 2]))
+    ase.io.write("fixed.extxyz", atoms, format="extxyz", columns=["symbols", "positions", "move_mask"])
+    assert mlmd("relax", "fixed.extxyz", "--potential", "Cu", "--out", "r.extxyz").code == 0
+    moved = ase.io.read("r.extxyz")
+    change = np.abs(moved.positions - atoms.positions).max(axis=1)
+    assert np.all(change[[0, 2]] < 1e-7) and np.all(change[[1, 3]] > 0.01)
+    assert np.allclose(moved.cell.array, atoms.cell.array, atol=1e-8)
+
+
+def test_what_does_not_come_to_rest_is_written_and_named(here: Path) -> None:
+    answer = mlmd("relax", "cu.extxyz", "--potential", "Cu", "--out", "r.extxyz", "--max-steps", 2)
+    assert answer.code == 3
+    assert "after 2 steps a force above 0.01 eV/Å is left in cu.extxyz@0, cu.extxyz@1" in answer.err
+    assert len(ase.io.read("r.extxyz", ":")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["energy", "cu.extxyz", "--potential", "Cuu"], 2, "Cuu"),
+        (["energy", "no.extxyz", "--potential", "Cu"], 2, "no such file"),
+        (["energy", "cu.extxyz", "--potential", "Si"], 2, "knows Si; cu.extxyz@0 has Cu"),
+        (["energy", "cu.extxyz", "--potential", "Cu", "--out", "e.cif"], 2, "ending .extxyz"),
+        (["energy", "cu.extxyz", "--potential", "Cu", "--out", "cu.extxyz"], 4, "exists already"),
+        (["relax", "cluster.xyz", "--potential", "Cu", "--out", "r.extxyz", "--cell"], 2, "periodic in all three"),
+        (["relax", "cu.extxyz", "--potential", "Cu", "--out", "r.extxyz", "--pressure", "1 bar"], 2, "Give --cell too"),
+        (["relax", "cu.extxyz", "--potential", "Cu", "--out", "r.extxyz", "--max-force", "1 eV"], 2, "--max-force"),
+        (["energy", "cu.extxyz", "--potential", "committee", "--options", '{"members": ["Cu"]}'], 2, "two potentials"),
+    ],
+)
+def test_mistakes_are_told(here: Path, arguments: list[str], code: int, message: str) -> None:
+    answer = mlmd(*arguments)
+    assert answer.code == code
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_committee_may_stand_in_an_input(here: Path) -> None:
+    (here / "in.toml").write_text(
+        'structure = "cu.extxyz@0"\nsupercell = [2, 2, 2]\ntimestep = "2 fs"\nseed = 1\n'
+        f'potential = {{ kind = "committee", members = ["Cu", {{ kind = "ase", calculator = "ase.calculators.emt:EMT", '
+        f'python = "{sys.executable}" }}] }}\n[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "10 fs"\n'
+    )
+    assert mlmd("simulate", "in.toml").code == 0
+    manifest = json.loads((here / "in.run" / "run.json").read_text())
+    assert manifest["files"]["potential: member 1"]["path"].endswith("Cu.mlmd")
+    assert len(manifest["models"]) == 1
+    (here / "in.toml").write_text((here / "in.toml").read_text().replace('"Cu"', '"Cux.mlmd"'))
+    answer = mlmd("check", "in.toml")
+    assert answer.code == 2
+    assert "members" in answer.err and "Cux.mlmd: no such file" in answer.err
