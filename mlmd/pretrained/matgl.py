@@ -48,7 +48,7 @@ def calculator(path: str | None = None, name: str | None = None) -> Any:
         warnings.simplefilter("always")
         made = PESCalculator(matgl.load_model(path if path is not None else name), stress_unit="eV/A3")
     if any("Incompatible model version" in str(one.message) for one in said):
-        raise ValueError(f"MatGL {matgl.__version__} would compute something else than {name}, which is of another release")
+        raise ValueError(f"{name} is of another release than MatGL {matgl.__version__}, which would compute it wrong")
     own = made.calculate
 
     def calculate(atoms: Any, *asked: Any) -> None:

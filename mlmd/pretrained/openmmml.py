@@ -11,10 +11,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ PACKAGES = ("openmmml", "openmm", "torch", "torchani", "aimnet", "fennol", "mace
 class Named(Calculator):
     """A potential of OpenMM-ML; its System is made again for other atoms."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
     def __init__(self, name: str, arguments: Mapping[str, Any], device: str) -> None:
         """Find the potential.
@@ -60,9 +59,7 @@ class Named(Calculator):
         self._made_for: Any = None
         self._checked = False
 
-    def calculate(
-        self, atoms: Atoms, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
-    ) -> None:
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
         """Energy (eV) and forces (eV/Å).
 
         Raises:
@@ -111,7 +108,7 @@ class Named(Calculator):
         if not 0.5 < ratio < 2:
             raise ValueError(
                 f"the energy of {self._name!r} falls {ratio:.3g} times as much along its forces as these say: they are "
-                "wrong in this release of OpenMM-ML. Is there another way to this model, such as kind = \"ani\"?"
+                'wrong in this release of OpenMM-ML. Is there another way to this model, such as kind = "ani"?'
             )
         self._checked = True
 

@@ -110,7 +110,7 @@ def _asked(
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [python, "-c", script[0], str(questions), str(answers), *script[1:]],
-        capture_output=True, text=True, cwd=folder, env={**surroundings, **variables},
+        capture_output=True, text=True, check=False, cwd=folder, env={**surroundings, **variables},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return list(json.loads(answers.read_text()))

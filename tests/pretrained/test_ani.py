@@ -158,7 +158,7 @@ def test_layers_that_would_execute_code_are_refused(weights: Path, python: str, 
 def test_files_that_are_not_there_are_an_error(weights: Path, python: str, tmp_path: Path) -> None:
     copied = tmp_path / "ani-1x_8x.info"
     shutil.copy(weights / "ani-1x_8x.info", copied)
-    with pytest.raises(InputError, match="needs .*params, which is not there"):
+    with pytest.raises(InputError, match=r"needs .*params, which is not there"):
         load(path=copied, python=python)
     copied.write_text("nothing\n")
     with pytest.raises(InputError, match=r"no .info file of NeuroChem"):

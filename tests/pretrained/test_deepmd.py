@@ -59,7 +59,7 @@ def water(python: str, frozen: Path, trusted: str) -> External:
 
 @pytest.fixture(scope="module")
 def published(shared: Path, python: str) -> list[dict[str, Any]]:
-    """Two results with a box and one in the open: `coord`, `atype`, `box`, `atomic_energy`, `force`, `atomic_virial`."""
+    """Two results with a box, one in the open: `coord`, `atype`, `box`, `atomic_energy`, `force`, `atomic_virial`."""
     script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))['results']))"
     file = shared / "ref_deepmd" / "deeppot-testcase.yaml"
     done = subprocess.run([python, "-c", script, str(file)], capture_output=True, text=True, check=True)

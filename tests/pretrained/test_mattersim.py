@@ -67,9 +67,7 @@ def water() -> Atoms:
     return Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.6], [0, -0.75, 0.58]])
 
 
-def test_it_says_what_its_own_calculator_says(
-    mattersim: External, python: str, weights: Path, tmp_path: Path
-) -> None:
+def test_it_says_what_its_own_calculator_says(mattersim: External, python: str, weights: Path, tmp_path: Path) -> None:
     """A crystal, and a molecule in the open, twice: MatterSim puts the atoms that it is given into a cell."""
     structures = [salt(), water()]
     expected = own_answers(python, OWN.format(path=str(weights)), structures, tmp_path)
@@ -117,9 +115,7 @@ class Bait:
         return (open, (self.path, "w"))
 
 
-def test_files_that_execute_code_are_refused(
-    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_execute_code_are_refused(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where torch's safe reading has been switched off for the whole process, as some packages do."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     file, bait = tmp_path / "a.pth", tmp_path / "executed"
@@ -130,7 +126,7 @@ def test_files_that_execute_code_are_refused(
 
 
 def test_names_that_it_does_not_know(python: str) -> None:
-    with pytest.raises(InputError, match="no model 'MatterSim-v9'. Known: MatterSim-v1.0.0-1M"):
+    with pytest.raises(InputError, match=r"no model 'MatterSim-v9'. Known: MatterSim-v1.0.0-1M"):
         load(name="MatterSim-v9", python=python)
     with pytest.raises(InputError, match="either path"):
         load(python=python)

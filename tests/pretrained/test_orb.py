@@ -110,13 +110,14 @@ def test_charge_and_spin_reach_networks_of_molecules(python: str, weights: Path)
         potential = load(name=MOLECULES, path=weights / MOLECULES, python=python, **given)
         energies[str(given)] = evaluate(potential, water()).energy
     assert len({round(one, 9) for one in energies.values()}) == 3
-    with pytest.raises(InputError, match="charge: 0.5 is not a whole number"):
+    with pytest.raises(InputError, match=r"charge: 0.5 is not a whole number"):
         load(name=MOLECULES, charge=0.5, python=python)  # type: ignore[arg-type]
 
 
 def test_it_leaves_the_precision_of_the_process(python: str, weights: Path) -> None:
     script = (
-        "import sys, torch; sys.path.insert(0, sys.argv[1]); from ase import Atoms; from mlmd.pretrained.orb import load;"
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); from ase import Atoms;"
+        "from mlmd.pretrained.orb import load;"
         f"p = load(name={SOLIDS!r}, path={str(weights / SOLIDS)!r});"
         "p.predictor().evaluate(Atoms('OH', [[0, 0, 0], [0, 0, 1]]));"
         "print(torch.get_default_dtype(), torch.get_float32_matmul_precision())"

@@ -73,7 +73,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     (Path(own) / "added-1.dist-info").mkdir()
     (Path(own) / "added-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1\n")
     (Path(own) / "added-1.dist-info" / "entry_points.txt").write_text(
-        "[openmmml.potentials]\npairs = added:PairsFactory\nsprings = added:SpringsFactory\nwrong = added:SpringsFactory\n"
+        "[openmmml.potentials]\n"
+        "pairs = added:PairsFactory\nsprings = added:SpringsFactory\nwrong = added:SpringsFactory\n"
     )
     return python
 
