@@ -19,6 +19,8 @@ from mlmd.errors import InputError
 
 SETTINGS = "input.nn"
 """The file by which the folder of a potential of n2p2 is known."""
+CLASSES = "model.json"
+"""The file by which the folder of a model of MatGL is known."""
 TRAINING = "train.json"
 """The file by which the folder of a training is known."""
 _PARTS = ("scaling.data", "weights.*.data")
@@ -100,7 +102,7 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
     Of one of n2p2, given by its folder or its settings, these are the settings and all others. Of a SNAP they are the
     coefficients and the parameters: those that the options name, or those beside it. The coefficients may be called
     anything, so that a `.snapparam` file of the same stem is taken to belong to any file. Of the XML of a Gaussian
-    approximation potential they are the points beside it too.
+    approximation potential they are the points beside it too. Of a folder of MatGL they are all that is in it.
 
     Args:
         path: the file or folder.
@@ -109,6 +111,8 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
     folder = path.parent if path.name == SETTINGS else path
     if (folder / SETTINGS).is_file():
         return [folder / SETTINGS, *(file for name in _PARTS for file in sorted(folder.glob(name)))]
+    if (path / CLASSES).is_file():
+        return sorted(file for file in path.iterdir() if file.is_file())
     if points := points_of(path):
         return [path, *points]
     named = options.get("parameters")

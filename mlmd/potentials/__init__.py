@@ -40,6 +40,12 @@ POTENTIALS: dict[str, str] = {
     "mace": "mlmd.pretrained.mace:load",
     "nequip": "mlmd.pretrained.nequip:load",
     "metatomic": "mlmd.pretrained.metatomic:load",
+    "ani": "mlmd.pretrained.ani:load",
+    "matgl": "mlmd.pretrained.matgl:load",
+    "deepmd": "mlmd.pretrained.deepmd:load",
+    "orb": "mlmd.pretrained.orb:load",
+    "mattersim": "mlmd.pretrained.mattersim:load",
+    "openmmml": "mlmd.pretrained.openmmml:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

@@ -166,13 +166,11 @@ def _versions(calculator: Any) -> dict[str, str]:
     """Of the package that holds the class, and of those that compute for it, as far as they are loaded."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
-    package = type(calculator).__module__.partition(".")[0]
-    wanted = [
-        *packages_distributions().get(package, [package]),
-        *(one for one in ("torch", "jax", "tensorflow") if one in sys.modules),
-    ]
+    packages = [type(calculator).__module__.partition(".")[0]]
+    packages += [one for one in ("torch", "jax", "tensorflow") if one in sys.modules]
+    called = packages_distributions()
     found = {}
-    for name in dict.fromkeys(wanted):
+    for name in dict.fromkeys(name for one in packages for name in called.get(one, [one])):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -15,7 +15,7 @@ from mlmd.potentials import POTENTIALS
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_every_environment_belongs_to_a_kind_of_potential_and_says_versions(name: str) -> None:
     assert name in POTENTIALS
-    assert all("==" in one for one in ENVIRONMENTS[name] if not one.startswith("-"))
+    assert all("==" in one for one in ENVIRONMENTS[name])
 
 
 def test_torch_is_there_before_what_needs_it_and_stays(tmp_path: Path) -> None:
@@ -25,6 +25,15 @@ def test_torch_is_there_before_what_needs_it_and_stays(tmp_path: Path) -> None:
     assert first == [python, "-m", "pip", "install", "torch==2.13.0"]
     assert second == [*first, "chgnet==0.4.2"]
     assert mlmd[-2] == "-e" and {"torch==2.13.0", "chgnet==0.4.2"} < {*mlmd}
+
+
+def test_what_comes_alone_is_installed_alone(tmp_path: Path) -> None:
+    _, first, alone, then, *_, last = commands("matgl", tmp_path, with_mlmd=True)
+    pip = [str(python_in(tmp_path, "matgl")), "-m", "pip", "install"]
+    assert first == [*pip, "torch==2.13.0"]
+    assert alone == [*pip, "--no-deps", "matgl==2.0.4"]
+    assert then[: len(pip) + 1] == first and len(then) == len(first) + 1
+    assert "--no-deps" not in last and "matgl==2.0.4" not in last
 
 
 def test_a_name_that_there_is_not(tmp_path: Path) -> None:
