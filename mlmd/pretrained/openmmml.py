@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -35,7 +35,7 @@ PACKAGES = ("openmmml", "openmm", "torch", "torchani", "aimnet", "fennol", "mace
 class Named(Calculator):
     """A potential of OpenMM-ML; its System is made again for other atoms."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
 
     def __init__(self, name: str, arguments: Mapping[str, Any], device: str) -> None:
         """Find the potential.
