@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -35,8 +35,6 @@ PACKAGES = ("openmmml", "openmm", "torch", "torchani", "aimnet", "fennol", "mace
 class Named(Calculator):
     """A potential of OpenMM-ML; its System is made again for other atoms."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
-
     def __init__(self, name: str, arguments: Mapping[str, Any], device: str) -> None:
         """Find the potential.
 
@@ -47,6 +45,7 @@ class Named(Calculator):
         from openmmml import MLPotential
 
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         self._openmm = openmm
         factories = MLPotential._implFactories
         if name not in factories:
