@@ -56,8 +56,8 @@ def load(
     given = dict(arguments or {})
     if remote := [text for text in texts_in(given) if _REMOTE.match(text)]:
         raise InputError(
-            f"arguments: {remote[0]}: what is fetched from elsewhere has no digest to be trusted by. Download it, and name "
-            "the file."
+            f"arguments: {remote[0]}: what is fetched from elsewhere has no digest to be trusted by. Download it, and "
+            "name the file."
         )
     files = sorted({*files_in(given), *files_in(calculator)})
     for file in files:

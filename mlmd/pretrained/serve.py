@@ -126,7 +126,7 @@ def _module(name: str) -> Any:
     path = Path(name)
     if not path.is_file():
         raise Unusable(f"{name}: no such file")
-    called = f"mlmd_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    called = f"mlmd_{path.stem}_{hashlib.sha256(bytes(path.absolute()) + path.read_bytes()).hexdigest()[:16]}"
     if called in sys.modules:
         return sys.modules[called]
     spec = importlib.util.spec_from_file_location(called, name)
