@@ -106,8 +106,7 @@ def find(target: str) -> Callable[..., Any]:
     except Unusable:
         raise
     except ModuleNotFoundError as error:
-        hint = f"pip install what provides {error.name}, or look for a typing error"
-        raise Unusable(f"there is no module {error.name!r} in {sys.prefix}: {hint}") from None
+        raise Unusable(_absent(error)) from None
     except Exception as error:  # a module does what it likes when it is imported
         raise Unusable(f"{module} cannot be imported: {reason(error)}") from None
     found = getattr(imported, attribute, None)
@@ -117,6 +116,12 @@ def find(target: str) -> Callable[..., Any]:
         raise Unusable(f"{attribute} is a {type(found).__name__}, not a class or a function")
     made: Callable[..., Any] = found
     return made
+
+
+def _absent(error: ModuleNotFoundError) -> str:
+    """Which module there is not, and what may help."""
+    hint = f"pip install what provides {error.name}, or look for a typing error"
+    return f"there is no module {error.name!r} in {sys.prefix}: {hint}"
 
 
 def _module(name: str) -> Any:
@@ -155,6 +160,8 @@ def _build(target: str, arguments: Mapping[str, Any]) -> Any:
     make = find(target)
     try:
         calculator = make(**arguments)
+    except ModuleNotFoundError as error:
+        raise Unusable(_absent(error)) from None
     except Exception as error:  # whatever a class does with arguments it does not like
         told = json.dumps(arguments, ensure_ascii=False, default=str)
         raise Unusable(f"with arguments {told}: {reason(error)}") from None
