@@ -290,8 +290,10 @@ def framework(
         InputError: when it cannot be made; with what to install where the framework is not there.
         ModelError: for files that have to be trusted and are not.
     """
-    if executes is not None:
-        for one in files:
+    for one in files:
+        if not one.is_file():
+            raise InputError(f"path: {one}: " + ("a folder, not a file." if one.is_dir() else "no such file."))
+        if executes is not None:
             check(one, trust, executes)
     given = {name: value for name, value in arguments.items() if value is not None}
     recipe = Recipe(kind, None, given, interpreter(python), moves=moves, keeps=keeps, install=install)
