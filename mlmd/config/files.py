@@ -19,6 +19,8 @@ from mlmd.errors import InputError
 
 SETTINGS = "input.nn"
 """The file by which the folder of a potential of n2p2 is known."""
+CLASSES = "model.json"
+"""The file by which the folder of a model of MatGL is known."""
 TRAINING = "train.json"
 """The file by which the folder of a training is known."""
 _PARTS = ("scaling.data", "weights.*.data")
@@ -46,15 +48,53 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_in(value: Any) -> Iterator[Path]:
-    """Files that texts within the options of a potential name with a slash, also as ``file.py:name``."""
+_MOST_FILES = 1000
+"""In a folder that is an argument of a calculator."""
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts within the options of a potential."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for one in value:
-            yield from files_in(one)
-    elif isinstance(value, str) and "/" in value:
-        yield from (path for path in dict.fromkeys((Path(value), Path(value.rpartition(":")[0]))) if path.is_file())
+            yield from texts_in(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def files_in(value: Any) -> Iterator[Path]:
+    """Files that texts within the options of a potential name, also as ``file.py:name``, by a pattern or by a folder.
+
+    Raises:
+        InputError: for a folder with a thousand files or more.
+    """
+    for text in texts_in(value):
+        if "\0" in text or len(text) > 4096 or not text:
+            continue
+        for name in dict.fromkeys((text, text.rpartition(":")[0])):
+            path = Path(name)
+            if name and path.is_file():
+                yield path
+            elif name and path.is_dir():
+                yield from _all_within(path)
+        if set(text) & set("*?["):
+            pattern = Path(text)
+            found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+            yield from sorted(path for path in found if path.is_file())
+
+
+def _all_within(folder: Path) -> list[Path]:
+    """The files of a folder and those within it."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found.append(path)
+        if len(found) == _MOST_FILES:
+            raise InputError(
+                f"{folder} has {_MOST_FILES:,} files or more, which all would have to be trusted. Name one."
+            )
+    return sorted(found)
 
 
 def structure_file(path: Path) -> Path:
@@ -100,7 +140,7 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
     Of one of n2p2, given by its folder or its settings, these are the settings and all others. Of a SNAP they are the
     coefficients and the parameters: those that the options name, or those beside it. The coefficients may be called
     anything, so that a `.snapparam` file of the same stem is taken to belong to any file. Of the XML of a Gaussian
-    approximation potential they are the points beside it too.
+    approximation potential they are the points beside it too. Of a folder of MatGL they are all that is in it.
 
     Args:
         path: the file or folder.
@@ -109,6 +149,8 @@ def files_of_potential(path: Path, options: Mapping[str, Any] = MappingProxyType
     folder = path.parent if path.name == SETTINGS else path
     if (folder / SETTINGS).is_file():
         return [folder / SETTINGS, *(file for name in _PARTS for file in sorted(folder.glob(name)))]
+    if (path / CLASSES).is_file():
+        return sorted(file for file in path.iterdir() if file.is_file())
     if points := points_of(path):
         return [path, *points]
     named = options.get("parameters")

@@ -35,9 +35,17 @@ POTENTIALS: dict[str, str] = {
     "torchscript": "mlmd.pretrained.torchscript:load",
     "d3": "mlmd.pretrained.d3:load",
     "nequix": "mlmd.pretrained.nequix:load",
+    "sevennet": "mlmd.pretrained.sevennet:load",
+    "chgnet": "mlmd.pretrained.chgnet:load",
     "mace": "mlmd.pretrained.mace:load",
     "nequip": "mlmd.pretrained.nequip:load",
     "metatomic": "mlmd.pretrained.metatomic:load",
+    "ani": "mlmd.pretrained.ani:load",
+    "matgl": "mlmd.pretrained.matgl:load",
+    "deepmd": "mlmd.pretrained.deepmd:load",
+    "orb": "mlmd.pretrained.orb:load",
+    "mattersim": "mlmd.pretrained.mattersim:load",
+    "openmmml": "mlmd.pretrained.openmmml:load",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 

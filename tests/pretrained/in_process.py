@@ -147,7 +147,7 @@ def answers(table: Mapping[str, Any], structures: Sequence[Atoms], folder: Path)
     from mlmd.potentials.load import build
     from mlmd.pretrained.external import External
 
-    options = {**table, "path": Path(table["path"])}
+    options = {**table, **({"path": Path(table["path"])} if "path" in table else {})}
     before, numbers, seeds = os.environ.get(SWITCH), [torch.get_default_dtype()], _seeds()
     potential = build(options.pop("kind"), options)
     told: dict[str, Any] = {"class": type(potential).__name__, "switch": [before, os.environ.get(SWITCH)]}
