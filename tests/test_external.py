@@ -251,7 +251,7 @@ def test_a_process_that_dies_is_told_with_its_last_words(module: Path) -> None:
 
 def test_the_other_process_ends_with_the_potential(module: Path) -> None:
     potential = load(**own(module, "make", python=sys.executable))
-    process = potential._worker._process
+    process = potential._workers[potential.device]._process.running
     assert process.poll() is None
     del potential
     deadline = time.monotonic() + 10

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
@@ -65,6 +66,26 @@ def test_unseen_runs_begin_differently_from_those_of_the_training() -> None:
     )
     assert unseen
     assert not {run.seed for run in seen} & {run.seed for run in unseen}
+
+
+def test_close_pairs_are_frames_in_which_two_atoms_alone_have_moved_towards_each_other(tmp_path: Path) -> None:
+    frames = [read_structure(INPUTS / "li3ycl6.cif", (1, 1, 2)) for _ in range(12)]
+    for seed, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=seed)
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    script = [sys.executable, STUDENT / "close.py", tmp_path / "frames.extxyz", tmp_path / "close.extxyz"]
+    subprocess.run(script, check=True)
+    made, originals = (ase.io.read(tmp_path / f"{name}.extxyz", index=":") for name in ("close", "frames"))
+    assert len(made) == 50
+    kinds = [("Li", "Li"), ("Li", "Y"), ("Li", "Cl"), ("Cl", "Cl"), ("Y", "Y")]
+    for number, one in enumerate(made):
+        changes = [np.abs(other.positions - one.positions).max(axis=1) > 1e-6 for other in originals]
+        before, changed = min(zip(originals, changes, strict=True), key=lambda other: other[1].sum())
+        moved = np.flatnonzero(changed)
+        assert len(moved) == 2 and sorted(one.symbols[moved]) == sorted(kinds[number // 10])
+        assert 1.5 < one.get_distance(*moved, mic=True) < before.get_distance(*moved, mic=True)
+        middle = one.positions[moved].mean(axis=0)
+        assert middle == pytest.approx(before.positions[moved].mean(axis=0), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -1,4 +1,4 @@
-"""The potentials that come with mlmd: they say where they are from, know their crystal, and keep it whole."""
+"""The potentials that come with mlmd: where they are from, how far they reach, and how their crystals fare."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from ase.build import bulk
 from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
+from command_line import mlmd
 from runs import read_log, write_input
 
 from mlmd import models
 from mlmd.ase import Calculator
 from mlmd.engine.run import simulate
+from mlmd.io.labelled import read_labelled
 from mlmd.io.structures import read_structure
 from mlmd.io.trajectories import open_run
 from mlmd.potentials import modelfile
+from mlmd.potentials.uncertainty import BREAKS, EXTRAPOLATES, GRADE, Judge
 
 LI3YCL6 = Path(__file__).parents[1] / "inputs" / "li3ycl6.cif"
 CRYSTALS = {
@@ -62,6 +65,47 @@ def test_a_card_has_the_numbers_of_the_crystal_beside_what_they_should_be(name: 
         assert {"value", "reference", "unit", "source"} <= properties[key].keys()
     assert properties["duration of the dynamics"]["value"] >= 100.0  # ps
     assert properties["displacement from sites"]["value"] < 0.25
+
+
+# -- what it knows of its errors --------------------------------------------------------------------------------------
+
+
+def greatest_grade(name: str, atoms: Atoms) -> float:
+    """Of all atoms."""
+    grade = Judge(modelfile.load(models.path(name)))(atoms, (GRADE,)).grade
+    assert grade is not None, f"{name} knows no grades"
+    return float(grade.max())
+
+
+@every
+def test_the_crystal_is_within_what_was_learned_and_a_compressed_one_far_outside(name: str) -> None:
+    atoms = CRYSTALS[name].copy()
+    assert greatest_grade(name, atoms) < EXTRAPOLATES
+    lengths = atoms.cell.array.copy()
+    atoms.set_cell(0.8 * lengths, scale_atoms=True)  # half the volume
+    assert greatest_grade(name, atoms) > BREAKS
+    atoms.set_cell(0.7 * lengths, scale_atoms=True)
+    assert greatest_grade(name, atoms) > 10 * BREAKS
+
+
+@every
+def test_show_says_that_a_potential_has_grades(name: str) -> None:
+    assert "grade of extrapolation" in mlmd("show", name).out
+    told = modelfile.read_card(models.path(name))["uncertainty"][GRADE]
+    assert 0 < told["environments of the active sets"] < told["of"]
+
+
+@pytest.mark.parametrize("name", ["Li", "Si", "Cu", "Ni"])
+def test_training_structures_have_grades_up_to_one_and_test_structures_do_not_extrapolate(
+    name: str, shared: Path
+) -> None:
+    judge = Judge(modelfile.load(models.path(name)))
+    greatest = {}
+    for part in ("train", "test"):
+        grades = [judge(one.atoms, (GRADE,)).grade for one in read_labelled(shared / f"mlearn/{name}_{part}.xyz.xz")]
+        greatest[part] = max(float(grade.max()) for grade in grades if grade is not None)
+    assert 0.99 < greatest["train"] < 1.001  # active sets are such that one is reached, and nothing is above 1 + 10⁻³
+    assert greatest["test"] < EXTRAPOLATES
 
 
 # -- the crystal ------------------------------------------------------------------------------------------------------
@@ -118,7 +162,7 @@ def nvt(name: str, duration: str) -> str:
 
 
 @every
-def test_a_crystal_stays_whole_below_its_melting_temperature(name: str, tmp_path: Path) -> None:
+def test_a_crystal_stays_whole_and_known_below_its_melting_temperature(name: str, tmp_path: Path) -> None:
     folder = run_hot(name, tmp_path, nvt(name, "2 ps"))
     trajectory = open_run(folder, first_time=1000.0)
     chosen = trajectory.atoms_of(FRAMEWORK.get(name, tuple(set(trajectory.symbols))))
@@ -131,6 +175,7 @@ def test_a_crystal_stays_whole_below_its_melting_temperature(name: str, tmp_path
     log = read_log(folder)
     # 32 atoms have a temperature that fluctuates by 14 %, and forget it within a picosecond
     assert log["temperature"][log["time"] > 1.0].mean() == pytest.approx(HOT[name], rel=0.25)
+    assert log["max grade"].max() < EXTRAPOLATES
 
 
 @pytest.mark.slow

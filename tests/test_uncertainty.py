@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -318,6 +319,32 @@ def test_training_scales_the_spread_by_the_errors_of_the_test_set_and_says_so(
     assert "times the spread" in mlmd("evaluate", str(file), "test.extxyz").out
     assert "calibration" not in json.loads(mlmd("evaluate", str(file), "test.extxyz", "--no-spread", "--json").out)
     assert "grade of extrapolation" in mlmd("show", str(file)).out
+
+
+def test_evaluate_tells_which_structures_are_outside_of_what_was_learned(
+    mtp: tuple[LearnedPotential, Job, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    potential, job, file = mtp
+    pressed = job.train[0].atoms.copy()
+    pressed.set_cell(0.8 * pressed.cell, scale_atoms=True)
+    strange = replace(job.train[0], atoms=pressed)
+    write_labelled(tmp_path / "known.extxyz", job.train)
+    write_labelled(tmp_path / "mixed.extxyz", [job.train[1], strange, job.train[2]])
+    monkeypatch.chdir(tmp_path)
+    assert "no structure is above 2" in mlmd("evaluate", str(file), "known.extxyz").out
+    known = json.loads(mlmd("evaluate", str(file), "known.extxyz", "--json").out)["grade"]
+    assert known["largest"] <= 1.001 and known["structures above 2"] == 0
+    told = mlmd("evaluate", str(file), "mixed.extxyz", "--out", "out", "--predictions").out
+    assert "1 of 3 structures, 1 of them above 10: mixed.extxyz@1\n" in told
+    mixed = json.loads((tmp_path / "out" / "errors.json").read_text())["grade"]
+    grades = Judge(potential)(pressed).grade
+    assert grades is not None and grades.max() > 10
+    assert mixed["largest"] == pytest.approx(float(grades.max()), rel=1e-4)  # positions have eight digits
+    assert mixed["largest in"] == "mixed.extxyz@1"
+    assert (mixed["structures above 2"], mixed["structures above 10"]) == (1, 1)
+    written = ase.io.read(tmp_path / "out" / "predictions.extxyz", index=1).arrays["grade"]
+    assert written == pytest.approx(grades.numpy(), rel=1e-4)
+    assert "rade" not in mlmd("evaluate", str(file), "mixed.extxyz", "--no-grade").out
 
 
 def test_without_a_test_set_nothing_is_calibrated_and_what_is_not_wanted_is_not_kept(tmp_path: Path) -> None:

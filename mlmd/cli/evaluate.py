@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlmd.potentials import Potential
     from mlmd.train.calibration import Calibration
     from mlmd.train.evaluate import Labels
+    from mlmd.train.grades import Grades
 
 LABELS = ("energy", "forces", "stress", "virial", "group")
 
@@ -42,6 +43,7 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="On the CPU.")
 @click.option("--spread/--no-spread", default=True, help="Compare errors with the spread, of a potential that has one.")
+@click.option("--grade/--no-grade", default=True, help="Tell the extrapolation grade, of a potential that has one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for errors.json and parity.png.")
 @click.option("--predictions", is_flag=True, help="Write predictions.extxyz into the folder as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON, and nothing else.")
@@ -49,8 +51,7 @@ def evaluate(
     model: str, data: tuple[Path, ...], elements: str | None, options: str, energy_key: str | None,
     forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
     type_map: str | None, property_key: str | None, shift: bool, device: str, processes: int, spread: bool,
-    out: Path | None,
-    predictions: bool, as_json: bool,
+    grade: bool, out: Path | None, predictions: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Errors of MODEL, a potential or a model of structures, for the labelled structures of DATA.
 
@@ -60,7 +61,7 @@ def evaluate(
     Energies are compared per atom, forces by component, stress by its six components; as a whole, by element and by
     group of the data. Differences that are no scatter, such as another zero of energy, another unit or another order
     of the stress, are told as notes. Of a potential that knows the spread of its forces it is told how errors
-    follow it.
+    follow it; of one that knows grades of extrapolation, how far the structures are from those it was trained on.
 
     Of a model that predicts a property of whole structures, its values are compared.
     """
@@ -92,6 +93,7 @@ def evaluate(
     with bar(hush=as_json) as progress:
         found = predict(potential, frames, n_processes=processes, progress=progress)
         errors_by_spread = _calibration(potential, frames, found, progress) if spread else None
+        grades = _grades(potential, frames, progress) if grade else None
     moved: Mapping[str, float] = {}
     if shift:
         found, moved = shifted(frames, found)
@@ -107,12 +109,14 @@ def evaluate(
     }
     if errors_by_spread is not None:
         result["calibration"] = errors_by_spread.to_json()
+    if grades is not None:
+        result["grade"] = grades.to_json()
     if not as_json:
         names_of_data = ", ".join(path.name for path in data)
         told = [f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms"]
-        told += [table.text(), *([errors_by_spread.text()] if errors_by_spread else [])]
+        told += [table.text(), *(one.text() for one in (errors_by_spread, grades) if one is not None)]
         click.echo("\n".join([*told, *(f"Note: {note}." for note in notes)]))
-    written = [] if out is None else _write(out, result, frames, found, predictions)
+    written = [] if out is None else _write(out, result, frames, found, predictions, grades)
     if out is not None and errors_by_spread is not None:
         written.append(_write_calibration(out, errors_by_spread, Path(model).name))
     if as_json:
@@ -163,6 +167,16 @@ def _calibration(
     return calibrated(Judge(potential), frames, found, progress) if SPREAD in knows(potential) else None
 
 
+def _grades(
+    potential: Potential, frames: Sequence[LabelledFrame], progress: Callable[[int, int], None]
+) -> Grades | None:
+    """How far the structures are from what it was trained on; None where the potential does not know."""
+    from mlmd.potentials.uncertainty import Judge
+    from mlmd.train.grades import graded
+
+    return graded(Judge(potential), frames, progress)
+
+
 def _write_calibration(folder: Path, found: Calibration, name: str) -> Path:
     """The figure of --out."""
     from mlmd.analysis.figures import save
@@ -188,8 +202,9 @@ def bar(hush: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _write(
-    folder: Path, result: Mapping[str, Any], frames: Sequence[LabelledFrame], found: Sequence[Labels], all_of_it: bool
-) -> list[Path]:
+    folder: Path, result: Mapping[str, Any], frames: Sequence[LabelledFrame], found: Sequence[Labels], all_of_it: bool,
+    grades: Grades | None,
+) -> list[Path]:  # fmt: skip
     """The files of --out."""
     from mlmd.analysis.figures import save
     from mlmd.train.figures import parity_figure
@@ -202,16 +217,18 @@ def _write(
     save(parity_figure(frames, found, title), paths[1])
     if all_of_it:
         paths.append(folder / "predictions.extxyz")
-        _write_predictions(paths[-1], frames, found)
+        _write_predictions(paths[-1], frames, found, grades)
     return paths
 
 
-def _write_predictions(path: Path, frames: Sequence[LabelledFrame], found: Sequence[Labels]) -> None:
+def _write_predictions(
+    path: Path, frames: Sequence[LabelledFrame], found: Sequence[Labels], grades: Grades | None
+) -> None:
     """Labels and predictions beside each other, under names that nobody takes for labels of a training set."""
     import ase.io
 
     structures = []
-    for frame, predicted in zip(frames, found, strict=True):
+    for index, (frame, predicted) in enumerate(zip(frames, found, strict=True)):
         atoms = frame.atoms.copy()
         atoms.info |= {"source": frame.source, "predicted_energy": predicted.energy}
         atoms.arrays["predicted_forces"] = predicted.forces
@@ -220,6 +237,8 @@ def _write_predictions(path: Path, frames: Sequence[LabelledFrame], found: Seque
                 atoms.info[name] = value
         if frame.forces is not None:
             atoms.arrays["reference_forces"] = frame.forces
+        if grades is not None:
+            atoms.arrays["grade"] = grades.of_atoms[index]
         for name, tensor in (("reference_stress", frame.stress), ("predicted_stress", predicted.stress)):
             if tensor is not None:
                 atoms.info[name] = tensor.ravel()  # xx xy xz yx ...

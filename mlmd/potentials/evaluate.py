@@ -62,7 +62,7 @@ class GraphEvaluator:
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
         with undivided():  # operations on one system are too small to be divided among threads
-            return _evaluation(self.potential.predict(self.pairs.graph(positions, cell)))
+            return evaluation(self.potential.predict(self.pairs.graph(positions, cell)))
 
     detailed = evaluate
 
@@ -98,7 +98,7 @@ def predictor(potential: Potential, device: torch.device | str = "cpu") -> Calla
     def by_graph(atoms: Atoms) -> Evaluation:
         graph = build_graph(atoms, potential.cutoff, device)
         with undivided():
-            return _evaluation(potential.predict(graph))
+            return evaluation(potential.predict(graph))
 
     return by_graph
 
@@ -160,7 +160,7 @@ def compiled_predictor(
     return None
 
 
-def _evaluation(prediction: Prediction) -> Evaluation:
+def evaluation(prediction: Prediction) -> Evaluation:
     """What is predicted for a graph of one structure."""
     return Evaluation(
         energy=float(prediction.energy[0]),

@@ -1,0 +1,189 @@
+"""What a step costs with a model of another framework: in mlmd, by its own calculator, and in ASE's own loop.
+
+    python benchmarks/adapters.py --envs FOLDER [--only chgnet] [--atoms 64 216] [--steps 12] [--threads 1]
+    python benchmarks/adapters.py --envs FOLDER --potential '{ kind = "mace", path = "FILE", trust = "sha256:..." }'
+
+The folder holds one environment for each framework, with mlmd in it (`tests/pretrained/environments.py --with-mlmd`).
+Rock salt moves by ASE's velocity Verlet with the framework's calculator, at 600 K and 1 fs. After every step
+the same positions are given to: the calculator itself (`calculate`); mlmd's evaluator around the calculator in the same
+process; the same in a process of its own; and, where mlmd can ask the network about its own pairs, that. All take turns
+in one process, and medians over the steps count: with one thread of the processor's time, that of the other process
+included, with more of the clock. The last columns are how far mlmd's own pairs are from the calculator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.build import bulk
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+from ase.stress import voigt_6_to_full_3x3_stress
+from machine import processor
+
+from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.load import build
+from mlmd.pretrained import serve
+from mlmd.pretrained.external import External
+
+ROOT = Path(__file__).parents[1]
+POTENTIALS: list[dict[str, Any]] = [{"kind": "sevennet", "name": "7net-0"}, {"kind": "chgnet", "name": "0.3.0"}]
+"""Those whose weights come with the framework."""
+LATTICE = 5.64
+"""Å, of NaCl."""
+WARM_UP = 4
+"""Steps that do not count: some frameworks compile while they compute for the first times."""
+WANTED = ["energy", "forces", "stress"]
+WAYS = ("calculator", "loop", "around", "elsewhere", "pairs")
+COLUMNS = ("its calculator", "ASE's loop", "mlmd, around it", "mlmd, other process", "mlmd, own pairs")
+
+
+def salt(n_atoms: int) -> Atoms:
+    """A cube of NaCl.
+
+    Raises:
+        SystemExit: when no cube has so many ions.
+    """
+    repeat = round((n_atoms / 8) ** (1 / 3))
+    if 8 * repeat**3 != n_atoms:
+        raise SystemExit(f"{n_atoms} ions make no cube of rock salt: give 8 n³, e.g. 64 or 216")
+    return bulk("NaCl", "rocksalt", LATTICE, cubic=True) * (repeat, repeat, repeat)
+
+
+def clock(threads: int, pid: int | None = None) -> Callable[[], float]:
+    """What measures, s: the processor's time of this process and, where it is given, of another one's first thread."""
+    if threads > 1:
+        return time.perf_counter
+    if pid is None:
+        return time.process_time
+    spent = Path(f"/proc/{pid}/schedstat")
+    return lambda: time.process_time() + 1e-9 * int(spent.read_text().split()[0])
+
+
+def timed(call: Callable[[], Any], now: Callable[[], float]) -> tuple[Any, float]:
+    """What a call gives, and the seconds it took."""
+    start = now()
+    found = call()
+    return found, now() - start
+
+
+def measure(table: Mapping[str, Any], n_atoms: int, steps: int, threads: int) -> dict[str, Any]:
+    """Seconds of a step by each of the ways, and how far mlmd's own pairs are from the calculator."""
+    torch.set_num_threads(threads)
+    options = {name: Path(value) if name == "path" else value for name, value in table.items() if name != "kind"}
+    potential = build(table["kind"], options)
+    around: External = getattr(potential, "external", potential)
+    elsewhere = build(table["kind"], {**options, "python": sys.executable})
+    alone, moved = (serve.build(around.recipe.target, around.recipe.on("cpu")) for _ in range(2))
+
+    atoms = salt(n_atoms)
+    atoms.calc = moved
+    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(1))
+    dynamics = VelocityVerlet(atoms, timestep=units.fs)
+    still, given = atoms.copy(), (atoms.numbers, atoms.pbc)
+    asked: dict[str, Any] = {"around": around.evaluator(*given), "elsewhere": elsewhere.evaluator(*given)}
+    if potential is not around:
+        asked["pairs"] = evaluator(potential, *given)
+    now = clock(threads)
+    clocks = dict.fromkeys(WAYS, now) | {
+        "elsewhere": clock(threads, elsewhere._workers[elsewhere.device]._process.running.pid)
+    }
+    spent: dict[str, list[float]] = {way: [] for way in WAYS}
+    off = np.zeros(3)
+    for step in range(WARM_UP + steps):
+        seconds = {"loop": timed(lambda: dynamics.run(1), clocks["loop"])[1]}
+        still.positions[:] = atoms.positions
+        seconds["calculator"] = timed(lambda: alone.calculate(still, WANTED, serve.MOVED), clocks["calculator"])[1]
+        for way, one in asked.items():
+            found, seconds[way] = timed(lambda one=one: one.evaluate(still.positions, still.cell.array), clocks[way])
+        if "pairs" in asked:
+            energy, forces, stress = (np.array(alone.results[name], dtype=float) for name in WANTED)
+            virial = still.get_volume() * (voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress)
+            of_step = found.energy - energy, found.forces - forces, found.virial - 0.5 * (virial + virial.T)
+            off = np.maximum(off, [np.abs(one).max() for one in of_step])
+        if step >= WARM_UP:
+            for way, one in seconds.items():
+                spent[way].append(one)
+    off[2] /= still.get_volume() * units.GPa
+    return {"seconds": {way: float(np.median(one)) for way, one in spent.items() if one}, "off": off.tolist()}
+
+
+def in_environment(python: Path, table: Mapping[str, Any], options: argparse.Namespace, n_atoms: int) -> dict[str, Any]:
+    """What `measure` says under the Python of an environment."""
+    inside = json.dumps([table, n_atoms, options.steps, options.threads])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(
+        [str(python), __file__, "--inside", inside], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{python}: {done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def row(kind: str, n_atoms: int, found: Mapping[str, Any]) -> str:
+    """A line of the table: ms, and in parts of the calculator's and of the loop's time."""
+    seconds, (energy, forces, stress) = found["seconds"], found["off"]
+    cells = []
+    for way in WAYS:
+        if way not in seconds:
+            cells.append("none")
+            continue
+        cell = f"{1e3 * seconds[way]:.1f}"
+        if way in ("around", "elsewhere", "pairs"):
+            cell += (
+                f" ({100 * (seconds[way] / seconds['calculator'] - 1):+.1f} %, {seconds['loop'] / seconds[way]:.2f})"
+            )
+        cells.append(cell)
+    off = f"{energy:.0e} eV | {forces:.0e} eV/Å | {stress:.0e} GPa" if "pairs" in seconds else "| |"
+    return f"| {kind} | {n_atoms} | " + " | ".join(cells) + f" | {off} |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", type=Path, help="folder of environments")
+    parser.add_argument("--potential", action="append", default=[], metavar="TABLE", help="of an input file, in TOML")
+    parser.add_argument("--only", nargs="+", metavar="KIND", help="of those whose weights come with the framework")
+    parser.add_argument("--atoms", type=int, nargs="+", default=[64, 216])
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            print(json.dumps(measure(*json.loads(options.inside))))
+        return
+    if options.envs is None:
+        parser.error("--envs FOLDER is needed")
+    given = [tomllib.loads(f"potential = {one}")["potential"] for one in options.potential]
+    tables = given or [one for one in POTENTIALS if options.only is None or one["kind"] in options.only]
+    print(f"{processor()}, {options.threads} thread(s), torch {torch.__version__}; ms per step (more than its")
+    print("calculator, times as fast as ASE's loop)\n")
+    print("| model | atoms | " + " | ".join(COLUMNS) + " | energy | forces | stress |")
+    print("|" + "---|" * (len(COLUMNS) + 5))
+    for table in tables:
+        python = options.envs.absolute() / table["kind"] / "bin" / "python"
+        if not python.exists():
+            print(f"{table['kind']}: no environment at {python}", file=sys.stderr)
+            continue
+        for n_atoms in options.atoms:
+            print(row(table["kind"], n_atoms, in_environment(python, table, options, n_atoms)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
