@@ -21,6 +21,11 @@ ALONE = "--no-deps"
 
 # fmt: off
 ENVIRONMENTS: dict[str, list[str]] = {
+    "chgnet": [TORCH, "chgnet==0.4.2"],
+    "sevennet": [TORCH, "sevenn==0.13.0"],
+    "mace": [TORCH, "mace-torch==0.3.16"],
+    "nequip": [TORCH, "nequip==0.19.1", "nequip-allegro==0.8.3"],
+    "metatomic": [TORCH, "metatomic-torch==0.1.19", "metatomic-ase==0.1.4", "ase==3.29.0"],
     "nequix": [
         "jax==0.10.2", "e3nn-jax==0.21.0", "equinox==0.13.8", "jraph==0.0.6.dev0", "optax==0.2.8", "matscipy==1.3.1",
         "ase==3.29.0", "ase-db-backends==0.11.0", "pyyaml==6.0.4", "tqdm==4.70.1", f"{ALONE} nequix==0.4.5",
