@@ -11,7 +11,8 @@ A cell is the root mean square error of the components of forces (eV/Å) and, in
 the published SNAP on the same structures; beside it stand the seconds of processor time of the training and the
 microseconds of an atom and step, one thread. What is above `BAR` of SNAP's error is bold.
 
-`--results` keeps what was found in a JSON file: pairs that stand there with the same input are not trained again.
+`--results` keeps what was found in a JSON file: pairs that stand there with the same input are not trained again, and
+with `--show` no others are either.
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ def printed(pairs: Sequence[tuple[str, str]], found: Mapping[str, Mapping[tuple[
     for pair in pairs:
         cells = list(pair)
         for one in elements:
-            got = found[one][pair]
+            got = found[one].get(pair)
+            if got is None:
+                cells += ["–", "–"]
+                continue
             ratio = got.forces / SNAP[one].forces
             text = f"{got.forces:.4f} ({ratio:.2f})"
             cells += [f"**{text}**" if ratio > BAR else text, f"{got.seconds:.0f}, {got.us:.1f}"]
@@ -136,9 +140,12 @@ def main() -> None:
     parser.add_argument("--elements", nargs="+", default=ELEMENTS, choices=ELEMENTS)
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="pairs with such words")
     parser.add_argument("--results", type=Path, help="JSON file of what was found, kept and gone on from")
+    parser.add_argument("--show", action="store_true", help="train nothing: print what stands in --results")
     parser.add_argument("--validate", action="store_true", help="test on an eighth of the training set")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
+    if given.show and given.results is None:
+        parser.error("--show prints what stands in --results: give that file")
     torch.set_num_threads(1)
     pairs = [(d, f) for d in DESCRIPTORS for f in FITS if any(word in f"{d} {f}" for word in given.only)]
     kept: dict[str, dict[str, float]] = {}
@@ -159,6 +166,8 @@ def main() -> None:
             for descriptor, fit in pairs:
                 tables = described(descriptor, fit, element)
                 key = f"{element}{', validation' if given.validate else ''}\n{tables}"
+                if key not in kept and given.show:
+                    continue
                 if key not in kept:
                     kept[key] = asdict(measured(tables, files, given.processes))
                     if given.results is not None:
