@@ -37,6 +37,7 @@ class Table:
     path: Path | None = None
     elements: tuple[str, ...] | None = None
     precision: str = "float64"
+    trust: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
 
