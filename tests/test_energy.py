@@ -16,7 +16,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.units import bar
@@ -113,6 +113,28 @@ def test_fixed_atoms_stay_and_the_cell_too(here: Path) -> None:
     change = np.abs(moved.positions - atoms.positions).max(axis=1)
     assert np.all(change[[0, 2]] < 1e-7) and np.all(change[[1, 3]] > 0.01)
     assert np.allclose(moved.cell.array, atoms.cell.array, atol=1e-8)
+    (constraint,) = moved.constraints  # and are fixed in what is written, for the next command too
+    assert constraint.get_indices().tolist() == [0, 2]
+    again = mlmd("relax", "r.extxyz", "--potential", "Cu", "--out", "s.extxyz", "--max-force", "0.001 eV/Å")
+    assert again.code == 0 and "Note" not in again.out
+    assert np.array_equal(ase.io.read("s.extxyz").positions[[0, 2]], moved.positions[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ["part.extxyz", "part.traj", "POSCAR"])
+def test_atoms_that_are_fixed_in_some_directions_are_held_in_all(here: Path, name: str) -> None:
+    atoms = ase.io.read("cu.extxyz", 0)
+    constraint = FixScaled([1], [True, False, False]) if name == "POSCAR" else FixCartesian([1], [True, False, False])
+    atoms.set_constraint([constraint, FixAtoms([3])])
+    options = {"format": "extxyz", "columns": ["symbols", "positions", "move_mask"]} if name == "part.extxyz" else {}
+    ase.io.write(name, atoms, **options)
+    answer = mlmd("relax", name, "--potential", "Cu", "--out", "r.extxyz", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("fixed in some directions only: here they are held in all.") == 1
+    assert answer.err.startswith("Note: 1 atoms of ")
+    moved = ase.io.read("r.extxyz")
+    change = np.abs(moved.positions - atoms.positions).max(axis=1)
+    assert np.all(change[[1, 3]] < 1e-7) and np.all(change[[0, 2]] > 0.01)
+    assert moved.constraints[0].get_indices().tolist() == [1, 3]
 
 
 def test_what_does_not_come_to_rest_is_written_and_named(here: Path) -> None:

@@ -93,8 +93,11 @@ def relax(
     if not cell and stage.pressure:
         raise InputError("--pressure acts on the cell, which stays as it is. Give --cell too, or leave it out.")
     method, frames = _read(structures, potential, elements, options, device)
+    from mlmd.sample.relax import note_on_held
     from mlmd.sample.relax import relax as relax_all
 
+    if note := note_on_held(frames):
+        click.echo(f"Note: {note}.", err=as_json)
     columns = _RELAXED if cell else [one for one in _RELAXED if one[0] != "strain"]
     found = _hand_out(relax_all(method, frames, stage, n_processes=processes), len(frames), out, columns, as_json)
     if lost := [one["structure"] for one in found if not one["converged"]]:

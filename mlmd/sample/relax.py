@@ -12,6 +12,7 @@ import numpy as np
 from mlmd.config import Minimize
 from mlmd.engine.minimize import minimize
 from mlmd.errors import InputError, MlmdError, SimulationError
+from mlmd.io.fixed import held, held_in_part
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials import Potential, has_stress
 from mlmd.potentials.device import choose_device
@@ -56,8 +57,9 @@ def relax(
 ) -> Iterator[tuple[int, Relaxed | Failed]]:
     """Relax structures, each on its own.
 
-    Atoms that a structure file fixes stay where they are. A structure that fails, also by an energy or a force that is
-    not finite or by the end of the process that relaxes it, does not keep the others from being relaxed.
+    Atoms that a structure file fixes, in one direction or in all, stay where they are. A structure that fails, also by
+    an energy or a force that is not finite or by the end of the process that relaxes it, does not keep the others from
+    being relaxed.
 
     Args:
         method: the potential, which every process loads for itself.
@@ -86,6 +88,16 @@ def relax(
         yield number, _relaxed(potential, frame, stage, device)
 
 
+def note_on_held(frames: Sequence[LabelledFrame]) -> str | None:
+    """That atoms are held in all directions which their files fix in some; None where there are none."""
+    found = [(frame.source, n) for frame in frames if (n := len(held_in_part(frame.atoms)))]
+    if not found:
+        return None
+    name, n = found[0]
+    more = f" and others in {len(found) - 1:,} more structures" if len(found) > 1 else ""
+    return f"{n:,} atoms of {name}{more} are fixed in some directions only: here they are held in all"
+
+
 def _check_cells(potential: Potential, frames: Sequence[LabelledFrame]) -> None:
     if not has_stress(potential):
         raise InputError("the potential gives no stress, so that no cell can be relaxed. Leave --cell out.")
@@ -110,7 +122,7 @@ def _moved(potential: Potential, frame: LabelledFrame, stage: Minimize, device: 
     """
     atoms = frame.atoms
     mobile = np.ones(len(atoms), dtype=bool)
-    mobile[list(atoms.info.get("constrained", ()))] = False
+    mobile[list(held(atoms))] = False
     engine = evaluator(potential, atoms.numbers, atoms.pbc, device=device)
     before = engine.evaluate(atoms.positions, atoms.cell.array)
     result = minimize(stage, engine, atoms, mobile)
