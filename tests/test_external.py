@@ -20,6 +20,7 @@ from runs import assert_same_run, read_log, run_in_parts, write_input
 
 from mlmd.ase import Calculator
 from mlmd.config import PotentialTable
+from mlmd.config.needed import files_of_table
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.io.labelled import write_labelled
@@ -323,6 +324,40 @@ def test_labels_and_errors_are_made_with_it(tmp_path: Path) -> None:
     atoms = ase.io.read(tmp_path / "l.extxyz")
     energy, atoms.calc = atoms.get_potential_energy(), EMT()
     assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"kind": "ase", "calculator": "ase.calculators.emt:EMT"},
+        {"kind": "lennard-jones", "epsilon": "0.01 eV", "sigma": "3.4 Å", "cutoff": "6 Å"},
+        {"kind": "committee", "members": ["Cu", EMT_TABLE]},
+    ],
+)
+def test_a_trust_that_is_compared_with_nothing_is_refused(table: dict[str, Any]) -> None:
+    assert load(**table)
+    with pytest.raises(InputError, match=r"trust: sha256:0+: compared with nothing, since no file"):
+        load(**table, trust="sha256:" + "0" * 64)
+
+
+def test_members_of_a_committee_have_a_trust_of_their_own(module: Path) -> None:
+    trusted = own(module, "Counts", arguments={"sigma": 2.2, "epsilon": 0.1, "rc": 4.0})
+    assert load(kind="committee", members=[trusted, trusted])
+    with pytest.raises(InputError, match=r"Each of its members has a trust of its own"):
+        load(kind="committee", members=[trusted, trusted], trust=digest(module))
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    names = ["a/one/w.pt", "a/two/w.pt", "b/two/w.pt", "c.pt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    arguments = {name: str(tmp_path / name) for name in names}
+    found = files_of_table("potential", PotentialTable(kind="ase", calculator="m:C", arguments=arguments))
+    assert {key: file.read_text() for key, file in found.items()} == {
+        "potential: one/w.pt": names[0], "potential: a/two/w.pt": names[1], "potential: b/two/w.pt": names[2],
+        "potential: c.pt": names[3],
+    }  # fmt: skip
 
 
 @pytest.fixture
