@@ -443,6 +443,46 @@ def test_a_file_with_such_a_part_runs_nothing_before_it_is_trusted(delta: Path) 
         modelfile.load(model, trust=[digest(model)])
 
 
+def test_every_command_takes_a_digest_that_is_trusted(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = train(delta, delta.with_name("run"), n_processes=1).model
+    monkeypatch.chdir(delta.parent)
+    commands: dict[str, list[Any]] = {
+        "energy": ["d.extxyz@0", "--potential", model],
+        "relax": ["d.extxyz@0", "--potential", model, "--out", "r.extxyz", "--max-force", "9 eV/Å"],
+        "evaluate": [model, "d.extxyz"],
+        "label": ["d.extxyz", "--potential", model, "--out", "l.extxyz"],
+        "describe": ["d.extxyz", "--model", model, "--out", "f.npz"],
+        "select": ["d.extxyz", "--model", model, "--out", "s.extxyz", "-n", "2"],
+        "show": [model],
+        "committee": ["Cu", model, "--out", "c.mlmd"],
+        "export": [model, "e.mtp"],
+    }
+    wrong = "sha256:" + "0" * 64
+    for command, arguments in commands.items():
+        if command != "show":
+            assert "sha256:" in (answer := mlmd(command, *arguments)).err and answer.code == 6, command
+        answer = mlmd(command, *arguments, "--trust", wrong)
+        assert answer.code in (2, 6) and wrong in answer.err, command
+        answer = mlmd(command, *arguments, "--trust", digest(model))
+        if command == "export":  # now it is opened; no such file can hold it
+            assert answer.code == 2 and "trust" not in answer.err
+        else:
+            assert answer.code == 0, (command, answer.err)
+    assert (
+        "--trust belongs to --potential"
+        in mlmd("label", "d.extxyz", "--ase", "m:C", "--out", "x.extxyz", "--trust", wrong).err
+    )
+    assert (
+        "--trust belongs to --model"
+        in mlmd("describe", "d.extxyz", "--descriptor", delta, "--out", "g.npz", "--trust", wrong).err
+    )
+    joined = mlmd(
+        "energy", "d.extxyz@0", "--potential", model, "--options", json.dumps({"trust": wrong}), "--trust",
+        digest(model),
+    )  # fmt: skip
+    assert joined.code == 0, joined.err
+
+
 def test_a_kind_is_shown_with_its_options() -> None:
     answer = mlmd("show", "ase", "--options", '{"calculator": "ase.calculators.emt:EMT"}', "--json")
     facts = json.loads(answer.out)

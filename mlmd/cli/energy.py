@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlmd.cli.evaluate import bar
+from mlmd.cli.evaluate import bar, trust_option, with_trust
 from mlmd.errors import InputError, SimulationError, Stopped, StorageError, some_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path)),
     ):
         command = option(command)
-    return command
+    return trust_option(command)
 
 
 @click.command()
@@ -42,7 +42,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out", type=click.Path(path_type=Path), help="File for the structures with energy, forces and stress.")
 def energy(
     structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
-    out: Path | None,
+    trust: tuple[str, ...], out: Path | None,
 ) -> None:  # fmt: skip
     """Energy, largest force and pressure of all STRUCTURES, with what the potential says of its errors.
 
@@ -50,7 +50,7 @@ def energy(
     is told and written.
     """
     _check_output(out)
-    method, frames = _read(structures, potential, elements, options, device)
+    method, frames = _read(structures, potential, elements, options, device, trust)
     from mlmd.potentials.device import choose_device
     from mlmd.sample.single_point import single_points
 
@@ -71,7 +71,7 @@ def energy(
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="Structures at a time.")
 def relax(
     structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
-    out: Path, cell: bool, pressure: str, max_force: str, max_steps: int, processes: int,
+    trust: tuple[str, ...], out: Path, cell: bool, pressure: str, max_force: str, max_steps: int, processes: int,
 ) -> None:  # fmt: skip
     """Move the atoms of all STRUCTURES downhill until no force is left, and with --cell the cell too.
 
@@ -92,7 +92,7 @@ def relax(
         raise InputError("--" + lines.replace("max_force", "max-force", 1)) from None
     if not cell and stage.pressure:
         raise InputError("--pressure acts on the cell, which stays as it is. Give --cell too, or leave it out.")
-    method, frames = _read(structures, potential, elements, options, device)
+    method, frames = _read(structures, potential, elements, options, device, trust)
     from mlmd.sample.relax import note_on_held
     from mlmd.sample.relax import relax as relax_all
 
@@ -135,14 +135,20 @@ def _check_output(out: Path | None) -> None:
 
 
 def _read(
-    structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str
+    structures: tuple[Path, ...],
+    potential: str,
+    elements: str | None,
+    options: str,
+    device: str,
+    trust: tuple[str, ...],
 ) -> tuple[PotentialMethod, list[LabelledFrame]]:
     """The potential, not loaded yet, and the structures."""
     from mlmd.sample.method import PotentialMethod, parse_options
     from mlmd.sample.structures import read_structures
 
     symbols = None if elements is None else tuple(elements.replace(",", " ").split())
-    return PotentialMethod(potential, symbols, parse_options(options), device), read_structures(structures)
+    given = with_trust(parse_options(options), trust)
+    return PotentialMethod(potential, symbols, given, device), read_structures(structures)
 
 
 def _hand_out(
