@@ -98,7 +98,9 @@ def measure(table: Mapping[str, Any], n_atoms: int, steps: int, threads: int) ->
     if potential is not around:
         asked["pairs"] = evaluator(potential, *given)
     now = clock(threads)
-    clocks = dict.fromkeys(WAYS, now) | {"elsewhere": clock(threads, elsewhere._worker._process.pid)}
+    clocks = dict.fromkeys(WAYS, now) | {
+        "elsewhere": clock(threads, elsewhere._workers[elsewhere.device]._process.running.pid)
+    }
     spent: dict[str, list[float]] = {way: [] for way in WAYS}
     off = np.zeros(3)
     for step in range(WARM_UP + steps):

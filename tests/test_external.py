@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from hashlib import sha256
@@ -61,6 +62,20 @@ class Dies(EMT):
         os._exit(9)
 
 
+class LeavesAChild(EMT):
+    def calculate(self, *arguments):
+        import subprocess
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
+        Path(__file__).with_name("child").write_text(str(child.pid))
+        os._exit(3)
+
+
+class PromisesStress(EMT):
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results.pop("stress", None)
+
+
 class Counts(LennardJones):
     def calculate(self, *arguments):
         with Path(__file__).with_name("count").open("a") as file:
@@ -78,6 +93,12 @@ class NotExtensive(EMT):
     def calculate(self, *arguments):
         super().calculate(*arguments)
         self.results["energy"] = self.results["free_energy"] = self.results["energy"] + 0.2
+
+
+class Charged(EMT):
+    def calculate(self, atoms, *arguments):
+        super().calculate(atoms, *arguments)
+        self.results["energy"] = self.results["free_energy"] = atoms.info["charge"]
 
 
 def make(epsilon=1.0):
@@ -250,9 +271,69 @@ def test_a_process_that_dies_is_told_with_its_last_words(module: Path) -> None:
         predictor(potential)(copper())
 
 
+class _Interrupted(Exception):
+    pass
+
+
+def test_after_an_interrupt_no_answer_belongs_to_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    potential = load(**EMT_TABLE, python=sys.executable)
+    answer, one, other = predictor(potential), copper(1), copper(2)
+    expected = answer(other).energy
+    worker = potential._workers[potential.device]
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_read", lambda: (_ for _ in ()).throw(_Interrupted))
+        with pytest.raises(_Interrupted):
+            answer(one)
+    assert answer(other).energy == expected
+    assert answer(one).energy != expected
+
+
+def test_a_process_that_dies_is_noticed_though_a_child_of_it_lives(module: Path) -> None:
+    potential = load(**own(module, "LeavesAChild", python=sys.executable))
+    start = time.monotonic()
+    with pytest.raises(SimulationError, match="ended with exit code 3"):
+        predictor(potential)(copper())
+    assert time.monotonic() - start < 15  # the child sleeps for a minute
+    child = int(module.with_name("child").read_text())
+    del potential
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_the_folder_of_the_other_process_goes_with_it(module: Path) -> None:
+    potential = load(**own(module, "make", python=sys.executable))
+    folder = potential._workers[potential.device]._process.folder
+    assert folder.is_dir()
+    del potential
+    assert not folder.exists()
+    with pytest.raises(InputError):
+        load(**own(module, "nothing", python=sys.executable))
+    assert not [one for one in folder.parent.glob("mlmd-model-*") if one.stat().st_mtime > time.time() - 1]
+
+
+def test_the_other_process_ends_when_this_one_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, signal, sys\nfrom mlmd.config import PotentialTable\n"
+        "from mlmd.potentials.load import load_potential\n"
+        f"table = {EMT_TABLE | {'python': sys.executable}!r}\n"
+        "p = load_potential([PotentialTable.model_validate(table)])\n"
+        "process = p._workers[p.device]._process\n"
+        "print(process.running.pid, process.folder, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False).stdout.split()
+    deadline = time.monotonic() + 15
+    while (Path(f"/proc/{told[0]}").exists() or Path(told[1]).exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{told[0]}").exists()
+    assert not Path(told[1]).exists()
+
+
 def test_the_other_process_ends_with_the_potential(module: Path) -> None:
     potential = load(**own(module, "make", python=sys.executable))
-    process = potential._worker._process
+    process = potential._workers[potential.device]._process.running
     assert process.poll() is None
     del potential
     deadline = time.monotonic() + 10
@@ -290,6 +371,75 @@ def test_a_check_looks_whether_it_is_a_potential(tmp_path: Path, module: Path, n
     phrases = ["not the slope", "do not have twice", "have a lower energy"]
     assert [phrase in answer.out for phrase in phrases] == [phrase in (message or "") for phrase in phrases]
     assert message is None or message in " ".join(answer.out.split())
+
+
+def test_a_stress_that_is_promised_and_not_given_is_told(module: Path) -> None:
+    with pytest.raises(SimulationError, match="said that it gives a stress, and gave none"):
+        predictor(load(**own(module, "PromisesStress")))(copper())
+
+
+def test_a_committee_has_a_stress_if_all_members_have() -> None:
+    from mlmd.potentials.committee import Committee
+
+    sound = load(**EMT_TABLE)
+    assert has_stress(Committee([sound, sound]))
+    sound.has_stress = False
+    assert not has_stress(Committee([sound, load(**EMT_TABLE)]))
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "folder", "folder/*.pt", "./evil.pt"])
+def test_no_way_to_name_a_file_goes_round_the_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "evil.pt", tmp_path / "folder" / "evil.pt"):
+        path.write_bytes(b"a pickle")
+    with pytest.raises(ModelError, match=r"evil\.pt: a calculator may execute"):
+        load(**EMT_TABLE, arguments={"label": name})
+
+
+def test_more_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(CALCULATORS)
+    with pytest.raises(ModelError, match=r"own\.py: a calculator may execute"):
+        load(kind="ase", calculator="own.py:make")
+    with pytest.raises(InputError, match="fetched from elsewhere"):
+        load(**EMT_TABLE, arguments={"label": "https://example.org/weights.pt"})
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\ntouch canary\n")
+    script.chmod(0o755)
+    with pytest.raises(InputError, match="is a script, not an interpreter"):
+        load(**EMT_TABLE, python="./python")
+    assert not (tmp_path / "canary").exists() and not (tmp_path / "opened").exists()
+
+
+def test_a_baseline_with_other_weights_is_another_training(tmp_path: Path) -> None:
+    write_labelled(tmp_path / "d.extxyz", thermal(4))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "w.txt").write_text("1")
+    path = tmp_path / "in.toml"
+
+    def write() -> None:
+        path.write_text(
+            'data = "d.extxyz"\ntest_fraction = 0.25\n[descriptor]\nlevel = 4\ncutoff = "4.5 Å"\n[fit]\n'
+            'radial = "plain"\n[baseline]\npotential = { kind = "ase", calculator = "ase.calculators.emt:EMT", '
+            f'arguments = {{ label = "./weights" }}, trust = "{digest(tmp_path / "weights" / "w.txt")}" }}\n'
+        )
+
+    write()
+    model = train(path, tmp_path / "run", n_processes=1).model
+    trust = [digest(model)]
+    (tmp_path / "weights" / "w.txt").write_text("2")
+    with pytest.raises(ModelError, match=r"w\.txt is not the file any more"):
+        modelfile.load(model, trust=trust)
+    write()
+    answer = mlmd("train", path, "--out", tmp_path / "run")
+    assert answer.code == 4 and "belongs to" in answer.err
+
+
+def test_charge_and_spin_reach_the_calculator(module: Path) -> None:
+    for where in ({}, {"python": sys.executable}):
+        table = own(module, "Charged", info={"charge": -2}) | where
+        assert predictor(load(**table))(copper()).energy == -2.0
 
 
 def test_elements_are_those_that_are_given() -> None:
@@ -427,17 +577,18 @@ def test_a_check_of_a_training_does_not_ask_about_all(delta: Path) -> None:
 
 def test_a_file_with_such_a_part_runs_nothing_before_it_is_trusted(delta: Path) -> None:
     model = train(delta, delta.with_name("run"), n_processes=1).model
-    delta.with_name("opened").unlink()
+    count = delta.with_name("count")
+    count.unlink()
     answer = mlmd("evaluate", model, delta.with_name("d.extxyz"))
     assert answer.code == 6
     assert f'trust = "{digest(model)}"' in answer.err
     answer = mlmd("show", model)
     assert answer.code == 0
     assert f'trust = "{digest(model)}"' in answer.out
-    assert not delta.with_name("opened").exists()
+    assert not count.exists()
     options = json.dumps({"trust": digest(model)})
     assert mlmd("evaluate", model, delta.with_name("d.extxyz"), "--options", options).code == 0
-    assert delta.with_name("opened").exists()
+    assert len(count.read_text()) == 8
     delta.with_name("own.py").write_text(CALCULATORS + "\n# changed\n")
     with pytest.raises(ModelError, match=r"own\.py is not the file any more"):
         modelfile.load(model, trust=[digest(model)])

@@ -290,6 +290,26 @@ def test_every_input_is_listed() -> None:
     assert sorted(listed) == sorted(path.name for path in (README.parent / "inputs").glob("*.toml"))
 
 
+def test_errors_of_descriptors_and_fits_are_compared_with_those_of_snap() -> None:
+    snap = {
+        line.split(" | ")[0].strip("| "): float(line.split(" | ")[7]) for line in marked("accuracy").splitlines()[2:]
+    }
+    head, _, *lines = marked("matrix").splitlines()
+    elements = re.findall(r"(\w+): forces", head)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len({(row[0], row[1]) for row in cells}) == len(cells) == 16
+    compared = 0
+    for row in cells:
+        assert len(row) == 2 + 2 * len(elements)
+        for element, text in zip(elements, row[2::2], strict=True):
+            if text != "–":
+                forces, ratio = (float(one) for one in re.findall(r"[\d.]+", text))
+                assert ratio == pytest.approx(forces / snap[element], abs=0.01)
+                assert text.startswith("**") == (ratio > 1.5)
+                compared += 1
+    assert compared >= 16
+
+
 def test_every_structure_format_is_listed() -> None:
     from mlmd.io.structures import FORMATS
 

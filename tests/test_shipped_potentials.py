@@ -21,7 +21,7 @@ from mlmd.io.labelled import read_labelled
 from mlmd.io.structures import read_structure
 from mlmd.io.trajectories import open_run
 from mlmd.potentials import modelfile
-from mlmd.potentials.uncertainty import BREAKS, EXTRAPOLATES, GRADE, Judge
+from mlmd.potentials.uncertainty import BREAKS, EXTRAPOLATES, GRADE, Judge, knows
 
 LI3YCL6 = Path(__file__).parents[1] / "inputs" / "li3ycl6.cif"
 CRYSTALS = {
@@ -90,6 +90,7 @@ def test_the_crystal_is_within_what_was_learned_and_a_compressed_one_far_outside
 
 @every
 def test_show_says_that_a_potential_has_grades(name: str) -> None:
+    assert knows(modelfile.load(models.path(name))) == (GRADE,)
     assert "grade of extrapolation" in mlmd("show", name).out
     told = modelfile.read_card(models.path(name))["uncertainty"][GRADE]
     assert 0 < told["environments of the active sets"] < told["of"]

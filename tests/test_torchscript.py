@@ -17,7 +17,7 @@ from runs import fcc_argon, write_input
 
 from mlmd import units
 from mlmd.config import PotentialTable
-from mlmd.errors import InputError, ModelError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.potentials import has_stress
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.load import load_potential
@@ -120,6 +120,49 @@ def test_it_runs(tmp_path: Path, python: str | None) -> None:
     stages = '[[stage]]\nkind = "npt"\ntemperature = "50 K"\npressure = "1 bar"\nduration = "50 fs"\n'
     answer = mlmd("simulate", write_input(tmp_path, stages, potential=text), "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
+
+
+class Optional(Periodic):
+    def forward(self, positions: torch.Tensor, boxvectors: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
+        if boxvectors is None:
+            return torch.sum(positions**2)
+        return torch.sum(positions**2) * torch.det(boxvectors)
+
+
+class Scaled(Springs):
+    def forward(self, positions: torch.Tensor, scale: float = 2.0) -> torch.Tensor:  # type: ignore[override]
+        return scale * torch.sum(positions**2)
+
+
+class Both(Periodic):
+    def forward(self, positions: torch.Tensor, box: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        return torch.sum(positions**2) * torch.det(box), -2.0 * positions * torch.det(box)
+
+
+def test_a_box_is_given_where_the_structure_has_one_and_nowhere_else(tmp_path: Path) -> None:
+    answer = predictor(load(saved(tmp_path / "optional.pt", Optional())))
+    squares = float((CLUSTER.positions**2).sum()) / 100 * units.EV_PER_KJMOL
+    assert answer(CLUSTER).energy == pytest.approx(squares, rel=1e-9)
+    crystal = fcc_argon(1)
+    squares = float((crystal.positions**2).sum()) / 100 * units.EV_PER_KJMOL
+    assert answer(crystal).energy == pytest.approx(squares * crystal.get_volume() / 1000, rel=1e-9)
+    crystal.pbc = (True, True, False)
+    with pytest.raises(SimulationError, match="periodic in three directions; the structure is not"):
+        answer(crystal)
+    scaled = predictor(load(saved(tmp_path / "scaled.pt", Scaled())))
+    squares = float((CLUSTER.positions**2).sum()) / 100 * units.EV_PER_KJMOL
+    assert scaled(CLUSTER).energy == pytest.approx(2 * squares, rel=1e-9)
+    with pytest.raises(SimulationError, match="needs a box"):
+        predictor(load(saved(tmp_path / "periodic.pt", Periodic())))(CLUSTER)
+
+
+def test_the_stress_of_a_module_that_returns_forces_is_there_too(tmp_path: Path) -> None:
+    crystal = fcc_argon(1)
+    found = predictor(load(saved(tmp_path / "both.pt", Both())))(crystal)
+    # E = Σ r² · V: its derivative by a strain is 2 Σ r ⊗ r · V + E · 1
+    r, volume = crystal.positions / 10, crystal.get_volume() / 1000
+    expected = (2 * r.T @ r * volume + np.eye(3) * (r**2).sum() * volume) * units.EV_PER_KJMOL
+    assert np.abs(found.virial - expected).max() < 1e-9 * np.abs(expected).max()
 
 
 def test_a_module_is_not_loaded_before_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

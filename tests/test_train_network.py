@@ -20,7 +20,7 @@ from mlmd.io.labelled import read_labelled, write_labelled
 from mlmd.neighbors import build_graph
 from mlmd.potentials import fused, modelfile
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.train import checkpoint
+from mlmd.train import adamw, checkpoint
 from mlmd.train import preview as train_preview
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
@@ -108,6 +108,24 @@ def test_every_optimiser_lowers_the_loss(place: Path, optimiser: str) -> None:
     while not state.finished:
         state = training.after(state)
     assert training.loss(state.best, training.all) < before / 5
+
+
+def test_one_wild_gradient_does_not_carry_the_weights_away() -> None:
+    def trained(factor: float) -> np.ndarray:
+        """The path of ten weights towards zero, with a gradient at step 200 that is larger by a factor."""
+        generator = np.random.default_rng(2)
+        weights = np.ones(10)
+        memory, path = adamw.begin(weights), []
+        for n in range(600):
+            gradient = (weights + 0.3 * generator.standard_normal(10)) * (factor if n == 200 else 1)
+            weights, memory = adamw.step(weights, memory, gradient, n_done=n, rate=1e-2, decay=np.zeros(10))
+            path.append(weights)
+        return np.array(path)
+
+    usual, wild = trained(1.0), trained(1e4)
+    assert wild[:200] == pytest.approx(usual[:200], abs=0)
+    assert np.abs(wild - usual).max() < 0.1
+    assert np.abs(wild[-200:] - usual[-200:]).max() < 0.03
 
 
 def test_jacobians_beyond_what_may_be_kept_give_the_same_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,15 +48,53 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_in(value: Any) -> Iterator[Path]:
-    """Files that texts within the options of a potential name with a slash, also as ``file.py:name``."""
+_MOST_FILES = 1000
+"""In a folder that is an argument of a calculator."""
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts within the options of a potential."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for one in value:
-            yield from files_in(one)
-    elif isinstance(value, str) and "/" in value:
-        yield from (path for path in dict.fromkeys((Path(value), Path(value.rpartition(":")[0]))) if path.is_file())
+            yield from texts_in(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def files_in(value: Any) -> Iterator[Path]:
+    """Files that texts within the options of a potential name, also as ``file.py:name``, by a pattern or by a folder.
+
+    Raises:
+        InputError: for a folder with a thousand files or more.
+    """
+    for text in texts_in(value):
+        if "\0" in text or len(text) > 4096 or not text:
+            continue
+        for name in dict.fromkeys((text, text.rpartition(":")[0])):
+            path = Path(name)
+            if name and path.is_file():
+                yield path
+            elif name and path.is_dir():
+                yield from _all_within(path)
+        if set(text) & set("*?["):
+            pattern = Path(text)
+            found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+            yield from sorted(path for path in found if path.is_file())
+
+
+def _all_within(folder: Path) -> list[Path]:
+    """The files of a folder and those within it."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found.append(path)
+        if len(found) == _MOST_FILES:
+            raise InputError(
+                f"{folder} has {_MOST_FILES:,} files or more, which all would have to be trusted. Name one."
+            )
+    return sorted(found)
 
 
 def structure_file(path: Path) -> Path:

@@ -30,15 +30,15 @@ def _digests(value: object) -> tuple[str, ...]:
 
 
 def _rooted(value: Any, info: ValidationInfo) -> Any:
-    """Texts that name a file or folder with a slash, counted from the folder of the input; others as they are.
+    """Texts that name a file or folder, counted from the folder of the input; others as they are.
 
-    A bare word never names a file, since it may be the name of a model. ``file.py:Class`` names a file too.
+    Without a slash or a dot a word never names a file, since it may be the name of a model. ``file.py:Class`` does.
     """
     if isinstance(value, Mapping):
         return {key: _rooted(one, info) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rooted(one, info) for one in value]
-    if not isinstance(value, str) or "/" not in value or "\0" in value:
+    if not isinstance(value, str) or not set("/.") & set(value) or "\0" in value or len(value) > _LONGEST:
         return value
     name, colon, attribute = value.rpartition(":") if ".py:" in value else (value, "", "")
     path = input_path(name, info)
@@ -56,6 +56,8 @@ def _members(value: object, info: ValidationInfo) -> tuple[PotentialTable, ...]:
     )
 
 
+_LONGEST = 4096
+"""Characters of the name of a file."""
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 Trust = Annotated[
     tuple[str, ...], BeforeValidator(_digests), PlainSerializer(lambda value: value[0] if len(value) == 1 else value)

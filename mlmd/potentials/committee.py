@@ -46,6 +46,7 @@ class Committee(torch.nn.Module):
         self.members = self._sum.parts
         self.calibration = float(calibration)
         self.cutoff, self.elements = self._sum.cutoff, self._sum.elements
+        self.has_stress = self._sum.has_stress
 
     def predict(self, graph: Graph) -> Prediction:
         """The means of the predictions; energies of atoms where all members have them."""

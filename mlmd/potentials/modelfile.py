@@ -135,6 +135,13 @@ def load(path: Path | str, precision: str = "float64", trust: Sequence[str] = ()
         check_trust(path, trust, f"a part of it is computed by {' and '.join(foreign)}, which is code that it names")
     try:
         potential = restore(spec, state)
+    except InputError as error:
+        if foreign:  # what it needs is not here: the file is sound
+            raise InputError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError) as error:
+        raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
+    try:
         _load_state(potential, state)
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError, InputError) as error:
         raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
@@ -151,8 +158,8 @@ def externals(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def describe_external(recipe: Mapping[str, Any]) -> str:
     """A model of others in words."""
     python = recipe["python"]
-    name = recipe["calculator"] or recipe["kind"]
-    return f"{name}, {json.dumps(recipe['arguments'])}" + (f" in {python}" if python else "")
+    name = json.dumps(recipe["calculator"] or recipe["kind"], ensure_ascii=False)
+    return f"{name}, {json.dumps(recipe['arguments'])}" + (f" in {json.dumps(python)}" if python else "")
 
 
 def read_card(path: Path | str) -> dict[str, Any]:

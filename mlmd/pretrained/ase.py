@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlmd.config.files import files_in
+from mlmd.config.files import files_in, texts_in
 from mlmd.errors import InputError
 from mlmd.potentials import trust as trusted
 from mlmd.pretrained.external import External
-from mlmd.pretrained.workers import Recipe, interpreter
+from mlmd.pretrained.recipe import Recipe, interpreter
+
+_REMOTE = re.compile("(https?|ftp|file)://", re.IGNORECASE)
 
 
 def load(
@@ -17,6 +20,7 @@ def load(
     arguments: Mapping[str, Any] | None = None,
     python: str | None = None,
     keep: bool = False,
+    info: Mapping[str, Any] | None = None,
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
@@ -30,6 +34,7 @@ def load(
         python: the interpreter of another environment, in which it runs as a process of its own.
         keep: let the calculator keep what it likes from step to step, such as lists of neighbours or a density: faster
             for some, but the last digits then depend on the steps before, and a resumed run is no exact continuation.
+        info: what such calculators read in ``atoms.info``, e.g. ``{ charge = 1, spin = 2 }``.
         elements: that it may be asked about; any when left out.
         precision: is the calculator's matter.
         trust: digests of the files among the arguments, and of that of the calculator: they may execute code.
@@ -40,6 +45,8 @@ def load(
     """
     if precision != "float64":
         raise InputError("precision: the calculator decides in which numbers it computes. Is there a keyword of it?")
+    if info is not None and not isinstance(info, Mapping):
+        raise InputError(f"info: {info!r} is not a table, such as {{ charge = 1 }}.")
     if not isinstance(keep, bool):
         raise InputError(f"keep: {keep!r}: true or false is needed.")
     if not isinstance(calculator, str):
@@ -47,8 +54,13 @@ def load(
     if arguments is not None and not isinstance(arguments, Mapping):
         raise InputError(f"arguments: {arguments!r} is not a table of the calculator's keywords.")
     given = dict(arguments or {})
+    if remote := [text for text in texts_in(given) if _REMOTE.match(text)]:
+        raise InputError(
+            f"arguments: {remote[0]}: what is fetched from elsewhere has no digest to be trusted by. Download it, and "
+            "name the file."
+        )
     files = sorted({*files_in(given), *files_in(calculator)})
     for file in files:
         trusted.check(file, trust, "a calculator may execute what stands in such a file")
-    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep)
+    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep, info=dict(info or {}))
     return External(recipe, elements=elements, files=trusted.digests(files))

@@ -36,13 +36,15 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it says which device it is on
         warnings.simplefilter("ignore")
+        import torch
         from chgnet.model.dynamics import CHGNetCalculator
         from chgnet.model.model import CHGNet
 
-        if path is None:
-            model = CHGNet.load(model_name=name, use_device=device, verbose=False)
-        else:
-            model = CHGNet.from_file(path)
+        with torch.random.fork_rng(devices=[]):  # layers begin with random numbers, before they get those of the file
+            if path is None:
+                model = CHGNet.load(model_name=name, use_device=device, verbose=False)
+            else:
+                model = CHGNet.from_file(path)
         made = CHGNetCalculator(model, use_device=device, on_isolated_atoms="ignore")
     made.shipped = path is None
     return made

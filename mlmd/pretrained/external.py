@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase.geometry import complete_cell
 from torch import Tensor
 
-from mlmd.config.files import sha256
+from mlmd.config.files import files_in, sha256
 from mlmd.errors import InputError, ModelError
 from mlmd.graph import Graph
 from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Prediction
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.trust import check, digests
-from mlmd.pretrained.workers import Recipe, Worker, interpreter, worker
+from mlmd.pretrained.recipe import Recipe, failed, interpreter
+from mlmd.pretrained.workers import Worker, worker
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -57,9 +59,11 @@ class External(torch.nn.Module):
         """
         super().__init__()
         self.recipe, self.files, self._given = recipe, dict(files or {}), elements
-        self._device = choose_device(device)
-        self._worker = worker(recipe, self._device)
-        facts = self._worker.facts
+        self._device = _full(choose_device(device))
+        # moves with `to`, and tells whoever looks where it computes
+        self.register_buffer("_where", torch.zeros(0, device=self._device), persistent=False)
+        self._workers: dict[str, Worker] = {self._device: worker(recipe, self._device)}
+        facts = self._workers[self._device].facts
         own = tuple(facts.get("elements") or ())
         if unknown := [symbol for symbol in elements or () if own and symbol not in own]:
             raise InputError(f"elements: the model does not know {', '.join(unknown)}. It knows {', '.join(own)}.")
@@ -79,7 +83,7 @@ class External(torch.nn.Module):
     @property
     def calculator(self) -> Any:
         """The calculator, where it is of this process; None where it is of another."""
-        return getattr(self._worker, "calculator", None)
+        return getattr(self._workers[self._device], "calculator", None)
 
     def calculator_on(self, device: torch.device | str) -> Any:
         """The calculator, made again where it has been on another device; None where it is of another process."""
@@ -88,7 +92,7 @@ class External(torch.nn.Module):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What the calculator tells of itself: class, properties, versions, and more where the framework is known."""
-        return self._worker.facts
+        return self._workers[self._device].facts
 
     def described(self) -> dict[str, Any]:
         """What a person wants to know of the model (JSON-able): who computes, where, by what versions and files."""
@@ -135,7 +139,7 @@ class External(torch.nn.Module):
         return ExternalEvaluator(self, np.array(numbers), np.array(pbc, dtype=bool), device)
 
     def predictor(self) -> ExternalPredictor:
-        """What answers about structures one after the other, on the CPU."""
+        """What answers about structures one after the other."""
         return ExternalPredictor(self)
 
     def ask(
@@ -153,27 +157,32 @@ class External(torch.nn.Module):
         Raises:
             SimulationError: when the calculator fails.
         """
-        if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
-            return kept
-        with self._turn:  # calculators keep what they computed last
-            energy, forces, stress = self._on(device).ask(numbers, pbc, positions, cell)
-        if stress is not None:
-            virial = stress * abs(np.linalg.det(cell))
-        elif pbc.any():
-            virial = np.full((3, 3), np.nan)
-        else:
-            virial = -positions.T @ forces
-        found = Evaluation(energy, np.ascontiguousarray(forces), 0.5 * (virial + virial.T))
-        if self.memory is not None:
-            self.memory.keep(numbers, pbc, positions, cell, found)
+        with self._turn:  # calculators keep what they computed last, and a file is written by one at a time
+            if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
+                return kept
+            # what a cell has of open directions is no matter, but some calculators ask for a volume
+            full = complete_cell(cell) if pbc.any() and not pbc.all() else cell
+            energy, forces, stress = self._on(device).ask(numbers, pbc, positions, full)
+            if stress is not None:
+                virial = stress * abs(np.linalg.det(cell))
+            elif pbc.all() and self.has_stress:
+                raise failed(self.recipe, "the calculator said that it gives a stress, and gave none")
+            elif pbc.any():
+                virial = np.full((3, 3), np.nan)
+            else:
+                virial = -positions.T @ forces
+            found = Evaluation(energy, np.ascontiguousarray(forces), 0.5 * (virial + virial.T))
+            if self.memory is not None:
+                self.memory.keep(numbers, pbc, positions, cell, found)
         return found
 
     def _on(self, device: torch.device | str) -> Worker:
-        """The calculator on a device; it is made again where it has been on another."""
-        if self.recipe.moves and str(device) != self._device:
-            self._device = str(device)
-            self._worker = worker(self.recipe, self._device)
-        return self._worker
+        """The calculator on a device; it is made again where it has not been there."""
+        if self.recipe.moves:
+            self._device = _full(device)
+            if self._device not in self._workers:
+                self._workers = {self._device: worker(self.recipe, self._device)}  # the other gives its memory back
+        return self._workers[self._device]
 
     def spec(self) -> dict[str, Any]:
         """How it is made (JSON-able)."""
@@ -193,12 +202,22 @@ class External(torch.nn.Module):
             InputError: when the calculator cannot be made here.
             ModelError: when a file it needs has gone or has changed.
         """
+        recipe = Recipe(**spec["recipe"])
+        named = {str(one.absolute()) for one in files_in([recipe.calculator or "", dict(recipe.arguments)])}
+        if unknown := sorted(named - spec["files"].keys()):
+            raise ModelError(f"{unknown[0]}, which its {recipe.kind} model names, is in no digest of the file")
         for name, digest in spec["files"].items():
             if not Path(name).is_file():
                 raise ModelError(f"{name}, which its {spec['recipe']['kind']} model needs, is not there")
             if sha256(Path(name)) != digest:
                 raise ModelError(f"{name} is not the file any more that its {spec['recipe']['kind']} model was made of")
-        return cls(Recipe(**spec["recipe"]), elements=spec["elements"], files=spec["files"])
+        return cls(recipe, elements=spec["elements"], files=spec["files"])
+
+
+def _full(device: torch.device | str) -> str:
+    """A device with its number: "cuda" is the first."""
+    found = torch.device(device)
+    return "cuda:0" if found.type == "cuda" and found.index is None else str(found)
 
 
 class ExternalPredictor:
@@ -216,7 +235,8 @@ class ExternalPredictor:
             SimulationError: when the calculator fails.
         """
         positions, cell, pbc = geometry(atoms)
-        return self._potential.ask(np.array(atoms.numbers), pbc, positions, cell)
+        where = self._potential.get_buffer("_where").device
+        return self._potential.ask(np.array(atoms.numbers), pbc, positions, cell, where)
 
 
 class ExternalEvaluator:
@@ -249,6 +269,7 @@ def framework(
     executes: str | None = None,
     trust: Sequence[str] = (),
     moves: bool = True,
+    keeps: bool = False,
 ) -> External:
     """A model of a framework that mlmd knows, by the file of this folder that makes its calculator.
 
@@ -263,16 +284,19 @@ def framework(
         executes: what opening such weights can do, for those that have to be trusted; None for mere numbers.
         trust: digests that the user gave.
         moves: whether `calculator` takes ``device``.
+        keeps: whether it is told what has changed since the last step; see `Recipe`.
 
     Raises:
         InputError: when it cannot be made; with what to install where the framework is not there.
         ModelError: for files that have to be trusted and are not.
     """
-    if executes is not None:
-        for one in files:
+    for one in files:
+        if not one.is_file():
+            raise InputError(f"path: {one}: " + ("a folder, not a file." if one.is_dir() else "no such file."))
+        if executes is not None:
             check(one, trust, executes)
     given = {name: value for name, value in arguments.items() if value is not None}
-    recipe = Recipe(kind, None, given, interpreter(python), moves=moves, install=install)
+    recipe = Recipe(kind, None, given, interpreter(python), moves=moves, keeps=keeps, install=install)
     return External(recipe, elements=elements, files=digests(files))
 
 

@@ -23,6 +23,8 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     Raises:
         ValueError: for an unknown name, and for files that are damaged or could execute code.
     """
+    import warnings
+
     import torch
     from mattersim.forcefield.potential import MatterSimCalculator, Potential
 
@@ -39,10 +41,12 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     own = made.calculate
 
     def calculate(atoms: Any, *asked: Any) -> None:
-        """MatterSim is not made for what is periodic in some directions, and puts a molecule's atoms into a cell."""
+        """MatterSim is not made for what is periodic in some directions; it says of every molecule that it is one."""
         if atoms.pbc.any() and not atoms.pbc.all():
             raise ValueError("MatterSim computes what is periodic in all directions, or in none")
-        own(atoms.copy(), *asked)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No PBC detected")
+            own(atoms, *asked)
 
     made.calculate = calculate
     return made

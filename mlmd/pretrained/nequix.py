@@ -64,5 +64,6 @@ def load(
     files = one_of(path, name)
     arguments = {"path": str(path) if path else None, "name": name}
     return framework(
-        "nequix", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False
+        "nequix", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False,
+        keeps=True,  # of another number of atoms it would compile anew
     )  # fmt: skip

@@ -35,8 +35,6 @@ PACKAGES = ("openmmml", "openmm", "torch", "torchani", "aimnet", "fennol", "mace
 class Named(Calculator):
     """A potential of OpenMM-ML; its System is made again for other atoms."""
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
-
     def __init__(self, name: str, arguments: Mapping[str, Any], device: str) -> None:
         """Find the potential.
 
@@ -47,6 +45,7 @@ class Named(Calculator):
         from openmmml import MLPotential
 
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         self._openmm = openmm
         factories = MLPotential._implFactories
         if name not in factories:

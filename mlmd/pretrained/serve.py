@@ -13,11 +13,16 @@ import sys
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, whose files are called like the packages they need
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import mmap
 import os
+import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +37,8 @@ MOVED = ("positions", "cell")
 """What changes from step to step, in ASE's words."""
 SWITCHES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
 """Variables that decide whether torch executes what stands in a file; some frameworks set them when imported."""
+FOLDER = "mlmd-model-"
+"""Beginning of the name of the folder in which such a process works."""
 _LONGEST = 500
 """Characters of an error that are told."""
 
@@ -95,29 +102,47 @@ def find(target: str) -> Callable[..., Any]:
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise Unusable(f"{module} is a module of Python itself, which has no calculators")
     try:
-        found = getattr(_module(module), attribute)
+        imported = _module(module)
+    except Unusable:
+        raise
     except ModuleNotFoundError as error:
-        hint = f"pip install what provides {error.name}, or look for a typing error"
-        raise Unusable(f"there is no module {error.name!r} in {sys.prefix}: {hint}") from None
-    except AttributeError:
-        raise Unusable(f"{module} has no {attribute!r}") from None
+        raise Unusable(_absent(error)) from None
     except Exception as error:  # a module does what it likes when it is imported
         raise Unusable(f"{module} cannot be imported: {reason(error)}") from None
+    found = getattr(imported, attribute, None)
+    if found is None:
+        raise Unusable(f"{module} has no {attribute!r}")
     if not callable(found):
         raise Unusable(f"{attribute} is a {type(found).__name__}, not a class or a function")
     made: Callable[..., Any] = found
     return made
 
 
+def _absent(error: ModuleNotFoundError) -> str:
+    """Which module there is not, and what may help."""
+    hint = f"pip install what provides {error.name}, or look for a typing error"
+    return f"there is no module {error.name!r} in {sys.prefix}: {hint}"
+
+
 def _module(name: str) -> Any:
     """A module by its name, or by its file."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(f"mlmd_{Path(name).stem}", name)
-    if spec is None or spec.loader is None or not Path(name).is_file():
+    path = Path(name)
+    if not path.is_file():
         raise Unusable(f"{name}: no such file")
+    called = f"mlmd_{path.stem}_{hashlib.sha256(bytes(path.absolute()) + path.read_bytes()).hexdigest()[:16]}"
+    if called in sys.modules:
+        return sys.modules[called]
+    spec = importlib.util.spec_from_file_location(called, name)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[called] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[called]
+        raise
     return module
 
 
@@ -135,6 +160,8 @@ def _build(target: str, arguments: Mapping[str, Any]) -> Any:
     make = find(target)
     try:
         calculator = make(**arguments)
+    except ModuleNotFoundError as error:
+        raise Unusable(_absent(error)) from None
     except Exception as error:  # whatever a class does with arguments it does not like
         told = json.dumps(arguments, ensure_ascii=False, default=str)
         raise Unusable(f"with arguments {told}: {reason(error)}") from None
@@ -150,16 +177,22 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
     """
     module = target.rpartition(":")[0]
     told: dict[str, Any] = {
-        "class": f"{type(calculator).__module__}.{type(calculator).__qualname__}",
+        "class": _name_of(type(calculator)),
         "properties": sorted({*map(str, getattr(calculator, "implemented_properties", ()))}),
         "python": sys.version.split()[0],
         "versions": _versions(calculator),
     }
-    if not module.endswith(".py"):
+    if Path(module).parent != Path(__file__).parent:  # a file of somebody else may have a function of this name too
         return told
     with safe_loading_kept():
-        own = getattr(_module(module), "facts", None)
-        return told if own is None else {**told, **own(calculator)}
+        return {**told, **_module(module).facts(calculator)}
+
+
+def _name_of(kind: type) -> str:
+    """Module and name of a class; of one in a file, the name that the file has."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    module = Path(str(file)).name if kind.__module__.startswith("mlmd_") and file else kind.__module__
+    return f"{module}.{kind.__qualname__}"
 
 
 def _versions(calculator: Any) -> dict[str, str]:
@@ -201,7 +234,7 @@ def ask(
         calculator.calculate(atoms, wanted, list(changes))
     results = calculator.results
     energy = float(results["free_energy"] if results.get("free_energy") is not None else results["energy"])
-    forces, stress = results.get("forces"), results.get("stress") if atoms.pbc.all() else None
+    forces, stress = results.get("forces"), results.get("stress") if "stress" in wanted else None
     if stress is not None and np.shape(stress) == (6,):
         stress = voigt_6_to_full_3x3_stress(stress)
     return (
@@ -226,30 +259,33 @@ class _Server:
         self._questions, self._answers = questions, answers
         self._calculator: Any = None
         self._atoms = Atoms()
-        self._changes: Sequence[str] = all_changes
+        self._known = False
         self._keeps = False
+        self._info: Mapping[str, Any] = {}
         self._shared: Layout | None = None
 
     def work(self) -> None:
         """Until the parent closes its end, or is gone."""
         for line in self._questions:
             try:
-                answer = self._compute() if line == b"\n" else self._do(json.loads(line))
+                answer = json.dumps(self._compute() if line == b"\n" else self._do(json.loads(line)))
             except Exception as error:  # of any kind: it is told, and the process goes on
-                answer = {"error": reason(error), "refused": isinstance(error, Unusable)}
-            self._answers.write((json.dumps(answer) if answer else "").encode() + b"\n")
+                self._known = False
+                answer = json.dumps({"error": reason(error)})
+            self._answers.write((answer if answer != "{}" else "").encode() + b"\n")
             self._answers.flush()
 
     def _do(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if "open" in message:
-            target, arguments, self._keeps = message["open"]
+            target, arguments, self._keeps, self._info = message["open"]
             self._calculator = build(target, arguments)
             return {"facts": facts(target, self._calculator)}
         n_atoms, file = message["system"]
         with Path(file).open("r+b") as stream:
             self._shared = Layout(mmap.mmap(stream.fileno(), Layout.size(n_atoms)), n_atoms)
-        self._atoms = Atoms(numbers=self._shared.numbers.astype(int), pbc=self._shared.pbc.astype(bool))
-        self._changes = all_changes
+        numbers, pbc = self._shared.numbers.astype(int), self._shared.pbc.astype(bool)
+        self._atoms = Atoms(numbers=numbers, pbc=pbc, info=dict(self._info))
+        self._known = False
         return {}
 
     def _compute(self) -> dict[str, Any]:
@@ -257,17 +293,44 @@ class _Server:
         assert shared is not None
         self._atoms.set_cell(shared.cell)
         self._atoms.set_positions(shared.positions)
-        energy, forces, stress = ask(self._calculator, self._atoms, self._changes)
+        changes = MOVED if self._known and self._keeps else tuple(all_changes)
+        energy, forces, stress = ask(self._calculator, self._atoms, changes)
         if forces is None:
             raise Unusable("the calculator gives no forces")
-        if self._keeps:
-            self._changes = MOVED
+        self._known = True
         shared.energy[0], shared.forces[:], shared.known[0] = energy, forces, stress is not None
         if stress is not None:
             shared.stress[:] = stress
         return {}
 
 
-if __name__ == "__main__":
-    with os.fdopen(int(sys.argv[1]), "rb") as questions, os.fdopen(int(sys.argv[2]), "wb") as answers:
+def _follow(parent: int) -> None:
+    """End with the parent, however that ends, and with everything that was begun here."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    _clear()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _clear() -> None:
+    """Remove the folder that was made for this process."""
+    here = Path.cwd()
+    if here.name.startswith(FOLDER):
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def main() -> None:
+    """Serve the parent, which leads the two pipes that the arguments name."""
+    pipes = [int(one) for one in sys.argv[1:3]]
+    for pipe in pipes:  # what a calculator starts is not to hold them open
+        os.set_inheritable(pipe, False)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    with os.fdopen(pipes[0], "rb") as questions, os.fdopen(pipes[1], "wb") as answers:
         _Server(questions, answers).work()
+    _clear()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,11 +38,19 @@ def calculator(path: str | None = None, name: str | None = None, modal: str | No
     Raises:
         ValueError: for a name that is not within the package: what it would download is a pickle that nobody has seen.
     """
-    with warnings.catch_warnings():
+    import random
+
+    import torch
+
+    state = random.getstate()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # layers begin with random numbers
         warnings.simplefilter("ignore")  # of accelerators that are not there, and of deprecated parts of torch
         from sevenn.calculator import SevenNetCalculator
 
-        return SevenNetCalculator(_file(name) if path is None else path, modal=modal, device=device)
+        try:
+            return SevenNetCalculator(_file(name) if path is None else path, modal=modal, device=device)
+        finally:
+            random.setstate(state)
 
 
 def _file(name: str | None) -> str:

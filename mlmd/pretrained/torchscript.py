@@ -54,9 +54,10 @@ class TorchScript(Calculator):
         self._module, self._dtype, self._device = module, dtype, device
         arguments = module.forward.schema.arguments[1:]  # the first is the module itself
         needed = [one.name for one in arguments if not one.has_default_value()]
-        if not 1 <= len(needed) <= 2:
+        self.takes_box = len(arguments) > 1 and any(word in arguments[1].name.lower() for word in ("box", "cell"))
+        self.needs_box = self.takes_box and len(needed) > 1
+        if not 1 <= len(needed) <= 1 + self.needs_box:
             raise ValueError(f"forward takes {', '.join(one.name for one in arguments)}, not positions and a box")
-        self.takes_box = len(arguments) > 1
         if self.takes_box:
             self.implemented_properties = [*self.implemented_properties, "stress"]
 
@@ -66,32 +67,45 @@ class TorchScript(Calculator):
         """Fill `results`, as ASE asks.
 
         Raises:
-            ValueError: for a periodic structure, where the module takes no box.
+            ValueError: for a structure whose periodicity is not that of the module.
         """
         import torch
         from scipy.constants import N_A, e
 
         super().calculate(atoms, properties, system_changes)
         structure = self.atoms
-        if structure.pbc.any() and not self.takes_box:
-            raise ValueError("forward(positions) takes no box: the module is for structures without periodicity")
+        self._check(structure.pbc)
+        boxed = bool(structure.pbc.all())
         of = {"dtype": self._dtype, "device": self._device}
         positions = torch.tensor(structure.positions / NM, **of).requires_grad_(True)
-        strain = torch.zeros((3, 3), **of).requires_grad_(self.takes_box)
-        moved = positions + positions @ strain if self.takes_box else positions
+        strain = torch.zeros((3, 3), **of).requires_grad_(boxed)
+        moved = positions + positions @ strain if boxed else positions
         box = torch.tensor(structure.cell.array / NM, **of)
-        found = self._module(moved, box + box @ strain) if self.takes_box else self._module(moved)
+        found = self._module(moved, box + box @ strain) if boxed else self._module(moved)
         energy, forces = found if isinstance(found, tuple) else (found, None)
         unit = 1e3 / (N_A * e)  # eV in a kJ/mol
+        wanted = ([positions] if forces is None else []) + ([strain] if boxed else [])
+        gradients = list(torch.autograd.grad(energy.sum(), wanted)) if wanted else []
         if forces is None:
-            wanted = [positions, strain] if self.takes_box else [positions]
-            gradient, *by_strain = torch.autograd.grad(energy.sum(), wanted)
-            forces = -gradient
-            if by_strain and structure.pbc.all():
-                tensor = by_strain[0].cpu().numpy().astype(float)
-                self.results["stress"] = 0.5 * (tensor + tensor.T) * unit / structure.get_volume()
+            forces = -gradients.pop(0)
+        if boxed:
+            tensor = gradients[0].cpu().numpy().astype(float)
+            self.results["stress"] = 0.5 * (tensor + tensor.T) * unit / structure.get_volume()
         self.results["energy"] = self.results["free_energy"] = float(energy.detach().sum()) * unit
         self.results["forces"] = np.asarray(forces.detach().cpu().numpy(), dtype=float) * unit / NM
+
+    def _check(self, pbc: np.ndarray) -> None:
+        """Whether the module can be asked about such a structure.
+
+        Raises:
+            ValueError: when it can not.
+        """
+        if pbc.any() and not self.takes_box:
+            raise ValueError("forward(positions) takes no box: the module is for structures without periodicity")
+        if pbc.any() and not pbc.all():
+            raise ValueError("the module takes a box, which is periodic in three directions; the structure is not")
+        if self.needs_box and not pbc.any():
+            raise ValueError("forward(positions, box) needs a box, and the structure has none")
 
 
 def facts(made: TorchScript) -> dict[str, Any]:
@@ -124,7 +138,8 @@ def load(
     """
     from mlmd.potentials.trust import check
     from mlmd.pretrained.external import framework
-    from mlmd.pretrained.workers import Recipe, worker
+    from mlmd.pretrained.recipe import Recipe
+    from mlmd.pretrained.workers import worker
 
     check(path, trust, EXECUTES)
     arguments = {"path": str(path), "dtype": precision}

@@ -1,4 +1,7 @@
-"""AdamW: steps along the mean gradient, in units of its fluctuations (Loshchilov and Hutter, ICLR 2019)."""
+"""AdamW: steps along the mean gradient, in units of its fluctuations (Loshchilov and Hutter, ICLR 2019).
+
+Gradients that are far longer than those before are shortened (clipped: Pascanu, Mikolov and Bengio, ICML 2013).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,10 @@ _LAST_RATE = 1e-2
 _MOMENTS = (0.9, 0.999)
 """Decay of the means of gradients and of their squares at each step."""
 _SMALL = 1e-8
+_LONGEST = 3.0
+"""Length of a gradient, at most, in root mean squares of those before. A longer one, of a structure unlike the others,
+is shortened: it would carry the weights away for many steps, and in the mean of squares make those after it so small
+that they do not come back."""
 
 
 def begin(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -41,6 +48,11 @@ def step(
         decay: (n,), part of a weight by which a step with a rate of one makes it smaller.
     """
     n_steps, (one, two) = n_done + 1, _MOMENTS
+    if n_done:
+        longest = _LONGEST * math.sqrt(float(memory["second"].sum()) / (1 - two**n_done))
+        length = float(np.linalg.norm(gradient))
+        if length > longest > 0:
+            gradient = gradient * (longest / length)
     first = one * memory["first"] + (1 - one) * gradient
     second = two * memory["second"] + (1 - two) * gradient**2
     direction = (first / (1 - one**n_steps)) / (np.sqrt(second / (1 - two**n_steps)) + _SMALL)

@@ -28,6 +28,7 @@ from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.load import check_energy, load_potential
 from mlmd.pretrained.external import External
 from mlmd.pretrained.memory import Memory
+from mlmd.pretrained.native import Native
 from mlmd.train.evaluate import predict
 from mlmd.train.folder import ANSWERS
 
@@ -51,7 +52,9 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
         for table in tables
     ]
     try:
-        potential = load_potential(given)
+        # by their calculators, whose answers are kept; on the pairs of mlmd they would be asked again and again
+        parts = [part.external if isinstance(part, Native) else part for part in _parts(load_potential(given))]
+        potential = parts[0] if len(parts) == 1 else Sum(parts)
         check_energy(potential)
     except InputError as error:
         raise InputError(f"baseline: {error}") from None
@@ -76,8 +79,10 @@ def load_given(tables: Sequence[PotentialTable], elements: Sequence[str]) -> Pot
 
 
 def slow_parts(given: Potential) -> list[External]:
-    """The models of others among the parts of a potential: asking them takes long."""
-    return [part for part in _parts(given) if isinstance(part, External)]
+    """The models of others that a potential is, or is built of: asking them takes long."""
+    return (
+        [part for part in given.modules() if isinstance(part, External)] if isinstance(given, torch.nn.Module) else []
+    )
 
 
 def remember(given: Potential, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Make an environment for each framework whose models mlmd can ask, as a user would, for tests and benchmarks.
 
-    python tests/pretrained/environments.py chgnet sevennet --folder envs [--with-mlmd]
+    python tests/pretrained/environments.py ani matgl --folder envs [--with-mlmd]
     MLMD_TEST_ENVS=envs python -m pytest tests/pretrained
 
 With ``--with-mlmd`` mlmd is installed there too, so that models are also asked in its own process. An environment that

@@ -184,13 +184,33 @@ def test_torch_opens_files_as_safely_as_before(told: dict[str, Any]) -> None:
     assert told["refused"]
 
 
-def test_nothing_is_said_of_what_a_user_cannot_change(told: dict[str, Any], python: str) -> None:
+def test_nothing_is_said_of_what_a_user_cannot_change(python: str) -> None:
     """The framework tells which device it is on, and that elements have no electronegativity."""
     script = "from ase.build import bulk; from mlmd.pretrained.chgnet import load; "
     script += "from mlmd.potentials.evaluate import predictor; predictor(load())(bulk('LiF', 'rocksalt', 4.0))"
     paths = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([python, "-c", script], capture_output=True, text=True, env=paths, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_a_run_goes_on_exactly_where_it_stopped(told: dict[str, Any]) -> None:
+    assert told["run"]["stopped"]
+    assert told["run"]["same"] == [True, True]
+    assert np.ptp(told["run"]["total"]) < 0.1 * np.ptp(told["run"]["potential"])
+
+
+def test_a_network_that_answers_otherwise_is_left_to_its_calculator(told: dict[str, Any]) -> None:
+    assert told["agree"] == [True, False]
+
+
+def test_it_leaves_random_numbers_and_precision_as_they_are(told: dict[str, Any]) -> None:
+    assert told["seeds"] == [True, True, True]
+    assert {*told["numbers"]} == {"torch.float32"}
+
+
+def test_it_may_be_a_baseline(told: dict[str, Any]) -> None:
+    """What is stored is how it is made, not its numbers."""
+    assert told["trained"]["parts"][1] == "External" and told["trained"]["bytes"] < 100_000
 
 
 def test_it_is_stored_by_how_it_is_made(told: dict[str, Any]) -> None:

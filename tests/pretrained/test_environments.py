@@ -19,12 +19,12 @@ def test_every_environment_belongs_to_a_kind_of_potential_and_says_versions(name
 
 
 def test_torch_is_there_before_what_needs_it_and_stays(tmp_path: Path) -> None:
-    venv, first, second, mlmd = commands("chgnet", tmp_path, with_mlmd=True)
-    python = str(python_in(tmp_path, "chgnet"))
-    assert venv[1:] == ["-m", "venv", str(tmp_path / "chgnet")]
+    venv, first, second, *_, mlmd = commands("ani", tmp_path, with_mlmd=True)
+    python = str(python_in(tmp_path, "ani"))
+    assert venv[1:] == ["-m", "venv", str(tmp_path / "ani")]
     assert first == [python, "-m", "pip", "install", "torch==2.13.0"]
-    assert second == [*first, "chgnet==0.4.2"]
-    assert mlmd[-2] == "-e" and {"torch==2.13.0", "chgnet==0.4.2"} < {*mlmd}
+    assert second == [*first, "torchani==2.9.0"]
+    assert mlmd[-2] == "-e" and {"torch==2.13.0", "torchani==2.9.0"} < {*mlmd}
 
 
 def test_what_comes_alone_is_installed_alone(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_comes_alone_is_installed_alone(tmp_path: Path) -> None:
 def test_a_name_that_there_is_not(tmp_path: Path) -> None:
     script = Path(__file__).with_name("environments.py")
     done = subprocess.run(
-        [sys.executable, str(script), "chgnet2", "--folder", str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, str(script), "ani2", "--folder", str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2 and "invalid choice: 'chgnet2'" in done.stderr
+    assert done.returncode == 2 and "invalid choice: 'ani2'" in done.stderr
     assert not [*tmp_path.iterdir()]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from in_process import SWITCH, harmful
+from in_process import SWITCH, harmful, trusted
 
 from mlmd.errors import InputError
+from mlmd.potentials.load import build
 from mlmd.potentials.trust import digests
 from mlmd.pretrained.ase import load
 
@@ -69,3 +71,22 @@ def test_what_it_says_while_it_is_made_is_not_passed_on(
     assert not warned
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger().handlers == handlers
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "package"),
+    [
+        ("mace", "a.model", "mace-torch"),
+        ("nequip", "a.nequip.zip", "nequip"),
+        ("metatomic", "a.pt", "metatomic-torch metatomic-ase ase"),
+    ],
+)
+def test_a_framework_that_is_not_there_is_asked_for(
+    kind: str, file: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, kind, None)  # as if it were not installed
+    path = tmp_path / file
+    path.write_bytes(b"PK\x03\x04")
+    told = rf"{kind}: there is no module '{kind}[.a-z]*' in .*Install it: pip install {package}\.$"
+    with pytest.raises(InputError, match=told):
+        build(kind, {"path": path, "trust": [trusted(path)], "precision": "float64"})

@@ -240,6 +240,26 @@ def test_atoms_without_neighbours_have_a_place() -> None:
     assert table["places"].tolist() == [[0.0], [0.0]] and table["edge_index"][0].tolist() == [0, 1]
 
 
+def test_a_run_goes_on_exactly_where_it_stopped(told: dict[str, Any]) -> None:
+    assert told["run"]["stopped"]
+    assert told["run"]["same"] == [True, True]
+    assert np.ptp(told["run"]["total"]) < 0.1 * np.ptp(told["run"]["potential"])
+
+
+def test_a_network_that_answers_otherwise_is_left_to_its_calculator(told: dict[str, Any]) -> None:
+    assert told["agree"] == [True, False]
+
+
+def test_it_leaves_random_numbers_and_precision_as_they_are(told: dict[str, Any]) -> None:
+    assert told["seeds"] == [True, True, True]
+    assert {*told["numbers"]} == {"torch.float32"}
+
+
+def test_it_may_be_a_baseline(told: dict[str, Any]) -> None:
+    """What is stored is how it is made, not its numbers."""
+    assert told["trained"]["parts"][1] == "External" and told["trained"]["bytes"] < 100_000
+
+
 def test_it_is_stored_by_how_it_is_made(told: dict[str, Any]) -> None:
     assert told["stored"] == [[], True]
     assert told["again"][1][0] == pytest.approx(told["own"][-1][0], abs=1e-5)
