@@ -594,6 +594,22 @@ def test_a_file_with_such_a_part_runs_nothing_before_it_is_trusted(delta: Path) 
         modelfile.load(model, trust=[digest(model)])
 
 
+def test_the_descriptor_of_a_file_with_such_a_part_needs_no_trust(delta: Path) -> None:
+    model = train(delta, delta.with_name("run"), n_processes=1).model
+    delta.with_name("opened").unlink()
+    delta.with_name("own.py").rename(delta.with_name("gone.py"))  # nor the other part itself
+    again = delta.with_name("again.toml")
+    again.write_text(f'data = "d.extxyz"\n[descriptor]\nkind = "trained"\nmodel = "{model}"\n')
+    result = train(again, delta.with_name("next"), n_processes=1)
+    learned = modelfile.load(model, only_own=True).parts[0]
+    assert modelfile.load(result.model).descriptor.spec() == learned.descriptor.spec()
+    assert not delta.with_name("opened").exists()
+    with pytest.raises(RuntimeError, match="was left out"):
+        modelfile.load(model, only_own=True).predict(build_graph([copper()], 4.5))
+    with pytest.raises(ModelError, match="computed by"):
+        modelfile.load(model)
+
+
 def test_every_command_takes_a_digest_that_is_trusted(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = train(delta, delta.with_name("run"), n_processes=1).model
     monkeypatch.chdir(delta.parent)

@@ -83,8 +83,8 @@ def select(
         else:
             chosen = _descriptor(descriptor, shares, [*before, *frames])
             result = by_features(
-                frames, before, chosen, method, n=n, seed=seed,
-    progress=lambda *moment: progress(moment)  # type: ignore[arg-type]
+                frames, before, chosen, method, n=n, seed=seed,  # type: ignore[arg-type]
+                progress=lambda *moment: progress(moment),
             )  # fmt: skip
     _write(out, frames, result, as_json, quiet)
 
