@@ -9,6 +9,9 @@ from pathlib import Path
 from mlmd.config.files import files_in, files_of_potential
 from mlmd.config.potential import PotentialTable
 
+_NAMING = ("calculator", "arguments", "extensions")
+"""Options of potentials in which files are named."""
+
 
 def files_of_table(name: str, table: PotentialTable) -> dict[str, Path]:
     """The files of one potential, and of the members of a committee, by what they are."""
@@ -16,7 +19,7 @@ def files_of_table(name: str, table: PotentialTable) -> dict[str, Path]:
     others: list[Path] = []
     if table.path is not None:
         files[name], *others = files_of_potential(table.path, table.options)
-    others += files_in([table.options.get(key) for key in ("calculator", "arguments")])
+    others += files_in([table.options.get(key) for key in _NAMING])
     files |= {f"{name}: {called}": file for called, file in told_apart(others).items()}
     for number, member in enumerate(table.options.get("members", ()), 1):
         files |= files_of_table(f"{name}: member {number}", member)
