@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from hashlib import sha256
 from pathlib import Path
 
 import ase.build
@@ -11,7 +16,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.units import bar
@@ -108,6 +113,28 @@ def test_fixed_atoms_stay_and_the_cell_too(here: Path) -> None:
     change = np.abs(moved.positions - atoms.positions).max(axis=1)
     assert np.all(change[[0, 2]] < 1e-7) and np.all(change[[1, 3]] > 0.01)
     assert np.allclose(moved.cell.array, atoms.cell.array, atol=1e-8)
+    (constraint,) = moved.constraints  # and are fixed in what is written, for the next command too
+    assert constraint.get_indices().tolist() == [0, 2]
+    again = mlmd("relax", "r.extxyz", "--potential", "Cu", "--out", "s.extxyz", "--max-force", "0.001 eV/Å")
+    assert again.code == 0 and "Note" not in again.out
+    assert np.array_equal(ase.io.read("s.extxyz").positions[[0, 2]], moved.positions[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ["part.extxyz", "part.traj", "POSCAR"])
+def test_atoms_that_are_fixed_in_some_directions_are_held_in_all(here: Path, name: str) -> None:
+    atoms = ase.io.read("cu.extxyz", 0)
+    constraint = FixScaled([1], [True, False, False]) if name == "POSCAR" else FixCartesian([1], [True, False, False])
+    atoms.set_constraint([constraint, FixAtoms([3])])
+    options = {"format": "extxyz", "columns": ["symbols", "positions", "move_mask"]} if name == "part.extxyz" else {}
+    ase.io.write(name, atoms, **options)
+    answer = mlmd("relax", name, "--potential", "Cu", "--out", "r.extxyz", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("fixed in some directions only: here they are held in all.") == 1
+    assert answer.err.startswith("Note: 1 atoms of ")
+    moved = ase.io.read("r.extxyz")
+    change = np.abs(moved.positions - atoms.positions).max(axis=1)
+    assert np.all(change[[1, 3]] < 1e-7) and np.all(change[[0, 2]] > 0.01)
+    assert moved.constraints[0].get_indices().tolist() == [1, 3]
 
 
 def test_what_does_not_come_to_rest_is_written_and_named(here: Path) -> None:
@@ -115,6 +142,121 @@ def test_what_does_not_come_to_rest_is_written_and_named(here: Path) -> None:
     assert answer.code == 3
     assert "after 2 steps a force above 0.01 eV/Å is left in cu.extxyz@0, cu.extxyz@1" in answer.err
     assert len(ase.io.read("r.extxyz", ":")) == 2
+
+
+CALCULATORS = """
+import os, pathlib, time
+import numpy as np
+from ase.calculators.emt import EMT
+
+class Fails(EMT):
+    "Has an answer for crystals of four atoms alone; of two it gives no number, of three it ends."
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if len(atoms) == 1:
+            raise RuntimeError("one is too few")
+        if len(atoms) == 3:
+            os._exit(9)
+        if len(atoms) == 5:
+            pathlib.Path("waits").touch()
+            time.sleep(600)
+        super().calculate(atoms, properties, system_changes)
+        if len(atoms) == 2:
+            self.results["forces"] = np.full((2, 3), np.nan)
+
+class WithoutStress(EMT):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        self.results["stress"] = np.full(6, np.nan)
+"""
+
+
+def own(here: Path, name: str) -> list[str]:
+    """The options of a calculator of a file of one's own."""
+    (here / "own.py").write_text(CALCULATORS)
+    options = {"calculator": "./own.py:" + name, "trust": "sha256:" + sha256(CALCULATORS.encode()).hexdigest()}
+    return ["--potential", "ase", "--options", json.dumps(options)]
+
+
+def mixed(here: Path, *sizes: int) -> None:
+    """A file of structures with so many atoms each."""
+    frames = []
+    for n in sizes:
+        atoms = ase.build.bulk("Cu", "fcc", 3.6, cubic=True)
+        atoms.rattle(0.05, seed=n)
+        frames.append(atoms[:n] if n < 5 else ase.build.bulk("Cu", "fcc", 3.6).repeat((5, 1, 1)))
+    ase.io.write("mixed.extxyz", frames, format="extxyz")
+
+
+def test_one_energy_that_fails_does_not_lose_the_others(here: Path) -> None:
+    mixed(here, 4, 1, 2, 4)
+    answer = mlmd("energy", "mixed.extxyz", *own(here, "Fails"), "--out", "e.extxyz", "--json")
+    assert answer.code == 3
+    assert "2 of 4 structures failed; the others are in e.extxyz:\n  mixed.extxyz@1: " in answer.err
+    assert "one is too few" in answer.err and "mixed.extxyz@2: the energy or a force is not finite" in answer.err
+    rows = json.loads(answer.out)
+    assert [row["error"] is None for row in rows] == [True, False, False, True]
+    assert rows[1]["energy_eV"] is None and "one is too few" in rows[1]["error"]
+    kept = ase.io.read("e.extxyz", ":")
+    assert [one.get_potential_energy() for one in kept] == pytest.approx([rows[0]["energy_eV"], rows[3]["energy_eV"]])
+    text = mlmd("energy", "mixed.extxyz", *own(here, "Fails"))
+    assert "one is too few" in text.out and text.code == 3
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_one_relaxation_that_fails_does_not_lose_the_others(here: Path, n_processes: int) -> None:
+    sizes = (4, 1, 2, 4) if n_processes == 1 else (4, 1, 3, 2, 4)  # a process that ends is one of several
+    mixed(here, *sizes)
+    answer = mlmd(
+        "relax", "mixed.extxyz", *own(here, "Fails"), "--out", "r.extxyz", "--json", "--processes", n_processes
+    )
+    assert answer.code == 3
+    assert f"{len(sizes) - 2} of {len(sizes)} structures failed; the others are in r.extxyz" in answer.err
+    rows = json.loads(answer.out)
+    assert [row["atoms"] for row in rows] == list(sizes)
+    assert [row["error"] is None for row in rows] == [n == 4 for n in sizes]
+    assert n_processes == 1 or "ended without an answer" in rows[2]["error"]
+    kept = ase.io.read("r.extxyz", ":")
+    assert [one.get_potential_energy() for one in kept] == pytest.approx([rows[0]["energy_eV"], rows[-1]["energy_eV"]])
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (["energy"], signal.SIGINT),
+        (["relax"], signal.SIGTERM),
+        (["relax", "--processes", "2"], signal.SIGINT),
+    ],
+)
+def test_what_was_done_is_written_when_it_is_stopped(here: Path, command: list[str], number: int) -> None:
+    mixed(here, *((4, 5, 4) if command == ["relax", "--processes", "2"] else (4, 5)))
+    arguments = [*command, "mixed.extxyz", *own(here, "Fails"), "--out", "o.extxyz", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlmd", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    while not Path("waits").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    time.sleep(3.0 if len(command) > 1 else 0.0)  # the other process ends what it does
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    rows = json.loads(out)
+    done = len(rows)
+    assert f"Stopped: on request after {done} of {done + 1} structures; they are in o.extxyz" in err
+    assert [row["structure"] for row in rows] == ["mixed.extxyz@0", "mixed.extxyz@2"][:done]
+    assert [len(one) for one in ase.io.read("o.extxyz", ":")] == [4] * done
+
+
+def test_a_cell_is_not_relaxed_without_a_stress(here: Path) -> None:
+    answer = mlmd("relax", "cu.extxyz", *own(here, "WithoutStress"), "--out", "r.extxyz", "--cell")
+    assert answer.code == 3
+    assert "cu.extxyz@0: the potential gives no stress, or one that is not finite" in answer.err
+    assert not Path("r.extxyz").exists()
+    answer = mlmd("energy", "cu.extxyz", *own(here, "WithoutStress"), "--out", "e.extxyz", "--json")
+    assert answer.code == 0, answer.err
+    assert [row["pressure_bar"] for row in json.loads(answer.out)] == [None, None]
+    assert "stress" not in Path("e.extxyz").read_text()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from runs import assert_same_run, read_log, run_in_parts, write_input
 
 from mlmd.ase import Calculator
 from mlmd.config import PotentialTable
+from mlmd.config.needed import files_of_table
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.io.labelled import write_labelled
@@ -475,6 +476,40 @@ def test_labels_and_errors_are_made_with_it(tmp_path: Path) -> None:
     assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"kind": "ase", "calculator": "ase.calculators.emt:EMT"},
+        {"kind": "lennard-jones", "epsilon": "0.01 eV", "sigma": "3.4 Å", "cutoff": "6 Å"},
+        {"kind": "committee", "members": ["Cu", EMT_TABLE]},
+    ],
+)
+def test_a_trust_that_is_compared_with_nothing_is_refused(table: dict[str, Any]) -> None:
+    assert load(**table)
+    with pytest.raises(InputError, match=r"trust: sha256:0+: compared with nothing, since no file"):
+        load(**table, trust="sha256:" + "0" * 64)
+
+
+def test_members_of_a_committee_have_a_trust_of_their_own(module: Path) -> None:
+    trusted = own(module, "Counts", arguments={"sigma": 2.2, "epsilon": 0.1, "rc": 4.0})
+    assert load(kind="committee", members=[trusted, trusted])
+    with pytest.raises(InputError, match=r"Each of its members has a trust of its own"):
+        load(kind="committee", members=[trusted, trusted], trust=digest(module))
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    names = ["a/one/w.pt", "a/two/w.pt", "b/two/w.pt", "c.pt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    arguments = {name: str(tmp_path / name) for name in names}
+    found = files_of_table("potential", PotentialTable(kind="ase", calculator="m:C", arguments=arguments))
+    assert {key: file.read_text() for key, file in found.items()} == {
+        "potential: one/w.pt": names[0], "potential: a/two/w.pt": names[1], "potential: b/two/w.pt": names[2],
+        "potential: c.pt": names[3],
+    }  # fmt: skip
+
+
 @pytest.fixture
 def delta(tmp_path: Path, module: Path) -> Path:
     """An input that learns what a Lennard-Jones potential of others leaves."""
@@ -557,6 +592,62 @@ def test_a_file_with_such_a_part_runs_nothing_before_it_is_trusted(delta: Path) 
     delta.with_name("own.py").write_text(CALCULATORS + "\n# changed\n")
     with pytest.raises(ModelError, match=r"own\.py is not the file any more"):
         modelfile.load(model, trust=[digest(model)])
+
+
+def test_the_descriptor_of_a_file_with_such_a_part_needs_no_trust(delta: Path) -> None:
+    model = train(delta, delta.with_name("run"), n_processes=1).model
+    delta.with_name("opened").unlink()
+    delta.with_name("own.py").rename(delta.with_name("gone.py"))  # nor the other part itself
+    again = delta.with_name("again.toml")
+    again.write_text(f'data = "d.extxyz"\n[descriptor]\nkind = "trained"\nmodel = "{model}"\n')
+    result = train(again, delta.with_name("next"), n_processes=1)
+    learned = modelfile.load(model, only_own=True).parts[0]
+    assert modelfile.load(result.model).descriptor.spec() == learned.descriptor.spec()
+    assert not delta.with_name("opened").exists()
+    with pytest.raises(RuntimeError, match="was left out"):
+        modelfile.load(model, only_own=True).predict(build_graph([copper()], 4.5))
+    with pytest.raises(ModelError, match="computed by"):
+        modelfile.load(model)
+
+
+def test_every_command_takes_a_digest_that_is_trusted(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = train(delta, delta.with_name("run"), n_processes=1).model
+    monkeypatch.chdir(delta.parent)
+    commands: dict[str, list[Any]] = {
+        "energy": ["d.extxyz@0", "--potential", model],
+        "relax": ["d.extxyz@0", "--potential", model, "--out", "r.extxyz", "--max-force", "9 eV/Å"],
+        "evaluate": [model, "d.extxyz"],
+        "label": ["d.extxyz", "--potential", model, "--out", "l.extxyz"],
+        "describe": ["d.extxyz", "--model", model, "--out", "f.npz"],
+        "select": ["d.extxyz", "--model", model, "--out", "s.extxyz", "-n", "2"],
+        "show": [model],
+        "committee": ["Cu", model, "--out", "c.mlmd"],
+        "export": [model, "e.mtp"],
+    }
+    wrong = "sha256:" + "0" * 64
+    for command, arguments in commands.items():
+        if command != "show":
+            assert "sha256:" in (answer := mlmd(command, *arguments)).err and answer.code == 6, command
+        answer = mlmd(command, *arguments, "--trust", wrong)
+        assert answer.code in (2, 6) and wrong in answer.err, command
+        answer = mlmd(command, *arguments, "--trust", digest(model))
+        if command == "export":  # now it is opened; no such file can hold it
+            assert answer.code == 2 and "trust" not in answer.err
+        else:
+            assert answer.code == 0, (command, answer.err)
+    assert (
+        "--trust belongs to --potential"
+        in mlmd("label", "d.extxyz", "--ase", "m:C", "--out", "x.extxyz", "--trust", wrong).err
+    )
+    assert (
+        "--trust belongs to --model"
+        in mlmd("describe", "d.extxyz", "--descriptor", delta, "--out", "g.npz", "--trust", wrong).err
+    )
+    joined = mlmd(
+        "energy", "d.extxyz@0", "--potential", model, "--options", json.dumps({"trust": wrong}), "--trust",
+        digest(model),
+    )  # fmt: skip
+    assert joined.code == 0, joined.err
 
 
 def test_a_kind_is_shown_with_its_options() -> None:

@@ -231,6 +231,31 @@ def test_a_file_that_an_option_names_belongs_to_the_method(here: Path) -> None:
     assert bare.rooted().options["label"] == "model"
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("nequix", {"path": "w.bin"}),
+        ("ase", {"calculator": "./w.bin:Careful", "arguments": {"cutoff": 5.0}}),
+        ("ase", {"calculator": "m:C", "arguments": {"models": ["./w.bin", "other"]}}),
+        ("committee", {"members": ["Cu", {"kind": "mace", "path": "w.bin"}]}),
+        ("metatomic", {"path": "model.pt", "extensions": "./w.bin"}),
+    ],
+)
+def test_files_that_the_options_of_a_potential_name_are_part_of_the_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.pt").write_text("model")
+    Path("w.bin").write_text("one")
+    first = PotentialMethod(kind, options=options).identity()
+    assert PotentialMethod(kind, options=options | {"trust": "sha256:" + "0" * 64}).identity() == first
+    Path("w.bin").write_text("two")
+    assert PotentialMethod(kind, options=options).identity() != first
+    Path("w.bin").write_text("one")
+    assert PotentialMethod(kind, options=options).identity() == first
+    json.dumps(first)
+
+
 def test_nothing_that_exists_is_overwritten(here: Path) -> None:
     path = write(here / "cu.extxyz", copper(1))
     for name in ("out.extxyz", "out.json"):

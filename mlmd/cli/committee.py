@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlmd.cli.evaluate import bar, key_options, keys_of
+from mlmd.cli.evaluate import bar, key_options, keys_of, trust_option
 
 
 @click.command()
@@ -17,10 +17,12 @@ from mlmd.cli.evaluate import bar, key_options, keys_of
     "--data", multiple=True, type=click.Path(path_type=Path),
     help="Structures with forces, unknown to the members, to calibrate the spread with; may be given again.",
 )  # fmt: skip
+@trust_option
 @key_options
 def committee(
-    models: tuple[str, ...], out: Path, elements: str | None, data: tuple[Path, ...], energy_key: str | None,
-    forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
+    models: tuple[str, ...], out: Path, elements: str | None, data: tuple[Path, ...], trust: tuple[str, ...],
+    energy_key: str | None, forces_key: str | None, stress_key: str | None, virial_key: str | None,
+    group_key: str | None,
     type_map: str | None,
 ) -> None:  # fmt: skip
     """Write one potential that is the mean of several; where they disagree it has a spread.
@@ -31,13 +33,14 @@ def committee(
     The spread is the standard deviation of the members' forces. With --data it is multiplied by a factor with which the
     errors of these forces are as large as it says; without, it is not calibrated, and mostly too small.
     """
-    from mlmd.cli.evaluate import load_model
+    from mlmd.cli.evaluate import load_model, trust_of_each
     from mlmd.io.labelled import read_labelled
     from mlmd.train.mean import write
 
     keys = keys_of((energy_key, forces_key, stress_key, virial_key, group_key), type_map)
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)] if data else None
-    members = {model: load_model(model, elements, "{}", "cpu") for model in models}
+    shares = trust_of_each(models, trust)
+    members = {model: load_model(model, elements, "{}", "cpu", shares[model]) for model in models}
     with bar(hush=frames is None) as progress:
         made = write(members, out, frames, progress)
     factor = "not calibrated: give --data" if frames is None else f"calibrated by a factor of {made.calibration:.3g}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlmd.cli.evaluate import trust_option
 from mlmd.errors import InputError
 
 
@@ -21,10 +22,11 @@ from mlmd.errors import InputError
     "--elements", metavar="LIST",
     help="Elements of the descriptor, e.g. Li,Y,Cl [default: those of the structures]; of an .mtp file, in its order.",
 )  # fmt: skip
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, and nothing else.")
 def describe(
     structures: tuple[Path, ...], out: Path, descriptor: Path | None, model: str | None, elements: str | None,
-    as_json: bool,
+    trust: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Features of all STRUCTURES, by any descriptor, as NumPy arrays.
 
@@ -38,6 +40,8 @@ def describe(
     """
     if (descriptor is None) == (model is None):
         raise InputError("what describes the structures? Give either --descriptor FILE or --model MODEL.")
+    if trust and model is None:
+        raise InputError("--trust belongs to --model; a descriptor executes nothing. Leave it out.")
     from mlmd.cli.evaluate import load_model
     from mlmd.config.pairs import DESCRIPTORS_IN_FILES
     from mlmd.potentials.load import load_property
@@ -47,7 +51,7 @@ def describe(
     features.check_output(out)
     symbols = None if elements is None else elements.replace(",", " ").split()
     if model is not None:
-        learned = load_property(Path(model)) or load_model(model, elements, "{}", "cpu")
+        learned = load_property(Path(model)) or load_model(model, elements, "{}", "cpu", trust)
         chosen = features.descriptor_of(learned, model)
         frames = read_structures(structures)
     else:

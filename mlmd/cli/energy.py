@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlmd.cli.evaluate import bar
-from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.cli.evaluate import bar, trust_option, with_trust
+from mlmd.errors import InputError, SimulationError, Stopped, StorageError, some_of
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
     from mlmd.sample.method import PotentialMethod
+    from mlmd.sample.relax import Relaxed
+    from mlmd.sample.single_point import Failed, SinglePoint
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -28,7 +34,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path)),
     ):
         command = option(command)
-    return command
+    return trust_option(command)
 
 
 @click.command()
@@ -36,23 +42,23 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out", type=click.Path(path_type=Path), help="File for the structures with energy, forces and stress.")
 def energy(
     structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
-    out: Path | None,
+    trust: tuple[str, ...], out: Path | None,
 ) -> None:  # fmt: skip
-    """Energy, largest force and pressure of all STRUCTURES, with what the potential says of its errors."""
+    """Energy, largest force and pressure of all STRUCTURES, with what the potential says of its errors.
+
+    Structures that fail are named; the exit code is 3 then. Ctrl-C and SIGTERM end it with exit code 75. What was done
+    is told and written.
+    """
     _check_output(out)
-    method, frames = _read(structures, potential, elements, options, device)
+    method, frames = _read(structures, potential, elements, options, device, trust)
     from mlmd.potentials.device import choose_device
     from mlmd.sample.single_point import single_points
 
-    model = method.load([(frame.source, frame.atoms.get_chemical_symbols()) for frame in frames])
-    with bar(hush=as_json) as progress:
-        points = single_points(model, frames, choose_device(device), progress)
-    _write(out, [one.frame for one in points])
-    if as_json:
-        click.echo(json.dumps([one.to_json() for one in points], ensure_ascii=False))
-        return
-    _print(_ENERGY, [one.to_json() for one in points])
-    _tell_written(out)
+    def points() -> Iterator[tuple[int, SinglePoint | Failed]]:
+        model = method.load([(frame.source, frame.atoms.get_chemical_symbols()) for frame in frames])
+        yield from enumerate(single_points(model, frames, choose_device(device)))
+
+    _hand_out(points(), len(frames), out, _ENERGY, as_json)
 
 
 @click.command()
@@ -65,11 +71,12 @@ def energy(
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1), help="Structures at a time.")
 def relax(
     structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
-    out: Path, cell: bool, pressure: str, max_force: str, max_steps: int, processes: int,
+    trust: tuple[str, ...], out: Path, cell: bool, pressure: str, max_force: str, max_steps: int, processes: int,
 ) -> None:  # fmt: skip
     """Move the atoms of all STRUCTURES downhill until no force is left, and with --cell the cell too.
 
-    Structures that are not there after --max-steps are written as they are and named; the exit code is 3 then.
+    Structures that are not there after --max-steps are written as they are and named, those that fail are named; the
+    exit code is 3 then. Ctrl-C and SIGTERM end it with exit code 75; structures that were done are written.
     """
     _check_output(out)
     from pydantic import ValidationError
@@ -85,22 +92,18 @@ def relax(
         raise InputError("--" + lines.replace("max_force", "max-force", 1)) from None
     if not cell and stage.pressure:
         raise InputError("--pressure acts on the cell, which stays as it is. Give --cell too, or leave it out.")
-    method, frames = _read(structures, potential, elements, options, device)
+    method, frames = _read(structures, potential, elements, options, device, trust)
+    from mlmd.sample.relax import note_on_held
     from mlmd.sample.relax import relax as relax_all
 
-    with bar(hush=as_json) as progress:
-        found = relax_all(method, frames, stage, n_processes=processes, progress=progress)
-    _write(out, [one.frame for one in found])
-    if as_json:
-        click.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False))
-    else:
-        _print(_RELAXED if cell else [one for one in _RELAXED if one[0] != "strain"], [one.to_json() for one in found])
-        _tell_written(out)
-    if lost := [one.frame.source for one in found if not one.converged]:
+    if note := note_on_held(frames):
+        click.echo(f"Note: {note}.", err=as_json)
+    columns = _RELAXED if cell else [one for one in _RELAXED if one[0] != "strain"]
+    found = _hand_out(relax_all(method, frames, stage, n_processes=processes), len(frames), out, columns, as_json)
+    if lost := [one["structure"] for one in found if not one["converged"]]:
         raise SimulationError(
-            f"after {max_steps:,} steps a force above {max_force} is left in {', '.join(lost[:5])}"
-            + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-            + ". Give more --max-steps, or look at the structure."
+            f"after {max_steps:,} steps a force above {max_force} is left in {some_of(lost, 5)}. Give more "
+            "--max-steps, or look at the structure."
         )
 
 
@@ -108,15 +111,18 @@ _ENERGY = [
     ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
     ("energy_eV", "energy [eV]", "{:.6f}"), ("energy_eV_per_atom", "per atom [eV]", "{:.6f}"),
     ("max_force_eV_per_A", "max force [eV/Å]", "{:.4g}"), ("pressure_bar", "pressure [bar]", "{:,.0f}"),
-    ("spread_eV_per_A", "spread [eV/Å]", "{:.3g}"), ("grade", "grade γ", "{:.3g}"),
+    ("spread_eV_per_A", "spread [eV/Å]", "{:.3g}"), ("grade", "grade γ", "{:.3g}"), ("error", "error", "{}"),
 ]  # fmt: skip
 _RELAXED = [
     ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
     ("steps", "steps", "{:,}"), ("energy_before_eV", "energy before [eV]", "{:.6f}"),
     ("energy_eV", "energy [eV]", "{:.6f}"), ("max_force_eV_per_A", "max force [eV/Å]", "{:.3g}"),
     ("displacement_A", "displacement [Å]", "{:.3g}"), ("strain", "volume", "{:+.2%}"),
+    ("error", "error", "{}"),
 ]  # fmt: skip
 """Columns: the key in JSON, the heading, how a value is written."""
+_N_TOLD = 5
+"""Failed structures whose reasons are told at the end."""
 
 
 def _check_output(out: Path | None) -> None:
@@ -129,26 +135,106 @@ def _check_output(out: Path | None) -> None:
 
 
 def _read(
-    structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str
+    structures: tuple[Path, ...],
+    potential: str,
+    elements: str | None,
+    options: str,
+    device: str,
+    trust: tuple[str, ...],
 ) -> tuple[PotentialMethod, list[LabelledFrame]]:
     """The potential, not loaded yet, and the structures."""
     from mlmd.sample.method import PotentialMethod, parse_options
     from mlmd.sample.structures import read_structures
 
     symbols = None if elements is None else tuple(elements.replace(",", " ").split())
-    return PotentialMethod(potential, symbols, parse_options(options), device), read_structures(structures)
+    given = with_trust(parse_options(options), trust)
+    return PotentialMethod(potential, symbols, given, device), read_structures(structures)
 
 
-def _write(out: Path | None, frames: Sequence[LabelledFrame]) -> None:
-    if out is not None:
+def _hand_out(
+    results: Iterator[tuple[int, SinglePoint | Failed]] | Iterator[tuple[int, Relaxed | Failed]],
+    total: int,
+    out: Path | None,
+    columns: Sequence[tuple[str, str, str]],
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    """Collect results, and tell and write those that are there, in the order of the structures, however it ends.
+
+    Returns:
+        Those of structures that did not fail, as they are in JSON.
+
+    Raises:
+        SimulationError: when structures failed.
+        Stopped: on Ctrl-C or SIGTERM.
+    """
+    found: dict[int, Any] = {}
+    stopped = False
+
+    def tell() -> list[dict[str, Any]]:
+        return _tell([found[number] for number in sorted(found)], out, columns, as_json)
+
+    try:
+        with _stoppable(), bar(hush=as_json) as progress:
+            for number, one in results:
+                found[number] = one
+                progress(len(found), total)
+    except KeyboardInterrupt:
+        stopped = True
+    except Exception:
+        if found:
+            tell()
+        raise
+    rows = tell()
+    good, failed = [row for row in rows if row["error"] is None], [row for row in rows if row["error"] is not None]
+    written = f"; the others are in {out}" if good and out is not None else ""
+    if stopped:
+        rest = " Give the others alone, with another --out." if written else ""
+        raise Stopped(
+            f"on request after {len(rows):,} of {total:,} structures{written.replace('the others', 'they')}.{rest}"
+        )
+    if failed:
+        reasons = "".join(f"\n  {row['structure']}: {row['error']}" for row in failed[:_N_TOLD])
+        more = f"\n  and {len(failed) - _N_TOLD:,} more" if len(failed) > _N_TOLD else ""
+        raise SimulationError(f"{len(failed):,} of {total:,} structures failed{written}:{reasons}{more}")
+    return good
+
+
+def _tell(
+    found: Sequence[Any], out: Path | None, columns: Sequence[tuple[str, str, str]], as_json: bool
+) -> list[dict[str, Any]]:
+    """Write the structures that did not fail, and print what is known of all, which is returned."""
+    from mlmd.sample.single_point import Failed
+
+    good = [one for one in found if not isinstance(one, Failed)]
+    known = dict.fromkeys([key for one in good[:1] for key in one.to_json()] or [key for key, _, _ in columns])
+    rows = [known | one.to_json() for one in found]
+    if out is not None and good:
         from mlmd.io.labelled import write_labelled
 
-        write_labelled(out, frames)
+        write_labelled(out, [one.frame for one in good])
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, allow_nan=False))
+    elif rows:
+        _print(columns, rows)
+        if out is not None and good:
+            click.echo(f"Written: {out}")
+    return rows
 
 
-def _tell_written(out: Path | None) -> None:
-    if out is not None:
-        click.echo(f"Written: {out}")
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _print(columns: Sequence[tuple[str, str, str]], rows: Sequence[dict[str, Any]]) -> None:
@@ -161,7 +247,7 @@ def _print(columns: Sequence[tuple[str, str, str]], rows: Sequence[dict[str, Any
     known = [one for one in columns if any(row[one[0]] is not None for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key, heading, _ in known:
-        table.add_column(escape(heading), justify="left" if key in ("structure", "formula") else "right")
+        table.add_column(escape(heading), justify="left" if key in ("structure", "formula", "error") else "right")
     for row in rows:
         table.add_row(*("–" if row[key] is None else escape(how.format(row[key])) for key, _, how in known))
     console().print(table)

@@ -32,11 +32,18 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def trust_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Digests of files that execute code."""
+    text = "Digest of a file that executes code when it is opened, from somebody you trust; may be given again."
+    return click.option("--trust", multiple=True, metavar="sha256:...", help=text)(command)
+
+
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
 @click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
+@trust_option
 @key_options
 @click.option("--property-key", metavar="NAME", help="Name in the data of what a model of structures predicts.")
 @click.option("--shift", is_flag=True, help="Fit the zero of energy of each element to the data before comparing.")
@@ -48,8 +55,9 @@ def key_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--predictions", is_flag=True, help="Write predictions.extxyz into the folder as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON, and nothing else.")
 def evaluate(
-    model: str, data: tuple[Path, ...], elements: str | None, options: str, energy_key: str | None,
-    forces_key: str | None, stress_key: str | None, virial_key: str | None, group_key: str | None,
+    model: str, data: tuple[Path, ...], elements: str | None, options: str, trust: tuple[str, ...],
+    energy_key: str | None, forces_key: str | None, stress_key: str | None, virial_key: str | None,
+    group_key: str | None,
     type_map: str | None, property_key: str | None, shift: bool, device: str, processes: int, spread: bool,
     grade: bool, out: Path | None, predictions: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -79,7 +87,7 @@ def evaluate(
         return
     if property_key is not None:
         raise InputError(f"{model} is a potential: it predicts no property. Leave --property-key out.")
-    potential = load_model(model, elements, options, device)
+    potential = load_model(model, elements, options, device, trust)
     from dataclasses import replace
 
     from mlmd.io.labelled import forces_alone, read_labelled
@@ -131,8 +139,40 @@ def keys_of(names: Sequence[str | None], type_map: str | None) -> dict[str, str]
     return {name: value for name, value in given.items() if value is not None}
 
 
-def load_model(model: str, elements: str | None, options: str, device: str) -> Potential:
-    """The potential of a file or a kind, on its device."""
+def with_trust(options: Mapping[str, Any], trust: Sequence[str]) -> dict[str, Any]:
+    """Options of a potential with digests that are given besides."""
+    if not trust:
+        return dict(options)
+    own = options.get("trust", ())
+    return {**options, "trust": [*(own if isinstance(own, list | tuple) else [own]), *trust]}
+
+
+def trust_of_each(models: Sequence[str], trust: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Which of the digests are those of the files of each of several potentials.
+
+    Raises:
+        InputError: when one is that of none.
+    """
+    from mlmd.config.files import files_of_potential, sha256
+    from mlmd.config.potential import PotentialTable, file_or_kind
+    from mlmd.potentials.trust import PREFIX
+
+    found: dict[str, tuple[str, ...]] = {}
+    for model in models:
+        path = PotentialTable.model_validate(file_or_kind(model)).path if trust else None
+        files = [] if path is None else [file for file in files_of_potential(path) if file.is_file()]
+        own = {PREFIX + sha256(file) for file in files}
+        found[model] = tuple(one for one in trust if one in own)
+    if lost := [one for one in trust if not any(one in share for share in found.values())]:
+        raise InputError(
+            f"--trust {lost[0]}: none of {', '.join(models)} has this digest. Was a file changed, or exchanged? "
+            "(sha256sum FILE)"
+        )
+    return found
+
+
+def load_model(model: str, elements: str | None, options: str, device: str, trust: Sequence[str] = ()) -> Potential:
+    """The potential of a file or a kind, on its device; `trust` is joined with what the options trust."""
     import torch
     from pydantic import ValidationError
 
@@ -145,7 +185,7 @@ def load_model(model: str, elements: str | None, options: str, device: str) -> P
     table: dict[str, Any] = {**file_or_kind(model)}
     if elements is not None:
         table["elements"] = elements.replace(",", " ").split()
-    table |= parse_options(options)
+    table |= with_trust(parse_options(options), trust)
     try:
         checked = PotentialTable.model_validate(table)
     except ValidationError as error:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlmd.cli.evaluate import trust_option
+
 if TYPE_CHECKING:
     from mlmd.potentials import Potential
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
-def export(model: str, out: Path, elements: str | None) -> None:
+@trust_option
+def export(model: str, out: Path, elements: str | None, trust: tuple[str, ...]) -> None:
     """Write the potential MODEL for other programs: OUT ends in .mtp (MLIP-2, MLIP-3) or .snapcoeff (LAMMPS).
 
     MODEL is a file, or the name of a potential that comes with mlmd. The parameters of a SNAP go beside its
@@ -26,7 +29,7 @@ def export(model: str, out: Path, elements: str | None) -> None:
     from mlmd.cli.evaluate import load_model
     from mlmd.potentials.export import export as write
 
-    potential = load_model(model, elements, "{}", "cpu")
+    potential = load_model(model, elements, "{}", "cpu", trust)
     written = write(potential, out)
     click.echo(f"Written: {', '.join(map(str, written))}")
     for line in _usage(written, potential):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mlmd.cli import Group
+from mlmd.cli.evaluate import trust_option
 from mlmd.errors import StorageError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
@@ -63,16 +64,18 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--options", metavar="JSON", help="Of a kind of potential, as in an input's table: FILE may be a kind.")
+@trust_option
 @_JSON
-def show(file: Path, options: str | None, as_json: bool) -> None:
+def show(file: Path, options: str | None, trust: tuple[str, ...], as_json: bool) -> None:
     """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`.
 
     A model of another program is described by its kind with --options, e.g. mlmd show ase --options '{"calculator":
-    "ase.calculators.emt:EMT"}'.
+    "ase.calculators.emt:EMT"}'. A potential with a model of another program in it is built with --trust only.
     """
     from mlmd.cli.show import facts_of, facts_of_kind
 
-    facts = facts_of(file) if options is None else facts_of_kind(str(file), options)
+    is_built = options is not None or trust
+    facts = facts_of_kind(str(file), options or "{}", trust) if is_built else facts_of(file)
     if as_json:
         click.echo(json.dumps(facts))
         return

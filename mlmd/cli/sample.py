@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.cli.analyze import Time
+from mlmd.cli.evaluate import trust_option, with_trust
 from mlmd.cli.progress import shown, time_left
 from mlmd.errors import InputError
 from mlmd.units import parse
@@ -108,6 +109,7 @@ def _print_parts(parts: tuple[Part, ...]) -> None:
     "--options", default="{}", metavar="JSON",
     help='Of the calculator or the kind of potential, e.g. \'{"kpts": [2, 2, 2]}\'. Paths need a slash: ./pseudo.',
 )  # fmt: skip
+@trust_option
 @click.option(
     "--keep-calculator", is_flag=True,
     help="Build it once per process, not for each structure (large models). Calculators that start from their last "
@@ -121,7 +123,8 @@ def _print_parts(parts: tuple[Part, ...]) -> None:
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def label(
     structures: tuple[Path, ...], out: Path, potential: str | None, elements: str | None, ase: str | None,
-    options: str, keep_calculator: bool, processes: int, device: str, keep_going: bool, retry: bool, as_json: bool,
+    options: str, trust: tuple[str, ...], keep_calculator: bool, processes: int, device: str, keep_going: bool,
+    retry: bool, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Energies, forces and stresses of all STRUCTURES, by a potential or by any ASE calculator.
@@ -130,7 +133,7 @@ def label(
     code 75, and a process that is killed loses the structures it was computing and nothing else. A calculator works
     in a folder of its own for each structure; what it printed where it failed is kept in OUT.part/failed.
     """
-    method = _method(potential, elements, ase, options, keep_calculator, device)
+    method = _method(potential, elements, ase, options, trust, keep_calculator, device)
     from mlmd.sample.label import label as label_all
 
     with shown(describe, hush=quiet or as_json) as (progress, tell):
@@ -145,7 +148,13 @@ def label(
 
 
 def _method(
-    potential: str | None, elements: str | None, ase: str | None, options: str, keep: bool, device: str
+    potential: str | None,
+    elements: str | None,
+    ase: str | None,
+    options: str,
+    trust: tuple[str, ...],
+    keep: bool,
+    device: str,
 ) -> Method:
     from mlmd.sample.method import CalculatorMethod, PotentialMethod, parse_options
 
@@ -155,11 +164,13 @@ def _method(
     if ase is not None:
         if elements is not None:
             raise InputError("--elements belongs to --potential; an ASE calculator sees the elements themselves.")
+        if trust:
+            raise InputError("--trust belongs to --potential; what --ase names is executed anyway. Leave it out.")
         return CalculatorMethod(ase, given, keep)
     if keep:
         raise InputError("--keep-calculator belongs to --ase; a potential is always loaded once.")
     symbols = None if elements is None else tuple(word for word in elements.replace(",", " ").split())
-    return PotentialMethod(str(potential), symbols, given, device)
+    return PotentialMethod(str(potential), symbols, with_trust(given, trust), device)
 
 
 def _tell_labelling(result: Labelling) -> None:

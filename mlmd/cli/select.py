@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mlmd.cli.evaluate import trust_option
 from mlmd.cli.progress import shown
 from mlmd.errors import InputError
 from mlmd.units import parse
@@ -43,6 +45,7 @@ _SHOWN = 5
     "--model", "models", multiple=True, metavar="MODEL",
     help="A learned potential, whose descriptor is taken; for a committee two or more, each with --model.",
 )  # fmt: skip
+@trust_option
 @click.option("--least", default="0 eV/Å", help='Committee: leave out smaller deviations, e.g. "50 meV/Å".')
 @click.option("--most", help="Committee: leave out larger deviations, of structures that are not of this world.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the draws of cur.")
@@ -50,7 +53,8 @@ _SHOWN = 5
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def select(
     structures: tuple[Path, ...], out: Path, n: int | None, method: str, known: tuple[Path, ...],
-    descriptor: Path | None, models: tuple[str, ...], least: str, most: str | None, seed: int, as_json: bool,
+    descriptor: Path | None, models: tuple[str, ...], trust: tuple[str, ...], least: str, most: str | None,
+    seed: int, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Choose of many STRUCTURES those that are worth a label, or a place in the training; labels that are there stay.
@@ -59,27 +63,28 @@ def select(
     widens the range of a linear potential, committee what several potentials disagree about. The file holds them in the
     order of choice, the most valuable first.
     """
+    from mlmd.cli.evaluate import load_model, trust_of_each
     from mlmd.sample.decorrelate import check_output
     from mlmd.sample.select import by_committee, by_features
     from mlmd.sample.structures import read_structures
 
     check_output(out)
     _check(method, n, models, descriptor, known)
+    shares = trust_of_each(models, trust)
     bounds = parse(least, "force"), math.inf if most is None else parse(most, "force")
     frames = read_structures(structures, labels=True)
     before = read_structures(known) if known else []
     with shown(lambda moment: f"{moment[0]:,} of {moment[1]:,}", hush=quiet or as_json) as (progress, _):
         if method == "committee":
-            from mlmd.cli.evaluate import load_model
-
-            potentials = [load_model(name, None, "{}", "cpu") for name in models]
+            potentials = [load_model(name, None, "{}", "cpu", shares[name]) for name in models]
             result = by_committee(
                 frames, potentials, n=n, least=bounds[0], most=bounds[1], progress=lambda *moment: progress(moment)
             )
         else:
-            chosen = _descriptor(descriptor, models, [*before, *frames])
+            chosen = _descriptor(descriptor, shares, [*before, *frames])
             result = by_features(
-                frames, before, chosen, method, n=n, seed=seed, progress=lambda *moment: progress(moment)  # type: ignore[arg-type]
+                frames, before, chosen, method, n=n, seed=seed,  # type: ignore[arg-type]
+                progress=lambda *moment: progress(moment),
             )  # fmt: skip
     _write(out, frames, result, as_json, quiet)
 
@@ -103,13 +108,13 @@ def _check(
         raise InputError(f"how many? {method} needs a number: give -n.")
 
 
-def _descriptor(path: Path | None, models: tuple[str, ...], frames: list[LabelledFrame]) -> Descriptor:
-    """That of a potential or a file, or symmetry functions."""
+def _descriptor(path: Path | None, models: Mapping[str, tuple[str, ...]], frames: list[LabelledFrame]) -> Descriptor:
+    """That of a potential (with the digests that are trusted of it) or a file, or symmetry functions."""
     from mlmd.cli.evaluate import load_model
     from mlmd.sample import features
 
-    if models:
-        return features.descriptor_of(load_model(models[0], None, "{}", "cpu"), models[0])
+    for name, trust in models.items():
+        return features.descriptor_of(load_model(name, None, "{}", "cpu", trust), name)
     if path is not None:
         return features.read_descriptor(path, frames)
     return features.of_training({"kind": "acsf"}, frames)

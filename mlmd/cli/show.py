@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +53,13 @@ def facts_of(path: Path) -> dict[str, Any]:
     return _potential(path)
 
 
-def facts_of_kind(name: str, options: str) -> dict[str, Any]:
+def facts_of_kind(name: str, options: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Facts about the potential of a file or a kind with options, which is built.
 
     Args:
         name: a file, or a kind of potential.
         options: JSON, what an input's table would say besides.
+        trust: digests of files that may execute code.
 
     Raises:
         InputError, ModelError: as `mlmd.potentials.load.load_potential`.
@@ -66,7 +67,7 @@ def facts_of_kind(name: str, options: str) -> dict[str, Any]:
     from mlmd.cli.evaluate import load_model
     from mlmd.potentials import load
 
-    facts = {"what": "potential", **load.describe(load_model(name, None, options, "auto"))}
+    facts = {"what": "potential", **load.describe(load_model(name, None, options, "auto", trust))}
     facts.pop("spec")
     return facts
 

@@ -22,6 +22,9 @@ from mlmd.potentials import Evaluator
 class _Finite(SystemCalculator):
     """The run's own evaluator as ASE sees it, and nothing that is not finite."""
 
+    stress_needed = False
+    """Whether the stress must be finite too."""
+
     def calculate(
         self,
         atoms: ase.Atoms | None = None,
@@ -35,6 +38,10 @@ class _Finite(SystemCalculator):
             raise SimulationError(
                 f"the potential gave a non-finite result while minimizing: energy {energy} eV. "
                 "Are atoms on top of each other, or outside what the potential was trained on?"
+            )
+        if self.stress_needed and not np.all(np.isfinite(self.results["stress"])):
+            raise SimulationError(
+                "the potential gives no stress, or one that is not finite: the cell cannot be relaxed."
             )
 
 
@@ -72,12 +79,13 @@ def minimize(
 
     Raises:
         InputError: when the cell is to be relaxed and is not periodic in three directions.
-        SimulationError: for a non-finite energy or force.
+        SimulationError: for a non-finite energy or force, and with the cell for a stress that is not finite.
     """
     if stage.cell and not atoms.pbc.all():
         raise InputError("minimize: cell = true needs a structure that is periodic in all three directions.")
     atoms = atoms.copy()
     atoms.calc = _Finite(evaluator)
+    atoms.calc.stress_needed = stage.cell
     if not mobile.all():
         atoms.set_constraint(FixAtoms(mask=~mobile))
     pressure = stage.pressure * units.BAR

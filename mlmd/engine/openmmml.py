@@ -7,23 +7,26 @@ a part by machine learning and the rest by a force field take them too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
-from openmm import unit
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 from pydantic import ValidationError
 
 from mlmd.config import PotentialTable
 from mlmd.config.explain import explain
-from mlmd.engine.forces import NM
+from mlmd.engine.python_force import Compute, Loaded
 from mlmd.errors import InputError
-from mlmd.potentials import Evaluator
 from mlmd.potentials.device import choose_device
-from mlmd.potentials.evaluate import evaluator
-from mlmd.potentials.load import check_elements, check_energy, load_potential
-from mlmd.units import EV_PER_KJMOL
+from mlmd.potentials.load import check_elements, check_energy
+
+MEANINGLESS = frozenset(
+    ("charge", "implementation", "interpolate", "linkAtomDistances", "mlLongRange", "multiplicity", "precision",
+     "returnEnergyType")
+)  # fmt: skip
+"""Keywords of systems that OpenMM-ML's embeddings and its other potentials take, and that change nothing here."""
 
 
 class Factory(MLPotentialImplFactory):
@@ -41,7 +44,7 @@ class Factory(MLPotentialImplFactory):
             InputError, ModelError: when it cannot be loaded.
         """
         try:
-            checked = PotentialTable.model_validate(table)
+            checked = PotentialTable.model_validate(table, context={"folder": Path.cwd()})
         except ValidationError as error:
             raise InputError("; ".join(explain(error, PotentialTable, table))) from None
         return Implementation(checked, device)
@@ -52,8 +55,8 @@ class Implementation(MLPotentialImpl):
 
     def __init__(self, table: PotentialTable, device: str) -> None:
         """Load it."""
-        self._potential, self._device = load_potential((table,)), choose_device(device)
-        check_energy(self._potential)
+        self._loaded, self._device = Loaded(table), choose_device(device)
+        check_energy(self._loaded.potential)
 
     def addForces(
         self,
@@ -70,41 +73,32 @@ class Implementation(MLPotentialImpl):
             system: gets the force.
             atoms: indices of those that it acts on; None for all.
             forceGroup: that the force belongs to.
-            options: none are known.
+            options: ``device``, where it computes if not where MLPotential says. Those that other potentials and the
+                embeddings take are ignored: ``charge`` and ``multiplicity`` (a potential here has the charges that it
+                was fitted to), ``precision`` (which MLPotential takes), ``interpolate=False``, ``returnEnergyType``,
+                ``implementation``, ``mlLongRange`` and ``linkAtomDistances`` (which the embedding has used already).
 
         Raises:
-            InputError: for elements that the potential does not know, and for options.
+            InputError: for elements that the potential does not know, and for other options.
         """
-        if options:
-            raise InputError(f"{', '.join(options)}: give options of the potential to MLPotential, not to the system.")
+        device = choose_device(str(options.pop("device"))) if "device" in options else self._device
+        if options.get("interpolate"):
+            raise InputError("interpolate: only a mixed system has something to interpolate with: createMixedSystem.")
+        if unknown := sorted(options.keys() - MEANINGLESS):
+            raise InputError(f"{', '.join(unknown)}: give options of the potential to MLPotential, not to the system.")
         everyone = list(topology.atoms())
         if nameless := [atom.index for atom in everyone if atom.element is None]:
             raise InputError(f"atom {nameless[0]} of the topology has no element (atoms are counted from 0).")
         indices = None if atoms is None else list(atoms)
         chosen = everyone if indices is None else [everyone[i] for i in indices]
-        check_elements(self._potential, [atom.element.symbol for atom in chosen], "the topology")
+        check_elements(self._loaded.potential, [atom.element.symbol for atom in chosen], "the topology")
         periodic = topology.getPeriodicBoxVectors() is not None
         numbers = np.array([atom.element.atomic_number for atom in chosen])
-        ready = evaluator(self._potential, numbers, np.full(3, periodic), device=self._device)
-        force = openmm.PythonForce(_Compute(ready, periodic))
+        compute = Compute(self._loaded, numbers, periodic, device)
+        compute.prepare()
+        force = openmm.PythonForce(compute)
         force.setForceGroup(forceGroup)
         force.setUsesPeriodicBoundaryConditions(periodic)
         if indices is not None:
             force.setParticles(indices)
         system.addForce(force)
-
-
-class _Compute:
-    """What OpenMM calls."""
-
-    def __init__(self, ready: Evaluator, periodic: bool) -> None:
-        self._evaluator, self._periodic = ready, periodic
-
-    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
-        """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm)."""
-        positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)) * NM
-        cell = np.zeros((3, 3))
-        if self._periodic:
-            cell = np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)) * NM
-        found = self._evaluator.evaluate(positions, cell)
-        return found.energy / EV_PER_KJMOL, found.forces * NM / EV_PER_KJMOL

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlmd.config import NPT, NVE, Minimize, PotentialTable, Simulate
-from mlmd.config.files import files_in, files_of_potential, structure_file
+from mlmd.config import NPT, NVE, Minimize, Simulate
+from mlmd.config.files import structure_file
+from mlmd.config.needed import files_of_table
 from mlmd.rundir import StageRecord
 
 
@@ -33,21 +34,8 @@ def files_of(config: Simulate) -> dict[str, Path]:
     files = {"structure": structure_file(config.structure)}
     for number, table in enumerate(config.potential, 1):
         name = "potential" if len(config.potential) == 1 else f"potential {number}"
-        files |= _files_of_potential(name, table)
+        files |= files_of_table(name, table)
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file
-    return files
-
-
-def _files_of_potential(name: str, table: PotentialTable) -> dict[str, Path]:
-    """The files of one potential, and of the members of a committee, by what they are."""
-    files: dict[str, Path] = {}
-    if table.path is not None:
-        files[name], *others = files_of_potential(table.path, table.options)
-        files |= {f"{name}: {file.name}": file for file in others}
-    calculator = [table.options.get(key) for key in ("calculator", "arguments")]
-    files |= {f"{name}: {file.name}": file for file in files_in(calculator)}
-    for number, member in enumerate(table.options.get("members", ()), 1):
-        files |= _files_of_potential(f"{name}: member {number}", member)
     return files

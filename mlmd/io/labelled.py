@@ -12,6 +12,7 @@ from ase import Atoms
 
 from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, StorageError
+from mlmd.io import fixed
 from mlmd.io.labels import (
     RawFrame,
     energy_of,
@@ -40,7 +41,7 @@ class LabelledFrame:
     """A structure and what a reference method says about it; None stands for a label that was not computed."""
 
     atoms: Atoms
-    """Elements, positions (Å), cell and periodicity, nothing else."""
+    """Elements, positions (Å), cell and periodicity; what the file fixes is in its `info` (`mlmd.io.fixed`)."""
     energy: float | None
     """eV, of the whole structure."""
     forces: np.ndarray | None
@@ -94,7 +95,8 @@ def read_labelled(
 def write_labelled(path: Path | str, frames: Iterable[LabelledFrame]) -> None:
     """Write frames as extended XYZ that `read_labelled` reads back to the same numbers; packed when named .xz or .gz.
 
-    Labels are called energy, forces, stress (xx xy xz yx ...) and config_type. The file appears when it is complete.
+    Labels are called energy, forces, stress (xx xy xz yx ...) and config_type; fixed atoms have an F in move_mask, as
+    ASE writes them. The file appears when it is complete.
 
     Raises:
         StorageError: when the file cannot be written.
@@ -168,6 +170,7 @@ def _from_ase(read: Atoms, source: str) -> RawFrame:
     }
     values = {name: value for name, value in [*read.info.items(), *results.items()] if name not in per_atom}
     atoms = Atoms(numbers=read.numbers, positions=read.positions, cell=read.cell, pbc=read.pbc)
+    fixed.mark(atoms, *fixed.of_constraints(read))
     return RawFrame(atoms, values, per_atom, source)
 
 
@@ -205,7 +208,9 @@ def _text(frame: LabelledFrame) -> str:
     atoms, pairs = frame.atoms, []
     if atoms.cell.array.any():
         pairs.append(f'Lattice="{_row(atoms.cell.array.reshape(-1))}"')
-    pairs.append("Properties=species:S:1:pos:R:3" + (":forces:R:3" if frame.forces is not None else ""))
+    held = fixed.held(atoms)
+    mask = ":move_mask:L:1" if held else ""
+    pairs.append(f"Properties=species:S:1:pos:R:3{mask}" + (":forces:R:3" if frame.forces is not None else ""))
     if frame.energy is not None:
         pairs.append(f"energy={float(frame.energy)!r}")
     if frame.stress is not None:
@@ -214,9 +219,13 @@ def _text(frame: LabelledFrame) -> str:
         group = " ".join(frame.group.replace('"', "'").split())
         pairs.append(f'config_type="{group}"')
     pairs.append('pbc="{}"'.format(" ".join("T" if periodic else "F" for periodic in atoms.pbc)))
-    columns = [atoms.positions] if frame.forces is None else [atoms.positions, frame.forces]
-    rows = zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True)
-    body = "".join(f"{symbol:<2} {_row(row)}\n" for symbol, row in rows)
+    words = [[f"{symbol:<2}", _row(row)] for symbol, row in zip(atoms.symbols, atoms.positions, strict=True)]
+    for n, row in enumerate(words if held else ()):
+        row.append("F" if n in held else "T")
+    if frame.forces is not None:
+        for row, force in zip(words, frame.forces, strict=True):
+            row.append(_row(force))
+    body = "".join(" ".join(row) + "\n" for row in words)
     return f"{len(atoms)}\n{' '.join(pairs)}\n{body}"
 
 

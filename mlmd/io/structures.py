@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 
 from mlmd.config.files import no_such_file
 from mlmd.errors import InputError
+from mlmd.io import fixed
 from mlmd.io.validity import check_structure, partial_occupancies
 
 FORMATS: dict[str, str] = {
@@ -147,9 +148,7 @@ def _clean(read: Atoms, path: Path) -> Atoms:
             store(read.get_array(name))
     if read.has("momenta"):
         atoms.set_array("momenta", read.get_array("momenta"), float, (3,))
-    fixed = sorted({int(i) for constraint in read.constraints for i in constraint.get_indices()})
-    if fixed:
-        atoms.info["constrained"] = fixed
+    fixed.mark(atoms, *fixed.of_constraints(read))
     return atoms
 
 

@@ -23,6 +23,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mlmd.errors import InputError
+from mlmd.io import fixed
 from mlmd.io.labels import RawFrame, shown
 
 _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
@@ -205,15 +206,16 @@ def _atoms(
             raise lines.wrong(f"Lattice={shown(lattice)} is not nine numbers.", len(rows)) from None
     pbc = _periodicity(values.pop("pbc", None), lattice is not None, lines, len(rows))
     atoms = Atoms(numbers=_numbers(rows, columns, lines), positions=positions, cell=cell, pbc=pbc)
-    if "move_mask" in columns and (fixed := _fixed(rows, columns["move_mask"])):
-        atoms.info["constrained"] = fixed
+    if "move_mask" in columns:
+        fixed.mark(atoms, *_fixed(rows, columns["move_mask"]))
     return atoms
 
 
-def _fixed(rows: Sequence[list[str]], column: _Column) -> list[int]:
-    """Atoms that ASE's ``move_mask`` holds, in one direction or in all."""
-    held = {"f", "false", "0"}
-    return [n for n, row in enumerate(rows) if held & {word.lower() for word in row[column.start : column.stop]}]
+def _fixed(rows: Sequence[list[str]], column: _Column) -> tuple[list[int], list[int]]:
+    """Atoms that ASE's ``move_mask`` holds, in one direction or in all, and those that it holds in some only."""
+    no = {"f", "false", "0"}
+    held = [{word.lower() in no for word in row[column.start : column.stop]} for row in rows]
+    return [n for n, one in enumerate(held) if True in one], [n for n, one in enumerate(held) if len(one) > 1]
 
 
 def _periodicity(given: object, has_cell: bool, lines: _Lines, back: int) -> list[bool]:

@@ -25,7 +25,7 @@ from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.property import PropertyModel
 from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
-from mlmd.potentials.trust import check_unused
+from mlmd.potentials.trust import check_unused, comparing
 from mlmd.registry import find
 
 BY_BEGINNING = {
@@ -244,12 +244,19 @@ def _load(table: Table) -> Potential:
             given[name] = getattr(table, name)
     if table.path is not None:
         _check_file(kind, table.path)
-        if table.path.is_file():
+    with comparing() as compared:
+        if table.path is not None and table.path.is_file():
             check_unused(table.path, table.trust)
-    try:
-        potential = build(kind, given)
-    except InputError as error:
-        raise InputError(f"potential ({kind}): {error}") from None
+        try:
+            potential = build(kind, given)
+        except InputError as error:
+            raise InputError(f"potential ({kind}): {error}") from None
+    if table.trust and not compared and not _compares_itself(potential):
+        where = "Each of its members has a trust of its own." if kind == "committee" else "Leave it out."
+        raise InputError(
+            f"potential ({kind}): trust: {' and '.join(table.trust)}: compared with nothing, since no file that "
+            f"executes code is named. {where}"
+        )
     if isinstance(potential, PropertyModel):
         name = "this model" if table.path is None else table.path.name
         raise InputError(
@@ -261,6 +268,12 @@ def _load(table: Table) -> Potential:
     if table.elements is not None:
         potential.given_elements = table.elements
     return potential
+
+
+def _compares_itself(potential: Any) -> bool:
+    """Whether a framework compares what it downloads with the digests."""
+    recipe = getattr(potential, "recipe", None)
+    return recipe is not None and "trust" in recipe.arguments
 
 
 def _check_file(kind: str, path: Path) -> None:

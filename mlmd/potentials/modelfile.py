@@ -45,6 +45,7 @@ _SAVED = {
     "tersoff": "mlmd.potentials.tersoff:Tersoff",
     "property": "mlmd.potentials.property:PropertyModel",
     "external": "mlmd.pretrained.external:External",
+    "absent": "mlmd.potentials.absent:Absent",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)
 FACTS = frozenset(("elements", "cutoff", "units", "mlmd"))
@@ -111,13 +112,17 @@ def _write(path: Path, spec: str, card: Mapping[str, Any], state: Mapping[str, T
         partial.unlink(missing_ok=True)
 
 
-def load(path: Path | str, precision: str = "float64", trust: Sequence[str] = ()) -> Potential:
+def load(
+    path: Path | str, precision: str = "float64", trust: Sequence[str] = (), *, only_own: bool = False
+) -> Potential:
     """Read a potential.
 
     Args:
         path: the file.
         precision: of the numbers it computes with.
         trust: digests of files that may execute code; needed where a part of the potential is somebody else's model.
+        only_own: leave such parts out, which then need no trust: of the potential its other parts can be looked at,
+            and it predicts nothing.
 
     Raises:
         InputError: when the file does not exist.
@@ -131,7 +136,9 @@ def load(path: Path | str, precision: str = "float64", trust: Sequence[str] = ()
         foreign = [describe_external(one) for one in externals(spec)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its parts do not fit together: {_one_line(error)}.") from None
-    if foreign:
+    if foreign and only_own:
+        spec = _own(spec)
+    elif foreign:
         check_trust(path, trust, f"a part of it is computed by {' and '.join(foreign)}, which is code that it names")
     try:
         potential = restore(spec, state)
@@ -153,6 +160,13 @@ def externals(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if spec.get("kind") == "external":
         return [spec["recipe"]]
     return [one for name in ("parts", "members") for part in spec.get(name, ()) for one in externals(part)]
+
+
+def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with stand-ins for models of others."""
+    if spec.get("kind") == "external":
+        return {"kind": "absent", "elements": spec.get("elements")}
+    return {**spec, **{name: [_own(one) for one in spec[name]] for name in ("parts", "members") if name in spec}}
 
 
 def describe_external(recipe: Mapping[str, Any]) -> str:

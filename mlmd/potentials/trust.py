@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from mlmd.config.files import sha256
 from mlmd.errors import ModelError
 
 PREFIX = "sha256:"
+_compared: ContextVar[list[Path] | None] = ContextVar("_compared", default=None)
+
+
+@contextmanager
+def comparing() -> Iterator[list[Path]]:
+    """The files whose digests are compared with those that are trusted while this lasts, within no other such call."""
+    seen: list[Path] = []
+    token = _compared.set(seen)
+    try:
+        yield seen
+    finally:
+        _compared.reset(token)
 
 
 def check(path: Path, trust: Sequence[str], why: str) -> None:
@@ -22,7 +36,7 @@ def check(path: Path, trust: Sequence[str], why: str) -> None:
     Raises:
         ModelError: when it is not, with what to write.
     """
-    digest = PREFIX + sha256(path)
+    digest = _digest(path)
     if digest in trust:
         return
     if trust:
@@ -42,8 +56,15 @@ def check_unused(path: Path, trust: Sequence[str]) -> None:
     Raises:
         ModelError: when it has another.
     """
-    if trust and (digest := PREFIX + sha256(path)) not in trust:
+    if trust and (digest := _digest(path)) not in trust:
         raise ModelError(f"{path}: its digest is {digest}, not {' or '.join(trust)}. Was it changed, or exchanged?")
+
+
+def _digest(path: Path) -> str:
+    """Of a file that is compared."""
+    if (seen := _compared.get()) is not None:
+        seen.append(path)
+    return PREFIX + sha256(path)
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:

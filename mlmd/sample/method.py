@@ -18,6 +18,7 @@ from mlmd.errors import InputError
 from mlmd.pretrained import serve
 
 if TYPE_CHECKING:
+    from mlmd.config.potential import PotentialTable
     from mlmd.potentials import Potential
 
 
@@ -109,10 +110,12 @@ class PotentialMethod:
         return path.absolute() if path.exists() or path.suffix or len(path.parts) > 1 else None
 
     def identity(self) -> dict[str, Any]:
-        """Kind or digest of the file, elements, options.
+        """Kind or digest of the file, elements, options, and digests of the files that these name.
+
+        What is trusted is no part of it: it does not change a label.
 
         Raises:
-            InputError: when the file does not exist.
+            InputError: when the file does not exist, and for wrong options.
         """
         named: dict[str, Any] = {"kind": self.potential}
         if (path := self.path) is not None:
@@ -123,10 +126,20 @@ class PotentialMethod:
                 raise InputError(f"--potential {path.name}: {no_such_file(path)}")
             named = {"potential": path.name, "sha256": sha256(first)}
             named |= {file.name: sha256(file) for file in others}
+        if self.options and (files := self._named_by_options()):
+            named["files"] = files
         return named | {
             "elements": None if self.elements is None else list(self.elements),
-            "options": dict(self.options),
+            "options": _without_trust(self.options),
         }
+
+    def _named_by_options(self) -> dict[str, str]:
+        """Digests of the files of members and arguments, and of weights, by what they are."""
+        from mlmd.config.needed import files_of_table
+
+        own = () if self.path is None else files_of_table("potential", self._table(bare=True))
+        files = files_of_table("potential", self._table())
+        return {name: sha256(file) for name, file in files.items() if name not in own and file.is_file()}
 
     def provenance(self) -> dict[str, Any]:
         """The card of a `.mlmd` file."""
@@ -140,6 +153,27 @@ class PotentialMethod:
         """The same, with an absolute path."""
         return self if self.path is None else replace(self, potential=str(self.path))
 
+    def _table(self, bare: bool = False) -> PotentialTable:
+        """What an input would say, without the options where it is `bare`.
+
+        Raises:
+            InputError: for wrong options.
+        """
+        from pydantic import ValidationError
+
+        from mlmd.config.explain import explain
+        from mlmd.config.potential import PotentialTable
+
+        table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
+        if self.elements is not None:
+            table["elements"] = list(self.elements)
+        data = table if bare else table | dict(self.options)
+        try:
+            return PotentialTable.model_validate(data)
+        except ValidationError as error:
+            lines = "; ".join(explain(error, PotentialTable, data))
+            raise InputError(f"--potential {self.potential}: {lines}") from None
+
     def load(self, compositions: Iterable[tuple[str, list[str]]]) -> Potential:
         """The potential, which knows the elements of the structures and has an energy.
 
@@ -149,22 +183,9 @@ class PotentialMethod:
         Raises:
             InputError, ModelError: when it cannot be used.
         """
-        from pydantic import ValidationError
-
-        from mlmd.config.explain import explain
-        from mlmd.config.potential import PotentialTable
         from mlmd.potentials.load import check_elements, check_energy, load_potential
 
-        table: dict[str, Any] = {"kind": self.potential} if self.path is None else {"path": str(self.path)}
-        if self.elements is not None:
-            table["elements"] = list(self.elements)
-        data = table | dict(self.options)
-        try:
-            checked = PotentialTable.model_validate(data)
-        except ValidationError as error:
-            lines = "; ".join(explain(error, PotentialTable, data))
-            raise InputError(f"--potential {self.potential}: {lines}") from None
-        potential = load_potential((checked,))
+        potential = load_potential((self._table(),))
         check_energy(potential)
         for name, symbols in compositions:
             check_elements(potential, symbols, name)
@@ -274,6 +295,13 @@ def parse_options(text: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+def _without_trust(options: Any) -> Any:
+    """Options, and those of members in them, without the digests that are trusted."""
+    if isinstance(options, Mapping):
+        return {name: _without_trust(one) for name, one in options.items() if name != "trust"}
+    return [_without_trust(one) for one in options] if isinstance(options, list | tuple) else options
 
 
 def _paths_in(value: Any) -> list[tuple[str, Path]]:

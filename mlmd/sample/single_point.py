@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
-from mlmd.errors import InputError, MlmdError
+from mlmd.errors import MlmdError, SimulationError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import volume
 from mlmd.potentials import Potential, has_stress
@@ -37,50 +39,76 @@ class SinglePoint:
         frame = self.frame
         assert frame.energy is not None
         return {
-            "structure": frame.source, "formula": frame.atoms.get_chemical_formula("metal"), "atoms": len(frame.atoms),
+            **facts(frame),
             "energy_eV": frame.energy, "energy_eV_per_atom": frame.energy / len(frame.atoms),
             "max_force_eV_per_A": self.max_force, "pressure_bar": self.pressure,
-            "spread_eV_per_A": self.spread, "grade": self.grade,
+            "spread_eV_per_A": self.spread, "grade": self.grade, "error": None,
         }  # fmt: skip
 
 
-def single_points(
-    potential: Potential,
-    frames: Sequence[LabelledFrame],
-    device: str = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[SinglePoint]:
-    """Energy, forces and stress of structures, with errors where the potential knows them.
+@dataclass(frozen=True)
+class Failed:
+    """A structure of which nothing is known."""
 
-    Raises:
-        InputError, SimulationError: naming the structure.
+    frame: LabelledFrame
+    message: str
+    """Why, without its name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**facts(self.frame), "error": self.message}
+
+
+def facts(frame: LabelledFrame) -> dict[str, Any]:
+    """What is known of a structure without asking anybody (JSON-able)."""
+    return {
+        "structure": frame.source, "formula": frame.atoms.get_chemical_formula("metal"), "atoms": len(frame.atoms)
+    }  # fmt: skip
+
+
+def single_points(
+    potential: Potential, frames: Sequence[LabelledFrame], device: str = "cpu"
+) -> Iterator[SinglePoint | Failed]:
+    """Energy, forces and stress of structures, one after the other, with errors where the potential knows them.
+
+    A structure that fails, also by an energy or a force that is not finite, does not keep the others from being asked
+    about.
     """
     answer, judge, stresses = predictor(potential, device), Judge(potential), has_stress(potential)
-    points = []
-    for frame in frames:
+
+    def point(frame: LabelledFrame) -> SinglePoint:
         atoms = frame.atoms
-        try:
-            found = answer(atoms)
-            known = tuple(name for name in judge.knows if name != SPREAD or judge.fits(len(atoms)))
-            errors = judge(atoms, known) if known else None
-        except MlmdError as error:
-            raise type(error)(f"{frame.source}: {error}") from None
+        found = answer(atoms)
         if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
-            raise InputError(f"{frame.source}: the energy or a force is not finite. Do atoms coincide?")
+            raise SimulationError("the energy or a force is not finite. Do atoms coincide?")
+        known = tuple(name for name in judge.knows if name != SPREAD or judge.fits(len(atoms)))
+        errors = judge(atoms, known) if known else None
         periodic = stresses and bool(atoms.pbc.all())
-        stress = found.virial / volume(atoms.cell.array, atoms.pbc) if periodic else None
+        stress = finite_stress(found.virial, atoms) if periodic else None
         spread, grade = (
-            None if errors is None or (values := getattr(errors, name)) is None else float(values.max())
+            None if errors is None or (values := getattr(errors, name)) is None else _finite(values.max())
             for name in (SPREAD, GRADE)
         )
-        points.append(
-            SinglePoint(
-                frame=LabelledFrame(atoms, found.energy, found.forces, stress, frame.group, frame.source),
-                max_force=float(np.linalg.norm(found.forces, axis=1).max()),
-                pressure=None if stress is None else -float(np.trace(stress)) / 3 / BAR,
-                spread=spread,
-                grade=grade,
-            )
+        return SinglePoint(
+            frame=LabelledFrame(atoms, found.energy, found.forces, stress, frame.group, frame.source),
+            max_force=float(np.linalg.norm(found.forces, axis=1).max()),
+            pressure=None if stress is None else -float(np.trace(stress)) / 3 / BAR,
+            spread=spread,
+            grade=grade,
         )
-        progress(len(points), len(frames))
-    return points
+
+    for frame in frames:
+        try:
+            yield point(frame)
+        except MlmdError as error:
+            yield Failed(frame, str(error))
+
+
+def finite_stress(virial: np.ndarray, atoms: Atoms) -> np.ndarray | None:
+    """(3, 3) eV/Å³, the stress of a periodic structure with a virial (eV); None where the potential knows none."""
+    return virial / volume(atoms.cell.array, atoms.pbc) if np.isfinite(virial).all() else None
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON has; None for others."""
+    return float(value) if math.isfinite(value) else None

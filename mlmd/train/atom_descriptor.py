@@ -81,11 +81,13 @@ def _reach(given: DescriptorOfAtoms, elements: Sequence[str]) -> float:
 def trained(given: Trained) -> Descriptor:
     """The descriptor of a potential that was trained before, also above a baseline to which it is added.
 
+    A baseline that is a model of others is left alone: nothing is asked of it.
+
     Raises:
         InputError: when it has none of atoms, or several, or is not there.
         ModelError: when it is damaged, or no .mlmd file.
     """
-    potential = modelfile.load(given.model)
+    potential = modelfile.load(given.model, only_own=True)
     found = descriptors_of(potential)
     if len(found) > 1:
         raise InputError(

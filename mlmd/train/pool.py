@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,6 +56,32 @@ def each(processes: ProcessPoolExecutor, function: Callable[[Task], Result], tas
     finally:
         for future in futures:
             future.cancel()
+
+
+def each_when_done(
+    processes: ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Sequence[Task]
+) -> Iterator[tuple[int, Result]]:
+    """Number of each task and its result, as soon as it is there; those that are not asked for any more are not begun.
+
+    Raises:
+        BrokenProcessPool: when a process ends unasked; what the others had done by then has been given before.
+    """
+    with _deaf():
+        numbers = {processes.submit(function, task): number for number, task in enumerate(tasks)}
+    broken: BrokenProcessPool | None = None
+    try:
+        for future in as_completed(numbers):
+            try:
+                result = future.result()
+            except BrokenProcessPool as error:
+                broken = error
+                continue
+            yield numbers[future], result
+    finally:
+        for future in numbers:
+            future.cancel()
+    if broken is not None:
+        raise broken
 
 
 def why_ended() -> str:
