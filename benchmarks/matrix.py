@@ -1,11 +1,11 @@
 """Descriptors times ways of fitting: errors for structures that were not trained on, and what fitting and running cost.
 
     python benchmarks/matrix.py --data mlearn [--elements Li Cu] [--only acsf gap] [--results FILE]
-    python benchmarks/matrix.py --data mlearn --validate       # how settings are chosen: without the test set
+    python benchmarks/matrix.py --data mlearn --validate       # to choose settings by: without the test set
 
 Every pair is one `mlmd train` of the published training set of Zuo et al. (J. Phys. Chem. A 124, 731, 2020) with the
-settings below, and is tested on the published test set. Stresses are left out: yz and xz are exchanged in many. The
-settings were chosen by `--validate`, which trains on seven eighths of the training set and tests on the last eighth.
+settings below, and is tested on the published test set. Stresses are left out: yz and xz are exchanged in many. With
+`--validate` it is trained on seven eighths of the training set and tested on the last eighth, drawn at random.
 
 A cell is the root mean square error of the components of forces (eV/Å) and, in brackets, that as a part of the error of
 the published SNAP on the same structures; beside it stand the seconds of processor time of the training and the
