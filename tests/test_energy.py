@@ -199,7 +199,7 @@ def test_one_energy_that_fails_does_not_lose_the_others(here: Path) -> None:
     kept = ase.io.read("e.extxyz", ":")
     assert [one.get_potential_energy() for one in kept] == pytest.approx([rows[0]["energy_eV"], rows[3]["energy_eV"]])
     text = mlmd("energy", "mixed.extxyz", *own(here, "Fails"))
-    assert "one is too few" in text.out and text.code == 3
+    assert text.out.count("failed, see below") == 2 and "one is too few" in text.err and text.code == 3
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])

@@ -111,14 +111,14 @@ _ENERGY = [
     ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
     ("energy_eV", "energy [eV]", "{:.6f}"), ("energy_eV_per_atom", "per atom [eV]", "{:.6f}"),
     ("max_force_eV_per_A", "max force [eV/Å]", "{:.4g}"), ("pressure_bar", "pressure [bar]", "{:,.0f}"),
-    ("spread_eV_per_A", "spread [eV/Å]", "{:.3g}"), ("grade", "grade γ", "{:.3g}"), ("error", "error", "{}"),
+    ("spread_eV_per_A", "spread [eV/Å]", "{:.3g}"), ("grade", "grade γ", "{:.3g}"), ("error", "", "failed, see below"),
 ]  # fmt: skip
 _RELAXED = [
     ("structure", "structure", "{}"), ("formula", "formula", "{}"), ("atoms", "atoms", "{:,}"),
     ("steps", "steps", "{:,}"), ("energy_before_eV", "energy before [eV]", "{:.6f}"),
     ("energy_eV", "energy [eV]", "{:.6f}"), ("max_force_eV_per_A", "max force [eV/Å]", "{:.3g}"),
     ("displacement_A", "displacement [Å]", "{:.3g}"), ("strain", "volume", "{:+.2%}"),
-    ("error", "error", "{}"),
+    ("error", "", "failed, see below"),
 ]  # fmt: skip
 """Columns: the key in JSON, the heading, how a value is written."""
 _N_TOLD = 5
@@ -249,5 +249,11 @@ def _print(columns: Sequence[tuple[str, str, str]], rows: Sequence[dict[str, Any
     for key, heading, _ in known:
         table.add_column(escape(heading), justify="left" if key in ("structure", "formula", "error") else "right")
     for row in rows:
-        table.add_row(*("–" if row[key] is None else escape(how.format(row[key])) for key, _, how in known))
+        # what happened may be long, and stands in full below the table
+        table.add_row(
+            *(
+                ("" if key == "error" else "–") if row[key] is None else escape(how.format(row[key]))
+                for key, _, how in known
+            )
+        )
     console().print(table)
