@@ -397,6 +397,11 @@ def test_no_way_to_name_a_file_goes_round_the_trust(tmp_path: Path, monkeypatch:
         load(**EMT_TABLE, arguments={"label": name})
 
 
+@pytest.mark.parametrize("text", ["a block of input. " * 40, "x/" + "y" * 300, "**x", "pair_coeff * * Cu.eam Cu"])
+def test_a_text_that_can_be_no_file_is_no_file(text: str) -> None:
+    assert load(**EMT_TABLE, arguments={"label": text}).files == {}
+
+
 def test_more_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(CALCULATORS)

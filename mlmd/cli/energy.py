@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -167,6 +163,8 @@ def _hand_out(
         SimulationError: when structures failed.
         Stopped: on Ctrl-C or SIGTERM.
     """
+    from mlmd.train.interrupt import sigterm_interrupts
+
     found: dict[int, Any] = {}
     stopped = False
 
@@ -174,7 +172,7 @@ def _hand_out(
         return _tell([found[number] for number in sorted(found)], out, columns, as_json)
 
     try:
-        with _stoppable(), bar(hush=as_json) as progress:
+        with sigterm_interrupts(), bar(hush=as_json) as progress:
             for number, one in results:
                 found[number] = one
                 progress(len(found), total)
@@ -219,22 +217,6 @@ def _tell(
         if out is not None and good:
             click.echo(f"Written: {out}")
     return rows
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM is what Ctrl-C is."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _print(columns: Sequence[tuple[str, str, str]], rows: Sequence[dict[str, Any]]) -> None:

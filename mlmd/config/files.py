@@ -13,6 +13,7 @@ from mlmd import models
 from mlmd.config.descriptors import Trained, parts_of
 from mlmd.config.gap import points_of
 from mlmd.config.potential import PotentialTable
+from mlmd.config.quantities import is_there
 from mlmd.config.simulate import Simulate
 from mlmd.config.train import Train
 from mlmd.errors import InputError
@@ -70,18 +71,22 @@ def files_in(value: Any) -> Iterator[Path]:
         InputError: for a folder with a thousand files or more.
     """
     for text in texts_in(value):
-        if "\0" in text or len(text) > 4096 or not text:
-            continue
         for name in dict.fromkeys((text, text.rpartition(":")[0])):
             path = Path(name)
-            if name and path.is_file():
-                yield path
-            elif name and path.is_dir():
-                yield from _all_within(path)
+            if not name or not is_there(path):
+                continue
+            yield from [path] if path.is_file() else _all_within(path)
         if set(text) & set("*?["):
-            pattern = Path(text)
-            found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
-            yield from sorted(path for path in found if path.is_file())
+            yield from _matches(Path(text))
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The files that a pattern stands for; none for what is no pattern."""
+    try:
+        found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+        return sorted(path for path in found if path.is_file())
+    except (OSError, ValueError):
+        return []
 
 
 def _all_within(folder: Path) -> list[Path]:

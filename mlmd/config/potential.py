@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, model_serializer, model_validator
 
 from mlmd import models
-from mlmd.config.quantities import Symbols, input_path, refuse, shorten
+from mlmd.config.quantities import Symbols, input_path, is_there, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, named
 
 
@@ -38,11 +38,11 @@ def _rooted(value: Any, info: ValidationInfo) -> Any:
         return {key: _rooted(one, info) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rooted(one, info) for one in value]
-    if not isinstance(value, str) or not set("/.") & set(value) or "\0" in value or len(value) > _LONGEST:
+    if not isinstance(value, str) or not set("/.") & set(value) or "\0" in value:
         return value
     name, colon, attribute = value.rpartition(":") if ".py:" in value else (value, "", "")
     path = input_path(name, info)
-    return f"{path}{colon}{attribute}" if colon or path.exists() else value
+    return f"{path}{colon}{attribute}" if colon or is_there(path) else value
 
 
 def _members(value: object, info: ValidationInfo) -> tuple[PotentialTable, ...]:
@@ -56,8 +56,6 @@ def _members(value: object, info: ValidationInfo) -> tuple[PotentialTable, ...]:
     )
 
 
-_LONGEST = 4096
-"""Characters of the name of a file."""
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 Trust = Annotated[
     tuple[str, ...], BeforeValidator(_digests), PlainSerializer(lambda value: value[0] if len(value) == 1 else value)

@@ -166,6 +166,14 @@ def input_path(value: object, info: ValidationInfo) -> Path:
     return (info.context or {}).get("folder", Path.cwd()).joinpath(path).absolute()
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; a text that is too long for a name, or none, names nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def symbol(value: object) -> str:
     """A chemical symbol."""
     if not isinstance(value, str) or not _SYMBOL.fullmatch(value):

@@ -186,10 +186,9 @@ class External(torch.nn.Module):
 
     def spec(self) -> dict[str, Any]:
         """How it is made (JSON-able)."""
-        recipe = asdict(self.recipe)
         return {
             "kind": "external",
-            "recipe": {**recipe, "arguments": dict(self.recipe.arguments)},
+            "recipe": asdict(self.recipe),
             "elements": None if self._given is None else list(self._given),
             "files": dict(self.files),
         }

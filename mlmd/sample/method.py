@@ -13,7 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from mlmd import models
-from mlmd.config.files import sha256
+from mlmd.config.files import sha256, texts_in
+from mlmd.config.quantities import is_there
 from mlmd.errors import InputError
 from mlmd.pretrained import serve
 
@@ -306,14 +307,8 @@ def _without_trust(options: Any) -> Any:
 
 def _paths_in(value: Any) -> list[tuple[str, Path]]:
     """Texts within options that name a file or folder, and the path; a bare word never does, it may be a keyword."""
-    if isinstance(value, Mapping):
-        return [found for one in value.values() for found in _paths_in(one)]
-    if isinstance(value, list | tuple):
-        return [found for one in value for found in _paths_in(one)]
-    if isinstance(value, str) and "/" in value and "\0" not in value and len(value) < 4096:
-        path = Path(value).expanduser().absolute()
-        return [(value, path)] if path.exists() else []
-    return []
+    paths = {text: Path(text).expanduser().absolute() for text in texts_in(value) if "/" in text and "\0" not in text}
+    return [(text, path) for text, path in paths.items() if is_there(path)]
 
 
 def _absolute(value: Any, paths: Mapping[str, Path]) -> Any:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import load_train, naming, of_structures, resolved
@@ -19,6 +16,7 @@ from mlmd.config.files import sha256
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
+from mlmd.train.interrupt import sigterm_interrupts
 
 if TYPE_CHECKING:
     from mlmd.potentials import Potential
@@ -260,14 +258,9 @@ def _finished(folder: Path, job: Job | PropertyJob, messages: Messages) -> Train
 @contextmanager
 def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
     """SIGTERM and Ctrl-C end a training, which has kept every part that was done, if its kind of fit has parts."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
     try:
-        yield
+        with sigterm_interrupts():
+            yield
     except KeyboardInterrupt:
         state = None
         if (folder / MANIFEST).exists():
@@ -282,9 +275,6 @@ def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
         else:
             kept = "every part that was done is kept. The same command continues"
         raise Stopped(f"on request; {kept}: mlmd train {source}") from None
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
 
 
 def n_cores() -> int:
