@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from ase import Atoms
 
 from mlmd import config
+from mlmd.config.descriptors import CutoffFunction
 from mlmd.config.toml import document, inline
+from mlmd.descriptors.cutoffs import TAPERS
 from mlmd.descriptors.linearised import values
 from mlmd.descriptors.moment_basis import LEVELS
 from mlmd.descriptors.soap import Soap
+from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
+from mlmd.train.atom_descriptor import make_descriptor
 from mlmd.units import BAR
 
 DATA = 'data = "cu.extxyz"\n'
@@ -142,6 +147,7 @@ def test_every_level_that_there_is_a_basis_for_can_be_asked_for(tmp_path: Path, 
 
 SNAP = DATA + '[descriptor]\nkind = "snap"\ncutoff = "5 Å"\n'
 SOAP = DATA + '[descriptor]\nkind = "soap"\ncutoff = "5 Å"\n'
+ACSF = DATA + '[descriptor]\nkind = "acsf"\ncutoff = "5 Å"\n'
 
 WRONG = [
     ("", "'data' is missing (labelled structures"),
@@ -215,6 +221,16 @@ WRONG = [
         '\'rematch\' is a kernel, not a kind of fit: fit = { kind = "kernel-ridge", kernel = "r',
     ),
     (DATA + '[fit]\nkind = "average"', 'fit = { kind = "kernel-ridge", kernel = "average" }'),
+    (
+        ACSF + 'cutoff_function = "septik"',
+        "descriptor: cutoff_function: \"septik\" is not known here. Did you mean 'septic'?",
+    ),
+    (ACSF + 'cutoff_smooth = "5 Å"', "descriptor: cutoff_smooth: 5.0 Å is not below the cutoff, 5.0 Å."),
+    (SOAP + "cutoff_smooth = 6", "descriptor: cutoff_smooth: 6.0 Å is not below the cutoff, 5.0 Å."),
+    (
+        SOAP + 'cutoff_function = "tanh"\ncutoff_smooth = 2',
+        'the cutoff function "tanh" falls from 0 Å on. Leave it out',
+    ),
     (SOAP + "sigma = 0.09", "descriptor: sigma: 0.09 Å: at least 0.1 Å, a 50th of the cutoff of 5.0 Å, is needed"),
     (SOAP + 'sigma = 1e-6\nbasis = "polynomial"', "narrower Gaussians hardly overlap"),
     (DATA + 'structure = "a.cif"', "'structure' is not an option"),
@@ -325,6 +341,19 @@ def words(listed: str) -> list[str]:
 def test_radii_of_snap_may_be_larger_where_the_cutoff_is_shorter(tmp_path: Path) -> None:
     given = load(tmp_path, SNAP.replace("5 Å", "2 Å") + "radii = { Cu = 1.25 }\nrmin0 = 3").descriptor
     assert isinstance(given, config.SNAP) and given.radii == {"Cu": 1.25}
+
+
+def test_every_cutoff_function_can_be_asked_for(tmp_path: Path) -> None:
+    assert {*get_args(CutoffFunction)} == {*TAPERS}
+    for text in (ACSF, SOAP):
+        for name in TAPERS:
+            given = load(tmp_path, text + f'cutoff_function = "{name}"').descriptor
+            descriptor = make_descriptor(config.Train(data="none", descriptor=given), (), 1.0, ["Cu"])
+            assert isinstance(descriptor, Symmetry | Soap) and descriptor.taper == name
+        given = load(tmp_path, text + 'cutoff_function = "cosine"\ncutoff_smooth = "4.5 Å"').descriptor
+        descriptor = make_descriptor(config.Train(data="none", descriptor=given), (), 1.0, ["Cu"])
+        assert isinstance(descriptor, Symmetry | Soap)
+        assert (descriptor.taper, descriptor.onset) == ("cosine", pytest.approx(0.9))
 
 
 @pytest.mark.parametrize("basis", ["gto", "polynomial", "quip"])

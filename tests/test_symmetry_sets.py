@@ -125,16 +125,16 @@ def test_the_pool_grows_geometrically() -> None:
 @pytest.mark.parametrize("selection", ["farthest", "cur"])
 def test_a_choice_follows_the_data_and_not_the_order_of_structures(selection: str) -> None:
     frames, elements = warm(), ("O", "Mg")
-    many = pool(elements, "4 Å")
-    chosen = selected(many, elements, frames, 9, selection, 1)
+    many = Symmetry(elements=elements, functions=pool(elements, "4 Å"))
+    chosen = selected(many, frames, 9, selection, 1)
     assert [sum(one.centre == symbol for one in chosen) for symbol in elements] == [9, 9]
-    assert {*chosen} <= {*many}
-    assert selected(many, elements, frames[::-1], 9, selection, 2) == chosen
+    assert {*chosen} <= {*many.functions}
+    assert selected(many, frames[::-1], 9, selection, 2) == chosen
     # with other atoms other functions
     other = [replace(frame, atoms=frame.atoms.copy()) for frame in frames]
     for frame in other:
         frame.atoms.set_cell(0.8 * frame.atoms.cell, scale_atoms=True)
-    assert selected(many, elements, other, 9, selection, 1) != chosen
+    assert selected(many, other, 9, selection, 1) != chosen
 
 
 @pytest.mark.parametrize("selection", ["farthest", "cur"])
@@ -144,18 +144,20 @@ def test_of_functions_that_are_nearly_the_same_one_is_chosen(selection: str) -> 
     twice = [replace(one, eta=one.eta * factor) for one in kinds for factor in (1.0, 1.001)]
     faint = SymmetryFunction("G2", "O", (), 4.0, eta=200.0, shift=0.3)  # no atom is so near
     of_others = SymmetryFunction("G1", "Mg", (), 4.0)
-    chosen = selected([*twice, faint, of_others], ("O", "Mg"), warm(), 3, selection, 1)
+    many = Symmetry(elements=("O", "Mg"), functions=[*twice, faint, of_others])
+    chosen = selected(many, warm(), 3, selection, 1)
     assert [one.shift for one in chosen if one.centre == "O"] == [0.0, 2.2, 3.4]
     # and where more are asked for than differ, those that do
-    assert len(selected([*kinds, *kinds, of_others], ("O", "Mg"), warm(), 5, selection, 1)) == 3 + 1
+    many = Symmetry(elements=("O", "Mg"), functions=[*kinds, *kinds, of_others])
+    assert len(selected(many, warm(), 5, selection, 1)) == 3 + 1
 
 
 @pytest.mark.parametrize("selection", ["farthest", "cur"])
 def test_chosen_functions_leave_less_of_the_pool_unexplained_than_others(selection: str) -> None:
-    many, frames = pool(("O", "Mg"), "4 Å"), warm(20)
-    chosen = selected(many, ("O", "Mg"), frames, 16, selection, 1)
-    of_oxygen = [one for one in many if one.centre == "O"]
-    features, kinds = features_of(Symmetry(elements=("O", "Mg"), functions=many), frames, 1)
+    many, frames = Symmetry(elements=("O", "Mg"), functions=pool(("O", "Mg"), "4 Å")), warm(20)
+    chosen = selected(many, frames, 16, selection, 1)
+    of_oxygen = [one for one in many.functions if one.centre == "O"]
+    features, kinds = features_of(many, frames, 1)
     columns = features[kinds == 0, : len(of_oxygen)]
     columns, spread = columns - columns.mean(dim=0), columns.std(dim=0)
     varying = (spread > 1e-2 * spread.max()).nonzero().squeeze(1).tolist()
@@ -174,8 +176,9 @@ def test_chosen_functions_leave_less_of_the_pool_unexplained_than_others(selecti
 def test_nothing_is_chosen_where_all_atoms_are_alike() -> None:
     crystal = bulk("MgO", "rocksalt", a=4.2, cubic=True)
     frames = [LabelledFrame(crystal, None, None, None, "", "crystal")]
+    many = Symmetry(elements=("O", "Mg"), functions=pool(("O", "Mg"), "4 Å"))
     with pytest.raises(InputError, match="all atoms of O in the training structures have the same surroundings"):
-        selected(pool(("O", "Mg"), "4 Å"), ("O", "Mg"), frames, 4, "cur", 1)
+        selected(many, frames, 4, "cur", 1)
 
 
 def test_functions_of_the_input_are_those_of_their_set() -> None:

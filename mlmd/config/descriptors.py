@@ -24,6 +24,24 @@ def _even(level: int) -> int:
     return level
 
 
+CutoffFunction = Literal[
+    "cosine", "tanh", "tanh-normalised", "exponential", "cubic", "quintic", "septic", "nonic"
+]  # fmt: skip
+"""Names of `mlmd.descriptors.cutoffs.TAPERS`."""
+CutoffSmooth = Annotated[float | None, Quantity("length", least=0.0)]
+
+
+def _check_smooth(function: str, smooth: float | None, cutoff: float) -> None:
+    """Refuse a weight of neighbours that has no room to fall."""
+    if smooth is None:
+        return
+    if function.startswith("tanh"):
+        raise refuse(f'cutoff_smooth: the cutoff function "{function}" falls from 0 Å on. Leave it out.')
+    if smooth >= cutoff:
+        shown = with_unit(smooth, "length"), with_unit(cutoff, "length")
+        raise refuse(f"cutoff_smooth: {shown[0]} is not below the cutoff, {shown[1]}.")
+
+
 class DescriptorKind(KindTable):
     """What describes atoms, or whole structures."""
 
@@ -81,6 +99,14 @@ class ACSF(DescriptorKind):
 
     kind: Literal["acsf"] = Field(default="acsf", description="kind of descriptor: symmetry functions")
     cutoff: Cutoff = Field(default=6.0, description="distance up to which atoms see each other")
+    cutoff_function: CutoffFunction = Field(
+        default="cosine",
+        description="weight of a neighbour that falls to zero at the cutoff, with one continuous derivative (cosine, "
+        "cubic), two (tanh, quintic), three (septic), four (nonic), or all (exponential)",
+    )
+    cutoff_smooth: CutoffSmooth = Field(
+        default=None, description="distance from which it falls; 0 Å when left out; not for tanh"
+    )
     functions: Literal["even", "radii", "selected"] = Field(
         default="even",
         description="even: evenly spaced; radii: with widths by the radii of the elements; selected: those of many "
@@ -120,6 +146,7 @@ class ACSF(DescriptorKind):
     @model_validator(mode="after")
     def _says_what_counts(self) -> ACSF:
         """An option that changes nothing is a mistake."""
+        _check_smooth(self.cutoff_function, self.cutoff_smooth, self.cutoff)
         if self.functions == "radii" and self.weighted:
             raise refuse("weighted: radii are those of elements, whose neighbours must be told apart.")
         for others, names in _OF_OTHER_SETS.items():
@@ -150,6 +177,14 @@ class SOAP(DescriptorKind):
 
     kind: Literal["soap"] = Field(default="soap", description="kind of descriptor: power spectra of the density")
     cutoff: Cutoff = Field(default=5.0, description="distance up to which atoms see each other")
+    cutoff_function: CutoffFunction = Field(
+        default="quintic",
+        description="weight of a neighbour that falls to zero at the cutoff, as of acsf; QUIP's is cosine, from "
+        "cutoff_transition_width before it",
+    )
+    cutoff_smooth: CutoffSmooth = Field(
+        default=None, description="distance from which it falls; half the cutoff when left out; not for tanh"
+    )
     n_max: int = Field(default=8, ge=1, le=20, description="radial functions")
     l_max: int = Field(default=6, ge=0, le=20, description="highest degree of the spherical harmonics")
     sigma: Annotated[float, Quantity("length", above=0.0)] = Field(
@@ -166,6 +201,7 @@ class SOAP(DescriptorKind):
     @model_validator(mode="after")
     def _is_smooth(self) -> SOAP:
         """Radial functions have as much structure as there are widths within the cutoff."""
+        _check_smooth(self.cutoff_function, self.cutoff_smooth, self.cutoff)
         least = self.cutoff / _MOST_WIDTHS
         if self.sigma < least * (1 - 1e-9):
             shown = [with_unit(one, "length") for one in (self.sigma, least, self.cutoff)]
@@ -199,7 +235,8 @@ class SNAP(DescriptorKind):
         description="weight of elements in the density, 1 by default; elements of equal weight look alike",
     )
     rmin0: Annotated[float, Quantity("length", least=0.0)] = Field(
-        default=0.0, description="distance below which the density does not tell distances apart"
+        default=0.0,
+        description="distance that is the pole of the sphere: atoms should not come closer, where LAMMPS jumps",
     )
     rfac0: Annotated[float, Field(strict=False, gt=0.0, le=1.0)] = Field(
         default=0.99363, description="part of the sphere that is used"
@@ -255,9 +292,7 @@ class DeepPotSE(DescriptorKind):
     @model_validator(mode="after")
     def _is_possible(self) -> DeepPotSE:
         """The weight needs room to fall, and axes are some of the channels."""
-        if self.cutoff_smooth >= self.cutoff:
-            shown = with_unit(self.cutoff_smooth, "length"), with_unit(self.cutoff, "length")
-            raise refuse(f"cutoff_smooth: {shown[0]} is not below the cutoff, {shown[1]}.")
+        _check_smooth("quintic", self.cutoff_smooth, self.cutoff)
         if self.n_axes > self.n_neurons[-1]:
             raise refuse(f"n_axes: {self.n_axes} is more than the last layer of n_neurons has, {self.n_neurons[-1]}.")
         return self

@@ -49,7 +49,8 @@ class Expansion:
     rfac0: float = 0.99363
     """Part of the sphere that is used; below 1, so that the cutoff is not the other pole."""
     rmin0: float = 0.0
-    """Å, where the polar angle is zero."""
+    """Å, where the polar angle is zero; atoms should not come closer. There it is negative here and smooth, while
+    LAMMPS has u_j of odd j with the other sign, and energies that jump."""
     switchflag: bool = True
     """f_c = (1 + cos(π (r - rmin0) / (r_cut - rmin0))) / 2; else 1, with a jump at the cutoff."""
     bzeroflag: bool = True

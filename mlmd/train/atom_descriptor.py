@@ -29,14 +29,13 @@ from mlmd.descriptors.directional import Directional
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
 from mlmd.descriptors.species import species, species_table
-from mlmd.descriptors.symmetry import Symmetry
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
 from mlmd.potentials.combine import descriptors_of, told_apart
 from mlmd.train.environments import MOST
-from mlmd.train.functions import symmetry_functions
+from mlmd.train.functions import descriptor_of, symmetry_functions
 
 DescriptorOfAtoms = ACSF | AGNI | MTP | SNAP | SOAP | DeepPotSE | Trained
 """A descriptor of the input that may be one of several."""
@@ -119,18 +118,9 @@ def _part(  # noqa: PLR0911 - a return for each kind
         case MTP():
             return _moments(config, given, shortest, elements)
         case ACSF():
-            functions = symmetry_functions(given, frames, elements, config.seed)
-            return Symmetry(elements=elements, functions=functions)
+            return descriptor_of(given, symmetry_functions(given, frames, elements, config.seed), elements)
         case SOAP():
-            return Soap(
-                elements=elements,
-                cutoff=given.cutoff,
-                n_max=given.n_max,
-                l_max=given.l_max,
-                sigma=given.sigma,
-                basis=given.basis,
-                products=given.products,
-            )
+            return _spectra(given, elements)
         case SNAP():
             return _bispectrum(given, elements)
         case DeepPotSE():
@@ -191,6 +181,21 @@ def _moments(config: Train, given: MTP, shortest: float, elements: Sequence[str]
         with torch.no_grad():
             coefficients.add_(torch.from_numpy(noise), alpha=_NOISE)
     return moments
+
+
+def _spectra(given: SOAP, elements: Sequence[str]) -> Soap:
+    smooth = given.cutoff / 2 if given.cutoff_smooth is None else given.cutoff_smooth
+    return Soap(
+        elements=elements,
+        cutoff=given.cutoff,
+        n_max=given.n_max,
+        l_max=given.l_max,
+        sigma=given.sigma,
+        basis=given.basis,
+        taper=given.cutoff_function,
+        onset=0.0 if given.cutoff_function.startswith("tanh") else smooth / given.cutoff,
+        products=given.products,
+    )
 
 
 def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:

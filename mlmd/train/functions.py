@@ -69,16 +69,17 @@ def symmetry_functions(
             many = pool(elements, cutoff, zetas=given.zetas, kind=given.angular, weighted=given.weighted)
             if not given.n_angular:
                 many = [one for one in many if one.kind == "G2"]
-            return selected(many, elements, frames, given.n_functions, given.selection, seed)
+            return selected(descriptor_of(given, many, elements), frames, given.n_functions, given.selection, seed)
+
+
+def descriptor_of(given: ACSF, functions: Sequence[SymmetryFunction], elements: Sequence[str]) -> Symmetry:
+    """Some functions with the cutoff function of an input."""
+    onset = (given.cutoff_smooth or 0.0) / given.cutoff
+    return Symmetry(elements=elements, functions=functions, taper=given.cutoff_function, onset=onset)
 
 
 def selected(
-    many: Sequence[SymmetryFunction],
-    elements: Sequence[str],
-    frames: Sequence[LabelledFrame],
-    n_functions: int,
-    selection: str,
-    seed: int,
+    many: Symmetry, frames: Sequence[LabelledFrame], n_functions: int, selection: str, seed: int
 ) -> list[SymmetryFunction]:
     """For every element, those functions of its atoms that differ most among themselves in the training structures.
 
@@ -88,7 +89,6 @@ def selected(
 
     Args:
         many: functions to choose from.
-        elements: symbols, in the order of the species.
         frames: training structures.
         n_functions: of every element, or as many as do not depend on each other.
         selection: "farthest" or "cur".
@@ -97,10 +97,10 @@ def selected(
     Raises:
         InputError: when all atoms of an element are alike.
     """
-    features, kinds = features_of(Symmetry(elements=elements, functions=many), frames, seed, _ATOMS)
+    features, kinds = features_of(many, frames, seed, _ATOMS)
     found = []
-    for kind, symbol in enumerate(elements):
-        own = [one for one in many if one.centre == symbol]
+    for kind, symbol in enumerate(many.elements):
+        own = [one for one in many.functions if one.centre == symbol]
         columns = features[kinds == kind, : len(own)]
         spread, mean = torch.std_mean(columns, dim=0, correction=0)
         spread = torch.where(spread > _ROUNDING * columns.abs().amax(dim=0), spread, 0.0)
