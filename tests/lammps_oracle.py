@@ -9,7 +9,8 @@ import ctypes
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,33 @@ def evaluate(
         pair_coeff: what follows the command of this name, once or several times.
         *commands: others, given after them.
     """
+    coefficients = [pair_coeff] if isinstance(pair_coeff, str) else pair_coeff
+    with _structure(atoms, elements) as (lmp, lattice, rotation):
+        lmp.commands_list([f"pair_style {pair_style}", *(f"pair_coeff {one}" for one in coefficients), *commands])
+        lmp.commands_list(["compute e all pe/atom", "compute w all pressure NULL virial"])
+        lmp.commands_list(["thermo_style custom step pe c_w[1]", "run 0 post no"])
+        return _answer(lmp, len(atoms), np.linalg.det(lattice.vectors), rotation)
+
+
+def of_atoms(atoms: Atoms, elements: Sequence[str], compute: str, cutoff: float) -> np.ndarray:
+    """What a compute gives for every atom of a structure: (n_atoms, n).
+
+    Args:
+        atoms: any cell, any periodicity.
+        elements: symbols of the atom types 1, 2, ...
+        compute: what follows ``compute NAME all``, of more than one number for each atom.
+        cutoff: up to which it sees neighbours at most, in Å.
+    """
+    with _structure(atoms, elements) as (lmp, _, _):
+        lmp.commands_list([f"pair_style zero {cutoff!r}", "pair_coeff * *", f"compute v all {compute}"])
+        lmp.commands_list(["compute most all reduce max c_v[1]", "thermo_style custom step c_most", "run 0 post no"])
+        order = np.argsort(lmp.numpy.extract_atom("id")[: len(atoms)])
+        return np.array(lmp.numpy.extract_compute("v", 1, 2)[: len(atoms)])[order]
+
+
+@contextmanager
+def _structure(atoms: Atoms, elements: Sequence[str]) -> Iterator[tuple[Any, _Lattice, np.ndarray]]:
+    """LAMMPS with a structure and no interaction yet, in "metal" units; its cell; the rotation that leads to it."""
     lattice, rotation = _triangular(atoms)
     shifted = atoms.positions @ rotation - lattice.origin
     wrapped = shifted - np.floor(shifted @ np.linalg.inv(lattice.vectors)) * atoms.pbc @ lattice.vectors
@@ -76,11 +104,7 @@ def evaluate(
         types = [elements.index(symbol) + 1 for symbol in atoms.symbols]
         made = lmp.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, wrapped.ravel().tolist())
         assert made == len(atoms), f"LAMMPS took {made} of {len(atoms)} atoms"
-        coefficients = [pair_coeff] if isinstance(pair_coeff, str) else pair_coeff
-        lmp.commands_list([f"pair_style {pair_style}", *(f"pair_coeff {one}" for one in coefficients), *commands])
-        lmp.commands_list(["compute e all pe/atom", "compute w all pressure NULL virial"])
-        lmp.commands_list(["thermo_style custom step pe c_w[1]", "run 0 post no"])
-        return _answer(lmp, len(atoms), np.linalg.det(lattice.vectors), rotation)
+        yield lmp, lattice, rotation
     finally:
         lmp.close()
 

@@ -20,7 +20,7 @@ from random_snap import make_symmetric, random_snap
 
 from mlmd.config import load_simulate, physics_hash
 from mlmd.config.files import files_of_potential
-from mlmd.descriptors.bispectrum import Expansion, mirrored, wigner
+from mlmd.descriptors.bispectrum import Bispectrum, Expansion, mirrored, wigner
 from mlmd.descriptors.coupling import clebsch_gordan, components, coupled
 from mlmd.descriptors.hyperspherical import wigner_weights
 from mlmd.engine.run import simulate
@@ -47,6 +47,17 @@ PUBLISHED = {
     "InP_JCPA2020": DIAMOND,  # two densities
 }
 """Files that come with LAMMPS, and a crystal to try each on."""
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"switchflag": False},
+    {"bzeroflag": False},
+    {"bnormflag": True},
+    {"rmin0": 0.8, "rfac0": 0.9},
+    {"rmin0": 2.4},
+    {"sinner": (2.1, 2.4), "dinner": (0.5, 0.3)},
+    {"chemflag": True},
+    {"chemflag": True, "wselfallflag": True, "bnormflag": True},
+)
+"""One thing each that is not LAMMPS' default."""
 
 
 def disturbed(elements: tuple[str, ...], structure: str, constant: float) -> Atoms:
@@ -103,20 +114,35 @@ def test_lammps_gives_the_same_in_any_cell(name: str, tmp_path: Path) -> None:
     assert_lammps_agrees(load(path), path, system(name, potential.elements, 2.5))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"switchflag": False},
-        {"bzeroflag": False},
-        {"bnormflag": True},
-        {"rmin0": 0.8, "rfac0": 0.9},
-        {"rmin0": 2.4},
-        {"sinner": (2.1, 2.4), "dinner": (0.5, 0.3)},
-        {"chemflag": True},
-        {"chemflag": True, "wselfallflag": True, "bnormflag": True},
-    ],
-    ids=str,
-)
+def computed(atoms: Atoms, descriptor: Bispectrum) -> np.ndarray:
+    """(n_atoms, n_features) of LAMMPS' ``compute sna/atom`` with the settings of a descriptor."""
+    given, n = descriptor.expansion, len(descriptor.elements)
+    words: list[object] = ["sna/atom", given.rcutfac, given.rfac0, given.twojmax]
+    words += [*descriptor.radii, *descriptor.weights, "rmin0", given.rmin0]
+    for flag in ("bzeroflag", "switchflag", "bnormflag"):
+        words += [flag, int(getattr(given, flag))]
+    if given.chemflag:
+        words += ["chem", n, *range(n), "wselfallflag", int(given.wselfallflag)]
+    if given.sinner:
+        words += ["switchinnerflag", 1, "sinner", *given.sinner, "dinner", *given.dinner]
+    return lammps_oracle.of_atoms(atoms, descriptor.elements, " ".join(map(str, words)), descriptor.cutoff)
+
+
+@pytest.mark.parametrize("name", ["tiny", "skewed", "slab", "cluster"])
+@pytest.mark.parametrize("settings", [{}, *SETTINGS], ids=str)
+def test_components_are_those_of_lammps(settings: dict[str, Any], name: str) -> None:
+    lammps_oracle.require_lammps()
+    potential = random_snap(("W", "Be"), 6, **settings)
+    # no two atoms are closer than any rmin0, where LAMMPS jumps: components of odd j1 + j2 + j change their sign
+    atoms = system(name, potential.elements, 3.0)
+    ours = potential.descriptor.features(build_graph(atoms, potential.cutoff)).numpy()
+    theirs = computed(atoms, potential.descriptor)
+    assert ours.shape == theirs.shape
+    # sums of thousands of products
+    assert np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("quadratic", [False, True], ids=["linear", "quadratic"])
 def test_lammps_gives_the_same_with_every_setting(settings: dict[str, Any], quadratic: bool, tmp_path: Path) -> None:
     lammps_oracle.require_lammps()

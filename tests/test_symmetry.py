@@ -1,4 +1,4 @@
-"""Symmetry functions against the sums written out, and in closed form."""
+"""Symmetry functions against the sums written out, DScribe's, and in closed form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from dscribe_oracle import ELEMENTS, crystal, dscribe, molecule
 from random_symmetry import functions, random_symmetry
 
 from mlmd.descriptors.cutoffs import TAPERS
@@ -107,6 +108,37 @@ def test_features_are_the_sums_of_behlers_paper_over_pairs_counted_once(taper: s
         assert values[of, columns[one.centre]] == pytest.approx(expected, rel=1e-11, abs=lost), one
         columns[one.centre] += 1
     assert not values[atoms.symbols == "O", columns["O"] :].any()  # Si has one function more
+
+
+@pytest.mark.parametrize("atoms", [molecule(9, 1), crystal(12, 2)], ids=["molecule", "crystal"])
+def test_functions_of_all_kinds_are_dscribes(atoms: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+    acsf, cutoff = dscribe(monkeypatch).ACSF, 4.3
+    radial: dict[str, list[dict[str, float]]] = {
+        "G1": [{}],
+        "G2": [{"eta": 0.7, "shift": 1.2}, {"eta": 3.0, "shift": 0.0}],
+        "G3": [{"kappa": 1.3}, {"kappa": 0.4}],
+    }
+    # whole ζ: others make DScribe's nan where three atoms are in a line
+    angular: dict[str, list[dict[str, float]]] = {
+        "G4": [{"eta": 0.03, "zeta": 1.0, "sign": 1.0}, {"eta": 0.1, "zeta": 4.0, "sign": -1.0}],
+        "G5": [{"eta": 0.02, "zeta": 16.0, "sign": -1.0}, {"eta": 0.2, "zeta": 2.0, "sign": 1.0}],
+    }
+    given = {f"{kind.lower()}_params": [[*one.values()] for one in shapes] for kind, shapes in angular.items()}
+    given |= {
+        "g2_params": [[*one.values()] for one in radial["G2"]],
+        "g3_params": [one["kappa"] for one in radial["G3"]],
+    }
+    expected = acsf(species=ELEMENTS, r_cut=cutoff, periodic=bool(atoms.pbc.all()), **given).create(atoms)
+    # first neighbours by element, then pairs of elements, the heavier one counted first; elements in the order of Z
+    pairs = [(lighter, heavier) for n, heavier in enumerate(ELEMENTS) for lighter in ELEMENTS[: n + 1]]
+    near = [(kind, (one,), shape) for one in ELEMENTS for kind, shapes in radial.items() for shape in shapes]
+    near += [(kind, pair, shape) for pair in pairs for kind, shapes in angular.items() for shape in shapes]
+    made = [SymmetryFunction(kind, one, of, cutoff, **shape) for one in ELEMENTS for kind, of, shape in near]
+    descriptor = Symmetry(elements=ELEMENTS, functions=made)
+    found = descriptor.features(build_graph(atoms, cutoff)).numpy()
+    assert found.shape == expected.shape
+    # its π has 12 digits
+    assert found == pytest.approx(expected, rel=1e-10, abs=1e-11)
 
 
 def test_a_right_angle_counts_once_and_not_twice_as_in_behlers_paper() -> None:
