@@ -28,6 +28,8 @@ _NEEDED = {
     "greater_than_equal": "at least {ge} is needed.",
     "less_than_equal": "at most {le} is needed.",
     "less_than": "less than {lt} is needed.",
+    "too_short": "at least {min_length} in the list is needed.",
+    "too_long": "at most {max_length} in the list are possible.",
 }
 
 _OF_A_LIST = ("combined", "parts")

@@ -115,15 +115,25 @@ Data = Annotated[
 ]
 
 
+def _automatic(value: object) -> object:
+    """One message for a wrong value, not one for each of what it may be."""
+    if value != "auto" and not isinstance(value, bool):
+        raise refuse(f'{shorten(value)}: true, false or "auto" is needed.')
+    return value
+
+
+Automatic = Annotated[Literal["auto"] | bool, BeforeValidator(_automatic)]
+
+
 class Uncertainty(Table):
     """What the potential keeps to tell how sure it is of forces, and how far it extrapolates."""
 
-    spread: Literal["auto"] | bool = Field(
+    spread: Automatic = Field(
         default="auto",
         description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters and for '
         "committees; true for linear fits and more parameters too",
     )
-    grade: Literal["auto"] | bool = Field(
+    grade: Automatic = Field(
         default="auto",
         description='extrapolation grade of atoms: "auto" where up to 1000 numbers describe one',
     )
