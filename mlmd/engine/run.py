@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -141,9 +141,20 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
 
 
 def _continue(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
-    """Take over the input, in which durations may have grown; the physics is the same."""
-    from mlmd.engine.job import versions
+    """Take over the input, in which durations may have grown; the physics is the same.
 
+    Raises:
+        StorageError: when a model that was asked for by its name is another one now.
+    """
+    from mlmd.engine.job import models_of, versions
+
+    before = [one.get("weights", []) for one in run.manifest.get("models", [])]
+    weights = [one.get("weights", []) for one in models_of(job.potential)]
+    if before and weights != before:
+        raise StorageError(
+            f"{run.path}: the name of a model stands for something else now than when the run began: it was "
+            f"{_listed(before)}, is {_listed(weights)}. Install the release that it began with, or give another --out."
+        )
     stages = [stage_record(record) for record in job.stages]
     write_atomically(run.path / "input.toml", source.read_bytes())
     now = {"at": _now(), "versions": versions(), "platform": hardware}
@@ -151,6 +162,10 @@ def _continue(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run
     changes["continued"] = [*run.manifest.get("continued", []), now]
     write_manifest(run.path, {**run.manifest, **changes})
     return open_run(run.path)
+
+
+def _listed(weights: Sequence[Sequence[str]]) -> str:
+    return ", ".join(one for each in weights for one in each) or "unknown"
 
 
 def _now() -> str:

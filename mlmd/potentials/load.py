@@ -244,14 +244,14 @@ def _load(table: Table) -> Potential:
             given[name] = getattr(table, name)
     if table.path is not None:
         _check_file(kind, table.path)
-    with comparing() as compared:
+    with comparing() as comparison:
         if table.path is not None and table.path.is_file():
             check_unused(table.path, table.trust)
         try:
             potential = build(kind, given)
         except InputError as error:
             raise InputError(f"potential ({kind}): {error}") from None
-    if table.trust and not compared and not _compares_itself(potential):
+    if table.trust and not comparison.compared and not _compares_itself(potential):
         where = "Each of its members has a trust of its own." if kind == "committee" else "Leave it out."
         raise InputError(
             f"potential ({kind}): trust: {' and '.join(table.trust)}: compared with nothing, since no file that "

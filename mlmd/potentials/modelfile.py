@@ -44,7 +44,7 @@ _SAVED = {
     "stillinger-weber": "mlmd.potentials.stillinger_weber:StillingerWeber",
     "tersoff": "mlmd.potentials.tersoff:Tersoff",
     "property": "mlmd.potentials.property:PropertyModel",
-    "external": "mlmd.pretrained.external:External",
+    "external": "mlmd.pretrained.native:Native",
     "absent": "mlmd.potentials.absent:Absent",
 }
 _DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32)

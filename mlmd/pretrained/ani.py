@@ -46,7 +46,17 @@ def calculator(
         made = getattr(torchani.models, name)(neighborlist="adaptive")
     else:
         made = _neurochem(Path(path))
-    return made.to(device=device, dtype=getattr(torch, precision)).requires_grad_(False).ase()
+    asked = made.to(device=device, dtype=getattr(torch, precision)).requires_grad_(False).ase()
+    asked.weights = [] if path is not None else _kept(str(name))
+    return asked
+
+
+def _kept(name: str) -> list[str]:
+    """The file that TorchANI keeps of a network, where it is called like that."""
+    from torchani.paths import state_dicts_dir
+
+    files = [state_dicts_dir() / f"{name.lower()}{ending}" for ending in ("_state_dict.pt", ".pt")]
+    return [str(one) for one in files if one.is_file()]
 
 
 def _neurochem(file: Path) -> Any:
@@ -105,13 +115,14 @@ def _check_layers(file: Path) -> None:
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å), numbers it computes in, and their number."""
+    """Elements, cutoff (Å), numbers it computes in, and their number; and the file that a name stands for."""
     model = made.model
     return {
         "elements": list(model.symbols),
         "cutoff": float(model.cutoff),
         "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
         "parameters": sum(one.numel() for one in model.parameters()),
+        "weights": made.weights,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlmd.config.files import files_in, texts_in
 from mlmd.errors import InputError
-from mlmd.potentials import trust as trusted
+from mlmd.potentials.trust import check
 from mlmd.pretrained.external import External
 from mlmd.pretrained.recipe import Recipe, interpreter
 
@@ -59,8 +59,7 @@ def load(
             f"arguments: {remote[0]}: what is fetched from elsewhere has no digest to be trusted by. Download it, and "
             "name the file."
         )
-    files = sorted({*files_in(given), *files_in(calculator)})
-    for file in files:
-        trusted.check(file, trust, "a calculator may execute what stands in such a file")
+    why = "a calculator may execute what stands in such a file"
+    files = [check(file, trust, why) for file in sorted({*files_in(given), *files_in(calculator)})]
     recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep, info=dict(info or {}))
-    return External(recipe, elements=elements, files=trusted.digests(files))
+    return External(recipe, elements=elements, files=files)

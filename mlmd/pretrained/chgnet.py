@@ -47,11 +47,19 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
                 model = CHGNet.from_file(path)
         made = CHGNetCalculator(model, use_device=device, on_isolated_atoms="ignore")
     made.shipped = path is None
+    made.weights = [] if path is not None else _files(str(name))
     return made
 
 
+def _files(name: str) -> list[str]:
+    """Where the package has the network of a name."""
+    import chgnet
+
+    return [str(one) for one in Path(chgnet.__file__).with_name("pretrained").glob(f"{name}/*.tar")]
+
+
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å) and number of parameters."""
+    """Elements, cutoff (Å), number of parameters, and the file that a name stands for."""
     from ase.data import chemical_symbols
 
     known = chemical_symbols[1 : 1 + made.model.atom_embedding.embedding.num_embeddings]
@@ -60,6 +68,7 @@ def facts(made: Any) -> dict[str, Any]:
         "cutoff": float(made.model.graph_converter.atom_graph_cutoff),
         "precision": "float32",
         "parameters": made.n_params,
+        "weights": made.weights,
     }
 
 
@@ -87,6 +96,7 @@ def load(
         ModelError: for a file that is not trusted.
     """
     from mlmd.pretrained.external import framework, one_of
+    from mlmd.pretrained.native import on_pairs
 
     if path is None and name is None:
         name = DEFAULT
@@ -96,8 +106,4 @@ def load(
         "chgnet", arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
-    if python is not None:
-        return made
-    from mlmd.pretrained.chgnet_graph import CHGNetGraph
-
-    return CHGNetGraph.of(made)
+    return on_pairs(made)

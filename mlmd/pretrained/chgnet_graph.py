@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from mlmd.graph import Graph
-from mlmd.potentials import Potential
 from mlmd.pretrained.external import External
-from mlmd.pretrained.native import Native, agree, within
+from mlmd.pretrained.native import Native, within
 
 
 class CHGNetGraph(Native):
@@ -36,15 +35,6 @@ class CHGNetGraph(Native):
         self._free = torch.zeros(known, dtype=torch.float64)
         if network.composition_model is not None:
             self._free = network.composition_model.fc.weight.reshape(known).double().cpu()
-
-    @classmethod
-    def of(cls, external: External) -> Potential:
-        """The network of an external model; that model itself where it is built or answers differently."""
-        try:
-            own = cls(external)
-        except (AttributeError, RuntimeError, TypeError, ValueError):
-            return external
-        return own if agree(own) else external
 
     def atomic_energies(self, graph: Graph) -> Tensor:
         """(n_atoms,) eV; differentiable with respect to ``graph.vectors``."""

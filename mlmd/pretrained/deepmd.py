@@ -36,15 +36,6 @@ def calculator(path: str, head: str | None = None) -> Any:
             f"{file} is for the backend of NumPy, which computes no forces. Convert it, for TensorFlow for example: "
             f"dp convert-backend {file} {Path(file).stem}.pb"
         )
-    own = made.calculate
-
-    def calculate(atoms: Any, *asked: Any) -> None:
-        """DP takes what is periodic in some directions for periodic in all."""
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise ValueError("DeePMD-kit computes what is periodic in all directions, or in none")
-        own(atoms, *asked)
-
-    made.calculate = calculate
     return made
 
 
@@ -89,4 +80,5 @@ def load(
     return framework(
         "deepmd", arguments, install=INSTALL, python=python, elements=elements, files=[Path(path)],
         executes=PROGRAM, trust=trust, moves=False,
+        partly_periodic=False,  # it would be taken for periodic in all directions
     )  # fmt: skip

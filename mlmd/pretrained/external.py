@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -15,13 +15,13 @@ import torch
 from ase.geometry import complete_cell
 from torch import Tensor
 
-from mlmd.config.files import files_in, sha256
+from mlmd.config.files import files_in
 from mlmd.errors import InputError, ModelError
 from mlmd.graph import Graph
 from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Prediction
 from mlmd.potentials.device import choose_device
-from mlmd.potentials.trust import check, digests
+from mlmd.potentials.trust import Digest, check, digest_of
 from mlmd.pretrained.recipe import Recipe, failed, interpreter
 from mlmd.pretrained.workers import Worker, worker
 
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     from mlmd.pretrained.memory import Memory
 
 
+_ROUNDING = ("torch", "jax", "tensorflow", "tensorflow-cpu")
+
+
 class External(torch.nn.Module):
     """Energy, forces and stress by an ASE calculator, in this process or one of another Python.
 
     It has no parameters for torch: its module is there to be moved and stored like others. What is stored is how the
-    calculator is made, with the digests of the files that it needs, never their content.
+    calculator is made, with the digests of the files that it needs, never their content. Whenever it is made, also
+    again later, the files have to be those that were read for the digests.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class External(torch.nn.Module):
         recipe: Recipe,
         *,
         elements: Sequence[str] | None = None,
-        files: Mapping[str, str] | None = None,
+        files: Sequence[Digest] = (),
         device: str = "auto",
     ) -> None:
         """Make the calculator.
@@ -51,18 +55,19 @@ class External(torch.nn.Module):
         Args:
             recipe: how it is made.
             elements: that it may be asked about; those that the calculator names are taken otherwise, or any.
-            files: paths of files it needs, with their SHA-256.
+            files: that it needs, as they were read for their digests.
             device: where it computes until it is asked to compute elsewhere; "auto" is the first GPU, else the CPU.
 
         Raises:
             InputError: when it cannot be made, or does not know elements that are given.
+            ModelError: when a file has changed since it was read.
         """
         super().__init__()
-        self.recipe, self.files, self._given = recipe, dict(files or {}), elements
+        self.recipe, self._files, self._given = recipe, tuple(files), elements
         self._device = _full(choose_device(device))
         # moves with `to`, and tells whoever looks where it computes
         self.register_buffer("_where", torch.zeros(0, device=self._device), persistent=False)
-        self._workers: dict[str, Worker] = {self._device: worker(recipe, self._device)}
+        self._workers: dict[str, Worker] = {self._device: worker(recipe, self._device, self._files)}
         facts = self._workers[self._device].facts
         own = tuple(facts.get("elements") or ())
         if unknown := [symbol for symbol in elements or () if own and symbol not in own]:
@@ -79,6 +84,25 @@ class External(torch.nn.Module):
     def device(self) -> str:
         """Where it computed last."""
         return self._device
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Paths of the files that it needs, with their SHA-256."""
+        return {str(one.path): one.sha256 for one in self._files}
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Names of files that the framework has for what was asked for by name, with their SHA-256.
+
+        Where they lie is the framework's matter. MACE, SevenNet, CHGNet, MatGL, MatterSim, Nequix and TorchANI tell;
+        of other frameworks, nothing is known of what they download.
+        """
+        return dict(self.facts.get("weights", {}))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the packages that compute, without those of which another version changes no more than rounding."""
+        return {name: one for name, one in self.facts["versions"].items() if name not in _ROUNDING}
 
     @property
     def calculator(self) -> Any:
@@ -108,6 +132,11 @@ class External(torch.nn.Module):
             "runs in": f"{where}, {recipe.python or sys.executable}, Python {facts['python']}",
             "versions": dict(facts["versions"]),
             "files": [f"{name} sha256:{digest}" for name, digest in self.files.items()],
+            **(
+                {"weights": [f"{name} sha256:{digest}" for name, digest in self.weights.items()]}
+                if self.weights
+                else {}
+            ),
         }
 
     def predict(self, graph: Graph) -> Prediction:
@@ -155,13 +184,16 @@ class External(torch.nn.Module):
         The virial is the stress times the volume, and in the open -Σ r ⊗ F; nan where the calculator gives no stress.
 
         Raises:
-            SimulationError: when the calculator fails.
+            SimulationError: when the calculator fails, or does not compute what is periodic in some directions.
         """
+        partly = bool(pbc.any() and not pbc.all())
+        if partly and not self.recipe.partly_periodic:
+            raise failed(self.recipe, "it computes what is periodic in all directions, or in none")
         with self._turn:  # calculators keep what they computed last, and a file is written by one at a time
             if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
                 return kept
             # what a cell has of open directions is no matter, but some calculators ask for a volume
-            full = complete_cell(cell) if pbc.any() and not pbc.all() else cell
+            full = complete_cell(cell) if partly else cell
             energy, forces, stress = self._on(device).ask(numbers, pbc, positions, full)
             if stress is not None:
                 virial = stress * abs(np.linalg.det(cell))
@@ -181,7 +213,8 @@ class External(torch.nn.Module):
         if self.recipe.moves:
             self._device = _full(device)
             if self._device not in self._workers:
-                self._workers = {self._device: worker(self.recipe, self._device)}  # the other gives its memory back
+                # the other gives its memory back
+                self._workers = {self._device: worker(self.recipe, self._device, self._files)}
         return self._workers[self._device]
 
     def spec(self) -> dict[str, Any]:
@@ -190,7 +223,8 @@ class External(torch.nn.Module):
             "kind": "external",
             "recipe": asdict(self.recipe),
             "elements": None if self._given is None else list(self._given),
-            "files": dict(self.files),
+            "files": self.files,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -199,18 +233,40 @@ class External(torch.nn.Module):
 
         Raises:
             InputError: when the calculator cannot be made here.
-            ModelError: when a file it needs has gone or has changed.
+            ModelError: when a file it needs has gone or has changed, or a name stands for something else now.
         """
         recipe = Recipe(**spec["recipe"])
+        recipe = replace(recipe, python=interpreter(recipe.python))
         named = {str(one.absolute()) for one in files_in([recipe.calculator or "", dict(recipe.arguments)])}
         if unknown := sorted(named - spec["files"].keys()):
             raise ModelError(f"{unknown[0]}, which its {recipe.kind} model names, is in no digest of the file")
+        files = []
         for name, digest in spec["files"].items():
             if not Path(name).is_file():
-                raise ModelError(f"{name}, which its {spec['recipe']['kind']} model needs, is not there")
-            if sha256(Path(name)) != digest:
-                raise ModelError(f"{name} is not the file any more that its {spec['recipe']['kind']} model was made of")
-        return cls(recipe, elements=spec["elements"], files=spec["files"])
+                raise ModelError(f"{name}, which its {recipe.kind} model needs, is not there")
+            files.append(digest_of(Path(name)))
+            if files[-1].sha256 != digest:
+                raise ModelError(f"{name} is not the file any more that its {recipe.kind} model was made of")
+        made = cls(recipe, elements=spec["elements"], files=files)
+        if sorted(made.weights.values()) != sorted(spec.get("weights", made.weights).values()):
+            now = ", ".join(f"{name} sha256:{digest}" for name, digest in made.weights.items())
+            raise ModelError(
+                f"the name of its {recipe.kind} model stands for something else now than when it was made: {now}. "
+                "Install the release of the framework that it was made with"
+            )
+        return made
+
+
+def identities(potential: object) -> list[dict[str, Any]]:
+    """What the answers of the models of others, of which a potential is built, depend on besides what an input says.
+
+    Returns:
+        of each the digests of files that its framework has by name, and versions (JSON-able).
+    """
+    own = getattr(potential, "external", potential)
+    if isinstance(own, External):
+        return [{"weights": own.weights, "versions": own.versions}]
+    return [one for name in ("parts", "members") for part in getattr(potential, name, ()) for one in identities(part)]
 
 
 def _full(device: torch.device | str) -> str:
@@ -264,11 +320,12 @@ def framework(
     install: str,
     python: str | None = None,
     elements: Sequence[str] | None = None,
-    files: Sequence[Path] = (),
+    files: Sequence[Path | Digest] = (),
     executes: str | None = None,
     trust: Sequence[str] = (),
     moves: bool = True,
     keeps: bool = False,
+    partly_periodic: bool = True,
 ) -> External:
     """A model of a framework that mlmd knows, by the file of this folder that makes its calculator.
 
@@ -279,24 +336,30 @@ def framework(
         install: what a user types after ``pip install``.
         python: the interpreter of another environment.
         elements: that it may be asked about.
-        files: the weights that are given.
+        files: the weights that are given; each is read once for its digest, unless it has been before.
         executes: what opening such weights can do, for those that have to be trusted; None for mere numbers.
         trust: digests that the user gave.
         moves: whether `calculator` takes ``device``.
-        keeps: whether it is told what has changed since the last step; see `Recipe`.
+        keeps, partly_periodic: see `Recipe`.
 
     Raises:
         InputError: when it cannot be made; with what to install where the framework is not there.
         ModelError: for files that have to be trusted and are not.
     """
+    read = []
     for one in files:
-        if not one.is_file():
+        if isinstance(one, Digest):
+            read.append(one)
+        elif not one.is_file():
             raise InputError(f"path: {one}: " + ("a folder, not a file." if one.is_dir() else "no such file."))
-        if executes is not None:
-            check(one, trust, executes)
+        else:
+            read.append(digest_of(one) if executes is None else check(one, trust, executes))
     given = {name: value for name, value in arguments.items() if value is not None}
-    recipe = Recipe(kind, None, given, interpreter(python), moves=moves, keeps=keeps, install=install)
-    return External(recipe, elements=elements, files=digests(files))
+    recipe = Recipe(
+        kind, None, given, interpreter(python), moves=moves, keeps=keeps, partly_periodic=partly_periodic,
+        install=install,
+    )  # fmt: skip
+    return External(recipe, elements=elements, files=read)
 
 
 def one_of(path: Path | None, name: str | None) -> list[Path]:

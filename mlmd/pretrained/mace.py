@@ -40,6 +40,7 @@ def calculator(
     os.environ[SWITCH] = "1"
     from mace.calculators import MACECalculator
 
+    named = path is None
     if path is None:
         path = _downloaded(str(name), trust)
     options = {} if head is None else {"head": head}
@@ -49,7 +50,7 @@ def calculator(
         raise ValueError(f"this is a {model}, which has no energies that forces are the derivatives of")
     if head is not None and head not in made.available_heads:
         raise ValueError(f"head: {head!r} is none of the model, which has {', '.join(made.available_heads)}")
-    made.published = name
+    made.published, made.weights = name, [path] if named else []
     return made
 
 
@@ -65,14 +66,14 @@ def _downloaded(name: str, trust: Sequence[str]) -> str:
     if name not in addresses:
         raise ValueError(f"name: {name!r} is not a published model. Known: {', '.join(addresses)}")
     path: str = published.download_mace_mp_checkpoint(addresses[name])
-    digest = "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    if trust and digest not in trust:
+    if trust and (digest := "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()) not in trust:
         raise ValueError(f"{path}, which was downloaded, is not the file that is trusted: its digest is {digest}")
     return path
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å), precision, number of parameters, head, and the licence where the framework tells it."""
+    """Elements, cutoff (Å), precision, number of parameters, head, the file that a name stands for, and the licence
+    where the framework tells it."""
     from ase.data import chemical_symbols
 
     model = made.models[0]
@@ -83,6 +84,7 @@ def facts(made: Any) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "model": type(model).__name__,
         "head": made.head,
+        "weights": made.weights,
     }
     name = made.published
     if name is not None and (name in _ACADEMIC or name.startswith("off-")):
@@ -116,6 +118,7 @@ def load(
         ModelError: for a file that is not trusted.
     """
     from mlmd.pretrained.external import framework, one_of
+    from mlmd.pretrained.native import on_pairs
 
     files = one_of(path, name)
     arguments: dict[str, Any] = {
@@ -130,8 +133,4 @@ def load(
         "mace", arguments, install=INSTALL, python=python, elements=elements, files=files, executes=EXECUTES,
         trust=trust,
     )  # fmt: skip
-    if python is not None:
-        return made
-    from mlmd.pretrained.mace_graph import MaceGraph
-
-    return MaceGraph.of(made)
+    return on_pairs(made)

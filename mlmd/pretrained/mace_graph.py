@@ -10,7 +10,7 @@ from torch import Tensor
 from mlmd.graph import Graph
 from mlmd.potentials import Potential
 from mlmd.pretrained.external import External
-from mlmd.pretrained.native import Native, agree, within
+from mlmd.pretrained.native import Native, within
 
 _KNOWN = ("MACE", "ScaleShiftMACE")
 """Networks whose energy is a sum over pairs and atoms: no charges, no fields, no long range."""
@@ -40,8 +40,7 @@ class MaceGraph(Native):
         network = external.calculator.models[0]
         if type(network).__name__ not in _KNOWN or hasattr(network, "joint_embedding"):
             return external
-        own = cls(external)
-        return own if agree(own) else external
+        return super().of(external)
 
     def atomic_energies(self, graph: Graph) -> Tensor:
         """(n_atoms,) eV; differentiable with respect to ``graph.vectors``."""

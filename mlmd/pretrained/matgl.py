@@ -47,18 +47,18 @@ def calculator(path: str | None = None, name: str | None = None) -> Any:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         made = PESCalculator(matgl.load_model(path if path is not None else name), stress_unit="eV/A3")
+    made.weights = [] if path is not None else _files(str(name))
     if any("Incompatible model version" in str(one.message) for one in said):
         raise ValueError(f"{name} is of another release than MatGL {matgl.__version__}, which would compute it wrong")
-    own = made.calculate
-
-    def calculate(atoms: Any, *asked: Any) -> None:
-        """MatGL takes what is periodic in some directions for not periodic at all."""
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise ValueError("MatGL computes what is periodic in all directions, or in none")
-        own(atoms, *asked)
-
-    made.calculate = calculate
     return made
+
+
+def _files(name: str) -> list[str]:
+    """Where MatGL keeps the model of a name, as far as its release tells."""
+    from matgl.utils import io
+
+    find = getattr(io, "_get_file_paths", None)
+    return [] if find is None else [str(one) for one in find(Path(name)).values()]
 
 
 def check_versions(told: Mapping[str, Any], release: str) -> None:
@@ -101,13 +101,14 @@ def _parts(told: Any) -> Iterator[tuple[str, str, int]]:
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å), numbers it computes in, and their number."""
+    """Elements, cutoff (Å), numbers it computes in, and their number; and the files that a name stands for."""
     parameters = list(made.potential.parameters())
     return {
         "elements": list(made.element_types),
         "cutoff": float(made.cutoff),
         "precision": str(parameters[0].dtype).removeprefix("torch."),
         "parameters": sum(one.numel() for one in parameters),
+        "weights": made.weights,
     }
 
 
@@ -140,5 +141,6 @@ def load(
         raise InputError(f"{path}: a model of MatGL is a folder with {', '.join(FILES)}; {missing[0]} is not there.")
     arguments = {"path": str(path) if path else None, "name": name}
     return framework(
-        "matgl", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False
+        "matgl", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False,
+        partly_periodic=False,  # it would be taken for not periodic at all
     )  # fmt: skip

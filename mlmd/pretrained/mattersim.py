@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INSTALL = "mattersim"
 NAMES = ("MatterSim-v1.0.0-1M", "MatterSim-v1.0.0-5M")
+KEPT = Path("~/.local/mattersim/pretrained_models")
+"""Where the framework keeps what it has downloaded."""
 
 
 def calculator(path: str | None = None, name: str | None = None, device: str = "cpu") -> Any:
@@ -41,19 +43,19 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     own = made.calculate
 
     def calculate(atoms: Any, *asked: Any) -> None:
-        """MatterSim is not made for what is periodic in some directions; it says of every molecule that it is one."""
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise ValueError("MatterSim computes what is periodic in all directions, or in none")
+        """It says of every molecule that it is one."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No PBC detected")
             own(atoms, *asked)
 
     made.calculate = calculate
+    kept = KEPT.expanduser() / f"{str(name).replace('MatterSim', 'mattersim')}.pth"
+    made.weights = [str(kept)] if path is None and kept.is_file() else []
     return made
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å), numbers it computes in, and their number."""
+    """Elements, cutoff (Å), numbers it computes in, and their number; and the file that a name stands for."""
     from ase.data import chemical_symbols
 
     model = made.potential.model
@@ -63,6 +65,7 @@ def facts(made: Any) -> dict[str, Any]:
         "cutoff": float(model.model_args["cutoff"]),
         "precision": str(parameters[0].dtype).removeprefix("torch."),
         "parameters": sum(one.numel() for one in parameters),
+        "weights": made.weights,
     }
 
 
@@ -89,4 +92,6 @@ def load(
 
     files = one_of(path, name)
     arguments = {"path": str(path) if path else None, "name": name}
-    return framework("mattersim", arguments, install=INSTALL, python=python, elements=elements, files=files)
+    return framework(
+        "mattersim", arguments, install=INSTALL, python=python, elements=elements, files=files, partly_periodic=False
+    )

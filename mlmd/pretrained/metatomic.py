@@ -93,19 +93,14 @@ def load(
     folder = None if extensions is None else Path(extensions)
     if folder is not None and not folder.is_dir():
         raise InputError(f"extensions: {folder}: no such folder.")
-    files = [Path(path)]
-    check(files[0], trust, EXECUTES)
-    if folder is not None:
-        libraries = sorted(one for one in folder.rglob("*") if one.is_file())
-        for one in libraries:
-            check(one, trust, LOADED)
-        files += libraries
+    found = [] if folder is None else sorted(one for one in folder.rglob("*") if one.is_file())
+    libraries = [check(one, trust, LOADED) for one in found]
     arguments = {
-        "path": str(files[0].absolute()),
+        "path": str(Path(path).absolute()),
         "variant": variant,
         "extensions": None if folder is None else str(folder.absolute()),
     }
     return framework(
-        "metatomic", arguments, install=INSTALL, python=python, elements=elements, files=files, executes=EXECUTES,
-        trust=trust,
+        "metatomic", arguments, install=INSTALL, python=python, elements=elements, files=[Path(path), *libraries],
+        executes=EXECUTES, trust=trust,
     )  # fmt: skip

@@ -6,7 +6,7 @@ They compute what their calculators compute, which is looked at when they are ma
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,18 @@ from torch import Tensor
 
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
-from mlmd.potentials import EnergyModel, Evaluation
+from mlmd.potentials import EnergyModel, Evaluation, Potential
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluation
 from mlmd.pretrained.external import External
+from mlmd.registry import find
 
+GRAPHS = {
+    "mace": "mlmd.pretrained.mace_graph:MaceGraph",
+    "nequip": "mlmd.pretrained.nequip_graph:NequipGraph",
+    "sevennet": "mlmd.pretrained.sevennet_graph:SevenNetGraph",
+    "chgnet": "mlmd.pretrained.chgnet_graph:CHGNetGraph",
+}
+"""Kinds of models that can be asked by mlmd's own pairs."""
 _SPACING = 2.6
 """Å between the atoms of the structure that two ways of asking a model are compared on."""
 _AGREE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -43,6 +51,16 @@ class Native(EnergyModel):
         self._behind = (external, network)
         self._there = torch.device(external.device)
         self.register_buffer("_where", torch.zeros(0), persistent=False)  # moves with `to`, for whoever looks
+
+    @classmethod
+    def of(cls, external: External) -> Potential:
+        """The network of an external model; that model itself where it is built or answers differently."""
+        make: Callable[[External], Native] = cls  # kinds of networks are made of the external model alone
+        try:
+            own = make(external)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            return external
+        return own if agree(own) else external
 
     @property
     def external(self) -> External:
@@ -70,15 +88,28 @@ class Native(EnergyModel):
         return self.external.spec()
 
     @classmethod
-    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> External:
-        """Make it again, as `External.restore`."""
-        return External.restore(spec, state)
+    def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Potential:
+        """Make any external model again, as `External.restore`, on mlmd's pairs where that can be."""
+        return on_pairs(External.restore(spec, state))
 
     def evaluator(
         self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = SKIN, device: torch.device | str = "cpu"
     ) -> NativeEvaluator:
         """What the engine asks."""
         return NativeEvaluator(self, numbers, pbc, skin, device)
+
+
+def on_pairs(external: External) -> Potential:
+    """A model by mlmd's own pairs, where its framework is of this process and one of `GRAPHS`; else by its calculator.
+
+    Args:
+        external: by its calculator.
+    """
+    kind = external.recipe.kind
+    if external.recipe.python is not None or kind not in GRAPHS:
+        return external
+    graph: type[Native] = find("mlmd.graphs", kind, GRAPHS)
+    return graph.of(external)
 
 
 class NativeEvaluator(GraphEvaluator):

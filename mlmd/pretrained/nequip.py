@@ -159,6 +159,7 @@ def load(
     """
     from mlmd.errors import InputError
     from mlmd.pretrained.external import framework, one_of
+    from mlmd.pretrained.native import on_pairs
 
     files = one_of(path, name)
     if name is not None and trust:
@@ -174,8 +175,4 @@ def load(
         "nequip", arguments, install=INSTALL, python=python, elements=elements, files=files, executes=EXECUTES,
         trust=trust,
     )  # fmt: skip
-    if python is not None:
-        return made
-    from mlmd.pretrained.nequip_graph import NequipGraph
-
-    return NequipGraph.of(made)
+    return on_pairs(made)

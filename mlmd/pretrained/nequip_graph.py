@@ -11,9 +11,9 @@ from ase.geometry import complete_cell
 from torch import Tensor
 
 from mlmd.graph import Graph
-from mlmd.potentials import Potential, Prediction
+from mlmd.potentials import Prediction
 from mlmd.pretrained.external import External
-from mlmd.pretrained.native import Native, agree, within
+from mlmd.pretrained.native import Native, within
 from mlmd.pretrained.nequip import default_numbers, precision_of
 
 
@@ -25,12 +25,6 @@ class NequipGraph(Native):
         made: Any = external.calculator
         dtype = torch.float64 if precision_of(made.model) == "float64" else torch.float32
         super().__init__(external, made.model, dtype)
-
-    @classmethod
-    def of(cls, external: External) -> Potential:
-        """The network of an external model; that model itself where the network answers differently."""
-        own = cls(external)
-        return own if agree(own) else external
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress of every structure; see `Prediction`."""

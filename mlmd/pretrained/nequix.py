@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from mlmd.pretrained.external import External
 
 INSTALL = "nequix"
+KEPT = Path("~/.cache/nequix/models")
+"""Where the framework keeps what it has downloaded."""
 
 
 def calculator(path: str | None = None, name: str | None = None) -> Any:
     """Its ASE calculator, of a file or by the name of a published model, which the framework downloads."""
     from nequix.calculator import NequixCalculator
 
-    if path is None:
-        return NequixCalculator(model_name=name, backend="jax", use_kernel=False)
-    return NequixCalculator(model_path=path, backend="jax", use_kernel=False)
+    model = {"model_name": name} if path is None else {"model_path": path}
+    made = NequixCalculator(**model, backend="jax", use_kernel=False)
+    kept = KEPT.expanduser() / f"{name}.nqx"
+    made.weights = [str(kept)] if path is None and kept.is_file() else []
+    return made
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å) and number of parameters."""
+    """Elements, cutoff (Å), number of parameters, and the file that a name stands for."""
     import equinox
     import jax
     from ase.data import chemical_symbols
@@ -37,6 +41,7 @@ def facts(made: Any) -> dict[str, Any]:
         "cutoff": float(made.config["cutoff"]),
         "precision": "float32",
         "parameters": int(sum(array.size for array in arrays)),
+        "weights": made.weights,
     }
 
 

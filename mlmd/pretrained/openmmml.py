@@ -62,10 +62,8 @@ class Named(Calculator):
         """Energy (eV) and forces (eV/Å).
 
         Raises:
-            ValueError: for what is periodic in some directions, and when the forces are not derivatives of the energy.
+            ValueError: when the forces are not derivatives of the energy.
         """
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise ValueError("OpenMM computes what is periodic in all directions, or in none")
         turn = np.eye(3)
         vectors = None
         if atoms.pbc.all():
@@ -209,4 +207,5 @@ def load(
     return framework(
         "openmmml", given, install=INSTALL, python=python, elements=elements, files=list(files_in(arguments)),
         executes="a model for OpenMM-ML may execute code when it is opened", trust=trust,
+        partly_periodic=False,  # OpenMM has a box, or none
     )  # fmt: skip

@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mlmd.errors import SimulationError, StorageError
+from mlmd.potentials.trust import Digest, unchanged
 from mlmd.pretrained import serve
 from mlmd.pretrained.recipe import Found, Recipe, failed
 
@@ -49,19 +51,21 @@ class _Process:
 
 
 class Elsewhere:
-    """A calculator of another environment. Its process ends with this one."""
+    """A calculator of another environment. Its process ends with this one, and has as many threads."""
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        """Start the process and let it build the calculator.
+    def __init__(self, recipe: Recipe, device: str, files: Sequence[Digest] = ()) -> None:
+        """Start the process and let it build the calculator, of files that are as they were read.
 
         Raises:
             InputError: when it cannot be made.
+            ModelError: when a file has changed.
         """
-        self._recipe, self._device = recipe, device
+        self._recipe, self._device, self._files = recipe, device, files
         self.facts: Mapping[str, Any] = {}
         self._close: Callable[[], object] = lambda: None
         self._asking, self._unread, self._n_answers = False, b"", 0
         self._system: tuple[bytes, bytes] | None = None
+        self._n_threads = 0
         self._shared: serve.Layout
         self._begin()
 
@@ -74,6 +78,9 @@ class Elsewhere:
         """
         if self._asking:  # the answer to the last question was not read: an interrupt, after which the user went on
             self._begin()
+        if (n_threads := torch.get_num_threads()) != self._n_threads:
+            self._answer(json.dumps({"threads": n_threads}).encode())
+            self._n_threads = n_threads
         if (system := (numbers.tobytes(), pbc.tobytes())) != self._system:
             self._share(numbers, pbc)
             self._system = system
@@ -88,18 +95,21 @@ class Elsewhere:
     def _begin(self) -> None:
         """A new process, in the place of one that there may have been."""
         self._close()
-        self._asking, self._unread, self._system = False, b"", None
+        self._asking, self._unread, self._system = True, b"", None  # until it is made, there is none to be asked
         self._process = _Process(Path(tempfile.mkdtemp(prefix=serve.FOLDER)))
         self._close = weakref.finalize(self, _end, self._process)
         self._said = os.open(self._process.folder / "said", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._process.files.append(self._said)
-        self._start(str(self._recipe.python))
+        self._n_threads = torch.get_num_threads()
         recipe = self._recipe
-        try:
-            answer = self._send(json.dumps({"open": recipe.to_open(self._device)}).encode())
-        except SimulationError as error:
-            raise recipe.failed(str(error)) from None
+        with unchanged(self._files):
+            self._start(str(recipe.python))
+            try:
+                answer = self._send(json.dumps({"open": recipe.to_open(self._device, self._n_threads)}).encode())
+            except SimulationError as error:
+                raise recipe.failed(str(error)) from None
         if "error" in answer:
+            self._asking = True
             raise recipe.failed(answer["error"])
         self.facts = answer["facts"]
 
@@ -115,7 +125,7 @@ class Elsewhere:
             self._process.running = subprocess.Popen(
                 [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
                 stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT, cwd=self._process.folder,
-                pass_fds=(theirs_in, theirs_out),
+                env=serve.surroundings(self._n_threads), pass_fds=(theirs_in, theirs_out),
                 start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
             )  # fmt: skip
         except OSError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import stat
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,9 @@ class Recipe:
     keeps: bool = False
     """Whether the calculator is told what has changed since the last step, so that it may keep the rest, such as lists
     of neighbours; else it is told that all has. What is kept may change the last digits, and so exact restarts."""
+    partly_periodic: bool = True
+    """Whether it computes what is periodic in some directions; else it is not asked about that, since frameworks that
+    do not look at it take such a structure for something else."""
     install: str | None = None
     """What a user types to install the framework."""
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -54,9 +60,9 @@ class Recipe:
         """The arguments, with the device where it is taken."""
         return {**self.arguments, "device": device} if self.moves else dict(self.arguments)
 
-    def to_open(self, device: str) -> list[Any]:
+    def to_open(self, device: str, n_threads: int) -> list[Any]:
         """What another process is told."""
-        return [self.target, self.on(device), self.keeps, dict(self.info)]
+        return [self.target, self.on(device), self.keeps, dict(self.info), n_threads]
 
     def failed(self, why: str) -> InputError:
         """What is told when it cannot be made."""
@@ -74,19 +80,63 @@ def failed(recipe: Recipe, why: str) -> SimulationError:
     return SimulationError(f"the potential failed ({recipe.name}): {why}")
 
 
+_CALLED = re.compile(r"(python|pypy)[\d.]*t?(\.exe)?", re.IGNORECASE)
+"""Names of interpreters."""
+_QUESTION = "import sys; print('Python', *sys.version_info[:2])"
+_OLDEST = (3, 10)
+"""Version that `mlmd.pretrained.serve` needs."""
+_PATIENCE = 120.0
+"""Seconds until an interpreter, perhaps of a slow file system, has told its version."""
+_EXAMPLE = "Give the interpreter of an environment, e.g. env/bin/python."
+
+
 def interpreter(python: str | None) -> str | None:
     """The Python of another environment, as its file; its links are not followed, since they tell the environment.
 
+    It is a program that an input starts. So nothing is started unless it is called like an interpreter (also where its
+    links lead), is no script, and nobody but its owner and its group may write to it; and then it has to answer as one.
+    What its environment holds is trusted as all that is installed: who is given an input together with an environment
+    is given a program.
+
     Raises:
-        InputError: when there is none, or it is a script.
+        InputError: when there is none, or it is something else.
     """
     if python is None:
         return None
     found = shutil.which(python) if isinstance(python, str) else None
-    example = "Give the interpreter of an environment, e.g. env/bin/python."
     if found is None:
-        raise InputError(f"python: {python}: no such program. {example}")
-    with Path(found).open("rb") as file:
-        if file.read(2) == b"#!":
-            raise InputError(f"python: {python} is a script, not an interpreter. {example}")
+        raise InputError(f"python: {python}: no such program. {_EXAMPLE}")
+    file = Path(found).resolve()
+    with file.open("rb") as stream:
+        if stream.read(2) == b"#!":
+            raise InputError(f"python: {python} is a script, not an interpreter. {_EXAMPLE}")
+    if not _CALLED.fullmatch(file.name):
+        raise InputError(f"python: {python} is the program {file}, which is not called as an interpreter. {_EXAMPLE}")
+    if file.stat().st_mode & stat.S_IWOTH:
+        raise InputError(f"python: {file} may be changed by everybody, so it is not started. Run: chmod o-w {file}")
+    _check_answer(python, found)
     return str(Path(found).absolute())
+
+
+def _check_answer(python: str, found: str) -> None:
+    """Make sure that a program is Python, of a version that will do.
+
+    Raises:
+        InputError: when it is not.
+    """
+    try:
+        done = subprocess.run(
+            [found, "-I", "-c", _QUESTION], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+        said = (done.stdout.strip() or done.stderr.strip() or f"nothing, with exit code {done.returncode}")[:200]
+    except OSError as error:
+        raise InputError(f"python: {python} cannot be started: {error.strerror}. {_EXAMPLE}") from None
+    except subprocess.TimeoutExpired:
+        raise InputError(f"python: {python} did not tell its version in {_PATIENCE:g} s. {_EXAMPLE}") from None
+    version = re.fullmatch(r"Python (\d+) (\d+)", said)
+    if version is None:
+        raise InputError(f"python: {python} is no interpreter: asked for its version it said {said!r}. {_EXAMPLE}")
+    if (own := tuple(map(int, version.groups()))) < _OLDEST:
+        needed = ".".join(map(str, _OLDEST))
+        raise InputError(f"python: {python} is Python {own[0]}.{own[1]}; {needed} or later is needed.")

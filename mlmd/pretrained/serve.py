@@ -37,6 +37,11 @@ MOVED = ("positions", "cell")
 """What changes from step to step, in ASE's words."""
 SWITCHES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
 """Variables that decide whether torch executes what stands in a file; some frameworks set them when imported."""
+THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "PJRT_NPROC",
+)  # fmt: skip
+"""Variables that say with how many threads libraries compute: OpenMP, BLAS, TensorFlow, DeePMD-kit, JAX."""
 FOLDER = "mlmd-model-"
 """Beginning of the name of the folder in which such a process works."""
 _LONGEST = 500
@@ -74,6 +79,17 @@ class Layout:
     def size(n_atoms: int) -> int:
         """Bytes."""
         return 8 * (9 + 3 + 1 + 1 + 9 + 7 * n_atoms)
+
+
+def surroundings(n_threads: int) -> dict[str, str]:
+    """The variables of this process for another one, whose libraries shall compute with so many threads."""
+    return {**os.environ, **dict.fromkeys(THREADS, str(n_threads))}
+
+
+def use_threads(n_threads: int) -> None:
+    """Let torch compute with so many threads, where it is there. Others have read `THREADS` when they were loaded."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager
@@ -173,7 +189,8 @@ def _build(target: str, arguments: Mapping[str, Any]) -> Any:
 def facts(target: str, calculator: Any) -> dict[str, Any]:
     """What a calculator tells of itself (JSON-able): its properties, versions, and what the file of its framework says.
 
-    A framework's file may have a function ``facts(calculator)``, whose entries ``elements`` and ``cutoff`` are used.
+    A framework's file may have a function ``facts(calculator)``, whose entries ``elements`` and ``cutoff`` are used,
+    and ``weights``: paths of the files that a name stood for, which become their names and SHA-256.
     """
     module = target.rpartition(":")[0]
     told: dict[str, Any] = {
@@ -185,7 +202,18 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
     if Path(module).parent != Path(__file__).parent:  # a file of somebody else may have a function of this name too
         return told
     with safe_loading_kept():
-        return {**told, **_module(module).facts(calculator)}
+        told |= _module(module).facts(calculator)
+    told["weights"] = {Path(one).name: _sha256(Path(one)) for one in told.get("weights", ())}
+    return told
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; Python 3.10 has no `hashlib.file_digest`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _name_of(kind: type) -> str:
@@ -277,9 +305,13 @@ class _Server:
 
     def _do(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if "open" in message:
-            target, arguments, self._keeps, self._info = message["open"]
+            target, arguments, self._keeps, self._info, n_threads = message["open"]
             self._calculator = build(target, arguments)
+            use_threads(n_threads)
             return {"facts": facts(target, self._calculator)}
+        if "threads" in message:
+            use_threads(message["threads"])
+            return {}
         n_atoms, file = message["system"]
         with Path(file).open("r+b") as stream:
             self._shared = Layout(mmap.mmap(stream.fileno(), Layout.size(n_atoms)), n_atoms)

@@ -48,9 +48,12 @@ def calculator(path: str | None = None, name: str | None = None, modal: str | No
         from sevenn.calculator import SevenNetCalculator
 
         try:
-            return SevenNetCalculator(_file(name) if path is None else path, modal=modal, device=device)
+            file = _file(name) if path is None else path
+            made = SevenNetCalculator(file, modal=modal, device=device)
         finally:
             random.setstate(state)
+    made.weights = [file] if path is None else []
+    return made
 
 
 def _file(name: str | None) -> str:
@@ -68,7 +71,7 @@ def _file(name: str | None) -> str:
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å) and number of parameters."""
+    """Elements, cutoff (Å), number of parameters, and the file that a name stands for."""
     from ase.data import chemical_symbols
 
     return {
@@ -76,6 +79,7 @@ def facts(made: Any) -> dict[str, Any]:
         "cutoff": float(made.cutoff),
         "precision": "float32",
         "parameters": sum(one.numel() for one in made.model.parameters()),
+        "weights": made.weights,
     }
 
 
@@ -104,6 +108,7 @@ def load(
         ModelError: for a file that is not trusted.
     """
     from mlmd.pretrained.external import framework, one_of
+    from mlmd.pretrained.native import on_pairs
 
     files = one_of(path, name)
     arguments = {"path": str(Path(path).absolute()) if path else None, "name": name, "modal": modal}
@@ -111,8 +116,4 @@ def load(
         "sevennet", arguments, install=INSTALL, python=python, elements=elements, files=files,
         executes=PICKLE, trust=trust,
     )  # fmt: skip
-    if python is not None:
-        return made
-    from mlmd.pretrained.sevennet_graph import SevenNetGraph
-
-    return SevenNetGraph.of(made)
+    return on_pairs(made)

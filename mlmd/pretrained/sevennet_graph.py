@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from mlmd.graph import Graph
-from mlmd.potentials import Potential
 from mlmd.pretrained.external import External
-from mlmd.pretrained.native import Native, agree, within
+from mlmd.pretrained.native import Native, within
 
 _ENERGIES = "atomic_energy"
 """What the network calls the energies of atoms in its table."""
@@ -45,15 +44,6 @@ class SevenNetGraph(Native):
         slow = {n: module for n, module in enumerate(made.model) if hasattr(module, "convolution")}
         fits = all(Convolution.fits(module) for module in slow.values())
         self._convolutions = {n: Convolution(module) for n, module in slow.items()} if fits else {}
-
-    @classmethod
-    def of(cls, external: External) -> Potential:
-        """The network of an external model; that model itself where it is built or answers differently."""
-        try:
-            own = cls(external)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return external
-        return own if agree(own) else external
 
     def network(self, device: torch.device) -> torch.nn.Module:
         """The network, on a device; what belongs to it here goes there too."""

@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_changes
 
+from mlmd.potentials.trust import Digest, unchanged
 from mlmd.pretrained import serve
 from mlmd.pretrained.other_process import Elsewhere
 from mlmd.pretrained.recipe import Found, Recipe, failed
@@ -36,22 +37,28 @@ class Worker(Protocol):
         ...
 
 
-def worker(recipe: Recipe, device: str) -> Worker:
+def worker(recipe: Recipe, device: str, files: Sequence[Digest] = ()) -> Worker:
     """Somebody who computes by a recipe.
+
+    Args:
+        recipe: of the calculator.
+        device: where it computes.
+        files: that it opens, as they were read for their digests.
 
     Raises:
         InputError: when the calculator cannot be made.
+        ModelError: when a file has changed since, or does so meanwhile.
     """
-    return Here(recipe, device) if recipe.python is None else Elsewhere(recipe, device)
+    return Here(recipe, device, files) if recipe.python is None else Elsewhere(recipe, device, files)
 
 
 class Here:
     """A calculator in this process."""
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        """Find and build it."""
+    def __init__(self, recipe: Recipe, device: str, files: Sequence[Digest] = ()) -> None:
+        """Find and build it, of files that are as they were read."""
         try:
-            with _quietly():
+            with unchanged(files), _quietly():
                 self.calculator = serve.build(recipe.target, recipe.on(device))
                 self.facts = serve.facts(recipe.target, self.calculator)
         except serve.Unusable as error:

@@ -113,10 +113,13 @@ class PotentialMethod:
     def identity(self) -> dict[str, Any]:
         """Kind or digest of the file, elements, options, and digests of the files that these name.
 
-        What is trusted is no part of it: it does not change a label.
+        Of models that a framework has by name they are the digests of the files that it takes for it, and the versions
+        of the packages that compute them, for which the model is loaded. What is trusted is no part of it: it does not
+        change a label.
 
         Raises:
             InputError: when the file does not exist, and for wrong options.
+            InputError, ModelError: when a model that is asked for by name cannot be loaded.
         """
         named: dict[str, Any] = {"kind": self.potential}
         if (path := self.path) is not None:
@@ -129,6 +132,10 @@ class PotentialMethod:
             named |= {file.name: sha256(file) for file in others}
         if self.options and (files := self._named_by_options()):
             named["files"] = files
+        if _by_name(self._table()):
+            from mlmd.pretrained.external import identities
+
+            named["models"] = identities(self.load(()))
         return named | {
             "elements": None if self.elements is None else list(self.elements),
             "options": _without_trust(self.options),
@@ -151,8 +158,14 @@ class PotentialMethod:
         return {"card": read_card(self.path)}
 
     def rooted(self) -> PotentialMethod:
-        """The same, with an absolute path."""
-        return self if self.path is None else replace(self, potential=str(self.path))
+        """The same, with absolute paths, also among the options and those of members.
+
+        Raises:
+            InputError: for wrong options.
+        """
+        table = self._table().model_dump(mode="json")
+        options = {name: table[name] for name in self.options}
+        return replace(self, potential=self.potential if self.path is None else str(self.path), options=options)
 
     def _table(self, bare: bool = False) -> PotentialTable:
         """What an input would say, without the options where it is `bare`.
@@ -270,6 +283,14 @@ class CalculatorMethod:
 
         kept = build()
         return lambda atoms: _ask(kept if self.keep else build(), atoms)
+
+
+def _by_name(table: PotentialTable) -> bool:
+    """Whether the program of somebody else is asked for a model that no file is given of, or for one among members."""
+    from mlmd.potentials import POTENTIALS
+
+    foreign = POTENTIALS.get(table.kind or "", "").startswith("mlmd.pretrained.") and table.kind != "ase"
+    return (foreign and table.path is None) or any(map(_by_name, table.options.get("members", ())))
 
 
 def _ask(calculator: Any, atoms: Atoms) -> Label:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from mlmd.sample.method import CalculatorMethod
 from mlmd.sample.worker import OUTPUT, Order
 
 _BOOT = (
@@ -69,8 +70,10 @@ def start(order: Order) -> Worker:
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=order.folder,
             pass_fds=(theirs.fileno(),), process_group=0,
         )  # fmt: skip
-    # The present folder comes last: a calculator that lies here is found, a file json.py here replaces nothing.
-    places = [str(Path(place).absolute()) for place in sys.path if place] + [str(Path.cwd())]
+    places = [str(Path(place).absolute()) for place in sys.path if place]
+    if isinstance(order.method, CalculatorMethod):
+        # the present folder comes last: a calculator that lies here is found, a file json.py here replaces nothing
+        places.append(str(Path.cwd()))
     with suppress(OSError):
         ours.send(places)
         ours.send(order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlmd.io.labelled import LabelledFrame, forces_alone
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.modelfile import fingerprint, read_spec
+from mlmd.pretrained.external import identities
 from mlmd.train.atom_descriptor import reach
 from mlmd.train.dataset import baseline, digest, elements_of, load_frames, smallest_distance, split
 from mlmd.train.delta import above, cost, in_the_way, joined, load_given, remember, slow_parts
@@ -262,9 +264,11 @@ def _lone(config: Train, potential: LearnedPotential) -> np.ndarray | None:
 def _digests(
     config: Train, training: Sequence[LabelledFrame], test: Sequence[LabelledFrame], given: Potential | None
 ) -> list[str]:
-    """Of the data, the given potential and those whose descriptors are used."""
+    """Of the data, the given potential with the versions of what computes it, and those whose descriptors are used."""
     # what the given potential leaves of the labels would depend on the kernels and threads of the machine, by rounding
-    of_given = [] if given is None else [fingerprint(given)]
+    of_given = (
+        [] if given is None else [fingerprint(given), *(json.dumps(one, sort_keys=True) for one in identities(given))]
+    )
     of_descriptors = [sha256(one.model) for one in parts_of(config.descriptor) if isinstance(one, Trained)]
     return [digest(training), digest(test), *of_given, *of_descriptors]
 
