@@ -58,26 +58,6 @@ def asked(
     return told
 
 
-def assert_same_on_our_pairs(told: Mapping[str, Any], structures: Sequence[Atoms], close: float = 1e-9) -> None:
-    """What `answers` told on mlmd's pairs is what the framework's calculator says, however it is asked."""
-    energies, forces, virials = told["together"]
-    ends = np.cumsum([0] + [len(one) for one in structures])
-    for n, (native, own) in enumerate(zip(told["native"], told["own"], strict=True)):
-        _assert_same(native, own, close)
-        _assert_same([energies[n], forces[ends[n] : ends[n + 1]], virials[n]], native, close)
-    for moving, own in told["moving"]:
-        _assert_same(moving, own, close)
-    assert len({moving[0] for moving, _ in told["moving"]}) == len(told["moving"]) > 1
-
-
-def _assert_same(one: Sequence[Any], other: Sequence[Any], close: float) -> None:
-    """Energy, forces and, where both have it, the virial."""
-    assert one[0] == pytest.approx(other[0], abs=close)
-    assert np.array(one[1]) == pytest.approx(np.array(other[1]), abs=close)
-    if not np.isnan([one[2], other[2]]).any():
-        assert np.array(one[2]) == pytest.approx(np.array(other[2]), abs=close)
-
-
 def made_by(script: str, python: str, path: Path, *arguments: str) -> Path:
     """A file that a script of this folder makes in an environment: its arguments are the file, and others."""
     done = subprocess.run(

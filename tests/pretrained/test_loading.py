@@ -15,7 +15,6 @@ from in_process import SWITCH, harmful, trusted
 
 from mlmd.errors import InputError
 from mlmd.potentials.load import build
-from mlmd.potentials.trust import digests
 from mlmd.pretrained.ase import load
 
 FRAMEWORK = f"""
@@ -38,7 +37,7 @@ def calculator(fails=False):
 def framework(tmp_path: Path) -> dict[str, object]:
     file = tmp_path / "toy.py"
     file.write_text(FRAMEWORK)
-    return {"calculator": f"{file}:calculator", "trust": [f"sha256:{one}" for one in digests([file]).values()]}
+    return {"calculator": f"{file}:calculator", "trust": [trusted(file)]}
 
 
 @pytest.mark.parametrize("before", [None, "0"])

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.build import bulk
 from elsewhere import (
     answers_inside,
@@ -22,7 +21,10 @@ from elsewhere import (
     own_answers,
     python_of,
 )
+from in_process import Harmful
+from salts import ion_pair, water
 
+from mlmd.config.files import sha256
 from mlmd.errors import InputError, SimulationError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.matgl import load
@@ -50,21 +52,11 @@ def tensornet(python: str, weights: Path) -> External:
     return load(path=weights, python=python)
 
 
-def salt() -> Atoms:
-    atoms = bulk("LiCl", "rocksalt", 5.1)
-    atoms.positions += [[0.1, 0.05, -0.1], [0.0, -0.1, 0.08]]
-    return atoms
-
-
-def water() -> Atoms:
-    return Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.6], [0, -0.75, 0.58]])
-
-
 @pytest.mark.parametrize("functional", ["PBE", "r2SCAN"])
 def test_it_says_what_its_own_calculator_says(functional: str, python: str, weights: Path, tmp_path: Path) -> None:
     """A crystal, and a molecule in the open; in another process, and in that of the framework."""
     folder = str(weights.with_name(weights.name.replace("PBE", functional)))
-    structures = [salt(), water()]
+    structures = [ion_pair(), water()]
     expected = own_answers(python, OWN.format(path=folder), structures, tmp_path)
     inside = answers_inside(python, "mlmd.pretrained.matgl", {"path": folder}, structures, tmp_path)
     tensornet = load(path=Path(folder), python=python)
@@ -83,9 +75,9 @@ def test_a_compound_has_its_minimum(tensornet: External) -> None:
 
 
 def test_forces_and_stress_are_derivatives_and_energies_add_up(tensornet: External) -> None:
-    assert_forces_are_derivatives(tensornet, salt(), step=0.02, close=2e-3)
-    assert_stress_is_derivative(tensornet, salt(), step=0.01, close=1e-2)
-    assert_extensive(tensornet, salt())
+    assert_forces_are_derivatives(tensornet, ion_pair(), step=0.02, close=2e-3)
+    assert_stress_is_derivative(tensornet, ion_pair(), step=0.01, close=1e-2)
+    assert_extensive(tensornet, ion_pair())
     open_one = evaluate(tensornet, water())
     assert open_one.virial == pytest.approx(-water().positions.T @ open_one.forces, abs=1e-5)
 
@@ -98,14 +90,26 @@ def test_what_it_tells_of_itself(tensornet: External) -> None:
 
 
 def test_it_runs(tmp_path: Path, python: str, weights: Path) -> None:
-    assert_runs(tmp_path, salt() * (2, 2, 2), f'{{ kind = "matgl", path = "{weights}", python = "{python}" }}')
+    assert_runs(tmp_path, ion_pair() * (2, 2, 2), f'{{ kind = "matgl", path = "{weights}", python = "{python}" }}')
 
 
 def test_what_is_periodic_in_some_directions_is_refused(tensornet: External) -> None:
-    slab = salt()
+    slab = ion_pair()
     slab.pbc = (True, True, False)
     with pytest.raises(SimulationError, match="periodic in all directions, or in none"):
         evaluate(tensornet, slab)
+
+
+def test_the_files_that_a_name_stands_for_are_known(
+    tensornet: External, python: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those which the framework keeps."""
+    (tmp_path / ".cache" / "matgl").mkdir(parents=True)
+    (tmp_path / ".cache" / "matgl" / NAME).symlink_to(weights)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    named = load(name=NAME, python=python)
+    assert named.weights == {one.name: sha256(one) for one in weights.iterdir() if one.suffix in (".json", ".pt")}
+    assert len(named.weights) == 3 and tensornet.weights == {}
 
 
 @pytest.mark.parametrize("version", [0, 2])
@@ -133,22 +137,12 @@ def test_the_release_that_reads_a_file_right_is_told(python: str, weights: Path,
         load(path=folder, python=python)
 
 
-class Bait:
-    """A pickle that makes a file when it is opened."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (open, (self.path, "w"))
-
-
 @pytest.mark.parametrize("name", ["model.pt", "state.pt"])
 def test_files_that_execute_code_are_refused(python: str, weights: Path, tmp_path: Path, name: str) -> None:
     folder, bait = tmp_path / "model", tmp_path / "executed"
     shutil.copytree(weights, folder)
     (folder / name).chmod(0o644)
-    torch.save({"a": Bait(str(bait))}, folder / name)
+    torch.save({"a": Harmful(bait)}, folder / name)
     with pytest.raises(InputError, match=rf"{name} is damaged, or more than numbers"):
         load(path=folder, python=python)
     assert not bait.exists()

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ase import Atoms
-from ase.build import bulk
 from elsewhere import (
     answers_inside,
     assert_extensive,
@@ -20,7 +18,10 @@ from elsewhere import (
     own_answers,
     python_of,
 )
+from in_process import Harmful
+from salts import ion_pair, water
 
+from mlmd.config.files import sha256
 from mlmd.errors import InputError, SimulationError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.mattersim import load
@@ -57,19 +58,9 @@ def mattersim(python: str, weights: Path) -> External:
     return load(path=weights, python=python)
 
 
-def salt() -> Atoms:
-    atoms = bulk("LiCl", "rocksalt", 5.1)
-    atoms.positions += [[0.1, 0.05, -0.1], [0.0, -0.1, 0.08]]
-    return atoms
-
-
-def water() -> Atoms:
-    return Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.6], [0, -0.75, 0.58]])
-
-
 def test_it_says_what_its_own_calculator_says(mattersim: External, python: str, weights: Path, tmp_path: Path) -> None:
     """A crystal, and a molecule in the open; in another process, and in that of the framework."""
-    structures = [salt(), water()]
+    structures = [ion_pair(), water()]
     expected = own_answers(python, OWN.format(path=str(weights)), structures, tmp_path)
     inside = answers_inside(python, "mlmd.pretrained.mattersim", {"path": str(weights)}, structures, tmp_path)
     for atoms, own, same in zip(structures, expected, inside, strict=True):
@@ -78,9 +69,9 @@ def test_it_says_what_its_own_calculator_says(mattersim: External, python: str, 
 
 
 def test_forces_and_stress_are_derivatives_and_energies_add_up(mattersim: External) -> None:
-    assert_forces_are_derivatives(mattersim, salt(), step=0.01, close=2e-3)
-    assert_stress_is_derivative(mattersim, salt(), step=3e-3, close=1e-2)
-    assert_extensive(mattersim, salt())
+    assert_forces_are_derivatives(mattersim, ion_pair(), step=0.01, close=2e-3)
+    assert_stress_is_derivative(mattersim, ion_pair(), step=3e-3, close=1e-2)
+    assert_extensive(mattersim, ion_pair())
     open_one = evaluate(mattersim, water())
     assert open_one.virial == pytest.approx(-water().positions.T @ open_one.forces, abs=1e-5)
 
@@ -93,32 +84,34 @@ def test_what_it_tells_of_itself(mattersim: External) -> None:
 
 def test_it_runs(tmp_path: Path, python: str, weights: Path) -> None:
     table = f'{{ kind = "mattersim", path = "{weights}", python = "{python}" }}'
-    assert_runs(tmp_path / "crystal", salt() * (2, 2, 2), table)
+    assert_runs(tmp_path / "crystal", ion_pair() * (2, 2, 2), table)
     assert_runs(tmp_path / "open", water(), table, npt=False)
 
 
 def test_what_is_periodic_in_some_directions_is_refused(mattersim: External) -> None:
-    slab = salt()
+    slab = ion_pair()
     slab.pbc = (True, True, False)
     with pytest.raises(SimulationError, match="periodic in all directions, or in none"):
         evaluate(mattersim, slab)
 
 
-class Bait:
-    """A pickle that makes a file when it is opened."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (open, (self.path, "w"))
+def test_the_file_that_a_name_stands_for_is_known(
+    mattersim: External, python: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That which the framework keeps."""
+    kept = tmp_path / ".local" / "mattersim" / "pretrained_models" / "mattersim-v1.0.0-1M.pth"
+    kept.parent.mkdir(parents=True)
+    kept.symlink_to(weights)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(name="MatterSim-v1.0.0-1M", python=python).weights == {kept.name: sha256(weights)}
+    assert mattersim.weights == {}
 
 
 def test_files_that_execute_code_are_refused(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where torch's safe reading has been switched off for the whole process, as some packages do."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     file, bait = tmp_path / "a.pth", tmp_path / "executed"
-    torch.save({"model_name": Bait(str(bait))}, file)
+    torch.save({"model_name": Harmful(bait)}, file)
     with pytest.raises(InputError, match="damaged, or more than numbers"):
         load(path=file, python=python)
     assert not bait.exists()

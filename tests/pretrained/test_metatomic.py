@@ -1,4 +1,4 @@
-"""metatomic in its own environment, with a model of random numbers."""
+"""metatomic in its own environment, besides the contract, with a model of random numbers."""
 
 from __future__ import annotations
 
@@ -7,27 +7,16 @@ from pathlib import Path
 import pytest
 from command_line import mlmd
 from elsewhere import (
-    assert_extensive,
-    assert_forces_are_derivatives,
-    assert_runs,
-    assert_same,
-    assert_stress_is_derivative,
     evaluate,
-    own_answers,
     python_of,
 )
 from in_process import made_by, made_there, trusted
-from lithium_chloride import salt, slab, structures
 from runs import write_input
+from salts import lithium_chloride, open_above
 
 from mlmd.errors import InputError, ModelError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.metatomic import load
-
-OWN = """
-from metatomic_ase import MetatomicCalculator
-calculator = MetatomicCalculator({path!r})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +34,14 @@ def metatomic(python: str, weights: Path) -> External:
     return load(path=weights, python=python, trust=[trusted(weights)])
 
 
-def test_it_says_what_its_own_calculator_says(metatomic: External, python: str, weights: Path, tmp_path: Path) -> None:
-    expected = own_answers(python, OWN.format(path=str(weights)), structures(), tmp_path)
-    for atoms, own in zip(structures(), expected, strict=True):
-        found = evaluate(metatomic, atoms)
-        assert_same(found, own, atoms, energy=1e-9)
-        assert found.forces == pytest.approx(own.forces, abs=1e-9)
-    with pytest.raises(AssertionError):  # another structure has other forces: the comparison can fail
-        assert_same(evaluate(metatomic, salt(3)), expected[0], salt())
-
-
-def test_forces_and_stress_are_derivatives_and_energies_add_up(metatomic: External) -> None:
-    assert_forces_are_derivatives(metatomic, salt(), step=1e-4, close=1e-6)
-    assert_stress_is_derivative(metatomic, salt(), step=1e-4, close=1e-5)
-    assert_extensive(metatomic, salt())
-
-
 def test_the_answer_does_not_depend_on_what_was_asked_before(metatomic: External) -> None:
     """To the last bit, as a run that is continued needs it."""
-    first = evaluate(metatomic, salt())
-    moved = salt()
+    first = evaluate(metatomic, lithium_chloride())
+    moved = lithium_chloride()
     moved.rattle(0.1, seed=4)
-    for other in (moved, slab()):
+    for other in (moved, open_above(lithium_chloride(2))):
         evaluate(metatomic, other)
-    again = evaluate(metatomic, salt())
+    again = evaluate(metatomic, lithium_chloride())
     assert again.energy == first.energy and (again.forces == first.forces).all()
 
 
@@ -79,11 +52,6 @@ def test_what_it_tells_of_itself(metatomic: External) -> None:
     assert metatomic.facts["model"] == "random densities"
     assert metatomic.facts["properties"] == ["energy", "forces", "stress"]
     assert metatomic.facts["versions"].keys() >= {"metatomic-ase", "torch"}
-
-
-def test_it_runs(tmp_path: Path, python: str, weights: Path) -> None:
-    table = f'{{ kind = "metatomic", path = "{weights}", python = "{python}", trust = "{trusted(weights)}" }}'
-    assert_runs(tmp_path, salt(), table)
 
 
 def test_what_it_cannot_do(python: str, weights: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ase import Atoms
-from ase.build import bulk
 from elsewhere import (
     assert_extensive,
     assert_forces_are_derivatives,
@@ -17,7 +15,9 @@ from elsewhere import (
     own_answers,
     python_of,
 )
+from salts import ion_pair, water
 
+from mlmd.config.files import sha256
 from mlmd.errors import InputError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.nequix import load
@@ -43,27 +43,20 @@ def nequix(python: str, weights: Path) -> External:
     return load(path=weights, python=python)
 
 
-def salt() -> Atoms:
-    """Two ions off their places."""
-    atoms = bulk("LiCl", "rocksalt", 5.1)
-    atoms.positions += [[0.1, 0.05, -0.1], [0.0, -0.1, 0.08]]
-    return atoms
-
-
 def test_it_says_what_its_own_calculator_says(nequix: External, python: str, weights: Path, tmp_path: Path) -> None:
     """A crystal, and a molecule in the open."""
-    structures = [salt(), Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.6], [0, -0.75, 0.58]])]
+    structures = [ion_pair(), water()]
     expected = own_answers(python, OWN.format(path=str(weights)), structures, tmp_path)
     for atoms, own in zip(structures, expected, strict=True):
         assert_same(evaluate(nequix, atoms), own, atoms)
-    water = evaluate(nequix, structures[1])
-    assert water.virial == pytest.approx(-structures[1].positions.T @ water.forces, abs=1e-6)
+    found = evaluate(nequix, water())
+    assert found.virial == pytest.approx(-water().positions.T @ found.forces, abs=1e-6)
 
 
 def test_forces_and_stress_are_derivatives_and_energies_add_up(nequix: External) -> None:
-    assert_forces_are_derivatives(nequix, salt(), step=0.02, close=2e-3)
-    assert_stress_is_derivative(nequix, salt(), step=0.01, close=1e-2)
-    assert_extensive(nequix, salt())
+    assert_forces_are_derivatives(nequix, ion_pair(), step=0.02, close=2e-3)
+    assert_stress_is_derivative(nequix, ion_pair(), step=0.01, close=1e-2)
+    assert_extensive(nequix, ion_pair())
 
 
 def test_what_it_tells_of_itself(nequix: External) -> None:
@@ -74,7 +67,19 @@ def test_what_it_tells_of_itself(nequix: External) -> None:
 
 
 def test_it_runs(tmp_path: Path, python: str, weights: Path) -> None:
-    assert_runs(tmp_path, salt() * (2, 2, 2), f'{{ kind = "nequix", path = "{weights}", python = "{python}" }}')
+    assert_runs(tmp_path, ion_pair() * (2, 2, 2), f'{{ kind = "nequix", path = "{weights}", python = "{python}" }}')
+
+
+def test_the_file_that_a_name_stands_for_is_known(
+    nequix: External, python: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That which the framework keeps; a file that is given is known anyway."""
+    kept = tmp_path / ".cache" / "nequix" / "models" / weights.name
+    kept.parent.mkdir(parents=True)
+    kept.symlink_to(weights)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(name=weights.stem, python=python).weights == {weights.name: sha256(weights)}
+    assert nequix.weights == {} and nequix.files == {str(weights): sha256(weights)}
 
 
 def test_weights_that_are_not_there_are_an_error(python: str) -> None:

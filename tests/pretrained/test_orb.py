@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from ase.build import bulk
 from elsewhere import (
     answers_inside,
     assert_extensive,
@@ -21,6 +19,8 @@ from elsewhere import (
     own_answers,
     python_of,
 )
+from in_process import Harmful
+from salts import ion_pair, water
 
 from mlmd.errors import InputError, SimulationError
 from mlmd.pretrained.external import External
@@ -64,19 +64,9 @@ def orb(python: str, weights: Path) -> External:
     return load(name=SOLIDS, path=weights / SOLIDS, python=python)
 
 
-def salt() -> Atoms:
-    atoms = bulk("LiCl", "rocksalt", 5.1)
-    atoms.positions += [[0.1, 0.05, -0.1], [0.0, -0.1, 0.08]]
-    return atoms
-
-
-def water() -> Atoms:
-    return Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.6], [0, -0.75, 0.58]])
-
-
 def test_it_says_what_its_own_calculator_says(orb: External, python: str, weights: Path, tmp_path: Path) -> None:
     """A crystal, and a molecule in the open; in another process, and in that of the framework."""
-    structures = [salt(), water()]
+    structures = [ion_pair(), water()]
     given = {"name": SOLIDS, "path": str(weights / SOLIDS)}
     expected = own_answers(python, OWN.format(**given), structures, tmp_path)
     inside = answers_inside(python, "mlmd.pretrained.orb", given, structures, tmp_path)
@@ -86,9 +76,9 @@ def test_it_says_what_its_own_calculator_says(orb: External, python: str, weight
 
 
 def test_forces_and_stress_are_derivatives_and_energies_add_up(orb: External) -> None:
-    assert_forces_are_derivatives(orb, salt(), step=1e-3, close=1e-4)
-    assert_stress_is_derivative(orb, salt(), step=1e-4, close=1e-4)
-    assert_extensive(orb, salt())
+    assert_forces_are_derivatives(orb, ion_pair(), step=1e-3, close=1e-4)
+    assert_stress_is_derivative(orb, ion_pair(), step=1e-4, close=1e-4)
+    assert_extensive(orb, ion_pair())
 
 
 def test_what_it_tells_of_itself(orb: External) -> None:
@@ -100,7 +90,7 @@ def test_what_it_tells_of_itself(orb: External) -> None:
 def test_single_precision(orb: External, python: str, weights: Path) -> None:
     single = load(name=SOLIDS, path=weights / SOLIDS, python=python, precision="float32")
     assert single.facts["precision"] == "float32"
-    found, exact = evaluate(single, salt()), evaluate(orb, salt())
+    found, exact = evaluate(single, ion_pair()), evaluate(orb, ion_pair())
     assert 0 < np.abs(found.forces - exact.forces).max() < 1e-3
 
 
@@ -130,11 +120,11 @@ def test_it_leaves_the_precision_of_the_process(python: str, weights: Path) -> N
 
 def test_it_runs(tmp_path: Path, python: str, weights: Path) -> None:
     table = f'{{ kind = "orb", name = "{SOLIDS}", path = "{weights / SOLIDS}", python = "{python}" }}'
-    assert_runs(tmp_path, salt() * (2, 1, 1), table)
+    assert_runs(tmp_path, ion_pair() * (2, 1, 1), table)
 
 
 def test_what_is_periodic_in_some_directions_is_refused(orb: External) -> None:
-    slab = salt()
+    slab = ion_pair()
     slab.pbc = (True, True, False)
     with pytest.raises(SimulationError, match="We do not support periodicity along a subset of axes"):
         evaluate(orb, slab)
@@ -146,17 +136,7 @@ def test_files_and_names_that_are_wrong(python: str, weights: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"Error\(s\) in loading state_dict"):
         load(name="orb-v2", path=weights / SOLIDS, python=python)
     bait = tmp_path / "executed"
-    torch.save({"a": Bait(str(bait))}, tmp_path / "a.ckpt")
+    torch.save({"a": Harmful(bait)}, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="Weights only load failed"):
         load(name=SOLIDS, path=tmp_path / "a.ckpt", python=python)
     assert not bait.exists()
-
-
-class Bait:
-    """A pickle that makes a file when it is opened."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (open, (self.path, "w"))
