@@ -125,7 +125,7 @@ def assert_same(found: Evaluation, expected: Evaluation, atoms: Atoms, *, energy
     """Energies to 1e-5 eV, forces to 1e-4 eV/Å, stresses to 1e-4 GPa."""
     assert found.energy == pytest.approx(expected.energy, abs=energy)
     assert np.abs(found.forces - expected.forces).max() <= 1e-4
-    if not np.isnan(expected.virial).any():
+    if atoms.cell.rank == 3 and not np.isnan(expected.virial).any():
         gpa = 160.21766208 / atoms.get_volume()
         assert np.abs(found.virial - expected.virial).max() * gpa <= 1e-4
 
