@@ -134,7 +134,7 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
     (tmp_path / "there.snapparam").write_text("of somebody else\n")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     cases = [
-        ("snap.mlmd", "out.pt", 2, ".pt is not a format to export to. mlmd writes moment tensors as .mtp"),
+        ("snap.mlmd", "out.onnx", 2, ".onnx is not a format to export to. mlmd writes moment tensors as .mtp"),
         ("snap.mlmd", "out", 2, "no suffix is not a format to export to"),
         ("snap.mlmd", "out.mtp", 2, "this is snap with linear. It can be written as .snapcoeff"),
         ("moments.mlmd", "out.snapcoeff", 2, "this is mtp with linear. It can be written as .mtp"),

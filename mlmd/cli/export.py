@@ -11,29 +11,64 @@ import click
 from mlmd.cli.evaluate import trust_option
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlmd.potentials import Potential
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--to", metavar="FORMAT", type=click.Choice(("mtp", "snapcoeff", "torchscript")), help="Where OUT does not say it."
+)
+@click.option("--structure", metavar="FILE", type=click.Path(path_type=Path), help="That a TorchScript module is for.")
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
+@click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
 @trust_option
-def export(model: str, out: Path, elements: str | None, trust: tuple[str, ...]) -> None:
-    """Write the potential MODEL for other programs: OUT ends in .mtp (MLIP-2, MLIP-3) or .snapcoeff (LAMMPS).
+def export(
+    model: str, out: Path | None, to: str | None, structure: Path | None, elements: str | None, options: str,
+    trust: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Write the potential MODEL for other programs.
 
-    MODEL is a file, or the name of a potential that comes with mlmd. The parameters of a SNAP go beside its
-    coefficients, as .snapparam; how to add the ZBL of a SNAP with ZBL in LAMMPS is printed. Files that exist are not
-    replaced.
+    OUT ends in .mtp (MLIP-2, MLIP-3), .snapcoeff (LAMMPS), .pt or .ts (TorchScript for OpenMM-Torch); with --to it may
+    be left out. MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). Files that
+    exist are not replaced.
+
+    The parameters of a SNAP go beside its coefficients, as .snapparam; how to add the ZBL of a SNAP with ZBL in LAMMPS
+    is printed.
+
+    A TorchScript module is forward(positions[, box]) in nm and kJ/mol. It is for the atoms of --structure in their
+    order, finds their neighbours itself, and is compared with the potential before it is written.
     """
     from mlmd.cli.evaluate import load_model
+    from mlmd.io.structures import read_structure
     from mlmd.potentials.export import export as write
+    from mlmd.potentials.export import named
 
-    potential = load_model(model, elements, "{}", "cpu", trust)
-    written = write(potential, out)
+    path = named(model, out, to)
+    atoms = None if structure is None else read_structure(structure)
+    potential = load_model(model, elements, options, "cpu", trust)
+    written = write(potential, path, atoms)
     click.echo(f"Written: {', '.join(map(str, written))}")
-    for line in _usage(written, potential):
+    for line in _usage(written, potential) if atoms is None else _module(written[0], atoms):
         click.echo(line)
+
+
+def _module(path: Path, atoms: Atoms) -> tuple[str, ...]:
+    """How a TorchScript module is used."""
+    from mlmd.config.files import sha256
+
+    periodic = bool(atoms.pbc.all())
+    uses = ", with setUsesPeriodicBoundaryConditions(True)" if periodic else ""
+    arguments = "positions, box" if periodic else "positions"
+    return (
+        f"It is forward({arguments}) in nm and kJ/mol for {len(atoms)} atoms, {atoms.get_chemical_formula('metal')}, "
+        "in their order.",
+        f'In OpenMM: openmmtorch.TorchForce("{path}"){uses}. In an input of mlmd:',
+        f'  potential = {{ kind = "torchscript", path = "{path}", trust = "sha256:{sha256(path)}" }}',
+    )
 
 
 def _usage(written: Sequence[Path], potential: Potential) -> tuple[str, ...]:

@@ -106,10 +106,22 @@ def wigner(a: Tensor, b: Tensor, twojmax: int) -> Iterator[Tensor]:
         left = ((j - m[None, :j]) / (j - m[:rows, None])).sqrt()
         right = (m[None, 1:] / (j - m[:rows, None])).sqrt()
         shape = (rows, j, *(1 for _ in a.shape))
-        stay, move = left.view(shape) * a.conj() * u, right.view(shape) * b.conj() * u
+        stay, move = times(left.view(shape) * a.conj(), u), times(right.view(shape) * b.conj(), u)
         edge = torch.zeros_like(stay[:, :1])
         u = torch.cat([stay, edge], dim=1) - torch.cat([edge, move], dim=1)
         yield u
+
+
+def times(one: Tensor, other: Tensor) -> Tensor:
+    """The product of complex numbers with complex or real ones.
+
+    What is exported multiplies real numbers: where TorchScript differentiates a product itself, it takes no conjugate.
+    """
+    if not torch.jit.is_tracing():
+        return one * other
+    if not other.is_complex():
+        return torch.complex(one.real * other, one.imag * other)
+    return torch.complex(one.real * other.real - one.imag * other.imag, one.real * other.imag + one.imag * other.real)
 
 
 def mirrored(half: Tensor) -> Tensor:
@@ -188,12 +200,12 @@ class Bispectrum(torch.nn.Module):
         if self.expansion.chemflag:
             shares = [weights * (near.kinds == one) for one in range(self.n_densities)]
             own = [near.centre_kinds == one for one in range(self.n_densities)]
-            selves = [(one | self.expansion.wselfallflag).to(weights) for one in own]
+            selves = [(torch.ones_like(one) if self.expansion.wselfallflag else one).to(weights) for one in own]
         densities: list[list[Tensor]] = [[] for _ in shares]
         for j, u in enumerate(wigner(a, b, self.expansion.twojmax)):
             pole = torch.eye(j + 1, dtype=weights.dtype, device=weights.device)
             for density, share, own_share in zip(densities, shares, selves, strict=True):
-                half = (u * share).sum(dim=-1)
+                half = times(u, share).sum(dim=-1)
                 full = torch.cat([half, mirrored(half)]).permute(2, 0, 1)
                 density.append(full + own_share[:, None, None] * pole)
         return densities
@@ -231,21 +243,20 @@ class Bispectrum(torch.nn.Module):
             both = torch.einsum("nba,ndam->nbdm", first[j1], right)
             z = torch.einsum("nbdm,bdk->nkm", both, table)
             norm = j + 1 if self.expansion.bnormflag else 1
-            columns.append((third[j].conj() * z).real.sum(dim=(1, 2)) / norm)
+            columns.append(times(third[j].conj(), z).real.sum(dim=(1, 2)) / norm)
         return torch.stack(columns, dim=1)
 
     def _alone(self, kinds: Tensor) -> Tensor:
         """(n_atoms, n_features) that are subtracted: what an atom on its own has, or zeros."""
         settings, dtype = self.expansion, self.weight.dtype
         zero = [1.0 if settings.bnormflag else j + 1.0 for _, _, j in components(settings.twojmax)]
-        block = torch.tensor(zero, dtype=dtype, device=kinds.device) * settings.bzeroflag
+        block = torch.tensor(zero, dtype=dtype, device=kinds.device) * float(settings.bzeroflag)
         if not settings.chemflag:
             return block.expand(len(kinds), -1)
         triples = list(product(range(self.n_densities), repeat=3))
         # the product of three densities of one atom is zero unless it is part of all of them
-        parts = [
-            torch.ones_like(kinds) if settings.wselfallflag else (kinds == t[0]) * (len(set(t)) == 1) for t in triples
-        ]
+        alone = [(kinds == t[0]) * int(len(set(t)) == 1) for t in triples]
+        parts = [torch.ones_like(kinds) if settings.wselfallflag else one for one in alone]
         return (torch.stack(parts, dim=1)[:, :, None] * block).flatten(1)
 
     def kernel(self) -> Kernel | None:

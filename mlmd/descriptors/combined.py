@@ -81,6 +81,6 @@ class Combined(torch.nn.Module):
 def within(graph: Graph, cutoff: float) -> Graph:
     """The same atoms with the pairs up to a cutoff in Å, in the same order."""
     kept = graph.vectors.detach().square().sum(dim=1) < cutoff**2
-    if bool(kept.all()):
+    if not torch.jit.is_tracing() and bool(kept.all()):
         return graph
     return replace(graph, pairs=graph.pairs[:, kept], shifts=graph.shifts[kept], vectors=graph.vectors[kept])

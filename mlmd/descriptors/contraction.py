@@ -37,6 +37,8 @@ class Contraction(torch.nn.Module):
 
     def forward(self, basic: Tensor) -> Tensor:
         """Scalars (n_scalars, n_atoms) from basic moments (n_basic, n_atoms)."""
+        if torch.jit.is_tracing():  # what is exported holds operations alone
+            return self.moments(basic).index_select(0, self.scalars)
         scalars: Tensor = _Contract.apply(basic, self)
         return scalars
 

@@ -43,6 +43,8 @@ class MomentSums(torch.nn.Module):
             unit: (3, n_atoms, n_neighbours) unit vectors from centre to neighbour.
             radial: (n_atoms, n_radial_functions, n_neighbours), zero where there is no neighbour.
         """
+        if torch.jit.is_tracing():  # what is exported holds operations alone
+            return self.from_monomials(torch.stack(_monomial_rows(unit, self.rank)), radial)
         sums: Tensor = _Sums.apply(unit, radial, self)
         return sums
 

@@ -39,12 +39,11 @@ def neighbourhoods(
         centres: consecutive atoms.
     """
     first, last, _ = (centres or slice(None)).indices(graph.n_atoms)
-    bounds = torch.tensor([first, last], device=graph.pairs.device)
-    start, end = torch.searchsorted(graph.pairs[0].contiguous(), bounds).tolist()
+    start, end = _own(graph, first, last)
     centre, neighbour = graph.pairs[0, start:end] - first, graph.pairs[1, start:end]
     n_atoms = last - first
     counts = torch.bincount(centre, minlength=n_atoms)
-    width = max(1, int(counts.max())) if n_atoms else 1
+    width = _widest(counts)
     before = torch.cumsum(counts, 0) - counts
     rank = torch.arange(end - start, device=centre.device) - before.index_select(0, centre)
     place = centre * width + rank
@@ -59,3 +58,19 @@ def neighbourhoods(
         centre_kinds=kinds[first:last],
         places=place,
     )
+
+
+def _own(graph: Graph, first: int, last: int) -> tuple[int, int]:
+    """Where the pairs of consecutive atoms begin and end."""
+    if torch.jit.is_tracing():  # all atoms, and however many pairs there will be
+        return 0, graph.pairs.shape[1]
+    bounds = torch.tensor([first, last], device=graph.pairs.device)
+    start, end = torch.searchsorted(graph.pairs[0].contiguous(), bounds).tolist()
+    return start, end
+
+
+def _widest(counts: Tensor) -> int:
+    """The largest number of neighbours, 1 at least."""
+    if torch.jit.is_tracing():  # a number that may be another one the next time is a tensor there
+        return counts.max().clamp(min=1)  # type: ignore[return-value]
+    return max(1, int(counts.max())) if len(counts) else 1

@@ -18,7 +18,10 @@ def parity_series(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Even and odd degrees, (n_even, n_functions, n) and (n_odd, n_functions, n).
     """
-    even, odd = _Series.apply(x, table)
+    if torch.jit.is_tracing():  # what is exported holds operations alone
+        even, odd = _values(x, table)
+    else:
+        even, odd = _Series.apply(x, table)
     return even, odd
 
 
@@ -46,11 +49,16 @@ class _Series(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: let autograd follow
             x, table = ctx.saved_tensors
-            rows = _second_kind(x, table.shape[2])
-            values = [one @ of for one, of in zip(_of_second_kind(table), rows, strict=True)]
-            return torch.autograd.grad(values, x, gradients, create_graph=True)[0], None
+            return torch.autograd.grad(_values(x, table), x, gradients, create_graph=True)[0], None
         products = [(g * slope).flatten(0, 1).sum(dim=0) for g, slope in zip(gradients, ctx.slopes, strict=True)]
         return products[0] + products[1], None
+
+
+def _values(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """The series by operations that autograd can follow."""
+    rows = _second_kind(x, table.shape[2])
+    even, odd = (one @ of for one, of in zip(_of_second_kind(table), rows, strict=True))
+    return even, odd
 
 
 def _second_kind(x: Tensor, n_terms: int) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,8 @@ class RadialFunctions(torch.nn.Module):
 
     def forward(self, distances: Tensor, near: Neighbourhoods) -> Tensor:
         """(n_atoms, n_functions, n_neighbours) from distances (n_atoms, n_neighbours) Å."""
+        if torch.jit.is_tracing():  # what is exported holds operations alone
+            return self.mix(torch.stack(self.polynomials(distances), dim=1), near)
         functions: Tensor = _Radial.apply(distances, self.coefficients, near, self)
         return functions
 

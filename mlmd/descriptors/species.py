@@ -49,7 +49,7 @@ def species(numbers: Tensor, table: Tensor) -> Tensor:
         InputError: when an atom is of an element that is not in the table.
     """
     found = table.index_select(0, numbers)
-    if bool((found < 0).any()):
+    if not torch.jit.is_tracing() and bool((found < 0).any()):
         missing = sorted({chemical_symbols[int(number)] for number in numbers[found < 0]})
         known = [chemical_symbols[int(number)] for number in torch.nonzero(table >= 0)]
         raise InputError(f"the model knows {', '.join(known)}; the structure also has {', '.join(missing)}.")

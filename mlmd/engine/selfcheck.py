@@ -69,7 +69,11 @@ def _extensive(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
         return
     repeats = [1, 1, 1]
     repeats[min(periodic, key=lambda axis: atoms.cell.lengths()[axis])] = 2
-    one, two = answer(atoms).energy, answer(atoms.repeat(repeats)).energy
+    one = answer(atoms).energy
+    try:
+        two = answer(atoms.repeat(repeats)).energy
+    except MlmdError:  # a TorchScript module may be for the atoms of one structure
+        return
     if abs(two - 2.0 * one) / (2 * len(atoms)) > _EXTENSIVE:
         yield (
             f"two cells do not have twice the energy of one: {two:.6f} eV and {one:.6f} eV. Does the potential see "

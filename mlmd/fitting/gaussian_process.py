@@ -251,10 +251,7 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: SmoothKernel, points: Tensor, a: Tensor, b: Tensor) -> Tensor:
         found, gradients = [], []
-        # of t that are relative the origin is free
-        origin = points.mean(dim=0) if kernel.relative and len(points) else torch.zeros_like(points[:1]).sum(dim=0)
-        y = points - origin
-        own = (y * b).sum(dim=1) if kernel.relative else 0.0
+        origin, y, own = _from_origin(kernel, points, b)
         for some in (x - origin).split(max(1, _NUMBERS_AT_ONCE // max(1, len(points)))):
             values, first, second = kernel.orders(arguments(kernel, some, y))
             towards = some @ b.T - own
@@ -272,5 +269,16 @@ class _Sums(torch.autograd.Function):
         return weights[:, None] * gradients, None, None, None, None
 
 
+def _from_origin(kernel: SmoothKernel, points: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    """An origin, the points from there, and y_j · b_j, of t that are relative, where the origin is free."""
+    origin = points.mean(dim=0) if kernel.relative and len(points) else torch.zeros_like(points[:1]).sum(dim=0)
+    y = points - origin
+    return origin, y, (y * b).sum(dim=1) if kernel.relative else 0.0
+
+
 def _sums(x: Tensor, kernel: SmoothKernel, points: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    if torch.jit.is_tracing():  # what is exported holds operations alone
+        origin, y, own = _from_origin(kernel, points, b)
+        values, first, _ = kernel.orders(arguments(kernel, x - origin, y))
+        return values @ a + (first * ((x - origin) @ b.T - own)).sum(dim=1)
     return cast(Tensor, _Sums.apply(x, kernel, points, a, b))

@@ -99,7 +99,7 @@ class EAM(EnergyModel):
         n, n_receivers = self.density.shape[:2]
         of_centre, of_neighbour = kinds.index_select(0, centre), kinds.index_select(0, neighbour)
         x = r / self.d_r
-        given = _along(self.density, of_neighbour * n_receivers + of_centre * (n_receivers > 1), x)
+        given = _along(self.density, of_neighbour * n_receivers + of_centre * int(n_receivers > 1), x)
         bound = _along(self.pair, of_centre * n + of_neighbour, x) / r
         nothing = torch.zeros(graph.n_atoms, dtype=torch.float64, device=r.device)
         rho = nothing.index_add(0, centre, given.double()).to(self.dtype)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from ase import Atoms
+
 from mlmd.errors import InputError, StorageError
-from mlmd.potentials import Potential, mtp, snap
+from mlmd.potentials import Potential, mtp, scripted, snap
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.names import name_of_descriptor, written_as
@@ -16,15 +18,27 @@ from mlmd.potentials.pair import ZBL
 FORMATS: Mapping[str, tuple[Callable[[LearnedPotential, Path], None], tuple[str, ...]]] = MappingProxyType(
     {".mtp": (mtp.save, ()), ".snapcoeff": (snap.save, (".snapparam",))}
 )
-"""Suffix -> what writes it, and the suffixes of what it writes beside it."""
-KNOWN = "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS)"
-"""`FORMATS` in words."""
+"""Suffix -> what writes a learned potential, and the suffixes of what it writes beside it."""
+SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"mtp": (".mtp",), "snapcoeff": (".snapcoeff",), "torchscript": scripted.SUFFIXES}
+)
+"""Names of formats, and the suffixes of their files."""
+KNOWN = (
+    "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS), and potentials for the "
+    "atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch)"
+)
+"""What can be written, in words."""
 
 
-def export(potential: Potential, path: Path) -> tuple[Path, ...]:
+def export(potential: Potential, path: Path, atoms: Atoms | None = None) -> tuple[Path, ...]:
     """Write a potential in the format that the suffix of its file names, to files that do not exist yet.
 
     Of a SNAP with ZBL the SNAP is written; ZBL is a line of LAMMPS' input (`zbl_beside`).
+
+    Args:
+        potential: to be written.
+        path: of the file.
+        atoms: the structure that a TorchScript module is for.
 
     Returns:
         The files that were written.
@@ -33,8 +47,19 @@ def export(potential: Potential, path: Path) -> tuple[Path, ...]:
         InputError: for another suffix, or a potential that the format cannot hold.
         StorageError: when a file exists already.
     """
+    if path.suffix in scripted.SUFFIXES:
+        if atoms is None:
+            raise InputError(
+                "a TorchScript module of OpenMM-Torch gets no atomic numbers: it is made for the atoms of one "
+                "structure. Name it with --structure FILE."
+            )
+        _check_new(path)
+        scripted.save(potential, atoms, path)
+        return (path,)
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is not a format to export to. mlmd writes {KNOWN}.")
+    if atoms is not None:
+        raise InputError(f"--structure: a {path.suffix} file holds for any structure. Leave it out.")
     save, beside = FORMATS[path.suffix]
     if path.suffix == ".snapcoeff" and isinstance(potential, Sum):
         potential = _without_zbl(potential)
@@ -43,11 +68,35 @@ def export(potential: Potential, path: Path) -> tuple[Path, ...]:
             f"a potential of kind {potential.spec()['kind']!r} cannot be written as {path.suffix}. mlmd writes {KNOWN}."
         )
     paths = (path, *(path.with_suffix(suffix) for suffix in beside))
+    _check_new(*paths)
+    save(potential, path)
+    return paths
+
+
+def named(model: str, out: Path | None, to: str | None) -> Path:
+    """The file to write: that which is given, or that of the model with the suffix of a format.
+
+    Args:
+        model: as a user names it.
+        out: the file, where it is given.
+        to: a key of `SUFFIXES`, where it is given.
+
+    Raises:
+        InputError: when neither is given, or when they contradict each other.
+    """
+    if out is None:
+        if to is None:
+            raise InputError(f"give a file to write, or a format: --to {', '.join(SUFFIXES)}.")
+        return Path(Path(model).name).with_suffix(SUFFIXES[to][0])
+    if to is not None and out.suffix not in SUFFIXES[to]:
+        raise InputError(f"{out}: a file of --to {to} ends in {' or '.join(SUFFIXES[to])}.")
+    return out
+
+
+def _check_new(*paths: Path) -> None:
     for one in paths:
         if one.exists():
             raise StorageError(f"{one} exists already; nothing was written. Give another name.")
-    save(potential, path)
-    return paths
 
 
 def zbl_beside(potential: Potential) -> ZBL | None:

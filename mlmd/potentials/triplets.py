@@ -31,14 +31,12 @@ def with_each_other(centre: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two tensors of places in `centre`, (n_triplets,).
     """
-    if len(centre) == 0:
-        return centre, centre
     counts = torch.bincount(centre)
     begin = torch.cumsum(counts, 0) - counts
     repeats = counts.index_select(0, centre)
-    first = torch.repeat_interleave(torch.arange(len(centre), device=centre.device), repeats)
+    first = torch.repeat_interleave(torch.arange(centre.shape[0], device=centre.device), repeats)
     before = torch.cumsum(repeats, 0) - repeats
-    rank = torch.arange(len(first), device=centre.device) - before.index_select(0, first)
+    rank = torch.arange(first.shape[0], device=centre.device) - before.index_select(0, first)
     second = begin.index_select(0, centre).index_select(0, first) + rank
     different = first != second
     return first[different], second[different]
