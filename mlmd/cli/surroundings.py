@@ -32,6 +32,8 @@ REQUIRED = {
     "vesin": ("vesin", "0.3"),
 }
 """Distribution -> module and the oldest version that works."""
+PLUGINS = ("openmmtorch", "acellera-openmmtorch-cpu", "acellera-openmmtorch", "openmm-torch")
+"""Distributions of the plugin OpenMM-Torch."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,27 @@ def _gpu() -> list[Finding]:
 
 
 def _openmm_torch() -> Finding:
-    """The TorchForce plugin, which no potential needs today."""
-    for distribution in ("openmmtorch", "openmm-torch"):
-        try:
-            found = version(distribution)
-        except PackageNotFoundError:
-            continue
-        if find_spec("openmmtorch") is not None:
-            return Finding("openmm-torch", "ok", found)
-    return Finding("openmm-torch", "optional", None, "not used yet; meant for forces in TorchScript later")
+    """The plugin that lets OpenMM ask TorchScript modules, and whether it works with the PyTorch that is here."""
+    without = "TorchScript modules are asked by PythonForce, which gives the same numbers"
+    if find_spec("openmmtorch") is None:
+        return Finding("openmm-torch", "optional", None, f"not installed: {without}")
+    found = next((one for one in map(_version, PLUGINS) if one is not None), None)
+    try:
+        from mlmd.engine.torch_force import tested
+
+        answer = tested()
+    except Exception as error:
+        return Finding("openmm-torch", "broken", found, str(error).partition("\n")[0])
+    if isinstance(answer, str):
+        return Finding("openmm-torch", "optional", found, f"{answer}: {without}")
+    return Finding("openmm-torch", "ok", found, "TorchForce gives the energy and force of one atom")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _plumed() -> Finding:

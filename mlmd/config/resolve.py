@@ -28,11 +28,15 @@ def from_resolved(data: dict[str, Any]) -> Simulate:
 def physics_hash(model: Simulate) -> str:
     """SHA-256 of everything that a continued run may not change.
 
-    Left out are the durations of stages, `checkpoint_every`, the analyses, and the folders of files: a run
-    that was moved with its input is the same run. What the files contain is hashed in ``run.json``.
+    Left out are the durations of stages, `checkpoint_every`, the analyses, the `route` of a TorchScript module, and the
+    folders of files: a run that was moved with its input is the same run. What the files contain is hashed in
+    ``run.json``.
     """
     data = resolved(model)
     data.pop("analysis", None)
+    for table in data["potential"]:
+        if table.get("kind") == "torchscript":
+            table.pop("route", None)
     data["output"].pop("checkpoint_every")
     for stage in data["stage"]:
         stage.pop("duration", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+import openmm
 
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.config import Minimize
@@ -26,6 +27,7 @@ from mlmd.engine.resume import checkpoint_of, particles_at, resume
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
+from mlmd.engine.torch_force import torch_force
 from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
@@ -51,11 +53,12 @@ class Course:
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
         self._hardware = Hardware(hardware["openmm"], hardware["properties"])
-        self._device = hardware["device"]
+        self._device, self._force = hardware["device"], hardware.get("force")
         present = versions()
         machine = {
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
             "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
+            **({"force": self._force["name"]} if self._force else {}),
         }  # fmt: skip
         body = job.body
         self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
@@ -71,6 +74,8 @@ class Course:
         slow = why_slow(self.job.potential) if self._device == "cpu" else None
         if slow:
             self.messages(slow)
+        if self._force:
+            self.messages(f"forces by {self._force['name']}: {self._force['why']}")
         if saved is None:
             for warning in warnings_of(self.job.potential):
                 self.messages(warning)
@@ -201,6 +206,7 @@ class Course:
             start_time=sum(r.n_steps * r.timestep for r in earlier),
             watch=self.watch, spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
+            force=self._torch_force(),
         )  # fmt: skip
 
     def _spread_every(self, record: StageRecord) -> int:
@@ -253,6 +259,12 @@ class Course:
     def _evaluator(self) -> Evaluator:
         body = self.job.body
         return evaluator(self.job.potential, body.numbers, body.pbc, device=self._device)
+
+    def _torch_force(self) -> openmm.Force | None:
+        """What OpenMM asks in the place of Python, where a run does so."""
+        if not self._force or self._force["name"] != "TorchForce":
+            return None
+        return torch_force(self.job.potential, bool(self.job.body.pbc.all()), self._device)
 
     def _explain(self, stage: DynamicsStage, error: SimulationError) -> SimulationError:
         """Leave the last good and the bad frame, and say where they are."""

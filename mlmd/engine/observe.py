@@ -114,7 +114,9 @@ def where_time_went(stage: DynamicsStage, seconds: float) -> str:
         "spread and grade": stage.seconds["uncertainty"],
     }
     integrator = stage.seconds["steps"] - sum(stage.forces.seconds.values())
-    parts["integrator"] = max(integrator, 0.0)  # trial volumes ask for forces outside of OpenMM's steps
+    parts["integrator" if not stage.elsewhere else "integrator with its forces"] = max(
+        integrator, 0.0
+    )  # trial volumes ask for forces outside of OpenMM's steps
     parts["other"] = max(seconds - sum(parts.values()), 0.0)
     return ", ".join(f"{name} {share / seconds:.0%}" for name, share in parts.items() if share >= 0.005 * seconds)
 

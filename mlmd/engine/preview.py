@@ -16,6 +16,8 @@ from mlmd.config import Minimize, check_files, load_simulate
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
 from mlmd.engine.selfcheck import self_check
+from mlmd.engine.system import choose_platform
+from mlmd.engine.torch_force import route_of
 from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import evaluator, predictor
@@ -25,6 +27,8 @@ from mlmd.units import BAR, DENSITY
 
 BUDGET = 2.0
 """Seconds of force calls, unless a single call takes longer."""
+COMPILES = 3
+"""Calls in which TorchScript compiles a module for what it has seen, a hundred times slower than those that follow."""
 DISPLACEMENT = 0.02
 """Å moved at random between calls: about one step of dynamics, so that pair lists are used as in a run."""
 OVERHEAD = (60e-6, 5e-8)
@@ -110,6 +114,8 @@ def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
     first = engine.evaluate(positions, cell)
     random = np.random.default_rng(0)
     times: list[float] = []
+    for _ in range(COMPILES if any(table.kind == "torchscript" for table in job.config.potential) else 0):
+        engine.evaluate(positions + random.normal(0.0, DISPLACEMENT, positions.shape), cell)
     while sum(times) < BUDGET and len(times) < 20:
         moved = positions + random.normal(0.0, DISPLACEMENT, positions.shape)
         start = time.perf_counter()
@@ -167,6 +173,9 @@ def _memory() -> float:
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
     notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
+    platform, properties = choose_platform("auto", None)
+    if (route := route_of(job, platform, properties, device)) is not None:
+        notes.append(str(route))
     if models_of(job.potential):
         notes += self_check(predictor(job.potential, device), job.atoms)
     slow = why_slow(job.potential) if device == "cpu" else None

@@ -103,6 +103,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     from mlmd.engine.job import check_biases, prepare
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
+    from mlmd.engine.torch_force import route_of
     from mlmd.kernels import library
     from mlmd.potentials.device import choose_device
 
@@ -113,12 +114,15 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     job = prepare(config)
     check_biases(job)
     platform, properties = choose_platform(settings.platform, settings.threads)
-    hardware = {
+    device = choose_device(settings.device)
+    hardware: dict[str, Any] = {
         "openmm": platform,
-        "device": choose_device(settings.device),
+        "device": device,
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
+    if (route := route_of(job, platform, properties, device)) is not None:
+        hardware["force"] = route.record()
     run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)

@@ -82,6 +82,7 @@ class DynamicsStage:
         watch: Watch | None = None,
         spread_every: int = SPREAD_EVERY,
         in_frames: bool = False,
+        force: openmm.Force | None = None,
     ) -> None:
         """
         Args:
@@ -100,6 +101,7 @@ class DynamicsStage:
             watch: asks the potential about its errors, where it knows them.
             spread_every: lines of the log from one spread to the next.
             in_frames: whether spread and grade of atoms are written with every frame of the trajectory.
+            force: of OpenMM, which gives what `forces` gives and is asked in its place where atoms move.
         """
         self.stage, self.record, self.body, self.forces, self.template = stage, record, body, forces, template
         self.frame = start.frame
@@ -107,7 +109,9 @@ class DynamicsStage:
         self._first, self._start_time, self._usual_temperature = first, start_time, usual_temperature
         integrator_seed, barostat_seed = seed.spawn(2)
         self.integrator = make_integrator(stage, record.timestep, int(integrator_seed.generate_state(1)[0] >> 1) or 1)
-        self.context = make_context(body, forces, self.integrator, hardware.platform, hardware.properties)
+        self.context = make_context(body, forces, self.integrator, hardware.platform, hardware.properties, force)
+        self.elsewhere = force is not None
+        """Whether OpenMM asks something else than `forces` where atoms move."""
         self.context.setPositions(start.positions / NM)
         self.context.setVelocities(start.velocities / SPEED)
         self.barostat = None
@@ -184,6 +188,8 @@ class DynamicsStage:
             raise SimulationError(f"OpenMM stopped at step {self.global_step:,}: {error}") from None
 
     def _boundary(self, log: Log, trajectory: Trajectory) -> None:
+        if self.elsewhere:
+            self._look()
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
             self._change_volume()
         if self._guarded and self.global_step >= self._thermometer.next_look:
@@ -191,6 +197,18 @@ class DynamicsStage:
             usual = self.target_temperature or self._usual_temperature
             self._thermometer.look(temperature, usual, self.global_step, self.time)
         self._write(log, trajectory)
+
+    def _look(self) -> None:
+        """Forces that are computed elsewhere are looked at now and then."""
+        positions = positions_of(self.context)
+        if not np.isfinite(positions).all():
+            atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+            raise SimulationError(
+                f"the position of atom {atom} (counted from 0) is not finite at step {self.global_step:,}, "
+                f"{self.time / 1e3:g} ps."
+            )
+        if self._guarded:
+            self.answer()
 
     def _write(self, log: Log, trajectory: Trajectory) -> None:
         """The row and the frame due at this step; step 0 belongs to the stage before, if there is one."""

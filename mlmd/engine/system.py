@@ -126,15 +126,20 @@ def make_integrator(stage: NVE | NVT | NPT, timestep: float, seed: int) -> openm
 
 
 def make_context(
-    body: Body, forces: Forces, integrator: openmm.Integrator, platform: str, properties: dict[str, str]
+    body: Body,
+    forces: Forces,
+    integrator: openmm.Integrator,
+    platform: str,
+    properties: dict[str, str],
+    force: openmm.Force | None = None,
 ) -> openmm.Context:
-    """A context whose only force is ours."""
+    """A context whose only force is ours, or another that gives the same."""
     system = openmm.System()
     for mass, mobile in zip(body.masses, body.mobile, strict=True):
         system.addParticle(float(mass) if mobile else 0.0)
     if body.pbc.all():
         system.setDefaultPeriodicBoxVectors(*(forces.cell / NM))
-    system.addForce(openmm.PythonForce(forces))
+    system.addForce(openmm.PythonForce(forces) if force is None else force)
     if body.remove_com:
         system.addForce(openmm.CMMotionRemover(1))
     return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform), properties)

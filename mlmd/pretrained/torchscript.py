@@ -51,13 +51,14 @@ class TorchScript(Calculator):
     def __init__(self, module: Any, dtype: Any, device: str) -> None:
         """Take the module, the type of the positions it gets, and where it computes."""
         super().__init__()
-        self._module, self._dtype, self._device = module, dtype, device
+        self.module, self._dtype, self._device = module, dtype, device
         arguments = module.forward.schema.arguments[1:]  # the first is the module itself
         needed = [one.name for one in arguments if not one.has_default_value()]
         self.takes_box = len(arguments) > 1 and any(word in arguments[1].name.lower() for word in ("box", "cell"))
         self.needs_box = self.takes_box and len(needed) > 1
         if not 1 <= len(needed) <= 1 + self.needs_box:
             raise ValueError(f"forward takes {', '.join(one.name for one in arguments)}, not positions and a box")
+        self.returns_forces = module.forward.schema.returns[0].type.kind() == "TupleType"
         if self.takes_box:
             self.implemented_properties = [*self.implemented_properties, "stress"]
 
@@ -81,7 +82,7 @@ class TorchScript(Calculator):
         strain = torch.zeros((3, 3), **of).requires_grad_(boxed)
         moved = positions + positions @ strain if boxed else positions
         box = torch.tensor(structure.cell.array / NM, **of)
-        found = self._module(moved, box + box @ strain) if boxed else self._module(moved)
+        found = self.module(moved, box + box @ strain) if boxed else self.module(moved)
         energy, forces = found if isinstance(found, tuple) else (found, None)
         unit = 1e3 / (N_A * e)  # eV in a kJ/mol
         wanted = ([positions] if forces is None else []) + ([strain] if boxed else [])
@@ -112,7 +113,7 @@ def facts(made: TorchScript) -> dict[str, Any]:
     """Precision and number of parameters."""
     return {
         "precision": str(made._dtype).removeprefix("torch."),
-        "parameters": sum(one.numel() for one in made._module.parameters()),
+        "parameters": sum(one.numel() for one in made.module.parameters()),
     }
 
 
@@ -122,6 +123,7 @@ def load(
     elements: Sequence[str] | None = None,
     precision: str = "float64",
     trust: Sequence[str] = (),
+    route: str = "auto",
 ) -> External:
     """A module that an input names, loaded in a process of its own first: a damaged one may crash it.
 
@@ -131,16 +133,21 @@ def load(
         elements: that it may be asked about, e.g. those of the system it was made for.
         precision: of the positions that it gets.
         trust: the digest of the file: a module is a program.
+        route: how `mlmd simulate` lets OpenMM ask it: "torchforce" by the plugin OpenMM-Torch, "python" by PythonForce,
+            "auto" by the plugin where that works here.
 
     Raises:
         InputError: when it cannot be loaded.
         ModelError: when it is not trusted.
     """
+    from mlmd.errors import InputError, did_you_mean
     from mlmd.potentials.trust import check
     from mlmd.pretrained.external import framework
     from mlmd.pretrained.recipe import Recipe
     from mlmd.pretrained.workers import worker
 
+    if route not in ROUTES:
+        raise InputError(f"route: {route!r} is not a route. {did_you_mean(str(route), ROUTES)}")
     check(path, trust, EXECUTES)
     arguments = {"path": str(path), "dtype": precision}
     if python is None:
@@ -152,4 +159,6 @@ def load(
     return made
 
 
+ROUTES = ("auto", "torchforce", "python")
+"""How OpenMM may ask a module."""
 EXECUTES = "a TorchScript module is a program, which may do anything when it runs"
