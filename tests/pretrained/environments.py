@@ -37,6 +37,10 @@ ENVIRONMENTS: dict[str, list[str]] = {
     ],
     "deepmd": ["tensorflow-cpu==2.21.0", "deepmd-kit==3.2.0", "ase==3.29.0"],
     "openmmml": [TORCH, "openmm==8.6.1", "openmmml==1.8", "ase==3.29.0"],
+    # the plugin of OpenMM-Torch that is built for PyTorch 2.10 to 2.12; with CUDA's libraries 4.8 GB
+    "torchforce": ["torch==2.12.0", "openmm==8.6.1", "acellera-openmmtorch-cpu==1.10"],
+    # and one that was built for another PyTorch
+    "torchforce-mismatched": [TORCH, "openmm==8.6.1", f"{ALONE} acellera-openmmtorch-cpu==1.10"],
     "orb": [TORCH, "orb-models==0.5.5", "ase==3.29.0"],
     "mattersim": [
         TORCH, f"{ALONE} mattersim==1.2.3", "ase==3.29.0", "e3nn==0.6.0", "torch-runstats==0.2.0", "torch-ema==0.3",
@@ -46,6 +50,8 @@ ENVIRONMENTS: dict[str, list[str]] = {
 }
 # fmt: on
 """Names, and what pip is given one after the other; what is to come without what it asks for begins with `ALONE`."""
+OF_PLUGINS = ("torchforce", "torchforce-mismatched")
+"""Those of ways to run a potential; the others are called as a kind of potential."""
 
 
 def python_in(folder: Path, name: str) -> Path:
@@ -63,7 +69,9 @@ def commands(name: str, folder: Path, *, with_mlmd: bool = False) -> list[list[s
         made.append([python, "-m", "pip", "install", *(one.split() if one.startswith(ALONE) else [*before, one])])
     if with_mlmd:
         others = [one for one in wanted if not one.startswith(ALONE)]
-        constraints = ["-c", str(ROOT / "constraints.txt")]
+        # an environment with another PyTorch has other versions of what goes with it
+        other_torch = any(one.startswith("torch==") and one != TORCH for one in others)
+        constraints = [] if other_torch else ["-c", str(ROOT / "constraints.txt")]
         made.append(
             [python, "-m", "pip", "install", *constraints, *others, "pytest", "pytest-timeout", "-e", str(ROOT)]
         )

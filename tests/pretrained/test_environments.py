@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from environments import ENVIRONMENTS, commands, python_in
+from environments import ENVIRONMENTS, OF_PLUGINS, commands, python_in
 
 from mlmd.potentials import POTENTIALS
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_every_environment_belongs_to_a_kind_of_potential_and_says_versions(name: str) -> None:
-    assert name in POTENTIALS
+    assert name in POTENTIALS or name in OF_PLUGINS
     assert all("==" in one for one in ENVIRONMENTS[name])
 
 
@@ -34,6 +34,11 @@ def test_what_comes_alone_is_installed_alone(tmp_path: Path) -> None:
     assert alone == [*pip, "--no-deps", "matgl==2.0.4"]
     assert then[: len(pip) + 1] == first and len(then) == len(first) + 1
     assert "--no-deps" not in last and "matgl==2.0.4" not in last
+
+
+def test_an_environment_with_another_torch_keeps_it(tmp_path: Path) -> None:
+    *_, mlmd = commands("torchforce", tmp_path, with_mlmd=True)
+    assert "torch==2.12.0" in mlmd and "-c" not in mlmd  # the constraints name another
 
 
 def test_a_name_that_there_is_not(tmp_path: Path) -> None:
