@@ -252,9 +252,10 @@ SMALL = {
 """Options that keep descriptors small."""
 PAIRS = [
     *(("soap", fit) for fit in ATOM_FITS if fit != "agni"),
-    *((kind, "linear") for kind in OF_ATOMS if kind not in ("agni", "deeppot-se", "trained", "combined")),
+    *((kind, "linear") for kind in OF_ATOMS if kind not in ("agni", "deeppot-se", "nep", "trained", "combined")),
     ("agni", "agni"),
     ("deeppot-se", "network"),
+    ("nep", "network"),
 ]
 
 
@@ -286,7 +287,7 @@ def test_show_says_that_a_fit_is_quadratic(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_part_that_an_input_can_ask_for_has_a_word_of_the_input() -> None:
-    without = {"combined", "radial-angular", "likeness"}  # of several, of NEP files, of a kernel of structures
+    without = {"combined", "likeness"}  # of several, of a kernel of structures
     descriptors = {DESCRIPTORS_IN_FILES.get(kind, kind) for kind in DESCRIPTORS.keys() - without}
     assert descriptors == {*OF_ATOMS, *OF_STRUCTURES} - {"combined", "trained"}
     fits = {FITS_IN_FILES.get(kind, kind) for kind in REGRESSORS.keys() - {"sum", "committee"}}

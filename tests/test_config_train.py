@@ -312,7 +312,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["soap", "acsf", "trained", "combined", "deeppot-se", "agni"])
+@pytest.mark.parametrize("kind", ["soap", "acsf", "trained", "combined", "deeppot-se", "nep", "agni"])
 def test_all_that_is_suggested_instead_of_a_fit_of_structures_is_possible(tmp_path: Path, kind: str) -> None:
     descriptor = TABLES.get(kind, f'"{kind}"')
     answer = message(tmp_path, DATA + f'descriptor = {descriptor}\nfit = "kernel-ridge"\n')
@@ -322,7 +322,7 @@ def test_all_that_is_suggested_instead_of_a_fit_of_structures_is_possible(tmp_pa
     structures, _, example = rest.rstrip(".").partition("; or compare")[0].partition(", for example ")
     for given in [TABLES.get(one, f'"{one}"') for one in words(structures)] + [example] * bool(example):
         load(tmp_path, DATA + f'descriptor = {given}\nfit = "kernel-ridge"\n')
-    assert ('kernel = "rematch"' in answer) == (kind not in ("deeppot-se", "agni"))
+    assert ('kernel = "rematch"' in answer) == (kind not in ("deeppot-se", "nep", "agni"))
 
 
 @pytest.mark.parametrize("fit", ["gap", "kernel", "network", "agni"])
@@ -331,7 +331,7 @@ def test_all_that_is_suggested_instead_of_a_descriptor_of_structures_is_possible
     fits, _, atoms = answer.partition("Fit by ")[2].rstrip(".").partition("; or describe atoms by ")
     for other in words(fits):
         load(tmp_path, DATA + f'descriptor = "coulomb"\nfit = "{other}"\n')
-    assert len(words(atoms)) == {"agni": 1, "network": 7}.get(fit, 6)
+    assert len(words(atoms)) == {"agni": 1, "network": 8}.get(fit, 6)
     for descriptor in words(atoms):
         load(tmp_path, DATA + f"descriptor = {TABLES.get(descriptor, repr(descriptor))}\nfit = '{fit}'\n")
 

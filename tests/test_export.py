@@ -137,6 +137,7 @@ def test_wrong_exports_are_one_message_and_write_nothing(tmp_path: Path) -> None
         ("snap.mlmd", "out.onnx", 2, ".onnx is not a format to export to. mlmd writes moment tensors as .mtp"),
         ("snap.mlmd", "out", 2, "no suffix is not a format to export to"),
         ("snap.mlmd", "out.mtp", 2, "this is snap with linear. It can be written as .snapcoeff"),
+        ("snap.mlmd", "out.txt", 2, "only a network of nep can be written as .txt; this is snap with linear"),
         ("moments.mlmd", "out.snapcoeff", 2, "this is mtp with linear. It can be written as .mtp"),
         ("pair.mlmd", "out.snapcoeff", 2, "a potential of kind 'lennard-jones' cannot be written as .snapcoeff"),
         ("snap.mlmd", "there.snapcoeff", 4, "there.snapparam exists already; nothing was written"),

@@ -34,6 +34,10 @@ FITS = {
         '{ kind = "deeppot-se", cutoff = "4 Å", n_neurons = [4, 8], n_axes = 2 }',
         f"{{ {NETWORK}, epochs = 1 }}",
     ),
+    "nep": (
+        '{ kind = "nep", cutoff = "4 Å", n_radial = 2, n_angular = 2 }',
+        '{ kind = "network", n_neurons = [4], epochs = 1 }',
+    ),
     "agni": ('{ kind = "agni", cutoff = "4 Å", n_radial = 3 }', '{ kind = "agni", n_sparse = 10 }'),
     "kernel-ridge": (f'{{ kind = "average", of = {SYMMETRY} }}', '"kernel-ridge"'),
     "structures": (f'{{ kind = "average", of = {SYMMETRY} }}', '"linear"'),

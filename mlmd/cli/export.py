@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--to", metavar="FORMAT", type=click.Choice(("mtp", "snapcoeff", "torchscript")), help="Where OUT does not say it."
+    "--to",
+    metavar="FORMAT",
+    type=click.Choice(("mtp", "snapcoeff", "nep", "torchscript")),
+    help="Where OUT does not say it.",
 )
 @click.option("--structure", metavar="FILE", type=click.Path(path_type=Path), help="That a TorchScript module is for.")
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
@@ -32,9 +35,9 @@ def export(
 ) -> None:  # fmt: skip
     """Write the potential MODEL for other programs.
 
-    OUT ends in .mtp (MLIP-2, MLIP-3), .snapcoeff (LAMMPS), .pt or .ts (TorchScript for OpenMM-Torch); with --to it may
-    be left out. MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). Files that
-    exist are not replaced.
+    OUT ends in .mtp (MLIP-2, MLIP-3), .snapcoeff (LAMMPS), .txt (NEP for GPUMD), .pt or .ts (TorchScript for
+    OpenMM-Torch); with --to it may be left out. MODEL is a file, the name of a potential that comes with mlmd, or a
+    kind (with --options). Files that exist are not replaced.
 
     The parameters of a SNAP go beside its coefficients, as .snapparam; how to add the ZBL of a SNAP with ZBL in LAMMPS
     is printed.
@@ -80,6 +83,8 @@ def _usage(written: Sequence[Path], potential: Potential) -> tuple[str, ...]:
     elements = potential.elements
     if written[0].suffix == ".mtp":
         return (f"Its species are {', '.join(elements)} in this order, which the file does not say.",)
+    if written[0].suffix == ".txt":
+        return ("GPUMD reads it as `potential nep.txt`, with the elements that structures name.",)
     files = " ".join(str(path) for path in written)
     heading = f"In LAMMPS (units metal), with atom types in the order {', '.join(elements)}:"
     zbl = zbl_beside(potential)

@@ -4,7 +4,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
+from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -22,6 +22,7 @@ __all__ = [
     "ACSF",
     "AGNI",
     "MTP",
+    "NEP",
     "NPT",
     "NVE",
     "NVT",

@@ -298,10 +298,44 @@ class DeepPotSE(DescriptorKind):
         return self
 
 
-FIT_OF_DEEPPOT: Final = {
-    "n_neurons": (240, 240, 240), "residual": True, "activation": "tanh", "batch": 2, "learning_rate": 2e-3,
+class NEP(DescriptorKind):
+    """Chebyshev functions of distances, mixed by pair of elements, and harmonics; the mixtures are learned: NEP."""
+
+    learned: ClassVar[bool] = True
+    kind: Literal["nep"] = Field(
+        default="nep",
+        description="kind of descriptor: that of neuroevolution potentials, with learned radial functions, and "
+        'fit kind = "network" only, whose defaults are then n_neurons = [30] and activation = "tanh"',
+    )
+    cutoff: Cutoff = Field(default=6.0, description="distance up to which the radial functions see")
+    angular_cutoff: Annotated[float, Quantity("length", above=0.0, most=_FARTHEST)] | None = Field(
+        default=None, examples=["4 Å"], description="the same of the angular ones; that of cutoff when left out"
+    )
+    n_radial: int = Field(default=5, ge=1, le=13, description="radial functions (n_max + 1 of GPUMD)")
+    n_angular: int = Field(default=5, ge=1, le=13, description="functions of distance of the angular features")
+    n_chebyshev: int = Field(
+        default=9, ge=1, le=17, description="Chebyshev polynomials in each function (basis_size + 1 of GPUMD)"
+    )
+    l_max: int = Field(default=4, ge=2, le=8, description="highest degree of the harmonics")
+    four_body: bool = Field(default=True, description="also products of three harmonics of degree 2")
+    five_body: bool = Field(default=False, description="also products of four harmonics of degree 1")
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> NEP:
+        """Angles are between neighbours."""
+        if self.angular_cutoff is not None and self.angular_cutoff > self.cutoff:
+            shown = with_unit(self.angular_cutoff, "length"), with_unit(self.cutoff, "length")
+            raise refuse(f"angular_cutoff: {shown[0]} is above the cutoff, {shown[1]}.")
+        return self
+
+
+FITS_BY_DEFAULT: Final[Mapping[str, Mapping[str, Any]]] = {
+    "deeppot-se": {
+        "n_neurons": (240, 240, 240), "residual": True, "activation": "tanh", "batch": 2, "learning_rate": 2e-3,
+    },
+    "nep": {"n_neurons": (30,), "activation": "tanh"},
 }  # fmt: skip
-"""Options of the network of a deeppot-se that are not given."""
+"""Options of the network that a descriptor is learned with, where they are not given."""
 
 
 class Trained(DescriptorKind):
@@ -338,7 +372,7 @@ def of_list(value: object) -> object:
     return {"kind": "combined", "parts": value} if isinstance(value, list | tuple) else value
 
 
-AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained | Combination
+AtomDescriptor = MTP | ACSF | SOAP | SNAP | DeepPotSE | NEP | AGNI | Trained | Combination
 DescriptorTable = Annotated[
     AtomDescriptor,
     Field(discriminator="kind"),
@@ -348,8 +382,10 @@ DescriptorTable = Annotated[
 ]
 
 
-def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained, ...]:
+def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | NEP | AGNI | Trained, ...]:
     """The descriptors of atoms that one consists of: itself where it is no combination, none of one of structures."""
     if isinstance(descriptor, Combination):
         return descriptor.parts
-    return (descriptor,) if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | AGNI | Trained) else ()
+    if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | NEP | AGNI | Trained):
+        return (descriptor,)
+    return ()

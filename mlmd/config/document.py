@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
-from mlmd.config.descriptors import ACSF, AGNI, MTP, SNAP, SOAP, Combination, DeepPotSE, Trained
+from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
 from mlmd.config.potential import PotentialTable
@@ -49,6 +49,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "snap"': SNAP,
         '[descriptor] kind = "agni"': AGNI,
         '[descriptor] kind = "deeppot-se"': DeepPotSE,
+        '[descriptor] kind = "nep"': NEP,
         'descriptor = { model = "..." }': Trained,
         "descriptor = [ ... ]": Combination,
         '[descriptor] kind = "coulomb"': CoulombMatrix,
@@ -79,7 +80,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "analysis": (Analysis,),
     },
     "train": {
-        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, AGNI, CoulombMatrix, ManyBodyTensor, Average),
+        "descriptor": (MTP, ACSF, SOAP, SNAP, DeepPotSE, NEP, AGNI, CoulombMatrix, ManyBodyTensor, Average),
         "fit": (LinearFit, RandomFeaturesFit, GAPFit, KernelFit, AGNIFit, NetworkFit, KernelRidgeFit),
         "loss": (Loss,),
         "baseline": (Baseline,),

@@ -25,14 +25,21 @@ STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
 """Fits that descriptors of atoms go with."""
-FITS_OF = {"deeppot-se": ("network",), "agni": ("agni",)}
+FITS_OF = {"deeppot-se": ("network",), "nep": ("network",), "agni": ("agni",)}
 """Descriptors of atoms that go with some of these only; the others go with all but the last one's."""
 WHY_ALONE = {
     "deeppot-se": "its embeddings are learned with a network that takes nothing else",
+    "nep": "its radial functions are learned with a network that takes nothing else",
     "agni": "it describes directions, for forces without an energy",
 }
 """Descriptors of atoms that cannot be one of several, and why."""
-DESCRIPTORS_IN_FILES = {"moments": "mtp", "symmetry": "acsf", "bispectrum": "snap", "directional": "agni"}
+DESCRIPTORS_IN_FILES = {
+    "moments": "mtp",
+    "symmetry": "acsf",
+    "bispectrum": "snap",
+    "directional": "agni",
+    "radial-angular": "nep",
+}
 """Kinds of descriptors that files of potentials call by another word, and the word of an input."""
 FITS_IN_FILES = {
     "polynomial": "linear",
@@ -144,7 +151,11 @@ def _check_atoms(kind: str, kernel: str) -> None:
             f'fit: kernel: "{kernel}" compares the atoms of two structures, and "{kind}" gives one row of a whole '
             'structure. Give a descriptor of atoms, such as descriptor = "soap"; or another kernel.'
         )
-    why = {"deeppot-se": "its embeddings are learned with a network of energies", "agni": "it describes directions"}
+    why = {
+        "deeppot-se": "its embeddings are learned with a network of energies",
+        "nep": "its radial functions are learned with a network of energies",
+        "agni": "it describes directions",
+    }
     if kind in why:
         raise refuse(
             f'fit: kernel: "{kernel}" cannot compare what "{kind}" gives: {why[kind]}. Give "soap", for example.'

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from mlmd.config.descriptors import AGNI, AtomDescriptor, DeepPotSE, DescriptorKind, DescriptorTable, of_list, of_model
+from mlmd.config.descriptors import (
+    AGNI,
+    NEP,
+    AtomDescriptor,
+    DeepPotSE,
+    DescriptorKind,
+    DescriptorTable,
+    of_list,
+    of_model,
+)
 from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, of_kind
 
@@ -147,7 +156,11 @@ class Average(DescriptorKind):
     @model_validator(mode="after")
     def _can_be_averaged(self) -> Average:
         """Embeddings that nothing trains are random numbers, and directions belong to force components."""
-        why = {DeepPotSE: "its embeddings are learned with a network of energies", AGNI: "it describes directions"}
+        why = {
+            DeepPotSE: "its embeddings are learned with a network of energies",
+            NEP: "its radial functions are learned with a network of energies",
+            AGNI: "it describes directions",
+        }
         for kind, reason in why.items():
             if isinstance(self.of, kind):
                 raise refuse(f'of: "{self.of.kind}" cannot be averaged: {reason}. Give another descriptor.')

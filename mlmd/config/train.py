@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import AGNI, FIT_OF_DEEPPOT, MTP, Trained, parts_of
+from mlmd.config.descriptors import AGNI, FITS_BY_DEFAULT, MTP, Trained, parts_of
 from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit, not_used
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import ANY_USE, NO_PRODUCTS, check_pair, check_use, of_structures, useless, without_unused
@@ -217,10 +217,12 @@ class Train(Table):
             {"kind": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
             for given in (data.get("descriptor"), data.get("fit"))
         )
-        if (descriptor.get("kind"), fit.get("kind")) != ("deeppot-se", "network"):
+        kind = descriptor.get("kind")
+        defaults = FITS_BY_DEFAULT.get(kind) if isinstance(kind, str) and fit.get("kind") == "network" else None
+        if defaults is None:
             return data
         unused = not_used(fit.get("optimiser"))
-        return {**data, "fit": {**{key: value for key, value in FIT_OF_DEEPPOT.items() if key not in unused}, **fit}}
+        return {**data, "fit": {**{key: value for key, value in defaults.items() if key not in unused}, **fit}}
 
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Train:
@@ -241,8 +243,9 @@ class Train(Table):
         learned = self.descriptor.learned
         if learned and not isinstance(self.fit, NetworkFit):
             raise refuse(
-                f"fit: kind: the embeddings of {self.descriptor.kind} are learned by gradient descent together with a "
-                f'network, not with {self.fit.kind}. Give kind = "network", or another descriptor.'
+                f"fit: kind: the {_LEARNED[self.descriptor.kind]} of {self.descriptor.kind} are learned by gradient "
+                f"descent together with a network, not with {self.fit.kind}. "
+                'Give kind = "network", or another descriptor.'
             )
         if learned and isinstance(self.fit, NetworkFit):
             _check_learned(self.descriptor.kind, self.fit)
@@ -304,15 +307,24 @@ def _check_forces_alone(baseline: Baseline, loss: Loss, uncertainty: Uncertainty
         )
 
 
+_LEARNED = {"deeppot-se": "embeddings", "nep": "radial functions"}
+"""What is found together with the network."""
+
+
 def _check_learned(kind: str, fit: NetworkFit) -> None:
     """What cannot train embeddings together with a network."""
     if fit.optimiser == "kalman":
         raise refuse(
-            f"fit: optimiser: a Kalman filter holds the covariance of all weights, and the embeddings of {kind} have "
-            'too many for it. Give optimiser = "adamw" or "l-bfgs".'
+            f"fit: optimiser: a Kalman filter holds the covariance of all weights, and the {_LEARNED[kind]} of {kind} "
+            'have too many for it. Give optimiser = "adamw" or "l-bfgs".'
         )
     if fit.members > 1:
         raise refuse(
-            f"fit: members: the embeddings of {kind} are learned with one network only. Leave members out; for a "
+            f"fit: members: the {_LEARNED[kind]} of {kind} are learned with one network only. Leave members out; for a "
             "committee, train others with other seeds, and join them by mlmd committee."
+        )
+    if kind == "nep" and (len(fit.n_neurons) > 1 or fit.activation != "tanh"):
+        raise refuse(
+            "fit: n_neurons, activation: a neuroevolution potential has one hidden layer of tanh, as its files hold "
+            'nothing else. Give n_neurons = [30] and activation = "tanh", or another descriptor.'
         )

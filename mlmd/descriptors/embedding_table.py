@@ -105,6 +105,10 @@ class Neighbours:
     kinds: Tensor
     """(n_atoms,) species."""
 
+    def moments(self) -> Moments:
+        """With their Jacobian, as long as they are needed."""
+        return Moments(self)
+
     @property
     def values(self) -> Tensor:
         """Moments; see `Moments`, of which this and the next two make one for themselves."""

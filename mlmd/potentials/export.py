@@ -9,23 +9,28 @@ from types import MappingProxyType
 from ase import Atoms
 
 from mlmd.errors import InputError, StorageError
-from mlmd.potentials import Potential, mtp, scripted, snap
+from mlmd.potentials import Potential, mtp, nep_save, scripted, snap
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.names import name_of_descriptor, written_as
 from mlmd.potentials.pair import ZBL
 
 FORMATS: Mapping[str, tuple[Callable[[LearnedPotential, Path], None], tuple[str, ...]]] = MappingProxyType(
-    {".mtp": (mtp.save, ()), ".snapcoeff": (snap.save, (".snapparam",))}
+    {".mtp": (mtp.save, ()), ".snapcoeff": (snap.save, (".snapparam",)), ".txt": (nep_save.save, ())}
 )
 """Suffix -> what writes a learned potential, and the suffixes of what it writes beside it."""
 SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"mtp": (".mtp",), "snapcoeff": (".snapcoeff",), "torchscript": scripted.SUFFIXES}
+    {
+        "mtp": (".mtp",),
+        "snapcoeff": (".snapcoeff",),
+        "nep": (".txt",),
+        "torchscript": scripted.SUFFIXES,
+    }
 )
 """Names of formats, and the suffixes of their files."""
 KNOWN = (
-    "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS), and potentials for the "
-    "atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch)"
+    "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS), NEP as nep.txt (GPUMD), "
+    "and potentials for the atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch)"
 )
 """What can be written, in words."""
 

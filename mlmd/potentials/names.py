@@ -10,7 +10,11 @@ from mlmd.fitting.polynomial import Polynomial
 from mlmd.potentials import Potential
 from mlmd.potentials.learned import LearnedPotential
 
-WRITTEN_AS = {("moments", "linear"): ".mtp", ("bispectrum", "polynomial"): ".snapcoeff"}
+WRITTEN_AS = {
+    ("moments", "linear"): ".mtp",
+    ("bispectrum", "polynomial"): ".snapcoeff",
+    ("radial-angular", "network"): ".txt",
+}
 """Kinds of descriptor and fit, as files call them, and the suffix of the format of another program that holds them."""
 
 
@@ -37,9 +41,10 @@ def written_as(potential: Potential) -> str | None:
 def cannot_be_written(potential: LearnedPotential, suffix: str) -> InputError:
     """That a format of another program holds other potentials, and what this one can be written as."""
     descriptor, regressor = potential.descriptor, potential.regressor
-    holds = next(DESCRIPTORS_IN_FILES[kind] for (kind, _), other in WRITTEN_AS.items() if other == suffix)
+    holds, fit = next((DESCRIPTORS_IN_FILES[kind], fit) for (kind, fit), other in WRITTEN_AS.items() if other == suffix)
     own = written_as(potential)
+    only = f"a {FITS_IN_FILES.get(fit, fit)} fit" if fit != "network" else "a network"
     return InputError(
-        f"only a linear fit of {holds} can be written as {suffix}; this is {name_of_descriptor(descriptor)} with "
+        f"only {only} of {holds} can be written as {suffix}; this is {name_of_descriptor(descriptor)} with "
         f"{name_of_fit(regressor)}. " + (f"It can be written as {own}." if own else "It remains a .mlmd file.")
     )

@@ -66,7 +66,7 @@ def load(path: Path | str, precision: str = "float64") -> NEP:
     _fill(descriptor, network, numbers)
     potential = NEP(descriptor, network, repulsive=repulsive)
     if potential.repulsion is not None:
-        table = _fitted(elements, numbers) if fitted else _universal(elements, zbl)
+        table = _fitted(elements, numbers) if fitted else universal(elements, zbl)
         if not bool((table[..., 0] < table[..., 1]).all()) or float(table[..., 1].max()) > descriptor.angular_cutoff:
             raise file.error("ZBL must end beyond where it begins, and within the angular cutoff.")
         potential.repulsion.table.copy_(table)
@@ -216,7 +216,7 @@ def _fill(descriptor: RadialAngular, network: Network, numbers: Iterator[float])
         descriptor.scaling.copy_(take(descriptor.n_features))
 
 
-def _universal(elements: Sequence[str], zbl: Sequence[float]) -> Tensor:
+def universal(elements: Sequence[str], zbl: Sequence[float]) -> Tensor:
     """The universal screening function between the distances of a file; see `Repulsion.table`."""
     inner, outer, *factor = zbl
     table = torch.zeros((len(elements), len(elements), 2 + 2 * N_TERMS), dtype=torch.float64)
@@ -245,6 +245,12 @@ def _screening(first: str, second: str, terms: Sequence[float]) -> list[float]:
     prefactor, inverse_length = _COULOMB * z_i * z_j, _INVERSE_LENGTH * (z_i**0.23 + z_j**0.23)
     scales = (prefactor, inverse_length) * N_TERMS
     return [scale * term for scale, term in zip(scales, terms, strict=True)]
+
+
+def screening_of(first: str, second: str, row: Tensor) -> Tensor:
+    """Distances, weights and decays of two elements as files have them, from a row of `Repulsion.table`."""
+    of_ones = torch.tensor(_screening(first, second, (1.0,) * (2 * N_TERMS)), dtype=torch.float64)
+    return torch.cat([row[:2], row[2:] / of_ones])
 
 
 def _radius(symbol: str) -> float:

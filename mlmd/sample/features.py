@@ -31,7 +31,7 @@ from mlmd.train.atom_descriptor import make_descriptor, reach
 from mlmd.train.dataset import elements_of
 from mlmd.train.describer import structure_descriptor
 
-_OF_FILES = ("radial-angular", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
+_OF_FILES = ("radial-angular", "nep", "deeppot-se")  # with numbers that are fitted with the rest: of a potential only
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mlmd.config import (
     ACSF,
     AGNI,
     MTP,
+    NEP,
     SNAP,
     SOAP,
     Combination,
@@ -27,6 +28,7 @@ from mlmd.descriptors.bispectrum import Bispectrum, Expansion
 from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.directional import Directional
 from mlmd.descriptors.moments import Moments
+from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.soap import Soap
 from mlmd.descriptors.species import species, species_table
 from mlmd.errors import InputError
@@ -37,7 +39,7 @@ from mlmd.potentials.combine import descriptors_of, told_apart
 from mlmd.train.environments import MOST
 from mlmd.train.functions import descriptor_of, symmetry_functions
 
-DescriptorOfAtoms = ACSF | AGNI | MTP | SNAP | SOAP | DeepPotSE | Trained
+DescriptorOfAtoms = ACSF | AGNI | MTP | SNAP | SOAP | DeepPotSE | NEP | Trained
 """A descriptor of the input that may be one of several."""
 _CLOSER = 0.95
 """Radial functions begin at this part of the shortest distance in the data: atoms will come a little closer."""
@@ -125,6 +127,8 @@ def _part(  # noqa: PLR0911 - a return for each kind
             return _bispectrum(given, elements)
         case DeepPotSE():
             return _embedding(config, given, frames, elements)
+        case NEP():
+            return _radial_angular(config, given, elements)
         case AGNI():
             widths = np.geomspace(_NARROWEST, 2 * given.cutoff, given.n_radial).tolist()
             return Directional(elements=elements, cutoff=given.cutoff, widths=widths)
@@ -210,6 +214,28 @@ def _bispectrum(given: SNAP, elements: Sequence[str]) -> Bispectrum:
         weights=[given.weights.get(element, 1.0) for element in elements],
         expansion=expansion,
     )
+
+
+def _radial_angular(config: Train, given: NEP, elements: Sequence[str]) -> RadialAngular:
+    """Radial functions that are random mixtures of polynomials."""
+    descriptor = RadialAngular(
+        elements=elements,
+        cutoff=given.cutoff,
+        angular_cutoff=given.angular_cutoff,
+        n_radial=given.n_radial,
+        n_radial_basis=given.n_chebyshev,
+        n_angular=given.n_angular,
+        n_angular_basis=given.n_chebyshev,
+        l_max=given.l_max,
+        four_body=given.four_body,
+        five_body=given.five_body,
+    )
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.no_grad():
+        for functions in (descriptor.radial, descriptor.angular):
+            drawn = torch.randn(functions.coefficients.shape, generator=generator, dtype=torch.float64)
+            functions.coefficients.copy_(drawn / given.n_chebyshev**0.5)
+    return descriptor
 
 
 def _embedding(
