@@ -22,6 +22,7 @@ from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.fused import why_slow
+from mlmd.pretrained.reference import compare
 from mlmd.rundir import StageRecord
 from mlmd.units import BAR, DENSITY
 
@@ -177,6 +178,7 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     if (route := route_of(job, platform, properties, device)) is not None:
         notes.append(str(route))
     if models_of(job.potential):
+        notes += compare(job.potential, device)
         notes += self_check(predictor(job.potential, device), job.atoms)
     slow = why_slow(job.potential) if device == "cpu" else None
     if slow:

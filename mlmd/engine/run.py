@@ -100,12 +100,13 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, prepare
+    from mlmd.engine.job import check_biases, models_of, prepare
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
     from mlmd.engine.torch_force import route_of
     from mlmd.kernels import library
     from mlmd.potentials.device import choose_device
+    from mlmd.pretrained.reference import compare
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -113,6 +114,8 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     library()  # a choice of kernels that is not there is an error before anything is written
     job = prepare(config)
     check_biases(job)
+    # a model that is not what it was is refused before anything is written
+    known = tuple(compare(job.potential, choose_device(settings.device))) if models_of(job.potential) else ()
     platform, properties = choose_platform(settings.platform, settings.threads)
     device = choose_device(settings.device)
     hardware: dict[str, Any] = {
@@ -127,6 +130,8 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
+        for text in known:
+            messages(text)
         Course(job, run, hardware, messages, request, settings.progress).go()
     return _set_state(run, "done")
 
