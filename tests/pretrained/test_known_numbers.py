@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_line import mlmd
 from elsewhere import python_of
-from lithium_chloride import salt
+from salts import sodium_chloride
 from runs import write_input
 
 from mlmd.config import PotentialTable
@@ -45,7 +45,7 @@ def test_a_check_and_a_run_tell_it_and_refuse_a_model_that_is_not_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = f'{{ kind = "chgnet", python = "{python_of("chgnet")}" }}'
-    source = write_input(tmp_path, SALT, atoms=salt(), potential=table)
+    source = write_input(tmp_path, SALT, atoms=sodium_chloride(), potential=table)
     told = "the chgnet model gives NaCl the energy and forces that are known of chgnet"
     checked, run = mlmd("check", source), mlmd("simulate", source, "--out", tmp_path / "run")
     assert (checked.code, run.code) == (0, 0), checked.err + run.err
