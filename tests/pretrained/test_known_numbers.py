@@ -16,7 +16,7 @@ from mlmd.config import PotentialTable
 from mlmd.potentials.load import load_potential
 from mlmd.pretrained import reference
 
-SALT = '[[stage]]\nkind = "nve"\nduration = "1 fs"'
+SALT = '[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "2 fs"'
 
 
 def made(kind: str, **table: Any) -> Any:
@@ -45,7 +45,7 @@ def test_a_check_and_a_run_tell_it_and_refuse_a_model_that_is_not_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = f'{{ kind = "chgnet", python = "{python_of("chgnet")}" }}'
-    source = write_input(tmp_path, SALT, atoms=sodium_chloride(), potential=table)
+    source = write_input(tmp_path, SALT, atoms=sodium_chloride(), options='timestep = "1 fs"', potential=table)
     told = "the chgnet model gives NaCl the energy and forces that are known of chgnet"
     checked, run = mlmd("check", source), mlmd("simulate", source, "--out", tmp_path / "run")
     assert (checked.code, run.code) == (0, 0), checked.err + run.err
