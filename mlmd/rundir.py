@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "run.json"
 STRUCTURE = "structure.extxyz"
+TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
 MESSAGES = "messages.log"
 FINAL = "final.extxyz"

@@ -25,6 +25,8 @@ STUDENT = INPUTS / "li3ycl6_student"
 TRAININGS = sorted(INPUTS.glob("train_*.toml"))
 OWN = ["quickstart.toml", "argon.toml", "metadynamics.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
+PROTEINS = ["protein.toml", "alanine.toml"]
+"""Run by `tests/pretrained/test_protein.py`, with the environment that they need."""
 
 
 def density(path: Path) -> float:
@@ -35,7 +37,7 @@ def density(path: Path) -> float:
 
 def test_the_list_of_inputs_is_complete() -> None:
     simulations = {path for path in INPUTS.glob("*.toml") if path not in TRAININGS}
-    assert sorted(path.name for path in simulations) == sorted(OWN + PUBLISHED)
+    assert sorted(path.name for path in simulations) == sorted(OWN + PUBLISHED + PROTEINS)
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
@@ -50,6 +52,13 @@ def test_every_input_is_understood_and_its_structure_is_sound(name: str) -> None
     run = config.load_simulate(INPUTS / name)
     assert len(read_structure(run.structure, run.supercell)) > 0
     assert run.seed is not None
+
+
+def test_the_inputs_of_proteins_are_understood_and_alanine_is_dense_water() -> None:
+    for name in PROTEINS:
+        run = config.load_simulate(INPUTS / name)
+        assert run.potential[0].kind == "ani" and run.seed is not None
+    assert density(INPUTS / "alanine.pdb") == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize("path", sorted(STUDENT.glob("*.toml")), ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Factors, Loss
+from mlmd.config.mlmm import MLMM
 from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train, naming, unnamed
@@ -21,6 +22,7 @@ from mlmd.config.train import Card, DataTable, Train, Uncertainty
 __all__ = [
     "ACSF",
     "AGNI",
+    "MLMM",
     "MTP",
     "NEP",
     "NPT",

@@ -12,6 +12,7 @@ from mlmd.config.baseline import Baseline
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
+from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
@@ -36,6 +37,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "barostat = { ... }": Barostat,
         "plumed = { ... }": Plumed,
         "[frozen]": Frozen,
+        "[mlmm]": MLMM,
         "[output]": Output,
         "[guard]": Guard,
         "[analysis]": Analysis,

@@ -72,4 +72,7 @@ def _names_only(value: Any, key: str = "") -> Any:
         return {name: _names_only(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_names_only(item, key) for item in value]
-    return Path(value).name if key in _PATHS and isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    own_file = key in _PATHS or (key == "forcefield" and Path(value).is_absolute())
+    return Path(value).name if own_file else value

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
     Force,
@@ -130,11 +131,16 @@ class Simulate(Table):
         )
         | Dynamics.refused
     )
-    structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, gro, LAMMPS data")
+    structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, mmCIF, gro, LAMMPS data")
     supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
     potential: Potentials = Field(
         description="file of a potential, the name of one that comes with mlmd, a table { kind, path, ... }, "
         "or a list of them that is summed"
+    )
+    mlmm: MLMM | None = Field(
+        default=None,
+        examples=[{"region": "resname LIG", "forcefield": ["amber14-all.xml", "amber14/tip3p.xml"]}],
+        description="a region by the potential inside an OpenMM force field; the structure is then a PDB or mmCIF file",
     )
     timestep: Time = Field(description="step of the integrator")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
@@ -164,7 +170,7 @@ class Simulate(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Simulate:
         """What no single key can know."""
-        problems = [*_stage_problems(self), *_output_problems(self)]
+        problems = [*_stage_problems(self), *_output_problems(self), *_region_problems(self)]
         if problems:
             raise refuse("\n".join(problems))
         return self
@@ -206,3 +212,17 @@ def _output_problems(run: Simulate) -> Iterator[str]:
         if every < run.timestep:
             shown = with_unit(every, "time")
             yield f"output: {key}: {shown} is shorter than the timestep, {with_unit(run.timestep, 'time')}."
+
+
+def _region_problems(run: Simulate) -> Iterator[str]:
+    """What is not to be had with a force field around the region."""
+    if run.mlmm is None:
+        return
+    if tuple(run.supercell) != (1, 1, 1):
+        yield "mlmm: supercell: a force field needs whole molecules with names: give the large system as a file."
+    for number, stage in enumerate(run.stage, 1):
+        if isinstance(stage, Minimize) and stage.cell:
+            yield f"stage {number} (minimize): cell: a force field of OpenMM gives no stress. Use npt for the volume."
+    for key in ("max_grade", "max_spread"):
+        if getattr(run.guard, key) is not None:
+            yield f"guard: {key}: with mlmm the potential is not asked about its errors. Leave it out."

@@ -12,6 +12,9 @@ weight exp(-β(U + PV)) with V^N from the scaled positions gives the acceptance 
   matrices; in the measure invariant under h → h·L, ∏ h_ii^-(4-i) dh, it is V^(N-1) h₁₁⁴ h₂₂²:
   w = ΔU + PΔV - kT [(N - 1) ln(V'/V) + 4 ln(h'₁₁/h₁₁) + 2 ln(h'₂₂/h₂₂)].
 
+Where atoms are held together by bonds of fixed length the centres of mass of molecules are scaled and molecules are
+carried along unchanged; N is then the number of molecules.
+
 Isotropic moves: Chow and Ferguson, Comput. Phys. Commun. 91, 283 (1995).
 """
 
@@ -35,6 +38,23 @@ _FIRST_STEP = 0.003
 _LARGEST_STEP = 0.1
 
 
+class Molecules:
+    """Which atoms are carried along with which centre of mass."""
+
+    def __init__(self, labels: np.ndarray, masses: np.ndarray) -> None:
+        """Take the number of each atom's molecule (n_atoms,), counted from 0, and masses (n_atoms,) amu."""
+        self._labels = labels
+        self._shares = masses / np.bincount(labels, masses)[labels]
+        self.count = int(labels.max()) + 1
+
+    def scaled(self, positions: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Positions (n_atoms, 3) with centres x replaced by x·L, for L (3, 3); molecules are whole in them."""
+        weighted = positions * self._shares[:, None]
+        centres = np.stack([np.bincount(self._labels, weighted[:, axis]) for axis in range(3)], axis=1)
+        moved: np.ndarray = positions + (centres @ change - centres)[self._labels]
+        return moved
+
+
 class Barostat:
     """Proposes, accepts and counts changes of the cell, and keeps the steps at a useful size."""
 
@@ -50,7 +70,13 @@ class Barostat:
         """Attempts and acceptances since the stage began."""
 
     def move(
-        self, forces: Forces, positions: np.ndarray, step: int, temperature: float, pressure: float
+        self,
+        forces: Forces,
+        positions: np.ndarray,
+        step: int,
+        temperature: float,
+        pressure: float,
+        molecules: Molecules | None = None,
     ) -> np.ndarray | None:
         """One attempt.
 
@@ -60,6 +86,7 @@ class Barostat:
             step: global step.
             temperature: K.
             pressure: eV/Å³.
+            molecules: whose centres are scaled; None scales atoms.
 
         Returns:
             The new positions (n_atoms, 3) nm when accepted (`forces` then has the new cell), else None.
@@ -70,11 +97,13 @@ class Barostat:
         change = _matrix(_DIRECTIONS[self.kind][which], size)
         before = forces.at(positions, step)
         cell = forces.cell @ change
-        answer = forces.trial(positions @ change, cell, step)
+        scaled = positions @ change if molecules is None else molecules.scaled(positions, change)
+        answer = forces.trial(scaled, cell, step)
         kt = units.KB * temperature
         work = answer.evaluation.energy - before.evaluation.energy
         work += pressure * (_volume(cell) - _volume(forces.cell))
-        accepted = bool(threshold < self._entropy(forces.cell, cell, len(positions)) - work / kt)
+        n_moved = len(positions) if molecules is None else molecules.count
+        accepted = bool(threshold < self._entropy(forces.cell, cell, n_moved) - work / kt)
         if accepted:
             forces.accept(answer)
         else:
@@ -82,11 +111,11 @@ class Barostat:
         self._count(which, accepted)
         return answer.positions if accepted else None
 
-    def _entropy(self, old: np.ndarray, new: np.ndarray, n_atoms: int) -> float:
+    def _entropy(self, old: np.ndarray, new: np.ndarray, n_moved: int) -> float:
         ratios = np.log(np.diag(new) / np.diag(old))
         if self.kind == "flexible":
-            return float((n_atoms - 1) * ratios.sum() + 4 * ratios[0] + 2 * ratios[1])
-        return float((n_atoms + 1) * ratios.sum())
+            return float((n_moved - 1) * ratios.sum() + 4 * ratios[0] + 2 * ratios[1])
+        return float((n_moved + 1) * ratios.sum())
 
     def _count(self, which: int, accepted: bool) -> None:
         """Adapt the size of a move to between a quarter and three quarters of acceptance."""

@@ -32,7 +32,6 @@ from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
 from mlmd.potentials import Evaluator, has_energy
-from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import why_slow
 from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
 
@@ -53,15 +52,19 @@ class Course:
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
         self._hardware = Hardware(hardware["openmm"], hardware["properties"])
-        self._device, self._force = hardware["device"], hardware.get("force")
+        self._device, self._given, self._force = hardware["device"], hardware, hardware.get("force")
         present = versions()
         machine = {
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
             "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
             **({"force": self._force["name"]} if self._force else {}),
         }  # fmt: skip
+        if job.mixed is not None:
+            machine["force field"] = hardware["force field"]
         body = job.body
-        self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
+        self.watch = None  # what a potential says of its errors is of whole systems
+        if job.mixed is None:
+            self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
         self.commit = Commit(run, job.scripts.values(), machine, messages)
 
     def go(self) -> None:
@@ -151,7 +154,7 @@ class Course:
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
         self._restart_bias(stage, resumed=saved is not None)
-        more = () if self.watch is None else self.watch.columns
+        more = [*self.job.more_columns, *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, more, has_energy=has_energy(self.job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
@@ -257,8 +260,7 @@ class Course:
             self.messages(f"bias of {bias.script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
 
     def _evaluator(self) -> Evaluator:
-        body = self.job.body
-        return evaluator(self.job.potential, body.numbers, body.pbc, device=self._device)
+        return self.job.evaluator(self._device, self._given)
 
     def _torch_force(self) -> openmm.Force | None:
         """What OpenMM asks in the place of Python, where a run does so."""

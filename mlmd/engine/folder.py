@@ -10,9 +10,9 @@ from mlmd.config import Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.errors import StorageError
-from mlmd.rundir import MANIFEST, MESSAGES, Run, open_run
+from mlmd.rundir import MANIFEST, MESSAGES, TOPOLOGIES, Run, open_run
 
-_BEGUN = {"lock", "input.toml", "structure.extxyz", MESSAGES, MANIFEST + ".tmp"}
+_BEGUN = {"lock", "input.toml", "structure.extxyz", *TOPOLOGIES, MESSAGES, MANIFEST + ".tmp"}
 """What may stand in the folder of a run that was killed before its manifest was written."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from openmm.app import Topology
 
 import mlmd
 from mlmd.bias.plumed import check
@@ -18,12 +19,16 @@ from mlmd.bias.script import Script, read_script
 from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
 from mlmd.engine.frame import Frame, frame_of
+from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
+from mlmd.engine.region import Mixed, mixed_of
 from mlmd.engine.schedule import files_of, stage_records
-from mlmd.engine.system import Body, body_of
+from mlmd.engine.system import Body, body_of, with_constraints
+from mlmd.engine.topology import topology_name, topology_of
 from mlmd.errors import InputError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
-from mlmd.potentials import Potential, has_energy, has_stress
-from mlmd.potentials.load import check_elements, load_potential
+from mlmd.potentials import Evaluator, Potential, has_energy, has_stress
+from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.load import check_elements, check_energy, load_potential
 from mlmd.rundir import (
     CHECKPOINTS,
     CRASH,
@@ -33,6 +38,7 @@ from mlmd.rundir import (
     MESSAGES,
     STOP,
     STRUCTURE,
+    TOPOLOGIES,
     StageRecord,
     stage_record,
 )
@@ -40,6 +46,7 @@ from mlmd.rundir import (
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
+    *TOPOLOGIES,
     *("analysis", "input.toml", "lock", "plumed.log", "report.html"),
 }
 """Names in a run folder that are mlmd's own."""
@@ -63,6 +70,27 @@ class Job:
     cell: np.ndarray
     """(3, 3) Å in the engine's frame."""
     frame: Frame
+    mixed: Mixed | None = None
+    """The force field with the potential in it, where the input has ``[mlmm]``."""
+    topology: Topology | None = None
+    """Names of atoms, residues and chains, where the structure file has them."""
+
+    @property
+    def more_columns(self) -> tuple[str, ...]:
+        """Names of what the log has beside its own columns."""
+        return () if self.mixed is None else MLMM_COLUMNS
+
+    def evaluator(self, device: str, hardware: Mapping[str, Any]) -> Evaluator:
+        """What gives energy and forces of all atoms.
+
+        Args:
+            device: where the potential computes.
+            hardware: what run.json says about platforms.
+        """
+        if self.mixed is None:
+            return evaluator(self.potential, self.body.numbers, self.body.pbc, device=device)
+        field = hardware["force field"]
+        return MixedEvaluator(self.mixed, device, field["openmm"], field["properties"])
 
 
 def prepare(config: Simulate) -> Job:
@@ -71,10 +99,17 @@ def prepare(config: Simulate) -> Job:
     Raises:
         InputError, ModelError: for anything wrong; nothing is written.
     """
-    atoms = read_structure(config.structure, config.supercell)
-    potential = load_potential(config.potential)
-    check_elements(potential, atoms.get_chemical_symbols())
-    body = body_of(config, atoms)
+    if config.mlmm is None:
+        atoms, mixed = read_structure(config.structure, config.supercell), None
+        potential = load_potential(config.potential)
+        check_elements(potential, atoms.get_chemical_symbols())
+        body, topology = body_of(config, atoms), topology_of(config.structure, atoms)
+    else:
+        potential = load_potential(config.potential)
+        check_energy(potential)
+        mixed = mixed_of(config, potential)
+        atoms, topology = mixed.atoms, mixed.topology
+        body = with_constraints(body_of(config, atoms), *mixed.constraints, mixed.molecules)
     velocities = _velocities_of(config, atoms, body)
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
@@ -85,9 +120,11 @@ def prepare(config: Simulate) -> Job:
         if not isinstance(stage, Minimize) and stage.plumed is not None
     }
     _check_outputs(scripts)
-    _check_forces_alone(config, potential, scripts)
+    if mixed is None:
+        _check_forces_alone(config, potential, scripts)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
-    return Job(config, atoms, body, potential, scripts, stage_records(config), velocities, cell, frame)
+    records = stage_records(config)
+    return Job(config, atoms, body, potential, scripts, records, velocities, cell, frame, mixed, topology)
 
 
 def _velocities_of(config: Simulate, atoms: ase.Atoms, body: Body) -> np.ndarray | None:
@@ -249,6 +286,7 @@ def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any
         "orientation": job.frame.rotation.tolist(),
         "stages": [stage_record(record) for record in job.stages],
         "trajectory": {"file": f"trajectory.{kind}", "format": kind},
+        **({"topology": topology_name(job.topology)} if job.topology is not None else {}),
         **({"models": models} if (models := models_of(job.potential)) else {}),
         **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }

@@ -57,6 +57,11 @@ def row(stage: DynamicsStage) -> list[float]:
     return [value for name, value in zip(names, values, strict=True) if name not in NEEDS_ENERGY]
 
 
+def parts(stage: DynamicsStage) -> list[float]:
+    """The columns of log.csv behind those of `row`: what the potential energy is the sum of, where that is told."""
+    return list((stage.answer().potential.parts or {}).values())
+
+
 def snapshot(stage: DynamicsStage) -> Snapshot:
     """The present moment in the user's orientation."""
     answer, to_user = stage.answer(), stage.frame.to_user

@@ -32,30 +32,37 @@ MEANINGLESS = frozenset(
 class Factory(MLPotentialImplFactory):
     """Makes potentials by what an input file would say of them."""
 
-    def createImpl(self, name: str, device: str = "auto", **table: Any) -> MLPotentialImpl:
+    def createImpl(
+        self, name: str, device: str = "auto", loaded: Loaded | None = None, **table: Any
+    ) -> MLPotentialImpl:
         """A potential.
 
         Args:
             name: "mlmd".
             device: where it computes: cpu, cuda, cuda:0 or auto.
+            loaded: one that is there already, instead of a table.
             table: as the table ``potential`` of an input: ``path="x.mlmd"``, or ``kind=...`` with its options.
 
         Raises:
             InputError, ModelError: when it cannot be loaded.
         """
+        if loaded is not None:
+            return Implementation(loaded, device)
         try:
             checked = PotentialTable.model_validate(table, context={"folder": Path.cwd()})
         except ValidationError as error:
             raise InputError("; ".join(explain(error, PotentialTable, table))) from None
-        return Implementation(checked, device)
+        return Implementation(Loaded((checked,)), device)
 
 
 class Implementation(MLPotentialImpl):
     """Adds a potential to Systems."""
 
-    def __init__(self, table: PotentialTable, device: str) -> None:
-        """Load it."""
-        self._loaded, self._device = Loaded(table), choose_device(device)
+    def __init__(self, loaded: Loaded, device: str) -> None:
+        """Load it, if it is not."""
+        self._loaded, self._device = loaded, choose_device(device)
+        self.computes: list[Compute] = []
+        """The functions of the forces that were added."""
         check_energy(self._loaded.potential)
 
     def addForces(
@@ -96,6 +103,7 @@ class Implementation(MLPotentialImpl):
         numbers = np.array([atom.element.atomic_number for atom in chosen])
         compute = Compute(self._loaded, numbers, periodic, device)
         compute.prepare()
+        self.computes.append(compute)
         force = openmm.PythonForce(compute)
         force.setForceGroup(forceGroup)
         force.setUsesPeriodicBoundaryConditions(periodic)

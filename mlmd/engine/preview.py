@@ -15,12 +15,13 @@ import numpy as np
 from mlmd.config import Minimize, check_files, load_simulate
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
+from mlmd.engine.mixed import field_platform
 from mlmd.engine.selfcheck import self_check
 from mlmd.engine.system import choose_platform
 from mlmd.engine.torch_force import route_of
 from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
-from mlmd.potentials.evaluate import evaluator, predictor
+from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.fused import why_slow
 from mlmd.pretrained.reference import compare
 from mlmd.rundir import StageRecord
@@ -111,7 +112,8 @@ def preview(path: Path, device: str = "auto") -> Preview:
 def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
     """Forces of the structure as it is, and seconds per call while atoms jitter."""
     positions, cell = job.atoms.get_positions(), job.atoms.cell.array
-    engine = evaluator(job.potential, job.body.numbers, job.body.pbc, device=device)
+    name, properties = field_platform("auto", device, None)
+    engine = job.evaluator(device, {"force field": {"openmm": name, "properties": properties}})
     first = engine.evaluate(positions, cell)
     random = np.random.default_rng(0)
     times: list[float] = []
@@ -138,7 +140,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
         n_atoms=n_atoms,
         volume=volume,
         density=float(job.body.masses.sum()) / volume * DENSITY if volume else None,
-        potential=" + ".join(table.kind or (table.path.name if table.path else "?") for table in config.potential),
+        potential=_potential(job),
         cutoff=float(job.potential.cutoff),
         stages=tuple(_stage(stage) for stage in job.stages),
         n_steps=n_steps,
@@ -152,6 +154,16 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
         trajectory=frames * n_atoms * FRAME_BYTES[config.output.trajectory_format] / 1e6,
         notes=_notes(job, first, device),
     )  # fmt: skip
+
+
+def _potential(job: Job) -> str:
+    """What acts on the atoms, e.g. ``ani of 22 atoms in amber14-all.xml``."""
+    config = job.config
+    named = " + ".join(table.kind or (table.path.name if table.path else "?") for table in config.potential)
+    if job.mixed is None or config.mlmm is None:
+        return named
+    fields = " + ".join(Path(name).name for name in config.mlmm.forcefield)
+    return f"{named} of {len(job.mixed.region)} atoms in {fields}"
 
 
 def _stage(stage: StageRecord) -> str:
@@ -179,7 +191,8 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
         notes.append(str(route))
     if models_of(job.potential):
         notes += compare(job.potential, device)
-        notes += self_check(predictor(job.potential, device), job.atoms)
+        own = job.atoms if job.mixed is None else job.atoms[job.mixed.region]
+        notes += self_check(predictor(job.potential, device), own)
     slow = why_slow(job.potential) if device == "cpu" else None
     if slow:
         notes.append(slow)
@@ -230,6 +243,6 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
 
 def _pressure(job: Job, first: Evaluation) -> float | None:
     """bar, of the structure at rest; None without full periodicity, and where the potential has no stress."""
-    if not job.body.pbc.all() or not has_energy(job.potential):
+    if not job.body.pbc.all() or not has_energy(job.potential) or job.mixed is not None:
         return None
     return -float(np.trace(first.virial)) / (3 * job.atoms.get_volume()) / BAR

@@ -6,7 +6,7 @@ so that nothing is loaded before the function is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,20 +30,27 @@ from mlmd.units import EV_PER_KJMOL
 class Loaded:
     """A potential that is loaded when it is first asked for, and again by whoever has a copy in another process."""
 
-    def __init__(self, table: PotentialTable, files: Mapping[str, str] | None = None, key: str = "") -> None:
+    def __init__(
+        self,
+        tables: Sequence[PotentialTable],
+        files: Mapping[str, str] | None = None,
+        key: str = "",
+        potential: Potential | None = None,
+    ) -> None:
         """Take what an input would say of it.
 
         Args:
-            table: the potential, with absolute paths.
+            tables: the potential, or those whose sum it is, with absolute paths.
             files: names of its files, with their SHA-256; those that are there when they are not given.
             key: of the potential that this is a copy of.
+            potential: itself, where it has been loaded already.
         """
-        self.table, self.key = table, key or uuid4().hex
+        self.tables, self.key = tuple(tables), key or uuid4().hex
         if files is None:
-            named = files_of_table("potential", table).values()
+            named = [path for table in tables for path in files_of_table("potential", table).values()]
             files = {str(path): sha256(path) for path in named if path.is_file()}
         self.files = dict(files)
-        self._potential: Potential | None = None
+        self._potential = potential
         _alive[self.key] = self
 
     @property
@@ -58,7 +65,7 @@ class Loaded:
             for name, digest in self.files.items():
                 if Path(name).is_file() and sha256(Path(name)) != digest:
                     raise ModelError(f"{name} is not the file any more that the potential of this system was made of.")
-            self._potential = load_potential((self.table,))
+            self._potential = load_potential(self.tables)
         return self._potential
 
 
@@ -67,10 +74,15 @@ _alive: WeakValueDictionary[str, Loaded] = WeakValueDictionary()
 
 
 def again(
-    key: str, table: PotentialTable, files: Mapping[str, str], numbers: np.ndarray, periodic: bool, device: str
+    key: str,
+    tables: Sequence[PotentialTable],
+    files: Mapping[str, str],
+    numbers: np.ndarray,
+    periodic: bool,
+    device: str,
 ) -> Compute:
     """The function of a force that is copied or read."""
-    return Compute(_alive.get(key) or Loaded(table, files, key), numbers, periodic, device)
+    return Compute(_alive.get(key) or Loaded(tables, files, key), numbers, periodic, device)
 
 
 class Compute:
@@ -80,6 +92,12 @@ class Compute:
         """Take the potential, atomic numbers (n_atoms,), whether there is a box, and where to compute."""
         self._loaded, self._numbers, self._periodic, self._device = loaded, numbers, periodic, device
         self._evaluator: Evaluator | None = None
+        self.failure: BaseException | None = None
+        """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
+
+    def begin(self, device: str) -> None:
+        """Forget the list of pairs, and compute on a device from now on."""
+        self._device, self._evaluator = device, None
 
     def prepare(self) -> Evaluator:
         """Load what is needed.
@@ -95,10 +113,17 @@ class Compute:
     def __reduce__(self) -> tuple[Any, ...]:
         """How it is made."""
         one = self._loaded
-        return again, (one.key, one.table, one.files, self._numbers, self._periodic, self._device)
+        return again, (one.key, one.tables, one.files, self._numbers, self._periodic, self._device)
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Energy (kJ/mol) and forces (n_atoms, 3) (kJ/mol/nm)."""
+        try:
+            return self._of(state)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _of(self, state: openmm.State) -> tuple[float, np.ndarray]:
         positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)) * NM
         cell = np.zeros((3, 3))
         if self._periodic:

@@ -101,6 +101,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
 
     from mlmd.engine.course import Course
     from mlmd.engine.job import check_biases, models_of, prepare
+    from mlmd.engine.mixed import field_platform
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
     from mlmd.engine.torch_force import route_of
@@ -126,6 +127,9 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     }
     if (route := route_of(job, platform, properties, device)) is not None:
         hardware["force"] = route.record()
+    if job.mixed is not None:
+        name, given = field_platform(settings.platform, device, settings.threads)
+        hardware["force field"] = {"openmm": name, "properties": given}
     run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
@@ -141,9 +145,12 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     import ase.io
 
     from mlmd.engine.job import manifest_of
+    from mlmd.engine.topology import write_topology
 
     shutil.copyfile(source, folder / "input.toml")
     ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
+    if job.topology is not None:
+        write_topology(folder, job.topology, job.atoms.positions)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
     write_manifest(folder, manifest_of(job, seed=seed, created=_now(), platform=hardware))
     return open_run(folder)

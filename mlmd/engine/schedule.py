@@ -35,6 +35,9 @@ def files_of(config: Simulate) -> dict[str, Path]:
     for number, table in enumerate(config.potential, 1):
         name = "potential" if len(config.potential) == 1 else f"potential {number}"
         files |= files_of_table(name, table)
+    if config.mlmm is not None:
+        own = [Path(name) for name in config.mlmm.forcefield if Path(name).is_absolute()]
+        files |= {f"force field {number}": path for number, path in enumerate(own, 1)}
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file

@@ -14,7 +14,7 @@ import openmm
 from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Guard
 from mlmd.engine import observe
-from mlmd.engine.barostat import Barostat
+from mlmd.engine.barostat import Barostat, Molecules
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
 from mlmd.engine.guard import Thermometer
@@ -22,6 +22,7 @@ from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Trajectory
 from mlmd.engine.system import (
     SPEED,
+    TOLERANCE,
     Body,
     make_context,
     make_integrator,
@@ -114,9 +115,14 @@ class DynamicsStage:
         """Whether OpenMM asks something else than `forces` where atoms move."""
         self.context.setPositions(start.positions / NM)
         self.context.setVelocities(start.velocities / SPEED)
+        if len(body.constraints[0]):
+            self.context.applyConstraints(TOLERANCE)
+            if first:  # as drawn, they stretch bonds
+                self.context.applyVelocityConstraints(TOLERANCE)
         self.barostat = None
         if isinstance(stage, NPT):
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
+        self._molecules = None if body.molecules is None else Molecules(body.molecules, body.masses)
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guarded = guard.enabled
         self.watch, self._spread_every, self._in_frames = watch, spread_every, in_frames
@@ -220,7 +226,7 @@ class DynamicsStage:
         done = time.perf_counter()
         self.seconds["uncertainty"] += done - clock
         if in_log:
-            more = [] if self.watch is None or found is None else self.watch.row(found)
+            more = observe.parts(self) + ([] if self.watch is None or found is None else self.watch.row(found))
             log.row(self.global_step, self.record.index + 1, observe.row(self) + more)
         if in_trajectory:
             frame = observe.snapshot(self)
@@ -242,8 +248,9 @@ class DynamicsStage:
         assert self.barostat is not None and self.target_temperature is not None
         pressure = self._target(self.record.pressure) * units.BAR
         moved = self.barostat.move(
-            self.forces, positions_of(self.context), self.global_step, self.target_temperature, pressure
-        )
+            self.forces, positions_of(self.context), self.global_step, self.target_temperature, pressure,
+            self._molecules,
+        )  # fmt: skip
         if moved is None:
             return
         cell, frame = self.frame.reduce(self.forces.cell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ase
@@ -18,6 +18,8 @@ PS = 1e3
 """One ps in fs."""
 SPEED = NM / PS
 """One nm/ps in Å/fs."""
+TOLERANCE = 1e-6
+"""Relative error of distances that are fixed."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Body:
     pbc: np.ndarray
     """(3,) bool."""
     remove_com: bool
+    constraints: tuple[np.ndarray, np.ndarray] = field(default_factory=lambda: (np.zeros((0, 2), int), np.zeros(0)))
+    """Pairs of atoms (n, 2) at fixed distances (n,) Å."""
+    molecules: np.ndarray | None = None
+    """(n_atoms,) number of the molecule of each atom, where a change of the volume moves molecules as a whole."""
 
     @property
     def n_atoms(self) -> int:
@@ -42,7 +48,7 @@ class Body:
     @property
     def n_dof(self) -> int:
         """Degrees of freedom that carry kinetic energy."""
-        return 3 * int(self.mobile.sum()) - (3 if self.remove_com else 0)
+        return 3 * int(self.mobile.sum()) - (3 if self.remove_com else 0) - len(self.constraints[0])
 
     def temperature(self, kinetic: float) -> float:
         """K, from the kinetic energy in eV."""
@@ -75,6 +81,26 @@ def body_of(config: Simulate, atoms: ase.Atoms) -> Body:
     if body.n_dof <= 0:
         raise InputError("one atom whose centre of mass is held cannot move. Set remove_com_motion = false.")
     return body
+
+
+def with_constraints(body: Body, pairs: np.ndarray, distances: np.ndarray, molecules: np.ndarray) -> Body:
+    """A body with pairs of atoms (n, 2) at fixed distances (n,) Å and molecules (n_atoms,); frozen pairs need none.
+
+    Raises:
+        InputError: where one atom of a pair is frozen and the other is not, and when nothing could move.
+    """
+    still = ~body.mobile[pairs]
+    if (torn := np.flatnonzero(still.any(axis=1) & ~still.all(axis=1))).size:
+        one, other = pairs[torn[0]]
+        raise InputError(
+            f"frozen: of atoms {one} and {other}, at a fixed distance (mlmm: constraints, rigid_water), only one is "
+            "frozen. Freeze whole molecules, or take the constraints away."
+        )
+    kept = ~still.all(axis=1)
+    made = replace(body, constraints=(pairs[kept], distances[kept]), molecules=molecules)
+    if made.n_dof <= 0:
+        raise InputError("with these constraints and frozen atoms nothing can move.")
+    return made
 
 
 def _frozen(config: Simulate, atoms: ase.Atoms) -> np.ndarray:
@@ -139,6 +165,10 @@ def make_context(
         system.addParticle(float(mass) if mobile else 0.0)
     if body.pbc.all():
         system.setDefaultPeriodicBoxVectors(*(forces.cell / NM))
+    for (one, other), distance in zip(*body.constraints, strict=True):
+        system.addConstraint(int(one), int(other), float(distance) / NM)
+    if system.getNumConstraints():
+        integrator.setConstraintTolerance(TOLERANCE)
     system.addForce(openmm.PythonForce(forces) if force is None else force)
     if body.remove_com:
         system.addForce(openmm.CMMotionRemover(1))

@@ -14,7 +14,7 @@ from ase.data import atomic_numbers
 
 from mlmd.config.files import no_such_file
 from mlmd.errors import InputError
-from mlmd.io import fixed
+from mlmd.io import fixed, pdbx
 from mlmd.io.validity import check_structure, partial_occupancies
 
 FORMATS: dict[str, str] = {
@@ -24,12 +24,15 @@ FORMATS: dict[str, str] = {
     ".vasp": "vasp",
     ".poscar": "vasp",
     ".pdb": "proteindatabank",
+    ".pdbx": "pdbx",
+    ".mmcif": "pdbx",
     ".gro": "gromacs",
     ".data": "lammps-data",
     ".lmp": "lammps-data",
     ".lammps": "lammps-data",
 }
-"""File ending -> ASE's name of the format (POSCAR* and CONTCAR* are VASP's); none can execute code."""
+"""File ending -> ASE's name of the format (POSCAR* and CONTCAR* are VASP's, mmCIF is read by us); none can execute
+code."""
 
 MAX_ATOMS = 20_000_000
 """More atoms than this in a supercell is a typing error."""
@@ -55,7 +58,7 @@ def read_structure(path: str | Path, supercell: Sequence[int] = (1, 1, 1)) -> At
         InputError: the file is missing, of an unknown format or damaged, has several frames, partly occupied
             sites, or is not a sound structure (see `check_structure`).
     """
-    path, frame = _split_frame(Path(path))
+    path, frame = split_frame(Path(path))
     atoms = _clean(_only(_frames(path, frame), path, frame), path)
     check_structure(atoms, path.name)
     return _repeat(atoms, supercell, path.name)
@@ -69,7 +72,7 @@ def file_velocities(atoms: Atoms) -> np.ndarray | None:
     return velocities
 
 
-def _split_frame(path: Path) -> tuple[Path, int | None]:
+def split_frame(path: Path) -> tuple[Path, int | None]:
     """A path and the frame that stands after an @ in its name."""
     match = _FRAME.fullmatch(path.name)
     if match is None or path.exists():
@@ -85,7 +88,7 @@ def _format(path: Path) -> str:
     if known is None:
         endings = ", ".join(FORMATS)
         raise InputError(f"{path.name} has no ending that tells its format. Known: {endings}, POSCAR, CONTCAR.")
-    return known
+    return "pdbx" if known == "cif" and pdbx.is_pdbx(path) else known
 
 
 def _frames(path: Path, frame: int | None) -> list[Atoms]:
@@ -101,7 +104,10 @@ def _frames(path: Path, frame: int | None) -> list[Atoms]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = read(path, index=wanted, format=kind, do_not_split_by_at_sign=True)
+            if kind == "pdbx":
+                found = pdbx.read(path)[wanted]
+            else:
+                found = read(path, index=wanted, format=kind, do_not_split_by_at_sign=True)
     except Exception as error:  # readers raise whatever a wrong file happens to trigger
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"structure {path}: cannot be read: {error.strerror}.") from None

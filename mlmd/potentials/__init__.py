@@ -86,6 +86,8 @@ class Evaluation:
     """(n_atoms,) eV, where the evaluator was asked for them and knows them."""
     virials: np.ndarray | None = None
     """(n_atoms, 3, 3) eV, likewise; the symmetric part of their sum is the virial."""
+    parts: Mapping[str, float] | None = None
+    """eV by name, where the energy is a sum whose parts are to be told."""
 
 
 @runtime_checkable
