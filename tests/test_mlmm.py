@@ -231,7 +231,7 @@ def test_volume_moves_carry_molecules_along_as_they_are() -> None:
 
 
 def test_energy_is_conserved_with_fixed_bonds_and_cut_ones(tmp_path: Path) -> None:
-    """0.5 fs of leapfrog in double precision: the total is still to a hundredth of what is exchanged."""
+    """0.5 fs of leapfrog in double precision: the total is still to a fiftieth of what is exchanged."""
     stages = '[[stage]]\nkind = "minimize"\nmax_steps = 200\n[[stage]]\nkind = "nve"\nduration = "200 fs"\n'
     path = written(tmp_path, molecule(tmp_path), stages, top='velocities = "300 K"', more='constraints = "hydrogens"')
     log = read_log(simulate(path, tmp_path / "run", platform="Reference"))
