@@ -193,7 +193,7 @@ def test_wrong_exports_to_torchscript_are_one_message(tmp_path: Path, monkeypatc
     of = ("--structure", "crystal.extxyz")
     before = set(tmp_path.iterdir())
     for arguments, said in (
-        (("alloy.mlmd",), "give a file to write, or a format: --to mtp, snapcoeff, torchscript"),
+        (("alloy.mlmd",), "give a file to write, or a format: --to mtp, snapcoeff, nep, torchscript, metatomic"),
         (("alloy.mlmd", "--to", "torchscript"), "it is made for the atoms of one structure. Name it with --structure"),
         (("alloy.mlmd", "a.mtp", "--to", "torchscript", *of), "a file of --to torchscript ends in .pt or .ts"),
         (("alloy.mlmd", "a.mtp", *of), "a .mtp file holds for any structure"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     metavar="FORMAT",
-    type=click.Choice(("mtp", "snapcoeff", "nep", "torchscript")),
+    type=click.Choice(("mtp", "snapcoeff", "nep", "torchscript", "metatomic")),
     help="Where OUT does not say it.",
 )
 @click.option("--structure", metavar="FILE", type=click.Path(path_type=Path), help="That a TorchScript module is for.")
@@ -36,16 +36,18 @@ def export(
     """Write the potential MODEL for other programs.
 
     OUT ends in .mtp (MLIP-2, MLIP-3), .snapcoeff (LAMMPS), .txt (NEP for GPUMD), .pt or .ts (TorchScript for
-    OpenMM-Torch); with --to it may be left out. MODEL is a file, the name of a potential that comes with mlmd, or a
-    kind (with --options). Files that exist are not replaced.
+    OpenMM-Torch; .pt with --to metatomic is a model of metatomic); with --to it may be left out. MODEL is a file, the
+    name of a potential that comes with mlmd, or a kind (with --options). Files that exist are not replaced.
 
     The parameters of a SNAP go beside its coefficients, as .snapparam; how to add the ZBL of a SNAP with ZBL in LAMMPS
     is printed.
 
     A TorchScript module is forward(positions[, box]) in nm and kJ/mol. It is for the atoms of --structure in their
-    order, finds their neighbours itself, and is compared with the potential before it is written.
+    order, finds their neighbours itself, and is compared with the potential before it is written. A model of metatomic
+    is for any structure of the elements that the potential knows.
     """
     from mlmd.cli.evaluate import load_model
+    from mlmd.errors import InputError
     from mlmd.io.structures import read_structure
     from mlmd.potentials.export import export as write
     from mlmd.potentials.export import named
@@ -53,6 +55,14 @@ def export(
     path = named(model, out, to)
     atoms = None if structure is None else read_structure(structure)
     potential = load_model(model, elements, options, "cpu", trust)
+    if to == "metatomic":
+        from mlmd.pretrained.metatomic_save import save
+
+        if atoms is not None:
+            raise InputError("--structure: a model of metatomic holds for any structure. Leave it out.")
+        save(potential, path)
+        click.echo(f"Written: {path}\nWith metatomic-ase: MetatomicCalculator({str(path)!r}).")
+        return
     written = write(potential, path, atoms)
     click.echo(f"Written: {', '.join(map(str, written))}")
     for line in _usage(written, potential) if atoms is None else _module(written[0], atoms):

@@ -25,12 +25,14 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "snapcoeff": (".snapcoeff",),
         "nep": (".txt",),
         "torchscript": scripted.SUFFIXES,
+        "metatomic": (".pt",),
     }
 )
 """Names of formats, and the suffixes of their files."""
 KNOWN = (
     "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS), NEP as nep.txt (GPUMD), "
-    "and potentials for the atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch)"
+    "and potentials for the atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch), or for any as .pt with "
+    "--to metatomic"
 )
 """What can be written, in words."""
 
@@ -56,7 +58,7 @@ def export(potential: Potential, path: Path, atoms: Atoms | None = None) -> tupl
         if atoms is None:
             raise InputError(
                 "a TorchScript module of OpenMM-Torch gets no atomic numbers: it is made for the atoms of one "
-                "structure. Name it with --structure FILE."
+                "structure. Name it with --structure FILE; or give --to metatomic, whose models are for any."
             )
         _check_new(path)
         scripted.save(potential, atoms, path)

@@ -50,7 +50,7 @@ def save(potential: Potential, atoms: Atoms, path: Path) -> None:
         InputError: as `module_of`.
     """
     made = module_of(potential, atoms)
-    with _silent():
+    with quietly():
         torch.jit.save(made, str(path))
 
 
@@ -68,7 +68,7 @@ def module_of(potential: Potential, atoms: Atoms) -> Any:
             "a TorchScript module of OpenMM-Torch has a box, which is periodic in three directions, or none; the "
             "structure is periodic in some. Set its pbc to all or none."
         )
-    if kind := _foreign(potential):
+    if kind := unscriptable(potential):
         raise InputError(
             f"a potential of kind {kind!r} cannot be written as TorchScript: it is not made of energies of atoms that "
             "PyTorch computes from mlmd's pairs. Pair potentials, EAM, Stillinger-Weber, Tersoff, NEP, networks of "
@@ -76,7 +76,7 @@ def module_of(potential: Potential, atoms: Atoms) -> Any:
         )
     check_elements(potential, atoms.get_chemical_symbols())
     cast(torch.nn.Module, potential).to("cpu")
-    with _silent():
+    with quietly():
         made = torch.jit.script(Scripted(_traced(potential, atoms), float(potential.cutoff), len(atoms)))
     _compare(made, potential, atoms)
     made.kept = _nothing()
@@ -195,13 +195,13 @@ class _Energy(torch.nn.Module):
             numbers=one.numbers, positions=torch.zeros_like(one.positions), cells=torch.zeros_like(one.cells),
             pbc=one.pbc, pairs=pairs, shifts=shifts, vectors=vectors, owner=one.owner, volumes=one.volumes,
         )  # fmt: skip
-        return _energies(potential, graph).sum()
+        return energies_of_atoms(potential, graph).sum()
 
 
-def _energies(potential: Potential, graph: Graph) -> Tensor:
+def energies_of_atoms(potential: Potential, graph: Graph) -> Tensor:
     """(n_atoms,) eV, of a potential or of what it is made of."""
     if isinstance(potential, Sum | Committee):
-        total = torch.stack([_energies(one, graph) for one in _parts(potential)]).sum(dim=0)
+        total = torch.stack([energies_of_atoms(one, graph) for one in _parts(potential)]).sum(dim=0)
         return total / len(potential.members) if isinstance(potential, Committee) else total
     return cast(EnergyModel, potential).atomic_energies(graph).double()
 
@@ -210,10 +210,10 @@ def _parts(potential: Potential) -> tuple[Potential, ...]:
     return tuple(getattr(potential, "parts", ())) + tuple(getattr(potential, "members", ()))
 
 
-def _foreign(potential: Potential) -> str | None:
+def unscriptable(potential: Potential) -> str | None:
     """The kind of the part that is not made of energies of atoms; None where there is none."""
     if isinstance(potential, Sum | Committee):
-        return next((kind for part in _parts(potential) if (kind := _foreign(part)) is not None), None)
+        return next((kind for part in _parts(potential) if (kind := unscriptable(part)) is not None), None)
     if isinstance(potential, EnergyModel) and not hasattr(potential, "described"):
         return None
     spec = potential.spec()
@@ -258,7 +258,7 @@ def _compare(made: Any, potential: Potential, atoms: Atoms) -> None:
 def evaluate(module: Any, atoms: Atoms) -> tuple[float, Tensor]:
     """Energy (eV) and forces (n_atoms, 3) (eV/Å) by a module."""
     positions = torch.tensor(atoms.positions / NM, dtype=torch.float64).requires_grad_(True)
-    with _silent():
+    with quietly():
         box = torch.tensor(atoms.cell.array / NM, dtype=torch.float64) if atoms.pbc.all() else None
         energy = module(positions, box)
         (gradient,) = torch.autograd.grad(energy, positions)
@@ -286,7 +286,7 @@ def _name(potential: Potential) -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Torch would rather have other formats, and warns of numbers that a trace keeps: they are compared afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from command_line import mlmd
 from elsewhere import python_of
-from salts import sodium_chloride
 from runs import write_input
+from salts import sodium_chloride
 
 from mlmd.config import PotentialTable
 from mlmd.potentials.load import load_potential
