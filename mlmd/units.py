@@ -48,13 +48,14 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
         "1/fs": 1.0, "1/ps": 1e-3, "1/ns": 1e-6, "/fs": 1.0, "/ps": 1e-3, "/ns": 1e-6,
         "fs^-1": 1.0, "ps^-1": 1e-3, "ns^-1": 1e-6, "THz": 1e-3,
     },
+    "angle": {"rad": 1.0, "deg": math.pi / 180.0, "°": math.pi / 180.0},
     "mass": {"amu": 1.0, "u": 1.0, "Da": 1.0, "g/mol": 1.0},
 }  # fmt: skip
 """Quantity -> unit -> size in mlmd's unit of that quantity (pressure: bar; wall time: s)."""
 
 DEFAULT_UNIT: Final[dict[str, str]] = {
     "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "length": "Å",
-    "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu",
+    "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu", "angle": "deg",
 }  # fmt: skip
 """The unit in which a bare number is read."""
 

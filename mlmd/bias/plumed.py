@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -100,6 +100,8 @@ class PlumedBias:
         kernel: Path | None = None,
         log: Path | None = None,
         restart: bool = False,
+        puts: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+        gets: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Start PLUMED and read the script; its files are opened in the current folder.
 
@@ -113,6 +115,9 @@ class PlumedBias:
             kernel: file, else found by `find_kernel`.
             log: PLUMED's own log of this start, else thrown away.
             restart: append to the files of an earlier run and continue its bias.
+            puts: label of a PUT in the script -> (1,) its value, which is read at every step, and (1,) the force on
+                it, which is written; both in PLUMED's units.
+            gets: label of a value in the script -> (1,) where it is written at every step, in PLUMED's units.
 
         Raises:
             InputError: for an error in the script, with its line.
@@ -147,6 +152,13 @@ class PlumedBias:
         for statement in script.statements:
             begins = restart and _without_history(script.history_of(statement))
             self._read(statement, " RESTART=NO" * begins)
+        for label, array in (gets or {}).items():
+            command(f"getDataRank {label}", np.zeros(1, dtype=np.int_))  # makes what carries the value
+            command(f"setMemoryForData {label}", array)
+        self._puts = [
+            (f"setValue {label}", value, f"setValueForces {label}", force)
+            for label, (value, force) in (puts or {}).items()
+        ]
         # what a step has written is complete on disk before a checkpoint measures the files
         self._read(Statement(script.path, 0, "FLUSH STRIDE=1"))
 
@@ -191,6 +203,10 @@ class PlumedBias:
         command("setCharges", self.charges)
         command("setPositions", positions)
         command("setForces", forces)
+        for set_value, value, set_force, force in self._puts:
+            force[:] = 0.0
+            command(set_value, value)
+            command(set_force, force)
         # PLUMED's virial is -Σ r ⊗ f = Σ r ⊗ dE/dr, ours
         command("setVirial", virial)
         try:
@@ -271,12 +287,14 @@ def working_in(folder: Path) -> Iterator[None]:
 
 
 def copy_inputs(script: Script, folder: Path) -> None:
-    """Copy the files that the script reads into the folder where it runs, keeping those already there."""
+    """Copy the files that the script reads into the folder where it runs, keeping those already there; write others."""
     for name in script.reads:
         target = folder / name
-        if not target.exists():
+        if name not in script.made and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(script.path.parent / name, target)
+            shutil.copyfile(script.source_of(name), target)
+    for name, text in script.made.items():
+        (folder / name).write_text(text)
 
 
 def check(
@@ -297,10 +315,27 @@ def check(
         InputError: for anything wrong in it, with the line.
     """
     script = read_script(path, allow_unsafe=allow_unsafe)
+    check_script(script, masses=masses, charges=charges, timestep=timestep, temperature=temperature, kernel=kernel)
+    return script
+
+
+def check_script(
+    script: Script,
+    *,
+    masses: np.ndarray,
+    charges: np.ndarray | None,
+    timestep: float,
+    temperature: float | None,
+    kernel: Path | None,
+) -> None:
+    """Let PLUMED parse a script in a folder of its own; the arguments are those of `PlumedBias`.
+
+    Raises:
+        InputError: for anything wrong in it, with the line.
+    """
     with tempfile.TemporaryDirectory() as name:
         copy_inputs(script, Path(name))
         with working_in(Path(name)):
             PlumedBias(
                 script, masses=masses, charges=charges, timestep=timestep, temperature=temperature, kernel=kernel
             ).close()
-    return script

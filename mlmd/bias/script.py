@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +52,16 @@ class Script:
 
     path: Path
     statements: tuple[Statement, ...]
+    folder: Path | None = None
+    """Where the files that it names lie; beside it by default."""
+    copies: Mapping[str, Path] = field(default_factory=dict)
+    """Files that it names and that lie elsewhere."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Files that mlmd writes into the run folder, and their text."""
+    folders: tuple[Path, ...] = ()
+    """Folders that it shares with other runs."""
+    tables: tuple[str, ...] = ()
+    """Files that mlmd adds to while it runs."""
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -61,7 +71,11 @@ class Script:
         """
         goes_on = any(s.action == "RESTART" and "NO" not in map(str.upper, s.words[1:]) for s in self.statements)
         named = (part for s, key, part in self._paths() if goes_on or not (key == "FILE" and _writes(s)))
-        return tuple(dict.fromkeys(part for part in named if (self.path.parent / part).is_file()))
+        return tuple(dict.fromkeys(part for part in named if part in self.made or self.source_of(part).is_file()))
+
+    def source_of(self, name: str) -> Path:
+        """Where a file that it reads lies before the run."""
+        return self.copies.get(name) or (self.folder or self.path.parent) / name
 
     @cached_property
     def prints(self) -> tuple[str, ...]:
@@ -75,9 +89,9 @@ class Script:
         return tuple(dict.fromkeys(name for statement in self.statements for name in self.history_of(statement)))
 
     def history_of(self, statement: Statement) -> tuple[str, ...]:
-        """Files that keep the memory of one action: those it names, else the usual ones."""
-        if statement.action not in HISTORIES:
-            return ()
+        """Files in the run folder that keep the memory of one action: those it names, else the usual ones."""
+        if statement.action not in HISTORIES or statement.values("WALKERS_DIR"):
+            return ()  # what several walkers read is nobody's to cut
         named = tuple(part for key, part in statement.paths if key == "FILE")
         if statement.action == "PBMETAD":
             return named or tuple(f"HILLS.{argument}" for argument in statement.values("ARG"))
@@ -93,6 +107,11 @@ class Script:
         """Everything that could be the name of a file in the run folder, whatever its keyword."""
         named = (part for _, _, part in self._paths())
         return tuple(dict.fromkeys((*named, *self.histories)))
+
+    @cached_property
+    def shared(self) -> tuple[str, ...]:
+        """Folders in which walkers of metadynamics leave their hills for each other."""
+        return tuple(dict.fromkeys(name for s in self.statements for name in s.values("WALKERS_DIR")))
 
     @cached_property
     def forgetful(self) -> tuple[str, ...]:

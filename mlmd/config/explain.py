@@ -128,7 +128,7 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
             data = data[part] if part < len(data) else None
             kind = data.get("kind") if isinstance(data, Mapping) else None
             number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
-            if words and words[-1] in ("stage", "potential", "data", "test", "descriptor"):
+            if words and words[-1] in ("stage", "potential", "data", "test", "descriptor", "bias", "cv"):
                 words[-1] += f" {number}"
             else:
                 words.append(f"item {part + 1}")

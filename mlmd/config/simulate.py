@@ -27,7 +27,7 @@ from mlmd.config.quantities import (
     refuse,
     symbols,
 )
-from mlmd.config.stages import MAX_STEPS, NPT, NVE, NVT, Dynamics, Minimize, Stages
+from mlmd.config.stages import MAX_STEPS, NPT, NVE, NVT, Dynamics, Minimize, Stages, bias_problems
 from mlmd.config.table import Table
 from mlmd.units import with_unit
 
@@ -126,7 +126,7 @@ class Simulate(Table):
 
     refused: ClassVar[dict[str, str]] = (
         dict.fromkeys(
-            ("temperature", "pressure", "duration", "thermostat", "barostat", "plumed"),
+            ("temperature", "pressure", "duration", "thermostat", "barostat", "plumed", "bias"),
             "It belongs to a stage: write it below [[stage]].",
         )
         | Dynamics.refused
@@ -201,6 +201,7 @@ def _stage_problems(run: Simulate) -> Iterator[str]:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} is shorter than one step."
         if stage.n_steps(run.timestep) > MAX_STEPS:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} has too many steps to count."
+        yield from (f"{place}: bias: {problem}" for problem in bias_problems(stage, run.timestep))
     if run.dynamics and isinstance(run.dynamics[0], NVE) and run.velocities is None:
         yield 'velocities: a run that starts with nve needs them; write velocities = "300 K" or "file".'
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
 from mlmd.config.quantities import Force, InputPath, Pressure, PressureRamp, Rate, TemperatureRamp, Time
 from mlmd.config.table import NONEMPTY, Table, named
+from mlmd.units import with_unit
 
 MAX_STEPS = 2**53
 """Steps beyond this are not exact as floating-point numbers."""
@@ -69,6 +72,17 @@ class Dynamics(Table):
     plumed: Bias | None = Field(
         default=None, examples=["plumed.dat"], description="PLUMED input that biases and watches this stage"
     )
+    bias: Annotated[
+        tuple[Written, ...],
+        BeforeValidator(lambda value: [value] if isinstance(value, Mapping) else value),
+        Field(strict=False),
+    ] = Field(
+        default=(),
+        examples=[
+            [{"kind": "umbrella", "cv": {"kind": "distance", "atoms": [0, 1]}, "at": "3 Å", "spring": "10 eV/Å^2"}]
+        ],
+        description="biases that mlmd writes, { kind, cv, ... } each, as bias.dat in the run folder",
+    )
 
     def n_steps(self, timestep: float) -> int:
         """Steps of `timestep` fs in this stage."""
@@ -80,6 +94,7 @@ class Minimize(Table):
 
     refused: ClassVar[dict[str, str]] = {
         "plumed": "A minimization has no bias; put plumed in a stage of dynamics.",
+        "bias": "A minimization has no bias; put it in a stage of dynamics.",
         "duration": "A minimization ends at max_force or after max_steps.",
         "temperature": "A minimization has no temperature.",
     }
@@ -129,3 +144,29 @@ class NPT(Dynamics):
 
 Stage = Annotated[Minimize | NVE | NVT | NPT, Field(discriminator="kind")]
 Stages = Annotated[tuple[Stage, ...], NONEMPTY, Field(strict=False)]
+
+
+def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
+    """What biases ask of their stage, and of each other."""
+    adaptive = [bias for bias in stage.bias if isinstance(bias, ABF)]
+    if len(adaptive) > 1:
+        yield "one abf for a stage is possible; it may have up to three variables."
+    needs = [bias.kind for bias in stage.bias if isinstance(bias, ABF | OPESExpanded)]
+    if needs and isinstance(stage, NVE):
+        yield f"{needs[0]} needs a temperature, and nve has none. Use nvt."
+    elif needs and not isinstance(stage, NVE) and stage.temperature[0] != stage.temperature[1]:
+        yield f"{needs[0]} needs one temperature, not a ramp."
+    if isinstance(stage, NPT) and any(not bias.extended for bias in adaptive):
+        yield (
+            "abf without an extended variable takes its forces from how the variable moves, which changes of the cell "
+            "interrupt. Use extended = true, or nvt."
+        )
+    for bias in stage.bias:
+        if isinstance(bias, Steered) and bias.times[-1] > stage.duration * (1 + 1e-9):
+            yield "steered: times: the last one is later than the end of the stage."
+        every = min((getattr(bias, key) for key in ("every", "write_every") if hasattr(bias, key)), default=timestep)
+        if every < timestep:
+            yield f"{bias.kind}: every: {with_unit(every, 'time')} is shorter than the timestep."
+        period = getattr(bias, "extended_period", None)
+        if period is not None and period < 10 * timestep:
+            yield f"abf: extended_period: {with_unit(period, 'time')} is shorter than ten timesteps."

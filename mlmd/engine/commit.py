@@ -33,6 +33,7 @@ class Commit:
         self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
         self._prints = {name: 0 for script in scripts for name in script.prints}
         self._appended |= self._prints | {name: 0 for script in scripts for name in script.histories}
+        self._appended |= {name: 0 for script in scripts for name in script.tables}
         self._rewritten = {name for script in scripts for name in script.rewrites}
 
     @contextmanager

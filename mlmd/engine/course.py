@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import ase.io
@@ -14,12 +15,13 @@ import openmm
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.config import Minimize
 from mlmd.engine import observe
+from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
-from mlmd.engine.job import Job, bias_of, charges_of, versions, warnings_of
+from mlmd.engine.job import Job, charges_of, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
@@ -66,6 +68,8 @@ class Course:
         if job.mixed is None:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
         self.commit = Commit(run, job.scripts.values(), machine, messages)
+        self._memory: dict[str, np.ndarray] = {}
+        """What biases remember beyond PLUMED's files, also of stages before."""
 
     def go(self) -> None:
         """Run to the end.
@@ -84,6 +88,10 @@ class Course:
                 self.messages(warning)
             for script in self.job.scripts.values():
                 copy_inputs(script, self.folder)
+            for folder in (folder for script in self.job.scripts.values() for folder in script.folders):
+                folder.mkdir(parents=True, exist_ok=True)
+        else:
+            self._memory = {name: array for name, array in saved.arrays.items() if name.startswith("bias/")}
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
         reached = (0, -1) if saved is None else saved.position
         for record in self.run.stages:
@@ -128,7 +136,7 @@ class Course:
         reduced, found = frame_of(result.cell, self.job.atoms.pbc)
         frame = Frame(frame.rotation, found.lattice)
         moved = Particles(found.to_engine(result.positions), particles.velocities, reduced, frame)
-        self.commit.write(_between_stages(record, moved))
+        self.commit.write(self._with_memory(_between_stages(record, moved)))
         return moved
 
     def _check_minimum(self, result: Minimum) -> None:
@@ -159,12 +167,17 @@ class Course:
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
 
+        tables = self._tables(stage)
+
         def save() -> None:
             log.commit()
             trajectory.commit()
             content = checkpoint_of(stage)
             stage.forces.finish_step()
-            self.commit.write(content)
+            self._memory |= memory_of(stage.forces.bias)
+            if tables is not None:
+                tables.renew()
+            self.commit.write(self._with_memory(content))
 
         def pause() -> None:
             reason, ended = self.request.reason(), stage.step == record.n_steps
@@ -190,6 +203,17 @@ class Course:
             if stage.forces.bias is not None:
                 stage.forces.bias.close()
         return stage
+
+    def _with_memory(self, content: Checkpoint) -> Checkpoint:
+        return replace(content, arrays={**content.arrays, **self._memory})
+
+    def _tables(self, stage: DynamicsStage) -> AdaptiveTables | None:
+        """The files of an adaptive biasing force."""
+        bias, adaptive = stage.forces.bias, self.job.adaptive.get(stage.record.index)
+        if adaptive is None or bias is None or isinstance(bias, PlumedBias):
+            return None
+        start = sum(r.n_steps * r.timestep for r in self.run.stages[: stage.record.index])
+        return AdaptiveTables(self.folder, adaptive, bias, stage.record, start)
 
     def _set_up(self, record: StageRecord, particles: Particles, *, restart: bool) -> DynamicsStage:
         job, config = self.job, self.job.config
@@ -224,18 +248,20 @@ class Course:
         targets = [r.temperature[1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
-    def _bias(self, record: StageRecord, *, restart: bool) -> PlumedBias | None:
-        script = self.job.scripts.get(record.index)
-        if script is None:
+    def _bias(self, record: StageRecord, *, restart: bool) -> AnyBias | None:
+        script, stage = self.job.scripts.get(record.index), self.job.config.stage[record.index]
+        if script is None or isinstance(stage, Minimize):
             return None
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
-        return PlumedBias(
-            script, masses=self.job.body.masses, charges=charges_of(self.job), timestep=record.timestep,
-            temperature=record.temperature[0] if record.temperature else None,
-            kernel=bias_of(self.job.config, record.index).kernel,
-            log=self.folder / "plumed.log", restart=restart or bool(earlier),
+        bias = start_bias(
+            script, self.job.adaptive.get(record.index), stage, record, self.job.body,
+            seed=int(self.run.manifest["seed"]), charges=charges_of(self.job),
+            kernel=kernel_of(self.job.config, record.index), log=self.folder / "plumed.log",
+            restart=restart or bool(earlier),
         )  # fmt: skip
+        recall(bias, self._memory)
+        return bias
 
     def _restart_bias(self, stage: DynamicsStage, *, resumed: bool) -> None:
         """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""

@@ -22,7 +22,7 @@ from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
 
 if TYPE_CHECKING:
-    from mlmd.bias.plumed import PlumedBias
+    from mlmd.engine.biases import AnyBias
 
 NM = 10.0
 """One nm in Å."""
@@ -86,7 +86,7 @@ class Forces:
         evaluator: Evaluator,
         cell: np.ndarray,
         *,
-        bias: PlumedBias | None = None,
+        bias: AnyBias | None = None,
         max_force: float | None = None,
         first_step: int = 0,
         bias_cell: np.ndarray | None = None,

@@ -14,10 +14,11 @@ import numpy as np
 from openmm.app import Topology
 
 import mlmd
-from mlmd.bias.plumed import check
-from mlmd.bias.script import Script, read_script
-from mlmd.config import NPT, Minimize, Plumed, Simulate, physics_hash, resolved
+from mlmd.bias.plumed import check_script
+from mlmd.bias.script import Script
+from mlmd.config import NPT, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
+from mlmd.engine.biases import Adaptive, kernel_of, scripts_of
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
@@ -70,6 +71,8 @@ class Job:
     cell: np.ndarray
     """(3, 3) Å in the engine's frame."""
     frame: Frame
+    adaptive: Mapping[int, Adaptive]
+    """Adaptive biasing force of each stage that has one."""
     mixed: Mixed | None = None
     """The force field with the potential in it, where the input has ``[mlmm]``."""
     topology: Topology | None = None
@@ -114,17 +117,13 @@ def prepare(config: Simulate) -> Job:
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
     _check_analysis(config, atoms)
-    scripts = {
-        index: read_script(stage.plumed.file, allow_unsafe=stage.plumed.allow_unsafe)
-        for index, stage in enumerate(config.stage)
-        if not isinstance(stage, Minimize) and stage.plumed is not None
-    }
+    records = stage_records(config)
+    scripts, adaptive = scripts_of(config, records, atoms)
     _check_outputs(scripts)
     if mixed is None:
         _check_forces_alone(config, potential, scripts)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
-    records = stage_records(config)
-    return Job(config, atoms, body, potential, scripts, records, velocities, cell, frame, mixed, topology)
+    return Job(config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, mixed, topology)
 
 
 def _velocities_of(config: Simulate, atoms: ase.Atoms, body: Body) -> np.ndarray | None:
@@ -225,13 +224,6 @@ def _is_reserved(name: str) -> bool:
     return first.endswith(".tmp") or first in {reserved.casefold() for reserved in RESERVED}
 
 
-def bias_of(config: Simulate, index: int) -> Plumed:
-    """The PLUMED table of a stage that has one."""
-    stage = config.stage[index]
-    assert not isinstance(stage, Minimize) and stage.plumed is not None
-    return stage.plumed
-
-
 def check_biases(job: Job) -> None:
     """Let PLUMED read every script, in a folder that goes again.
 
@@ -239,12 +231,10 @@ def check_biases(job: Job) -> None:
         InputError: for an error in a script, with its line.
     """
     for index, script in job.scripts.items():
-        plumed = bias_of(job.config, index)
         target = job.stages[index].temperature
-        check(
-            script.path, masses=job.body.masses, charges=charges_of(job), timestep=job.config.timestep,
-            temperature=None if target is None else target[0],
-            allow_unsafe=plumed.allow_unsafe, kernel=plumed.kernel,
+        check_script(
+            script, masses=job.body.masses, charges=charges_of(job), timestep=job.config.timestep,
+            temperature=None if target is None else target[0], kernel=kernel_of(job.config, index),
         )  # fmt: skip
 
 

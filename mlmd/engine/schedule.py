@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlmd.config import NPT, NVE, Minimize, Simulate
+from mlmd.config.bias import files_of_biases
 from mlmd.config.files import structure_file
 from mlmd.config.needed import files_of_table
 from mlmd.rundir import StageRecord
@@ -41,4 +42,6 @@ def files_of(config: Simulate) -> dict[str, Path]:
     for number, stage in enumerate(config.stage, 1):
         if not isinstance(stage, Minimize) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file
+        if not isinstance(stage, Minimize):
+            files |= {f"{what} of stage {number}": structure_file(path) for what, path in files_of_biases(stage.bias)}
     return files

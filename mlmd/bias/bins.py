@@ -1,0 +1,128 @@
+"""The bins in which adaptive biasing forces are collected, and the ramp by which they begin to act.
+
+All values are in PLUMED's units; energies in kJ/mol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One variable of an adaptive biasing force."""
+
+    label: str
+    """Of the variable in PLUMED."""
+    minimum: float
+    maximum: float
+    n_bins: int
+    period: float | None
+    """Length of its period; None where it has none."""
+    spring: float
+    """kJ/mol per unit², to the extended variable."""
+    wall: float
+    """kJ/mol per unit², beyond minimum and maximum."""
+    unit: str
+    """In tables; empty for plain numbers."""
+    unit_size: float
+    """That unit in PLUMED's."""
+
+    @property
+    def width(self) -> float:
+        """Of a bin."""
+        return (self.maximum - self.minimum) / self.n_bins
+
+    @property
+    def whole(self) -> bool:
+        """Whether the bins go all around a period, so that there are no ends."""
+        return self.period is not None and self.maximum - self.minimum > self.period * (1 - 1e-9)
+
+    def near(self, value: float) -> float:
+        """The image of a value that is nearest to the middle of the range."""
+        if self.period is None:
+            return value
+        start = 0.5 * (self.minimum + self.maximum - self.period)
+        return start + (value - start) % self.period
+
+    def difference(self, value: float) -> float:
+        """A difference of two values, of nearest images."""
+        return value if self.period is None else (value + 0.5 * self.period) % self.period - 0.5 * self.period
+
+    def bin(self, value: float) -> int:
+        """The bin of a value, -1 outside."""
+        number = int((self.near(value) - self.minimum) // self.width)
+        if self.whole:
+            return number % self.n_bins
+        return number if 0 <= number < self.n_bins else -1
+
+    def push(self, value: float) -> float:
+        """The force (kJ/mol per unit) of the wall that a value is behind, 0 between them."""
+        if self.whole:
+            return 0.0
+        value = self.near(value)
+        return self.wall * (max(self.minimum - value, 0.0) - max(value - self.maximum, 0.0))
+
+
+class Bins:
+    """Counts and sums of forces on a grid."""
+
+    def __init__(self, dimensions: Sequence[Dimension]) -> None:
+        self.dimensions = tuple(dimensions)
+        self.shape = tuple(one.n_bins for one in dimensions)
+        size = int(np.prod(self.shape))
+        self.counts = np.zeros(size, dtype=np.int64)
+        self.sums = np.zeros((size, len(self.shape)))
+
+    def of(self, values: np.ndarray) -> int:
+        """The number of the bin of (n_dim,) values, -1 outside of all."""
+        number = 0
+        for dimension, value in zip(self.dimensions, values.tolist(), strict=True):
+            one = dimension.bin(value)
+            if one < 0:
+                return -1
+            number = number * dimension.n_bins + one
+        return number
+
+    def add(self, number: int, force: np.ndarray) -> None:
+        """One sample of a force (n_dim,) in a bin; outside nothing is kept."""
+        if number >= 0:
+            self.counts[number] += 1
+            self.sums[number] += force
+
+    def means(self) -> np.ndarray:
+        """(n_dim, *shape) mean forces, 0 where there is no sample."""
+        return np.asarray((self.sums / np.maximum(self.counts, 1)[:, None]).T.reshape(-1, *self.shape))
+
+    def state(self, name: str) -> dict[str, np.ndarray]:
+        """For a checkpoint."""
+        return {f"{name} counts": self.counts.copy(), f"{name} sums": self.sums.copy()}
+
+    def restore(self, name: str, state: Mapping[str, np.ndarray]) -> None:
+        """From a `state`."""
+        self.counts[:], self.sums[:] = state[f"{name} counts"], state[f"{name} sums"]
+
+
+class Ramp:
+    """The mean force of a bin as it acts: nothing below half of the full samples, all of it from there on linearly.
+
+    Around a whole period of a single variable the mean over the circle is taken away, since the slope of a free
+    energy has none: else the bias would drive the variable around and around.
+    """
+
+    def __init__(self, bins: Bins, full_samples: int) -> None:
+        self._bins, self._full = bins, full_samples
+        self._least = full_samples / 2
+        self._closed = len(bins.shape) == 1 and bins.dimensions[0].whole
+
+    def at(self, number: int) -> np.ndarray:
+        """(n_dim,) force, kJ/mol per unit."""
+        if number < 0 or (count := int(self._bins.counts[number])) <= self._least:
+            return np.zeros(len(self._bins.shape))
+        mean = self._bins.sums[number] / count
+        if self._closed:
+            mean = mean - float(np.mean(self._bins.sums[:, 0] / np.maximum(self._bins.counts, 1)))
+        return np.asarray(mean * min(1.0, (count - self._least) / (self._full - self._least)))
