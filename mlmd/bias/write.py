@@ -320,7 +320,8 @@ def _expanded(bias: OPESExpanded, writer: _Writer) -> Iterator[str]:
     yield f"{name}_energy: ENERGY"
     yield f"{name}_ecv: ECV_MULTITHERMAL ARG={name}_energy TEMP_MIN={_n(bias.lowest)} TEMP_MAX={_n(bias.highest)}"
     file = writer.file("DELTAFS")
-    yield f"{name}: OPES_EXPANDED ARG={name}_ecv.* PACE={writer.steps(bias.every)} FILE={file}"
+    pace = writer.steps(bias.every)
+    yield f"{name}: OPES_EXPANDED ARG={name}_ecv.* PACE={pace} OBSERVATION_STEPS={bias.observe} FILE={file}"
     writer.printed.insert(0, f"{name}_energy")
 
 

@@ -131,6 +131,7 @@ class OPESExpanded(Table):
         examples=["600 K"], description="highest temperature that is sampled"
     )
     every: Time = Field(default=1000.0, description="simulated time between updates")
+    observe: int = Field(default=100, ge=1, description="updates of watching before it begins to act")
 
     @model_validator(mode="after")
     def _a_range(self) -> OPESExpanded:
