@@ -140,7 +140,8 @@ def test_plain_abf_knows_the_entropy_of_a_distance(tmp_path: Path) -> None:
     # two particles on a weak spring: A(r) = U(r) - 2 kT ln r, whose second part no force between them tells
     atoms = ase.Atoms("Ar2", [[0.0, 0, 0], [3.0, 0.5, 0.2]])
     field = "d: DISTANCE ATOMS=1,2 NOPBC\nu: CUSTOM ARG=d FUNC=300*(x-0.3)^2 PERIODIC=NO\nf: BIASVALUE ARG=u\n"
-    bias = 'cv = { kind = "distance", atoms = [0, 1] }, minimum = "1 Å", maximum = "5 Å", width = "0.2 Å", extended = false'
+    variable = 'cv = { kind = "distance", atoms = [0, 1] }'
+    bias = f'{variable}, minimum = "1 Å", maximum = "5 Å", width = "0.2 Å", extended = false'
     found = adaptive_run(tmp_path, field, bias, atoms, "400 ps", "20 fs")
     off = deviation(found, lambda r: 3 * (r - 3) ** 2 - 2 * KT * np.log(r), lambda r: r > 1.2)
     assert np.abs(off).max() < 0.2  # without the entropy it would be 1.4

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 from mlmd import units
 from mlmd.bias.script import Script, read_script
 from mlmd.bias.statement import Statement
+from mlmd.bias.walkers import elsewhere, is_walker, make_ready
 from mlmd.errors import InputError, SimulationError, StorageError
 
 INSTALL_HINT = (
@@ -150,6 +152,10 @@ class PlumedBias:
         command("setRestart", int(restart))
         command("init")
         for statement in script.statements:
+            if is_walker(statement):
+                make_ready(statement)
+                self._read(statement, "" if statement.values("RESTART") else " RESTART=YES")
+                continue
             begins = restart and _without_history(script.history_of(statement))
             self._read(statement, " RESTART=NO" * begins)
         for label, array in (gets or {}).items():
@@ -335,6 +341,8 @@ def check_script(
     """
     with tempfile.TemporaryDirectory() as name:
         copy_inputs(script, Path(name))
+        statements = (elsewhere(one, Path(name)) if is_walker(one) else one for one in script.statements)
+        script = replace(script, statements=tuple(statements))
         with working_in(Path(name)):
             PlumedBias(
                 script, masses=masses, charges=charges, timestep=timestep, temperature=temperature, kernel=kernel

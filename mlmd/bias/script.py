@@ -58,8 +58,6 @@ class Script:
     """Files that it names and that lie elsewhere."""
     made: Mapping[str, str] = field(default_factory=dict)
     """Files that mlmd writes into the run folder, and their text."""
-    folders: tuple[Path, ...] = ()
-    """Folders that it shares with other runs."""
     tables: tuple[str, ...] = ()
     """Files that mlmd adds to while it runs."""
 

@@ -79,8 +79,6 @@ class BiasFile:
     """Files that its lines name -> where they are."""
     made: dict[str, str]
     """Files that its lines name and mlmd writes -> their text."""
-    folders: tuple[Path, ...]
-    """Folders that walkers share."""
     adaptive: tuple[Dimension, ...]
     """Variables of an ABF."""
     colvar: str
@@ -96,7 +94,6 @@ class _Writer:
         self.printed: list[str] = []
         self.copies: dict[str, Path] = {}
         self.made: dict[str, str] = {}
-        self.folders: list[Path] = []
         self.adaptive: tuple[Dimension, ...] = ()
         self._labels: dict[str, Any] = {}
 
@@ -153,8 +150,7 @@ def write_biases(biases: Sequence[Any], around: Around) -> BiasFile:
     end = ["", "# Variables and biases, line by line.", _print(writer.printed, around.print_every, colvar)]
     text = "\n".join([*head, *writer.variables, *writer.lines, *end]) + "\n"
     return BiasFile(
-        name, text, "\n".join(writer.variables) + "\n", writer.copies, writer.made, tuple(writer.folders),
-        writer.adaptive, colvar,
+        name, text, "\n".join(writer.variables) + "\n", writer.copies, writer.made, writer.adaptive, colvar,
     )  # fmt: skip
 
 
@@ -294,11 +290,13 @@ def _grid(bias: Metadynamics) -> list[str]:
 
 
 def _walkers(walkers: Walkers, writer: _Writer) -> list[str]:
-    writer.folders.append(walkers.folder)
+    if any(character.isspace() or character in ",{}" for character in str(walkers.folder)):
+        raise InputError(
+            f"bias: walkers: folder: PLUMED cannot read the name {walkers.folder}: it has spaces or signs."
+        )
     return [
         f"WALKERS_ID={walkers.number} WALKERS_N={walkers.count} WALKERS_DIR={walkers.folder}",
-        # they always go on from what lies in the folder, and never move a file of it away
-        f"WALKERS_RSTRIDE={writer.steps(walkers.read_every)} RESTART=YES",
+        f"WALKERS_RSTRIDE={writer.steps(walkers.read_every)}",
     ]
 
 

@@ -109,7 +109,7 @@ def _together(written: BiasFile, plumed: Script | None, adaptive: Adaptive | Non
     made, copies = {**written.made, written.name: written.text}, dict(written.copies)
     tables = () if adaptive is None else (adaptive.history,)
     if plumed is None:
-        return Script(Path(written.name), statements, copies=copies, made=made, folders=written.folders, tables=tables)
+        return Script(Path(written.name), statements, copies=copies, made=made, tables=tables)
     for statement in plumed.statements:
         if statement.action == "UNITS":
             raise InputError(
@@ -118,9 +118,7 @@ def _together(written: BiasFile, plumed: Script | None, adaptive: Adaptive | Non
             )
     for name in {*made, *copies, *tables, *([adaptive.newest] if adaptive else [])} & set(plumed.touches):
         raise InputError(f"{plumed.path}: {name} is also a file of the biases in the input. Give it another name.")
-    return Script(
-        Path(written.name), (*plumed.statements, *statements), plumed.path.parent, copies, made, written.folders, tables
-    )
+    return Script(Path(written.name), (*plumed.statements, *statements), plumed.path.parent, copies, made, tables)
 
 
 def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:

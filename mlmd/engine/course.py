@@ -88,8 +88,6 @@ class Course:
                 self.messages(warning)
             for script in self.job.scripts.values():
                 copy_inputs(script, self.folder)
-            for folder in (folder for script in self.job.scripts.values() for folder in script.folders):
-                folder.mkdir(parents=True, exist_ok=True)
         else:
             self._memory = {name: array for name, array in saved.arrays.items() if name.startswith("bias/")}
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
@@ -272,6 +270,11 @@ class Course:
             self.messages(
                 f"{bias.script.path.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
                 "the run continues statistically, without what it had accumulated or adapted"
+            )
+        if resumed and bias.script.shared:
+            self.messages(
+                f"the hills that walkers share in {', '.join(bias.script.shared)} are not cut back to the checkpoint, "
+                "as others may have read them: the run continues statistically"
             )
         before = [r.index for r in self.run.stages[: stage.record.index] if r.n_steps > 0]
         last = self.job.scripts.get(before[-1]) if before else None
