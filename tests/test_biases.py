@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import ase
@@ -12,7 +13,7 @@ from runs import read_log, write_input
 
 from mlmd.engine.preview import preview
 from mlmd.engine.run import simulate
-from mlmd.errors import InputError
+from mlmd.errors import InputError, SimulationError
 from mlmd.rundir import FINAL, LOG, Run
 from mlmd.units import EV_PER_KJMOL
 
@@ -241,3 +242,18 @@ def test_units_of_a_file_beside_biases_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.dat").write_text("UNITS LENGTH=A\nd: DISTANCE ATOMS=1,2\n")
     with pytest.raises(InputError, match="line 1: UNITS would change those of the biases"):
         preview(path)
+
+
+def test_plumed_is_quoted_with_the_line_its_reason_and_what_to_cite(tmp_path: Path) -> None:
+    table = (
+        f'kind = "metadynamics", cv = {DISTANCE}, width = "0.1 Å", every = "50 fs", '
+        'minimum = "1 Å", maximum = "3 Å"'  # the atoms are 3.7 Å apart
+    )
+    with pytest.raises(SimulationError) as caught:
+        simulate(biased(tmp_path, f"bias = [{{ {table} }}]\n"), tmp_path / "run", threads=1)
+    assert "bias.dat: line 8" in str(caught.value)
+    assert "outside the grid" in str(caught.value)
+    assert (tmp_path / "run" / "bias.dat").read_text().splitlines()[7].startswith("metad1: METAD")
+    citations = json.loads((tmp_path / "run" / "run.json").read_text())["citations"]
+    assert any("Barducci" in one for one in citations)
+    assert "ask to be cited" in (tmp_path / "run" / "messages.log").read_text()

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -238,13 +238,32 @@ class PlumedBias:
     @property
     def version(self) -> str:
         """PLUMED's version as its log gives it, known after the first update."""
-        text = "" if self._log is None else self._log.read_text(errors="replace")
-        found = re.search(r"^PLUMED: Version: (\S+)", text, re.M)
-        return found[1] if found else "of unknown version"
+        return said_in(self._log).version
 
     def close(self) -> None:
         """Close PLUMED's files."""
         self._plumed.finalize()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What PLUMED says in its log."""
+
+    version: str
+    citations: tuple[str, ...]
+    """Papers that it asks to cite, for itself and for each action."""
+    warnings: tuple[str, ...]
+
+
+def said_in(log: Path | None) -> Said:
+    """What stands in a log of PLUMED, which is complete when PLUMED was closed."""
+    text = "" if log is None or not log.exists() else log.read_text(errors="replace")
+    version = re.search(r"^PLUMED: Version: (\S+)", text, re.M)
+    citations = re.findall(r"^PLUMED:\s+\[\d+\] (.+?)\s*$", text, re.M)
+    warnings = re.findall(r"^PLUMED:\s+\+\+\+ WARNING \+\+\+ (.+?)\s*$", text, re.M)
+    return Said(
+        version[1] if version else "of unknown version", *(tuple(dict.fromkeys(one)) for one in (citations, warnings))
+    )
 
 
 def _without_history(names: tuple[str, ...]) -> bool:
@@ -258,10 +277,32 @@ def _without_history(names: tuple[str, ...]) -> bool:
 
 
 def _failure(script: Script, error: Exception) -> SimulationError | StorageError:
-    """An error of a running script; PLUMED's errors name the source file, and files are read and written by three."""
-    message = f"PLUMED stopped while running {script.path.name}: {_explain(error)}"
-    storage = isinstance(error, OSError) or re.search(r"\((?:\S*/)?(?:OFile|IFile|FileBase)\.\w+:", str(error))
+    """An error of a running script; PLUMED's errors name the source file, and files are read and written by three.
+
+    Where PLUMED names the action that failed its line is told, and what went wrong inside it.
+    """
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__) is not None:
+        chain.append(inner)
+    found = re.search(r"An error happened while (?:calculating|updating|preparing) (\S+)", str(error))
+    place = _place_of(script, found[1]) if found else None
+    where = f" ({place})" if place else ""
+    message = f"PLUMED stopped while running {script.path.name}{where}: {' '.join(map(_explain, chain))}"
+    if any("outside the grid" in str(one) for one in chain):
+        message += " Give the grid a wider range, or keep the variable in it with walls."
+    storage = any(
+        isinstance(one, OSError) or re.search(r"\((?:\S*/)?(?:OFile|IFile|FileBase)\.\w+:", str(one)) for one in chain
+    )
     return StorageError(message) if storage else SimulationError(message)
+
+
+def _place_of(script: Script, label: str) -> str | None:
+    """Where the action with a label stands."""
+    label = label.rstrip(".,")
+    for statement in script.statements:
+        if statement.text.startswith(f"{label}:") or label in statement.values("LABEL"):
+            return statement.place
+    return None
 
 
 def _hint(statement: Statement, error: Exception) -> str:
@@ -271,7 +312,7 @@ def _hint(statement: Statement, error: Exception) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """PLUMED's own words without the frames and source lines around them."""
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(("+++", "(", "############"))]
@@ -333,8 +374,11 @@ def check_script(
     timestep: float,
     temperature: float | None,
     kernel: Path | None,
-) -> None:
+) -> Said:
     """Let PLUMED parse a script in a folder of its own; the arguments are those of `PlumedBias`.
+
+    Returns:
+        What PLUMED says about it.
 
     Raises:
         InputError: for anything wrong in it, with the line.
@@ -344,6 +388,14 @@ def check_script(
         statements = (elsewhere(one, Path(name)) if is_walker(one) else one for one in script.statements)
         script = replace(script, statements=tuple(statements))
         with working_in(Path(name)):
+            log = Path(name) / "plumed.log"
             PlumedBias(
-                script, masses=masses, charges=charges, timestep=timestep, temperature=temperature, kernel=kernel
+                script,
+                masses=masses,
+                charges=charges,
+                timestep=timestep,
+                temperature=temperature,
+                kernel=kernel,
+                log=log,
             ).close()
+            return said_in(log)

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 NEWEST = "abf{}.dat"
 HISTORY = "abf{}_history.dat"
+_PAPERS = {
+    True: (
+        "Fiorin, Klein, and Hénin, Mol. Phys. 111, 3345 (2013)",
+        "Lesage, Lelièvre, Stoltz, and Hénin, J. Phys. Chem. B 121, 3676 (2017)",
+    ),
+    False: ("Darve, Rodríguez-Gómez, and Pohorille, J. Chem. Phys. 128, 144120 (2008)",),
+}
+"""Whether a variable is extended -> what to cite for it."""
 FRICTION = 1e-3
 """1/fs, of an extended variable in a stage whose thermostat has no friction."""
 PERIOD, STEPS_OF_PERIOD = 200.0, 20
@@ -51,6 +59,11 @@ class Adaptive:
     newest: str
     history: str
     """Names of its files."""
+
+
+def papers_of(adaptive: Adaptive | None) -> tuple[str, ...]:
+    """What to cite for an ABF."""
+    return () if adaptive is None else _PAPERS[adaptive.table.extended]
 
 
 AnyBias = PlumedBias | ExtendedBias | PlainBias

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform as python_platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import numpy as np
 from openmm.app import Topology
 
 import mlmd
-from mlmd.bias.plumed import check_script
+from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
 from mlmd.config import NPT, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
-from mlmd.engine.biases import Adaptive, kernel_of, scripts_of
+from mlmd.engine.biases import Adaptive, kernel_of, papers_of, scripts_of
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
@@ -224,18 +224,33 @@ def _is_reserved(name: str) -> bool:
     return first.endswith(".tmp") or first in {reserved.casefold() for reserved in RESERVED}
 
 
-def check_biases(job: Job) -> None:
+def check_biases(job: Job) -> tuple[Said, ...]:
     """Let PLUMED read every script, in a folder that goes again.
+
+    Returns:
+        What PLUMED says about each.
 
     Raises:
         InputError: for an error in a script, with its line.
     """
+    said = []
     for index, script in job.scripts.items():
         target = job.stages[index].temperature
-        check_script(
+        one = check_script(
             script, masses=job.body.masses, charges=charges_of(job), timestep=job.config.timestep,
             temperature=None if target is None else target[0], kernel=kernel_of(job.config, index),
         )  # fmt: skip
+        said.append(replace(one, citations=(*one.citations, *papers_of(job.adaptive.get(index)))))
+    return tuple(said)
+
+
+def what_plumed_says(said: Sequence[Said]) -> Iterator[str]:
+    """Warnings of PLUMED, and what is to be cited, in sentences."""
+    for warning in dict.fromkeys(warning for one in said for warning in one.warnings):
+        yield f"PLUMED warns: {warning}"
+    citations = list(dict.fromkeys(citation for one in said for citation in one.citations))
+    if citations:
+        yield f"the biases of this run ask to be cited: {'; '.join(citations)}"
 
 
 def charges_of(job: Job) -> np.ndarray | None:
@@ -258,8 +273,11 @@ def _check_cell(config: Simulate, atoms: ase.Atoms) -> None:
             )
 
 
-def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says about a run that begins."""
+def manifest_of(
+    job: Job, *, seed: int, created: str, platform: Mapping[str, Any], said: Sequence[Said] = ()
+) -> dict[str, Any]:
+    """What run.json says about a run that begins; `said` is what PLUMED says of its biases."""
+    citations = list(dict.fromkeys(citation for one in said for citation in one.citations))
     kind = job.config.output.trajectory_format
     return {
         "format": "mlmd-run",
@@ -278,6 +296,7 @@ def manifest_of(job: Job, *, seed: int, created: str, platform: Mapping[str, Any
         "trajectory": {"file": f"trajectory.{kind}", "format": kind},
         **({"topology": topology_name(job.topology)} if job.topology is not None else {}),
         **({"models": models} if (models := models_of(job.potential)) else {}),
+        **({"citations": citations} if citations else {}),
         **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }
 

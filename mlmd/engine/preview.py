@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,10 +103,12 @@ def preview(path: Path, device: str = "auto") -> Preview:
     config = load_simulate(path)
     check_files(config, path)
     job = prepare(config)
-    check_biases(job)
+    said = check_biases(job)
     where = choose_device(device)
     first, seconds = _measure(job, where)
-    return _summary(path, job, first, seconds, where)
+    warnings = [f"PLUMED warns: {warning}" for one in said for warning in one.warnings]
+    summary = _summary(path, job, first, seconds, where)
+    return replace(summary, notes=(*dict.fromkeys(warnings), *summary.notes))
 
 
 def _measure(job: Job, device: str) -> tuple[Evaluation, float]:

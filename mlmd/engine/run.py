@@ -31,6 +31,7 @@ from mlmd.rundir import (
 )
 
 if TYPE_CHECKING:
+    from mlmd.bias.plumed import Said
     from mlmd.engine.job import Job
     from mlmd.engine.observe import Moment
 
@@ -100,7 +101,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, models_of, prepare
+    from mlmd.engine.job import check_biases, models_of, prepare, what_plumed_says
     from mlmd.engine.mixed import field_platform
     from mlmd.engine.stop import stop_requests
     from mlmd.engine.system import choose_platform
@@ -114,7 +115,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     check_files(config, source)
     library()  # a choice of kernels that is not there is an error before anything is written
     job = prepare(config)
-    check_biases(job)
+    said = check_biases(job)
     # a model that is not what it was is refused before anything is written
     known = tuple(compare(job.potential, choose_device(settings.device))) if models_of(job.potential) else ()
     platform, properties = choose_platform(settings.platform, settings.threads)
@@ -130,9 +131,13 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     if job.mixed is not None:
         name, given = field_platform(settings.platform, device, settings.threads)
         hardware["force field"] = {"openmm": name, "properties": given}
-    run = _begin(source, job, folder, hardware) if run is None else _continue(source, job, run, hardware)
+    begins = run is None
+    run = _begin(source, job, folder, hardware, said) if run is None else _continue(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
+    if begins:
+        for text in what_plumed_says(said):
+            messages(text)
     with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
         for text in known:
             messages(text)
@@ -140,7 +145,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     return _set_state(run, "done")
 
 
-def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Run:
+def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said: Sequence[Said]) -> Run:
     """Write what stands in a folder before the first step; the manifest last, so that half a start is no run."""
     import ase.io
 
@@ -152,7 +157,7 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any]) -> Ru
     if job.topology is not None:
         write_topology(folder, job.topology, job.atoms.positions)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
-    write_manifest(folder, manifest_of(job, seed=seed, created=_now(), platform=hardware))
+    write_manifest(folder, manifest_of(job, seed=seed, created=_now(), platform=hardware, said=said))
     return open_run(folder)
 
 
