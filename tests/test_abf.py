@@ -103,7 +103,7 @@ def test_abf_recovers_a_free_energy_in_two_dimensions(extended: bool, tmp_path: 
     def exact(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return 8 * (x**2 - 1) ** 2 + 15 * (y - 0.5 * x) ** 2
 
-    found = adaptive_run(tmp_path, field, bias, PARTICLE, "1 ns", "10 fs" if extended else "20 fs")
+    found = adaptive_run(tmp_path, field, bias, PARTICLE, "2 ns" if extended else "1 ns", "20 fs")
     off = deviation(found, exact, lambda x, y: exact(x, y) < 6 * KT)
     assert np.abs(off).max() < 0.5  # bins at the rim are seldom visited
     assert off.std() < 0.2
@@ -126,7 +126,9 @@ def test_abf_recovers_a_torsion_all_around(extended: bool, tmp_path: Path) -> No
         f'cv = {{ kind = "torsion", atoms = [0, 1, 2, 3] }}, width = "{10 if extended else 5} deg", '
         f"extended = {str(extended).lower()}"
     )
-    found = adaptive_run(tmp_path, field, bias, atoms, "800 ps", "10 fs")
+    found = adaptive_run(
+        tmp_path, field, bias, atoms, "2 ns" if extended else "800 ps", "20 fs" if extended else "10 fs"
+    )
     assert found.axes[0].periodic
 
     def exact(degrees: np.ndarray) -> np.ndarray:

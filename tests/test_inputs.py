@@ -16,6 +16,7 @@ import pytest
 from command_line import mlmd
 
 from mlmd import config
+from mlmd.analysis.abf import read_tables
 from mlmd.io.labelled import read_labelled
 from mlmd.io.structures import read_structure
 from mlmd.units import DENSITY
@@ -23,7 +24,7 @@ from mlmd.units import DENSITY
 INPUTS = Path(__file__).parents[1] / "inputs"
 STUDENT = INPUTS / "li3ycl6_student"
 TRAININGS = sorted(INPUTS.glob("train_*.toml"))
-OWN = ["quickstart.toml", "argon.toml", "metadynamics.toml"]
+OWN = ["quickstart.toml", "argon.toml", "metadynamics.toml", "eabf.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
 PROTEINS = ["protein.toml", "alanine.toml"]
 """Run by `tests/pretrained/test_protein.py`, with the environment that they need."""
@@ -213,3 +214,16 @@ def test_the_metadynamics_input_deposits_hills(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     hills = [line for line in (tmp_path / "m.run" / "HILLS").read_text().splitlines() if not line.startswith("#")]
     assert len(hills) == 4  # 1,000 steps, one hill every 250, none at step 0
+
+
+def test_the_input_of_an_adaptive_force_finds_the_well_of_a_dimer(tmp_path: Path) -> None:
+    for file in INPUTS.glob("*.*"):
+        shutil.copy(file, tmp_path)
+    text = (INPUTS / "eabf.toml").read_text().replace('"2 ns"', '"30 ps"')
+    (tmp_path / "eabf.toml").write_text(text)
+    answer = mlmd("simulate", tmp_path / "eabf.toml", "--out", tmp_path / "e.run", "--quiet")
+    assert answer.code == 0, answer.err
+    (found,) = read_tables(tmp_path / "e.run" / "abf.dat")
+    assert found.samples.sum() > 1000
+    assert np.nanargmin(found.free_energy) == pytest.approx(6, abs=3)  # near 2^(1/6) σ = 3.82 Å
+    assert (tmp_path / "e.run" / "COLVAR").exists()

@@ -9,6 +9,17 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mlmd.config.baseline import Baseline
+from mlmd.config.bias import (
+    ABF,
+    OPES,
+    LowerWall,
+    Metadynamics,
+    OPESExpanded,
+    Steered,
+    Umbrella,
+    UpperWall,
+    Walkers,
+)
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
@@ -22,6 +33,7 @@ from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRT
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
+from mlmd.config.variables import RMSD, Angle, Coordination, Distance, PlumedLine, Position, Torsion
 from mlmd.errors import InputError, did_you_mean
 
 TABLES: dict[str, dict[str, type[Table]]] = {
@@ -36,6 +48,22 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         'thermostat = { kind = "nose-hoover" }': NoseHoover,
         "barostat = { ... }": Barostat,
         "plumed = { ... }": Plumed,
+        'bias = [{ kind = "metadynamics" }]': Metadynamics,
+        "walkers = { ... }": Walkers,
+        'bias = [{ kind = "opes" }]': OPES,
+        'bias = [{ kind = "opes-expanded" }]': OPESExpanded,
+        'bias = [{ kind = "umbrella" }]': Umbrella,
+        'bias = [{ kind = "upper-wall" }]': UpperWall,
+        'bias = [{ kind = "lower-wall" }]': LowerWall,
+        'bias = [{ kind = "steered" }]': Steered,
+        'bias = [{ kind = "abf" }]': ABF,
+        'cv = { kind = "distance" }': Distance,
+        'cv = { kind = "angle" }': Angle,
+        'cv = { kind = "torsion" }': Torsion,
+        'cv = { kind = "position" }': Position,
+        'cv = { kind = "coordination" }': Coordination,
+        'cv = { kind = "rmsd" }': RMSD,
+        'cv = { plumed = "..." }': PlumedLine,
         "[frozen]": Frozen,
         "[mlmm]": MLMM,
         "[output]": Output,
