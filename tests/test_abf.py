@@ -15,6 +15,8 @@ import pytest
 from runs import write_input
 
 from mlmd.analysis.abf import AdaptiveForces, read_tables
+from mlmd.bias.bins import Dimension
+from mlmd.bias.plain import PlainABF
 from mlmd.engine.run import simulate
 from mlmd.potentials import POTENTIALS
 from mlmd.units import EV_PER_KJMOL, KB
@@ -38,8 +40,9 @@ def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def adaptive_run(folder: Path, field: str, bias: str, atoms: ase.Atoms, duration: str, step: str) -> AdaptiveForces:
     """What an adaptive force has collected at the end of a run in which atoms feel nothing but a field of PLUMED."""
+    thermostat = '{ kind = "langevin", friction = "2 / ps" }'
     stage = (
-        '[[stage]]\nkind = "nvt"\ntemperature = 300\nthermostat = { kind = "langevin", friction = "2 / ps" }\n'
+        f'[[stage]]\nkind = "nvt"\ntemperature = 300\nthermostat = {thermostat}\n'
         f'duration = "{duration}"\nplumed = "field.dat"\nbias = {{ kind = "abf", {bias} }}\n'
     )
     path = write_input(
@@ -72,7 +75,7 @@ WELL = f'cv = {X}, minimum = "-1.4 Å", maximum = "1.4 Å", width = "0.1 Å"'
 
 
 def test_plain_abf_recovers_the_double_well(tmp_path: Path) -> None:
-    found = adaptive_run(tmp_path, TUBE, f"{WELL}, extended = false", PARTICLE, "400 ps", "20 fs")
+    found = adaptive_run(tmp_path, TUBE, f"{WELL}, extended = false", PARTICLE, "500 ps", "20 fs")
     off = deviation(found, double_well, lambda x: np.abs(x) < 1.3)
     assert np.abs(off).max() < 0.2
 
@@ -103,9 +106,9 @@ def test_abf_recovers_a_free_energy_in_two_dimensions(extended: bool, tmp_path: 
     def exact(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return 8 * (x**2 - 1) ** 2 + 15 * (y - 0.5 * x) ** 2
 
-    found = adaptive_run(tmp_path, field, bias, PARTICLE, "2 ns" if extended else "1 ns", "20 fs")
-    off = deviation(found, exact, lambda x, y: exact(x, y) < 6 * KT)
-    assert np.abs(off).max() < 0.5  # bins at the rim are seldom visited
+    found = adaptive_run(tmp_path, field, bias, PARTICLE, "3 ns" if extended else "1 ns", "20 fs")
+    off = deviation(found, exact, lambda x, y: exact(x, y) < 4 * KT)
+    assert np.abs(off).max() < 0.6  # of single bins at the rim, which are seldom visited
     assert off.std() < 0.2
 
 
@@ -127,7 +130,7 @@ def test_abf_recovers_a_torsion_all_around(extended: bool, tmp_path: Path) -> No
         f"extended = {str(extended).lower()}"
     )
     found = adaptive_run(
-        tmp_path, field, bias, atoms, "2 ns" if extended else "800 ps", "20 fs" if extended else "10 fs"
+        tmp_path, field, bias, atoms, "3 ns" if extended else "800 ps", "20 fs" if extended else "10 fs"
     )
     assert found.axes[0].periodic
 
@@ -147,3 +150,28 @@ def test_plain_abf_knows_the_entropy_of_a_distance(tmp_path: Path) -> None:
     found = adaptive_run(tmp_path, field, bias, atoms, "400 ps", "20 fs")
     off = deviation(found, lambda r: 3 * (r - 3) ** 2 - 2 * KT * np.log(r), lambda r: r > 1.2)
     assert np.abs(off).max() < 0.2  # without the entropy it would be 1.4
+
+
+def test_time_derivatives_give_the_force_under_strong_friction() -> None:
+    # a particle on a spring, moved by the middle scheme, without a bias: uncorrected the force is a fifth too small, and its
+    # noise, 310 kJ/mol/nm a step, leaves an error of a hundredth
+    mass, spring, friction, step, rng = 40.0, 10_000.0, 0.025, 20.0, np.random.default_rng(3)
+    one = Dimension("x", -0.04, 0.04, 16, None, 0.0, 0.0, "", 1.0)
+    abf = PlainABF(
+        [one], timestep=step, temperature=300.0, friction=friction, full_samples=10**9,
+        inverse_masses=np.array([1 / mass]), remove_com=False,
+    )  # fmt: skip
+    gradient = np.array([[[0.1, 0.0, 0.0]]])  # nm per Å
+    x, v, dt, keep = 0.0, 0.0, step * 1e-3, float(np.exp(-friction * step))
+    noise = np.sqrt((1 - keep**2) * KT / mass) * rng.standard_normal(40_000)
+    for number, kick in enumerate(noise):
+        abf.xi[0] = x
+        abf.look(gradient)
+        abf.update(number)
+        v -= dt * spring * x / mass
+        x += 0.5 * dt * v
+        v = keep * v + kick
+        x += 0.5 * dt * v
+    counts, centres = abf.bins.counts, -0.04 + 0.005 * (np.arange(16) + 0.5)
+    slope = (counts * centres) @ abf.bins.means()[0] / (counts @ centres**2)
+    assert slope == pytest.approx(spring, rel=0.04)
