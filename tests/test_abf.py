@@ -153,8 +153,8 @@ def test_plain_abf_knows_the_entropy_of_a_distance(tmp_path: Path) -> None:
 
 
 def test_time_derivatives_give_the_force_under_strong_friction() -> None:
-    # a particle on a spring, moved by the middle scheme, without a bias: uncorrected the force is a fifth too small, and its
-    # noise, 310 kJ/mol/nm a step, leaves an error of a hundredth
+    # a particle on a spring, moved by the middle scheme, without a bias: uncorrected the force is a fifth too small,
+    # and its noise, 310 kJ/mol/nm a step, leaves an error of a hundredth
     mass, spring, friction, step, rng = 40.0, 10_000.0, 0.025, 20.0, np.random.default_rng(3)
     one = Dimension("x", -0.04, 0.04, 16, None, 0.0, 0.0, "", 1.0)
     abf = PlainABF(

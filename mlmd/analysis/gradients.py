@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import cg, splu
+
+_MANY = 8_000
+"""Points above which the equations are solved by conjugate gradients."""
 
 
 def integrate_gradient(
@@ -62,13 +65,18 @@ def _largest_region(i: np.ndarray, j: np.ndarray, known: np.ndarray) -> np.ndarr
 
 
 def _solve(i: np.ndarray, j: np.ndarray, step: np.ndarray, n: int) -> np.ndarray:
-    """(n,) x with x_j - x_i = step in the sense of least squares, x_0 = 0."""
+    """(n,) x with x_j - x_i = step in the sense of least squares, up to a constant."""
     if n < 2:
         return np.zeros(n)
     rows = np.arange(len(i))
     ones = np.ones(len(i))
-    differences = sparse.csc_array(
+    differences = sparse.csr_array(
         (np.concatenate([ones, -ones]), (np.concatenate([rows, rows]), np.concatenate([j, i]))), shape=(len(i), n)
-    )[:, 1:]
-    solution = splu(sparse.csc_matrix(differences.T @ differences)).solve(differences.T @ step)
+    )
+    poisson, source = differences.T @ differences, differences.T @ step
+    if n > _MANY:  # a factorisation of so many fills memory; the sum of the source is zero, so that this converges
+        solution, failed = cg(poisson, source, rtol=1e-9, maxiter=20 * int(n**0.5) + 1000)
+        if not failed:
+            return np.asarray(solution)
+    solution = splu(sparse.csc_matrix(poisson[1:, 1:])).solve(source[1:])
     return np.concatenate([[0.0], solution])

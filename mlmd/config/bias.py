@@ -17,7 +17,8 @@ from mlmd.errors import InputError
 Raw = Annotated[object, PlainSerializer(lambda raw: list(raw) if isinstance(raw, tuple) else raw)]
 """A value in the unit of a variable, or a list with one for each variable; read when the variables are known."""
 Energy = Annotated[float, Quantity("energy", above=0.0)]
-MAX_BINS = 10_000_000
+MAX_BINS = 250_000
+"""Bins of an ABF; every checkpoint has them all, and a free energy is made of them."""
 
 
 class OfVariables(Table):

@@ -40,6 +40,8 @@ def physics_hash(model: Simulate) -> str:
     data["output"].pop("checkpoint_every")
     for stage in data["stage"]:
         stage.pop("duration", None)
+        if not stage.get("bias"):
+            stage.pop("bias", None)  # runs that began before there was such a key go on
     return _hash(data)
 
 
