@@ -319,7 +319,11 @@ def _expanded(bias: OPESExpanded, writer: _Writer) -> Iterator[str]:
     yield f"{name}_ecv: ECV_MULTITHERMAL ARG={name}_energy TEMP_MIN={_n(bias.lowest)} TEMP_MAX={_n(bias.highest)}"
     file = writer.file("DELTAFS")
     pace = writer.steps(bias.every)
-    yield f"{name}: OPES_EXPANDED ARG={name}_ecv.* PACE={pace} OBSERVATION_STEPS={bias.observe} FILE={file}"
+    # every update is printed, as PLUMED goes on from what it has printed
+    yield (
+        f"{name}: OPES_EXPANDED ARG={name}_ecv.* PACE={pace} OBSERVATION_STEPS={bias.observe} PRINT_STRIDE=1 "
+        f"FILE={file}"
+    )
     writer.printed.insert(0, f"{name}_energy")
 
 

@@ -102,10 +102,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
 
     from mlmd.engine.course import Course
     from mlmd.engine.job import check_biases, models_of, prepare, what_plumed_says
-    from mlmd.engine.mixed import field_platform
     from mlmd.engine.stop import stop_requests
-    from mlmd.engine.system import choose_platform
-    from mlmd.engine.torch_force import route_of
     from mlmd.kernels import library
     from mlmd.potentials.device import choose_device
     from mlmd.pretrained.reference import compare
@@ -118,6 +115,30 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
     known = tuple(compare(job.potential, choose_device(settings.device))) if models_of(job.potential) else ()
+    hardware = _hardware(job, settings)
+    begins = run is None
+    run = _begin(source, job, folder, hardware, said) if run is None else _continue(source, job, run, hardware)
+    (folder / STOP).unlink(missing_ok=True)
+    messages = Messages(folder, settings.tell)
+    if begins:
+        for text in what_plumed_says(said):
+            messages(text)
+    with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
+        for text in known:
+            messages(text)
+        Course(job, run, hardware, messages, request, settings.progress).go()
+    return _set_state(run, "done")
+
+
+def _hardware(job: Job, settings: Options) -> dict[str, Any]:
+    """Where the forces come from, as run.json says it."""
+    import torch
+
+    from mlmd.engine.mixed import field_platform
+    from mlmd.engine.system import choose_platform
+    from mlmd.engine.torch_force import route_of
+    from mlmd.potentials.device import choose_device
+
     platform, properties = choose_platform(settings.platform, settings.threads)
     device = choose_device(settings.device)
     hardware: dict[str, Any] = {
@@ -131,18 +152,7 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     if job.mixed is not None:
         name, given = field_platform(settings.platform, device, settings.threads)
         hardware["force field"] = {"openmm": name, "properties": given}
-    begins = run is None
-    run = _begin(source, job, folder, hardware, said) if run is None else _continue(source, job, run, hardware)
-    (folder / STOP).unlink(missing_ok=True)
-    messages = Messages(folder, settings.tell)
-    if begins:
-        for text in what_plumed_says(said):
-            messages(text)
-    with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
-        for text in known:
-            messages(text)
-        Course(job, run, hardware, messages, request, settings.progress).go()
-    return _set_state(run, "done")
+    return hardware
 
 
 def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said: Sequence[Said]) -> Run:
