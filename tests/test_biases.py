@@ -9,7 +9,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-from runs import read_log, write_input
+from runs import read_log, run_in_parts, write_input
 
 from mlmd.engine.preview import preview
 from mlmd.engine.run import simulate
@@ -257,3 +257,18 @@ def test_plumed_is_quoted_with_the_line_its_reason_and_what_to_cite(tmp_path: Pa
     citations = json.loads((tmp_path / "run" / "run.json").read_text())["citations"]
     assert any("Barducci" in one for one in citations)
     assert "ask to be cited" in (tmp_path / "run" / "messages.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["steered", "opes-expanded", "metadynamics", "opes"])
+def test_a_bias_of_the_input_goes_on_as_if_never_stopped(name: str, tmp_path: Path) -> None:
+    path = biased(tmp_path, f"bias = [{{ {CASES[name][0]} }}]\n")
+    one = simulate(path, tmp_path / "one", threads=1)
+    parts = run_in_parts(path, tmp_path / "parts", [30, 70], threads=1)
+    for file in (LOG, FINAL):
+        assert (one.path / file).read_bytes() == (parts.path / file).read_bytes(), file
+
+
+def test_widths_that_opes_measures_are_named_when_the_run_continues(tmp_path: Path) -> None:
+    path = biased(tmp_path, f'bias = [{{ kind = "opes", cv = {DISTANCE}, barrier = "10 kJ/mol", every = "50 fs" }}]\n')
+    run = run_in_parts(path, tmp_path / "run", [30], threads=1)
+    assert "memory of the adaptive SIGMA of OPES_METAD" in (run.path / "messages.log").read_text()

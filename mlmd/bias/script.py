@@ -115,11 +115,19 @@ class Script:
     def forgetful(self) -> tuple[str, ...]:
         """Actions whose memory is lost when the bias continues: they start anew, and the run is the same
         statistically at best."""
-        found = (s.action for s in self.statements if s.action in FORGETFUL and not s.values("IN_RESTART"))
+        found = [s.action for s in self.statements if s.action in FORGETFUL and not s.values("IN_RESTART")]
+        found += [f"the adaptive SIGMA of {s.action}" for s in self.statements if _adapts(s)]
         return tuple(dict.fromkeys(found))
 
     def _paths(self) -> Iterator[tuple[Statement, str, str]]:
         return ((statement, key, part) for statement in self.statements for key, part in statement.paths)
+
+
+def _adapts(statement: Statement) -> bool:
+    """Whether it measures the widths of its kernels as it goes, which only a STATE that it reads brings back."""
+    widths = statement.values("SIGMA")
+    kernels = statement.action in ("OPES_METAD", "OPES_METAD_EXPLORE") and not statement.values("STATE_RFILE")
+    return kernels and (not widths or any(width.upper() == "ADAPTIVE" for width in widths))
 
 
 def _writes(statement: Statement) -> bool:
