@@ -1,7 +1,7 @@
 """Adaptive biasing forces give free energies that are known in closed form.
 
-Statistical errors: the largest deviations of these runs are 0.09 kT (extended) and 0.12 kT (plain) in the double well, 0.19
-and 0.10 kT around the torsion; in two dimensions 0.18 and 0.08 kT (rms). Allowed are 0.2 kT.
+Statistical errors: the largest deviations of these runs are 0.09 kT (extended) and 0.12 kT (plain) in the double well,
+0.19 and 0.10 kT around the torsion; in two dimensions 0.18 and 0.08 kT (rms). Allowed are 0.2 kT.
 """
 
 from __future__ import annotations
