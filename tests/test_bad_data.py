@@ -215,6 +215,7 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.row("R23")
 def test_no_array_file_is_unpickled(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     (folder / "set.000").mkdir(parents=True)

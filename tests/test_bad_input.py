@@ -306,6 +306,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 @pytest.mark.parametrize("verb", ["check", "simulate"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.row("R14")
 def test_a_wrong_input_is_one_message_and_leaves_nothing_behind(place: Path, case: Case, verb: str) -> None:
     write(place / "in.toml", case.text)
     for name, content in case.files.items():
@@ -435,6 +436,7 @@ COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, s
 @pytest.mark.parametrize(
     ("prepare", "arguments", "code", "said"), [c[1:] for c in COMMANDS], ids=[c[0] for c in COMMANDS]
 )
+@pytest.mark.row("R09")
 def test_a_wrong_command_is_one_message_and_changes_nothing(
     place: Path, prepare: Callable[[Path], None] | None, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
@@ -489,6 +491,7 @@ PIECES = [
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.row("R12")
 def test_a_mutated_input_is_read_or_refused_at_once(tmp_path: Path, data: st.DataObject) -> None:
     raw = bytearray(FULL.encode())
     for _ in range(data.draw(st.integers(1, 5))):

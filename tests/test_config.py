@@ -109,7 +109,10 @@ def test_the_resolved_input_fills_in_every_default_with_its_unit(tmp_path: Path)
         "log_every": "100.0 fs",
         "checkpoint_every": "60.0 s",
     }
-    assert stored["guard"] == {"enabled": True, "max_force": "100.0 eV/Å", "max_temperature": "5x"}
+    assert stored["guard"] == {
+        "enabled": True, "max_force": "100.0 eV/Å", "max_temperature": "5x", "max_displacement": "0.5 Å",
+        "min_distance": "0.5 Å",
+    }  # fmt: skip
     assert stored["stage"][0]["thermostat"] == {"kind": "langevin", "friction": "1.0 1/ps"}
     assert stored["structure"] == str(tmp_path / "a.cif")
 

@@ -56,6 +56,7 @@ def cells(kind: str, energy: Callable[[np.ndarray], float], n_atoms: int, pressu
     return visited[n_moves // 10 :]
 
 
+@pytest.mark.row("R19")
 def test_an_ideal_gas_has_the_volume_of_its_gamma_distribution() -> None:
     # p(V) ∝ V^N exp(-PV/kT): mean (N + 1) kT/P, variance (N + 1) (kT/P)²
     n_atoms, pressure = 20, 21 * KT / 1000.0
@@ -167,6 +168,7 @@ LENGTHS, ANGLES = [0, 1, 2], [3, 4, 5]
 """Columns of a cell given by lengths and angles."""
 
 
+@pytest.mark.row("R20")
 def test_openmm_gives_argon_the_same_energy_and_forces() -> None:
     atoms = fcc_argon(3, 5.6)
     potential = LennardJones(epsilon=EPSILON, sigma=SIGMA, cutoff=CUTOFF)
@@ -232,6 +234,7 @@ def spread(frames: np.ndarray) -> Measured:
 
 
 @pytest.mark.slow
+@pytest.mark.row("R20")
 def test_a_fluid_has_the_volume_and_its_fluctuation_that_openmm_finds(tmp_path: Path) -> None:
     one, other = volumes(ours(tmp_path, "isotropic", FLUID)), volumes(theirs("isotropic", FLUID))
     assert mean(one).error < 0.005 * one.mean()

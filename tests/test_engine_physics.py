@@ -72,6 +72,7 @@ def velocities(atoms: ase.Atoms, temperature: float) -> np.ndarray:
     return drawn - np.average(drawn, axis=0, weights=atoms.get_masses())
 
 
+@pytest.mark.row("R18")
 def test_the_energy_of_a_smooth_potential_does_not_drift(tmp_path: Path) -> None:
     time, energy = total_energy(tmp_path / "nve", 4.0, "12 ps", "20 fs")
     slopes = [np.polyfit(t, e, 1)[0] for t, e in zip(np.split(time[:550], 5), np.split(energy[:550], 5), strict=True)]
@@ -83,6 +84,7 @@ def test_the_energy_of_a_smooth_potential_does_not_drift(tmp_path: Path) -> None
     assert abs(drift) < 0.1
 
 
+@pytest.mark.row("R18")
 def test_the_fluctuation_of_the_energy_grows_with_the_square_of_the_timestep(tmp_path: Path) -> None:
     (_, fine), (_, coarse) = (
         total_energy(tmp_path / name, timestep, "6 ps", "16 fs") for name, timestep in (("fine", 4.0), ("coarse", 8.0))
@@ -103,6 +105,7 @@ def argon_and_xenon() -> ase.Atoms:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("thermostat", [LANGEVIN, NOSE_HOOVER], ids=["langevin", "nose-hoover"])
+@pytest.mark.row("R19")
 def test_a_thermostat_gives_every_element_and_direction_its_share(thermostat: str, tmp_path: Path) -> None:
     path = write_input(
         tmp_path, nvt("180", "10 ps") + nvt("180", "240 ps", thermostat), atoms=argon_and_xenon(),
@@ -150,6 +153,7 @@ def assert_kinetic_energy_is_maxwellian(kinetic: np.ndarray, n_atoms: int) -> No
     assert abs(off_width) < 3.0
 
 
+@pytest.mark.row("R19")
 def test_velocities_at_the_start_have_the_temperature_in_every_element_and_no_drift(tmp_path: Path) -> None:
     atoms = fcc_argon(6, 6.2)
     atoms.symbols[::2] = "Xe"
@@ -183,6 +187,7 @@ def test_a_particle_on_a_spring_has_half_kt_in_it(tmp_path: Path) -> None:
         assert mean(log[column][settled]).agrees_with(expected)
 
 
+@pytest.mark.row("R02")
 def test_ramped_targets_follow_their_line_in_every_row(tmp_path: Path) -> None:
     stages = (
         nvt('["20 K", "60 K"]', "1 ps")
@@ -214,6 +219,7 @@ def test_a_ramp_heats_the_atoms_along_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.row("R20")
 def test_the_pressure_is_the_derivative_of_the_energy_with_the_volume(turned: bool, tmp_path: Path) -> None:
     atoms = skewed(fcc_argon(2, 5.2))[0] if turned else fcc_argon(2, 5.2)
     output = EXTXYZ + 'log_every = "50 fs"\ntrajectory_every = "50 fs"'

@@ -54,6 +54,7 @@ def test_a_run_starts_from_a_frame_of_a_file(tmp_path: Path) -> None:
     assert np.genfromtxt(run.path / LOG, delimiter=",", names=True)["volume_Å3"] == pytest.approx(11.0**3)
 
 
+@pytest.mark.row("R27")
 def test_another_version_of_openmm_makes_the_continuation_statistical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_velocities_of_the_file_stay_when_hydrogen_gets_heavier(tmp_path: Path) 
         (NVT.format(1) + '[analysis]\nrun = ["diffusion"]\ndrift = ["Xe"]\n', "no Xe"),
     ],
 )
+@pytest.mark.row("R14")
 def test_what_cannot_work_is_refused_before_a_folder_is_made(tmp_path: Path, stages: str, words: str) -> None:
     atoms = fcc_argon(2)
     atoms.pbc = False
@@ -112,6 +114,7 @@ def test_what_cannot_work_is_refused_before_a_folder_is_made(tmp_path: Path, sta
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.row("R08")
 def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Log, *row: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -126,6 +129,7 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert open_run(tmp_path / "run").manifest["state"] == "done"
 
 
+@pytest.mark.row("R16")
 def test_an_absolute_limit_of_the_temperature_holds_without_a_thermostat(tmp_path: Path) -> None:
     atoms = fcc_argon(2)
     atoms.set_velocities(np.random.default_rng(2).normal(size=(len(atoms), 3)) * 0.02)
@@ -136,6 +140,7 @@ def test_an_absolute_limit_of_the_temperature_holds_without_a_thermostat(tmp_pat
         simulate(path, tmp_path / "run")
 
 
+@pytest.mark.row("R16")
 def test_a_potential_with_its_elements_in_the_wrong_order_fails_in_the_minimization(tmp_path: Path) -> None:
     atoms = fcc_argon(2)
     atoms.set_cell(atoms.cell.array * 0.35, scale_atoms=True)

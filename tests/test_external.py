@@ -200,6 +200,7 @@ def test_the_energy_is_conserved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", WHERE)
+@pytest.mark.row("R23")
 def test_nothing_of_a_file_is_run_before_it_is_trusted(module: Path, where: dict[str, str]) -> None:
     table = own(module, "make") | where
     canary = module.with_name("opened")
@@ -388,6 +389,7 @@ def test_a_committee_has_a_stress_if_all_members_have() -> None:
 
 
 @pytest.mark.parametrize("name", ["evil.pt", "folder", "folder/*.pt", "./evil.pt"])
+@pytest.mark.row("R23")
 def test_no_way_to_name_a_file_goes_round_the_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -489,6 +491,7 @@ def test_labels_and_errors_are_made_with_it(tmp_path: Path) -> None:
         {"kind": "committee", "members": ["Cu", EMT_TABLE]},
     ],
 )
+@pytest.mark.row("R23")
 def test_a_trust_that_is_compared_with_nothing_is_refused(table: dict[str, Any]) -> None:
     assert load(**table)
     with pytest.raises(InputError, match=r"trust: sha256:0+: compared with nothing, since no file"):
@@ -580,6 +583,7 @@ def test_a_check_of_a_training_does_not_ask_about_all(delta: Path) -> None:
     assert len(delta.with_name("count").read_text()) == 2
 
 
+@pytest.mark.row("R23")
 def test_a_file_with_such_a_part_runs_nothing_before_it_is_trusted(delta: Path) -> None:
     model = train(delta, delta.with_name("run"), n_processes=1).model
     count = delta.with_name("count")

@@ -181,6 +181,7 @@ def unsafe(call: ast.Call) -> bool:
     )
 
 
+@pytest.mark.row("R23")
 def test_no_file_can_make_mlmd_execute_code() -> None:
     calls = [
         f"{module.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}"

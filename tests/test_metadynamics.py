@@ -101,6 +101,7 @@ def deviation(free_energy: np.ndarray) -> np.ndarray:
     return np.asarray(difference - difference.mean())
 
 
+@pytest.mark.row("R22")
 def test_metadynamics_recovers_the_double_well(tmp_path: Path) -> None:
     run = run_biased(tmp_path, WELL + METAD, nvt("2 ns"), PARTICLE, every="10 ps")
     hills = table(run.path / "HILLS")
@@ -111,6 +112,7 @@ def test_metadynamics_recovers_the_double_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.row("R22")
 def test_metadynamics_recovers_the_double_well_under_pressure(tmp_path: Path) -> None:
     # the others are an ideal gas: p(V) ∝ V^n exp(-PV/kT), whatever the particle in its well does
     n_others, pressure = 8, 9 * KB * T / BOX**3 / BAR
@@ -126,6 +128,7 @@ def test_metadynamics_recovers_the_double_well_under_pressure(tmp_path: Path) ->
     assert mean(volume).agrees_with(BOX**3)
 
 
+@pytest.mark.row("R22")
 def test_opes_recovers_the_double_well(tmp_path: Path) -> None:
     script = (
         WELL + "opes: OPES_METAD ARG=p.x PACE=50 BARRIER=25 TEMP=300\nPRINT ARG=p.x,opes.bias STRIDE=10 FILE=COLVAR\n"
@@ -141,6 +144,7 @@ def test_opes_recovers_the_double_well(tmp_path: Path) -> None:
     assert off.std() < 0.5
 
 
+@pytest.mark.row("R22")
 def test_a_restraint_holds_a_particle_with_the_spread_of_its_spring(tmp_path: Path) -> None:
     script = (
         "p: POSITION ATOM=1 NOPBC\nr: RESTRAINT ARG=p.x,p.y,p.z AT=0.1,0.2,-0.1 KAPPA=500,500,2000\n"

@@ -122,6 +122,7 @@ def rewritten(file: Path, **changes: str) -> Path:
     return file
 
 
+@pytest.mark.row("R14")
 def test_a_future_version_asks_for_an_update(file: Path) -> None:
     with pytest.raises(ModelError, match=r"version 2 .* Update mlmd"):
         modelfile.load(rewritten(file, version="2"))
@@ -144,6 +145,7 @@ def test_changed_metadata_are_noticed(file: Path) -> None:
         modelfile.load(rewritten(file, card=json.dumps({"licence": "mine"})))
 
 
+@pytest.mark.row("R14")
 def test_any_flipped_byte_is_noticed(file: Path) -> None:
     content = file.read_bytes()
     for place in range(0, len(content), 97):
@@ -154,6 +156,7 @@ def test_any_flipped_byte_is_noticed(file: Path) -> None:
             load_potential([Table(path=file)])
 
 
+@pytest.mark.row("R14")
 def test_any_truncation_is_noticed(file: Path) -> None:
     content = file.read_bytes()
     for length in (0, 1, 7, 8, 9, 40, len(content) // 2, len(content) - 1):
@@ -162,6 +165,7 @@ def test_any_truncation_is_noticed(file: Path) -> None:
             load_potential([Table(path=file)])
 
 
+@pytest.mark.row("R23")
 def test_a_header_that_claims_to_be_huge_is_refused_at_once(file: Path) -> None:
     file.write_bytes((2**62).to_bytes(8, "little") + file.read_bytes()[8:])
     with pytest.raises(ModelError):
@@ -234,6 +238,7 @@ class Payload:
 
 @pytest.mark.parametrize("kind", [None, "mlmd", "mtp"])
 @pytest.mark.parametrize("disguise", ["pickle0", "pickle5", "torch", "zip"])
+@pytest.mark.row("R23")
 def test_a_file_that_can_execute_code_is_refused_unopened(tmp_path: Path, kind: str | None, disguise: str) -> None:
     file, canary = tmp_path / "model.mlmd", tmp_path / "canary"
     if disguise == "torch":
@@ -259,6 +264,7 @@ def test_a_file_that_can_execute_code_is_refused_unopened(tmp_path: Path, kind: 
         (b"\x80\x05", "pickle"),
     ],
 )
+@pytest.mark.row("R14")
 def test_a_file_that_is_no_potential_is_described(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.mlmd").write_bytes(content)
     with pytest.raises(ModelError, match=message):
@@ -302,6 +308,7 @@ def test_an_option_of_a_file_that_does_not_exist_is_named(file: Path) -> None:
         load_potential([Table(path=file, options={"cutof": 3})])
 
 
+@pytest.mark.row("R14")
 def test_missing_elements_are_named_and_counted(file: Path) -> None:
     loaded = load_potential([Table(path=file)])
     check_elements(loaded, ["Si", "O", "O"])

@@ -96,6 +96,7 @@ def test_trial_evaluations_neither_print_nor_deposit(bias, tmp_path):
     assert float(hills[0].split()[1]) == pytest.approx(distance, abs=1e-12)
 
 
+@pytest.mark.row("R26")
 def test_steps_beyond_32_bits_keep_their_time(bias, tmp_path):
     run(bias, POSITIONS, step=3_000_000_001)
     bias.update()
@@ -163,6 +164,7 @@ def test_a_script_says_which_files_it_reads_and_writes(tmp_path):
         "g: GROUP ATOMS=@python:all",
     ],
 )
+@pytest.mark.row("R23")
 def test_nothing_in_a_script_executes_code_however_it_is_written(tmp_path, monkeypatch, text):
     # PLUMED ignores case and takes braces out of words; a library that is not there must not even be looked for
     monkeypatch.chdir(tmp_path)
@@ -194,6 +196,7 @@ def test_nothing_in_a_script_executes_code_however_it_is_written(tmp_path, monke
         "FILE=@replicas:../canary",
     ],
 )
+@pytest.mark.row("R23")
 def test_nothing_in_a_script_writes_outside_the_run_folder(tmp_path, name):
     out, inside = tmp_path / "out", tmp_path / "in"
     out.mkdir()

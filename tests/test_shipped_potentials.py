@@ -181,6 +181,7 @@ def test_a_crystal_stays_whole_and_known_below_its_melting_temperature(name: str
 
 @pytest.mark.slow
 @every
+@pytest.mark.row("R18")
 def test_the_energy_does_not_drift(name: str, tmp_path: Path) -> None:
     stages = nvt(name, "2 ps") + '[[stage]]\nkind = "nve"\nduration = "48 ps"\n'
     log = read_log(run_hot(name, tmp_path, stages))

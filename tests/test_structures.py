@@ -174,12 +174,14 @@ UNSOUND = [
 
 
 @pytest.mark.parametrize(("atoms", "said"), UNSOUND, ids=[said for _, said in UNSOUND])
+@pytest.mark.row("R13")
 def test_an_unsound_structure_is_refused_by_name(tmp_path: Path, atoms: Atoms, said: str) -> None:
     answer = refused(write(tmp_path / "a.extxyz", atoms))
     assert said in answer
     assert answer.startswith("a.extxyz")
 
 
+@pytest.mark.row("R13")
 def test_an_atom_near_its_own_image_is_refused(tmp_path: Path) -> None:
     atoms = Atoms("Ar", cell=[0.4, 9, 9], pbc=True)
     assert "atom 0 (Ar) and its own image are 0.4 Å apart" in refused(write(tmp_path / "a.extxyz", atoms))
@@ -202,6 +204,7 @@ def test_an_atom_near_its_own_image_is_refused(tmp_path: Path) -> None:
         ("a.traj", "x", "no ending that tells its format"),
     ],
 )
+@pytest.mark.row("R13")
 def test_damaged_files_are_refused_with_the_reason(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = tmp_path / name
     path.write_text(text)

@@ -165,6 +165,7 @@ def test_the_stress_of_a_module_that_returns_forces_is_there_too(tmp_path: Path)
     assert np.abs(found.virial - expected).max() < 1e-9 * np.abs(expected).max()
 
 
+@pytest.mark.row("R23")
 def test_a_module_is_not_loaded_before_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     table = saved(tmp_path / "writes.pt", Writes())

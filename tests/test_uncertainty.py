@@ -424,6 +424,7 @@ def test_a_watched_run_is_the_run_that_is_not_watched(mtp: tuple[LearnedPotentia
     assert (runs[0] / "final.extxyz").read_bytes() == (runs[1] / "final.extxyz").read_bytes()
 
 
+@pytest.mark.row("R17")
 def test_a_run_that_extrapolates_is_warned_of_once_and_stopped_where_that_is_wanted(
     mtp: tuple[LearnedPotential, Job, Path], tmp_path: Path
 ) -> None:

@@ -78,6 +78,12 @@ class Guard(Table):
     max_temperature: Annotated[
         float | str | None, TemperatureLimit("temperature", above=0.0, words=(("off", None),))
     ] = Field(default="5x", description='largest temperature, or a multiple of the target; "off" to ignore')
+    max_displacement: Annotated[float | None, Quantity("length", above=0.0, words=(("off", None),))] = Field(
+        default=0.5, description='farthest that an atom may move in one step; "off" to ignore'
+    )
+    min_distance: Annotated[float | None, Quantity("length", above=0.0, words=(("off", None),))] = Field(
+        default=0.5, description='nearest that two atoms may come, looked at every 50 steps; "off" to ignore'
+    )
 
     max_grade: Annotated[float, Field(strict=False, gt=1.0, allow_inf_nan=False)] | None = Field(
         default=None,

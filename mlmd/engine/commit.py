@@ -19,7 +19,7 @@ from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.outputs import DCD, last_step, measure, rewind
 from mlmd.errors import StorageError
-from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, write_atomically
+from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, sync_folder, write_atomically
 
 
 class Commit:
@@ -52,6 +52,8 @@ class Commit:
             "rewritten": kept,
             "machine": dict(self.machine),
         }
+        (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
+        sync_folder(self.folder)  # a file that is new is there after a loss of power only when its folder knows it
         copies = {f"file/{name}": np.frombuffer((self.folder / name).read_bytes(), np.uint8) for name in kept}
         checkpoints.write(self.folder / CHECKPOINTS, Checkpoint(header, {**content.arrays, **copies}))
         self.saved_at = time.monotonic()

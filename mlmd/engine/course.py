@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,11 +14,13 @@ import numpy as np
 import openmm
 
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
-from mlmd.config import Minimize
+from mlmd.config import NVE, Minimize
+from mlmd.config.stages import Dynamics
 from mlmd.engine import observe
 from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
+from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
@@ -35,7 +38,7 @@ from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.fused import why_slow
-from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord
+from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord, write_atomically
 
 
 class Course:
@@ -220,8 +223,9 @@ class Course:
         open_cell = None if job.body.pbc.all() else np.where(job.body.pbc[:, None], particles.cell, 0.0)
         forces = Forces(
             self._evaluator(), particles.cell, bias=self._bias(record, restart=restart),
-            max_force=guard.max_force if guard.enabled else None, first_step=record.first_step, bias_cell=open_cell,
-            has_energy=has_energy(job.potential),
+            max_force=guard.max_force if guard.enabled else None,
+            max_displacement=guard.max_displacement if guard.enabled else None,
+            first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
         )  # fmt: skip
         earlier = self.run.stages[: record.index]
         return DynamicsStage(
@@ -229,10 +233,15 @@ class Course:
             seed=np.random.SeedSequence([int(self.run.manifest["seed"]), record.index]), guard=guard,
             usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
             start_time=sum(r.n_steps * r.timestep for r in earlier),
-            watch=self.watch, spread_every=self._spread_every(record),
+            watch=self.watch, drift=self._drift(stage), spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
             force=self._torch_force(),
         )  # fmt: skip
+
+    def _drift(self, stage: Dynamics) -> EnergyDrift | None:
+        """Where the total energy should not change, and there is one."""
+        conserves = isinstance(stage, NVE) and self.job.config.guard.enabled and has_energy(self.job.potential)
+        return EnergyDrift(self.messages) if conserves else None
 
     def _spread_every(self, record: StageRecord) -> int:
         """Lines of the log from one spread of forces to the next."""
@@ -325,9 +334,9 @@ class Course:
             last.last_step, end, to_user(particles.positions), particles.frame.user_cell(particles.cell),
             to_user(particles.velocities),
         )  # fmt: skip
-        temporary = self.folder / (FINAL + ".tmp")
-        ase.io.write(temporary, to_atoms(snapshot, self.job.atoms), format="extxyz")
-        temporary.replace(self.folder / FINAL)
+        text = io.StringIO()
+        ase.io.write(text, to_atoms(snapshot, self.job.atoms), format="extxyz")
+        write_atomically(self.folder / FINAL, text.getvalue().encode())
         self.messages(f"finished: {last.last_step:,} steps, {end / PS:g} ps")
 
 

@@ -10,9 +10,14 @@ from mlmd.config import Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.errors import StorageError
-from mlmd.rundir import MANIFEST, MESSAGES, TOPOLOGIES, Run, open_run
+from mlmd.rundir import MANIFEST, MESSAGES, STRUCTURE, TOPOLOGIES, Run, open_run
 
-_BEGUN = {"lock", "input.toml", "structure.extxyz", *TOPOLOGIES, MESSAGES, MANIFEST + ".tmp"}
+_BEGUN = {"lock", MESSAGES} | {
+    name + end
+    for name in ("input.toml", STRUCTURE, *TOPOLOGIES, MANIFEST)
+    for end in ("", ".tmp")
+    if name + end != MANIFEST
+}
 """What may stand in the folder of a run that was killed before its manifest was written."""
 
 
@@ -45,7 +50,7 @@ def existing_run(folder: Path, config: Simulate) -> Run | None:
         raise StorageError(
             f"{folder} belongs to another input:\n  {listed}\n"
             "A changed input needs a folder of its own: give another --out, or restore the input. "
-            "Only the duration of the last stage may grow."
+            "Only the duration of the last stage may grow, and [guard] may change."
         )
     return run
 
@@ -55,7 +60,7 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
         return
     old, new = dict(_flat(run.manifest["input"])), dict(_flat(resolved(config)))
     for key in sorted(old.keys() | new.keys()):
-        if key.startswith("analysis") or key.endswith(("duration", "checkpoint_every")):
+        if key.startswith(("analysis", "guard")) or key.endswith(("duration", "checkpoint_every")):
             continue
         if key.endswith(("structure", "path", "file", "kernel", "parameters")) and _name(old.get(key)) == _name(
             new.get(key)
@@ -89,7 +94,7 @@ def _changed_files(run: Run, config: Simulate) -> Iterator[str]:
 
 def _changed_lengths(run: Run, config: Simulate) -> Iterator[str]:
     """Durations may grow for the last stage, and for no ramp that has begun."""
-    if physics_hash(config) != run.manifest["physics_hash"]:
+    if any(_changed_options(run, config)):
         return
     for old, new in zip(run.stages, stage_records(config), strict=True):
         if old.n_steps == new.n_steps:

@@ -48,16 +48,16 @@ class Answer:
 
 
 class ForceFailure(SimulationError):
-    """Energy or forces were not finite, or above the guard's limit."""
+    """Energy, forces or moves were not finite, or above the guard's limit."""
 
-    def __init__(self, message: str, positions: np.ndarray, forces: np.ndarray, atom: int | None) -> None:
+    def __init__(self, message: str, positions: np.ndarray, forces: np.ndarray | None, atom: int | None) -> None:
         super().__init__(message)
         self.positions = positions
         """(n_atoms, 3) Å, the configuration that failed."""
         self.forces = forces
-        """(n_atoms, 3) eV/Å there."""
+        """(n_atoms, 3) eV/Å there; None where the potential was not asked any more."""
         self.atom = atom
-        """Index of the atom with the worst force, counted from 0."""
+        """Index of the worst atom, counted from 0."""
 
 
 def positions_in(state: openmm.State) -> np.ndarray:
@@ -88,6 +88,7 @@ class Forces:
         *,
         bias: AnyBias | None = None,
         max_force: float | None = None,
+        max_displacement: float | None = None,
         first_step: int = 0,
         bias_cell: np.ndarray | None = None,
         has_energy: bool = True,
@@ -98,6 +99,7 @@ class Forces:
             cell: (3, 3) Å in the engine's frame.
             bias: acts on all atoms, or None.
             max_force: eV/Å, above which the run stops, or None.
+            max_displacement: Å in one step, above which the run stops, or None.
             first_step: global step at which OpenMM's counter is zero.
             bias_cell: the cell PLUMED sees where it differs (rows of zeros for open directions).
             has_energy: whether the potential knows energies and virials, or forces alone.
@@ -105,7 +107,7 @@ class Forces:
         self.evaluator, self.has_energy = evaluator, has_energy
         self.cell = np.ascontiguousarray(cell, dtype=np.float64)
         self.bias = bias
-        self.max_force = max_force
+        self.max_force, self.max_displacement = max_force, max_displacement
         self.first_step = first_step
         self.step: int | None = None
         """Global step of the last question."""
@@ -138,6 +140,8 @@ class Forces:
         if not same_step:
             self.finish_step()
         self.step = step
+        if kept is not None:
+            self._check_moves(positions, kept.positions)
         answer = self._evaluate(positions, self.cell, step)
         self._inspect(answer)
         self.answer = answer
@@ -194,6 +198,27 @@ class Forces:
 
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell
+
+    def _check_moves(self, positions: np.ndarray, before: np.ndarray) -> None:
+        """Before the potential is asked: what searches for pairs need not survive atoms that are nowhere."""
+        moves = positions - before
+        limit = math.inf if self.max_displacement is None else self.max_displacement / NM
+        # as for forces, one sum answers for some thousand atoms; of a number that is not finite it is not finite
+        total = float(np.einsum("ij,ij->", moves, moves))
+        if total <= limit**2 and math.isfinite(total):
+            return
+        lengths = np.sqrt(np.einsum("ij,ij->i", moves, moves))
+        worst = int(np.argmax(np.where(np.isfinite(lengths), lengths, np.inf)))
+        if not math.isfinite(lengths[worst]):
+            what = f"the position of atom {worst} (counted from 0) is not finite."
+        elif lengths[worst] > limit:
+            what = (
+                f"atom {worst} (counted from 0) moved by {NM * lengths[worst]:.3g} Å in one step, above [guard] "
+                f"max_displacement = {self.max_displacement:g} Å."
+            )
+        else:
+            return
+        raise ForceFailure(what, positions * NM, None, worst)
 
     def _inspect(self, answer: Answer) -> None:
         result = answer.evaluation

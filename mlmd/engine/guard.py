@@ -12,6 +12,7 @@ from scipy.stats import chi2
 from mlmd.config import Guard, Simulate
 from mlmd.engine.outputs import Snapshot, to_atoms
 from mlmd.errors import SimulationError
+from mlmd.neighbors import find_pairs
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.rundir import CRASH
 
@@ -80,6 +81,41 @@ class Thermometer:
         return None if multiple is None or target is None else max(multiple, self._chance * target)
 
 
+def check_distances(
+    positions: np.ndarray, cell: np.ndarray, template: ase.Atoms, guard: Guard, step: int, time: float
+) -> None:
+    """Look for two atoms that are nearer than atoms can be: a potential may have a hole there and say nothing.
+
+    Args:
+        positions: (n_atoms, 3) Å.
+        cell: (3, 3) Å.
+        template: elements and periodicity.
+        guard: of the input.
+        step: global.
+        time: fs.
+
+    Raises:
+        SimulationError: when there are such; names the nearest two.
+    """
+    limit = guard.min_distance
+    if limit is None:
+        return
+    pairs, shifts = find_pairs(positions, cell, template.pbc, limit)
+    if not pairs.shape[1]:
+        return
+    vectors = positions[pairs[1]] + shifts @ cell - positions[pairs[0]]
+    lengths = np.linalg.norm(vectors, axis=1)
+    nearest = int(lengths.argmin())
+    i, j = (int(index) for index in pairs[:, nearest])
+    if lengths[nearest] >= limit:
+        return
+    raise SimulationError(
+        f"atoms {i} ({template.symbols[i]}) and {j} ({template.symbols[j]}, counted from 0) are "
+        f"{lengths[nearest]:.3g} Å apart at step {step:,} ({time / 1e3:g} ps), nearer than [guard] min_distance = "
+        f"{limit:g} Å."
+    )
+
+
 def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Snapshot | None, message: str) -> Path:
     """Write the last good and the bad frame and the explanation into the crash folder; gives the file of frames."""
     crash = folder / CRASH
@@ -87,7 +123,11 @@ def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Sn
     path = crash / "last.extxyz"
     frames = [to_atoms(snapshot, template) for snapshot in (good, bad) if snapshot is not None]
     for frame in frames:
-        if frame.calc is not None and not np.all(np.isfinite(frame.calc.results["forces"])):
+        if (
+            frame.calc is not None
+            and "forces" in frame.calc.results
+            and not np.all(np.isfinite(frame.calc.results["forces"]))
+        ):
             frame.info["note"] = "forces are not finite"
     ase.io.write(path, frames, format="extxyz")
     (crash / "why.txt").write_text(message + "\n")

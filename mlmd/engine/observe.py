@@ -94,7 +94,8 @@ def failed(stage: DynamicsStage, failure: ForceFailure) -> Snapshot:
     to_user = stage.frame.to_user
     return Snapshot(
         step, _time(stage, step), to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
-        forces=to_user(failure.forces), energy=float("nan") if stage.forces.has_energy else None,
+        forces=None if failure.forces is None else to_user(failure.forces),
+        energy=float("nan") if stage.forces.has_energy else None,
     )  # fmt: skip
 
 

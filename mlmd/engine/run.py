@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import shutil
 import traceback
@@ -162,8 +163,11 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said:
     from mlmd.engine.job import manifest_of
     from mlmd.engine.topology import write_topology
 
-    shutil.copyfile(source, folder / "input.toml")
-    ase.io.write(folder / STRUCTURE, job.atoms, format="extxyz", write_results=False)
+    structure = io.StringIO()
+    ase.io.write(structure, job.atoms, format="extxyz", write_results=False)
+    # durable before the manifest is: after a loss of power a run without its structure would be left
+    write_atomically(folder / "input.toml", source.read_bytes())
+    write_atomically(folder / STRUCTURE, structure.getvalue().encode())
     if job.topology is not None:
         write_topology(folder, job.topology, job.atoms.positions)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed

@@ -15,11 +15,12 @@ from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Guard
 from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat, Molecules
+from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
-from mlmd.engine.guard import Thermometer
+from mlmd.engine.guard import Thermometer, check_distances
 from mlmd.engine.observe import Moment
-from mlmd.engine.outputs import Log, Trajectory
+from mlmd.engine.outputs import Log, Trajectory, log_columns
 from mlmd.engine.system import (
     SPEED,
     TOLERANCE,
@@ -81,6 +82,7 @@ class DynamicsStage:
         start_time: float,
         first: bool,
         watch: Watch | None = None,
+        drift: EnergyDrift | None = None,
         spread_every: int = SPREAD_EVERY,
         in_frames: bool = False,
         force: openmm.Force | None = None,
@@ -100,6 +102,7 @@ class DynamicsStage:
             start_time: fs at which the stage begins.
             first: whether this is the first stage with dynamics (it then writes its step 0).
             watch: asks the potential about its errors, where it knows them.
+            drift: looks at the total energy, in NVE.
             spread_every: lines of the log from one spread to the next.
             in_frames: whether spread and grade of atoms are written with every frame of the trajectory.
             force: of OpenMM, which gives what `forces` gives and is asked in its place where atoms move.
@@ -124,8 +127,8 @@ class DynamicsStage:
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
         self._molecules = None if body.molecules is None else Molecules(body.molecules, body.masses)
         self._thermometer = Thermometer(guard, body.n_dof)
-        self._guarded = guard.enabled
-        self.watch, self._spread_every, self._in_frames = watch, spread_every, in_frames
+        self._guard, self._guarded = guard, guard.enabled
+        self._drift, self.watch, self._spread_every, self._in_frames = drift, watch, spread_every, in_frames
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
         """Wall-clock time spent: in steps of OpenMM with the forces in them, on log and trajectory, on the errors."""
 
@@ -202,6 +205,8 @@ class DynamicsStage:
             temperature = self.body.temperature(self.body.kinetic_energy(velocities_of(self.context)))
             usual = self.target_temperature or self._usual_temperature
             self._thermometer.look(temperature, usual, self.global_step, self.time)
+            answer = self.answer()
+            check_distances(answer.positions * NM, answer.cell, self.template, self._guard, self.global_step, self.time)
         self._write(log, trajectory)
 
     def _look(self) -> None:
@@ -227,7 +232,10 @@ class DynamicsStage:
         self.seconds["uncertainty"] += done - clock
         if in_log:
             more = observe.parts(self) + ([] if self.watch is None or found is None else self.watch.row(found))
-            log.row(self.global_step, self.record.index + 1, observe.row(self) + more)
+            row = observe.row(self)
+            log.row(self.global_step, self.record.index + 1, row + more)
+            if self._drift is not None:
+                self._drift.look(row[0], row[log_columns(has_energy=True).index("energy per atom [eV]") - 2])
         if in_trajectory:
             frame = observe.snapshot(self)
             trajectory.frame(observe.with_uncertainty(frame, found) if self._in_frames and found else frame)

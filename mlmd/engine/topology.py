@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlmd.engine.forces import NM
 from mlmd.errors import InputError
 from mlmd.io.pdbx import is_pdbx
 from mlmd.io.structures import split_frame
+from mlmd.rundir import write_atomically
 
 _PDB = (".pdb", ".ent")
 _PDBX = (".pdbx", ".mmcif")
@@ -134,5 +136,6 @@ def write_topology(folder: Path, topology: app.Topology, positions: np.ndarray) 
     """Write names, bonds and positions (n_atoms, 3) Å, as programs want them beside a trajectory."""
     name = topology_name(topology)
     writer: Any = app.PDBFile if name.endswith(".pdb") else app.PDBxFile
-    with (folder / name).open("w") as file:
-        writer.writeFile(topology, [openmm.Vec3(*one) for one in positions / NM] * unit.nanometer, file, keepIds=True)
+    text = io.StringIO()
+    writer.writeFile(topology, [openmm.Vec3(*one) for one in positions / NM] * unit.nanometer, text, keepIds=True)
+    write_atomically(folder / name, text.getvalue().encode())

@@ -55,6 +55,7 @@ def central_difference(energy: Callable[[float], float], step: float = 3e-4) -> 
     return (8 * (energy(step) - energy(-step)) - (energy(2 * step) - energy(-2 * step))) / (12 * step)
 
 
+@pytest.mark.row("R21")
 def test_nothing_changes_when_the_structure_is_moved(case: Case) -> None:
     potential, atoms = case.make(), case.crystal()
     moved = atoms.copy()
@@ -64,6 +65,7 @@ def test_nothing_changes_when_the_structure_is_moved(case: Case) -> None:
     assert_same(case, after.forces, before.forces)
 
 
+@pytest.mark.row("R21")
 def test_forces_and_stress_rotate_with_the_structure(case: Case) -> None:
     potential, atoms = case.make(), case.crystal()
     q, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
@@ -74,6 +76,7 @@ def test_forces_and_stress_rotate_with_the_structure(case: Case) -> None:
     assert_same(case, after.stress[0], q.T @ before.stress[0] @ q)
 
 
+@pytest.mark.row("R21")
 def test_renumbering_atoms_renumbers_the_forces(case: Case) -> None:
     potential, atoms = case.make(), case.crystal()
     order = np.random.default_rng(6).permutation(len(atoms))
@@ -82,6 +85,7 @@ def test_renumbering_atoms_renumbers_the_forces(case: Case) -> None:
     assert_same(case, after.forces, before.forces[order])
 
 
+@pytest.mark.row("R21")
 def test_a_supercell_has_the_energy_of_its_cells(case: Case) -> None:
     potential, atoms = case.make(), case.crystal()
     one, many = predict(potential, atoms), predict(potential, atoms * (2, 1, 2))
@@ -91,6 +95,7 @@ def test_a_supercell_has_the_energy_of_its_cells(case: Case) -> None:
 
 
 @pytest.mark.parametrize("surroundings", ["crystal", "cluster", "slab"])
+@pytest.mark.row("R21")
 def test_forces_are_the_gradient_of_the_energy(exact: Case, surroundings: str) -> None:
     potential, atoms = exact.make(), getattr(exact, surroundings)()
     forces = predict(potential, atoms).forces
@@ -105,6 +110,7 @@ def test_forces_are_the_gradient_of_the_energy(exact: Case, surroundings: str) -
         assert float(forces[atom, axis]) == pytest.approx(expected, abs=1e-6 * float(forces.abs().max()))
 
 
+@pytest.mark.row("R20")
 def test_stress_is_the_derivative_by_strain(exact: Case) -> None:
     potential, atoms = exact.make(), exact.crystal()
     stress = predict(potential, atoms).stress[0]

@@ -75,6 +75,7 @@ def assert_same_biased_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("bias", SCRIPTS)
+@pytest.mark.row("R04")
 def test_a_stopped_bias_goes_on_as_if_never_stopped(bias: str, tmp_path: Path) -> None:
     path = biased_input(tmp_path, SCRIPTS[bias])
     simulate(path, tmp_path / "one", threads=1)
@@ -88,6 +89,7 @@ def test_a_stopped_bias_goes_on_as_if_never_stopped(bias: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("bias", ["metadynamics on a grid", "opes with a state"])
+@pytest.mark.row("R04")
 def test_a_bias_killed_at_every_write_is_whole(bias: str, tmp_path: Path) -> None:
     path, errors = biased_input(tmp_path, SCRIPTS[bias], checkpoint_every=0.03), tmp_path / "errors"
     path.write_text(path.read_text().replace("3 ps", "1 ps"))
@@ -101,6 +103,7 @@ def test_a_bias_killed_at_every_write_is_whole(bias: str, tmp_path: Path) -> Non
     assert_same_biased_run(tmp_path / "one", tmp_path / "killed")
 
 
+@pytest.mark.row("R04")
 def test_a_bias_under_pressure_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     stage = (
         '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "1 ps"\nplumed = "bias.dat"\n'
@@ -119,6 +122,7 @@ def test_a_bias_under_pressure_goes_on_as_if_never_stopped(tmp_path: Path) -> No
     assert np.allclose(table(tmp_path / "parts" / "COLVAR")[:, 0], 0.02 * np.arange(51), atol=1e-9)
 
 
+@pytest.mark.row("R07")
 def test_a_deleted_history_is_refused_by_name(tmp_path: Path) -> None:
     path, out = biased_input(tmp_path, SCRIPTS["metadynamics"]), tmp_path / "run"
     with pytest.raises(Stopped):
@@ -151,6 +155,7 @@ def test_a_script_that_restarts_begins_with_the_hills_beside_it(tmp_path: Path) 
     assert read_log(tmp_path / "run")["bias energy"][0] > 0.05
 
 
+@pytest.mark.row("R04")
 def test_a_bias_goes_on_through_the_next_stage(tmp_path: Path) -> None:
     path = biased_input(tmp_path, SCRIPTS["metadynamics"])
     path.write_text(path.read_text().replace(STAGE, STAGE.replace("3 ps", "1500 fs") * 2))
@@ -162,6 +167,7 @@ def test_a_bias_goes_on_through_the_next_stage(tmp_path: Path) -> None:
     assert np.allclose(table(tmp_path / "one" / "COLVAR")[:, 0], 0.05 * np.arange(61), atol=1e-9)
 
 
+@pytest.mark.row("R04")
 def test_a_bias_that_pauses_for_an_unbiased_stage_loses_no_line(tmp_path: Path) -> None:
     path = biased_input(tmp_path, SCRIPTS["metadynamics"])
     biased, free = STAGE.replace("3 ps", "1 ps"), STAGE.replace("3 ps", "0.5 ps").replace('plumed = "bias.dat"\n', "")

@@ -63,6 +63,7 @@ def go_on(folder: Path) -> tuple[int, str]:
     return answer.code, answer.err
 
 
+@pytest.mark.row("R06")
 def test_every_damage_to_a_checkpoint_is_detected(folder: Path) -> None:
     path, rng = checkpoints(folder)[-1], random.Random(1)
     good = path.read_bytes()
@@ -80,6 +81,7 @@ def test_every_damage_to_a_checkpoint_is_detected(folder: Path) -> None:
         checkpoint.read(path)
 
 
+@pytest.mark.row("R06")
 def test_a_damaged_newest_checkpoint_is_replaced_by_the_one_before(folder: Path) -> None:
     newest = checkpoints(folder)[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -89,6 +91,7 @@ def test_a_damaged_newest_checkpoint_is_replaced_by_the_one_before(folder: Path)
     assert_same_run(folder / "one", folder / "part")
 
 
+@pytest.mark.row("R05")
 def test_without_the_newest_checkpoint_the_files_are_cut_back_to_the_one_before(folder: Path) -> None:
     checkpoints(folder)[-1].unlink()
     code, messages = go_on(folder)
@@ -98,6 +101,7 @@ def test_without_the_newest_checkpoint_the_files_are_cut_back_to_the_one_before(
     assert_same_run(folder / "one", folder / "part")
 
 
+@pytest.mark.row("R05")
 def test_a_run_that_was_stopped_does_no_step_again_and_says_nothing_of_it(folder: Path) -> None:
     code, messages = go_on(folder)
     assert code == 0
@@ -117,6 +121,7 @@ def test_a_row_that_was_not_finished_does_not_count_as_a_step(tmp_path: Path) ->
         assert last_step(log) == step
 
 
+@pytest.mark.row("R06")
 def test_without_a_sound_checkpoint_nothing_is_touched(folder: Path) -> None:
     for path in checkpoints(folder):
         path.write_bytes(b"MLMDCKP1" + bytes(1000))
@@ -129,6 +134,7 @@ def test_without_a_sound_checkpoint_nothing_is_touched(folder: Path) -> None:
     assert changed <= {"messages.log", "run.json"}
 
 
+@pytest.mark.row("R06")
 def test_a_checkpoint_of_another_run_is_not_used(folder: Path) -> None:
     other = folder / "other"
     run_in_parts(write_input(other, STAGE, options="seed = 2"), other / "run", [170], threads=1)
@@ -141,6 +147,7 @@ def test_a_checkpoint_of_another_run_is_not_used(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["log.csv", "trajectory.dcd"])
+@pytest.mark.row("R07")
 def test_a_file_edited_before_the_checkpoint_is_refused_by_name(name: str, folder: Path) -> None:
     path = folder / "part" / name
     content = bytearray(path.read_bytes())
@@ -154,6 +161,7 @@ def test_a_file_edited_before_the_checkpoint_is_refused_by_name(name: str, folde
 
 
 @pytest.mark.parametrize("name", ["log.csv", "trajectory.dcd"])
+@pytest.mark.row("R07")
 def test_a_missing_file_is_named(name: str, folder: Path) -> None:
     (folder / "part" / name).unlink()
     code, messages = go_on(folder)
@@ -161,6 +169,7 @@ def test_a_missing_file_is_named(name: str, folder: Path) -> None:
     assert f"{name} is missing or shorter" in messages
 
 
+@pytest.mark.row("R07")
 def test_torn_ends_of_files_are_cut_and_written_anew(folder: Path) -> None:
     for name, torn in (("log.csv", b"160,0,0.8,-1.2"), ("trajectory.dcd", bytes(333))):
         with (folder / "part" / name).open("ab") as file:
@@ -171,6 +180,7 @@ def test_torn_ends_of_files_are_cut_and_written_anew(folder: Path) -> None:
     assert_same_run(folder / "one", folder / "part")
 
 
+@pytest.mark.row("R27")
 def test_the_right_checkpoint_is_chosen_by_its_step_not_by_its_date(folder: Path) -> None:
     for path in reversed(checkpoints(folder)):
         path.touch()  # as after copying: the oldest looks newest
@@ -188,6 +198,7 @@ def test_the_right_checkpoint_is_chosen_by_its_step_not_by_its_date(folder: Path
         ('sigma = "3.4 Å"', 'sigma = "3.5 Å"', "sigma"),
     ],
 )
+@pytest.mark.row("R07")
 def test_a_folder_of_other_physics_is_refused_naming_the_difference(
     old: str, new: str, named: str, folder: Path
 ) -> None:
@@ -201,6 +212,7 @@ def test_a_folder_of_other_physics_is_refused_naming_the_difference(
     assert contents(folder) == before
 
 
+@pytest.mark.row("R07")
 def test_a_changed_structure_is_refused(folder: Path) -> None:
     path = folder / "atoms.extxyz"
     path.write_text(path.read_text().replace("Ar ", "Kr ", 1))

@@ -44,6 +44,7 @@ STAGES = {
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
 @pytest.mark.parametrize("ensemble", STAGES)
+@pytest.mark.row("R01", "R02")
 def test_a_stopped_and_continued_run_is_the_same_as_one_run(ensemble: str, platform: str, tmp_path: Path) -> None:
     # the pieces end on and off the grids of the trajectory (20), the barostat (4) and the thermometer (10)
     path = write_input(tmp_path, STAGES[ensemble])
@@ -52,6 +53,7 @@ def test_a_stopped_and_continued_run_is_the_same_as_one_run(ensemble: str, platf
     assert_same_run(tmp_path / "one", tmp_path / "parts")
 
 
+@pytest.mark.row("R02")
 def test_a_run_whose_lattice_vectors_change_places_is_continued_exactly(tmp_path: Path) -> None:
     # the angles of the cell pass through 60°, where OpenMM wants other lattice vectors for the same crystal
     path = write_input(tmp_path, npt("flexible").replace("every = 4", "every = 1"), atoms=primitive_argon())
@@ -63,6 +65,7 @@ def test_a_run_whose_lattice_vectors_change_places_is_continued_exactly(tmp_path
 
 
 @pytest.mark.parametrize("ensemble", ["langevin", "npt anisotropic"])
+@pytest.mark.row("R02")
 def test_a_potential_that_remembers_is_continued_with_its_memory(
     ensemble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +77,7 @@ def test_a_potential_that_remembers_is_continued_with_its_memory(
 
 
 @pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz"])
+@pytest.mark.row("R02")
 def test_every_stage_and_format_of_a_longer_course_is_continued_exactly(kind: str, tmp_path: Path) -> None:
     # minimization, then three ensembles: stopped in each of them and at the last step of one
     stages = "\n".join(
@@ -92,6 +96,7 @@ def test_every_stage_and_format_of_a_longer_course_is_continued_exactly(kind: st
     assert_same_run(tmp_path / "one", tmp_path / "parts")
 
 
+@pytest.mark.row("R27")
 def test_on_another_platform_a_run_goes_on_with_the_same_state_and_says_so(tmp_path: Path) -> None:
     path, out = write_input(tmp_path, STAGES["npt isotropic"]), tmp_path / "run"
     with pytest.raises(Stopped):

@@ -36,6 +36,7 @@ def breaking(folder: Path, at: int, *, energy: str = "0", force: str = "0") -> P
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
 @pytest.mark.parametrize("step", [0, 1, 17, 1000])
 @pytest.mark.parametrize("bad", [{"force": "nan"}, {"force": "inf"}, {"energy": "nan"}, {"energy": "-inf"}], ids=str)
+@pytest.mark.row("R15")
 def test_a_run_ends_in_the_step_of_a_non_finite_number(
     bad: dict[str, str], step: int, platform: str, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_run_ends_in_the_step_of_a_non_finite_number(
     assert not problems and (saved is None) == (step == 0)
 
 
+@pytest.mark.row("R15")
 def test_a_failure_that_passes_leaves_no_trace_in_the_continued_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,12 +77,14 @@ def test_a_failure_that_passes_leaves_no_trace_in_the_continued_run(
     assert_same_run(tmp_path / "one", tmp_path / "failed")
 
 
+@pytest.mark.row("R16")
 def test_a_force_above_the_limit_of_the_guard_names_its_atom(tmp_path: Path) -> None:
     answer = mlmd("simulate", breaking(tmp_path, 17, force="101"), "--out", tmp_path / "run")
     assert answer.code == 3
     assert "at step 17" in answer.err and "atom 2" in answer.err and "max_force = 100 eV/Å" in answer.err
 
 
+@pytest.mark.row("R16")
 def test_many_small_forces_are_not_one_large_one(tmp_path: Path) -> None:
     # 1,000 atoms with up to 8 eV/Å each: together above the limit of 100 eV/Å, none of them alone
     atoms = ase.Atoms("Ar1000", 5.0 * np.array(list(np.ndindex(10, 10, 10))))

@@ -36,6 +36,7 @@ def assert_complete(folder: Path, log_every: int = 10, trajectory_every: int = 2
 
 
 @pytest.mark.parametrize("cell", ["cubic", "skewed", "rhombohedral"])
+@pytest.mark.row("R03")
 def test_a_run_killed_at_random_times_ends_as_if_never_killed(cell: str, tmp_path: Path) -> None:
     seed = secrets.randbelow(2**31)
     print(f"seed {seed}")
@@ -66,6 +67,7 @@ def test_a_run_killed_at_random_times_ends_as_if_never_killed(cell: str, tmp_pat
     print(f"{folder.name}: {(folder / 'messages.log').read_text()}")
 
 
+@pytest.mark.row("R03")
 def test_a_run_killed_at_every_write_of_its_checkpoints_ends_as_if_never_killed(tmp_path: Path) -> None:
     path, errors = write_input(tmp_path, (HEATED + SQUEEZED).format(100), output=OFTEN.format(0.001)), tmp_path / "err"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
+import pytest
 from processes import mlmd, start, wait_for
 from runs import read_log, write_input
 
@@ -23,6 +24,7 @@ IN_USE, STOPPED = 5, 75
 STAGE = '[[stage]]\nkind = "nve"\nduration = "{} fs"'
 
 
+@pytest.mark.row("R11")
 def test_of_two_runs_begun_at_once_exactly_one_goes_on(tmp_path: Path) -> None:
     path = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(10**6))
     for n in range(5):
@@ -42,6 +44,7 @@ def test_of_two_runs_begun_at_once_exactly_one_goes_on(tmp_path: Path) -> None:
         assert saved is not None and steps[-1] <= saved.position[1] < steps[-1] + 10 and not problems
 
 
+@pytest.mark.row("R11")
 def test_a_run_in_an_occupied_folder_is_refused_at_once_and_changes_nothing(tmp_path: Path) -> None:
     path, out = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(100000)), tmp_path / "run"
     arguments = ["simulate", str(path), "--out", str(out), "--threads", "1"]
@@ -69,6 +72,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.row("R11")
 def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
     path = write_input(tmp_path, 'velocities = "60 K"\n' + STAGE.format(100))
     out, errors = tmp_path / "run", tmp_path / "errors"

@@ -32,6 +32,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.row("R10")
 def test_a_signal_ends_the_run_after_a_checkpoint(
     number: signal.Signals, uninterrupted: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint(
     assert_same_run(one, out)
 
 
+@pytest.mark.row("R10")
 def test_a_file_named_stop_ends_the_run_once(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
     arguments = ["simulate", path, "--out", out, "--threads", 1]
@@ -68,6 +70,7 @@ def test_a_file_named_stop_ends_the_run_once(uninterrupted: tuple[Path, Path], t
     assert_same_run(one, out)
 
 
+@pytest.mark.row("R10")
 def test_runs_with_a_time_limit_make_progress_to_the_end(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
     codes = []
@@ -78,6 +81,7 @@ def test_runs_with_a_time_limit_make_progress_to_the_end(uninterrupted: tuple[Pa
     assert_same_run(one, out)
 
 
+@pytest.mark.row("R10")
 def test_a_second_signal_does_not_wait_and_does_no_damage(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     (path, one), errors = uninterrupted, tmp_path / "errors"
     for n in range(6):  # most of these arrive while forces are computed
@@ -97,6 +101,7 @@ def test_a_second_signal_does_not_wait_and_does_no_damage(uninterrupted: tuple[P
     assert_same_run(one, out)
 
 
+@pytest.mark.row("R10")
 def test_a_second_signal_on_the_way_into_the_forces_is_no_failure_of_physics(
     uninterrupted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,118 @@
+"""What the guard stops and warns of besides forces that are not finite: far moves, near atoms, a drifting energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from command_line import mlmd
+from runs import fcc_argon, read_log, write_input
+from trap import Trap
+
+from mlmd.engine.drift import slope_of
+from mlmd.engine.run import simulate
+from mlmd.potentials import POTENTIALS
+from mlmd.rundir import MESSAGES, open_run
+
+NVE = '[[stage]]\nkind = "nve"\nduration = "{}"\n'
+NVT = '[[stage]]\nkind = "nvt"\ntemperature = "{} K"\nduration = "2 ps"\n'
+
+
+def last_frames(out: Path) -> list[ase.Atoms]:
+    frames: list[ase.Atoms] = ase.io.read(out / "crash" / "last.extxyz", index=":")
+    return frames
+
+
+@pytest.mark.row("R16")
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_an_atom_that_moves_too_far_in_one_step_ends_the_run_there(platform: str, tmp_path: Path) -> None:
+    # 0.6 Å in a step of 5 fs, from the first step on
+    atoms = ase.Atoms("Ar2", [[0, 0, 0], [5, 0, 0]], cell=[40, 40, 40], pbc=True)
+    atoms.set_velocities([[0, 0.12 / ase.units.fs, 0], [0, -0.12 / ase.units.fs, 0]])
+    path = write_input(tmp_path, NVE.format("1 ps"), atoms=atoms, options='velocities = "file"')
+    answer = mlmd("simulate", path, "--out", tmp_path / "run", "--platform", platform)
+    assert answer.code == 3
+    assert "at step 1 " in answer.err and "moved by 0.6 Å in one step" in answer.err
+    assert "max_displacement = 0.5 Å" in answer.err
+    good, bad = last_frames(tmp_path / "run")
+    assert (good.info["step"], bad.info["step"]) == (0, 1)
+    assert np.linalg.norm(bad.positions - good.positions, axis=1).max() == pytest.approx(0.6, abs=0.01)
+    assert "moved by 0.6 Å" in (tmp_path / "run" / "crash" / "why.txt").read_text()
+
+
+@pytest.mark.row("R16")
+def test_atoms_that_come_nearer_than_atoms_can_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # an ideal gas has no repulsion: what a potential does where it was trained on nothing
+    monkeypatch.setitem(POTENTIALS, "trap", "trap:Trap")
+    atoms = ase.Atoms("ArXe", [[19.0, 0, 0], [21.2, 0, 0]], cell=[20, 20, 20], pbc=True)
+    atoms.set_velocities([[0.004 / ase.units.fs, 0, 0], [-0.004 / ase.units.fs, 0, 0]])
+    path = write_input(
+        tmp_path, NVE.format("2 ps"), atoms=atoms, potential='{ kind = "trap", stiffness = 0 }',
+        options='velocities = "file"\nremove_com_motion = false',
+    )  # fmt: skip
+    answer = mlmd("simulate", path, "--out", tmp_path / "run")
+    assert answer.code == 3
+    assert "atoms 0 (Ar) and 1 (Xe, counted from 0) are 0.16 Å apart at step 51" in answer.err
+    assert "min_distance = 0.5 Å" in answer.err
+    path.write_text(path.read_text() + '[guard]\nmin_distance = "off"\n')
+    assert mlmd("simulate", path, "--out", tmp_path / "run", "--quiet").code == 0  # the guard may change
+
+
+@pytest.mark.row("R16")
+@pytest.mark.parametrize("what", ["timestep", "temperature", "overlap"])
+def test_an_explosion_is_found_within_a_hundred_steps_and_explained(
+    what: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    atoms, options, stage = fcc_argon(2), "", NVT.format(60)
+    if what == "timestep":  # thirty times what the fastest vibration allows
+        options, stage = 'timestep = "300 fs"', stage.replace("2 ps", "60 ps")
+    if what == "temperature":
+        options = 'velocities = "6000 K"'
+    if what == "overlap":
+        atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
+    output = 'log_every = "300 fs"\ntrajectory_every = "300 fs"'
+    path = write_input(tmp_path, stage, atoms=atoms, options=options, output=output)
+    answer = mlmd("simulate", path, "--out", tmp_path / "run")
+    assert answer.code == 3, answer.err
+    assert "[guard]" in answer.err and "Try a shorter timestep" in answer.err
+    step = last_frames(tmp_path / "run")[-1].info["step"]
+    record_property(f"steps of {what}", step)
+    assert step <= 100
+    assert open_run(tmp_path / "run").manifest["state"] == "failed"
+
+
+@pytest.mark.row("R18")
+def test_an_energy_that_drifts_in_nve_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POTENTIALS, "trap", "trap:Trap")
+    evaluate = Trap.evaluate
+
+    def pushed(self: Trap, positions: np.ndarray, cell: np.ndarray) -> object:
+        """A trap with a force round its axis, which is the derivative of no energy."""
+        found = evaluate(self, positions, cell)
+        found.forces[:, :2] += 1e-4 * np.stack([-positions[:, 1], positions[:, 0]], axis=1)
+        return found
+
+    path = write_input(
+        tmp_path, 'velocities = "100 K"\n' + NVE.format("10 ps"), atoms=ase.Atoms("Ar8", 4.0 * np.indices((2, 2, 2)).reshape(3, 8).T),
+        potential='{ kind = "trap", stiffness = 0.01 }', options="remove_com_motion = false",
+        output='log_every = "20 fs"\n[guard]\nmax_temperature = "off"\nmin_distance = "off"',
+    )  # fmt: skip
+    simulate(path, tmp_path / "good")
+    assert "drifts" not in (tmp_path / "good" / MESSAGES).read_text()
+    monkeypatch.setattr(Trap, "evaluate", pushed)
+    simulate(path, tmp_path / "bad")
+    assert (tmp_path / "bad" / MESSAGES).read_text().count("the total energy drifts by ") == 1
+    log = read_log(tmp_path / "bad")
+    assert abs(np.polyfit(log["time"], log["energy per atom"], 1)[0]) > 1e-5
+
+
+def test_the_error_of_a_slope_is_what_slopes_of_noise_scatter_by() -> None:
+    rng, times = np.random.default_rng(3), np.linspace(0.0, 7.0, 200)
+    slopes, errors = np.transpose([slope_of(times, 3.0 * times + rng.normal(size=200)) for _ in range(400)])
+    assert slopes.mean() == pytest.approx(3.0, abs=4 * slopes.std() / 20)
+    # 400 variances of four degrees of freedom: their mean is known to 3.5 %
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(slopes.std(), rel=0.15)
