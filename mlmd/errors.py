@@ -52,9 +52,16 @@ class Stopped(MlmdError):
     exit_code = 75
 
 
+class DeviceError(MlmdError):
+    """A graphics card failed or has too little memory; the last checkpoint is good, and a new process can continue."""
+
+    exit_code = 75
+
+
 OTHER_NAMES = {
     "float32": {"single", "fp32", "f32", "32", "32bit", "32-bit"},
     "float64": {"double", "fp64", "f64", "64", "64bit", "64-bit"},
+    "show": {"info", "inspect"},
 }
 """What else people call what is known by one name."""
 

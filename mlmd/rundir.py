@@ -30,6 +30,8 @@ FINAL = "final.extxyz"
 CHECKPOINTS = "checkpoint"
 CRASH = "crash"
 STOP = "STOP"
+LOST = "lost device"
+"""State of a run whose graphics card has failed."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("mlmd.cli.sweep:sweep", "Train every combination of some values, and compare accuracy and speed."),
     "check": ("mlmd.cli.check:check", "Validate inputs; estimate memory and time, and nothing is written."),
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
-    "show": ("mlmd.cli.inspect:show", "Describe a potential, a structure or a run folder."),
+    "show": ("mlmd.cli.inspect:show", "What a file is: potential, structure, trajectory, checkpoint, run folder."),
     "models": ("mlmd.cli.inspect:list_models", "The potentials that come with mlmd."),
     "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),
     "export": ("mlmd.cli.export:export", "Write a potential for other programs: MLIP, LAMMPS."),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
+    "verify": ("mlmd.cli.verify:verify", "Is every file of a run what its manifest and checkpoints say?"),
+    "repair": ("mlmd.cli.verify:repair", "Cut a damaged run back to the newest checkpoint that its files reach."),
     "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),
 }
 

@@ -67,7 +67,7 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 @trust_option
 @_JSON
 def show(file: Path, options: str | None, trust: tuple[str, ...], as_json: bool) -> None:
-    """Describe FILE: a potential, a structure or a run folder, or the name of a potential of `mlmd models`.
+    """Describe FILE: a potential, a structure, a trajectory, a checkpoint or a run folder, or a name of `mlmd models`.
 
     A model of another program is described by its kind with --options, e.g. mlmd show ase --options '{"calculator":
     "ase.calculators.emt:EMT"}'. A potential with a model of another program in it is built with --trust only.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
+from mlmd.cli.show_run import TRAJECTORIES, checkpoint_facts, has_several_frames, trajectory_facts
 from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts, sha256
 from mlmd.errors import InputError, StorageError
 
@@ -21,7 +22,9 @@ _ERRORS_TOLD = {"spread": "spread of forces", "grade": "grade of extrapolation"}
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """Facts about the folder of a run or a training, a structure or a potential, recognised by name and content.
+    """Facts about the folder of a run or a training, a trajectory, a checkpoint, a structure or a potential.
+
+    They are recognised by name and content.
 
     A potential that comes with mlmd is called by its name.
 
@@ -48,6 +51,10 @@ def facts_of(path: Path) -> dict[str, Any]:
         return _run(open_run(path))
     if path.suffix == ".toml":
         raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
+    if path.suffix == ".ckpt":
+        return checkpoint_facts(path)
+    if path.suffix in TRAJECTORIES or has_several_frames(path):
+        return trajectory_facts(path)
     if _is_structure(path):
         return _structure(path)
     return _potential(path)

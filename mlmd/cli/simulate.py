@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the potential [default: all cores].")
 @click.option("--max-hours", type=click.FloatRange(min=0), help="Stop after so many hours, to be continued (code 75).")
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=0,
+    help="New processes that may continue after a failure of the graphics card.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def simulate(
@@ -30,6 +35,7 @@ def simulate(
     device: str,
     threads: int | None,
     max_hours: float | None,
+    retries: int,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -37,6 +43,11 @@ def simulate(
 
     Ctrl-C, SIGTERM, --max-hours or a file STOP in the run folder end the run after a checkpoint with exit code 75.
     """
+    if retries:
+        from mlmd.cli.retry import with_retries, without_retries
+        from mlmd.rundir import default_folder
+
+        raise click.exceptions.Exit(with_retries(without_retries(sys.argv[1:]), out or default_folder(input_file), retries))
     from mlmd.engine.run import simulate as run_input
 
     drift = _Drift()

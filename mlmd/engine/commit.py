@@ -49,6 +49,7 @@ class Commit:
         header = {
             **content.header,
             "files": measure(self.folder, self._appended),
+            "appended": self._appended,
             "rewritten": kept,
             "machine": dict(self.machine),
         }

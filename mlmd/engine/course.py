@@ -20,6 +20,7 @@ from mlmd.engine import observe
 from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
+from mlmd.engine.device import device_error
 from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
@@ -197,6 +198,8 @@ class Course:
         except SimulationError as error:
             if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
                 raise KeyboardInterrupt from None
+            if device_error(error, 0, self._device) is not None:  # no matter of physics
+                raise
             raise self._explain(stage, error) from None
         finally:
             trajectory.close()

@@ -267,6 +267,26 @@ def last_step(log: Path) -> int | None:
     return int(word) if word.isdigit() else None
 
 
+def differences(
+    folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]
+) -> dict[str, str]:
+    """Files that do not begin any more with what they were at a checkpoint, and what is wrong with each.
+
+    Args:
+        folder: of the run.
+        recorded: size and fingerprint of each file at the checkpoint, as `measure` gives them.
+        names: the changeable bytes at the beginning of each file.
+    """
+    wrong = {}
+    for name, entry in recorded.items():
+        path, size = folder / name, int(entry["size"])
+        if not path.exists() or path.stat().st_size < size:
+            wrong[name] = f"{path} is missing or shorter than at the last checkpoint"
+        elif fingerprint(path, size, names.get(name, 0)) != entry["sha256"]:
+            wrong[name] = f"{path} was changed since the last checkpoint"
+    return wrong
+
+
 def rewind(folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]) -> list[str]:
     """Cut every file back to what it was at a checkpoint; files that did not exist then go.
 
@@ -276,12 +296,8 @@ def rewind(folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mappi
     Raises:
         StorageError: when a file is shorter than it was or its kept part has changed. Nothing is cut then.
     """
-    for name, entry in recorded.items():
-        path, size = folder / name, int(entry["size"])
-        if not path.exists() or path.stat().st_size < size:
-            raise StorageError(f"{path} is missing or shorter than at the last checkpoint; restore it from a backup.")
-        if fingerprint(path, size, names.get(name, 0)) != entry["sha256"]:
-            raise StorageError(f"{path} was changed since the last checkpoint; restore it from a backup.")
+    for why in differences(folder, recorded, names).values():
+        raise StorageError(f"{why}; restore it from a backup, or see what `mlmd repair {folder}` would cost.")
     cut = []
     for name in names:
         path, size = folder / name, int(recorded.get(name, {"size": 0})["size"])

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
+from mlmd.engine.device import device_error
 from mlmd.engine.folder import existing_run
 from mlmd.engine.schedule import stage_records
-from mlmd.errors import MlmdError, SimulationError, Stopped, StorageError
+from mlmd.errors import DeviceError, MlmdError, SimulationError, Stopped, StorageError
 from mlmd.rundir import (
     CRASH,
+    LOST,
     STOP,
     STRUCTURE,
     Messages,
@@ -81,6 +83,7 @@ def simulate(
         InUseError: another process is running in the folder.
         SimulationError: the physics failed; the last checkpoint is good and the crash folder explains.
         Stopped: on request, after a checkpoint.
+        DeviceError: a graphics card failed; a new process can continue from the last checkpoint.
     """
     source = Path(input_path)
     config = load_simulate(source)
@@ -218,9 +221,11 @@ def _ending(run: Run, messages: Messages) -> Iterator[None]:
     """Write into manifest and messages how the run ended when it did not end well."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        lost = device_error(raised, len(run.atoms), str(run.manifest["platform"].get("device", "the device")))
+        error = raised if lost is None else lost
         with suppress(OSError):  # a full disk has no room for this either
-            ways = {Stopped: "stopped", SimulationError: "failed"}
+            ways = {Stopped: "stopped", SimulationError: "failed", DeviceError: LOST}
             _set_state(run, next((name for way, name in ways.items() if isinstance(error, way)), "interrupted"))
             messages(str(error) or type(error).__name__, echo=False)
             if not isinstance(error, MlmdError | KeyboardInterrupt):
@@ -228,6 +233,8 @@ def _ending(run: Run, messages: Messages) -> Iterator[None]:
                 (run.path / CRASH / "traceback.txt").write_text(traceback.format_exc())
         if isinstance(error, OSError):
             raise _storage_error(run, error) from error
+        if lost is not None:
+            raise lost from raised
         raise
 
 

@@ -50,7 +50,7 @@ def open_run(
     stages, _, times = run.frame_table()
     if not len(stages) or not run.trajectory.exists():
         raise _no_frames(run)
-    reader = _open_file(run.trajectory)
+    reader = open_frames(run.trajectory)
     written = min(reader.n_frames, len(stages))
     record = _choose_stage(run, stages[:written], stage)
     rows = _rows_between(run, record, stages[:written], times, first_time, last_time)
@@ -162,7 +162,7 @@ def open_trajectory(
             f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (atoms keep going "
             "after they left the cell) or unwrapped=False (they come back on the other side)."
         )
-    reader = _open_file(path)
+    reader = open_frames(path)
     atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
     _check_atoms(path, reader.n_atoms, len(atoms))
     rows = range(reader.n_frames)
@@ -197,7 +197,13 @@ def from_arrays(
     )  # fmt: skip
 
 
-def _open_file(path: Path) -> FrameReader:
+def open_frames(path: Path) -> FrameReader:
+    """The frames of a file, known by its ending, without the structure that they are of.
+
+    Raises:
+        InputError: for an ending that is not known.
+        StorageError: when the file cannot be read.
+    """
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
         return opener(path)

@@ -48,7 +48,7 @@ ROWS = {
     "R22": Row("right free energies under a bias", 3, "metadynamics_recovers_the_double_well"),
     "R23": Row("malicious files", 6, "malicious"),
     "R24": Row("determinism", 2, "same_seed"),
-    "R25": Row("failure of a graphics card", 2, "lost_device", "the failure is simulated"),
+    "R25": Row("failure of a graphics card", 2, "told_as_such", "the failure is simulated"),
     "R26": Row("leaks and long counters", 1, "leaks"),
     "R27": Row("versions and copies", 1, "shuffled"),
 }  # fmt: skip
