@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the potential [default: all cores].")
 @click.option("--max-hours", type=click.FloatRange(min=0), help="Stop after so many hours, to be continued (code 75).")
 @click.option(
-    "--retries", type=click.IntRange(min=0), default=0,
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
     help="New processes that may continue after a failure of the graphics card.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
@@ -47,7 +49,9 @@ def simulate(
         from mlmd.cli.retry import with_retries, without_retries
         from mlmd.rundir import default_folder
 
-        raise click.exceptions.Exit(with_retries(without_retries(sys.argv[1:]), out or default_folder(input_file), retries))
+        raise click.exceptions.Exit(
+            with_retries(without_retries(sys.argv[1:]), out or default_folder(input_file), retries)
+        )
     from mlmd.engine.run import simulate as run_input
 
     drift = _Drift()

@@ -14,7 +14,7 @@ from mlmd.config.pairs import of_structures
 from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train, naming, unnamed
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
-from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
+from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
@@ -65,6 +65,7 @@ __all__ = [
     "Train",
     "Trained",
     "Uncertainty",
+    "UncertaintyLimits",
     "check_files",
     "command_of",
     "file_or_kind",

@@ -27,7 +27,7 @@ from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
 from mlmd.config.resolve import resolved
-from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate
+from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
@@ -68,6 +68,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "[mlmm]": MLMM,
         "[output]": Output,
         "[guard]": Guard,
+        "[uncertainty]": UncertaintyLimits,
         "[analysis]": Analysis,
     },
     "train": {
@@ -107,6 +108,7 @@ _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
         "stage": (Minimize, NVE, NVT, NPT),
         "output": (Output,),
         "guard": (Guard,),
+        "uncertainty": (UncertaintyLimits,),
         "analysis": (Analysis,),
     },
     "train": {

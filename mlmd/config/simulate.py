@@ -104,6 +104,45 @@ class Guard(Table):
         return self.max_temperature
 
 
+_Grade = Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)]
+
+
+class UncertaintyLimits(Table):
+    """What happens where a potential that knows of its errors is not sure."""
+
+    low: Force | None = Field(
+        default=None,
+        examples=["0.1 eV/Å"],
+        description="deviation of a force from which on a structure is a candidate for a label: max_devi_f of a "
+        "committee, else the largest spread",
+    )
+    high: Force | None = Field(
+        default=None, examples=["0.3 eV/Å"], description="deviation from which on a structure has failed"
+    )
+    low_grade: _Grade | None = Field(
+        default=None, examples=[2], description="grade from which on a structure is a candidate"
+    )
+    high_grade: _Grade | None = Field(
+        default=None, examples=[10], description="grade from which on a structure has failed"
+    )
+    above: Literal["warn", "stop"] = Field(default="warn", description="what happens at a structure that has failed")
+    collect: bool = Field(default=False, description="write candidates to candidates.extxyz")
+    max_candidates: Annotated[int, Field(ge=1)] = Field(default=1000, description="most of them")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> UncertaintyLimits:
+        """Limits go up, and collecting needs one."""
+        for low, high in (("low", "high"), ("low_grade", "high_grade")):
+            pair = getattr(self, low), getattr(self, high)
+            if None not in pair and pair[0] >= pair[1]:
+                raise refuse(f"{low} must be below {high}.")
+        if self.collect and self.low is None and self.low_grade is None:
+            raise refuse("collect = true needs low or low_grade: from where on is a structure a candidate?")
+        if self.above == "stop" and self.high is None and self.high_grade is None:
+            raise refuse('above = "stop" needs high or high_grade.')
+        return self
+
+
 def _drift(value: object) -> object:
     """A word or a list of elements."""
     if isinstance(value, list | tuple):
@@ -171,6 +210,9 @@ class Simulate(Table):
     stage: Stages = Field(description="stages of the run, in order, each under [[stage]]")
     output: Output = Field(default=Output(), description="what the run writes")
     guard: Guard = Field(default=Guard(), description="when the run is stopped as failed")
+    uncertainty: UncertaintyLimits = Field(
+        default=UncertaintyLimits(), description="what happens where the potential is not sure"
+    )
     analysis: Analysis | None = Field(default=None, description="what is computed when the run has finished")
 
     @model_validator(mode="after")

@@ -25,12 +25,16 @@ from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, sync_folder, write_atom
 class Commit:
     """Writes checkpoints of a run and goes back to the newest."""
 
-    def __init__(self, run: Run, scripts: Iterable[Script], machine: Mapping[str, Any], messages: Messages) -> None:
-        """`machine` is what decides the last bits: platform, threads, versions."""
+    def __init__(
+        self, run: Run, scripts: Iterable[Script], machine: Mapping[str, Any], messages: Messages,
+        more: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """`machine` is what decides the last bits: platform, threads, versions; `more` are other files that grow."""
         scripts = list(scripts)
         self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
         self.saved_at = time.monotonic()
         self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
+        self._appended |= dict.fromkeys(more, 0)
         self._prints = {name: 0 for script in scripts for name in script.prints}
         self._appended |= self._prints | {name: 0 for script in scripts for name in script.histories}
         self._appended |= {name: 0 for script in scripts for name in script.tables}

@@ -20,6 +20,7 @@ from mlmd.engine import observe
 from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
+from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
 from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, ForceFailure, Forces
@@ -71,7 +72,7 @@ class Course:
         self.watch = None  # what a potential says of its errors is of whole systems
         if job.mixed is None:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
-        self.commit = Commit(run, job.scripts.values(), machine, messages)
+        self.commit = Commit(run, job.scripts.values(), machine, messages, (MODEL_DEVI, CANDIDATES))
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
 
@@ -168,12 +169,16 @@ class Course:
         log = Log(self.folder / LOG, more, has_energy=has_energy(self.job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
+        if self.watch is not None:
+            stage.deviations = Deviations(self.folder, self.job.config.uncertainty, self.job.atoms, self.messages)
 
         tables = self._tables(stage)
 
         def save() -> None:
             log.commit()
             trajectory.commit()
+            if stage.deviations is not None:
+                stage.deviations.commit()
             content = checkpoint_of(stage)
             stage.forces.finish_step()
             self._memory |= memory_of(stage.forces.bias)
@@ -204,6 +209,8 @@ class Course:
         finally:
             trajectory.close()
             log.close()
+            if stage.deviations is not None:
+                stage.deviations.close()
             if stage.forces.bias is not None:
                 stage.forces.bias.close()
         return stage

@@ -50,7 +50,7 @@ def existing_run(folder: Path, config: Simulate) -> Run | None:
         raise StorageError(
             f"{folder} belongs to another input:\n  {listed}\n"
             "A changed input needs a folder of its own: give another --out, or restore the input. "
-            "Only the duration of the last stage may grow, and [guard] may change."
+            "Only the duration of the last stage may grow, [guard] and [uncertainty] may change."
         )
     return run
 
@@ -60,7 +60,7 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
         return
     old, new = dict(_flat(run.manifest["input"])), dict(_flat(resolved(config)))
     for key in sorted(old.keys() | new.keys()):
-        if key.startswith(("analysis", "guard")) or key.endswith(("duration", "checkpoint_every")):
+        if key.startswith(("analysis", "guard", "uncertainty")) or key.endswith(("duration", "checkpoint_every")):
             continue
         if key.endswith(("structure", "path", "file", "kernel", "parameters")) and _name(old.get(key)) == _name(
             new.get(key)

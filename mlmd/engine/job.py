@@ -48,7 +48,7 @@ RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
-    *("analysis", "input.toml", "lock", "plumed.log", "report.html"),
+    *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
 }
 """Names in a run folder that are mlmd's own."""
 PACKAGES = ("mlmd", "openmm", "torch", "numpy", "scipy", "ase", "mdtraj", "vesin", "plumed", "hillclimber")

@@ -267,9 +267,7 @@ def last_step(log: Path) -> int | None:
     return int(word) if word.isdigit() else None
 
 
-def differences(
-    folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]
-) -> dict[str, str]:
+def differences(folder: Path, recorded: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]) -> dict[str, str]:
     """Files that do not begin any more with what they were at a checkpoint, and what is wrong with each.
 
     Args:

@@ -15,6 +15,7 @@ from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Guard
 from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat, Molecules
+from mlmd.engine.deviation import Deviations
 from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
@@ -129,6 +130,8 @@ class DynamicsStage:
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guard, self._guarded = guard, guard.enabled
         self._drift, self.watch, self._spread_every, self._in_frames = drift, watch, spread_every, in_frames
+        self.deviations: Deviations | None = None
+        """Writes what the watch finds, and is told of it."""
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
         """Wall-clock time spent: in steps of OpenMM with the forces in them, on log and trajectory, on the errors."""
 
@@ -240,6 +243,8 @@ class DynamicsStage:
             frame = observe.snapshot(self)
             trajectory.frame(observe.with_uncertainty(frame, found) if self._in_frames and found else frame)
         self.seconds["output"] += time.perf_counter() - done
+        if self.deviations is not None and found is not None:
+            self.deviations.take(found, observe.with_uncertainty(observe.snapshot(self), found))
         if self.watch is not None and found is not None:  # with the line and the frame that tell of it
             self.watch.check(found, self.global_step, self.time)
 

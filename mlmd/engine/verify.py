@@ -18,7 +18,18 @@ from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.outputs import DCD, differences, last_step
 from mlmd.errors import InUseError, MlmdError, StorageError
-from mlmd.rundir import CHECKPOINTS, FINAL, LOG, Messages, Run, is_running, open_run, reserved, sync_folder, write_manifest
+from mlmd.rundir import (
+    CHECKPOINTS,
+    FINAL,
+    LOG,
+    Messages,
+    Run,
+    is_running,
+    open_run,
+    reserved,
+    sync_folder,
+    write_manifest,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,9 @@ class Repair:
     @property
     def lines(self) -> list[str]:
         """What would be done, in words."""
-        words = [f"go back to the checkpoint of step {self.step:,}" + (f"; {self.lost:,} steps are lost" * bool(self.lost))]
+        words = [
+            f"go back to the checkpoint of step {self.step:,}" + (f"; {self.lost:,} steps are lost" * bool(self.lost))
+        ]
         words += [f"remove {path.relative_to(self.run.path)}" for path in self.remove]
         return words + [f"cut {name} from {now:,} to {then:,} bytes" for name, (now, then) in self.cut.items()]
 
@@ -70,7 +83,11 @@ def verify(folder: Path | str) -> Verdict:
     problems, checked = _of_structure(run), []
     saved, damaged = _readable(run)
     problems += damaged
-    checked += [f"{len(saved)} checkpoint{'s' * (len(saved) != 1)}, the newest of step {_step(run, saved[0][1]):,}"] if saved else []
+    checked += (
+        [f"{len(saved)} checkpoint{'s' * (len(saved) != 1)}, the newest of step {_step(run, saved[0][1]):,}"]
+        if saved
+        else []
+    )
     excess: dict[str, int] = {}
     if not saved:
         problems += ["there is no checkpoint that can be read"] if last_step(run.log) is not None else []
@@ -117,7 +134,9 @@ def plan_repair(folder: Path | str) -> Repair | None:
     if not reasons:
         raise StorageError(f"{run.path} has no checkpoint: the run has hardly begun. Begin again with another --out.")
     raise StorageError(
-        f"{run.path} cannot be repaired: " + " ".join(reasons) + " Restore the folder from a backup, or begin again with "
+        f"{run.path} cannot be repaired: "
+        + " ".join(reasons)
+        + " Restore the folder from a backup, or begin again with "
         "another --out."
     )
 

@@ -56,6 +56,16 @@ _COPIES = 4
 
 
 @dataclass(frozen=True)
+class Deviation:
+    """How far the members of a committee are from their mean: ⟨|x_m - ⟨x⟩|²⟩^½ over the members, as in DeePMD."""
+
+    forces: Tensor
+    """(n_atoms,) eV/Å, of whole vectors."""
+    virial: Tensor
+    """(9,) eV, of the components, divided by the number of atoms."""
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """What a potential says of its own errors for the atoms of a structure; None for what it does not know."""
 
@@ -63,6 +73,8 @@ class Uncertainty:
     """(n_atoms,) eV/Å, standard deviation of a component of the force."""
     grade: Tensor | None = None
     """(n_atoms,) γ, dimensionless; at most about one within what was trained on."""
+    deviation: Deviation | None = None
+    """Of a committee, and not calibrated."""
 
 
 def knows(potential: Potential) -> tuple[str, ...]:
@@ -110,7 +122,9 @@ class Judge:
         ]
         spreads = [one.spread for one in found if one.spread is not None]
         grades = [one.grade for one in found if one.grade is not None]
+        deviations = [one.deviation for one in found if one.deviation is not None]
         return Uncertainty(
+            deviation=deviations[0] if len(found) == 1 and deviations else None,
             spread=torch.stack(spreads).square().sum(dim=0).sqrt() if spreads else None,
             grade=torch.stack(grades).amax(dim=0) if grades else None,
         )
@@ -126,14 +140,20 @@ class _Members:
 
     def __call__(self, atoms: ase.Atoms, what: Sequence[str]) -> Uncertainty:
         """The standard deviation of the members' forces, and the greatest grade: what one knows nothing of counts."""
-        spread = grade = None
+        spread = grade = deviation = None
         if SPREAD in what and self._calibration > 0:
-            forces = torch.stack([torch.from_numpy(one(atoms).forces) for one in self._predictors])
+            answers = [one(atoms) for one in self._predictors]
+            forces = torch.stack([torch.from_numpy(one.forces) for one in answers])
             spread = forces.var(dim=0).mean(dim=1).sqrt() * self._calibration
+            virials = torch.stack([torch.from_numpy(one.virial).flatten() for one in answers])
+            deviation = Deviation(
+                forces.var(dim=0, correction=0).sum(dim=1).sqrt(),
+                virials.var(dim=0, correction=0).sqrt() / len(atoms),
+            )
         if GRADE in what and self._judges:
             grades = [judge(atoms, (GRADE,)).grade for judge in self._judges]
             grade = torch.stack([one for one in grades if one is not None]).amax(dim=0)
-        return Uncertainty(spread, grade)
+        return Uncertainty(spread, grade, deviation)
 
 
 def predict(potential: Potential, atoms: ase.Atoms) -> Prediction:

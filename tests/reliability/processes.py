@@ -43,9 +43,7 @@ def start(
     return process
 
 
-def mlmd(
-    arguments: Sequence[object], errors: Path, *, killed_at: int | None = None, fault: Fault | None = None
-) -> int:
+def mlmd(arguments: Sequence[object], errors: Path, *, killed_at: int | None = None, fault: Fault | None = None) -> int:
     """Run ``mlmd ARGUMENTS`` to its end and give its exit code, -9 when it was killed."""
     process = start(arguments, errors, killed_at=killed_at, fault=fault)
     process.join(DEADLINE)
