@@ -7,6 +7,7 @@ PLUMED does print in a first step what it printed before it was restarted; `Comm
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from mlmd.engine.outputs import DCD, last_step, measure, rewind
 from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, sync_folder, write_atomically
 
+ROOM = 3
+"""Checkpoints that should fit on the disk besides what is there."""
+
 
 class Commit:
     """Writes checkpoints of a run and goes back to the newest."""
@@ -33,6 +37,7 @@ class Commit:
         scripts = list(scripts)
         self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
         self.saved_at = time.monotonic()
+        self._told_of_room = False
         self._appended = {LOG: 0, run.trajectory.name: DCD.mutable if run.trajectory.suffix == ".dcd" else 0}
         self._appended |= dict.fromkeys(more, 0)
         self._prints = {name: 0 for script in scripts for name in script.prints}
@@ -60,8 +65,19 @@ class Commit:
         (self.folder / CHECKPOINTS).mkdir(exist_ok=True)
         sync_folder(self.folder)  # a file that is new is there after a loss of power only when its folder knows it
         copies = {f"file/{name}": np.frombuffer((self.folder / name).read_bytes(), np.uint8) for name in kept}
-        checkpoints.write(self.folder / CHECKPOINTS, Checkpoint(header, {**content.arrays, **copies}))
+        path = checkpoints.write(self.folder / CHECKPOINTS, Checkpoint(header, {**content.arrays, **copies}))
+        self._look_at_room(path.stat().st_size)
         self.saved_at = time.monotonic()
+
+    def _look_at_room(self, size: int) -> None:
+        """Say once that the disk is nearly full, while there is time to make room."""
+        disk = shutil.disk_usage(self.folder)
+        if disk.total and disk.free < ROOM * size and not self._told_of_room:
+            self._told_of_room = True
+            self.messages(
+                f"the disk of {self.folder} is nearly full: {disk.free / 1e6:,.1f} MB are free, and a checkpoint takes "
+                f"{size / 1e6:,.1f} MB"
+            )
 
     def load(self) -> Checkpoint | None:
         """The newest valid checkpoint, all files cut back to it; None when the run has none yet.

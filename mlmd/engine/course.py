@@ -14,6 +14,7 @@ import numpy as np
 import openmm
 
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
+from mlmd.bias.written import Written
 from mlmd.config import NVE, Minimize
 from mlmd.config.stages import Dynamics
 from mlmd.engine import observe
@@ -165,6 +166,8 @@ class Course:
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
         self._restart_bias(stage, resumed=saved is not None)
+        bias = stage.forces.bias
+        written = None if bias is None else Written(bias.script, self.folder, stage.global_step)
         more = [*self.job.more_columns, *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, more, has_energy=has_energy(self.job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
@@ -181,6 +184,8 @@ class Course:
                 stage.deviations.commit()
             content = checkpoint_of(stage)
             stage.forces.finish_step()
+            if written is not None:
+                written.check(stage.global_step)
             self._memory |= memory_of(stage.forces.bias)
             if tables is not None:
                 tables.renew()

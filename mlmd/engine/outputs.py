@@ -121,8 +121,13 @@ class Log(AppendOnly):
         return f"{self._names}\n".encode()
 
     def row(self, step: int, stage: int, values: Iterable[float]) -> None:
-        """Add a row: global step, number of the stage counted from 1, and the other columns of the header."""
-        self.append((",".join([str(step), str(stage), *(f"{value:.10g}" for value in values)]) + "\n").encode())
+        """Add a row: global step, number of the stage counted from 1, and the other columns of the header.
+
+        The time comes first among them and is written exactly: after a microsecond ten digits do not tell steps apart.
+        """
+        time, *others = values
+        words = [str(step), str(stage), f"{time:.15g}", *(f"{value:.10g}" for value in others)]
+        self.append((",".join(words) + "\n").encode())
         self._file.flush()
 
 

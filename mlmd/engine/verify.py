@@ -223,15 +223,16 @@ def _of_log(run: Run) -> list[str]:
     if not all(word.isdigit() for word in words):
         return [f"{LOG} has rows that do not begin with a step"]
     steps = np.array([int(word) for word in words], dtype=np.int64)
-    planned, first = [], True
+    left, first = steps, True
     for record in run.stages:
-        if record.n_steps:
-            planned.append(record.first_step + record.output_steps(record.log_every, first=first))
-            first = False
-    plan = np.concatenate(planned) if planned else np.zeros(0, np.int64)
-    if not np.array_equal(steps, plan[: len(steps)]):
-        return [f"{LOG} does not have every planned step once and in order"]
-    return []
+        if not record.n_steps:
+            continue
+        begin = 0 if first else record.log_every
+        planned = max(0, (record.n_steps - begin) // record.log_every + 1)
+        own, left, first = left[:planned], left[planned:], False
+        if not np.array_equal(own, record.first_step + begin + record.log_every * np.arange(len(own))):
+            return [f"{LOG} does not have every planned step once and in order"]
+    return [f"{LOG} has more rows than were planned"] if len(left) else []
 
 
 def _of_state(run: Run, excess: Mapping[str, int]) -> list[str]:

@@ -51,6 +51,22 @@ def mlmd(arguments: Sequence[object], errors: Path, *, killed_at: int | None = N
     return process.exitcode
 
 
+def begin_limited(arguments: Sequence[object], errors: Path, size: int) -> BaseProcess:
+    """Start a command whose files cannot grow beyond a size (bytes), as on a disk that is nearly full."""
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_limited, args=(list(map(str, arguments)), str(errors), size), daemon=True
+    )
+    process.start()
+    return process
+
+
+def _limited(arguments: list[str], errors: str, size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # Python ignores the signal that comes with it
+    _command(arguments, errors, None)
+
+
 def wait_for(path: Path, process: BaseProcess) -> None:
     """Wait until a process has made a file."""
     while not path.exists():

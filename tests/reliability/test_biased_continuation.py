@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -10,12 +13,13 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-from processes import mlmd
+from processes import begin_limited, mlmd, start
 from runs import read_log, run_in_parts, stopping, write_input
 
 from mlmd.engine.run import simulate
 from mlmd.errors import Stopped, StorageError
 
+N_KILLS = 20
 PARTICLE = ase.Atoms("Ar", [[-2.0, 0.0, 0.0]])
 STAGE = '[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "3 ps"\nplumed = "bias.dat"\n'
 OUTPUT = 'log_every = "50 fs"\ntrajectory_every = "50 fs"\ntrajectory_format = "extxyz"\n'
@@ -226,3 +230,54 @@ def test_on_another_platform_a_bias_goes_on_without_a_gap(tmp_path: Path) -> Non
     simulate(path, out, platform="CPU", threads=1)
     assert np.allclose(table(out / "HILLS")[:, 0], 0.1 * np.arange(1, 31), atol=1e-9)
     assert np.allclose(table(out / "COLVAR")[:, 0], 0.05 * np.arange(61), atol=1e-9)
+
+
+HISTORY_AT_EVERY_STEP = WELL + METAD.format("").replace("PACE=20", "PACE=1") + "PRINT ARG=p.x STRIDE=50 FILE=COLVAR\n"
+VALUES_AT_EVERY_STEP = WELL + METAD.format("") + "PRINT ARG=p.x,metad.bias STRIDE=1 FILE=COLVAR\n"
+
+
+@pytest.mark.row("R08")
+@pytest.mark.parametrize("name", ["HILLS", "COLVAR"])
+def test_lines_that_plumed_cannot_write_end_the_run_and_are_written_anew(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    # PLUMED itself goes on without a word; a limit of the system on the size of files stands for a full disk
+    script = {"HILLS": HISTORY_AT_EVERY_STEP, "COLVAR": VALUES_AT_EVERY_STEP}[name]
+    path, errors = biased_input(tmp_path, script, checkpoint_every=0.02), tmp_path / "errors"
+    path.write_text(path.read_text().replace("50 fs", "500 fs"))
+    assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
+    whole = (tmp_path / "one" / name).read_bytes()
+    ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]  # nothing is torn there
+    sizes = [*np.linspace(9000, len(whole) - 100, 6, dtype=int).tolist(), ends[len(ends) * 2 // 3]]
+    for size in sizes:
+        out = tmp_path / f"full{size}"
+        process = begin_limited(["simulate", path, "--out", out, "--threads", 1], errors, size)
+        process.join(60)
+        said = errors.read_text()
+        assert process.exitcode == 4, said
+        assert f"{out / name}: PLUMED could not write all of it" in said and "MB are free" in said
+        assert mlmd(["simulate", path, "--out", out, "--threads", 1], errors) == 0, errors.read_text()
+        assert_same_biased_run(tmp_path / "one", out)
+    record_property(f"limits of {name}", len(sizes))
+
+
+@pytest.mark.row("R04")
+@pytest.mark.parametrize("bias", ["metadynamics", pytest.param("opes", marks=pytest.mark.slow)])
+def test_a_bias_killed_at_random_times_is_whole(
+    bias: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    path, errors = biased_input(tmp_path, SCRIPTS[bias], checkpoint_every=0.02), tmp_path / "errors"
+    assert mlmd(["--version"], errors) == 0  # the server has started
+    began = time.monotonic()
+    assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
+    usual = time.monotonic() - began
+    rng, kills, folder = random.Random(7), 0, tmp_path / "killed"
+    while not (folder / "final.extxyz").exists():
+        process = start(["simulate", path, "--out", folder, "--threads", 1], errors)
+        process.join(rng.uniform(0.0, usual) if kills < N_KILLS else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+    assert_same_biased_run(tmp_path / "one", folder)
+    record_property(f"random kills ({bias})", kills)

@@ -16,7 +16,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-from processes import mlmd, start
+from processes import begin_limited, mlmd, start
 
 from mlmd.io.labelled import read_labelled
 
@@ -244,23 +244,3 @@ def test_a_full_disk_loses_no_label(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE) == limits
     assert mlmd(command(structures, out), errors) == 0
     assert out.read_bytes() == undisturbed.read_bytes()
-
-
-def begin_limited(arguments: list[object], errors: Path, size: int) -> BaseProcess:
-    """Start a command whose files cannot grow beyond a size (bytes), as on a disk that is nearly full."""
-    import multiprocessing
-
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_limited, args=(list(map(str, arguments)), str(errors), size), daemon=True
-    )
-    process.start()
-    return process
-
-
-def _limited(arguments: list[str], errors: str, size: int) -> None:
-    import resource
-
-    from processes import _command
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    _command(arguments, errors, None)
