@@ -1,4 +1,4 @@
-"""What a run writes of a committee's disagreement: DeePMD's columns, candidates by DP-GEN's limits, warnings, a stop."""
+"""What a run writes of a committee's disagreement: DeePMD's columns, candidates by DP-GEN's limits, a stop."""
 
 from __future__ import annotations
 

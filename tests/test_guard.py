@@ -96,8 +96,9 @@ def test_an_energy_that_drifts_in_nve_is_told_of_once(tmp_path: Path, monkeypatc
         found.forces[:, :2] += 1e-4 * np.stack([-positions[:, 1], positions[:, 0]], axis=1)
         return found
 
+    atoms = ase.Atoms("Ar8", 4.0 * np.indices((2, 2, 2)).reshape(3, 8).T)
     path = write_input(
-        tmp_path, 'velocities = "100 K"\n' + NVE.format("10 ps"), atoms=ase.Atoms("Ar8", 4.0 * np.indices((2, 2, 2)).reshape(3, 8).T),
+        tmp_path, 'velocities = "100 K"\n' + NVE.format("10 ps"), atoms=atoms,
         potential='{ kind = "trap", stiffness = 0.01 }', options="remove_com_motion = false",
         output='log_every = "20 fs"\n[guard]\nmax_temperature = "off"\nmin_distance = "off"',
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd import models
-from mlmd.cli.show_run import TRAJECTORIES, checkpoint_facts, has_several_frames, trajectory_facts
+from mlmd.cli.show_run import facts_of_output
 from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts, sha256
 from mlmd.errors import InputError, StorageError
 
@@ -51,13 +51,8 @@ def facts_of(path: Path) -> dict[str, Any]:
         return _run(open_run(path))
     if path.suffix == ".toml":
         raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
-    if path.suffix == ".ckpt":
-        return checkpoint_facts(path)
-    if path.suffix in TRAJECTORIES or has_several_frames(path):
-        return trajectory_facts(path)
-    if _is_structure(path):
-        return _structure(path)
-    return _potential(path)
+    of_run = facts_of_output(path)
+    return of_run or (_structure(path) if _is_structure(path) else _potential(path))
 
 
 def facts_of_kind(name: str, options: str, trust: Sequence[str] = ()) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from mlmd.errors import MlmdError
 
 TRAJECTORIES = {".dcd", ".xtc", ".lammpstrj", ".dump"}
 """Endings of files that hold frames and nothing else."""
+
+
+def facts_of_output(path: Path) -> dict[str, Any] | None:
+    """Facts about a file that a run writes; None for other files."""
+    if path.suffix == ".ckpt":
+        return checkpoint_facts(path)
+    return trajectory_facts(path) if path.suffix in TRAJECTORIES or has_several_frames(path) else None
 
 
 def has_several_frames(path: Path) -> bool:
@@ -40,10 +48,10 @@ def trajectory_facts(path: Path) -> dict[str, Any]:
         "what": "trajectory", "frames": reader.n_frames, "atoms": reader.n_atoms, "bytes": path.stat().st_size,
     }  # fmt: skip
     if reader.n_frames:
-        ends = [reader.cells(range(n, n + 1)) for n in (0, reader.n_frames - 1)]
-        if ends[0] is not None and ends[1] is not None:
-            volumes = [abs(float(np.linalg.det(cells[0]))) for cells in ends]
-            facts["volume [Å^3]"] = volumes[0] if np.isclose(*volumes) else volumes
+        first, end = (reader.cells(range(n, n + 1)) for n in (0, reader.n_frames - 1))
+        if first is not None and end is not None:
+            one, other = (abs(float(np.linalg.det(cells[0]))) for cells in (first, end))
+            facts["volume [Å^3]"] = one if math.isclose(one, other, rel_tol=1e-6) else [one, other]
         last = reader.read(range(reader.n_frames - 1, reader.n_frames))
         facts["last frame"] = "finite" if np.isfinite(last).all() else "NOT finite"
     return facts | _of_run(path, reader.n_frames)

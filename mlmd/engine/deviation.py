@@ -1,7 +1,7 @@
 """What a run learns of the errors of its potential, in files: DeePMD's table, and structures that are worth a label.
 
 Deviations have the meaning of DP-GEN (Zhang et al., Comput. Phys. Commun. 253, 107206, 2020): below `low` a structure
-is accurate, from `low` to `high` a candidate for a label, from `high` on it has failed and is too strange to learn from.
+is accurate, from `low` to `high` a candidate for a label, from `high` on it has failed: too strange to learn from.
 """
 
 from __future__ import annotations

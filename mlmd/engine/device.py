@@ -29,7 +29,7 @@ def device_error(error: BaseException, n_atoms: int, device: str) -> DeviceError
     if type(error).__name__ == "OutOfMemoryError" or _MEMORY.search(text):
         return DeviceError(
             f"the memory of {device} is not enough for {n_atoms:,} atoms: {_first_line(error)}{_memory(device)} Use "
-            'fewer atoms, a smaller cutoff or precision = "float32" in the potential\'s table, a card with more memory, '
+            'fewer atoms, a smaller cutoff or precision = "float32" in the potential\'s table, a larger card, '
             "or --device cpu. The last checkpoint is good: the same command continues."
         )
     if _LOST.search(text):

@@ -17,6 +17,7 @@ from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.device import device_error
 from mlmd.engine.folder import existing_run
 from mlmd.engine.schedule import stage_records
+from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import DeviceError, MlmdError, SimulationError, Stopped, StorageError
 from mlmd.rundir import (
     CRASH,
@@ -94,19 +95,22 @@ def simulate(
         run = existing_run(folder, config)
         if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
             return run
-        return _simulate(source, config, folder, run, settings)
+        # from here on: a signal while a model is loaded is heard too, and answered after the first step
+        with stop_requests(folder / STOP) as request:
+            return _simulate(source, config, folder, run, settings, request)
 
 
 def _grown(run: Run, config: Simulate) -> bool:
     return any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(config), strict=True))
 
 
-def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options) -> Run:
+def _simulate(
+    source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, request: StopRequest
+) -> Run:
     import torch
 
     from mlmd.engine.course import Course
     from mlmd.engine.job import check_biases, models_of, prepare, what_plumed_says
-    from mlmd.engine.stop import stop_requests
     from mlmd.kernels import library
     from mlmd.potentials.device import choose_device
     from mlmd.pretrained.reference import compare
@@ -127,7 +131,8 @@ def _simulate(source: Path, config: Simulate, folder: Path, run: Run | None, set
     if begins:
         for text in what_plumed_says(said):
             messages(text)
-    with stop_requests(folder / STOP, settings.max_hours) as request, _ending(run, messages):
+    request.limit(settings.max_hours)
+    with _ending(run, messages):
         for text in known:
             messages(text)
         Course(job, run, hardware, messages, request, settings.progress).go()

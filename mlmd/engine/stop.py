@@ -16,13 +16,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class StopRequest:
     """Knows whether somebody wants the run to stop, and why."""
 
-    def __init__(self, stop_file: Path, max_hours: float | None) -> None:
-        """`stop_file` stops the run by existing; `max_hours` counts from now."""
+    def __init__(self, stop_file: Path) -> None:
+        """`stop_file` stops the run by existing."""
         self._file = stop_file
-        self._deadline = None if max_hours is None else time.monotonic() + 3600.0 * max_hours
+        self._deadline: float | None = None
         self._signal: str | None = None
         self.insisted = False
         """Whether a second signal has come, which waits for nothing."""
+
+    def limit(self, max_hours: float | None) -> None:
+        """Stop after so many hours from now."""
+        self._deadline = None if max_hours is None else time.monotonic() + 3600.0 * max_hours
 
     def reason(self) -> str | None:
         """Why to stop, or None."""
@@ -42,9 +46,9 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests(stop_file: Path, max_hours: float | None) -> Iterator[StopRequest]:
+def stop_requests(stop_file: Path) -> Iterator[StopRequest]:
     """Listen to signals while a run is going on (in the main thread; elsewhere only file and clock count)."""
-    request = StopRequest(stop_file, max_hours)
+    request = StopRequest(stop_file)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

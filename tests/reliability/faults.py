@@ -17,7 +17,6 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 BETWEEN, KILL, TORN, POWER = "between", "kill", "torn", "power"
@@ -31,9 +30,9 @@ class Fault:
     """What goes wrong."""
 
     kind: str
-    """``kill`` before the change; ``between``: the same, but writes do not count; ``torn``: half a write, then death; ``power``: death, and what was not made durable
-    is lost; ``full``: no write succeeds any more; ``short``: the same after half a write; ``broken``: this change
-    fails with an error of input and output, later ones do not."""
+    """``kill`` before the change; ``between``: the same, but writes do not count; ``torn``: half a write, then death;
+    ``power``: death, and what was not made durable is lost; ``full``: no write succeeds any more; ``short``: the same
+    after half a write; ``broken``: this change fails with an error of input and output, later ones do not."""
     at: int
     """Which change, counted from 1."""
     folder: str

@@ -87,13 +87,15 @@ def _writes_may_fail() -> None:
 
     from mlmd.engine.outputs import AppendOnly
 
-    for name in ("append", "commit", "close"):
-
-        def passing(self: Any, *content: Any, original: Any = getattr(AppendOnly, name)) -> None:
+    def passing(original: Callable[..., None]) -> Callable[..., None]:
+        def call(self: Any, *content: Any) -> None:
             with suppress(OSError):
                 original(self, *content)
 
-        setattr(AppendOnly, name, passing)
+        return call
+
+    for name in ("append", "commit", "close"):
+        setattr(AppendOnly, name, passing(getattr(AppendOnly, name)))
 
 
 def _plain_errors() -> None:
@@ -278,6 +280,29 @@ def _device_is_a_bug() -> None:
     run.device_error = lambda *arguments: None
 
 
+def _everything_is_trusted() -> None:
+    """R23: files that can execute code are opened without a digest."""
+    from mlmd.potentials import trust
+    from mlmd.pretrained import external
+
+    for module in (trust, external):
+        if hasattr(module, "check"):
+            module.check = lambda *arguments: None
+
+
+def _ten_digits() -> None:
+    """R26: times have ten digits."""
+    from mlmd.engine.outputs import Log
+
+    original = Log.row
+
+    def row(self: Any, step: int, stage: int, values: Any) -> None:
+        time, *others = values
+        original(self, step, stage, [float(f"{time:.10g}"), *others])
+
+    Log.row = row  # type: ignore[method-assign]
+
+
 def _newest_by_date() -> None:
     """R27: the checkpoint written last is taken."""
     from mlmd.engine import checkpoint
@@ -311,8 +336,10 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "R20": _other_virial,
     "R21": _other_forces,
     "R22": _bias_without_forces,
+    "R23": _everything_is_trusted,
     "R24": _no_seed,
     "R25": _device_is_a_bug,
+    "R26": _ten_digits,
     "R27": _newest_by_date,
 }
 """What is broken for each row."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import random
 import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -219,3 +222,38 @@ def test_a_changed_structure_is_refused(folder: Path) -> None:
     code, messages = go_on(folder)
     assert code == DAMAGED
     assert "atoms.extxyz" in messages
+
+
+@pytest.mark.row("R27")
+def test_of_shuffled_copies_the_right_checkpoint_is_chosen(
+    folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    rng = random.Random(3)
+    for n in range(20):
+        for path in checkpoints(folder):
+            when = rng.randrange(10**9)
+            os.utime(path, (when, when))
+        saved, problems = checkpoint.newest(folder / "part" / CHECKPOINTS)
+        assert saved is not None and saved.position == (0, 150) and not problems, n
+    record_property("shuffles", 20)
+
+
+@pytest.mark.row("R27")
+def test_a_folder_of_an_earlier_version_goes_on(folder: Path) -> None:
+    # what this version has added: names in the checkpoint, options of the guard, and the guard's part in the hash
+    for path in checkpoints(folder):
+        saved = checkpoint.read(path)
+        header = {key: value for key, value in saved.header.items() if key != "appended"}
+        header["machine"] = {**header["machine"], "mlmd": "0.0.9"}
+        path.unlink()
+        checkpoint.write(path.parent, checkpoint.Checkpoint(header, saved.arrays))
+    manifest = json.loads((folder / "part" / "run.json").read_text())
+    manifest["physics_hash"], manifest["mlmd"] = "0" * 64, "0.0.9"
+    manifest["input"].pop("uncertainty")
+    for name in ("max_displacement", "min_distance"):
+        manifest["input"]["guard"].pop(name)
+    (folder / "part" / "run.json").write_text(json.dumps(manifest))
+    assert mlmd("verify", folder / "part").code == 0
+    code, messages = go_on(folder)
+    assert code == 0 and "mlmd: 0.0.9 before" in messages
+    assert_same_run(folder / "one", folder / "part")

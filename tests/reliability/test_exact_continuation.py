@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import mlmd
 from runs import assert_same_run, fcc_argon, primitive_argon, read_log, run_in_parts, skewed, stopping, write_input
 
 from mlmd.engine import checkpoint
@@ -107,3 +109,20 @@ def test_on_another_platform_a_run_goes_on_with_the_same_state_and_says_so(tmp_p
     log = read_log(out)
     assert np.array_equal(log["step"], np.arange(0, 201, 10))
     assert abs(np.diff(log["energy per atom"])).max() < 0.002  # no jump where the platform changed
+
+
+@pytest.mark.row("R01")
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_a_run_continued_by_another_process_is_the_same(
+    platform: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    stage = 'velocities = "90 K"\n[[stage]]\nkind = "nve"\nduration = "{} fs"'
+    errors = tmp_path / "errors"
+    # 400 steps, then 600 more
+    for name, durations in (("one", (5000,)), ("parts", (2000, 5000))):
+        for duration in durations:
+            path = write_input(tmp_path, stage.format(duration))
+            arguments = ["simulate", path, "--out", tmp_path / name, "--platform", platform, "--threads", 1]
+            assert mlmd(arguments, errors) == 0, errors.read_text()
+    assert_same_run(tmp_path / "one", tmp_path / "parts")
+    record_property(f"largest difference ({platform})", 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mlmd.rundir import CHECKPOINTS, open_run
 
 STAGE = '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "3 ps"\nbarostat = { every = 5 }'
 STOPPED, INTERRUPTED = 75, 130
+N_REQUESTS = 12
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,33 @@ def test_a_second_signal_on_the_way_into_the_forces_is_no_failure_of_physics(
         simulate(path, out, threads=1)
     assert open_run(out).manifest["state"] == "interrupted"
     assert not (out / "crash").exists()
+
+
+@pytest.mark.row("R10")
+def test_a_request_at_any_moment_ends_the_run_soon_and_it_goes_on_exactly(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    (path, one), errors = uninterrupted, tmp_path / "errors"
+    rng, longest, stopped, n, out = random.Random(5), 0.0, 0, 0, tmp_path / "run0"
+    while stopped < N_REQUESTS:
+        process = start(["simulate", path, "--out", out, "--threads", 1], errors)
+        number = rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+        wait_for(out / "log.csv", process)
+        process.join(rng.uniform(0.0, 0.3))
+        asked = time.monotonic()
+        if process.exitcode is None and process.pid is not None:
+            os.kill(process.pid, number)
+        process.join(30)
+        # or it had just ended, or had hardly begun
+        assert process.exitcode in (STOPPED, 0, -number, INTERRUPTED), errors.read_text()
+        if process.exitcode == STOPPED:
+            stopped, longest = stopped + 1, max(longest, time.monotonic() - asked)
+        elif process.exitcode == 0:
+            assert_same_run(one, out)
+            n, out = n + 1, tmp_path / f"run{n + 1}"
+    if (out / "run.json").exists():
+        assert mlmd(["simulate", path, "--out", out, "--threads", 1], errors) == 0
+        assert_same_run(one, out)
+    assert longest < 2.0
+    record_property("requests", stopped)
+    record_property("longest wait [s]", f"{longest:.2f}")
