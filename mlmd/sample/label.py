@@ -238,7 +238,7 @@ def _compute(
     todo = deque(number for number in range(len(frames)) if number not in journal.records)
     if not todo:
         return
-    with stop_requests(journal.folder / STOP, None) as request:
+    with stop_requests(journal.folder / STOP) as request:
         crew = _Crew(frames, method.rooted(), journal, todo, min(n_processes, len(todo)))
         try:
             crew.work(request, progress)
