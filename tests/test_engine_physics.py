@@ -206,7 +206,7 @@ def test_a_ramp_heats_the_atoms_along_its_line(tmp_path: Path) -> None:
     strong = '{ kind = "langevin", friction = "20 / ps" }'
     path = write_input(
         tmp_path, nvt('["20 K", "120 K"]', "50 ps", strong), atoms=fcc_argon(3, 5.4),
-        potential='{ kind = "trap", stiffness = 0.0 }', output='log_every = "50 fs"',
+        potential='{ kind = "trap", stiffness = 0.0 }', output='log_every = "50 fs"\n[guard]\nmin_distance = "off"',
     )  # fmt: skip
     log = read_log(simulate(path, tmp_path / "run", threads=1))
     late = log["time"] > 5

@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mlmd.bias.script import HISTORIES, Script
+from mlmd.bias.script import Script
 from mlmd.bias.statement import Statement
 from mlmd.errors import StorageError
 
-_BY_PACE = set(HISTORIES) - {"OPES_EXPANDED"}  # which has a stride of its own for its file
+_BY_PACE = {"METAD", "PBMETAD"}
+"""Actions with a line for every PACE; OPES waits with its first kernels until it knows their width."""
 _IRREGULAR = ("UPDATE_FROM", "UPDATE_UNTIL", "FREQUENCY_ADAPTIVE", "WALKERS_N")
 """Keywords with which an action does not write at each of its steps, or writes elsewhere."""
 
