@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -84,16 +85,21 @@ class Card:
                 outcome.numbers.update(report.user_properties)  # type: ignore[arg-type]
 
 
-def files_with_rows() -> list[str]:
-    """Test files that hold a test of a row."""
-    return sorted(str(path) for path in HERE.parent.rglob("test_*.py") if "mark.row(" in path.read_text())
+def files_of(wanted: set[str]) -> list[str]:
+    """Test files that hold a test of some rows."""
+    texts = {path: path.read_text(encoding="utf-8") for path in HERE.parent.rglob("test_*.py")}
+    marks = {
+        path: set(re.findall(r'"(R\d\d)"', " ".join(re.findall(r"mark\.row\((.*)\)", text))))
+        for path, text in texts.items()
+    }
+    return sorted(str(path) for path, rows in marks.items() if rows & wanted)
 
 
 def score(wanted: set[str], *, long: bool, more: list[str]) -> int:
     """Run rows, print them and the score; the exit code."""
     card = Card(wanted)
     marks = ["-m", "slow or not slow"] if long else []
-    code = pytest.main(["-q", "--no-header", "--tb=short", *marks, *more, *files_with_rows()], plugins=[card])
+    code = pytest.main(["-q", "--no-header", "--tb=short", *marks, *more, *files_of(wanted)], plugins=[card])
     print()
     total, entries = 0, {}
     for name, row in ROWS.items():
@@ -130,7 +136,7 @@ def show_mutations(wanted: set[str]) -> int:
         began = time.monotonic()
         command = [sys.executable, str(HERE), "--row", name, "--mutated"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        seen = answer.returncode == 1 and " failed" in answer.stdout
+        seen = answer.returncode == 1 and re.search(r"^\d+ failed", answer.stdout, re.MULTILINE) is not None
         survived += [] if seen else [name]
         what = (mutations.MUTATIONS[name].__doc__ or "").partition(": ")[2].rstrip(".")
         last = next((line for line in reversed(answer.stdout.splitlines()) if " in " in line and "=" not in line), "")

@@ -31,7 +31,7 @@ ROWS = {
     "R05": Row("restart from an older checkpoint", 3, "cut_back_to_the_one_before"),
     "R06": Row("damaged checkpoints", 6, "every_damage"),
     "R07": Row("modified outputs", 4, "edited_before"),
-    "R08": Row("full disk", 6, "full_at_any_write and xtc"),
+    "R08": Row("full disk", 6, "plumed_cannot_write and COLVAR"),
     "R09": Row("paths that cannot be written, odd names", 2, "cannot_be_a_run_folder"),
     "R10": Row("signals, --max-hours, STOP", 4, "a_signal_ends"),
     "R11": Row("two runs in one folder", 3, "begun_at_once"),

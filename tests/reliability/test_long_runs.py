@@ -68,8 +68,8 @@ def test_nothing_leaks(
 def test_steps_beyond_32_bits_have_their_exact_time(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    # a run of ten microseconds, told that it has come to step 3,000,000,000
-    begin = 3_000_000_000
+    # a run of ten microseconds, told that it has come to step 6,000,000,000
+    begin = 6_000_000_000
     stage = '[[stage]]\nkind = "nve"\nduration = "10 us"\n'
     path = write_input(
         tmp_path, 'velocities = "20 K"\n' + stage, atoms=GAS, potential=TRAP,
