@@ -82,7 +82,7 @@ def test_an_explosion_is_found_within_a_hundred_steps_and_explained(
         limit in answer.err for limit in ("max_force =", "max_displacement =", "min_distance =", "max_temperature)")
     )
     assert "Try a shorter timestep" in answer.err
-    step = last_frames(tmp_path / "run")[-1].info["step"]
+    step = int(last_frames(tmp_path / "run")[-1].info["step"])
     record_property(f"steps of {what}", step)
     assert step <= 100
     assert open_run(tmp_path / "run").manifest["state"] == "failed"

@@ -125,7 +125,9 @@ def score(wanted: set[str], *, long: bool, more: list[str]) -> int:
     most = sum(ROWS[name].weight for name in wanted)
     print(f"Score: {total} of {most}")
     if wanted == set(ROWS):
-        Path("scorecard.json").write_text(json.dumps({"score": total, "of": most, "rows": entries}, indent=1) + "\n")
+        Path("scorecard.json").write_text(
+            json.dumps({"score": total, "of": most, "rows": entries}, indent=1, default=str) + "\n"
+        )
     return int(code != 0 or total < most)
 
 
