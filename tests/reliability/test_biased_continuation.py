@@ -271,13 +271,17 @@ def test_a_bias_killed_at_random_times_is_whole(
     began = time.monotonic()
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
     usual = time.monotonic() - began
-    rng, kills, folder = random.Random(7), 0, tmp_path / "killed"
-    while not (folder / "final.extxyz").exists():
+    rng, kills, n, folder = random.Random(7), 0, 0, tmp_path / "killed0"
+    while kills < N_KILLS or not (folder / "final.extxyz").exists():
         process = start(["simulate", path, "--out", folder, "--threads", 1], errors)
         process.join(rng.uniform(0.0, usual) if kills < N_KILLS else None)
         if process.exitcode is None:
             process.kill()
             process.join()
             kills += 1
-    assert_same_biased_run(tmp_path / "one", folder)
+            continue
+        assert process.exitcode == 0, errors.read_text()
+        assert_same_biased_run(tmp_path / "one", folder)
+        if kills < N_KILLS:
+            n, folder = n + 1, tmp_path / f"killed{n + 1}"
     record_property(f"random kills ({bias})", kills)
