@@ -168,9 +168,14 @@ def _stage_row(
     ramped = any(pair is not None and pair[0] != pair[1] for pair in (stage.temperature, stage.pressure))
     if rows.sum() < 2 or ramped:
         return (*first, *["–"] * (len(shown) + len(drift)))
-    sizes = {name: len(run.atoms) if name.endswith("(eV/atom)") else 1 for name in shown}
+    sizes = {name: _n_atoms(run, log)[rows] if name.endswith("(eV/atom)") else 1 for name in shown}
     means = (_mean(log[column][rows] / sizes[name]) for name, column in shown.items())
     return (*first, *means, *(_energy_drift(stage, log, rows) for _ in drift))
+
+
+def _n_atoms(run: Run, log: Log) -> np.ndarray:
+    """Atoms in each line of the log; there is a column where their number changes."""
+    return log.get("atoms", np.full(len(log["step"]), len(run.atoms)))
 
 
 def _mean(column: np.ndarray) -> str:
@@ -199,12 +204,13 @@ def _energy_drift(stage: StageRecord, log: Log, rows: np.ndarray) -> str:
 def _timeline(run: Run, log: Log) -> Figure:
     """Temperature, energies, pressure and what else changes against time, with the borders of the stages."""
     few = np.unique(np.linspace(0, len(log["step"]) - 1, _MAX_POINTS).astype(int))
-    time, n_atoms = log["time [ps]"][few], len(run.atoms)
+    time, n_atoms = log["time [ps]"][few], _n_atoms(run, log)
     always = [("temperature (K)", log["temperature [K]"])]
     if "potential energy [eV]" in log:  # AGNI has none
         always.append(("potential energy (eV/atom)", log["potential energy [eV]"] / n_atoms))
         always.append(("total energy (eV/atom)", log["energy per atom [eV]"]))
     others = {"pressure (bar)": "pressure [bar]", "volume (Å³)": "volume [Å^3]", "bias energy (eV)": "bias energy [eV]"}
+    others["atoms"] = "atoms"
     changing = [(name, log[key]) for name, key in others.items() if key in log and np.ptp(log[key]) > 0.0]
     panels = [*always, *changing]
     n_rows = (len(panels) + 1) // 2

@@ -25,6 +25,7 @@ MANIFEST = "run.json"
 STRUCTURE = "structure.extxyz"
 TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
+DEPOSITION = "deposition.csv"
 MESSAGES = "messages.log"
 FINAL = "final.extxyz"
 CHECKPOINTS = "checkpoint"

@@ -50,12 +50,18 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
     },
     "angle": {"rad": 1.0, "deg": math.pi / 180.0, "°": math.pi / 180.0},
     "mass": {"amu": 1.0, "u": 1.0, "Da": 1.0, "g/mol": 1.0},
+    "speed": {"Å/fs": 1.0, "A/fs": 1.0, "Å/ps": 1e-3, "A/ps": 1e-3, "nm/ps": 1e-2, "m/s": 1e-5, "km/s": 1e-2},
+    "flux": {
+        "1/Å^2/fs": 1.0, "1/nm^2/ns": 1e-8, "/nm^2/ns": 1e-8, "atoms/nm^2/ns": 1e-8, "1/nm^2/ps": 1e-5,
+        "/nm^2/ps": 1e-5, "atoms/nm^2/ps": 1e-5, "1/Å^2/ps": 1e-3, "/Å^2/ps": 1e-3, "1/cm^2/s": 1e-31, "/cm^2/s": 1e-31,
+    },
 }  # fmt: skip
-"""Quantity -> unit -> size in mlmd's unit of that quantity (pressure: bar; wall time: s)."""
+"""Quantity -> unit -> size in mlmd's unit of that quantity (pressure: bar; wall time: s; angle: radians)."""
 
 DEFAULT_UNIT: Final[dict[str, str]] = {
     "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "length": "Å",
-    "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu", "angle": "deg",
+    "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu",
+    "angle": "deg", "speed": "Å/ps", "flux": "1/nm^2/ns",
 }  # fmt: skip
 """The unit in which a bare number is read."""
 
@@ -85,8 +91,9 @@ def parse(value: object, quantity: str) -> float:
         match = _NUMBER.fullmatch(value)
         if match is None:
             raise InputError(f"{value!r} is not a {quantity}. {example}")
-        number, unit = float(match[1]), match[2].replace(" ", "").replace("³", "^3").replace("⁻¹", "^-1")
-        unit = unit or default
+        number, unit = float(match[1]), match[2].replace(" ", "") or default
+        for raised, plain in (("³", "^3"), ("²", "^2"), ("⁻¹", "^-1")):
+            unit = unit.replace(raised, plain)
         if unit not in table:
             raise InputError(f"{value!r}: {match[2]!r} is not a unit of {quantity}. {did_you_mean(unit, table)}")
     else:

@@ -43,9 +43,11 @@ def trajectory_facts(path: Path) -> dict[str, Any]:
     """
     from mlmd.io.trajectories import open_frames
 
-    reader = open_frames(path)
+    reader = open_frames(path, varying=True)
+    sizes = {*getattr(reader, "sizes", ())} or {reader.n_atoms}
+    n_atoms = reader.n_atoms if len(sizes) == 1 else [min(sizes), max(sizes)]
     facts: dict[str, Any] = {
-        "what": "trajectory", "frames": reader.n_frames, "atoms": reader.n_atoms, "bytes": path.stat().st_size,
+        "what": "trajectory", "frames": reader.n_frames, "atoms": n_atoms, "bytes": path.stat().st_size,
     }  # fmt: skip
     if reader.n_frames:
         first, end = (reader.cells(range(n, n + 1)) for n in (0, reader.n_frames - 1))

@@ -4,6 +4,7 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 """
 
 from mlmd.config.baseline import Baseline
+from mlmd.config.deposit import Bath, Beam, Deposit, Species
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
@@ -15,8 +16,9 @@ from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train, naming, unnamed
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
-from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Stage
+from mlmd.config.stages import NPT, NVE, NVT, Barostat, Dynamics, Langevin, Minimize, NoseHoover, Plumed, Stage
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
+from mlmd.config.timed import Timed
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
 
 __all__ = [
@@ -35,11 +37,15 @@ __all__ = [
     "Average",
     "Barostat",
     "Baseline",
+    "Bath",
+    "Beam",
     "Card",
     "Combination",
     "CoulombMatrix",
     "DataTable",
     "DeepPotSE",
+    "Deposit",
+    "Dynamics",
     "Factors",
     "Frozen",
     "GAPFit",
@@ -61,7 +67,9 @@ __all__ = [
     "Property",
     "RandomFeaturesFit",
     "Simulate",
+    "Species",
     "Stage",
+    "Timed",
     "Train",
     "Trained",
     "Uncertainty",

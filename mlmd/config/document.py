@@ -20,6 +20,7 @@ from mlmd.config.bias import (
     UpperWall,
     Walkers,
 )
+from mlmd.config.deposit import Bath, Beam, Deposit, Species
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
 from mlmd.config.loss import Loss
@@ -64,6 +65,10 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         'cv = { kind = "coordination" }': Coordination,
         'cv = { kind = "rmsd" }': RMSD,
         'cv = { plumed = "..." }': PlumedLine,
+        '[[stage]] kind = "deposit"': Deposit,
+        "species = [{ ... }]": Species,
+        "beam = { ... }": Beam,
+        "bath = { ... }": Bath,
         "[frozen]": Frozen,
         "[mlmm]": MLMM,
         "[output]": Output,
@@ -105,7 +110,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
 
 _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     "simulate": {
-        "stage": (Minimize, NVE, NVT, NPT),
+        "stage": (Minimize, NVE, NVT, NPT, Deposit),
         "output": (Output,),
         "guard": (Guard,),
         "uncertainty": (UncertaintyLimits,),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlmd import models
+from mlmd.config.deposit import Deposit
 from mlmd.config.descriptors import Trained, parts_of
 from mlmd.config.gap import points_of
 from mlmd.config.potential import PotentialTable
@@ -113,6 +114,10 @@ def _missing_of_simulation(config: Simulate) -> Iterator[tuple[str, str]]:
     structure = structure_file(config.structure)
     if not structure.exists():
         yield "structure", no_such_file(structure)
+    for number, stage in enumerate(config.stage, 1):
+        for one in stage.species if isinstance(stage, Deposit) else ():
+            if one.file is not None and not structure_file(one.file).exists():
+                yield f"stage {number} (deposit): species", no_such_file(structure_file(one.file))
     yield from _missing_potentials(config.potential, "potential")
 
 

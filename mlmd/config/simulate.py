@@ -6,11 +6,12 @@ description is what ``mlmd new`` and the option table print.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mlmd.config.deposit import Deposit
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
@@ -27,8 +28,9 @@ from mlmd.config.quantities import (
     refuse,
     symbols,
 )
-from mlmd.config.stages import MAX_STEPS, NPT, NVE, NVT, Dynamics, Minimize, Stages, bias_problems
+from mlmd.config.stages import NPT, NVE, NVT, Dynamics, Minimize, Stages, bias_problems
 from mlmd.config.table import Table
+from mlmd.config.timed import MAX_STEPS
 from mlmd.units import with_unit
 
 
@@ -56,7 +58,9 @@ class Output(Table):
 
     trajectory_every: Time = Field(default=500.0, description="simulated time between frames of the trajectory")
     trajectory_format: Literal["dcd", "xtc", "extxyz"] = Field(
-        default="dcd", description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text"
+        default="dcd",
+        description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text, and what a run with a deposit "
+        "stage writes",
     )
     log_every: Time = Field(default=100.0, description="simulated time between lines of log.csv")
     spread_every: Time | None = Field(
@@ -215,16 +219,22 @@ class Simulate(Table):
     )
     analysis: Analysis | None = Field(default=None, description="what is computed when the run has finished")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_growing(cls, data: Any) -> Any:
+        """Frames of a run in which atoms arrive differ in size, which only one format allows."""
+        return _with_format(data)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Simulate:
         """What no single key can know."""
-        problems = [*_stage_problems(self), *_output_problems(self), *_region_problems(self)]
+        problems = [*_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self)]
         if problems:
             raise refuse("\n".join(problems))
         return self
 
     @property
-    def dynamics(self) -> tuple[NVE | NVT | NPT, ...]:
+    def dynamics(self) -> tuple[NVE | NVT | NPT | Deposit, ...]:
         """The stages that take time."""
         return tuple(stage for stage in self.stage if not isinstance(stage, Minimize))
 
@@ -234,7 +244,14 @@ class Simulate(Table):
         if self.velocities is not None or not self.dynamics:
             return self.velocities if isinstance(self.velocities, float) else None
         first = self.dynamics[0]
+        if isinstance(first, Deposit):
+            return None if first.bath is None else first.bath.temperature
         return None if isinstance(first, NVE) else first.temperature[0]
+
+    @property
+    def deposits(self) -> bool:
+        """Whether atoms arrive in a stage, so that their number changes."""
+        return any(isinstance(stage, Deposit) for stage in self.stage)
 
 
 def _stage_problems(run: Simulate) -> Iterator[str]:
@@ -249,9 +266,67 @@ def _stage_problems(run: Simulate) -> Iterator[str]:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} is shorter than one step."
         if stage.n_steps(run.timestep) > MAX_STEPS:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} has too many steps to count."
-        yield from (f"{place}: bias: {problem}" for problem in bias_problems(stage, run.timestep))
-    if run.dynamics and isinstance(run.dynamics[0], NVE) and run.velocities is None:
+        if isinstance(stage, Dynamics):
+            yield from (f"{place}: bias: {problem}" for problem in bias_problems(stage, run.timestep))
+    first = run.dynamics[0] if run.dynamics else None
+    if isinstance(first, NVE) and run.velocities is None:
         yield 'velocities: a run that starts with nve needs them; write velocities = "300 K" or "file".'
+    if isinstance(first, Deposit) and first.bath is None and run.velocities is None:
+        yield 'velocities: a run that starts with deposit and no bath needs them; write velocities = "300 K" or "file".'
+
+
+def _deposit_problems(run: Simulate) -> Iterator[str]:
+    """What does not go with atoms that arrive."""
+    if not run.deposits:
+        return
+    begun = False
+    for number, stage in enumerate(run.stage, 1):
+        place = f"stage {number} ({stage.kind})"
+        begun |= isinstance(stage, Deposit)
+        if isinstance(stage, NPT) or (isinstance(stage, Minimize) and stage.cell):
+            yield f"{place}: in a run with a deposit stage the cell has to stay as it is: a slab has a vacuum above it."
+        biased = [key for key in ("plumed", "bias") if getattr(stage, key, None)]
+        if begun and biased:
+            yield (
+                f"{place}: {biased[0]}: PLUMED knows a fixed number of atoms, and a deposit stage came before. Give "
+                "this stage an input of its own that starts from final.extxyz."
+            )
+        if isinstance(stage, Deposit) and run.guard.enabled and (run.guard.min_distance or 0.0) > stage.min_distance:
+            yield (
+                f"{place}: min_distance: {with_unit(stage.min_distance, 'length')} is less than [guard] min_distance, "
+                f"{with_unit(run.guard.min_distance or 0.0, 'length')}, which would end the run as something arrives."
+            )
+    if run.mlmm is not None:
+        yield (
+            "mlmm: a force field has bonds and charges for the atoms of the structure file, and none for atoms that "
+            "arrive in a deposit stage. Use one potential for all atoms."
+        )
+    if any(table.kind == "torchscript" for table in run.potential):
+        yield "potential: a TorchScript module is made for one system, not for atoms that arrive in a deposit stage."
+    if run.frozen is None and run.remove_com_motion is not False:
+        yield (
+            "frozen: nothing holds the slab of the deposit stage against what hits it. Freeze its lowest layers, "
+            'frozen = { below = "3 Å" }, or set remove_com_motion = false to let it drift.'
+        )
+    if run.remove_com_motion:
+        yield "remove_com_motion: true would take from what arrives in a deposit stage. Leave it out."
+    if run.output.trajectory_format != "extxyz":
+        yield (
+            f"output: trajectory_format: {run.output.trajectory_format} holds frames of one size; a run with a deposit "
+            'stage needs "extxyz", or leave the key out.'
+        )
+    if run.analysis is not None and run.analysis.run and isinstance(run.stage[-1], Deposit):
+        yield "analysis: atoms come and go in the last stage, deposit. Add a stage of nvt, which is analysed then."
+
+
+def _with_format(data: Any) -> Any:
+    """An input as written, with the format that a deposit stage needs where none is given."""
+    stages = data.get("stage") if isinstance(data, Mapping) else None
+    kinds = [stage.get("kind") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+    output = data.get("output", {}) if "deposit" in kinds else None
+    if not isinstance(output, Mapping) or "trajectory_format" in output:
+        return data
+    return {**data, "output": {**output, "trajectory_format": "extxyz"}}
 
 
 def _output_problems(run: Simulate) -> Iterator[str]:

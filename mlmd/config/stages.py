@@ -1,4 +1,4 @@
-"""The stages of a run: minimize, nve, nvt, npt, and what they are made of."""
+"""The stages of a run: minimize, nve, nvt, npt, deposit, and what they are made of."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
-from mlmd.config.quantities import Force, InputPath, Pressure, PressureRamp, Rate, TemperatureRamp, Time
+from mlmd.config.deposit import Deposit
+from mlmd.config.quantities import Force, InputPath, Pressure, PressureRamp, Rate, TemperatureRamp
 from mlmd.config.table import NONEMPTY, Table, named
+from mlmd.config.timed import Timed
 from mlmd.units import with_unit
-
-MAX_STEPS = 2**53
-"""Steps beyond this are not exact as floating-point numbers."""
 
 
 class Langevin(Table):
@@ -62,13 +61,9 @@ class Plumed(Table):
 Bias = Annotated[Plumed, named("file")]
 
 
-class Dynamics(Table):
-    """What stages of dynamics have in common."""
+class Dynamics(Timed):
+    """What stages of dynamics of the same atoms have in common."""
 
-    refused: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("steps", "n_steps", "nsteps"), 'The length of a stage is a time: duration = "10 ps".'
-    )
-    duration: Time = Field(examples=["100 ps"], description="length of the stage")
     plumed: Bias | None = Field(
         default=None, examples=["plumed.dat"], description="PLUMED input that biases and watches this stage"
     )
@@ -83,10 +78,6 @@ class Dynamics(Table):
         ],
         description="biases that mlmd writes, { kind, cv, ... } each, as bias.dat in the run folder",
     )
-
-    def n_steps(self, timestep: float) -> int:
-        """Steps of `timestep` fs in this stage."""
-        return round(min(self.duration / timestep, 2.0 * MAX_STEPS))
 
 
 class Minimize(Table):
@@ -142,7 +133,7 @@ class NPT(Dynamics):
     barostat: Annotated[Barostat, named("kind")] = Field(default=Barostat(), description="what holds the pressure")
 
 
-Stage = Annotated[Minimize | NVE | NVT | NPT, Field(discriminator="kind")]
+Stage = Annotated[Minimize | NVE | NVT | NPT | Deposit, Field(discriminator="kind")]
 Stages = Annotated[tuple[Stage, ...], NONEMPTY, Field(strict=False)]
 
 

@@ -19,7 +19,7 @@ from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script, read_script
 from mlmd.bias.write import Around, BiasFile, statements_of, write_biases
-from mlmd.config import Langevin, Minimize, Simulate
+from mlmd.config import Langevin, Simulate
 from mlmd.config.bias import ABF, files_of_biases, names_a_position
 from mlmd.config.files import no_such_file, structure_file
 from mlmd.config.stages import Dynamics
@@ -289,4 +289,4 @@ def recall(bias: AnyBias, memory: Mapping[str, np.ndarray]) -> bool:
 def kernel_of(config: Simulate, index: int) -> Path | None:
     """The PLUMED kernel that a stage asks for."""
     stage = config.stage[index]
-    return None if isinstance(stage, Minimize) or stage.plumed is None else stage.plumed.kernel
+    return stage.plumed.kernel if isinstance(stage, Dynamics) and stage.plumed is not None else None

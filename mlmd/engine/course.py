@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ase.io
@@ -15,12 +16,13 @@ import openmm
 
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.bias.written import Written
-from mlmd.config import NVE, Minimize
+from mlmd.config import NVE, Deposit, Minimize
 from mlmd.config.stages import Dynamics
 from mlmd.engine import observe
 from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
+from mlmd.engine.deposit import Change, DepositFailure, Deposition
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
 from mlmd.engine.drift import EnergyDrift
@@ -31,8 +33,10 @@ from mlmd.engine.job import Job, charges_of, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
+from mlmd.engine.present import Present, arrays_of, at_start, restored
 from mlmd.engine.resume import checkpoint_of, particles_at, resume
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
+from mlmd.engine.stage_files import StageFiles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.engine.torch_force import torch_force
@@ -41,7 +45,7 @@ from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.fused import why_slow
-from mlmd.rundir import FINAL, LOG, Messages, Run, StageRecord, write_atomically
+from mlmd.rundir import DEPOSITION, FINAL, LOG, Messages, Run, StageRecord, write_atomically
 
 
 class Course:
@@ -59,6 +63,7 @@ class Course:
         """`run` is an open folder whose lock is held; `hardware` is what run.json says about platform and threads."""
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
+        self.present: Present = at_start(job.body, job.atoms, numbered=bool(job.deposits))
         self._hardware = Hardware(hardware["openmm"], hardware["properties"])
         self._device, self._given, self._force = hardware["device"], hardware, hardware.get("force")
         present = versions()
@@ -73,7 +78,8 @@ class Course:
         self.watch = None  # what a potential says of its errors is of whole systems
         if job.mixed is None:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
-        self.commit = Commit(run, job.scripts.values(), machine, messages, (MODEL_DEVI, CANDIDATES))
+        more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()))
+        self.commit = Commit(run, job.scripts.values(), machine, messages, more)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
 
@@ -96,6 +102,7 @@ class Course:
                 copy_inputs(script, self.folder)
         else:
             self._memory = {name: array for name, array in saved.arrays.items() if name.startswith("bias/")}
+            self._follow(restored(self.present, saved.arrays))
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
         reached = (0, -1) if saved is None else saved.position
         for record in self.run.stages:
@@ -126,10 +133,10 @@ class Course:
         return dynamics.particles()
 
     def _minimize(self, stage: Minimize, record: StageRecord, particles: Particles) -> Particles:
-        frame, atoms = particles.frame, self.job.atoms.copy()
+        frame, atoms = particles.frame, self.present.atoms.copy()
         atoms.set_cell(frame.user_cell(particles.cell))
         atoms.positions = frame.to_user(particles.positions)
-        result = minimize(stage, self._evaluator(), atoms, self.job.body.mobile, self._interrupt)
+        result = minimize(stage, self._evaluator(), atoms, self.present.body.mobile, self._interrupt)
         self._check_minimum(result)
         how = "converged" if result.converged else "did NOT converge"
         self.messages(
@@ -140,7 +147,7 @@ class Course:
         reduced, found = frame_of(result.cell, self.job.atoms.pbc)
         frame = Frame(frame.rotation, found.lattice)
         moved = Particles(found.to_engine(result.positions), particles.velocities, reduced, frame)
-        self.commit.write(self._with_memory(_between_stages(record, moved)))
+        self.commit.write(self._kept(_between_stages(record, moved)))
         return moved
 
     def _check_minimum(self, result: Minimum) -> None:
@@ -152,7 +159,7 @@ class Course:
                 f"the minimization ended after {result.n_steps} steps at {result.energy:.6g} eV with a force of "
                 f"{result.max_force:.3g} eV/Å: {question(self.job.config)}"
             )
-            path = save_crash(self.folder, self.job.atoms, None, where, message)
+            path = save_crash(self.folder, self.present.atoms, None, where, message)
             self.messages(message, echo=False)
             raise SimulationError(f"{message} The last frame is in {path}.")
 
@@ -162,49 +169,26 @@ class Course:
             raise Stopped(f"stopped by {reason} in step {step} of a minimization, which the same command begins anew.")
 
     def _dynamics(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> DynamicsStage:
-        stage = self._set_up(record, particles, restart=saved is not None)
+        deposition = self._deposition(record, saved)
+        stage = self._set_up(record, particles, deposition, restart=saved is not None)
         if saved is not None:
             resume(stage, saved, exact=self.commit.same_machine(saved))
+            if deposition is not None:
+                deposition.resumed(stage)
         self._restart_bias(stage, resumed=saved is not None)
-        bias = stage.forces.bias
-        written = None if bias is None else Written(bias.script, self.folder, stage.global_step)
-        more = [*self.job.more_columns, *(() if self.watch is None else self.watch.columns)]
-        log = Log(self.folder / LOG, more, has_energy=has_energy(self.job.potential))
-        kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
-        trajectory = open_trajectory(self.run.trajectory, kind, self.job.atoms, frame_time)
-        if self.watch is not None:
-            stage.deviations = Deviations(self.folder, self.job.config.uncertainty, self.job.atoms, self.messages)
-
-        tables = self._tables(stage)
-
-        def save() -> None:
-            log.commit()
-            trajectory.commit()
-            if stage.deviations is not None:
-                stage.deviations.commit()
-            content = checkpoint_of(stage)
-            stage.forces.finish_step()
-            if written is not None:
-                written.check(stage.global_step)
-            self._memory |= memory_of(stage.forces.bias)
-            if tables is not None:
-                tables.renew()
-            self.commit.write(self._with_memory(content))
-
-        def pause() -> None:
-            reason, ended = self.request.reason(), stage.step == record.n_steps
-            due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
-            if ended or due or reason:
-                save()
-            if reason and not ended:
-                when = f"step {stage.global_step:,} ({stage.time / PS:g} ps)"
-                raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")
-
+        files = self._open_files(stage, deposition)
         try:
             if saved is None:
-                save()
+                self._save(stage, files, deposition)
                 self._name_bias(stage)
-            stage.run(log, trajectory, pause=pause, progress=self.progress)
+            while True:
+                if deposition is not None and (change := deposition.change(stage)) is not None:
+                    stage = self._changed(record, change, deposition, stage)
+                    files.follow(self.present.atoms)
+                if stage.step == record.n_steps:
+                    break
+                pause = partial(self._pause, stage, files, deposition)
+                stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=deposition)
         except SimulationError as error:
             if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
                 raise KeyboardInterrupt from None
@@ -212,16 +196,29 @@ class Course:
                 raise
             raise self._explain(stage, error) from None
         finally:
-            trajectory.close()
-            log.close()
-            if stage.deviations is not None:
-                stage.deviations.close()
+            files.close()
             if stage.forces.bias is not None:
                 stage.forces.bias.close()
+        if deposition is not None:
+            self.messages(f"stage {record.index + 1} (deposit): {deposition.summary()}")
         return stage
 
-    def _with_memory(self, content: Checkpoint) -> Checkpoint:
-        return replace(content, arrays={**content.arrays, **self._memory})
+    # -- what is written ---------------------------------------------------------------------------------------------
+
+    def _open_files(self, stage: DynamicsStage, deposition: Deposition | None) -> StageFiles:
+        job, record, bias = self.job, stage.record, stage.forces.bias
+        columns = [*job.more_columns, *self._counts, *(() if self.watch is None else self.watch.columns)]
+        log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
+        kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
+        trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
+        if self.watch is not None:
+            stage.deviations = Deviations(self.folder, job.config.uncertainty, self.present.atoms, self.messages)
+        return StageFiles(
+            log, trajectory, stage.deviations,
+            book=None if deposition is None else deposition.open_book(),
+            bias=None if bias is None else Written(bias.script, self.folder, stage.global_step),
+            tables=self._tables(stage),
+        )  # fmt: skip
 
     def _tables(self, stage: DynamicsStage) -> AdaptiveTables | None:
         """The files of an adaptive biasing force."""
@@ -231,11 +228,88 @@ class Course:
         start = sum(r.n_steps * r.timestep for r in self.run.stages[: stage.record.index])
         return AdaptiveTables(self.folder, adaptive, bias, stage.record, start)
 
-    def _set_up(self, record: StageRecord, particles: Particles, *, restart: bool) -> DynamicsStage:
+    def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
+        files.commit()
+        content = checkpoint_of(stage)
+        stage.forces.finish_step()
+        files.finish_bias(stage.global_step)
+        self._memory |= memory_of(stage.forces.bias)
+        self.commit.write(self._kept(content, deposition))
+
+    def _pause(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
+        """Make a checkpoint where one is due, and stop where that is asked for."""
+        reason, ended = self.request.reason(), stage.step == stage.record.n_steps
+        due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
+        if ended or due or reason:
+            self._save(stage, files, deposition)
+        if reason and not ended:
+            when = f"step {stage.global_step:,} ({stage.time / PS:g} ps)"
+            raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")
+
+    def _kept(self, content: Checkpoint, deposition: Deposition | None = None) -> Checkpoint:
+        """A checkpoint with what biases remember, and with who is there where that can change."""
+        arrays = {**content.arrays, **self._memory}
+        if self.job.deposits:
+            arrays |= arrays_of(self.present)
+        if deposition is not None:
+            arrays |= deposition.state()
+        return replace(content, arrays=arrays)
+
+    @property
+    def _counts(self) -> list[str]:
+        """Columns of the log that a run has in which atoms come and go."""
+        return ["atoms", "bath temperature [K]"] if self.job.deposits else []
+
+    def _counted(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
+        """What stands in the columns `_counts`."""
+        if not self._counts:
+            return lambda stage: []
+        bathed = deposition is not None and deposition.plan.stage.bath is not None
+        return lambda stage: [stage.body.n_atoms, stage.guarded_temperature() if bathed else float("nan")]
+
+    # -- who comes and goes ------------------------------------------------------------------------------------------
+
+    def _deposition(self, record: StageRecord, saved: Checkpoint | None) -> Deposition | None:
+        """What comes and goes in a stage of deposition; None in any other."""
+        plan = self.job.deposits.get(record.index)
+        if plan is None:
+            return None
+        seeds = (int(self.run.manifest["seed"]), record.index)
+        deposition = Deposition(plan, self.present, seeds, self.folder / DEPOSITION, self.messages)
+        if saved is not None:
+            deposition.restore(saved.arrays)
+        return deposition
+
+    def _changed(
+        self, record: StageRecord, change: Change, deposition: Deposition, before: DynamicsStage
+    ) -> DynamicsStage:
+        """The segment that begins as someone has come or gone."""
+        self._follow(change.present)
+        after = self._set_up(record, change.particles, deposition, restart=False, step=before.step)
+        after.deviations = before.deviations
+        for kind, seconds in before.seconds.items():
+            after.seconds[kind] += seconds
+        for kind, seconds in before.forces.seconds.items():
+            after.forces.seconds[kind] += seconds
+        return after
+
+    def _follow(self, present: Present) -> None:
+        """Know who is there from now on."""
+        self.present = present
+        if self.watch is not None:
+            self.watch.follow(present.body.numbers)
+
+    # -- setting up --------------------------------------------------------------------------------------------------
+
+    def _set_up(
+        self, record: StageRecord, particles: Particles, deposition: Deposition | None, *, restart: bool, step: int = 0
+    ) -> DynamicsStage:
+        """The stage, or the segment of it that begins at a step."""
         job, config = self.job, self.job.config
         stage, guard = config.stage[record.index], config.guard
         assert not isinstance(stage, Minimize)
-        open_cell = None if job.body.pbc.all() else np.where(job.body.pbc[:, None], particles.cell, 0.0)
+        body = self.present.body
+        open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
         forces = Forces(
             self._evaluator(), particles.cell, bias=self._bias(record, restart=restart),
             max_force=guard.max_force if guard.enabled else None,
@@ -243,17 +317,22 @@ class Course:
             first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
         )  # fmt: skip
         earlier = self.run.stages[: record.index]
-        return DynamicsStage(
-            stage, record, job.body, forces, particles, template=job.atoms, hardware=self._hardware,
-            seed=np.random.SeedSequence([int(self.run.manifest["seed"]), record.index]), guard=guard,
+        seed = np.random.SeedSequence([int(self.run.manifest["seed"]), record.index])
+        made = DynamicsStage(
+            stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
+            seed=seed if deposition is None else deposition.seed(), guard=guard,
             usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
             start_time=sum(r.n_steps * r.timestep for r in earlier),
             watch=self.watch, drift=self._drift(stage), spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
+            more=self._counted(deposition), first_step=step,
             force=self._torch_force(),
         )  # fmt: skip
+        if deposition is not None and not restart:
+            deposition.set_up(made)
+        return made
 
-    def _drift(self, stage: Dynamics) -> EnergyDrift | None:
+    def _drift(self, stage: Dynamics | Deposit) -> EnergyDrift | None:
         """Where the total energy should not change, and there is one."""
         conserves = isinstance(stage, NVE) and self.job.config.guard.enabled and has_energy(self.job.potential)
         return EnergyDrift(self.messages) if conserves else None
@@ -266,13 +345,18 @@ class Course:
         return max(1, round(wanted / (record.log_every * record.timestep)))
 
     def _usual_temperature(self, record: StageRecord) -> float | None:
-        """K: what a stage without a thermostat is measured by: the last target before it, or how the run began."""
+        """K: what a stage without a thermostat is measured by: the last target before it, or how the run began.
+
+        What arrives heats a slab without a bath, for which there is no measure then.
+        """
+        if record.kind == "deposit":
+            return None
         targets = [r.temperature[1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
     def _bias(self, record: StageRecord, *, restart: bool) -> AnyBias | None:
         script, stage = self.job.scripts.get(record.index), self.job.config.stage[record.index]
-        if script is None or isinstance(stage, Minimize):
+        if script is None or not isinstance(stage, Dynamics):
             return None
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
@@ -313,7 +397,7 @@ class Course:
             self.messages(f"bias of {bias.script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
 
     def _evaluator(self) -> Evaluator:
-        return self.job.evaluator(self._device, self._given)
+        return self.job.evaluator(self._device, self._given, self.present.body)
 
     def _torch_force(self) -> openmm.Force | None:
         """What OpenMM asks in the place of Python, where a run does so."""
@@ -327,8 +411,10 @@ class Course:
         if isinstance(error, ForceFailure):
             bad = observe.failed(stage, error)
             message = f"at step {bad.step:,} ({bad.time / PS:g} ps) {message}"
-        path = save_crash(self.folder, self.job.atoms, observe.last_good(stage), bad, message)
+        path = save_crash(self.folder, self.present.atoms, observe.last_good(stage), bad, message)
         self.messages(message, echo=False)
+        if isinstance(error, DepositFailure):
+            return SimulationError(f"{message} The frame is in {path}.")
         return SimulationError(f"{message} The last good and the bad frame are in {path}. {ADVICE}")
 
     # -- beginning and end -------------------------------------------------------------------------------------------
@@ -350,7 +436,7 @@ class Course:
             to_user(particles.velocities),
         )  # fmt: skip
         text = io.StringIO()
-        ase.io.write(text, to_atoms(snapshot, self.job.atoms), format="extxyz")
+        ase.io.write(text, to_atoms(snapshot, self.present.atoms), format="extxyz")
         write_atomically(self.folder / FINAL, text.getvalue().encode())
         self.messages(f"finished: {last.last_step:,} steps, {end / PS:g} ps")
 

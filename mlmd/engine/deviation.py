@@ -16,6 +16,7 @@ import numpy as np
 from mlmd.config import UncertaintyLimits
 from mlmd.engine.outputs import AppendOnly, ExtXYZ, Snapshot
 from mlmd.errors import SimulationError
+from mlmd.io.extxyz import open_extxyz
 from mlmd.potentials.uncertainty import Uncertainty, largest
 
 MODEL_DEVI, CANDIDATES = "model_devi.out", "candidates.extxyz"
@@ -49,8 +50,14 @@ class Deviations:
         self._limits, self._tell, self._folder, self._template = limits, tell, folder, template
         self._table: ModelDevi | None = None
         self._frames: ExtXYZ | None = None
-        self._n_candidates = _count(folder / CANDIDATES, len(template)) if limits.collect else 0
+        self._n_candidates = _count(folder / CANDIDATES) if limits.collect else 0
         self._told = ACCURATE
+
+    def follow(self, template: ase.Atoms) -> None:
+        """Other atoms are there from now on."""
+        self._template = template
+        if self._frames is not None:
+            self._frames.follow(template)
 
     def take(self, found: Uncertainty, snapshot: Snapshot) -> None:
         """Write what was found of a moment.
@@ -127,9 +134,6 @@ def _words(found: Uncertainty) -> str:
     return " and the ".join(text.format(value) for text, value in known if not math.isnan(value))
 
 
-def _count(path: Path, n_atoms: int) -> int:
-    """Frames of a file of ours, each with a line for every atom and two more."""
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        return sum(1 for _ in file) // (n_atoms + 2)
+def _count(path: Path) -> int:
+    """Frames of a file of ours, which may differ in size."""
+    return open_extxyz(path, varying=True).n_frames if path.exists() else 0

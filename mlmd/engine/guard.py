@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import ase
@@ -49,11 +50,15 @@ class Thermometer:
     def __init__(self, guard: Guard, n_dof: int) -> None:
         """`guard` is the table of the input, `n_dof` the degrees of freedom of the system."""
         self._guard = guard
-        # few atoms are now and then many times hotter than their bath: χ² with n_dof degrees of freedom
-        self._chance = float(chi2.isf(CHANCE, n_dof)) / n_dof
+        self.count(n_dof)
         self._was_above = False
         self.next_look = 0
         """Global step from which on the temperature is to be looked at again."""
+
+    def count(self, n_dof: int) -> None:
+        """Say over how many degrees of freedom the temperature is taken."""
+        # few atoms are now and then many times hotter than their bath: χ² with n_dof degrees of freedom
+        self._chance = float(chi2.isf(CHANCE, n_dof)) / n_dof if n_dof else math.inf
 
     def look(self, temperature: float, target: float | None, step: int, time: float) -> None:
         """Look at the temperature (K) at a global step and time (fs); `target` in K, None without a thermostat.

@@ -16,13 +16,15 @@ from openmm.app import Topology
 import mlmd
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
-from mlmd.config import NPT, Minimize, Simulate, physics_hash, resolved
+from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
+from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kernel_of, papers_of, scripts_of
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
 from mlmd.engine.schedule import files_of, stage_records
+from mlmd.engine.slab import plan_of
 from mlmd.engine.system import Body, body_of, with_constraints
 from mlmd.engine.topology import topology_name, topology_of
 from mlmd.errors import InputError, did_you_mean
@@ -33,6 +35,7 @@ from mlmd.potentials.load import check_elements, check_energy, load_potential
 from mlmd.rundir import (
     CHECKPOINTS,
     CRASH,
+    DEPOSITION,
     FINAL,
     LOG,
     MANIFEST,
@@ -46,6 +49,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
+    DEPOSITION,
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -73,6 +77,8 @@ class Job:
     frame: Frame
     adaptive: Mapping[int, Adaptive]
     """Adaptive biasing force of each stage that has one."""
+    deposits: Mapping[int, Plan]
+    """What arrives in each stage of deposition."""
     mixed: Mixed | None = None
     """The force field with the potential in it, where the input has ``[mlmm]``."""
     topology: Topology | None = None
@@ -83,15 +89,17 @@ class Job:
         """Names of what the log has beside its own columns."""
         return () if self.mixed is None else MLMM_COLUMNS
 
-    def evaluator(self, device: str, hardware: Mapping[str, Any]) -> Evaluator:
+    def evaluator(self, device: str, hardware: Mapping[str, Any], body: Body | None = None) -> Evaluator:
         """What gives energy and forces of all atoms.
 
         Args:
             device: where the potential computes.
             hardware: what run.json says about platforms.
+            body: the atoms that are there; by default those of the structure.
         """
         if self.mixed is None:
-            return evaluator(self.potential, self.body.numbers, self.body.pbc, device=device)
+            body = body or self.body
+            return evaluator(self.potential, body.numbers, body.pbc, device=device)
         field = hardware["force field"]
         return MixedEvaluator(self.mixed, device, field["openmm"], field["properties"])
 
@@ -122,8 +130,15 @@ def prepare(config: Simulate) -> Job:
     _check_outputs(scripts)
     if mixed is None:
         _check_forces_alone(config, potential, scripts)
+    deposits = {
+        index: plan_of(config, index + 1, atoms, body.mobile, potential)
+        for index, stage in enumerate(config.stage)
+        if isinstance(stage, Deposit)
+    }
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
-    return Job(config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, mixed, topology)
+    return Job(
+        config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, topology
+    )
 
 
 def _velocities_of(config: Simulate, atoms: ase.Atoms, body: Body) -> np.ndarray | None:

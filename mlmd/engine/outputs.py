@@ -62,6 +62,8 @@ def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
     atoms = ase.Atoms(template.numbers, snapshot.positions, cell=snapshot.cell, pbc=template.pbc)
     atoms.set_masses(template.get_masses())
     atoms.info.update(step=snapshot.step, time_fs=snapshot.time)
+    if template.has("id"):  # which atom is which, where others come and go
+        atoms.set_array("id", template.arrays["id"])
     if template.has("initial_charges"):
         atoms.set_initial_charges(template.get_initial_charges())
     for name in ("spread", "grade"):
@@ -214,6 +216,10 @@ class ExtXYZ(AppendOnly):
         """`template` gives numbers, masses and periodicity."""
         self._template = template
         super().__init__(path)
+
+    def follow(self, template: ase.Atoms) -> None:
+        """Write other atoms from now on."""
+        self._template = template
 
     def frame(self, snapshot: Snapshot) -> None:
         """Add a frame."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mlmd.config import Minimize, check_files, load_simulate
+from mlmd.engine import slab
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
 from mlmd.engine.mixed import field_platform
@@ -135,7 +136,6 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
     step = seconds + OVERHEAD[0] + OVERHEAD[1] * n_atoms
     n_steps = sum(stage.n_steps for stage in job.stages)
     volume = job.atoms.get_volume() if job.body.pbc.all() else None
-    frames = sum(stage.n_steps // stage.trajectory_every for stage in job.stages)
     return Preview(
         input=str(path),
         formula=job.atoms.get_chemical_formula("metal"),
@@ -153,7 +153,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
         ns_per_day=86400 / step * config.timestep * 1e-6,
         hours=n_steps * step / 3600,
         memory=_memory(),
-        trajectory=frames * n_atoms * FRAME_BYTES[config.output.trajectory_format] / 1e6,
+        trajectory=_atoms_in_frames(job) * FRAME_BYTES[config.output.trajectory_format] / 1e6,
         notes=_notes(job, first, device),
     )  # fmt: skip
 
@@ -166,6 +166,18 @@ def _potential(job: Job) -> str:
         return named
     fields = " + ".join(Path(name).name for name in config.mlmm.forcefield)
     return f"{named} of {len(job.mixed.region)} atoms in {fields}"
+
+
+def _atoms_in_frames(job: Job) -> float:
+    """Atoms in all frames that will be written, those that arrive counted."""
+    n_atoms, total = float(job.body.n_atoms), 0.0
+    for record in job.stages:
+        arriving = 0.0
+        if (plan := job.deposits.get(record.index)) is not None:
+            arriving = plan.n_events(record.n_steps) * plan.mean_size
+        total += record.n_steps // record.trajectory_every * (n_atoms + arriving / 2)
+        n_atoms += arriving
+    return total
 
 
 def _stage(stage: StageRecord) -> str:
@@ -205,6 +217,15 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     constrained = job.atoms.info.get("constrained")
     if constrained and job.config.frozen is None:
         notes.append(f"the structure file fixes {len(constrained)} atoms; here they move, unless [frozen] names them")
+    for record in job.stages:
+        if (plan := job.deposits.get(record.index)) is not None:
+            place = f"stage {record.index + 1} (deposit)"
+            notes.append(f"{place}: {slab.describe(plan, record.n_steps, record.timestep)}")
+            if plan.stage.height < plan.cutoff:
+                notes.append(
+                    f"{place}: height, {plan.stage.height:g} Å, is less than the cutoff of the potential, "
+                    f"{plan.cutoff:g} Å: what arrives feels the surface as it appears"
+                )
     if job.config.seed is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlmd.config import NPT, NVE, Minimize, Simulate
+from mlmd.config import NPT, NVT, Deposit, Dynamics, Simulate, Stage
 from mlmd.config.bias import files_of_biases
 from mlmd.config.files import structure_file
 from mlmd.config.needed import files_of_table
@@ -19,7 +19,7 @@ def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
         records.append(
             StageRecord(
                 index, stage.kind, first_step, n_steps, config.timestep,
-                temperature=None if isinstance(stage, Minimize | NVE) else stage.temperature,
+                temperature=_temperature(stage),
                 pressure=stage.pressure if isinstance(stage, NPT) else None,
                 log_every=max(1, round(config.output.log_every / config.timestep)),
                 trajectory_every=max(1, round(config.output.trajectory_every / config.timestep)),
@@ -40,8 +40,18 @@ def files_of(config: Simulate) -> dict[str, Path]:
         own = [Path(name) for name in config.mlmm.forcefield if Path(name).is_absolute()]
         files |= {f"force field {number}": path for number, path in enumerate(own, 1)}
     for number, stage in enumerate(config.stage, 1):
-        if not isinstance(stage, Minimize) and stage.plumed is not None:
+        if isinstance(stage, Dynamics) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file
-        if not isinstance(stage, Minimize):
+        if isinstance(stage, Dynamics):
             files |= {f"{what} of stage {number}": structure_file(path) for what, path in files_of_biases(stage.bias)}
+        if isinstance(stage, Deposit):
+            named = [one.file for one in stage.species if one.file is not None]
+            files |= {f"species of stage {number}: {path.name}": structure_file(path) for path in named}
     return files
+
+
+def _temperature(stage: Stage) -> tuple[float, float] | None:
+    """Target of a stage at its start and its end, K."""
+    if isinstance(stage, Deposit):
+        return None if stage.bath is None else (stage.bath.temperature, stage.bath.temperature)
+    return stage.temperature if isinstance(stage, NVT | NPT) else None

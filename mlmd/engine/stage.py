@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import ase
 import numpy as np
 import openmm
 
 from mlmd import units
-from mlmd.config import NPT, NVE, NVT, Guard
+from mlmd.config import NPT, NVE, NVT, Deposit, Guard
 from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat, Molecules
 from mlmd.engine.deviation import Deviations
@@ -64,12 +65,24 @@ class Hardware:
     properties: dict[str, str]
 
 
+class Look(Protocol):
+    """What looks at a stage at steps of its own choice."""
+
+    def next_look(self, step: int) -> int:
+        """The next step after one, both counted from the start of the stage."""
+        ...
+
+    def look(self, stage: DynamicsStage) -> bool:
+        """Whether the stage has to be left at this step, because the number of atoms changes."""
+        ...
+
+
 class DynamicsStage:
     """A stage of dynamics that has been set up and can be run to its end or to a request to stop."""
 
     def __init__(
         self,
-        stage: NVE | NVT | NPT,
+        stage: NVE | NVT | NPT | Deposit,
         record: StageRecord,
         body: Body,
         forces: Forces,
@@ -86,6 +99,8 @@ class DynamicsStage:
         drift: EnergyDrift | None = None,
         spread_every: int = SPREAD_EVERY,
         in_frames: bool = False,
+        more: Callable[[DynamicsStage], list[float]] = lambda stage: [],
+        first_step: int = 0,
         force: openmm.Force | None = None,
     ) -> None:
         """
@@ -106,11 +121,13 @@ class DynamicsStage:
             drift: looks at the total energy, in NVE.
             spread_every: lines of the log from one spread to the next.
             in_frames: whether spread and grade of atoms are written with every frame of the trajectory.
+            more: what else is written in every line of the log.
+            first_step: step of the stage at which these atoms begin, where others were there before them.
             force: of OpenMM, which gives what `forces` gives and is asked in its place where atoms move.
         """
         self.stage, self.record, self.body, self.forces, self.template = stage, record, body, forces, template
         self.frame = start.frame
-        self.step = 0
+        self.step = first_step
         self._first, self._start_time, self._usual_temperature = first, start_time, usual_temperature
         integrator_seed, barostat_seed = seed.spawn(2)
         self.integrator = make_integrator(stage, record.timestep, int(integrator_seed.generate_state(1)[0] >> 1) or 1)
@@ -119,6 +136,7 @@ class DynamicsStage:
         """Whether OpenMM asks something else than `forces` where atoms move."""
         self.context.setPositions(start.positions / NM)
         self.context.setVelocities(start.velocities / SPEED)
+        self.context.setStepCount(first_step)
         if len(body.constraints[0]):
             self.context.applyConstraints(TOLERANCE)
             if first:  # as drawn, they stretch bonds
@@ -129,7 +147,9 @@ class DynamicsStage:
         self._molecules = None if body.molecules is None else Molecules(body.molecules, body.masses)
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guard, self._guarded = guard, guard.enabled
+        self._layer: np.ndarray | None = None
         self._drift, self.watch, self._spread_every, self._in_frames = drift, watch, spread_every, in_frames
+        self._more = more
         self.deviations: Deviations | None = None
         """Writes what the watch finds, and is told of it."""
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
@@ -144,13 +164,15 @@ class DynamicsStage:
         *,
         pause: Callable[[], None],
         progress: Callable[[Moment], None],
+        look: Look | None = None,
     ) -> None:
-        """Go on to the end of the stage.
+        """Go on to the end of the stage, or to where the number of atoms has to change.
 
         Args:
             log, trajectory: what is written to.
             pause: called at every boundary; makes checkpoints, and ends the run by raising.
             progress: called at every line of the log.
+            look: says when there is something to look at besides, and whether these atoms stay.
 
         Raises:
             SimulationError: when the physics has failed.
@@ -159,7 +181,7 @@ class DynamicsStage:
         if self.step == 0 and self._first:
             self._write(log, trajectory)
         while self.step < self.record.n_steps:
-            block = self._next_boundary(seconds_per_step) - self.step
+            block = self._next_boundary(seconds_per_step, look) - self.step
             self._set_targets()
             self._advance(block)
             self._boundary(log, trajectory)
@@ -167,9 +189,12 @@ class DynamicsStage:
             seconds_per_step = elapsed / (self.step - clock_step)
             if self.step % self.record.log_every == 0 or self.step == self.record.n_steps:
                 progress(observe.moment(self, seconds_per_step))
+            changes = look is not None and look.look(self)
             pause()
+            if changes:
+                return
 
-    def _next_boundary(self, seconds_per_step: float) -> int:
+    def _next_boundary(self, seconds_per_step: float, look: Look | None) -> int:
         """The next step at which something is due; where a block ends changes nothing of the dynamics."""
         grids = [self.record.log_every, self.record.trajectory_every]
         if self.barostat is not None and isinstance(self.stage, NPT):
@@ -180,6 +205,8 @@ class DynamicsStage:
         due = [self.step + grid - self.step % grid for grid in grids]
         if self._guarded:
             due.append(max(self.step + 1, self._thermometer.next_look - self.record.first_step))
+        if look is not None:
+            due.append(look.next_look(self.step))
         return min(*due, self.step + longest, self.record.n_steps)
 
     def _advance(self, n_steps: int) -> None:
@@ -205,12 +232,26 @@ class DynamicsStage:
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
             self._change_volume()
         if self._guarded and self.global_step >= self._thermometer.next_look:
-            temperature = self.body.temperature(self.body.kinetic_energy(velocities_of(self.context)))
             usual = self.target_temperature or self._usual_temperature
-            self._thermometer.look(temperature, usual, self.global_step, self.time)
+            someone = self._layer is None or self._layer.any()
+            self._thermometer.look(self.guarded_temperature() if someone else 0.0, usual, self.global_step, self.time)
             answer = self.answer()
             check_distances(answer.positions * NM, answer.cell, self.template, self._guard, self.global_step, self.time)
         self._write(log, trajectory)
+
+    def guard_layer(self, layer: np.ndarray) -> None:
+        """Let the guard look at the temperature of some atoms (n_atoms,) bool: others may be hot for good reasons."""
+        self._layer = layer & self.body.mobile
+        self._thermometer.count(3 * int(self._layer.sum()))
+
+    def guarded_temperature(self) -> float:
+        """K, of what the guard looks at, from the velocities as the integrator holds them; nan of nothing."""
+        velocities = velocities_of(self.context)
+        if self._layer is None:
+            return self.body.temperature(self.body.kinetic_energy(velocities))
+        n_dof = 3 * int(self._layer.sum())
+        kinetic = self.body.kinetic_energy(velocities * self._layer[:, None])
+        return 2.0 * kinetic / (n_dof * units.KB) if n_dof else float("nan")
 
     def _look(self) -> None:
         """Forces that are computed elsewhere are looked at now and then."""
@@ -234,8 +275,9 @@ class DynamicsStage:
         done = time.perf_counter()
         self.seconds["uncertainty"] += done - clock
         if in_log:
-            more = observe.parts(self) + ([] if self.watch is None or found is None else self.watch.row(found))
+            uncertain = [] if self.watch is None or found is None else self.watch.row(found)
             row = observe.row(self)
+            more = [*observe.parts(self), *self._more(self), *uncertain]
             log.row(self.global_step, self.record.index + 1, row + more)
             if self._drift is not None:
                 self._drift.look(row[0], row[log_columns(has_energy=True).index("energy per atom [eV]") - 2])

@@ -10,8 +10,9 @@ import numpy as np
 import openmm
 
 from mlmd import units
-from mlmd.config import NPT, NVE, NVT, Langevin, Simulate
+from mlmd.config import NPT, NVE, NVT, Deposit, Langevin, Simulate
 from mlmd.engine.forces import NM, Forces, positions_in
+from mlmd.engine.layer import layer_integrator
 from mlmd.errors import InputError
 
 PS = 1e3
@@ -24,7 +25,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Body:
-    """What stays the same through a run: who the atoms are and how they may move."""
+    """What stays the same while nobody comes or goes: who the atoms are and how they may move."""
 
     numbers: np.ndarray
     """(n_atoms,) atomic numbers."""
@@ -129,11 +130,12 @@ def maxwell_boltzmann(body: Body, temperature: float, rng: np.random.Generator) 
     return velocities
 
 
-def make_integrator(stage: NVE | NVT | NPT, timestep: float, seed: int) -> openmm.Integrator:
+def make_integrator(stage: NVE | NVT | NPT | Deposit, timestep: float, seed: int) -> openmm.Integrator:
     """OpenMM's integrator of a stage.
 
     NVE: leapfrog Verlet. Langevin: the middle scheme (Zhang, Liu, Wu, Shao, Liu, J. Phys. Chem. A 123, 6056 (2019)).
     Nosé–Hoover: chains with leapfrog (Zhang et al. 2019; Martyna, Klein, Tuckerman, J. Chem. Phys. 97, 2635 (1992)).
+    Deposition: see `mlmd.engine.layer`.
 
     Args:
         stage: of the input.
@@ -142,6 +144,8 @@ def make_integrator(stage: NVE | NVT | NPT, timestep: float, seed: int) -> openm
     """
     if isinstance(stage, NVE):
         return openmm.VerletIntegrator(timestep / PS)
+    if isinstance(stage, Deposit):
+        return layer_integrator(stage, timestep, seed)
     temperature = stage.temperature[0]
     if isinstance(stage.thermostat, Langevin):
         integrator = openmm.LangevinMiddleIntegrator(temperature, stage.thermostat.friction * PS, timestep / PS)

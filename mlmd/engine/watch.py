@@ -30,18 +30,30 @@ class Watch:
         """Take the potential, atomic numbers (n_atoms,), pbc (3,) bool, the guard of the input, and who is told."""
         self._judge, self._guard, self._tell = Judge(potential), guard, tell
         self._atoms = ase.Atoms(numbers, pbc=pbc)
-        fits = self._judge.fits(len(numbers))
-        self.knows: Sequence[str] = [name for name in self._judge.knows if fits or name != SPREAD]
-        if len(self.knows) < len(self._judge.knows):
-            tell(f"the spread of forces is not told: for {len(numbers):,} atoms it needs too much memory.")
+        self._fits, self._told_of_size = True, False
+        self._see_size()
+        self.knows: Sequence[str] = [name for name in self._judge.knows if self._fits or name != SPREAD]
         self.columns = [COLUMNS[name] for name in self.knows]
         self._told = 0.0
+
+    def follow(self, numbers: np.ndarray) -> None:
+        """Other atoms (n_atoms,) atomic numbers are there from now on."""
+        self._atoms = ase.Atoms(numbers, pbc=self._atoms.pbc)
+        self._see_size()
+
+    def _see_size(self) -> None:
+        """Say it when there are too many atoms for a spread, from now on."""
+        fits, n_atoms = self._judge.fits(len(self._atoms)), len(self._atoms)
+        if not fits and SPREAD in self._judge.knows and not self._told_of_size:
+            self._told_of_size = True
+            self._tell(f"the spread of forces is not told: for {n_atoms:,} atoms it needs too much memory.")
+        self._fits = fits
 
     def look(self, positions: np.ndarray, cell: np.ndarray, *, spread: bool) -> Uncertainty:
         """Spread, where it is asked for, and grade of atoms at positions (n_atoms, 3) Å and cell (3, 3) Å."""
         self._atoms.set_cell(cell)
         self._atoms.set_positions(positions)
-        return self._judge(self._atoms, [name for name in self.knows if spread or name != SPREAD])
+        return self._judge(self._atoms, [name for name in self.knows if (spread and self._fits) or name != SPREAD])
 
     def row(self, found: Uncertainty) -> list[float]:
         """The columns of the log: the largest of all atoms, nan where it was not asked for."""

@@ -25,6 +25,8 @@ class ExtXYZReader:
     n_atoms: int
     offsets: tuple[int, ...]
     """Byte at which each frame begins, and the byte where the last one ends."""
+    sizes: tuple[int, ...] = ()
+    """Atoms of each frame, where they may differ."""
 
     @property
     def n_frames(self) -> int:
@@ -64,26 +66,31 @@ class ExtXYZReader:
                 yield file.readline().decode().strip()
 
 
-def open_extxyz(path: Path) -> ExtXYZReader:
+def open_extxyz(path: Path, *, varying: bool = False) -> ExtXYZReader:
     """Find out where the complete frames of an extended XYZ file begin.
 
+    Args:
+        path: of the file.
+        varying: whether the number of atoms may change from frame to frame; that of the first counts as `n_atoms` then.
+
     Raises:
-        StorageError: when the file is missing, is no XYZ file, or holds frames of different size.
+        StorageError: when the file is missing, is no XYZ file, or unexpectedly holds frames of different size.
     """
-    offsets, n_atoms = [0], None
+    offsets: list[int] = [0]
+    sizes: list[int] = []
     try:
         with path.open("rb") as file:
             while (size := _skip_frame(file, path, len(offsets))) is not None:
-                if n_atoms not in (None, size):
+                if not varying and sizes and size != sizes[-1]:
                     raise StorageError(
-                        f"{path}: frame {len(offsets)} has {size} atoms, the one before {n_atoms}. "
+                        f"{path}: frame {len(offsets)} has {size} atoms, the one before {sizes[-1]}. "
                         "A trajectory has the same atoms in all its frames."
                     )
-                n_atoms = size
+                sizes.append(size)
                 offsets.append(file.tell())
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
-    return ExtXYZReader(path, n_atoms or 0, tuple(offsets))
+    return ExtXYZReader(path, sizes[0] if sizes else 0, tuple(offsets), tuple(sizes) if varying else ())
 
 
 def _skip_frame(file: BinaryIO, path: Path, frame: int) -> int | None:

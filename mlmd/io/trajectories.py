@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from mlmd.errors import InputError, StorageError
 from mlmd.io.dcd import open_dcd, standard_cells
-from mlmd.io.extxyz import open_extxyz
+from mlmd.io.extxyz import ExtXYZReader, open_extxyz
 from mlmd.io.frames import ArrayReader, FrameReader, Provenance, Trajectory
 from mlmd.io.log import read_log
 from mlmd.io.xtc import XTCReader, open_xtc
-from mlmd.rundir import Run, StageRecord
+from mlmd.rundir import DEPOSITION, Run, StageRecord
 from mlmd.rundir import open_run as open_folder
 
 if TYPE_CHECKING:
@@ -50,11 +51,15 @@ def open_run(
     stages, _, times = run.frame_table()
     if not len(stages) or not run.trajectory.exists():
         raise _no_frames(run)
-    reader = open_frames(run.trajectory)
+    growing = any(record.kind == "deposit" for record in run.stages)
+    reader = open_frames(run.trajectory, varying=growing)
     written = min(reader.n_frames, len(stages))
     record = _choose_stage(run, stages[:written], stage)
     rows = _rows_between(run, record, stages[:written], times, first_time, last_time)
-    atoms = run.atoms
+    if isinstance(reader, ExtXYZReader) and growing:
+        reader, atoms = _unchanged(run, record, reader, rows)
+    else:
+        atoms = run.atoms
     _check_atoms(run.trajectory, reader.n_atoms, len(atoms))
     orientation = np.array(run.manifest.get("orientation", np.eye(3)), dtype=float)
     cells = _cells(reader, rows, atoms, orientation)
@@ -66,6 +71,19 @@ def open_run(
         reader, rows, times[rows.start : rows.stop], cells, atoms.numbers, atoms.get_masses(), atoms.pbc,
         True, temperature, origin,
     )  # fmt: skip
+
+
+def _unchanged(run: Run, record: StageRecord, reader: ExtXYZReader, rows: range) -> tuple[ExtXYZReader, ase.Atoms]:
+    """The file and the atoms of frames between which none has come or gone."""
+    first, last = (next(reader.structures(range(row, row + 1))) for row in (rows[0], rows[-1]))
+    same = len({reader.sizes[row] for row in rows}) == 1 and np.array_equal(first.arrays["id"], last.arrays["id"])
+    if not same:
+        raise InputError(
+            f"{run.path}: atoms come and go in stage {run.stages.index(record) + 1} ({record.kind}), and an analysis "
+            "needs the same atoms in all frames. Choose another stage with --stage, or a time between arrivals with "
+            f"--from and --to; {DEPOSITION} tells when who arrived."
+        )
+    return replace(reader, n_atoms=len(first)), first
 
 
 def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> float | None:
@@ -197,8 +215,12 @@ def from_arrays(
     )  # fmt: skip
 
 
-def open_frames(path: Path) -> FrameReader:
+def open_frames(path: Path, *, varying: bool = False) -> FrameReader:
     """The frames of a file, known by its ending, without the structure that they are of.
+
+    Args:
+        path: of the file.
+        varying: whether the number of atoms may change from frame to frame, as it can in (extended) XYZ.
 
     Raises:
         InputError: for an ending that is not known.
@@ -206,7 +228,7 @@ def open_frames(path: Path) -> FrameReader:
     """
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
-        return opener(path)
+        return open_extxyz(path, varying=varying) if opener is open_extxyz else opener(path)
     ase_format = _ASE_FORMATS.get(path.name, _ASE_FORMATS.get(path.suffix.lower()))
     if ase_format is None:
         raise InputError(
