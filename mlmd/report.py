@@ -15,6 +15,7 @@ import numpy as np
 
 import mlmd
 from mlmd import analysis
+from mlmd.analysis.biased import has_free_energy
 from mlmd.analysis.estimate import average, from_dict
 from mlmd.analysis.figures import color, label, legend, new_figure
 from mlmd.errors import InputError, StorageError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT = "report.html"
-TITLES = {"diffusion": "Diffusion", "rdf": "Radial distribution functions"}
+TITLES = {"diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy"}
 STATES = ("done", "running", "stopped", "failed")
 _LAST_MESSAGES = 200
 _MAX_POINTS = 2000
@@ -244,9 +245,12 @@ def _sections(run: Run, folder: Path) -> Iterator[Section]:
         for path in (place / analysis.FOLDER).glob("*.json")
     }  # fmt: skip
     wanted: Mapping[str, Any] = run.manifest.get("input", {}).get("analysis") or {}
-    failed = _do(run, [name for name in wanted.get("run", ()) if name not in done], wanted, folder / analysis.FOLDER)
-    known = [name for name in analysis.ANALYSES if name in done or name in wanted.get("run", ())]
-    for name in (*known, *sorted((done.keys() | set(wanted.get("run", ()))) - set(known))):
+    asked = [*wanted.get("run", ())]
+    if "fes" not in asked and "fes" not in done and has_free_energy(run):
+        asked.append("fes")
+    failed = _do(run, [name for name in asked if name not in done], wanted, folder / analysis.FOLDER)
+    known = [name for name in analysis.ANALYSES if name in done or name in asked]
+    for name in (*known, *sorted((done.keys() | set(asked)) - set(known))):
         if name in failed:
             yield Section(TITLES.get(name, name), "", None, (), (failed[name],), ())
         else:
@@ -328,7 +332,7 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         return ""
     return (
         f"Stage {provenance['stage']} ({provenance['kind']}), {provenance['first_time'] / 1e3:g} to "
-        f"{provenance['last_time'] / 1e3:g} ps, {provenance['n_frames']} frames."
+        f"{provenance['last_time'] / 1e3:g} ps, {provenance['n_frames']} {provenance.get('counted', 'frames')}."
     )
 
 
@@ -342,6 +346,8 @@ def _stale(run: Run, data: Mapping[str, Any]) -> list[str]:
     except (InputError, StorageError):
         return []
     last = seen.get("last_time", now)
+    if "counted" in seen:  # no frames, so that the last of them may lie an interval before
+        last += seen["interval"]
     return [f"The stage now reaches {now / 1e3:g} ps: analyse again."] if now > last + 1e-6 else []
 
 

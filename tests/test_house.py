@@ -34,7 +34,7 @@ IMPORTS = {
     "ase": {"potentials"},
     "pretrained": {"potentials"},
     "potentials": {"descriptors", "fitting", "kernels", "neighbors"},
-    "analysis": {"io", "rundir", "descriptors"},
+    "analysis": {"io", "rundir", "descriptors", "bias"},
     "descriptors": {"kernels", "graph", "precision"},
     "fitting": {"kernels", "precision"},
     "neighbors": {"graph", "kernels"},

@@ -21,8 +21,11 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "fes": "mlmd.analysis.fes:fes",
 }
 """Name -> the function that does it."""
+OF_RUNS = {"fes"}
+"""Those that take run folders; others take a trajectory."""
 
 
 class Result(Protocol):
@@ -85,7 +88,8 @@ def run_all(
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)
         try:
-            result: Result = analysis(open_run(run), **options.get(name, {}))
+            subject = [run] if name in OF_RUNS else open_run(run)
+            result: Result = analysis(subject, **options.get(name, {}))
         except InputError as error:
             results.append(Unavailable(name, str(error)))
         else:

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "What a file is: potential, structure, trajectory, checkpoint, run folder."),
     "models": ("mlmd.cli.inspect:list_models", "The potentials that come with mlmd."),
-    "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf."),
+    "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf, fes."),
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
     "select": ("mlmd.cli.select:select", "Of many structures those that are worth a label: farthest, CUR, MaxVol."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from mlmd.analysis import Result
     from mlmd.analysis.diffusion import DiffusionResult
+    from mlmd.analysis.estimate import Estimate
+    from mlmd.analysis.free_energy import FreeEnergy
     from mlmd.analysis.rdf import RDFResult
     from mlmd.io.frames import Trajectory
 
@@ -92,6 +95,84 @@ def rdf(
     trajectory = _open(run, stage, first_time, last_time)
     result = compute(trajectory, elements=elements or None, r_max=r_max, bin_width=bin_width)
     _hand_out(result, out or run / FOLDER, as_json, lambda: _rdf_table(result), result.notes)
+
+
+def _numbers(
+    context: click.Context | None, parameter: click.Parameter, text: str | None, number: type = float
+) -> tuple[Any, ...]:
+    """``2,-180`` as numbers."""
+    try:
+        found = tuple(number(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"{parameter.opts[0]} {text}: numbers with commas between are needed.") from None
+    if not all(math.isfinite(one) for one in found):
+        raise InputError(f"{parameter.opts[0]} {text}: finite numbers are needed.")
+    return found
+
+
+def _counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    return _numbers(context, parameter, text, int)
+
+
+class Temperature(click.ParamType):
+    """A temperature, in K."""
+
+    name = "temperature"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        kelvin = parse(value, "temperature")
+        if kelvin <= 0.0:
+            raise InputError(f"--temperature {value}: a temperature above 0 K is needed.")
+        return kelvin
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@analyze.command()
+@click.argument("runs", nargs=-1, type=_FILE, metavar="[RUN]...")
+@click.option("--method", help="hills, kernels, state, abf, reweight or umbrella [default: what the bias is for].")
+@click.option("--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with a bias].")
+@click.option("--cv", "variables", multiple=True, help="Column of COLVAR, to reweight along it (may be repeated).")
+@click.option("--from", "first_time", type=Time(), help="Leave out what is before [default: a quarter where it must].")
+@click.option("--to", "last_time", type=Time(), help="Leave out what is after.")
+@click.option("--min", "low", callback=_numbers, help="Lower ends of the grid, as shown in the table: 2,-180.")
+@click.option("--max", "high", callback=_numbers, help="Upper ends.")
+@click.option("--bins", callback=_counts, help="Bins of each variable: 100,72.")
+@click.option("--temperature", type=Temperature(), help="Where the run has no thermostat, or for files.")
+@click.option("--hills", type=_FILE, multiple=True, help="A file of another program (of each walker).")
+@click.option("--kernels", type=_FILE, help="Likewise.")
+@click.option("--state", type=_FILE, help="Likewise.")
+@click.option("--colvar", type=_FILE, multiple=True, help="Likewise.")
+@click.option("--abf", type=_FILE, help="abf.dat without its run.")
+@click.option("--plumed", type=_FILE, help="PLUMED input of such files, or of a run whose own is gone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+@click.option("--out", type=_FILE, help="Folder for the files [default: RUN/analysis].")
+def fes(
+    runs: tuple[Path, ...], method: str | None, stage: int | None, variables: tuple[str, ...],
+    first_time: float | None, last_time: float | None, low: tuple[float, ...], high: tuple[float, ...],
+    bins: tuple[int, ...], temperature: float | None, hills: tuple[Path, ...], kernels: Path | None,
+    state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, as_json: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Free energy of RUN along what was biased; of several runs, which are umbrella windows, together."""
+    from mlmd.analysis.fes import Files, biased_files, free_energy
+    from mlmd.analysis.fes import fes as compute
+    from mlmd.analysis.grid import Grid
+
+    grid, files = Grid(low, high, bins), Files(hills, kernels, state, abf, colvar, plumed)
+    foreign = any((hills, kernels, state, colvar, abf))
+    options: dict[str, Any] = {"method": method, "variables": variables, "grid": grid}
+    options |= {"first_time": first_time, "last_time": last_time}
+    if foreign and runs:
+        raise InputError("give run folders, or files of another program, not both.")
+    if foreign:
+        result = free_energy([biased_files(files, temperature)], **options)
+    else:
+        result = compute(runs, stage=stage, temperature=temperature, plumed=plumed, **options)
+    folder = out or (runs[0] / FOLDER if runs else Path(FOLDER))
+    _hand_out(result, folder, as_json, lambda: _fes_table(result), _fes_notes(result))
 
 
 @click.command()
@@ -219,3 +300,44 @@ def _rdf_table(result: RDFResult) -> Table:
             "–" if one.shell_radius is None else f"{one.shell_radius.value:.2f}",
         )  # fmt: skip
     return table
+
+
+def _fes_table(result: FreeEnergy) -> Table:
+    from rich.table import Table
+
+    origin = result.provenance
+    stage = "" if origin.stage is None else f"Stage {origin.stage} ({origin.kind}), "
+    title = (
+        f"Free energy by {result.method}, {result.temperature:.4g} K (kT = {result.kt:.4g} eV)\n"
+        f"{stage}{origin.first_time / 1e3:g} to {origin.last_time / 1e3:g} ps, {origin.n_frames:,} {result.counted}"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    names = [f"{axis.name} ({axis.unit})" if axis.unit else axis.name for axis in result.axes]
+    for column in ("", *names, "F (eV)", "F (kT)", "back (eV)", "back (kT)"):
+        table.add_column(column, no_wrap=True)
+
+    def places(position: Sequence[Estimate]) -> list[str]:
+        return [str(one).removesuffix(f" {one.unit}") for one in position]
+
+    for number, one in enumerate(result.minima, 1):
+        table.add_row(f"minimum {number}", *places(one.position), *_in_both(one.free_energy, result.kt), "", "")
+    for way in result.barriers:
+        heights = (*_in_both(way.height, result.kt), *_in_both(way.back, result.kt))
+        table.add_row(f"barrier {way.first} to {way.second}", *places(way.position), *heights)
+    return table
+
+
+def _in_both(energy: Estimate, kt: float) -> tuple[str, str]:
+    """In eV and in kT, without the units."""
+    reduced = replace(energy, value=energy.value / kt, error=energy.error / kt, unit="")
+    return str(energy).removesuffix(" eV"), str(reduced)
+
+
+def _fes_notes(result: FreeEnergy) -> list[str]:
+    half = len(result.fractions) // 2
+    change = result.changes[half] if len(result.changes) > 1 else math.nan
+    since = (
+        [f"Since {result.fractions[half]:.0%} of the run it has changed by {change / result.kt:.2g} kT (rms)."]
+        if math.isfinite(change) else []
+    )  # fmt: skip
+    return [*since, *result.notes]

@@ -1,0 +1,128 @@
+"""A free energy on a grid with what its error and its convergence are told from: estimates of parts of the run.
+
+The error is a jackknife over blocks in time, each left out in turn: σ² = (n - 1)/n Σ (F₋ᵢ - F̄)². Blocks longer than the
+correlation time make it right for correlated samples, and it knows the error of differences as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.special import logsumexp
+
+from mlmd.analysis.abf import Axis
+from mlmd.analysis.estimate import Estimate
+
+N_PARTS = 40
+"""Parts of a run, of which blocks are made."""
+N_BLOCKS = 10
+"""Blocks of the jackknife."""
+LEFT_OUT = 0.25
+"""Of a run with a growing bias: the beginning, in which the bias changes too fast for weights to mean something."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One free energy and its estimates from parts of a run."""
+
+    axes: tuple[Axis, ...]
+    values: np.ndarray
+    """(*shape) eV, nan where not known."""
+    left_out: np.ndarray | None
+    """(n_blocks, *shape) eV, without one block each, up to a constant each; None where there are no blocks."""
+    fractions: np.ndarray
+    """(n,) of the run."""
+    so_far: np.ndarray
+    """(n, *shape) eV, from the run up to there."""
+
+    def difference(self, point: int, other: int) -> Estimate:
+        """F(point) - F(other) of flat indices, eV."""
+        flat = self.values.ravel()
+        value = float(flat[point] - flat[other])
+        if self.left_out is None:
+            return Estimate(value, math.nan, "eV", math.nan)
+        several = self.left_out.reshape(len(self.left_out), -1)
+        return Estimate(value, float(_jackknife(several[:, point] - several[:, other])), "eV", float(len(several)))
+
+    def errors(self, kt: float) -> np.ndarray:
+        """(*shape) eV, of the free energy whose Boltzmann factors sum up to one; nan where a block alone was there."""
+        if self.left_out is None:
+            return np.full(self.values.shape, np.nan)
+        return np.asarray(_jackknife(np.array([normalised(one, kt) for one in self.left_out])))
+
+
+def _jackknife(estimates: np.ndarray) -> np.ndarray:
+    n = len(estimates)
+    return np.sqrt((n - 1) / n * np.sum((estimates - estimates.mean(axis=0)) ** 2, axis=0))
+
+
+def normalised(values: np.ndarray, kt: float) -> np.ndarray:
+    """The free energy (eV) moved so that its Boltzmann factors sum up to one."""
+    known = np.isfinite(values)
+    return values + kt * float(logsumexp(-values[known] / kt)) if known.any() else values
+
+
+def from_density(density: np.ndarray, kt: float) -> np.ndarray:
+    """-kT ln P, eV; nan where there is none."""
+    with np.errstate(divide="ignore"):
+        return np.where(density > 0, -kt * np.log(np.where(density > 0, density, 1.0)), np.nan)
+
+
+def course_of(
+    axes: tuple[Axis, ...], parts: np.ndarray, kt: float, *, first: int = 0, values: np.ndarray | None = None,
+    so_far: np.ndarray | None = None,
+) -> Course:  # fmt: skip
+    """A free energy from unnormalised densities of parts of the run.
+
+    Args:
+        axes: of the grid.
+        parts: (n_parts, *shape).
+        kt: eV.
+        first: part with which the blocks begin.
+        values: (*shape) eV, where the free energy comes from elsewhere, and the parts give the error alone.
+        so_far: (n_parts, *shape) eV, likewise: what it was at the end of each part.
+    """
+    blocks = np.array([block.sum(axis=0) for block in np.array_split(parts[first:], blocks_in(len(parts) - first))])
+    left_out = np.array([from_density(blocks.sum(axis=0) - block, kt) for block in blocks])
+    left_out[:, (blocks > 0).sum(axis=0) < 2] = np.nan  # who was there once only is not known without it
+    sums = np.cumsum(parts[first if values is None else 0 :], axis=0)
+    if values is None:
+        so_far = np.array([from_density(one, kt) for one in sums])
+    assert so_far is not None
+    fractions = np.arange(len(parts) - len(so_far) + 1, len(parts) + 1) / len(parts)
+    return Course(
+        axes, so_far[-1] if values is None else values, left_out if len(blocks) > 1 else None, fractions, so_far
+    )
+
+
+def blocks_in(n_parts: int) -> int:
+    """How many blocks are made of parts."""
+    return max(1, min(N_BLOCKS, n_parts))
+
+
+def cut(n: int, n_parts: int = N_PARTS) -> list[slice]:
+    """n things in order, in parts of about the same length."""
+    edges = np.linspace(0, n, min(n_parts, n) + 1).astype(int).tolist()
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def cut_times(times: np.ndarray, n_parts: int = N_PARTS) -> np.ndarray:
+    """(n,) which part of the time each moment belongs to."""
+    start, end = float(times.min()), float(times.max())
+    share = (times - start) / (end - start) if end > start else np.zeros(len(times))
+    return np.minimum((share * n_parts).astype(int), n_parts - 1)
+
+
+def histogram(axes: Sequence[Axis], samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(*shape) sums of weights of samples (n, n_dim) in bins; those outside are left out."""
+    edges = [np.linspace(axis.minimum, axis.maximum, axis.n_bins + 1) for axis in axes]
+    places = samples.copy()
+    for number, axis in enumerate(axes):
+        if axis.periodic:
+            length = axis.maximum - axis.minimum
+            places[:, number] = axis.minimum + (places[:, number] - axis.minimum) % length
+    return np.histogramdd(places, edges, weights=weights)[0]

@@ -1,0 +1,207 @@
+"""Free energies of biased runs, by whichever way their bias allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlmd.analysis.biased import Biased, biased_run, units_in
+from mlmd.analysis.course import Course
+from mlmd.analysis.free_energy import FreeEnergy, summarise
+from mlmd.analysis.grid import Grid
+from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
+from mlmd.analysis.umbrella_fes import from_umbrellas
+from mlmd.analysis.weighted_fes import colvar_of, from_weights
+from mlmd.bias.script import read_script
+from mlmd.errors import InputError, StorageError, did_you_mean
+from mlmd.io.frames import Provenance
+from mlmd.io.plumed_table import read_plumed_table
+from mlmd.rundir import Run, open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+METHODS = {
+    "hills": "the hills of metadynamics",
+    "kernels": "the kernels of OPES",
+    "state": "the state of OPES",
+    "abf": "adaptive biasing forces",
+    "reweight": "reweighted samples",
+    "umbrella": "umbrella windows and MBAR",
+}
+"""Name -> what it is, in words."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a bias outside of a run folder."""
+
+    hills: tuple[Path, ...] = ()
+    kernels: Path | None = None
+    state: Path | None = None
+    abf: Path | None = None
+    colvar: tuple[Path, ...] = ()
+    plumed: Path | None = None
+    """PLUMED's input, which tells the units and what the variables are."""
+
+
+def biased_files(files: Files, temperature: float | None) -> Biased:
+    """Files of another program as a biased run.
+
+    Raises:
+        InputError: without a temperature (but for abf.dat, which knows it) or a file.
+    """
+    from mlmd.analysis.abf import read_tables
+
+    given = [*files.hills, *(one for one in (files.kernels, files.state, files.abf) if one), *files.colvar]
+    if not given:
+        raise InputError("a free energy of what? Give a run folder, or files: --hills, --kernels, --state, --colvar.")
+    if temperature is None and files.abf is not None:
+        temperature = next(read_tables(files.abf)).temperature
+    if temperature is None:
+        raise InputError(f'{given[0]} does not tell the temperature. Give it, e.g. --temperature "300 K".')
+    statements = () if files.plumed is None else read_script(files.plumed, allow_unsafe=True).statements
+    notes = () if files.plumed is not None or given == [files.abf] else (
+        "the units are taken for PLUMED's own (kJ/mol, nm, ps): give the PLUMED input with --plumed if it says UNITS",
+    )  # fmt: skip
+    return Biased(
+        str(given[0]), temperature, statements, units_in(statements), files.hills, files.kernels, files.state,
+        files.abf, files.colvar, notes=notes,
+    )  # fmt: skip
+
+
+def fes(
+    runs: Sequence[Run | Path | str],
+    *,
+    method: str | None = None,
+    stage: int | None = None,
+    variables: Sequence[str] = (),
+    temperature: float | None = None,
+    plumed: Path | None = None,
+    grid: Grid | None = None,
+    first_time: float | None = None,
+    last_time: float | None = None,
+) -> FreeEnergy:
+    """The free energy of a run, or of umbrella windows that are runs each.
+
+    Args:
+        runs: a run folder, or several windows.
+        method: one of `METHODS`; by default what the bias is made for.
+        stage: number, from 1; by default the last one with a bias.
+        variables: of COLVAR, for ``reweight``; by default those that are biased.
+        temperature: K, where the run has no thermostat.
+        plumed: its PLUMED input, where it is no longer where the input of the run says.
+        grid: ends and bins.
+        first_time, last_time: fs since the beginning of the run.
+
+    Raises:
+        InputError: when no bias acted, its files are missing, empty or of another run, or the temperature is unknown.
+        StorageError: when files cannot be read.
+    """
+    cases = [
+        biased_run(run if isinstance(run, Run) else open_run(run), stage, temperature=temperature, script=plumed)
+        for run in runs
+    ]
+    return free_energy(
+        cases, method=method, variables=variables, grid=grid or Grid(), first_time=first_time, last_time=last_time
+    )
+
+
+def free_energy(
+    cases: Sequence[Biased],
+    *,
+    method: str | None = None,
+    variables: Sequence[str] = (),
+    grid: Grid,
+    first_time: float | None = None,
+    last_time: float | None = None,
+) -> FreeEnergy:
+    """The free energy of biased runs or files; the arguments are those of `fes`."""
+    if not cases:
+        raise InputError("a free energy of what? Give a run folder.")
+    method = method or _usual(cases, variables)
+    if method not in METHODS:
+        raise InputError(f"{method!r} is not a way to a free energy. {did_you_mean(method, METHODS)}")
+    if method != "umbrella" and len(cases) > 1:
+        raise InputError(f"{len(cases)} runs at once are windows of umbrellas, and {method!r} is of one run.")
+    if variables and method != "reweight":
+        raise InputError(f"--cv chooses columns of COLVAR, and {METHODS[method]} are of what was biased. "
+                         "Give --method reweight.")  # fmt: skip
+    begin, end = first_time if first_time is not None else -math.inf, last_time if last_time is not None else math.inf
+    case, notes = cases[0], [note for one in cases for note in one.notes]
+    for path in _missing(case, method):
+        raise StorageError(f"{path} does not exist yet, or no longer. Wait for the run, or look whether it was moved.")
+    if method == "umbrella":
+        course, count, more = from_umbrellas(cases, grid, begin, end)
+        times, counted = _times(case, colvar_of(case).path), "lines"
+    elif method == "reweight":
+        course, count, more = from_weights(case, grid, variables, begin, end)
+        times, counted = _times(case, colvar_of(case, variables).path), "lines"
+    elif method == "abf":
+        course, table = from_forces(case)
+        count, more, times, counted = int(table.samples.sum()), [], (0.0, table.time), "samples"
+        if grid != Grid():
+            more = ["an adaptive biasing force has the grid that it was collected on"]
+    else:
+        course, count, path = _from_history(method, case, grid, begin, end)
+        more, times, counted = [], _times(case, path), "kernels" if method != "hills" else "hills"
+    notes += more + _remarks(course)
+    origin = Provenance(
+        ", ".join(one.path for one in cases), case.stage, case.kind, max(times[0], begin), min(times[1], end),
+        (times[1] - times[0]) / max(count - 1, 1), count,
+    )  # fmt: skip
+    return summarise(course, case.temperature, METHODS[method], counted, list(dict.fromkeys(notes)), origin)
+
+
+def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
+    """What the bias is made for."""
+    case = cases[0]
+    if len(cases) > 1:
+        return "umbrella"
+    if variables:
+        return "reweight"
+    for name, there in (
+        ("abf", case.abf), ("hills", case.hills), ("kernels", case.kernels), ("state", case.state),
+        ("reweight", case.colvars),
+    ):  # fmt: skip
+        if there:
+            return name
+    if any(one.values("WALKERS_DIR") for one in case.statements):
+        raise InputError(f"{case.path}: no walker has left hills yet. Wait for the runs.")
+    raise InputError(f"{case.path}: its bias leaves no files that tell a free energy: no hills, kernels, or COLVAR.")
+
+
+def _missing(case: Biased, method: str) -> list[Path]:
+    wanted: dict[str, Sequence[Path | None]] = {
+        "hills": case.hills, "kernels": [case.kernels], "state": [case.state]
+    }  # fmt: skip
+    return [path for path in wanted.get(method, ()) if path is not None and not path.exists()]
+
+
+def _from_history(method: str, case: Biased, grid: Grid, begin: float, end: float) -> tuple[Course, int, Path]:
+    if method == "hills":
+        return (*from_hills(case, grid, begin, end), case.hills[0] if case.hills else Path(case.path))
+    from_file: Callable[[], tuple[Course, int]] = (
+        (lambda: from_kernels(case, grid, begin, end)) if method == "kernels" else (lambda: from_state(case, grid))
+    )
+    course, count = from_file()
+    path = case.kernels if method == "kernels" else case.state
+    assert path is not None
+    return course, count, path
+
+
+def _times(case: Biased, path: Path) -> tuple[float, float]:
+    """fs, of the first and the last line of a file."""
+    times = read_plumed_table(path)["time"] * case.units.time
+    return float(times[0]), float(times[-1])
+
+
+def _remarks(course: Course) -> list[str]:
+    if not np.isfinite(course.values).any():
+        raise InputError("no point of the grid was visited: look at --min and --max, which are in the units shown.")
+    return [] if course.left_out is not None else ["there are no parts of this run to tell an error from"]

@@ -1,0 +1,233 @@
+"""Free energies from what a bias has deposited: hills of metadynamics, kernels of OPES, forces of ABF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from scipy.special import logsumexp
+
+from mlmd.analysis.abf import AdaptiveForces, Axis, read_tables
+from mlmd.analysis.biased import Biased
+from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
+from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
+from mlmd.analysis.grid import Grid
+from mlmd.errors import InputError
+from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks, read_plumed_table
+
+
+def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
+    """The hills of all walkers in the order of time, in units for people and fs, and γ (inf without tempering).
+
+    Raises:
+        InputError: when files belong to different biases, or to another than the PLUMED input has.
+    """
+    if not case.hills:
+        raise InputError(f"{case.path}: there are no hills of metadynamics.")
+    tables = [read_plumed_table(path) for path in case.hills]
+    every = [bumps_of(table) for table in tables]
+    for table, bumps in zip(tables, every, strict=True):
+        if bumps.names != every[0].names:
+            raise InputError(
+                f"{table.path} has hills of {', '.join(bumps.names)}, {tables[0].path} of {', '.join(every[0].names)}."
+            )
+    _check_arguments(case, every[0].names, ("METAD",), tables[0].path)
+    factors = np.concatenate([table["biasf"] if "biasf" in table.names else np.ones(len(table)) for table in tables])
+    if np.ptp(factors) > 1e-6 * factors[0]:
+        raise InputError(f"{tables[0].path}: hills of different bias factors ({factors.min():g} to {factors.max():g}).")
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([getattr(one, key) for one in every])
+
+    together = replace(
+        every[0], times=joined("times"), centres=joined("centres"), widths=joined("widths"), heights=joined("heights")
+    )
+    order = np.argsort(together.times, kind="stable")
+    order = order[together.times[order] * case.units.time <= last_time]
+    if not len(order):
+        raise InputError(f"{tables[0].path}: no hill lies before --to.")
+    return _shown(case, _taken(together, order)), float(factors[0]) if factors[0] > 1.0 else np.inf
+
+
+def _taken(bumps: Bumps, which: np.ndarray) -> Bumps:
+    return replace(
+        bumps, times=bumps.times[which], centres=bumps.centres[which], widths=bumps.widths[which],
+        heights=bumps.heights[which],
+    )  # fmt: skip
+
+
+def _shown(case: Biased, bumps: Bumps, *, energies: bool = True) -> Bumps:
+    sizes = [case.shown(name)[1] for name in bumps.names]
+    return replace(scaled(bumps, sizes, case.units.energy if energies else 1.0), times=bumps.times * case.units.time)
+
+
+def _check_arguments(case: Biased, names: Sequence[str], actions: Sequence[str], path: Path) -> None:
+    for one in case.statements:
+        wanted = one.values("ARG")
+        if one.action in actions and not any(set(arg) & set("*(") for arg in wanted) and tuple(wanted) != tuple(names):
+            raise InputError(
+                f"{path} is of {', '.join(names)}, and {one.place} biases {', '.join(wanted)}: it is another run's."
+            )
+
+
+def axes_of(case: Biased, bumps: Bumps, grid: Grid) -> tuple[Axis, ...]:
+    """The grid that is asked for, and what hills or kernels need where nothing is."""
+    return grid.refine(natural_axes(bumps, [case.shown(name)[0] for name in bumps.names]))
+
+
+def from_hills(case: Biased, grid: Grid, first_time: float = -np.inf, last_time: float = np.inf) -> tuple[Course, int]:
+    """F = -γ/(γ-1) V of well-tempered metadynamics, and F = -⟨V⟩ over time without tempering.
+
+    The file has hills already scaled by γ/(γ-1). The places of the hills are samples under the bias, and the bias
+    where a hill was placed follows from its height; weighted by exp((V - c(t))/kT), blocks of them tell the error.
+    Without tempering the average leaves a beginning out, and its blocks tell the error (Bussi and Laio, Nat. Rev.
+    Phys. 2, 200 (2020)).
+
+    Args:
+        case: files, units and temperature.
+        grid: what is asked for.
+        first_time: fs; before, hills count for the bias, not for average and error.
+        last_time: fs.
+
+    Returns:
+        The free energy, and the number of hills.
+    """
+    hills, factor = hills_of(case, last_time)
+    axes, parts = axes_of(case, hills, grid), cut(len(hills))
+    totals = np.cumsum([add_up(hills, axes, part) for part in parts], axis=0)
+    so_far = np.where(totals > 0, -totals, np.nan)
+    ends = np.array([hills.times[part][-1] for part in parts])
+    first = max(int(LEFT_OUT * len(parts)), int(np.searchsorted(ends, first_time)))
+    if first >= len(parts):
+        raise InputError(f"{case.hills[0]}: no hill lies after --from.")
+    if np.isinf(factor):
+        return _untempered(axes, so_far, first), len(hills)
+    bias = -(factor - 1.0) * case.kt * np.log(hills.heights / hills.heights[0])
+    weights = np.exp((bias - offset(hills.times, ends, totals, factor, case.kt)) / case.kt)
+    samples = replace(hills, heights=weights / hills.widths.prod(axis=1))
+    densities = np.array([add_up(samples, axes, part) for part in parts])
+    return course_of(axes, densities, case.kt, first=first, values=so_far[-1], so_far=so_far), len(hills)
+
+
+def _untempered(axes: tuple[Axis, ...], so_far: np.ndarray, first: int) -> Course:
+    used = so_far[first:]
+    blocks = [block.mean(axis=0) for block in np.array_split(used, min(N_BLOCKS, len(used)))]
+    left_out = [np.mean([b for number, b in enumerate(blocks) if number != n], axis=0) for n in range(len(blocks))]
+    n = len(so_far)
+    means = np.array([so_far[int(LEFT_OUT * end) : end].mean(axis=0) for end in range(1, n + 1)])
+    means[-1] = used.mean(axis=0)
+    return Course(axes, means[-1], np.array(left_out) if len(blocks) > 1 else None, np.arange(1, n + 1) / n, means)
+
+
+def offset(times: np.ndarray, ends: np.ndarray, totals: np.ndarray, factor: float, kt: float) -> np.ndarray:
+    """c(t), eV: what a growing bias has that says nothing of the free energy.
+
+    exp(c/kT) = ∫ exp[γ/(γ-1) V/kT] ds / ∫ exp[1/(γ-1) V/kT] ds (Tiwary and Parrinello, J. Phys. Chem. B 119, 736
+    (2015)), at the ends of parts and linear in time between.
+
+    Args:
+        times: (n,) when it is wanted.
+        ends: (n_parts,) in the same unit.
+        totals: (n_parts, *shape) eV, γ/(γ-1) V at these times.
+        factor: γ, inf without tempering.
+        kt: eV.
+    """
+    flat = totals.reshape(len(totals), -1)
+    whole = logsumexp(flat / kt, axis=1) - logsumexp(flat / (factor * kt), axis=1)
+    return np.interp(times, np.concatenate([[0.0], ends]), np.concatenate([[0.0], kt * whole]))
+
+
+def from_kernels(
+    case: Biased, grid: Grid, first_time: float = -np.inf, last_time: float = np.inf
+) -> tuple[Course, int]:
+    """F = -kT ln P with P the sum of all kernels that OPES has deposited (Invernizzi, Parrinello, J. Phys. Chem. Lett.
+    11, 2731 (2020)); those of the exploring variant, which are of what is sampled, are weighted by exp(V/kT)."""
+    if case.kernels is None:
+        raise InputError(f"{case.path}: there are no kernels of OPES.")
+    table = read_plumed_table(case.kernels)
+    explore = "EXPLORE" in table.constants.get("action", "")
+    kernels = _kernels(case, table, case.kernels)
+    if explore:
+        weights = table["logweight"] - table["logweight"].max()
+        kernels = replace(kernels, heights=kernels.heights * np.exp(weights))
+    kernels = _taken(kernels, np.flatnonzero((kernels.times >= first_time) & (kernels.times <= last_time)))
+    if not len(kernels):
+        raise InputError(f"{case.kernels}: no kernel lies between --from and --to.")
+    axes, parts = axes_of(case, kernels, grid), cut(len(kernels))
+    densities = np.array([add_up(kernels, axes, part) for part in parts])
+    first = int(LEFT_OUT * len(parts)) if explore else 0
+    return course_of(axes, densities, case.kt, first=first), len(kernels)
+
+
+def _kernels(case: Biased, table: PlumedTable, path: Path) -> Bumps:
+    if not np.isfinite(table.number("kernel_cutoff")):
+        raise InputError(f"{path} is no file of OPES: SET kernel_cutoff is missing.")
+    kernels = bumps_of(table, cutoff=table.number("kernel_cutoff"))
+    _check_arguments(case, kernels.names, ("OPES_METAD", "OPES_METAD_EXPLORE"), path)
+    return _shown(case, kernels, energies=False)
+
+
+def from_state(case: Biased, grid: Grid) -> tuple[Course, int]:
+    """The compressed kernels of the last STATE; that of the exploring variant has P of what is sampled, F = -γ kT ln P.
+
+    A state does not tell its error; several in one file (STORE_STATES) tell how it has converged.
+    """
+    if case.state is None:
+        raise InputError(f"{case.path}: OPES has written no STATE.")
+    blocks = [block for block in read_plumed_blocks(case.state) if len(block)]
+    if not blocks:
+        raise InputError(f"{case.state} has no kernels yet. Wait for the run, or run longer.")
+    every = [_kernels(case, block, case.state) for block in blocks]
+    axes = axes_of(case, every[-1], grid)
+    factor = blocks[-1].number("biasfactor") if "EXPLORE" in blocks[-1].constants.get("action", "") else 1.0
+    so_far = np.array([from_density(add_up(one, axes), factor * case.kt) for one in every])
+    fractions = np.array([one.times[0] for one in every]) / every[-1].times[0]
+    return Course(axes, so_far[-1], None, fractions, so_far), len(every[-1])
+
+
+def from_forces(case: Biased) -> tuple[Course, AdaptiveForces]:
+    """The free energy of an adaptive biasing force; blocks of its history, one left out in turn, tell the error."""
+    if case.abf is None:
+        raise InputError(f"{case.path}: there is no table of adaptive biasing forces.")
+    if not case.abf.exists():
+        raise InputError(f"{case.abf} does not exist yet: it is written at every checkpoint. Wait for the run.")
+    *_, newest = read_tables(case.abf)
+    history = case.abf.with_name(case.abf.name.replace(".dat", "_history.dat"))
+    tables = _some(history, newest)
+    edges = np.unique(np.linspace(0, len(tables), min(N_BLOCKS, len(tables)) + 1).astype(int))
+    left_out = [
+        normalised(_without(newest, tables[b - 1], tables[a - 1] if a else None).free_energy, case.kt)
+        for a, b in pairwise(edges.tolist())
+    ]
+    so_far = np.array([table.free_energy for table in tables])
+    fractions = np.array([table.step for table in tables]) / max(newest.step, 1)
+    errors = np.array(left_out) if len(left_out) > 2 else None
+    return Course(newest.axes, newest.free_energy, errors, fractions, so_far), newest
+
+
+def _some(history: Path, newest: AdaptiveForces) -> list[AdaptiveForces]:
+    """About as many tables of the history as a run has parts, and the newest."""
+    if not history.exists() or not history.stat().st_size:
+        return [newest]
+    n = sum(1 for _ in read_tables(history))
+    wanted = set(np.linspace(0, n - 1, min(n, N_PARTS)).astype(int).tolist())
+    found = [table for number, table in enumerate(read_tables(history)) if number in wanted]
+    return [table for table in found if table.step < newest.step] + [newest]
+
+
+def _without(all_of_it: AdaptiveForces, end: AdaptiveForces, start: AdaptiveForces | None) -> AdaptiveForces:
+    """Samples and mean forces without what was collected between two moments."""
+
+    def sums(table: AdaptiveForces) -> np.ndarray:
+        return np.asarray(table.samples * table.forces)
+
+    before = 0.0 if start is None else start.samples
+    samples = np.maximum(all_of_it.samples - end.samples + before, 0.0)
+    kept = sums(all_of_it) - sums(end) + (0.0 if start is None else sums(start))
+    forces = np.where(samples > 0, kept / np.maximum(samples, 1.0), 0.0)
+    return AdaptiveForces(
+        all_of_it.axes, all_of_it.temperature, all_of_it.step, all_of_it.time, samples, forces, all_of_it.extended
+    )

@@ -1,0 +1,78 @@
+"""Minima of a free energy on a grid, and the passes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The lowest way between two basins goes over this point."""
+
+    first: int
+    """Point (flat index) of the deeper minimum."""
+    second: int
+    """Point of the other."""
+    top: int
+
+
+def basins(values: np.ndarray, periodic: Sequence[bool], least: float) -> tuple[list[int], list[Pass]]:
+    """Minima that are deeper than the passes around them by at least `least`, and those passes.
+
+    The grid is flooded from below: points are taken in the order of their value, and where two lakes meet is a pass.
+    The lake with the higher minimum ends there, as a minimum of its own if it is deep enough.
+
+    Args:
+        values: (*shape), nan where not known.
+        periodic: of each axis.
+        least: depth below which a dent is none.
+
+    Returns:
+        Flat indices of the minima in the region of the lowest one, by value; and the passes, by height.
+    """
+    flat = values.ravel()
+    known = np.flatnonzero(np.isfinite(flat))
+    if not len(known):
+        return [], []
+    order = known[np.argsort(flat[known], kind="stable")]
+    neighbours = _neighbours(values.shape, periodic)
+    lake = np.full(flat.size, -1)  # -> the lake it has flowed into; a lake is known by its lowest point
+    passes: list[Pass] = []
+
+    def lowest(point: int) -> int:
+        while lake[point] != point:
+            lake[point] = lake[lake[point]]
+            point = int(lake[point])
+        return point
+
+    for point in order.tolist():
+        met = sorted({lowest(n) for n in neighbours[point].tolist() if n >= 0 and lake[n] >= 0}, key=_of(flat))
+        lake[point] = met[0] if met else point
+        for other in met[1:]:
+            if flat[point] - flat[other] >= least:
+                passes.append(Pass(met[0], other, point))
+            lake[other] = met[0]
+    region = lowest(int(order[0]))
+    kept = [one for one in passes if lowest(one.first) == region]
+    minima = sorted({int(order[0])} | {point for one in kept for point in (one.first, one.second)}, key=_of(flat))
+    return minima, kept
+
+
+def _of(flat: np.ndarray) -> Callable[[int], tuple[float, int]]:
+    return lambda point: (float(flat[point]), point)
+
+
+def _neighbours(shape: tuple[int, ...], periodic: Sequence[bool]) -> np.ndarray:
+    """(n_points, 2 n_dim) flat indices; -1 beyond an end."""
+    number = np.arange(int(np.prod(shape))).reshape(shape)
+    columns = []
+    for axis, closed in enumerate(periodic):
+        for step in (1, -1):
+            moved = np.roll(number, step, axis)
+            if not closed:
+                np.moveaxis(moved, axis, 0)[0 if step == 1 else -1] = -1
+            columns.append(moved.ravel())
+    return np.stack(columns, axis=1)
