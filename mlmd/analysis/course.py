@@ -38,6 +38,9 @@ class Course:
     """(n,) of the run."""
     so_far: np.ndarray
     """(n, *shape) eV, from the run up to there."""
+    unsteady: bool = False
+    """Whether the free energy is what a bias has come to, which goes on moving about it: its motion in the second half
+    of the run, Σ (F_t - F̄)²/n, belongs to σ² then."""
 
     def difference(self, point: int, other: int) -> Estimate:
         """F(point) - F(other) of flat indices, eV."""
@@ -45,19 +48,31 @@ class Course:
         value = float(flat[point] - flat[other])
         if self.left_out is None:
             return Estimate(value, math.nan, "eV", math.nan)
-        several = self.left_out.reshape(len(self.left_out), -1)
-        return Estimate(value, float(_jackknife(several[:, point] - several[:, other])), "eV", float(len(several)))
+        n = len(self.left_out)
+        several, moving = self.left_out.reshape(n, flat.size), self._moving.reshape(len(self._moving), flat.size)
+        error = _error(several[:, point] - several[:, other], moving[:, point] - moving[:, other])
+        return Estimate(value, float(error), "eV", float(n))
 
     def errors(self, kt: float) -> np.ndarray:
         """(*shape) eV, of the free energy whose Boltzmann factors sum up to one; nan where a block alone was there."""
         if self.left_out is None:
             return np.full(self.values.shape, np.nan)
-        return np.asarray(_jackknife(np.array([normalised(one, kt) for one in self.left_out])))
+        left_out, moving = (
+            np.array([normalised(one, kt) for one in several]).reshape(-1, *self.values.shape)
+            for several in (self.left_out, self._moving)
+        )
+        return _error(left_out, moving)
+
+    @property
+    def _moving(self) -> np.ndarray:
+        """(n, *shape) eV, at moments of the second half; none where it does not count."""
+        return self.so_far[len(self.so_far) // 2 :] if self.unsteady else self.so_far[:0]
 
 
-def _jackknife(estimates: np.ndarray) -> np.ndarray:
-    n = len(estimates)
-    return np.sqrt((n - 1) / n * np.sum((estimates - estimates.mean(axis=0)) ** 2, axis=0))
+def _error(left_out: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    n = len(left_out)
+    variance = (n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0)
+    return np.asarray(np.sqrt(variance + (moving.var(axis=0) if len(moving) else 0.0)))
 
 
 def normalised(values: np.ndarray, kt: float) -> np.ndarray:
@@ -95,8 +110,9 @@ def course_of(
     assert so_far is not None
     fractions = np.arange(len(parts) - len(so_far) + 1, len(parts) + 1) / len(parts)
     return Course(
-        axes, so_far[-1] if values is None else values, left_out if len(blocks) > 1 else None, fractions, so_far
-    )
+        axes, so_far[-1] if values is None else values, left_out if len(blocks) > 1 else None, fractions, so_far,
+        unsteady=values is not None,
+    )  # fmt: skip
 
 
 def blocks_in(n_parts: int) -> int:

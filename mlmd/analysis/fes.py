@@ -163,8 +163,9 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     case = cases[0]
     if len(cases) > 1:
         return "umbrella"
-    if variables:
-        return "reweight"
+    exploring = any(one.action == "OPES_METAD_EXPLORE" for one in case.statements)
+    if variables or (exploring and any(path.exists() for path in case.colvars)):
+        return "reweight"  # what explores is after new places, and its kernels are the rougher estimate
     for name, there in (
         ("abf", case.abf), ("hills", case.hills), ("kernels", case.kernels), ("state", case.state),
         ("reweight", case.colvars),

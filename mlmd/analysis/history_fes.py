@@ -82,7 +82,8 @@ def from_hills(case: Biased, grid: Grid, first_time: float = -np.inf, last_time:
     """F = -γ/(γ-1) V of well-tempered metadynamics, and F = -⟨V⟩ over time without tempering.
 
     The file has hills already scaled by γ/(γ-1). The places of the hills are samples under the bias, and the bias
-    where a hill was placed follows from its height; weighted by exp((V - c(t))/kT), blocks of them tell the error.
+    where a hill was placed follows from its height; weighted by exp((V - c(t))/kT), blocks of them tell the error, with
+    the motion of the bias in the second half of the run, which the last hills make.
     Without tempering the average leaves a beginning out, and its blocks tell the error (Bussi and Laio, Nat. Rev.
     Phys. 2, 200 (2020)).
 
@@ -143,23 +144,30 @@ def offset(times: np.ndarray, ends: np.ndarray, totals: np.ndarray, factor: floa
 def from_kernels(
     case: Biased, grid: Grid, first_time: float = -np.inf, last_time: float = np.inf
 ) -> tuple[Course, int]:
-    """F = -kT ln P with P the sum of all kernels that OPES has deposited (Invernizzi, Parrinello, J. Phys. Chem. Lett.
-    11, 2731 (2020)); those of the exploring variant, which are of what is sampled, are weighted by exp(V/kT)."""
+    """F = -kT ln P with P the sum of the kernels that OPES has deposited (Invernizzi, Parrinello, J. Phys. Chem. Lett.
+    11, 2731 (2020)).
+
+    Those of the exploring variant add up to what is sampled, F = -γ kT ln P (J. Chem. Theory Comput. 18, 3988 (2022));
+    its error is told as that of metadynamics, from blocks weighted by exp(V/kT) and the motion of F.
+    """
     if case.kernels is None:
         raise InputError(f"{case.path}: there are no kernels of OPES.")
     table = read_plumed_table(case.kernels)
-    explore = "EXPLORE" in table.constants.get("action", "")
     kernels = _kernels(case, table, case.kernels)
-    if explore:
-        weights = table["logweight"] - table["logweight"].max()
-        kernels = replace(kernels, heights=kernels.heights * np.exp(weights))
-    kernels = _taken(kernels, np.flatnonzero((kernels.times >= first_time) & (kernels.times <= last_time)))
-    if not len(kernels):
+    inside = np.flatnonzero((kernels.times >= first_time) & (kernels.times <= last_time))
+    if not len(inside):
         raise InputError(f"{case.kernels}: no kernel lies between --from and --to.")
+    kernels = _taken(kernels, inside)
     axes, parts = axes_of(case, kernels, grid), cut(len(kernels))
-    densities = np.array([add_up(kernels, axes, part) for part in parts])
-    first = int(LEFT_OUT * len(parts)) if explore else 0
-    return course_of(axes, densities, case.kt, first=first), len(kernels)
+    sums = np.array([add_up(kernels, axes, part) for part in parts])
+    if "EXPLORE" not in table.constants.get("action", ""):
+        return course_of(axes, sums, case.kt), len(kernels)
+    factor, logs = table.number("biasfactor"), table["logweight"][inside]
+    so_far = np.array([from_density(one, factor * case.kt) for one in np.cumsum(sums, axis=0)])
+    samples = replace(kernels, heights=kernels.heights * np.exp(logs - logs.max()))
+    densities = np.array([add_up(samples, axes, part) for part in parts])
+    first = int(LEFT_OUT * len(parts))
+    return course_of(axes, densities, case.kt, first=first, values=so_far[-1], so_far=so_far), len(kernels)
 
 
 def _kernels(case: Biased, table: PlumedTable, path: Path) -> Bumps:

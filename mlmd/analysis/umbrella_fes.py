@@ -68,8 +68,10 @@ def from_umbrellas(
     kt = cases[0].kt
     lengths = [None if period is None else period[1] - period[0] for period in periods]
     values, guess, connected = _mbar(windows, axes, lengths, kt, None)
+    n_lines = sum(len(one.samples) for one in windows)
     if not connected:
         notes.append("the windows do not all overlap: the free energy between groups of them means nothing")
+        return Course(axes, values, None, np.ones(1), values[None]), n_lines, list(dict.fromkeys(notes))
     n_blocks = min(N_BLOCKS, *(len(one.samples) for one in windows))
     left_out, so_far = [], []
     cuts = [np.array_split(np.arange(len(one.samples)), n_blocks) for one in windows]
@@ -80,7 +82,7 @@ def from_umbrellas(
         so_far.append(_mbar(_of(windows, up_to), axes, lengths, kt, guess)[0])
     fractions = np.arange(1, n_blocks + 1) / n_blocks
     course = Course(axes, values, np.array(left_out), fractions, np.array(so_far))
-    return course, sum(len(one.samples) for one in windows), list(dict.fromkeys(notes))
+    return course, n_lines, list(dict.fromkeys(notes))
 
 
 def _of(windows: Sequence[_Window], which: Sequence[np.ndarray]) -> list[_Window]:
@@ -147,7 +149,13 @@ def _mbar(
                 off[:, column] -= length * np.rint(off[:, column] / length)
         reduced[row] = 0.5 * (off**2 @ one.spring) / kt
     counts = np.array([len(one.samples) for one in windows])
-    mbar = MBAR(reduced, counts, initial_f_k=guess)
+    # Newton's method alone: the usual way hands options to SciPy that it warns about
+    mbar = MBAR(
+        reduced,
+        counts,
+        initial_f_k=guess,
+        solver_protocol=({"method": "adaptive", "options": {"min_sc_iter": 0, "maxiter": 500}},),
+    )
     free = np.asarray(mbar.f_k)
     logs = -logsumexp(free[:, None] - reduced, b=counts[:, None], axis=0)
     values = from_density(histogram(axes, samples, np.exp(logs - logs.max())), kt)

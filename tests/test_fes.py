@@ -1,0 +1,488 @@
+"""Free energies of biased runs against closed forms, against PLUMED's own sum_hills, and against what was put in.
+
+The hills, kernels and lines that a biased walker would have left are drawn by Monte Carlo from a known free energy, so
+that nothing here waits for a simulation; runs of mlmd come at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import subprocess
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import pytest
+from command_line import mlmd
+from made_runs import stage, write_run
+from runs import write_input
+
+from mlmd.analysis.biased import Biased, PlumedUnits, biased_run, units_in
+from mlmd.analysis.fes import Files, biased_files, fes, free_energy
+from mlmd.analysis.free_energy import FreeEnergy
+from mlmd.analysis.grid import Grid
+from mlmd.analysis.landscape import basins
+from mlmd.bias.plumed import find_kernel
+from mlmd.bias.statement import split_statements
+from mlmd.engine.run import simulate
+from mlmd.errors import InputError, StorageError
+from mlmd.io.plumed_table import read_plumed_table
+from mlmd.potentials import POTENTIALS
+from mlmd.rundir import open_run
+from mlmd.units import EV_PER_KCALMOL, EV_PER_KJMOL, KB
+
+T = 300.0
+KT = KB * T
+"""eV."""
+KJ = KT / EV_PER_KJMOL
+"""kT in kJ/mol."""
+
+
+def double_well(x: Any) -> Any:
+    """kT at x in PLUMED's unit: minima at ±1, a barrier of 4, the right one 0.5 higher."""
+    return 4.0 * (x**2 - 1.0) ** 2 + 0.25 * x
+
+
+def exact_barrier() -> tuple[float, float]:
+    """kT: of the barrier from the left minimum, and of the right minimum above the left."""
+    x = np.linspace(-1.5, 1.5, 30_001)
+    f = double_well(x)
+    left, middle, right = (f[(x > a) & (x < b)] for a, b in ((-1.5, -0.5), (-0.5, 0.5), (0.5, 1.5)))
+    return float(middle.max() - left.min()), float(right.min() - left.min())
+
+
+def write_table(path: Path, names: Sequence[str], rows: np.ndarray, **constants: Any) -> Path:
+    """As PLUMED does it."""
+    head = f"#! FIELDS {' '.join(names)}\n" + "".join(f"#! SET {key} {value}\n" for key, value in constants.items())
+    path.write_text(head + "".join(" ".join(f"{value:.12g}" for value in row) + "\n" for row in rows))
+    return path
+
+
+HILLS = {"multivariate": "false", "kerneltype": "stretched-gaussian"}
+
+
+class Walker:
+    """A Metropolis walker in the double well and a bias on a grid (kT)."""
+
+    def __init__(self, seed: int) -> None:
+        self.x, self.rng = -1.0, np.random.default_rng(seed)
+        self.grid = np.linspace(-2.2, 2.2, 441)
+        self.bias = np.zeros(441)
+
+    def at(self, x: float) -> float:
+        place = (x + 2.2) * 100.0
+        low = min(int(place), 439)
+        return float(self.bias[low] + (place - low) * (self.bias[low + 1] - self.bias[low]))
+
+    def move(self, n: int) -> None:
+        energy = double_well(self.x) + self.at(self.x)
+        for step, chance in zip(self.rng.normal(scale=0.5, size=n).tolist(), self.rng.random(n).tolist(), strict=True):
+            x = self.x + step
+            if abs(x) >= 2.2:
+                continue
+            new = double_well(x) + self.at(x)
+            if chance < math.exp(min(0.0, energy - new)):
+                self.x, energy = x, new
+
+
+def metadynamics(folder: Path, seed: int, n_hills: int, factor: float) -> tuple[Path, Path]:
+    """HILLS and COLVAR of (well-tempered) metadynamics, kJ/mol and ps; σ 0.2, hills of 0.3 kT every 10 moves."""
+    walker, sigma, height = Walker(seed), 0.2, 0.3
+    hills, lines = [], []
+    for number in range(n_hills):
+        for part in range(2):
+            walker.move(5)
+            lines.append((number + 0.5 * (part + 1), walker.x, walker.at(walker.x) * KJ))
+        h = height * (math.exp(-walker.at(walker.x) / (factor - 1)) if factor > 1 else 1.0)
+        walker.bias += h * np.exp(-0.5 * ((walker.grid - walker.x) / sigma) ** 2)
+        scale = factor / (factor - 1) if factor > 1 else 1.0
+        hills.append((number + 1.0, walker.x, sigma, h * scale * KJ, factor))
+    return (
+        write_table(folder / "HILLS", ["time", "x", "sigma_x", "height", "biasf"], np.array(hills), **HILLS),
+        write_table(folder / "COLVAR", ["time", "x", "metad.bias"], np.array(lines)),
+    )
+
+
+def off(result: FreeEnergy, low: float = -1.4, high: float = 1.4) -> np.ndarray:
+    """Deviation from the double well in kT, the constant taken out."""
+    x = result.axes[0].centres
+    inside = (x > low) & (x < high)
+    difference = result.values[inside] / result.kt - double_well(x[inside])
+    return np.asarray(difference - difference.mean())
+
+
+def by_files(
+    method: str | None = None, grid: Grid | None = None, temperature: float | None = T, **files: Any
+) -> FreeEnergy:
+    return free_energy([biased_files(Files(**files), temperature)], method=method, grid=grid or Grid())
+
+
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+
+def sum_hills(hills: Path, ends: Sequence[tuple[float, float]], n_bins: int) -> np.ndarray:
+    """What PLUMED's own command says, kJ/mol, at n_bins + 1 points of each axis (n_bins of a periodic one)."""
+    package = find_spec("plumed")
+    binary = next(Path(package.submodule_search_locations[0]).rglob("bin/plumed"), None) if package else None  # type: ignore[index]
+    if binary is None:
+        pytest.skip("the wheel has no command line")
+    root = binary.parents[1] / "lib" / "plumed"
+    low, high = (",".join(str(end[side]) for end in ends) for side in (0, 1))
+    bins = ",".join([str(n_bins)] * len(ends))
+    places = {"LD_LIBRARY_PATH": find_kernel().parent, "PLUMED_KERNEL": find_kernel(), "PLUMED_ROOT": root}
+    subprocess.run(
+        [str(binary), "--no-mpi", "sum_hills", "--hills", hills.name, "--min", low, "--max", high, "--bin", bins],
+        cwd=hills.parent, check=True, capture_output=True,
+        env=os.environ | {key: str(value) for key, value in places.items()},
+    )  # fmt: skip
+    return read_plumed_table(hills.parent / "fes.dat")["file.free"]
+
+
+def test_hills_add_up_as_plumed_adds_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = np.column_stack(
+        [np.arange(1.0, 61.0), rng.normal(size=60), np.full(60, 0.2), rng.uniform(0.1, 1, 60), np.full(60, 5)]
+    )
+    path = write_table(tmp_path / "HILLS", ["time", "x", "sigma_x", "height", "biasf"], rows, **HILLS)
+    expected = sum_hills(path, [(-3, 3)], 100)
+    grid = Grid((-3.03,), (3.03,), (101,))  # whose middles of bins are PLUMED's points
+    found = by_files(hills=(path,), grid=grid).values / EV_PER_KJMOL
+    known = np.isfinite(found)
+    assert np.allclose(found[known], expected[known] - expected.min(), atol=2e-4)  # its grid has splines between points
+
+
+def test_hills_around_a_period_and_of_two_variables_add_up_as_plumed_adds_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    rows = np.column_stack([
+        np.arange(1.0, 41.0), rng.uniform(-math.pi, math.pi, 40), rng.normal(size=40), np.full(40, 0.35),
+        np.full(40, 0.3), rng.uniform(0.1, 1, 40), np.full(40, 5),
+    ])  # fmt: skip
+    names = ["time", "t", "d", "sigma_t", "sigma_d", "height", "biasf"]
+    path = write_table(tmp_path / "HILLS", names, rows, **HILLS, min_t="-pi", max_t="pi")
+    expected = sum_hills(path, [("-pi", "pi"), (-3, 3)], 40).reshape(41, 40).T  # type: ignore[list-item]
+    width = 2 * math.pi / 40
+    grid = Grid((-math.pi, -3.075), (math.pi, 3.075), (40, 41))
+    found = by_files(hills=(path,), grid=grid)
+    assert found.axes[0].periodic
+    # PLUMED's points are the left ends of our bins: take ours there by moving the hills
+    rows[:, 1] += width / 2
+    write_table(path, names, rows, **HILLS, min_t="-pi", max_t="pi")
+    found = by_files(hills=(path,), grid=grid)
+    values = found.values / EV_PER_KJMOL
+    known = np.isfinite(values)
+    assert known.mean() > 0.5
+    assert np.allclose(values[known], expected[known] - expected.min(), atol=2e-3)
+
+
+def test_kernels_add_up_to_the_density(tmp_path: Path) -> None:
+    rows = np.array([[1, -1.0, 0.5, 2.0, 0.3], [2, 1.0, 0.25, 1.0, 0.1]])
+    constants = {"action": "OPES_METAD_kernels", "biasfactor": 10, "epsilon": 1e-4, "kernel_cutoff": 4.0}
+    names = ["time", "x", "sigma_x", "height", "logweight"]
+    path = write_table(tmp_path / "KERNELS", names, rows, **constants)
+    found = by_files(kernels=path, grid=Grid((-2.0,), (2.0,), (81,)))
+    x = found.axes[0].centres
+    d = [(x + 1) / 0.5, (x - 1) / 0.25]
+    density = sum(
+        h * np.where(abs(u) < 4, np.exp(-(u**2) / 2) - math.exp(-8), 0) for h, u in zip((2, 1), d, strict=True)
+    )
+    known = density > 1e-12
+    f = -KT * np.log(density[known])
+    assert np.allclose(found.values[known], f - f.min(), atol=1e-9)
+    # what the exploring variant writes is the density that it samples, exp(-F/γkT)
+    path = write_table(path, names, rows, **constants | {"action": "OPES_METAD_EXPLORE_kernels"})
+    explored = by_files(kernels=path, grid=Grid((-2.0,), (2.0,), (81,)))
+    assert np.allclose(explored.values[known], 10 * found.values[known], atol=1e-9)
+    # a STATE holds the same after compression
+    state = {"action": "OPES_METAD_state", "biasfactor": 10, "kernel_cutoff": 4.0, "zed": 1.0}
+    path = write_table(tmp_path / "STATE", names[:-1], rows[:, :-1], **state)
+    assert np.allclose(by_files(state=path, grid=Grid((-2.0,), (2.0,), (81,))).values[known], found.values[known])
+
+
+# -- answers that are known ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [6.0, 1.0], ids=["tempered", "untempered"])
+def test_hills_give_minima_and_barrier(factor: float, tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 3, 3000, factor)
+    found = by_files(hills=(hills,))
+    assert np.abs(off(found)).max() < 0.6  # kT; the height of the hills at the end sets the noise
+    assert off(found).std() < 0.3
+    barrier, difference = exact_barrier()
+    assert len(found.minima) == 2 and len(found.barriers) == 1
+    assert found.minima[0].position[0].value == pytest.approx(-1.0, abs=0.15)
+    assert found.barriers[0].height.value / KT == pytest.approx(barrier, abs=0.5)
+    assert found.minima[1].free_energy.value / KT == pytest.approx(difference, abs=0.4)
+    assert found.changes[-1] < 1e-9 < found.changes[0]
+
+
+def test_reweighting_takes_the_growth_of_the_bias_out(tmp_path: Path) -> None:
+    hills, colvar = metadynamics(tmp_path, 4, 3000, 6.0)
+    found = by_files("reweight", Grid((-1.5,), (1.5,), (30,)), hills=(hills,), colvar=(colvar,))
+    assert off(found).std() < 0.25
+
+
+def test_errors_cover_the_truth(tmp_path: Path) -> None:
+    # 12 independent runs, the differences of two minima: χ² of 12 lies between 3 and 28 with a chance of 0.99; the
+    # error of an error of 10 blocks is a quarter, which widens it
+    chi2 = {"hills": 0.0, "reweight": 0.0}
+    for seed in range(12):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        hills, colvar = metadynamics(folder, 100 + seed, 1500, 6.0)
+        for method in chi2:
+            found = by_files(method, Grid((-1.5,), (1.5,), (15,)), hills=(hills,), colvar=(colvar,))
+            x = found.axes[0].centres
+            left, right = (int(np.argmin(abs(x - place))) for place in (-1.0, 1.0))
+            truth = double_well(x[right]) - double_well(x[left])
+            error = math.hypot(found.errors[left], found.errors[right]) / KT
+            chi2[method] += ((found.values[right] - found.values[left]) / KT - truth) ** 2 / error**2
+    print(chi2)
+    assert all(2.0 < value < 35.0 for value in chi2.values())
+
+
+def test_several_walkers_are_added_up(tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 5, 60, 6.0)
+    table = read_plumed_table(hills)
+    parts = [
+        write_table(tmp_path / f"HILLS.{n}", table.names, table.rows[n::3], **HILLS) for n in range(3)
+    ]  # fmt: skip
+    whole, together = by_files(hills=(hills,)), by_files(hills=tuple(parts))
+    assert np.allclose(whole.values, together.values, equal_nan=True)
+
+
+def umbrella(folder: Path, centre: float, rng: np.random.Generator, *, script: str | None = None) -> Path:
+    """A run folder that a window would leave: a harmonic well ½ 10 kT x² under ½ 40 kT (x - centre)²."""
+    spread, middle = 1 / math.sqrt(50), 40 * centre / 50
+    run = write_run(folder, ase.Atoms("Ar"), (stage(0, 0, 1000),), np.zeros((1, 1, 3)))
+    (folder / "bias.dat").write_text(
+        script
+        or f"x: CUSTOM ARG=y FUNC=x PERIODIC=NO\nu: RESTRAINT ARG=x AT={centre} KAPPA={40 * KJ}\n"
+        "PRINT ARG=x,u.bias STRIDE=1 FILE=COLVAR\n"
+    )
+    manifest = json.loads((folder / "run.json").read_text())
+    manifest["input"] = {"stage": [{"plumed": None, "bias": [{"kind": "umbrella"}]}]}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    x = rng.normal(middle, spread, 600)
+    lines = np.column_stack([np.arange(600) * 0.01, x, 20 * KJ * (x - centre) ** 2])
+    write_table(folder / "COLVAR", ["time", "x", "u.bias"], lines)
+    return run
+
+
+CENTRES = np.linspace(-1.0, 1.0, 9)
+
+
+def test_umbrellas_give_the_harmonic_well_beneath_them(tmp_path: Path) -> None:
+    pytest.importorskip("pymbar")
+    rng = np.random.default_rng(6)
+    runs = [umbrella(tmp_path / f"w{n}", c, rng) for n, c in enumerate(CENTRES)]
+    found = fes(runs, grid=Grid((-0.8,), (0.8,), (16,)))
+    x = found.axes[0].centres
+    width = found.axes[0].width
+    # mean of the Boltzmann factor in a bin
+    fine = x[:, None] + width * (np.arange(20) + 0.5)[None] / 20 - width / 2
+    exact = -np.log(np.exp(-5 * fine**2).mean(axis=1))
+    difference = found.values / KT - exact
+    difference -= difference.mean()
+    print(np.abs(difference).max(), found.errors / KT)
+    assert np.abs(difference).max() < 0.25
+    z = difference / (found.errors / KT)
+    assert 0.3 < np.sqrt(np.mean(z**2)) < 2.5
+    assert not [note for note in found.notes if "overlap" in note]
+    apart = fes([runs[0], runs[-1]])
+    assert [note for note in apart.notes if "overlap" in note]
+
+
+def test_the_lowest_way_between_two_basins_is_found() -> None:
+    # two wells in a plane, a wall between them with a gate of 3 at the upper edge and one of 2 at the lower
+    x, y = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21), indexing="ij")
+    values = 1.0 * np.abs(y) - np.abs(x)
+    values[10] = np.where(y[10] > 0.85, 3.0, np.where(y[10] < -0.85, 2.0, 10.0))
+    values[3, 10] -= 0.5
+    minima, (way,) = basins(values, (False, False), 0.5)
+    assert len(minima) == 2 and values.ravel()[way.top] == 2.0
+    assert basins(values, (False, False), 5.0)[1] == []
+    # around a period one of the walls is no wall
+    ring = np.cos(2 * np.linspace(0, 2 * math.pi, 40, endpoint=False))
+    assert len(basins(ring, (True,), 0.5)[1]) == 1
+    assert len(basins(np.cos(np.linspace(0, 2 * math.pi, 40)), (True,), 0.5)[0]) == 1
+
+
+# -- units -----------------------------------------------------------------------------------------------------------
+
+
+def test_units_are_those_of_the_plumed_input(tmp_path: Path) -> None:
+    rows = np.array([[1, 0.2, 0.02, 1.0, 5], [2, 0.3, 0.02, 0.5, 5]])
+    path = write_table(tmp_path / "HILLS", ["time", "d", "sigma_d", "height", "biasf"], rows, **HILLS)
+    values = {}
+    for name, line, length, energy in (
+        ("own", "", 10.0, EV_PER_KJMOL), ("real", "UNITS LENGTH=A ENERGY=kcal/mol TIME=fs\n", 1.0, EV_PER_KCALMOL),
+        ("numbers", "UNITS LENGTH=0.1 ENERGY=4.184\n", 1.0, EV_PER_KCALMOL),
+    ):  # fmt: skip
+        script = tmp_path / f"{name}.dat"
+        script.write_text(f"{line}d: DISTANCE ATOMS=1,2\nMETAD ARG=d SIGMA=0.02 HEIGHT=1 PACE=1 FILE=HILLS\n")
+        found = by_files(hills=(path,), plumed=script)
+        assert found.axes[0].unit == "Å"
+        assert found.minima[0].position[0].value == pytest.approx(0.2 * length, abs=0.01 * length)
+        values[name] = np.nanmax(found.values) / energy
+    assert values["own"] == pytest.approx(values["real"], rel=1e-9) == pytest.approx(values["numbers"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("UNITS ENERGY=eV", 1.0), ("UNITS ENERGY=Ha", 27.211386), ("UNITS ENERGY=j/mol", EV_PER_KJMOL / 1000), ("", None)],
+)
+def test_energies_have_the_size_of_their_unit(line: str, expected: float | None) -> None:
+    found = units_in(tuple(split_statements(Path("p.dat"), line)))
+    assert found == PlumedUnits() if expected is None else found.energy == pytest.approx(expected, rel=1e-6)
+
+
+# -- wrong inputs ----------------------------------------------------------------------------------------------------
+
+
+def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
+    hills, colvar = metadynamics(tmp_path, 7, 50, 6.0)
+    plain = write_run(tmp_path / "plain", ase.Atoms("Ar"), (stage(0, 0, 1000),), np.zeros((1, 1, 3)))
+    with pytest.raises(InputError, match="no bias acted in this run"):
+        fes([plain])
+    with pytest.raises(InputError, match="does not tell the temperature"):
+        by_files(hills=(hills,), temperature=None)
+    script = tmp_path / "other.dat"
+    script.write_text("d: DISTANCE ATOMS=1,2\nMETAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=1\n")
+    with pytest.raises(InputError, match=r"is of x, and .*biases d"):
+        by_files(hills=(hills,), plumed=script)
+    for name, text, reason in (
+        ("empty", "", "is empty"), ("header", "#! FIELDS time x sigma_x height biasf\n", "no lines of numbers yet"),
+        ("prose", "It was a dark night.\n", "does not begin with"),
+        ("short", "#! FIELDS time x sigma_x height biasf\n1 2 3\n2 3 4 5 6\n", "line 2 has 3 numbers for 5"),
+        ("words", "#! FIELDS time x sigma_x height biasf\n1 2 3 a b\n", "has numbers only"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=reason):
+            by_files(hills=(tmp_path / name,))
+    with pytest.raises(StorageError, match="does not exist yet"):
+        by_files(hills=(tmp_path / "nowhere",))
+    with pytest.raises(InputError, match=r"no column 'y'.*"):
+        free_energy([biased_files(Files(colvar=(colvar,)), T)], method="reweight", variables=("y",), grid=Grid())
+    with pytest.raises(InputError, match="Did you mean 'hills'"):
+        by_files("hill", hills=(hills,))
+    with pytest.raises(InputError, match="2 given for 1 variables"):
+        by_files(hills=(hills,), grid=Grid((0.0, 1.0), (), ()))
+    with pytest.raises(InputError, match="no point of the grid was visited"):
+        by_files(hills=(hills,), grid=Grid((50.0,), (60.0,), (10,)))
+    with pytest.raises(InputError, match="NATURAL"):
+        units_in(tuple(split_statements(Path("p.dat"), "UNITS NATURAL")))
+
+
+def test_a_window_of_something_else_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    first = umbrella(tmp_path / "a", 0.0, rng)
+    metad = umbrella(
+        tmp_path / "b", 0.0, rng, script="x: CUSTOM ARG=y FUNC=x PERIODIC=NO\nMETAD ARG=x SIGMA=1 PACE=1\n"
+    )
+    other = umbrella(tmp_path / "c", 0.0, rng, script="RESTRAINT ARG=z AT=0 KAPPA=1\nPRINT ARG=z FILE=COLVAR\n")
+    with pytest.raises(InputError, match=r"is no umbrella window.*METAD"):
+        fes([first, metad])
+    with pytest.raises(InputError, match=r"restrains z, .* x"):
+        fes([first, other])
+
+
+def test_a_run_that_goes_on_says_so_and_its_unfinished_line_is_left_out(tmp_path: Path) -> None:
+    run = umbrella(tmp_path / "a", 0.0, np.random.default_rng(9))
+    manifest = json.loads((run / "run.json").read_text()) | {"state": "running"}
+    (run / "run.json").write_text(json.dumps(manifest))
+    before = fes([run])
+    with (run / "COLVAR").open("a") as file:
+        file.write(" 20.0 0.1")
+    descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        after = fes([run])
+    finally:
+        os.close(descriptor)
+    assert np.allclose(before.values, after.values, equal_nan=True)
+    assert any("still going on" in note for note in after.notes)
+    assert not any("still going on" in note for note in before.notes)
+
+
+def test_the_command_prints_a_table_and_writes_its_files(tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 10, 800, 6.0)
+    answer = mlmd("analyze", "fes", "--hills", hills, "--temperature", 300, "--out", tmp_path / "o")
+    assert answer.code == 0, answer.err
+    for word in ("the hills of metadynamics", "800 hills", "minimum 2", "barrier 1 to 2", "F (kT)", "has changed by"):
+        assert word in answer.out
+    data = json.loads((tmp_path / "o" / "fes.json").read_text())
+    assert data["kT_eV"] == pytest.approx(KT) and data["minima"]["minimum 2"]["free_energy_in_kT"]["error"] > 0
+    assert (tmp_path / "o" / "fes.csv").read_text().startswith("x,free energy [eV],error [eV]")
+    assert (tmp_path / "o" / "fes.png").exists()
+    assert mlmd("analyze", "fes", "--hills", hills).code == 2
+    assert mlmd("analyze", "fes").code == 2
+    assert "commas" in mlmd("analyze", "fes", "--hills", hills, "--temperature", 300, "--min", "a").err
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+WELL = (
+    "p: POSITION ATOM=1 NOPBC\nwell: CUSTOM ARG=p.x FUNC=10*((x/0.1)^2-1)^2 PERIODIC=NO\n"
+    "tube: CUSTOM ARG=p.y,p.z VAR=y,z FUNC=2000*(y^2+z^2) PERIODIC=NO\nfield: BIASVALUE ARG=well,tube\n"
+)
+X = '{ kind = "position", atom = 0, axis = "x" }'
+BIASES = {
+    "metad": (f'kind = "metadynamics", cv = {X}, width = "0.15 Å", height = "0.1 kJ/mol", every = "400 fs", '
+              'bias_factor = 4'),
+    "opes": f'kind = "opes", cv = {X}, barrier = "25 kJ/mol", every = "1 ps"',
+    "abf": f'kind = "abf", cv = {X}, minimum = "-1.4 Å", maximum = "1.4 Å", width = "0.1 Å", write_every = "20 ps"',
+}  # fmt: skip
+
+
+def run_of(folder: Path, bias: str, duration: str) -> Path:
+    """A particle in the double well of PLUMED's making, biased by what the input says."""
+    stages = (
+        '[[stage]]\nkind = "nvt"\ntemperature = 300\nthermostat = { kind = "langevin", friction = "2 / ps" }\n'
+        f'duration = "{duration}"\nplumed = "field.dat"\nbias = {{ {bias} }}\n'
+    )
+    path = write_input(
+        folder, stages, atoms=ase.Atoms("Ar", [[-1.0, 0.0, 0.0]]), potential='{ kind = "trap", stiffness = 0.0 }',
+        options='remove_com_motion = false\ntimestep = "20 fs"\n[guard]\nenabled = false',
+        output='log_every = "200 fs"\ntrajectory_every = "20 ps"',
+    )  # fmt: skip
+    (folder / "field.dat").write_text(WELL)
+    return simulate(path, folder / "run", threads=1).path
+
+
+@pytest.fixture
+def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POTENTIALS, "trap", "trap:Trap")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_trap")
+@pytest.mark.parametrize("kind", BIASES)
+def test_runs_give_the_double_well_within_a_fifth_of_kt(kind: str, tmp_path: Path) -> None:
+    found = fes([run_of(tmp_path, BIASES[kind], "1 ns")])
+    x = found.axes[0].centres
+    inside = np.abs(x) < 1.25
+    assert found.axes[0].unit == "Å"
+    difference = (found.values[inside] - 10 * EV_PER_KJMOL * (x[inside] ** 2 - 1) ** 2) / found.kt
+    difference -= difference.mean()
+    print(
+        kind, "rms", difference.std(), "largest", np.abs(difference).max(), "error", np.nanmean(found.errors) / found.kt
+    )
+    assert difference.std() < 0.2
+    assert found.minima[1].free_energy.consistent_with_zero or abs(found.minima[1].free_energy.value) < 0.2 * found.kt
+    assert found.barriers[0].height.value / EV_PER_KJMOL == pytest.approx(10.0, abs=0.5)
+
+
+@pytest.mark.usefixtures("_trap")
+def test_a_biased_run_shows_its_free_energy_in_its_report(tmp_path: Path) -> None:
+    run = run_of(tmp_path, BIASES["metad"], "40 ps")
+    assert isinstance(biased_run(open_run(run)), Biased)
+    assert mlmd("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert "Free energy" in page and "100 hills" in page and "analyse again" not in page
+    assert (run / "analysis" / "fes.png").exists()
