@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runs import assert_same_run, read_log, run_in_parts
 
 from mlmd.config import load_simulate
 from mlmd.engine.barostat import Barostat, Molecules
+from mlmd.engine.forcefield import SHIPPED, shipped
 from mlmd.engine.forces import Forces
 from mlmd.engine.job import Job, prepare
 from mlmd.engine.run import simulate
@@ -308,7 +310,7 @@ def test_what_is_wrong_is_told(name: str, tmp_path: Path) -> None:
 
 
 def test_a_force_field_that_would_execute_code_is_refused(tmp_path: Path) -> None:
-    script = f"open({str(tmp_path / 'made')!r}, 'w')"
+    script = f"__import__('os').mkdir({str(tmp_path / 'made')!r})"
     (tmp_path / "own.xml").write_text(f"<ForceField><Script>{script}</Script></ForceField>")
     with pytest.raises(ModelError, match=r"own\.xml has a <Script>, which OpenMM would execute"):
         job_of(tmp_path, molecule(tmp_path), forcefield=["amber14-all.xml", "own.xml"])
@@ -324,3 +326,41 @@ def test_a_force_field_of_ones_own_belongs_to_the_run(tmp_path: Path) -> None:
     path = written(tmp_path, molecule(tmp_path), forcefield=["amber14-all.xml", "water.xml"])
     run = simulate(path, tmp_path / "run")
     assert run.manifest["files"]["force field 1"]["path"] == str(tmp_path / "water.xml")
+
+
+@pytest.mark.parametrize("place", ["amber14/tip3p.xml", "own.xml"])
+def test_no_force_field_of_the_present_folder_is_executed(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenMM looks there first, also where one of its own is meant."""
+    folder, elsewhere = tmp_path / "input", tmp_path / "elsewhere"
+    folder.mkdir()
+    (elsewhere / place).parent.mkdir(parents=True)
+    script = f"__import__('os').mkdir({str(tmp_path / 'made')!r})"
+    (elsewhere / place).write_text(f"<ForceField><Script>{script}</Script></ForceField>")
+    monkeypatch.chdir(elsewhere)
+    path = molecule(folder)
+    if place == "own.xml":
+        with pytest.raises(InputError, match=r"'own\.xml' is neither a file beside the input nor one of OpenMM's"):
+            job_of(folder, path, forcefield=["amber14-all.xml", place])
+    else:
+        job_of(folder, path, forcefield=["amber14-all.xml", place])
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_force_field_includes_none_of_the_files_beside_it(tmp_path: Path) -> None:
+    """Also not one that is called as one of OpenMM's own."""
+    script = f"__import__('os').mkdir({str(tmp_path / 'made')!r})"
+    (tmp_path / "tip3p.xml").write_text(f"<ForceField><Script>{script}</Script></ForceField>")
+    (tmp_path / "own.xml").write_text('<ForceField><Include file="tip3p.xml"/></ForceField>')
+    with pytest.raises(ModelError, match=r"own\.xml includes tip3p\.xml\. Name that in forcefield too"):
+        job_of(tmp_path, molecule(tmp_path), forcefield=["amber14-all.xml", "own.xml"])
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_a_force_field_of_openmm_includes_lies_beside_it() -> None:
+    """Else OpenMM would look for it in the present folder."""
+    for name in shipped():
+        file = SHIPPED / name
+        for include in ET.parse(file).getroot().findall("Include"):
+            assert (file.parent / str(include.get("file"))).is_file(), name

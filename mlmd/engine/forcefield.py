@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -38,25 +39,37 @@ def read_forcefield(names: Sequence[str]) -> app.ForceField:
         InputError: for names that OpenMM does not know, and for damaged files.
         ModelError: for files that would execute code.
     """
-    for name in names:
-        _check_file(name)
+    files = [_file_of(name) for name in names]
     try:
-        return app.ForceField(*names)
+        return app.ForceField(*map(str, files))
     except Exception as error:
         listed = ", ".join(Path(name).name for name in names)
         raise InputError(f"mlmm: forcefield: {listed}: {_line(error)}") from None
 
 
-def _check_file(name: str) -> None:
-    """Make sure that a file is there, and one of the user's holds parameters alone."""
-    if not Path(name).is_absolute():
-        if name not in shipped() and not _located(name):
-            close = get_close_matches(name, shipped(), n=3, cutoff=0.6)
-            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Those of OpenMM lie in {SHIPPED}."
-            raise InputError(
-                f"mlmm: forcefield: {name!r} is neither a file beside the input nor one of OpenMM's. {hint}"
-            )
-        return
+def _file_of(name: str) -> Path:
+    """The file of a name. OpenMM gets no other: it would look into the present folder first."""
+    if Path(name).is_absolute():
+        _check_own(name)
+        return Path(name)
+    for folder in _folders():
+        file = folder / name
+        if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+            return file
+    close = get_close_matches(name, shipped(), n=3, cutoff=0.6)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Those of OpenMM lie in {SHIPPED}."
+    raise InputError(f"mlmm: forcefield: {name!r} is neither a file beside the input nor one of OpenMM's. {hint}")
+
+
+def _folders() -> Iterator[Path]:
+    """Where force fields lie that are installed: OpenMM's, and those of other packages (openmmforcefields)."""
+    yield SHIPPED
+    for entry in entry_points(group="openmm.forcefielddir"):
+        yield Path(entry.load()())
+
+
+def _check_own(name: str) -> None:
+    """Make sure that a file of the user's is there, and holds parameters alone."""
     try:
         root = ET.parse(name).getroot()
     except (OSError, ET.ParseError) as error:
@@ -66,20 +79,10 @@ def _check_file(name: str) -> None:
     for tag in _EXECUTED:
         if root.find(f".//{tag}") is not None:
             raise ModelError(f"{name} has a <{tag}>, which OpenMM would execute as Python. Remove it from the file.")
-    for include in root.findall("Include"):
-        if (included := str(include.get("file"))) not in shipped():
-            raise ModelError(f"{name} includes {included}. Name that in forcefield too, and remove the <Include>.")
-
-
-def _located(name: str) -> bool:
-    """Whether another package brings the force field (openmmforcefields does)."""
-    try:
-        app.ForceField(name)
-    except ValueError as error:
-        return "locate" not in str(error)
-    except Exception:
-        return True
-    return True
+    if (include := root.find("Include")) is not None:
+        raise ModelError(
+            f"{name} includes {include.get('file')}. Name that in forcefield too, and remove the <Include>."
+        )
 
 
 def with_sites(field: app.ForceField, topology: app.Topology, positions: np.ndarray) -> tuple[app.Topology, np.ndarray]:
