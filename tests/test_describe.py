@@ -191,6 +191,7 @@ def test_a_summary_is_json() -> None:
         (("several.extxyz", "--descriptor", "misspelt.toml"), 2, "Did you mean 'twojmax'?"),
         (("several.extxyz", "--descriptor", "unknown.toml"), 2, "'coulom' is not a kind of descriptor. Did you mean"),
         (("several.extxyz", "--descriptor", "bispectrum.toml"), 2, "kind: 'bispectrum' is called 'snap' here"),
+        (("several.extxyz", "--descriptor", "radial.toml"), 2, "kind: 'radial-angular' is called 'nep' here"),
         (("several.extxyz", "--descriptor", "nep.toml"), 2, "give the potential, --model FILE"),
         (("water.xyz", "--descriptor", "form.toml"), 2, "descriptor: 'fom' is not an option. Did you mean 'form'?"),
         (("water.xyz", "--descriptor", "size.toml"), 2, "size.toml: descriptor: n_atoms_max: 0: at least 1"),
@@ -211,7 +212,8 @@ def test_a_wrong_command_is_one_message_and_writes_nothing(
 ) -> None:
     wrong = {
         "misspelt": 'kind = "snap"\ntwojmx = 4', "unknown": 'kind = "coulom"', "bispectrum": 'kind = "bispectrum"',
-        "nep": 'kind = "radial-angular"', "form": 'kind = "coulomb"\nfom = "sorted"',
+        "nep": 'kind = "nep"', "radial": 'kind = "radial-angular"',
+        "form": 'kind = "coulomb"\nfom = "sorted"',
         "size": 'kind = "coulomb"\nn_atoms_max = 0', "terms": 'kind = "mbtr"',
         "word": 'kind = "coulomb"\nform = "random"\nnoise = 1\nseed = "x"', "list": 'kind = "mbtr"\nterms = 3',
     }  # fmt: skip

@@ -191,6 +191,13 @@ def test_a_run_in_parts_is_the_run_in_one(tmp_path: Path) -> None:
     assert "statistically" not in (tmp_path / "parts" / "messages.log").read_text()
 
 
+def test_a_force_field_on_more_threads_is_told_to_continue_statistically(tmp_path: Path) -> None:
+    """At the begin, when another choice costs nothing, and when the run goes on."""
+    path = written(tmp_path, molecule(tmp_path), more="[guard]\nenabled = false")
+    run_in_parts(path, tmp_path / "run", [20], threads=2)
+    assert (tmp_path / "run" / "messages.log").read_text().count("by 2 threads, which add numbers in an order") == 2
+
+
 def test_rigid_water_stays_rigid_and_has_the_temperature_of_what_can_move(tmp_path: Path) -> None:
     """At every frame, to single precision; and of 3N - 3 - 3 · 339 degrees of freedom, whose spread is 3 %."""
     stages = (
@@ -278,6 +285,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "atom twice": ({"region": "[3, 3]"}, "names an atom twice"),
     "unknown force field": ({"forcefield": ["amber14-al.xml"]}, "Did you mean 'amber14-all.xml'"),
     "residue that is not known": ({"forcefield": ["tip3p.xml"]}, "no template of tip3p.xml fits residue ACE 1 of"),
+    "two templates fit": (
+        {"forcefield": ["charmm36.xml"]},
+        "more than one template of charmm36.xml fits.*ALAD, AANM.*Nothing is missing.*charmm36_2024",
+    ),
     "hydrogens are missing": ({"make": lacking_hydrogen}, "fits residue ALA 2 of chain A.*Hydrogens"),
     "no names": ({"make": as_xyz}, "molecule.xyz does not name residues and bonds.*PDB"),
     "two bonds end at one atom": (

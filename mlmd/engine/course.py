@@ -31,6 +31,7 @@ from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
 from mlmd.engine.job import Job, charges_of, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
+from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.present import Present, arrays_of, at_start, restored
@@ -95,6 +96,8 @@ class Course:
             self.messages(slow)
         if self._force:
             self.messages(f"forces by {self._force['name']}: {self._force['why']}")
+        if self.job.mixed is not None and (inexact := why_inexact(self._given["force field"])):
+            self.messages(inexact)
         if saved is None:
             for warning in warnings_of(self.job.potential):
                 self.messages(warning)

@@ -139,8 +139,16 @@ def field_system(options: MLMM, field: app.ForceField, topology: app.Topology, p
             raise InputError(f"mlmm: forcefield: {_line(error)}") from None
         first, more = unmatched[0], len(unmatched) - 1
         named = f"{first.name} {first.id} of chain {first.chain.id}" + (f" (and {more} more)" if more else "")
+        fields = ", ".join(Path(one).name for one in options.forcefield)
+        if "Multiple non-identical" in str(error):
+            raise InputError(
+                f"mlmm: forcefield: more than one template of {fields} fits residue {named} together with its "
+                f"neighbours, with different parameters: {_line(error)} Nothing is missing in the structure; take a "
+                "force field that knows it once (charmm36_2024.xml in place of charmm36.xml), or a file of your own "
+                "without the other template."
+            ) from None
         raise InputError(
-            f"mlmm: forcefield: no template of {', '.join(Path(one).name for one in options.forcefield)} fits residue "
+            f"mlmm: forcefield: no template of {fields} fits residue "
             f"{named}: {_line(error)} Hydrogens must be there (PDBFixer and openmm.app.Modeller add them), water needs "
             "a file of its own such as amber14/tip3p.xml, and a ligand the XML file of its parameters."
         ) from None

@@ -11,6 +11,7 @@ run before had.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import openmm
@@ -156,3 +157,14 @@ def field_platform(platform: str, device: str, threads: int | None) -> tuple[str
         "CUDA": {"Precision": "mixed", "DeterministicForces": "true"},
     }
     return platform, properties.get(platform, {})
+
+
+def why_inexact(field: Mapping[str, Any]) -> str | None:
+    """Why no run in parts is the run in one; None where it is. Of "openmm" and "properties" of the force field."""
+    threads = field["properties"].get("Threads", "1")
+    if threads == "1":
+        return None
+    return (
+        f"the force field is computed by {threads} threads, which add numbers in an order that is never the same: a "
+        "run in parts is no run in one to the last digit, but continues statistically. Without --threads it is exact"
+    )
