@@ -50,6 +50,22 @@ def test_pdbx_has_the_atoms_of_the_pdb_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(one.cell.array, other.cell.array, atol=1e-3)
 
 
+def test_of_an_atom_with_alternatives_the_first_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+    """As OpenMM does: one atom here has the places B and C, and none that is called A."""
+    path = pdbx(tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    (place,) = [n for n, line in enumerate(lines) if line.startswith("ATOM") and line.split()[3] == "CB"]
+    words = lines[place].split()
+    of_columns = [line.strip().removeprefix("_atom_site.") for line in lines if line.startswith("_atom_site.")]
+    column = of_columns.index("label_alt_id")
+    other = [*words]
+    words[column], other[column], other[of_columns.index("Cartn_x")] = "B", "C", "99.0"
+    path.write_text("".join([*lines[:place], " ".join(words) + "\n", " ".join(other) + "\n", *lines[place + 1 :]]))
+    atoms = read_structure(path)
+    np.testing.assert_allclose(atoms.positions, read_named(path)[1], atol=1e-9)
+    assert len(atoms) == len(read_structure(ALANINE))
+
+
 def test_a_model_of_several_is_chosen_by_its_number(tmp_path: Path) -> None:
     path = pdbx(tmp_path, models=2)
     with pytest.raises(InputError, match="several structures"):

@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 _TAG = b"_atom_site.cartn_x"
+_NAMES = ("label_asym_id", "auth_asym_id", "auth_seq_id", "label_seq_id", "pdbx_pdb_ins_code", "label_atom_id")
+"""Which atom of a model it is."""
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
@@ -20,7 +22,7 @@ def is_pdbx(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Atoms]:
-    """The models of a file, first alternative locations only; periodic where it has a cell.
+    """The models of a file, the first of alternative locations only; periodic where it has a cell.
 
     Raises:
         ValueError: for a damaged file and for what is no element.
@@ -39,8 +41,11 @@ def read(path: Path) -> list[Atoms]:
     unknown = [one for one in symbols if one not in atomic_numbers]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no element")
-    first = np.isin(_column(block, "label_alt_id", ["."] * n_atoms), (".", "?", "A", ""))
     models = np.array(_column(block, "pdbx_pdb_model_num", [1] * n_atoms), dtype=int)
+    alternatives = _column(block, "label_alt_id", ["."] * n_atoms)
+    names = list(zip(models.tolist(), *(_column(block, name, ["."] * n_atoms) for name in _NAMES), strict=True))
+    begun = {name: n for n, name in reversed([*enumerate(names)])}
+    first = np.array([alternatives[n] in (".", "?") or begun[name] == n for n, name in enumerate(names)])
     cell = [block.get(f"_cell.{name}") for name in _CELL]
     periodic = all(isinstance(one, int | float) and one > 1.0 for one in cell)  # a cell of 1 Å says that there is none
     found = []
