@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from in_process import need_mlmd
 from runs import read_log, write_input
 
 from mlmd.engine.run import simulate
@@ -91,6 +92,7 @@ def answers_inside(
     python: str, module: str, arguments: dict[str, Any], structures: Sequence[Atoms], folder: Path
 ) -> list[Evaluation]:
     """What `load(**arguments)` of a module of mlmd says without another Python, run in the framework's environment."""
+    need_mlmd(python, module.rpartition(".")[2], "import mlmd.pretrained.external")
     script = INSIDE.format(module=module)
     answers = _asked(python, [script, json.dumps(arguments)], structures, folder, {"PYTHONPATH": str(ROOT)})
     return [Evaluation(energy, np.array(forces), np.array(virial)) for energy, forces, virial in answers]

@@ -23,6 +23,20 @@ ROOT = Path(__file__).parents[2]
 SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
+INSTALLED = "import mlmd.engine.run; from importlib.metadata import version; version('mlmd')"
+
+
+def need_mlmd(python: str, name: str, there: str = INSTALLED) -> None:
+    """Skip a test where lines of Python about mlmd fail in an environment, or fail where that is required."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    tried = subprocess.run([python, "-c", there], env=variables, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        message = f"mlmd is not installed in the environment of {name}: {tried.stderr.strip().splitlines()[-1]}"
+        if name in os.environ.get("MLMD_REQUIRE_ENVS", "").split():
+            pytest.fail(message)
+        pytest.skip(message)
+
+
 def asked(
     python: str, name: str, table: Mapping[str, Any], structures: Sequence[Atoms], folder: Path
 ) -> dict[str, Any]:
@@ -30,14 +44,8 @@ def asked(
 
     The test skips where mlmd cannot be imported there, or fails where the environment is required.
     """
+    need_mlmd(python, name)
     variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    there = "import mlmd.engine.run; from importlib.metadata import version; version('mlmd')"
-    tried = subprocess.run([python, "-c", there], env=variables, capture_output=True, text=True, check=False)
-    if tried.returncode:
-        message = f"mlmd is not installed in the environment of {name}: {tried.stderr.strip().splitlines()[-1]}"
-        if name in os.environ.get("MLMD_REQUIRE_ENVS", "").split():
-            pytest.fail(message)
-        pytest.skip(message)
     questions, answers_file = folder / "asked.json", folder / "answers.json"
     listed = [
         {"numbers": one.numbers.tolist(), "positions": one.positions.tolist(), "cell": one.cell.tolist(),

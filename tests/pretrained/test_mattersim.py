@@ -59,13 +59,20 @@ def mattersim(python: str, weights: Path) -> External:
 
 
 def test_it_says_what_its_own_calculator_says(mattersim: External, python: str, weights: Path, tmp_path: Path) -> None:
-    """A crystal, and a molecule in the open; in another process, and in that of the framework."""
+    """A crystal, and a molecule in the open."""
     structures = [ion_pair(), water()]
     expected = own_answers(python, OWN.format(path=str(weights)), structures, tmp_path)
-    inside = answers_inside(python, "mlmd.pretrained.mattersim", {"path": str(weights)}, structures, tmp_path)
-    for atoms, own, same in zip(structures, expected, inside, strict=True):
+    for atoms, own in zip(structures, expected, strict=True):
         assert_same(evaluate(mattersim, atoms), own, atoms)
-        assert_same(same, own, atoms)
+
+
+def test_it_says_the_same_in_the_process_of_the_framework(
+    mattersim: External, python: str, weights: Path, tmp_path: Path
+) -> None:
+    structures = [ion_pair(), water()]
+    inside = answers_inside(python, "mlmd.pretrained.mattersim", {"path": str(weights)}, structures, tmp_path)
+    for atoms, same in zip(structures, inside, strict=True):
+        assert_same(same, evaluate(mattersim, atoms), atoms)
 
 
 def test_forces_and_stress_are_derivatives_and_energies_add_up(mattersim: External) -> None:
