@@ -226,7 +226,7 @@ def _what_it_is(start: bytes) -> str:
     if not start.strip():
         return "the file is empty"
     if start[:1] == b"\x80":
-        return f"a Python pickle, which can execute code when it is opened, so it is not unasked: {_KIND}"
+        return f"a Python pickle, which can execute code when it is opened, so it is not opened unasked: {_KIND}"
     if start[:2] == b"PK":
         return f"a zip archive (PyTorch, TorchScript), which can execute code, so it is not opened unasked: {_KIND}"
     if start.lstrip()[:1] == b"<":

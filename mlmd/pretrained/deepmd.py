@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlmd.pretrained.external import External
 
-INSTALL = "deepmd-kit tensorflow-cpu"
+INSTALL, WITH_TORCH = "deepmd-kit tensorflow-cpu", "deepmd-kit torch==2.11.0"
 PROGRAM = "a model of DeePMD-kit is a program, which can do anything when it is opened and asked"
 
 
@@ -77,8 +77,9 @@ def load(
     from mlmd.pretrained.external import framework
 
     arguments = {"path": str(path), "head": head}
+    install = WITH_TORCH if Path(path).suffix in (".pt", ".pth", ".pt2") else INSTALL
     return framework(
-        "deepmd", arguments, install=INSTALL, python=python, elements=elements, files=[Path(path)],
+        "deepmd", arguments, install=install, python=python, elements=elements, files=[Path(path)],
         executes=PROGRAM, trust=trust, moves=False,
         partly_periodic=False,  # it would be taken for periodic in all directions
     )  # fmt: skip

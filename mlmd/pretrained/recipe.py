@@ -72,6 +72,8 @@ class Recipe:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
             hint = f" Install it: {pip} {self.install}."
             why = why.partition(": pip install")[0]
+        elif why.startswith("with arguments") and "path" in self.arguments and self.calculator is None:
+            hint = " Is the file whole, and one of this framework?"
         return InputError(f"{self.name}{where}: {why.rstrip('.')}.{hint}")
 
 

@@ -91,3 +91,9 @@ def test_weights_that_are_not_there_are_an_error(python: str) -> None:
 def test_a_file_or_a_name(given: dict[str, object]) -> None:
     with pytest.raises(InputError, match="either path"):
         load(**given)  # type: ignore[arg-type]
+
+
+def test_half_of_a_file_is_doubted(python: str, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.nqx").write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"half\.nqx.*Is the file whole, and one of this framework\?"):
+        load(path=tmp_path / "half.nqx", python=python)
