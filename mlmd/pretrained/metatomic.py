@@ -29,9 +29,8 @@ def calculator(path: str, device: str = "cpu", variant: str | None = None, exten
     from metatomic.torch import load_atomistic_model
     from metatomic_ase import MetatomicCalculator
 
-    if (
-        device == "cpu"
-    ):  # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
+    if device == "cpu":
+        # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
         torch.jit.set_fusion_strategy([])
     model = load_atomistic_model(path, extensions_directory=extensions)
     can = model.capabilities()

@@ -35,9 +35,8 @@ def calculator(path: str, dtype: str = "float64", device: str = "cpu") -> Any:
     """
     import torch
 
-    if (
-        device == "cpu"
-    ):  # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
+    if device == "cpu":
+        # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
         torch.jit.set_fusion_strategy([])
     with warnings.catch_warnings():  # torch would rather have other formats, and reads this one
         warnings.simplefilter("ignore", DeprecationWarning)

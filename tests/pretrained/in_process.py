@@ -21,8 +21,6 @@ from ase import Atoms
 
 ROOT = Path(__file__).parents[2]
 SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-
-
 INSTALLED = "import mlmd.engine.run; from importlib.metadata import version; version('mlmd')"
 
 
