@@ -135,6 +135,14 @@ def test_check_doubts_structures_with_large_forces_or_pressures(argon: Path, old
     assert said in mlmd("check", argon).out
 
 
+def test_check_doubts_structures_whose_atoms_are_all_alone(argon: Path) -> None:
+    assert "within the cutoff" not in mlmd("check", argon).out
+    (argon.parent / "argon.extxyz").write_text(
+        ARGON.replace("12 0 0 0 12 0 0 0 12", "120 0 0 0 120 0 0 0 120").replace("3.8", "38")
+    )
+    assert "no atom has another within the cutoff" in mlmd("check", argon).out
+
+
 def test_check_doubts_long_timesteps_and_broken_durations(argon: Path) -> None:
     assert "Note: the timestep" not in mlmd("check", argon).out
     argon.write_text(INPUT.replace("2 fs", "11 fs"))

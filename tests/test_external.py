@@ -244,6 +244,13 @@ def test_what_cannot_be_made_is_told(table: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["mace", "nequix"])  # whose weights are opened with trust, and without
+def test_an_empty_file_of_weights_is_told(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "empty.model").touch()
+    with pytest.raises(ModelError, match="the file is empty"):
+        load(kind=kind, path=tmp_path / "empty.model")
+
+
 def test_another_python_that_lacks_ase_is_told_with_its_last_words(tmp_path: Path) -> None:
     import venv
 

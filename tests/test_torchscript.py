@@ -180,6 +180,20 @@ def test_a_module_is_not_loaded_before_it_is_trusted(tmp_path: Path, monkeypatch
         load(table | {"trust": "sha256:" + "1" * 64})
 
 
+class ForFour(torch.nn.Module):
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        if positions.size(0) != 4:
+            raise ValueError("this module is for 4 atoms")
+        return positions.sum()
+
+
+def test_a_module_that_refuses_a_structure_is_told_in_its_words_alone(tmp_path: Path) -> None:
+    potential = load(saved(tmp_path / "four.pt", ForFour()))
+    with pytest.raises(SimulationError) as caught:
+        predictor(potential)(CLUSTER[:3])
+    assert str(caught.value) == "the potential failed (torchscript): ValueError: this module is for 4 atoms"
+
+
 def test_a_damaged_module_is_told(tmp_path: Path) -> None:
     path = tmp_path / "springs.pt"
     saved(path, Springs())

@@ -30,7 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "relax": ("mlmd.cli.energy:relax", "Move structures (and cells) downhill to where no force is left."),
     "predict": ("mlmd.cli.predict:predict", "A property of structures, by a model that has learned it."),
     "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),
-    "export": ("mlmd.cli.export:export", "Write a potential for other programs: MLIP, LAMMPS."),
+    "export": (
+        "mlmd.cli.export:export",
+        "Write a potential for other programs: MLIP, LAMMPS, GPUMD, OpenMM, metatomic.",
+    ),
     "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
     "verify": ("mlmd.cli.verify:verify", "Is every file of a run what its manifest and checkpoints say?"),
     "repair": ("mlmd.cli.verify:repair", "Cut a damaged run back to the newest checkpoint that its files reach."),

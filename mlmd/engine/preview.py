@@ -20,6 +20,7 @@ from mlmd.engine.mixed import field_platform
 from mlmd.engine.selfcheck import self_check
 from mlmd.engine.system import choose_platform
 from mlmd.engine.torch_force import route_of
+from mlmd.neighbors import build_graph
 from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import predictor
@@ -232,7 +233,7 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
 
 
 def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:
-    """Forces and pressures of what was read with the wrong elements or in other units."""
+    """Forces, pressures and distances of what was read with the wrong elements or in other units."""
     found = []
     largest = float(np.linalg.norm(first.forces, axis=1).max())
     if largest > STRONG:
@@ -242,6 +243,9 @@ def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:
         found.append(f"the pressure is {pressure:.3g} bar")
     if found:
         yield f"{' and '.join(found)}: {question(job.config)}"
+    cutoff = float(job.potential.cutoff)
+    if cutoff and job.mixed is None and job.body.n_atoms > 1 and not build_graph(job.atoms, cutoff).pairs.numel():
+        yield f"no atom has another within the cutoff, {cutoff:g} Å: are the lengths of the structure in Å?"
 
 
 def _doubtful_steps(job: Job) -> Iterator[str]:

@@ -344,7 +344,7 @@ def framework(
 
     Raises:
         InputError: when it cannot be made; with what to install where the framework is not there.
-        ModelError: for files that have to be trusted and are not.
+        ModelError: for files that are empty, or have to be trusted and are not.
     """
     read = []
     for one in files:
@@ -352,6 +352,8 @@ def framework(
             read.append(one)
         elif not one.is_file():
             raise InputError(f"path: {one}: " + ("a folder, not a file." if one.is_dir() else "no such file."))
+        elif one.stat().st_size == 0:
+            raise ModelError(f"path: {one}: the file is empty. Was a download or a copy cut off? Get it again.")
         else:
             read.append(digest_of(one) if executes is None else check(one, trust, executes))
     given = {name: value for name, value in arguments.items() if value is not None}

@@ -71,7 +71,7 @@ class TorchScript(Calculator):
         """Fill `results`, as ASE asks.
 
         Raises:
-            ValueError: for a structure whose periodicity is not that of the module.
+            ValueError: for a structure whose periodicity is not that of the module, or that the module refuses.
         """
         import torch
         from scipy.constants import N_A, e
@@ -85,7 +85,11 @@ class TorchScript(Calculator):
         strain = torch.zeros((3, 3), **of).requires_grad_(boxed)
         moved = positions + positions @ strain if boxed else positions
         box = torch.tensor(structure.cell.array / NM, **of)
-        found = self.module(moved, box + box @ strain) if boxed else self.module(moved)
+        try:
+            found = self.module(moved, box + box @ strain) if boxed else self.module(moved)
+        except torch.jit.Error as error:  # with pages of the module's code; what it says itself stands last
+            said = str(error).strip().rpartition("\n")[2]
+            raise ValueError(said.partition(": ")[2] or said) from None
         energy, forces = found if isinstance(found, tuple) else (found, None)
         unit = 1e3 / (N_A * e)  # eV in a kJ/mol
         wanted = ([positions] if forces is None else []) + ([strain] if boxed else [])
