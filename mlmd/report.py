@@ -22,7 +22,7 @@ from mlmd.errors import InputError, StorageError
 from mlmd.io.frames import biased
 from mlmd.io.log import read_log
 from mlmd.io.trajectories import bias_of
-from mlmd.rundir import CRASH, MESSAGES, Run, StageRecord, write_atomically
+from mlmd.rundir import CRASH, MESSAGES, Run, StageRecord, describe_targets, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,8 +166,7 @@ def _stage_row(
     duration = f"{stage.n_steps * stage.timestep / 1e3:,.6g}" if stage.n_steps else "–"
     first = (f"{number} {stage.kind}", _target(stage), duration)
     rows = log["stage"] == stage.index + 1 if log else np.zeros(0, bool)
-    ramped = any(pair is not None and pair[0] != pair[1] for pair in (stage.temperature, stage.pressure))
-    if rows.sum() < 2 or ramped:
+    if rows.sum() < 2 or stage.ramped:
         return (*first, *["–"] * (len(shown) + len(drift)))
     sizes = {name: _n_atoms(run, log)[rows] if name.endswith("(eV/atom)") else 1 for name in shown}
     means = (_mean(log[column][rows] / sizes[name]) for name, column in shown.items())
@@ -185,12 +184,8 @@ def _mean(column: np.ndarray) -> str:
 
 
 def _target(stage: StageRecord) -> str:
-    pairs = ((stage.temperature, "K"), (stage.pressure, "bar"))
-    texts = [
-        f"{pair[0]:g} {unit}" if pair[0] == pair[1] else f"{pair[0]:g} → {pair[1]:g} {unit}"
-        for pair, unit in pairs
-        if pair is not None
-    ]
+    told = ((stage.temperature, "K"), (stage.pressure, "bar"))
+    texts = [f"{describe_targets(targets, ' → ')} {unit}" for targets, unit in told if targets is not None]
     return ", ".join(texts) or "–"
 
 

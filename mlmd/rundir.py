@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -33,6 +33,8 @@ CRASH = "crash"
 STOP = "STOP"
 LOST = "lost device"
 """State of a run whose graphics card has failed."""
+REPLICAS = "replicas.json"
+"""The list of runs in a folder of replicas."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,36 @@ class StageRecord:
     """Planned steps; 0 for a minimisation."""
     timestep: float
     """fs."""
-    temperature: tuple[float, float] | None
-    """Target at the start and at the end, K."""
+    temperature: tuple[float, ...] | None
+    """Targets in K: at the start, at the end, and between them in equal times where they are more than two."""
     pressure: tuple[float, float] | None
     """Target at the start and at the end, bar."""
     log_every: int
     trajectory_every: int
     """Steps between frames."""
     barostat: str | None
+    shape: str = "linear"
+    """How the temperature goes from one target to the next: linear or exponential."""
+
+    @property
+    def ramped(self) -> bool:
+        """Whether a target changes."""
+        return any(targets is not None and len(set(targets)) > 1 for targets in (self.temperature, self.pressure))
+
+    def target_temperature(self, share: float) -> float | None:
+        """K, after a share (0 to 1) of the stage; None without a thermostat.
+
+        With targets T₀ ... T_n in equal times and x = n share - i within the i-th part, T_i + (T_{i+1} - T_i) x, or
+        T_i (T_{i+1} / T_i)^x where the shape is exponential.
+        """
+        if self.temperature is None:
+            return None
+        n_parts = len(self.temperature) - 1
+        part = min(int(share * n_parts), n_parts - 1)
+        within, (first, last) = share * n_parts - part, self.temperature[part : part + 2]
+        if self.shape == "exponential":
+            return float(first * (last / first) ** within)
+        return first + (last - first) * within
 
     @property
     def last_step(self) -> int:
@@ -139,7 +163,10 @@ class Messages:
 
 
 def default_folder(input_path: Path) -> Path:
-    """``<input stem>.run`` beside where one stands."""
+    """``<input stem>.run`` beside where one stands; the folder of the input where that is the copy in a run folder."""
+    folder = input_path.parent
+    if input_path.name == "input.toml" and ((folder / MANIFEST).exists() or (folder.parent / REPLICAS).exists()):
+        return folder
     return Path(input_path.stem + ".run")
 
 
@@ -148,9 +175,17 @@ def _stage(record: Mapping[str, Any]) -> StageRecord:
     return StageRecord(**{**record, **pairs})
 
 
+def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
+    """A constant, or the points of a ramp or schedule, those in the middle of a long one left out."""
+    if len(set(targets)) == 1:
+        return f"{targets[0]:g}"
+    shown = [f"{value:g}" for value in targets]
+    return arrow.join(shown if len(shown) <= 6 else [*shown[:3], "…", *shown[-2:]])
+
+
 def stage_record(stage: StageRecord) -> dict[str, Any]:
-    """A stage as it stands in the manifest."""
-    return asdict(stage)
+    """A stage as it stands in the manifest; what is linear is not told, as it was before there was anything else."""
+    return {key: value for key, value in asdict(stage).items() if (key, value) != ("shape", "linear")}
 
 
 def open_run(path: Path | str) -> Run:
@@ -166,6 +201,10 @@ def open_run(path: Path | str) -> Run:
         why = f"{MANIFEST} cannot be read ({error.strerror})"
         if not folder.is_dir():
             why = "it is a file" if folder.exists() else "it does not exist"
+        if (folder / REPLICAS).exists():
+            raise StorageError(
+                f"{folder} holds many runs, which `mlmd status {folder}` lists. Give the folder of one."
+            ) from None
         raise StorageError(
             f"{folder} is not a run folder: {why}. Give the folder that `mlmd simulate` made, by default <input>.run."
         ) from None

@@ -17,6 +17,7 @@ from command_line import mlmd
 
 from mlmd import config
 from mlmd.analysis.abf import read_tables
+from mlmd.config.replicas import load_replicas
 from mlmd.io.labelled import read_labelled
 from mlmd.io.structures import read_structure
 from mlmd.units import DENSITY
@@ -38,7 +39,12 @@ def density(path: Path) -> float:
 
 def test_the_list_of_inputs_is_complete() -> None:
     simulations = {path for path in INPUTS.glob("*.toml") if path not in TRAININGS}
-    assert sorted(path.name for path in simulations) == sorted(OWN + PUBLISHED + PROTEINS)
+    assert sorted(path.name for path in simulations) == sorted([*OWN, *PUBLISHED, *PROTEINS, "replicas.toml"])
+
+
+def test_the_input_of_replicas_is_understood_and_has_a_run_for_each_temperature() -> None:
+    temperatures = [one.config.stage[-1].temperature for one in load_replicas(INPUTS / "replicas.toml")]
+    assert temperatures == [(600.0, 600.0)] * 2 + [(700.0, 700.0)] * 2 + [(800.0, 800.0)] * 2
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)

@@ -13,7 +13,7 @@ from mlmd import units
 from mlmd.bias.script import HISTORIES, read_script
 from mlmd.bias.statement import Statement
 from mlmd.errors import InputError, MlmdError
-from mlmd.rundir import Run, StageRecord, is_running
+from mlmd.rundir import Run, StageRecord, describe_targets, is_running
 
 _LENGTHS = {"DISTANCE", "POSITION", "RMSD", "DRMSD", "GYRATION"}
 _ANGLES = {"TORSION", "ANGLE"}
@@ -123,9 +123,9 @@ def _temperature(run: Run, record: StageRecord, number: int) -> float:
     place = f"{run.path}: stage {number} ({record.kind})"
     if record.temperature is None:
         raise InputError(f"{place} has no thermostat, and a free energy needs its temperature. Give --temperature.")
-    if record.temperature[0] != record.temperature[1]:
+    if len(set(record.temperature)) > 1:
         raise InputError(
-            f"{place} goes from {record.temperature[0]:g} to {record.temperature[1]:g} K, and a free energy has one "
+            f"{place} goes from {describe_targets(record.temperature, ' to ')} K, and a free energy has one "
             "temperature. Choose another stage with --stage."
         )
     return float(record.temperature[0])

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
     "train": ("mlmd.cli.train:train", "Fit a potential to labelled structures; the same command again continues."),
     "sweep": ("mlmd.cli.sweep:sweep", "Train every combination of some values, and compare accuracy and speed."),
+    "status": ("mlmd.cli.replicas:status", "How far runs are: state, step, speed and temperature."),
     "check": ("mlmd.cli.check:check", "Validate inputs; estimate memory and time, and nothing is written."),
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "What a file is: potential, structure, trajectory, checkpoint, run folder."),

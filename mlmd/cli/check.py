@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.cli.inspect import console, print_facts
-from mlmd.errors import MlmdError
+from mlmd.errors import MlmdError, some_of
 
 if TYPE_CHECKING:
     from mlmd.engine.preview import Preview
@@ -45,6 +45,7 @@ def _preview(path: Path, device: str) -> Result:
     """What an input would do, or why it is wrong."""
     try:
         from mlmd.config import check_files, command_of, load_simulate, load_train, of_structures
+        from mlmd.config.replicas import has_replicas, load_replicas
 
         # a mistake in the file itself is answered before torch is imported
         command = command_of(path)
@@ -65,6 +66,11 @@ def _preview(path: Path, device: str) -> Result:
             from mlmd.train.preview import preview as preview_training
 
             return preview_training(path)
+        if has_replicas(path):
+            load_replicas(path)
+            from mlmd.engine.preview import preview_replicas
+
+            return preview_replicas(path, device)
         load_simulate(path)
         from mlmd.engine.preview import preview
 
@@ -185,13 +191,19 @@ def _facts_of_run(result: Preview) -> dict[str, str]:
     at_rest += f", largest force {result.max_force:.3g} eV/Å"
     if result.pressure is not None:
         at_rest += f", {result.pressure:.4g} bar"
+    replicas = {}
+    if result.replicas:
+        at_once = f"{result.n_processes} at a time"
+        replicas = {"replicas": f"{len(result.replicas)}, {at_once}: {some_of(result.replicas, 12)}"}
+    steps = f"{result.n_steps:,} steps" + (" in each" if replicas else "")
     return {
+        **replicas,
         "structure": structure,
         "potential": result.potential + (f", cutoff {result.cutoff:g} Å" if result.cutoff else ""),
         "as it is": at_rest,
         "stages": "\n".join(f"{number}  {stage}" for number, stage in enumerate(result.stages, 1)),
         "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",
-        "dynamics": f"{result.n_steps:,} steps, about {_duration(result.hours)}",
+        "dynamics": f"{steps}, about {_duration(result.hours)}{' for all' if replicas else ''}",
         "memory": f"{result.memory:.0f} MB, the most so far",
         "trajectory": f"{result.trajectory:.3g} MB",
     }

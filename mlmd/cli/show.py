@@ -217,7 +217,7 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
     for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):
         if ends is not None:
-            facts[name] = ends[0] if ends[0] == ends[1] else list(ends)
+            facts[name] = ends[0] if len(set(ends)) == 1 else list(ends)
     return facts
 
 

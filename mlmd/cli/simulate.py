@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlmd.cli.progress import near, shown, time_left
+from mlmd.errors import InputError
 
 if TYPE_CHECKING:
     from mlmd.engine.observe import Moment
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--platform", default="auto", show_default=True, help="OpenMM platform: Reference, CPU, CUDA, ...")
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the potential [default: all cores].")
+@click.option("--processes", type=click.IntRange(min=1), help="Replicas that run at a time [default: by the cores].")
 @click.option("--max-hours", type=click.FloatRange(min=0), help="Stop after so many hours, to be continued (code 75).")
 @click.option(
     "--retries",
@@ -30,21 +35,35 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--tethered", is_flag=True, hidden=True, help="Stop when standard input ends.")
 def simulate(
     input_file: Path,
     out: Path | None,
     platform: str,
     device: str,
     threads: int | None,
+    processes: int | None,
     max_hours: float | None,
     retries: int,
     as_json: bool,
     quiet: bool,
+    tethered: bool,
 ) -> None:
     """Run INPUT_FILE in a folder of its own. The same command again continues where it stopped.
 
     Ctrl-C, SIGTERM, --max-hours or a file STOP in the run folder end the run after a checkpoint with exit code 75.
+    With [replicas] in INPUT_FILE each run of it gets a folder within that folder; --processes of them run at a time.
     """
+    from mlmd.config.replicas import has_replicas
+
+    if has_replicas(input_file):
+        from mlmd.cli.replicas import simulate_all
+
+        simulate_all(
+            input_file, out, platform=platform, device=device, threads=threads, n_processes=processes,
+            max_hours=max_hours, as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        return
     if retries:
         from mlmd.cli.retry import with_retries, without_retries
         from mlmd.rundir import default_folder
@@ -52,6 +71,10 @@ def simulate(
         raise click.exceptions.Exit(
             with_retries(without_retries(sys.argv[1:]), out or default_folder(input_file), retries)
         )
+    if processes is not None:
+        raise InputError("--processes is for an input with [replicas]; one run has --threads.")
+    if tethered:
+        threading.Thread(target=_stop_when_alone, daemon=True).start()
     from mlmd.engine.run import simulate as run_input
 
     drift = _Drift()
@@ -67,6 +90,13 @@ def simulate(
         click.echo(json.dumps({"run": str(run.path), "results": [result.to_json() for result in results]}))
     elif not quiet:
         _tell_results(run, results)
+
+
+def _stop_when_alone() -> None:
+    """Ask this process to stop when the one that started it, and holds the other end of standard input, has gone."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _analyze(run: Run, input_file: Path) -> list[Any]:

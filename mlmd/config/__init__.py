@@ -16,7 +16,19 @@ from mlmd.config.potential import PotentialTable, file_or_kind
 from mlmd.config.read import command_of, load, load_simulate, load_train, naming, unnamed
 from mlmd.config.resolve import from_resolved, physics_hash, resolved, training_hash
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
-from mlmd.config.stages import NPT, NVE, NVT, Barostat, Dynamics, Langevin, Minimize, NoseHoover, Plumed, Stage
+from mlmd.config.stages import (
+    NPT,
+    NVE,
+    NVT,
+    Barostat,
+    Dynamics,
+    Langevin,
+    Minimize,
+    NoseHoover,
+    Plumed,
+    Schedule,
+    Stage,
+)
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.timed import Timed
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
@@ -66,6 +78,7 @@ __all__ = [
     "PotentialTable",
     "Property",
     "RandomFeaturesFit",
+    "Schedule",
     "Simulate",
     "Species",
     "Stage",

@@ -27,9 +27,10 @@ from mlmd.config.loss import Loss
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
+from mlmd.config.replicas import Replicas
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
-from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed
+from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Schedule
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
@@ -45,6 +46,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[[stage]] kind = "nve"': NVE,
         '[[stage]] kind = "nvt"': NVT,
         '[[stage]] kind = "npt"': NPT,
+        "temperature = { ... }": Schedule,
         'thermostat = { kind = "langevin" }': Langevin,
         'thermostat = { kind = "nose-hoover" }': NoseHoover,
         "barostat = { ... }": Barostat,
@@ -75,6 +77,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "[guard]": Guard,
         "[uncertainty]": UncertaintyLimits,
         "[analysis]": Analysis,
+        "[replicas]": Replicas,
     },
     "train": {
         "": Train,

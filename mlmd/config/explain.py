@@ -32,6 +32,8 @@ _NEEDED = {
     "too_long": "at most {max_length} in the list are possible.",
 }
 
+_UNTOLD = ("[key]", "[ramp]", "[schedule]")
+"""Parts of places that stand in no file."""
 _OF_A_LIST = ("combined", "parts")
 """Where descriptors stand that are written as a list."""
 _NOUNS = {"of": "descriptor of atoms"}
@@ -137,7 +139,7 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
         elif isinstance(data, Mapping) and part in data:
             words.append(part)
             data = data[part]
-        elif not (isinstance(data, Mapping) and data.get("kind", part) == part) and part != "[key]":
+        elif not (isinstance(data, Mapping) and data.get("kind", part) == part) and part not in _UNTOLD:
             words.append(part)
     return "".join(f"{word}: " for word in words)
 
@@ -146,6 +148,8 @@ def _model_at(model: Any, location: tuple[Any, ...]) -> type[BaseModel] | None:
     """The model that a location leads to, through lists and tagged unions."""
     current: Any = model
     for part in location:
+        if part in _UNTOLD[1:]:
+            continue
         members = _members(current)
         tables = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
         if isinstance(part, int):

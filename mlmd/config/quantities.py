@@ -89,12 +89,15 @@ class Quantity:
 class Ramp(Quantity):
     """Start and end of a linear ramp, ``["300 K", "600 K"]``; one value is constant."""
 
+    more: str = ""
+    """What to do where more than two are meant."""
+
     def read(self, value: object) -> tuple[float, float]:
         """(start, end) in mlmd's unit."""
         if not isinstance(value, list | tuple):
             return (super().read(value),) * 2
         if len(value) != 2:
-            raise refuse(f"{shorten(value)}: a ramp has two values, its start and its end.")
+            raise refuse(f"{shorten(value)}: a ramp has two values, its start and its end.{self.more}")
         return super().read(value[0]), super().read(value[1])
 
     def write(self, value: tuple[float, float]) -> Any:
@@ -212,7 +215,9 @@ WallTime = Annotated[float, Quantity("wall time", above=0.0)]
 Rate = Annotated[float, Quantity("rate", above=0.0)]
 Force = Annotated[float, Quantity("force", above=0.0)]
 Pressure = Annotated[float, Quantity("pressure")]
-TemperatureRamp = Annotated[tuple[float, float], Ramp("temperature", above=0.0)]
+TemperatureRamp = Annotated[
+    tuple[float, float], Ramp("temperature", above=0.0, more=" More of them: { points = [...] }.")
+]
 PressureRamp = Annotated[tuple[float, float], Ramp("pressure")]
 InputPath = Annotated[Path, BeforeValidator(input_path), PlainSerializer(str)]
 Symbol = Annotated[str, BeforeValidator(symbol)]

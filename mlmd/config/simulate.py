@@ -28,7 +28,18 @@ from mlmd.config.quantities import (
     refuse,
     symbols,
 )
-from mlmd.config.stages import NPT, NVE, NVT, Dynamics, Minimize, Stages, bias_problems
+from mlmd.config.stages import (
+    FEWEST,
+    NPT,
+    NVE,
+    NVT,
+    Dynamics,
+    Minimize,
+    Schedule,
+    Stages,
+    bias_problems,
+    temperatures_of,
+)
 from mlmd.config.table import Table
 from mlmd.config.timed import MAX_STEPS
 from mlmd.units import with_unit
@@ -179,6 +190,7 @@ class Simulate(Table):
             "It belongs to a stage: write it below [[stage]].",
         )
         | Dynamics.refused
+        | {"replicas": "These are several runs: `mlmd simulate` starts them, `mlmd.engine.replicas` does so in Python."}
     )
     structure: InputPath = Field(description="structure file: extxyz, cif, POSCAR, pdb, mmCIF, gro, LAMMPS data")
     supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
@@ -246,7 +258,7 @@ class Simulate(Table):
         first = self.dynamics[0]
         if isinstance(first, Deposit):
             return None if first.bath is None else first.bath.temperature
-        return None if isinstance(first, NVE) else first.temperature[0]
+        return None if isinstance(first, NVE) else temperatures_of(first)[0]
 
     @property
     def deposits(self) -> bool:
@@ -268,6 +280,13 @@ def _stage_problems(run: Simulate) -> Iterator[str]:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} has too many steps to count."
         if isinstance(stage, Dynamics):
             yield from (f"{place}: bias: {problem}" for problem in bias_problems(stage, run.timestep))
+        if isinstance(stage, NVT | NPT) and isinstance(stage.temperature, Schedule):
+            n_parts = len(stage.temperature.path()) - 1
+            if stage.n_steps(run.timestep) < FEWEST * n_parts:
+                yield (
+                    f"{place}: temperature: each of the {n_parts:,} parts of the schedule needs {FEWEST} steps; "
+                    f"{with_unit(stage.duration, 'time')} has {stage.n_steps(run.timestep):,} steps in all."
+                )
     first = run.dynamics[0] if run.dynamics else None
     if isinstance(first, NVE) and run.velocities is None:
         yield 'velocities: a run that starts with nve needs them; write velocities = "300 K" or "file".'

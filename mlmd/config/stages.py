@@ -5,14 +5,62 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
 from mlmd.config.deposit import Deposit
-from mlmd.config.quantities import Force, InputPath, Pressure, PressureRamp, Rate, TemperatureRamp
+from mlmd.config.quantities import (
+    Force,
+    InputPath,
+    Pressure,
+    PressureRamp,
+    Quantity,
+    Rate,
+    TemperatureRamp,
+    refuse,
+)
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.config.timed import Timed
 from mlmd.units import with_unit
+
+FEWEST = 10
+"""Steps of each part of a schedule: thermostats follow a ramp every ten steps."""
+
+
+class Schedule(Table):
+    """Temperatures that a stage goes through one after the other, in equal times: annealing, melting and quenching."""
+
+    points: Annotated[tuple[Annotated[float, Quantity("temperature", above=0.0)], ...], Field(strict=False)] = Field(
+        examples=[["300 K", "2000 K", "300 K"]],
+        description="temperatures in their order, with equal times between them; one that stands there twice is held",
+    )
+    shape: Literal["linear", "exponential"] = Field(
+        default="linear",
+        description="way from one point to the next: linear, or exponential, by the same factor in equal times",
+    )
+    cycles: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1, description="how often the stage goes through the points; the last must then be the first"
+    )
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Schedule:
+        """A schedule is no constant, and what is repeated has no jump."""
+        if len(set(self.points)) < 2:
+            raise refuse("points: two different temperatures at least; a constant one is written without a table.")
+        if self.cycles > 1 and self.points[0] != self.points[-1]:
+            raise refuse("cycles: the last of the points must be the first again, or cycles would begin with a jump.")
+        return self
+
+    def path(self) -> tuple[float, ...]:
+        """All temperatures in K, every cycle written out."""
+        return self.points[:-1] * self.cycles + self.points[-1:]
+
+
+Temperature = Annotated[
+    Annotated[TemperatureRamp, Tag("[ramp]")] | Annotated[Schedule, Tag("[schedule]")],
+    Discriminator(lambda value: "[schedule]" if isinstance(value, Mapping | Schedule) else "[ramp]"),
+]
+"""A constant, a ramp, or a schedule."""
 
 
 class Langevin(Table):
@@ -119,7 +167,9 @@ class NVT(Dynamics):
         "barostat": 'NVT has a fixed cell; use kind = "npt".',
     }
     kind: Literal["nvt"] = Field(default="nvt", description="kind of stage")
-    temperature: TemperatureRamp = Field(examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]')
+    temperature: Temperature = Field(
+        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"], a schedule { points = ... }'
+    )
     thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
 
 
@@ -127,10 +177,17 @@ class NPT(Dynamics):
     """Dynamics at constant pressure and temperature."""
 
     kind: Literal["npt"] = Field(default="npt", description="kind of stage")
-    temperature: TemperatureRamp = Field(examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"]')
+    temperature: Temperature = Field(
+        examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"], a schedule { points = ... }'
+    )
     thermostat: Thermostat = Field(default=Langevin(), description="what holds the temperature")
     pressure: PressureRamp = Field(examples=["1 bar"], description="pressure; may be a ramp")
     barostat: Annotated[Barostat, named("kind")] = Field(default=Barostat(), description="what holds the pressure")
+
+
+def temperatures_of(stage: NVT | NPT) -> tuple[float, ...]:
+    """K, at the start, where the way to the next one changes, and at the end."""
+    return stage.temperature.path() if isinstance(stage.temperature, Schedule) else stage.temperature
 
 
 Stage = Annotated[Minimize | NVE | NVT | NPT | Deposit, Field(discriminator="kind")]
@@ -145,7 +202,7 @@ def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
     needs = [bias.kind for bias in stage.bias if isinstance(bias, ABF | OPESExpanded)]
     if needs and isinstance(stage, NVE):
         yield f"{needs[0]} needs a temperature, and nve has none. Use nvt."
-    elif needs and not isinstance(stage, NVE) and stage.temperature[0] != stage.temperature[1]:
+    elif needs and not isinstance(stage, NVE) and len(set(temperatures_of(stage))) > 1:
         yield f"{needs[0]} needs one temperature, not a ramp."
     if isinstance(stage, NPT) and any(not bias.extended for bias in adaptive):
         yield (

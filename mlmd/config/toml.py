@@ -11,9 +11,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def document(tables: Mapping[str, Any]) -> str:
-    """A file: tables under headings of their own after what is no table; tables within tables and in lists inline."""
+    """A file: tables, also those of lists, under headings of their own after what is no table; the rest inline."""
     apart = [f"[{_key(key)}]\n{_lines(table)}" for key, table in tables.items() if isinstance(table, Mapping)]
-    top = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
+    listed = {key: value for key, value in tables.items() if _are_tables(value)}
+    apart = [f"[[{_key(key)}]]\n{_lines(one)}" for key, value in listed.items() for one in value] + apart
+    top = {key: value for key, value in tables.items() if not isinstance(value, Mapping) and key not in listed}
     return "\n".join([_lines(top), *apart]) if top else "\n".join(apart)
 
 
@@ -27,6 +29,10 @@ def inline(value: Any) -> str:
     if isinstance(value, str):  # text of JSON is text of TOML, but for one character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def _lines(table: Mapping[str, Any]) -> str:

@@ -354,7 +354,7 @@ class Course:
         """
         if record.kind == "deposit":
             return None
-        targets = [r.temperature[1] for r in self.run.stages[: record.index] if r.temperature is not None]
+        targets = [r.temperature[-1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
     def _bias(self, record: StageRecord, *, restart: bool) -> AnyBias | None:

@@ -100,10 +100,9 @@ def _changed_lengths(run: Run, config: Simulate) -> Iterator[str]:
         if old.n_steps == new.n_steps:
             continue
         place = f"stage {old.index + 1} ({old.kind})"
-        ramped = any(pair is not None and pair[0] != pair[1] for pair in (old.temperature, old.pressure))
         if new.n_steps < old.n_steps:
             yield f"{place}: duration: it was {old.n_steps} steps, is {new.n_steps}; a stage cannot shrink"
         elif old.index != len(run.stages) - 1:
             yield f"{place}: duration: only the last stage can grow"
-        elif ramped:
+        elif old.ramped:
             yield f"{place}: duration: a ramp cannot grow, its slope would change"

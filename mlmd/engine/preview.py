@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
-from mlmd.config import Minimize, check_files, load_simulate
+from mlmd.config import Minimize, Simulate, check_files, load_simulate
+from mlmd.config.replicas import load_replicas
 from mlmd.engine import slab
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
 from mlmd.engine.mixed import field_platform
+from mlmd.engine.replicas import shares
+from mlmd.engine.schedule import stage_records
 from mlmd.engine.selfcheck import self_check
 from mlmd.engine.system import choose_platform
 from mlmd.engine.torch_force import route_of
@@ -26,7 +31,7 @@ from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.fused import why_slow
 from mlmd.pretrained.reference import compare
-from mlmd.rundir import StageRecord
+from mlmd.rundir import StageRecord, describe_targets
 from mlmd.units import BAR, DENSITY
 
 BUDGET = 2.0
@@ -85,6 +90,10 @@ class Preview:
     trajectory: float
     """MB that the trajectory will have."""
     notes: tuple[str, ...] = field(default=())
+    replicas: tuple[str, ...] = field(default=())
+    """Names of the runs that all numbers of time and trajectory are the sum of; empty for one run."""
+    n_processes: int = 1
+    """Runs at a time."""
     command: Literal["simulate"] = "simulate"
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +111,44 @@ def preview(path: Path, device: str = "auto") -> Preview:
     Raises:
         InputError, ModelError: whatever `simulate` would refuse.
     """
-    config = load_simulate(path)
+    return _preview(load_simulate(path), path, device)
+
+
+def preview_replicas(path: Path, device: str = "auto") -> Preview:
+    """Check an input with ``[replicas]``, and measure the forces of one of them with the threads that each will have.
+
+    The time is that of all, so many at a time as `mlmd simulate` takes by default.
+
+    Raises:
+        InputError, ModelError: whatever `simulate_replicas` would refuse.
+    """
+    replicas = load_replicas(path)
+    n_processes, threads = shares(len(replicas), None, None, device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        one = _preview(replicas[0].config, path, device)
+    finally:
+        torch.set_num_threads(before)
+    return replace(
+        one,
+        hours=one.hours * math.ceil(len(replicas) / n_processes),
+        trajectory=one.trajectory * len(replicas),
+        stages=tuple(
+            _stage_of_all(records) for records in zip(*(stage_records(r.config) for r in replicas), strict=True)
+        ),
+        replicas=tuple(replica.name for replica in replicas),
+        n_processes=n_processes,
+    )
+
+
+def _stage_of_all(records: Sequence[StageRecord]) -> str:
+    """A stage of the first replica, with what the last has instead."""
+    first, last = _stage(records[0]), _stage(records[-1])
+    return first if first == last else f"{first} … {last}"
+
+
+def _preview(config: Simulate, path: Path, device: str) -> Preview:
     check_files(config, path)
     job = prepare(config)
     said = check_biases(job)
@@ -186,7 +232,7 @@ def _stage(stage: StageRecord) -> str:
     words = [stage.kind]
     for ends, unit in ((stage.temperature, "K"), (stage.pressure, "bar")):
         if ends is not None:
-            words.append("→".join(f"{value:g}" for value in dict.fromkeys(ends)) + f" {unit}")
+            words.append(f"{describe_targets(ends)} {unit}")
     if stage.n_steps:
         words.append(f"{stage.n_steps * stage.timestep / 1e3:g} ps")
     return " ".join(words)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlmd.config import NPT, NVT, Deposit, Dynamics, Simulate, Stage
+from mlmd.config import NPT, NVT, Deposit, Dynamics, Schedule, Simulate, Stage
 from mlmd.config.bias import files_of_biases
 from mlmd.config.files import structure_file
 from mlmd.config.needed import files_of_table
+from mlmd.config.stages import temperatures_of
 from mlmd.rundir import StageRecord
 
 
@@ -24,10 +25,18 @@ def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
                 log_every=max(1, round(config.output.log_every / config.timestep)),
                 trajectory_every=max(1, round(config.output.trajectory_every / config.timestep)),
                 barostat=stage.barostat.kind if isinstance(stage, NPT) else None,
+                shape=_shape(stage),
             )
         )  # fmt: skip
         first_step += n_steps
     return tuple(records)
+
+
+def _shape(stage: Stage) -> str:
+    """How the temperature goes from one point to the next."""
+    if isinstance(stage, NVT | NPT) and isinstance(stage.temperature, Schedule):
+        return stage.temperature.shape
+    return "linear"
 
 
 def files_of(config: Simulate) -> dict[str, Path]:
@@ -50,8 +59,8 @@ def files_of(config: Simulate) -> dict[str, Path]:
     return files
 
 
-def _temperature(stage: Stage) -> tuple[float, float] | None:
-    """Target of a stage at its start and its end, K."""
+def _temperature(stage: Stage) -> tuple[float, ...] | None:
+    """Targets of a stage, K: at its start, where the way to the next one changes, and at its end."""
     if isinstance(stage, Deposit):
         return None if stage.bath is None else (stage.bath.temperature, stage.bath.temperature)
-    return stage.temperature if isinstance(stage, NVT | NPT) else None
+    return temperatures_of(stage) if isinstance(stage, NVT | NPT) else None

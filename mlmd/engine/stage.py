@@ -301,7 +301,7 @@ class DynamicsStage:
 
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None
-        pressure = self._target(self.record.pressure) * units.BAR
+        pressure = self._target_pressure * units.BAR
         moved = self.barostat.move(
             self.forces, positions_of(self.context), self.global_step, self.target_temperature, pressure,
             self._molecules,
@@ -329,13 +329,19 @@ class DynamicsStage:
 
     @property
     def _ramped(self) -> bool:
-        return any(pair is not None and pair[0] != pair[1] for pair in (self.record.temperature, self.record.pressure))
+        return self.record.ramped
 
-    def _target(self, ramp: tuple[float, float] | None) -> float:
-        if ramp is None:
-            return float("nan")
-        reached = (self.step - self.step % RAMP_EVERY) / self.record.n_steps
-        return ramp[0] + (ramp[1] - ramp[0]) * reached
+    @property
+    def _share(self) -> float:
+        """Of the stage, as far as a ramp has followed."""
+        return (self.step - self.step % RAMP_EVERY) / self.record.n_steps
+
+    @property
+    def _target_pressure(self) -> float:
+        """bar, at this step."""
+        assert self.record.pressure is not None
+        first, last = self.record.pressure
+        return first + (last - first) * self._share
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -352,7 +358,7 @@ class DynamicsStage:
     @property
     def target_temperature(self) -> float | None:
         """K, at this step; None without a thermostat."""
-        return None if self.record.temperature is None else self._target(self.record.temperature)
+        return self.record.target_temperature(self._share)
 
     def answer(self) -> Answer:
         """Energy and forces at the present positions; the next step uses them again."""

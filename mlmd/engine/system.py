@@ -11,6 +11,7 @@ import openmm
 
 from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Deposit, Langevin, Simulate
+from mlmd.config.stages import temperatures_of
 from mlmd.engine.forces import NM, Forces, positions_in
 from mlmd.engine.layer import layer_integrator
 from mlmd.errors import InputError
@@ -146,7 +147,7 @@ def make_integrator(stage: NVE | NVT | NPT | Deposit, timestep: float, seed: int
         return openmm.VerletIntegrator(timestep / PS)
     if isinstance(stage, Deposit):
         return layer_integrator(stage, timestep, seed)
-    temperature = stage.temperature[0]
+    temperature = temperatures_of(stage)[0]
     if isinstance(stage.thermostat, Langevin):
         integrator = openmm.LangevinMiddleIntegrator(temperature, stage.thermostat.friction * PS, timestep / PS)
         integrator.setRandomNumberSeed(seed)

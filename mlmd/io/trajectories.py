@@ -15,7 +15,7 @@ from mlmd.io.extxyz import ExtXYZReader, open_extxyz
 from mlmd.io.frames import ArrayReader, FrameReader, Provenance, Trajectory
 from mlmd.io.log import read_log
 from mlmd.io.xtc import XTCReader, open_xtc
-from mlmd.rundir import DEPOSITION, Run, StageRecord
+from mlmd.rundir import DEPOSITION, Run, StageRecord, describe_targets
 from mlmd.rundir import open_run as open_folder
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ def _choose_stage(run: Run, stages: np.ndarray, number: int | None) -> StageReco
         record = run.stages[number - 1]
     else:
         raise InputError(f"{run.path} has no frames of a stage {number}. Stages with frames: {listing}.")
-    if record.temperature and record.temperature[0] != record.temperature[1]:
-        first, last = record.temperature
+    if record.temperature and len(set(record.temperature)) > 1:
+        ends = record.temperature
+        way = f"from {ends[0]:g} to {ends[-1]:g}" if len(ends) == 2 else f"through {describe_targets(ends)}"
         raise InputError(
-            f"{run.path}: stage {run.stages.index(record) + 1} goes from {first:g} to {last:g} K, and an average over "
+            f"{run.path}: stage {run.stages.index(record) + 1} goes {way} K, and an average over "
             f"temperatures has no meaning. Choose another with --stage. Stages with frames: {listing}."
         )
     return record

@@ -1,0 +1,338 @@
+"""``[replicas]``: many runs of one input, each an ordinary run folder, in processes that know nothing of each other.
+
+Each process is ``mlmd simulate`` on the input of its replica, so that whatever ends one of them harms no other. They
+leave signals to this process, which hands them on, and stop after a checkpoint when it has gone, however it went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from mlmd.config import check_files
+from mlmd.config.replicas import Replica, base_seed, load_replicas
+from mlmd.engine.folder import existing_run
+from mlmd.engine.schedule import stage_records
+from mlmd.engine.status import Status, names_in, reached, read_list, status
+from mlmd.engine.stop import StopRequest, stop_requests
+from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
+from mlmd.rundir import MANIFEST, REPLICAS, STOP, Messages, Run, default_folder, open_run, reserved, write_atomically
+
+_LOOK = 0.1
+"""Seconds between looks at the processes."""
+_TELL = 2.0
+"""Seconds between looks at their logs."""
+_GRACE = 60.0
+"""Seconds that processes have to end after a second request."""
+_HOPELESS = (InputError.exit_code, ModelError.exit_code, 5)
+"""Exit codes after which a second try would end the same: input, model, and a folder that is in use."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a live line shows of all replicas."""
+
+    n_replicas: int
+    n_done: int
+    n_failed: int
+    running: dict[str, float]
+    """How much of itself each that is running has done."""
+
+
+@dataclass(frozen=True)
+class ReplicaRuns:
+    """A folder of replicas."""
+
+    path: Path
+    statuses: tuple[Status, ...]
+
+
+@dataclass
+class _Process:
+    """One replica that is running."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    tries: int
+
+    def stop(self) -> None:
+        """Ask it to end after a checkpoint; asked twice, at once."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def last_words(self) -> str:
+        """Why it ended: what it said, else how it was ended."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        said = next((line for line in lines if line.partition(": ")[0].endswith("Error")), "")
+        code = self.process.returncode
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return said or (lines[-1] if lines else f"the process ended with exit code {code}")
+
+
+@dataclass
+class _Crew:
+    """What is to be done, by how many at a time, and what has come of it."""
+
+    command: Callable[[str], list[str]]
+    n_processes: int
+    n_replicas: int
+    """That were not done before."""
+    waiting: deque[tuple[str, int]]
+    """Names, and how often each has been tried."""
+    running: dict[str, _Process] = field(default_factory=dict)
+    failed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Exit code and message of those that failed for good."""
+    stopped: set[str] = field(default_factory=set)
+
+
+def simulate_replicas(
+    input_path: Path | str,
+    out: Path | str | None = None,
+    *,
+    platform: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    n_processes: int | None = None,
+    max_hours: float | None = None,
+    progress: Callable[[Moment], None] = lambda moment: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> ReplicaRuns:
+    """Run every replica of an input, or continue those that are not done; one that fails is tried once more.
+
+    Args:
+        input_path: a TOML file with ``[replicas]``.
+        out: folder of all, by default ``<input stem>.run`` in the current folder.
+        platform: of OpenMM; ``auto`` chooses.
+        device: where the potential computes.
+        threads: of each process; by default the cores are shared out.
+        n_processes: replicas that run at a time; by default as many as there are cores for, and one on a GPU.
+        max_hours: stop all after so many hours, to be continued.
+        progress: called every few seconds.
+        tell: called with every message for a person.
+
+    Raises:
+        InputError, ModelError: the input or something it names is wrong.
+        StorageError: the folder belongs to another input, or cannot be written.
+        InUseError: another process is running in the folder.
+        SimulationError: some replicas failed twice; all others are done.
+        Stopped: on request, each after a checkpoint.
+    """
+    source = Path(input_path)
+    folder = (Path(out) if out is not None else default_folder(source)).absolute()
+    seed = _seed(folder, source)
+    replicas = load_replicas(source, seed)
+    check_files(replicas[0].config, source)
+    _refuse_others(folder, replicas)
+    with reserved(folder):
+        left = _begin(source, folder, replicas, seed)
+        if not left:
+            return ReplicaRuns(folder, status(folder))
+        at_once, each = shares(len(left), n_processes, threads, device)
+        flags = ["--platform", platform, "--device", device, "--threads", str(each), "--quiet", "--tethered"]
+
+        def command(name: str) -> list[str]:
+            own = folder / name
+            return [sys.executable, "-m", "mlmd", "simulate", str(own / "input.toml"), "--out", str(own), *flags]
+
+        crew = _Crew(command, at_once, len(left), deque((name, 0) for name in left))
+        messages = Messages(folder, tell)
+        done = len(replicas) - len(left)
+        before = f"; {done} are done already" if done else ""
+        messages(f"{_runs(len(left))}, {at_once} at a time with {each} thread{'s' * (each > 1)} each{before}")
+        (folder / STOP).unlink(missing_ok=True)
+        with stop_requests(folder / STOP) as request, _ended(crew):
+            request.limit(max_hours)
+            _work(crew, folder, request, messages, lambda: progress(_moment(crew, folder, len(replicas))))
+        _conclude(crew, folder, request, messages)
+    return ReplicaRuns(folder, status(folder))
+
+
+def shares(n_replicas: int, n_processes: int | None, threads: int | None, device: str) -> tuple[int, int]:
+    """How many run at a time, and the threads of each: so that they fill the cores, unless something is given."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if n_processes is None:
+        from mlmd.potentials.device import choose_device
+
+        n_processes = max(1, cores // (threads or 1)) if choose_device(device) == "cpu" else 1
+    at_once = min(n_processes, n_replicas)
+    return at_once, threads or max(1, cores // at_once)
+
+
+# -- the folder ------------------------------------------------------------------------------------------------------
+
+
+def _seed(folder: Path, source: Path) -> int:
+    """What all seeds follow from: of the input, else what was drawn when the folder was begun."""
+    given = base_seed(source)
+    if given is not None:
+        return given
+    known = read_list(folder).get("seed") if (folder / REPLICAS).exists() else None
+    return known if isinstance(known, int) else secrets.randbelow(2**31)
+
+
+def _refuse_others(folder: Path, replicas: Sequence[Replica]) -> None:
+    """Nothing is written into the folder of something else, nor anywhere if one of the replicas is another run.
+
+    Raises:
+        StorageError: saying what stands there.
+    """
+    if folder.is_file():
+        raise StorageError(f"{folder} is a file; a folder is needed for the replicas. Give another --out.")
+    if not folder.exists():
+        return
+    if (folder / MANIFEST).exists():
+        raise StorageError(f"{folder} is the folder of one run, not of replicas. Give another --out.")
+    strangers = sorted(path.name for path in folder.iterdir() if path.name != "lock")
+    if strangers and not (folder / REPLICAS).exists():
+        raise StorageError(
+            f"{folder} is not empty and not a folder of replicas (it holds {', '.join(strangers[:3])}). "
+            "Give another --out; nothing was touched."
+        )
+    for one in replicas:
+        existing_run(folder / one.name, one.config)
+
+
+def _begin(source: Path, folder: Path, replicas: Sequence[Replica], seed: int) -> list[str]:
+    """Write the list and the input of each that is not done; the names of these."""
+    before = names_in(folder) if (folder / REPLICAS).exists() else []
+    names = [one.name for one in replicas]
+    gone = [name for name in before if name not in names]  # of an earlier input: they stay as they are
+    content = {"format": "mlmd-replicas", "version": 1, "seed": seed, "replicas": names + gone}
+    write_atomically(folder / REPLICAS, json.dumps(content, indent=1).encode())
+    if source.absolute() != folder / "input.toml":
+        write_atomically(folder / "input.toml", source.read_bytes())
+    left = []
+    for one in replicas:
+        own = folder / one.name
+        own.mkdir(exist_ok=True)
+        if (own / MANIFEST).exists() and _is_done(open_run(own), one):
+            continue
+        write_atomically(own / "input.toml", one.text().encode())
+        left.append(one.name)
+    return left
+
+
+def _is_done(run: Run, replica: Replica) -> bool:
+    """Whether a run is at its end, also where its last stage has grown."""
+    grown = any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(replica.config), strict=True))
+    return run.manifest["state"] == "done" and not grown
+
+
+# -- the processes ---------------------------------------------------------------------------------------------------
+
+
+def _work(crew: _Crew, folder: Path, request: StopRequest, messages: Messages, progress: Callable[[], None]) -> None:
+    """Start, watch and try again until nothing is left, or, after a request to stop, nothing runs."""
+    told, asked = 0.0, False
+    while crew.waiting or crew.running:
+        if not asked and (reason := request.reason()):
+            asked = True
+            messages(f"stopping all for {reason}")
+            crew.stopped |= {name for name, _ in crew.waiting}
+            crew.waiting.clear()
+            for one in crew.running.values():
+                one.stop()
+        while crew.waiting and len(crew.running) < crew.n_processes:
+            name, tries = crew.waiting.popleft()
+            crew.running[name] = _start(name, crew.command(name), tries + 1)
+        for one in list(crew.running.values()):
+            if one.process.poll() is not None:
+                del crew.running[one.name]
+                _take(crew, one, messages, asked=asked)
+        if time.monotonic() - told >= _TELL:
+            told = time.monotonic()
+            progress()
+        time.sleep(_LOOK)
+
+
+def _start(name: str, command: list[str], tries: int) -> _Process:
+    """A process of its own group, which Ctrl-C at the terminal does not reach; it stops when our end of its pipe goes.
+
+    What it says goes to a file without a name: a pipe that nobody reads would fill and hold it up.
+    """
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, process_group=0
+    )
+    return _Process(name, process, errors, tries)
+
+
+def _take(crew: _Crew, one: _Process, messages: Messages, *, asked: bool) -> None:
+    """What has come of a process that has ended."""
+    code, words = one.process.returncode, one.last_words()
+    assert one.process.stdin is not None
+    one.process.stdin.close()
+    one.errors.close()
+    if code == 0:
+        messages(f"{one.name}: done")
+    elif code == Stopped.exit_code or asked:  # one that was asked while it began has no checkpoint to make
+        crew.stopped.add(one.name)
+        messages(f"{one.name}: {words}", echo=not asked)
+    elif one.tries == 1 and code not in _HOPELESS:
+        messages(f"{one.name}: failed and is tried once more from its checkpoint: {words}")
+        crew.waiting.append((one.name, one.tries))
+    else:
+        messages(f"{one.name}: failed: {words}")
+        crew.failed[one.name] = code, words
+
+
+@contextmanager
+def _ended(crew: _Crew) -> Iterator[None]:
+    """Leave no process behind, whatever happens here."""
+    try:
+        yield
+    finally:
+        for one in crew.running.values():
+            one.stop()
+        for one in crew.running.values():
+            try:
+                one.process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+
+
+def _conclude(crew: _Crew, folder: Path, request: StopRequest, messages: Messages) -> None:
+    """Raise what a person has to know when not all are done."""
+    if crew.failed:
+        listed = "".join(f"\n  {name}: {words}" for name, (_, words) in crew.failed.items())
+        rest = "" if len(crew.failed) == crew.n_replicas else "; the others are done"
+        rest = f"; {_runs(len(crew.stopped))} stopped" if crew.stopped else rest
+        message = f"{_runs(len(crew.failed))} failed{rest}:{listed}\nThe same command tries them again."
+        codes = {code for code, _ in crew.failed.values()}
+        kinds: dict[int, type[MlmdError]] = {kind.exit_code: kind for kind in (InputError, ModelError)}
+        raise kinds.get(codes.pop() if len(codes) == 1 else 0, SimulationError)(message)
+    if crew.stopped:
+        why = request.reason() or "a request in their own folders"
+        raise Stopped(f"{_runs(len(crew.stopped))} stopped by {why}. The same command continues.")
+    messages("all replicas are done")
+
+
+def _moment(crew: _Crew, folder: Path, n_replicas: int) -> Moment:
+    running = {}
+    for name in crew.running:
+        running[name] = 0.0
+        with suppress(StorageError):  # not begun yet
+            run = open_run(folder / name)
+            running[name] = reached(run) / max(1, run.stages[-1].last_step)
+    waiting = len(crew.waiting) + len(crew.stopped)
+    return Moment(n_replicas, n_replicas - len(running) - waiting - len(crew.failed), len(crew.failed), running)
+
+
+def _runs(n: int) -> str:
+    return f"{n} replica{'s' * (n != 1)}"
