@@ -130,7 +130,9 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-if sys.platform == "win32":  # the sources need the vector extensions of GCC and Clang
+if sys.platform == "win32" or os.environ.get("MLMD_KEEP_KERNELS"):
+    # The sources need the vector extensions of GCC and Clang. A checkout that has its kernels keeps them where it is
+    # installed, editable, into one more environment.
     setup()
 else:
     setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel})

@@ -10,6 +10,7 @@ exists is brought up to what stands here. Networks that come without weights are
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +86,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("envs"), help="holds one folder for each (default: envs)")
     parser.add_argument("--with-mlmd", action="store_true", help="install mlmd and pytest there too")
     options = parser.parse_args()
+    compiled = any((ROOT / "mlmd" / "kernels").glob("_*.so"))  # and need not be compiled again for each of them
+    surroundings = os.environ | ({"MLMD_KEEP_KERNELS": "1"} if compiled else {})
     for name in options.names:
         for command in commands(name, options.folder, with_mlmd=options.with_mlmd):
-            subprocess.run(command, check=True)
+            subprocess.run(command, check=True, env=surroundings)
 
 
 if __name__ == "__main__":
