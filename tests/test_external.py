@@ -671,6 +671,7 @@ def test_a_kind_is_shown_with_its_options() -> None:
     facts = json.loads(answer.out)
     assert facts["calculator"] == "ase.calculators.emt.EMT"
     assert facts["gives"] == "energy, forces, stress"
+    assert facts["licence"].startswith("of the weights: not known; of the package ase: LGPL")
 
 
 def test_a_memory_holds_whole_answers_only(tmp_path: Path) -> None:

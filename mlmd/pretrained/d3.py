@@ -37,8 +37,8 @@ def calculator(method: str, damping: str, cutoff: float | None = None) -> Any:
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Its numbers and its licence."""
-    return {"precision": "float64", "licence": "LGPL-3.0-or-later (s-dftd3)"}
+    """Its numbers."""
+    return {"precision": "float64"}
 
 
 def load(

@@ -22,6 +22,7 @@ from mlmd.neighbors import geometry
 from mlmd.potentials import Evaluation, Prediction
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.trust import Digest, check, digest_of
+from mlmd.pretrained.licence import licence
 from mlmd.pretrained.recipe import Recipe, failed, interpreter
 from mlmd.pretrained.workers import Worker, worker
 
@@ -121,7 +122,8 @@ class External(torch.nn.Module):
     def described(self) -> dict[str, Any]:
         """What a person wants to know of the model (JSON-able): who computes, where, by what versions and files."""
         facts, recipe = self.facts, self.recipe
-        told = {key: facts[key] for key in ("precision", "parameters", "licence") if key in facts}
+        told = {key: facts[key] for key in ("precision", "parameters") if key in facts}
+        told["licence"] = licence(recipe, facts, self.versions)
         known = ", ".join(name for name in ("energy", "forces", "stress") if name in facts["properties"])
         where = "a process of its own" if recipe.python else "the process of mlmd"
         return {

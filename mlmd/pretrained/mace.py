@@ -18,7 +18,13 @@ EXECUTES = "a model of MACE is a Python pickle, which executes code when it is o
 SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 """The variable by which the framework lets torch open pickles; `serve.build` puts it back."""
 ACADEMIC = "Academic Software License (https://github.com/gabor1/ASL): no commercial use"
-_ACADEMIC = ("small-omat-0", "medium-omat-0", "mace-matpes-pbe-0", "mace-matpes-r2scan-0")
+_ACADEMIC = ("off-", "small-omat-", "medium-omat-", "mace-matpes-", "mh-")
+"""How the names of published models begin that are under it."""
+_MIT = (
+    "small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2", "medium-0b3",
+    "medium-mpa-0",
+)  # fmt: skip
+"""Names of published models that are under MIT: those of MACE-MP and MACE-MPA."""
 
 
 def calculator(
@@ -72,8 +78,7 @@ def _downloaded(name: str, trust: Sequence[str]) -> str:
 
 
 def facts(made: Any) -> dict[str, Any]:
-    """Elements, cutoff (Å), precision, number of parameters, head, the file that a name stands for, and the licence
-    where the framework tells it."""
+    """Elements, cutoff (Å), precision, number of parameters, head, and of a name its file and the licence of this."""
     from ase.data import chemical_symbols
 
     model = made.models[0]
@@ -87,8 +92,10 @@ def facts(made: Any) -> dict[str, Any]:
         "weights": made.weights,
     }
     name = made.published
-    if name is not None and (name in _ACADEMIC or name.startswith("off-")):
+    if name is not None and name.startswith(_ACADEMIC):
         told["licence"] = ACADEMIC
+    elif name in _MIT:
+        told["licence"] = "MIT"
     return told
 
 

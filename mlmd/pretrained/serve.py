@@ -187,7 +187,7 @@ def _build(target: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def facts(target: str, calculator: Any) -> dict[str, Any]:
-    """What a calculator tells of itself (JSON-able): its properties, versions, and what the file of its framework says.
+    """What a calculator tells of itself (JSON-able): properties, versions, licences, and what its framework says.
 
     A framework's file may have a function ``facts(calculator)``, whose entries ``elements`` and ``cutoff`` are used,
     and ``weights``: paths of the files that a name stood for, which become their names and SHA-256.
@@ -199,11 +199,11 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": _versions(calculator),
     }
-    if Path(module).parent != Path(__file__).parent:  # a file of somebody else may have a function of this name too
-        return told
-    with safe_loading_kept():
-        told |= _module(module).facts(calculator)
-    told["weights"] = {Path(one).name: _sha256(Path(one)) for one in told.get("weights", ())}
+    if Path(module).parent == Path(__file__).parent:  # a file of somebody else may have a function of this name too
+        with safe_loading_kept():
+            told |= _module(module).facts(calculator)
+        told["weights"] = {Path(one).name: _sha256(Path(one)) for one in told.get("weights", ())}
+    told["licences"] = {name: _licence(name) for name in told["versions"]}
     return told
 
 
@@ -237,6 +237,17 @@ def _versions(calculator: Any) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _licence(package: str) -> str:
+    """What an installed package says of its licence: an expression, the first line of a text, or its classifiers."""
+    from importlib.metadata import metadata
+
+    said = metadata(package)
+    words = [*(said.get_all("License-Expression") or ()), *(said.get_all("License") or ())]
+    lines = [one.strip().partition("\n")[0] for one in words]
+    classes = [one.rpartition(" :: ")[2] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
+    return next((one for one in (*lines, ", ".join(classes)) if one and one != "UNKNOWN"), "")
 
 
 def ask(

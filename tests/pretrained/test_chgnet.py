@@ -43,6 +43,15 @@ def test_what_it_tells_of_itself(chgnet: External) -> None:
     assert chgnet.facts["versions"].keys() >= {"chgnet", "torch"}
 
 
+def test_the_licence_is_that_of_the_package_where_the_network_is_its_own(chgnet: External, python: str) -> None:
+    """Of a file that is given nothing is known, though it may be the same."""
+    path = NAMED[0].file(python)
+    given = load(path=path, python=python, trust=[trusted(path)])
+    assert isinstance(given, External)
+    assert chgnet.described()["licence"] == "of the package chgnet and the weights in it: Modified BSD"
+    assert given.described()["licence"] == "of the weights: not known; of the package chgnet: Modified BSD"
+
+
 def test_a_name_that_there_is_not(python: str) -> None:
     with pytest.raises(InputError, match=r"Unknown model_name='0\.4\.0'"):
         load(name="0.4.0", python=python)

@@ -69,6 +69,7 @@ def test_a_published_model_is_taken_from_where_the_framework_keeps_it(
     made = load(name="off-small", python=python, trust=[trusted(weights)], precision="float32")
     assert isinstance(made, External)
     assert made.facts["precision"] == "float32" and "no commercial use" in made.facts["licence"]
+    assert made.described()["licence"].endswith("no commercial use; of the package mace-torch: MIT License")
     assert made.cutoff == pytest.approx(4.0)
     changed, unknown = made_there(
         "mace",
