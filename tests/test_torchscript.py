@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from command_line import mlmd
-from runs import fcc_argon, write_input
+from runs import ARGON, fcc_argon, write_input
 
 from mlmd import units
 from mlmd.config import PotentialTable
-from mlmd.errors import InputError, ModelError, SimulationError
+from mlmd.errors import ModelError, SimulationError
 from mlmd.potentials import has_stress
 from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.load import load_potential
@@ -194,10 +194,27 @@ def test_a_module_that_refuses_a_structure_is_told_in_its_words_alone(tmp_path: 
     assert str(caught.value) == "the potential failed (torchscript): ValueError: this module is for 4 atoms"
 
 
+@pytest.mark.parametrize("command", ["check", "simulate"])
+def test_a_module_for_other_atoms_is_a_mistake_of_the_input(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = saved(tmp_path / "four.pt", ForFour())
+    module = f'{{ kind = "torchscript", path = "four.pt", trust = "{table["trust"]}" }}'
+    stages = '[[stage]]\nkind = "nve"\nduration = "50 fs"\n'
+    source = write_input(
+        tmp_path, stages, atoms=CLUSTER[:3], potential=f"[{module}, {ARGON}]", options='velocities = "10 K"'
+    )
+    answer = mlmd(command, source)
+    assert answer.code == 2, answer.err
+    assert "which has 3 atoms" in answer.err and "this module is for 4 atoms" in answer.err
+    assert not (tmp_path / f"{source.stem}.run").exists()
+
+
 def test_a_damaged_module_is_told(tmp_path: Path) -> None:
     path = tmp_path / "springs.pt"
     saved(path, Springs())
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"torchscript.*RuntimeError"):
+    with pytest.raises(ModelError, match=r"torchscript.*RuntimeError.*Is the file whole"):
         load({"kind": "torchscript", "path": str(path), "trust": digest(path)})

@@ -34,7 +34,8 @@ def calculator(
         device: of torch.
 
     Raises:
-        ValueError: for an unknown name and damaged files.
+        ValueError: for an unknown name and files that are not there.
+        RuntimeError: for damaged files and those that could execute code.
     """
     import torch
     import torchani
@@ -103,15 +104,15 @@ def _check_layers(file: Path) -> None:
     """Make sure that the description of a network's layers holds words and numbers only.
 
     Raises:
-        ValueError: when it does not.
+        RuntimeError: when it does not.
     """
     content = file.read_bytes()
     try:  # a line of numbers, then bz2
         text = bz2.decompress(content[content.index(b"=") + 2 :])[:-1].decode("ascii").strip()
     except (OSError, ValueError):
-        raise ValueError(f"{file}: this is no network of NeuroChem") from None
+        raise RuntimeError(f"{file}: this is no network of NeuroChem") from None
     if not _LAYERS.fullmatch(text):
-        raise ValueError(f"{file}: the layers are described by more than words and numbers, which could be executed")
+        raise RuntimeError(f"{file}: the layers are described by more than words and numbers, which could be executed")
 
 
 def facts(made: Any) -> dict[str, Any]:
@@ -145,6 +146,7 @@ def load(
 
     Raises:
         InputError: for neither or both of path and name, and when the framework cannot make the network.
+        ModelError: for files that are damaged or could execute code.
     """
     from mlmd.errors import InputError
     from mlmd.pretrained.external import framework, one_of

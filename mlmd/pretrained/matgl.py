@@ -28,7 +28,8 @@ def calculator(path: str | None = None, name: str | None = None) -> Any:
     """Its ASE calculator, of a folder or by the name of a published model, which the framework downloads.
 
     Raises:
-        ValueError: for files that are not of this release of MatGL, that are damaged, or could execute code.
+        ValueError: for files that are not of this release of MatGL.
+        RuntimeError: for files that are damaged or could execute code.
     """
     import warnings
 
@@ -43,7 +44,7 @@ def calculator(path: str | None = None, name: str | None = None) -> Any:
             try:
                 torch.load(folder / one, map_location="cpu", weights_only=True)
             except Exception as error:
-                raise ValueError(f"{folder / one} is damaged, or more than numbers: {str(error)[:200]}") from None
+                raise RuntimeError(f"{folder / one} is damaged, or more than numbers: {str(error)[:200]}") from None
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         made = PESCalculator(matgl.load_model(path if path is not None else name), stress_unit="eV/A3")
@@ -70,13 +71,14 @@ def check_versions(told: Mapping[str, Any], release: str) -> None:
 
     Raises:
         ValueError: when it has not, with what to install.
+        RuntimeError: when they are no classes of MatGL.
     """
     parts = list(_parts(told))
     if not parts:
-        raise ValueError("model.json names no class: this is no model of MatGL")
+        raise RuntimeError("model.json names no class: this is no model of MatGL")
     for module, name, version in parts:
         if module.partition(".")[0] != "matgl":
-            raise ValueError(f"model.json asks for {module}, which is not of MatGL")
+            raise RuntimeError(f"model.json asks for {module}, which is not of MatGL")
         try:
             here = getattr(getattr(importlib.import_module(module), name), "__version__", 0)
         except (ModuleNotFoundError, AttributeError):
@@ -132,6 +134,7 @@ def load(
     Raises:
         InputError: for neither or both of path and name, and when the framework cannot make the model, as for files
             that its release would read wrong.
+        ModelError: for files that are damaged or could execute code.
     """
     from mlmd.errors import InputError
     from mlmd.pretrained.external import framework, one_of

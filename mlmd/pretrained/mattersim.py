@@ -23,7 +23,8 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     """Its ASE calculator, of a file or by the name of a published model, which the framework downloads.
 
     Raises:
-        ValueError: for an unknown name, and for files that are damaged or could execute code.
+        ValueError: for an unknown name.
+        RuntimeError: for files that are damaged or could execute code.
     """
     import warnings
 
@@ -37,7 +38,7 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
         try:
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise ValueError(f"{path} is damaged, or more than numbers: {str(error)[:200]}") from None
+            raise RuntimeError(f"{path} is damaged, or more than numbers: {str(error)[:200]}") from None
     potential = Potential.from_checkpoint(path if path is not None else name, device=device, load_training_state=False)
     made = MatterSimCalculator(potential, device=device)
     own = made.calculate
@@ -87,6 +88,7 @@ def load(
 
     Raises:
         InputError: for neither or both of path and name, and when the framework cannot make the model.
+        ModelError: for a file that is damaged or could execute code.
     """
     from mlmd.pretrained.external import framework, one_of
 

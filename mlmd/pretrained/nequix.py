@@ -63,6 +63,7 @@ def load(
 
     Raises:
         InputError: for neither or both of path and name, and when the framework cannot make the model.
+        ModelError: for a file that is not whole.
     """
     from mlmd.pretrained.external import framework, one_of
 

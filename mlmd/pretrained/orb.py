@@ -120,6 +120,7 @@ def load(
 
     Raises:
         InputError: when the framework does not know the name, or cannot make the network.
+        ModelError: for a file that is not whole, of another network, or could execute code.
     """
     from mlmd.errors import InputError
     from mlmd.pretrained.external import framework

@@ -35,6 +35,7 @@ _LOOK = 1.0
 """Seconds between two looks whether it still lives, while it computes."""
 _MOST_SAID = 2**20
 """Bytes of what it says that are kept, about."""
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _SHARED = Path("/dev/shm")
 """Memory, where the system shows it as a folder."""
 
@@ -49,6 +50,11 @@ class _Process:
     files: list[int] = field(default_factory=list)
     """Descriptors."""
 
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by what memory does when it is read wrong, as of a damaged program."""
+        return self.running is not None and -(self.running.returncode or 0) in _CRASHES
+
 
 class Elsewhere:
     """A calculator of another environment. Its process ends with this one, and has as many threads."""
@@ -58,7 +64,7 @@ class Elsewhere:
 
         Raises:
             InputError: when it cannot be made.
-            ModelError: when a file has changed.
+            ModelError: when a file has changed, or is not whole.
         """
         self._recipe, self._device, self._files = recipe, device, files
         self.facts: Mapping[str, Any] = {}
@@ -107,10 +113,10 @@ class Elsewhere:
             try:
                 answer = self._send(json.dumps({"open": recipe.to_open(self._device, self._n_threads)}).encode())
             except SimulationError as error:
-                raise recipe.failed(str(error)) from None
+                raise recipe.failed(str(error), file=self._process.crashed) from None
         if "error" in answer:
             self._asking = True
-            raise recipe.failed(answer["error"])
+            raise recipe.failed(answer["error"], file=answer["file"])
         self.facts = answer["facts"]
 
     def _start(self, python: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.pretrained import serve
 
 Found = tuple[float, np.ndarray, np.ndarray | None]
@@ -64,16 +64,17 @@ class Recipe:
         """What another process is told."""
         return [self.target, self.on(device), self.keeps, dict(self.info), n_threads]
 
-    def failed(self, why: str) -> InputError:
-        """What is told when it cannot be made."""
+    def failed(self, why: str, *, file: bool = False) -> InputError | ModelError:
+        """What is told when it cannot be made; `file` where that may be for the file of weights, if one is given."""
         where = f" in {self.python}" if self.python else ""
         hint = ""
         if self.install and "there is no module" in why:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
             hint = f" Install it: {pip} {self.install}."
             why = why.partition(": pip install")[0]
-        elif why.startswith("with arguments") and "path" in self.arguments and self.calculator is None:
-            hint = " Is the file whole, and one of this framework?"
+        elif file and "path" in self.arguments and self.calculator is None:
+            why = why.rstrip(".")
+            return ModelError(f"{self.name}{where}: {why}. Is the file whole, and one of this framework?")
         return InputError(f"{self.name}{where}: {why.rstrip('.')}.{hint}")
 
 

@@ -16,13 +16,16 @@ if __name__ == "__main__":
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import mmap
 import os
+import re
 import shutil
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +45,8 @@ THREADS = (
     "TF_NUM_INTRAOP_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "PJRT_NPROC",
 )  # fmt: skip
 """Variables that say with how many threads libraries compute: OpenMP, BLAS, TensorFlow, DeePMD-kit, JAX."""
+CHOICES = ("head", "modal", "variant")
+"""Arguments of calculators by which an input chooses a part of a model."""
 FOLDER = "mlmd-model-"
 """Beginning of the name of the folder in which such a process works."""
 _LONGEST = 500
@@ -50,6 +55,11 @@ _LONGEST = 500
 
 class Unusable(Exception):
     """A calculator that cannot be found or built, in words for a person."""
+
+    def __init__(self, words: str, *, file: bool = False) -> None:
+        """Take the words, and whether it may be the file of weights that is wrong, where there is one."""
+        super().__init__(words)
+        self.file = file
 
 
 class Layout:
@@ -180,10 +190,26 @@ def _build(target: str, arguments: Mapping[str, Any]) -> Any:
         raise Unusable(_absent(error)) from None
     except Exception as error:  # whatever a class does with arguments it does not like
         told = json.dumps(arguments, ensure_ascii=False, default=str)
-        raise Unusable(f"with arguments {told}: {reason(error)}") from None
+        raise Unusable(f"with arguments {told}: {reason(error)}", file=_of_file(make, error)) from None
     if not callable(getattr(calculator, "calculate", None)):
         raise Unusable(f"this is a {type(calculator).__name__}, not an ASE calculator")
     return calculator
+
+
+def _of_file(make: Callable[..., Any], error: Exception) -> bool:
+    """Whether an error may come from the file of weights.
+
+    It does not where something is not installed or the machine is too small, where a file of this folder raises a
+    ValueError, which is about what an input says, and where a framework speaks of a choice that an input makes.
+    """
+    if isinstance(error, ImportError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return False
+    *_, last = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, ValueError) and Path(last.filename).parent == Path(__file__).parent:
+        return False
+    choices = [one for one in CHOICES if one in inspect.signature(make).parameters]
+    named = re.search(rf"\b({'|'.join(choices)})s?\b", str(error), re.IGNORECASE) if choices else None
+    return named is None or "state_dict" in str(error)  # in which layers may be called so
 
 
 def facts(target: str, calculator: Any) -> dict[str, Any]:
@@ -201,7 +227,7 @@ def facts(target: str, calculator: Any) -> dict[str, Any]:
     }
     if Path(module).parent == Path(__file__).parent:  # a file of somebody else may have a function of this name too
         with safe_loading_kept():
-            told |= _module(module).facts(calculator)
+            told |= _told(module, calculator)
         told["weights"] = {Path(one).name: _sha256(Path(one)) for one in told.get("weights", ())}
     told["licences"] = {name: _licence(name) for name in told["versions"]}
     return told
@@ -237,6 +263,19 @@ def _versions(calculator: Any) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _told(module: str, calculator: Any) -> dict[str, Any]:
+    """What the file of its framework says of a calculator.
+
+    Raises:
+        Unusable: when it is none of this framework.
+    """
+    try:
+        told: dict[str, Any] = _module(module).facts(calculator)
+    except Exception as error:  # whatever is missing in what was opened
+        raise Unusable(f"what was opened is no such model: {reason(error)}", file=True) from None
+    return told
 
 
 def _licence(package: str) -> str:
@@ -310,7 +349,7 @@ class _Server:
                 answer = json.dumps(self._compute() if line == b"\n" else self._do(json.loads(line)))
             except Exception as error:  # of any kind: it is told, and the process goes on
                 self._known = False
-                answer = json.dumps({"error": reason(error)})
+                answer = json.dumps({"error": reason(error), "file": isinstance(error, Unusable) and error.file})
             self._answers.write((answer if answer != "{}" else "").encode() + b"\n")
             self._answers.flush()
 

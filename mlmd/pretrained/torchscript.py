@@ -35,11 +35,11 @@ def calculator(path: str, dtype: str = "float64", device: str = "cpu") -> Any:
     """
     import torch
 
-    if device == "cpu":
-        # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
-        torch.jit.set_fusion_strategy([])
     with warnings.catch_warnings():  # torch would rather have other formats, and reads this one
         warnings.simplefilter("ignore", DeprecationWarning)
+        if device == "cpu":
+            # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
+            torch.jit.set_fusion_strategy([])
         module = torch.jit.load(path, map_location=device).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -144,8 +144,8 @@ def load(
             "auto" by the plugin where that works here.
 
     Raises:
-        InputError: when it cannot be loaded.
-        ModelError: when it is not trusted.
+        InputError: when PyTorch is not there, or for an unknown route.
+        ModelError: when it is not trusted, or cannot be loaded.
     """
     from mlmd.errors import InputError, did_you_mean
     from mlmd.potentials.trust import check

@@ -47,7 +47,7 @@ def worker(recipe: Recipe, device: str, files: Sequence[Digest] = ()) -> Worker:
 
     Raises:
         InputError: when the calculator cannot be made.
-        ModelError: when a file has changed since, or does so meanwhile.
+        ModelError: when a file has changed since, or does so meanwhile, or is not whole.
     """
     return Here(recipe, device, files) if recipe.python is None else Elsewhere(recipe, device, files)
 
@@ -62,7 +62,7 @@ class Here:
                 self.calculator = serve.build(recipe.target, recipe.on(device))
                 self.facts = serve.facts(recipe.target, self.calculator)
         except serve.Unusable as error:
-            raise recipe.failed(str(error)) from None
+            raise recipe.failed(str(error), file=error.file) from None
         self._recipe = recipe
         self._system: tuple[bytes, bytes] | None = None
         self._atoms = Atoms()

@@ -24,7 +24,7 @@ from elsewhere import (
     python_of,
 )
 
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.pretrained.ani import load
 from mlmd.pretrained.external import External
 
@@ -156,7 +156,7 @@ def test_layers_that_would_execute_code_are_refused(weights: Path, python: str, 
     bait = tmp_path / "executed"
     text = text.replace(b"nodes=128", f"nodes=open('{bait}', 'w').write('x') or 128".encode())
     layers.write_bytes(content[:start] + bz2.compress(text))
-    with pytest.raises(InputError, match=r"ANN-O.nnf: the layers are described by more than words and numbers"):
+    with pytest.raises(ModelError, match=r"ANN-O.nnf: the layers are described by more than words and numbers"):
         load(path=tmp_path / "files" / "ani-1x_8x.info", python=python)
     assert not bait.exists()
 

@@ -170,6 +170,20 @@ def test_a_file_is_opened_when_it_is_trusted(case: Case, model: External) -> Non
     assert evaluate(made, case.crystal).energy == pytest.approx(evaluate(model, case.crystal).energy, abs=1e-5)
 
 
+@pytest.mark.parametrize("case", {case.kind: case for case in CASES}.values(), ids=lambda case: case.kind)
+def test_half_of_a_file_is_refused_as_damaged(case: Case, table_of: Tables, tmp_path: Path) -> None:
+    table = table_of(case)
+    whole = Path(table.pop("path", None) or case.file(python_of(case.kind)))
+    half = tmp_path / whole.name
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    table = {key: value for key, value in table.items() if key != "name"} | {"trust": trusted(half)}
+    answer = mlmd(
+        "show", table.pop("kind"), "--options", json.dumps(table | {"path": str(half), "python": python_of(case.kind)})
+    )
+    assert answer.code == 6, answer.err
+    assert "Is the file whole, and one of this framework?" in answer.err
+
+
 def test_a_run_does_not_go_on_with_another_model_of_the_same_name(table_of: Tables, tmp_path: Path) -> None:
     """As after an update of the package, or of what was downloaded."""
     case = NAMED[0]

@@ -11,7 +11,7 @@ from elsewhere import (
 )
 from in_process import harmful, made_by, made_there, trusted
 
-from mlmd.errors import InputError, ModelError
+from mlmd.errors import ModelError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.mace import load
 
@@ -43,7 +43,7 @@ def test_what_it_tells_of_itself(mace: External) -> None:
 def test_a_file_that_is_trusted_is_opened(python: str, tmp_path: Path) -> None:
     """Which is what trust is for: the trap of the test above works."""
     file = harmful(tmp_path / "evil.model", tmp_path / "canary")
-    with pytest.raises(InputError, match="mace in"):
+    with pytest.raises(ModelError, match="mace in"):
         load(path=file, python=python, trust=[trusted(file)])
     assert (tmp_path / "canary").is_dir()
 

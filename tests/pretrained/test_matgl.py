@@ -25,7 +25,7 @@ from in_process import Harmful
 from salts import ion_pair, water
 
 from mlmd.config.files import sha256
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.matgl import load
 
@@ -150,7 +150,7 @@ def test_files_that_execute_code_are_refused(python: str, weights: Path, tmp_pat
     shutil.copytree(weights, folder)
     (folder / name).chmod(0o644)
     torch.save({"a": Harmful(bait)}, folder / name)
-    with pytest.raises(InputError, match=rf"{name} is damaged, or more than numbers"):
+    with pytest.raises(ModelError, match=rf"{name} is damaged, or more than numbers"):
         load(path=folder, python=python)
     assert not bait.exists()
 

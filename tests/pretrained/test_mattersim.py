@@ -22,7 +22,7 @@ from in_process import Harmful
 from salts import ion_pair, water
 
 from mlmd.config.files import sha256
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.mattersim import load
 
@@ -119,7 +119,7 @@ def test_files_that_execute_code_are_refused(python: str, tmp_path: Path, monkey
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     file, bait = tmp_path / "a.pth", tmp_path / "executed"
     torch.save({"model_name": Harmful(bait)}, file)
-    with pytest.raises(InputError, match="damaged, or more than numbers"):
+    with pytest.raises(ModelError, match="damaged, or more than numbers"):
         load(path=file, python=python)
     assert not bait.exists()
 

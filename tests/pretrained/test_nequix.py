@@ -18,7 +18,7 @@ from elsewhere import (
 from salts import ion_pair, water
 
 from mlmd.config.files import sha256
-from mlmd.errors import InputError
+from mlmd.errors import InputError, ModelError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.nequix import load
 
@@ -95,5 +95,5 @@ def test_a_file_or_a_name(given: dict[str, object]) -> None:
 
 def test_half_of_a_file_is_doubted(python: str, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "half.nqx").write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(InputError, match=r"half\.nqx.*Is the file whole, and one of this framework\?"):
+    with pytest.raises(ModelError, match=r"half\.nqx.*Is the file whole, and one of this framework\?"):
         load(path=tmp_path / "half.nqx", python=python)

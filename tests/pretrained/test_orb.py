@@ -22,7 +22,7 @@ from elsewhere import (
 from in_process import Harmful
 from salts import ion_pair, water
 
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, ModelError, SimulationError
 from mlmd.pretrained.external import External
 from mlmd.pretrained.orb import load
 
@@ -140,10 +140,10 @@ def test_what_is_periodic_in_some_directions_is_refused(orb: External) -> None:
 def test_files_and_names_that_are_wrong(python: str, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Orb has no network 'orb-v3'. Is it one of .*orb-v2"):
         load(name="orb-v3", python=python)
-    with pytest.raises(InputError, match=r"Error\(s\) in loading state_dict"):
+    with pytest.raises(ModelError, match=r"Error\(s\) in loading state_dict"):
         load(name="orb-v2", path=weights / SOLIDS, python=python)
     bait = tmp_path / "executed"
     torch.save({"a": Harmful(bait)}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="Weights only load failed"):
+    with pytest.raises(ModelError, match="Weights only load failed"):
         load(name=SOLIDS, path=tmp_path / "a.ckpt", python=python)
     assert not bait.exists()
