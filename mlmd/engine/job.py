@@ -27,11 +27,12 @@ from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.slab import plan_of
 from mlmd.engine.system import Body, body_of, with_constraints
 from mlmd.engine.topology import topology_name, topology_of
-from mlmd.errors import InputError, did_you_mean
+from mlmd.errors import InputError, SimulationError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Evaluator, Potential, has_energy, has_stress
-from mlmd.potentials.evaluate import evaluator
+from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.load import check_elements, check_energy, load_potential
+from mlmd.pretrained.external import External
 from mlmd.rundir import (
     CHECKPOINTS,
     CRASH,
@@ -114,6 +115,7 @@ def prepare(config: Simulate) -> Job:
         atoms, mixed = read_structure(config.structure, config.supercell), None
         potential = load_potential(config.potential)
         check_elements(potential, atoms.get_chemical_symbols())
+        _check_modules(potential, atoms)
         body, topology = body_of(config, atoms), topology_of(config.structure, atoms)
     else:
         potential = load_potential(config.potential)
@@ -139,6 +141,27 @@ def prepare(config: Simulate) -> Job:
     return Job(
         config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, topology
     )
+
+
+def _check_modules(potential: Potential, atoms: ase.Atoms) -> None:
+    """Make sure that TorchScript modules, each of which is for the atoms of one system, take those of the structure.
+
+    They do not tell for which atoms they are: they are asked once.
+
+    Raises:
+        InputError: when one does not.
+    """
+    for part in (*getattr(potential, "parts", ()), *getattr(potential, "members", ())):
+        _check_modules(part, atoms)
+    if not isinstance(potential, External) or potential.recipe.kind != "torchscript":
+        return
+    try:
+        predictor(potential)(atoms)
+    except SimulationError as error:
+        raise InputError(
+            f"potential (torchscript): the module does not take the structure, which has {len(atoms)} atoms: {error}. "
+            "A module is made for the atoms of one system, in their number and order: is it for another structure?"
+        ) from None
 
 
 def _velocities_of(config: Simulate, atoms: ase.Atoms, body: Body) -> np.ndarray | None:
