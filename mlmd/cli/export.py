@@ -44,7 +44,7 @@ def export(
 
     A TorchScript module is forward(positions[, box]) in nm and kJ/mol. It is for the atoms of --structure in their
     order, finds their neighbours itself, and is compared with the potential before it is written. A model of metatomic
-    is for any structure of the elements that the potential knows.
+    is for any structure of the elements that the potential knows, and is compared in the same way.
     """
     from mlmd.cli.evaluate import load_model
     from mlmd.errors import InputError

@@ -10,7 +10,7 @@ mlmd. Forces and the derivative by the box are those of autograd.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -78,7 +78,7 @@ def module_of(potential: Potential, atoms: Atoms) -> Any:
     cast(torch.nn.Module, potential).to("cpu")
     with quietly():
         made = torch.jit.script(Scripted(_traced(potential, atoms), float(potential.cutoff), len(atoms)))
-    _compare(made, potential, atoms)
+    compare(lambda one: evaluate(made, one), potential, atoms, "the TorchScript module")
     made.kept = _nothing()
     return made
 
@@ -233,23 +233,29 @@ def _traced(potential: Potential, atoms: Atoms) -> Any:
         raise InputError(f"{_name(potential)} cannot be traced by torch {torch.__version__}: {error}") from None
 
 
-def _compare(made: Any, potential: Potential, atoms: Atoms) -> None:
-    """Energies and forces of the structure and of others with more and with fewer neighbours.
+def compare(answer: Callable[[Atoms], tuple[float, Tensor]], potential: Potential, atoms: Atoms, what: str) -> None:
+    """Energies and forces of a structure and of others with more and with fewer neighbours.
+
+    Args:
+        answer: energy (eV) and forces (n_atoms, 3) (eV/Å) of a structure by what is to be written.
+        potential: which that has to be.
+        atoms: the structure.
+        what: is to be written, for a person.
 
     Raises:
-        InputError: where the module is not the potential.
+        InputError: where it is not the potential.
     """
     dtype = torch.float32 if _single(potential) else torch.float64
     for seed, factor in enumerate(_CHANGES):
         one = _shaken(atoms, factor, seed)
         expected = potential.predict(build_graph(one, float(potential.cutoff)))
-        energy, forces = evaluate(made, one)
+        energy, forces = answer(one)
         part, size = AGREEMENT[dtype], 0.0 if expected.energies is None else float(expected.energies.abs().sum())
         wrong = float((forces - expected.forces).abs().max())
         same_energy = abs(energy - float(expected.energy[0])) <= part * max(1.0, size)
         if not (same_energy and wrong <= part * max(1.0, float(expected.forces.abs().max()))):
             raise InputError(
-                f"the TorchScript module of {_name(potential)} is not the potential: with {factor:g} times the "
+                f"{what} of {_name(potential)} is not the potential: with {factor:g} times the "
                 f"distances it gives {energy:.9g} eV, the potential {float(expected.energy[0]):.9g} eV, and forces "
                 f"differ by {wrong:.3g} eV/Å. Nothing was written."
             )

@@ -8,11 +8,13 @@ elements alone, so that behind these atoms one of each element stands for all ne
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import all_changes
 from ase.data import atomic_numbers
 from torch import Tensor
 
@@ -20,7 +22,8 @@ from mlmd.errors import InputError, StorageError
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential
-from mlmd.potentials.scripted import energies_of_atoms, quietly, unscriptable
+from mlmd.potentials.scripted import compare, energies_of_atoms, quietly, unscriptable
+from mlmd.pretrained import metatomic
 
 INSTALL = "metatomic-torch metatomic-ase"
 AT_ONCE = 64
@@ -34,8 +37,9 @@ def save(potential: Potential, path: Path) -> None:
 
     Raises:
         InputError: for a potential that is not made of energies of atoms in PyTorch or knows any element, a name with
-            another ending, and where metatomic is not installed.
-        StorageError: when the file exists already.
+            another ending, where metatomic is not installed, and where its calculator finds something else in the
+            file than the potential: nothing is written then.
+        StorageError: when the file exists already, or cannot be written.
     """
     if path.suffix != ".pt":
         raise InputError(f"{path}: a model of metatomic is a .pt file. Give such a name.")
@@ -51,6 +55,7 @@ def save(potential: Potential, path: Path) -> None:
             "a model of metatomic names its elements, and this potential takes any. Give elements = [...]."
         )
     try:
+        import metatomic_ase  # noqa: F401 - which is asked what was written
         from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
 
         from mlmd.pretrained.metatomic_module import Exported
@@ -68,7 +73,35 @@ def save(potential: Potential, path: Path) -> None:
             dtype="float64",
         )
         description = f"a potential of mlmd of kind {potential.spec()['kind']}"
-        AtomisticModel(module.eval(), ModelMetadata(name=path.stem, description=description), can).save(str(path))
+        model = AtomisticModel(module.eval(), ModelMetadata(name=path.stem, description=description), can)
+        try:
+            # beside it, since a file is moved as a whole within one folder only
+            with TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+                written = Path(folder) / path.name
+                model.save(str(written))
+                _compare(written, potential)
+                written.rename(path)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _compare(file: Path, potential: Potential) -> None:
+    """Ask metatomic's own calculator for a crystal that is worked through in parts, and for a molecule.
+
+    Raises:
+        InputError: where it does not say what the potential says.
+    """
+    asked = metatomic.calculator(str(file))
+
+    def answer(atoms: Atoms) -> tuple[float, Tensor]:
+        asked.calculate(atoms, ["energy", "forces"], all_changes)
+        return float(asked.results["energy"]), torch.from_numpy(np.array(asked.results["forces"], dtype=float))
+
+    crystal = _crystal(potential)
+    molecule = crystal[: max(4, len(potential.elements))]
+    molecule.pbc = False
+    for atoms in (crystal.repeat((2, 1, 1)), molecule):
+        compare(answer, potential, atoms, "the model for metatomic")
 
 
 def traced(potential: Potential) -> Any:
@@ -81,14 +114,7 @@ def traced(potential: Potential) -> Any:
     for parameter in cast(torch.nn.Module, potential).parameters():
         parameter.requires_grad_(False)
     elements = potential.elements
-    corners = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    crystal = Atoms(
-        [elements[index % len(elements)] for index in range(AT_ONCE)],
-        positions=_SPACING * corners + np.random.default_rng(0).normal(0.0, 0.1, (AT_ONCE, 3)),
-        cell=[4 * _SPACING] * 3,
-        pbc=True,
-    )
-    graph = build_graph(crystal, float(potential.cutoff))
+    graph = build_graph(_crystal(potential), float(potential.cutoff))
     own = torch.tensor([atomic_numbers[symbol] for symbol in elements])
     places = AT_ONCE + torch.arange(AT_ONCE) % len(elements)
     pairs = torch.stack([graph.pairs[0], places[graph.pairs[1]]])
@@ -100,6 +126,18 @@ def traced(potential: Potential) -> Any:
         raise InputError(
             f"a potential of kind {kind!r} cannot be traced by torch {torch.__version__}: {error}"
         ) from None
+
+
+def _crystal(potential: Potential) -> Atoms:
+    """`AT_ONCE` atoms of all elements, as far as there is room, near the places of a simple cubic lattice."""
+    elements = potential.elements
+    corners = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return Atoms(
+        [elements[index % len(elements)] for index in range(AT_ONCE)],
+        positions=_SPACING * corners + np.random.default_rng(0).normal(0.0, 0.1, (AT_ONCE, 3)),
+        cell=[4 * _SPACING] * 3,
+        pbc=True,
+    )
 
 
 class _OfAtoms(torch.nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from elsewhere import ROOT, evaluate, own_answers, python_of
-from in_process import trusted
+from in_process import need_mlmd, trusted
 from made_potentials import random_mtp
 from random_deeppot import random_deeppot
 from random_networks import random_nep
@@ -85,3 +85,34 @@ def test_what_was_exported_is_a_potential_of_mlmd_again(tmp_path: Path) -> None:
     found, own = evaluate(again, lithium_chloride()), predictor(potential)(lithium_chloride())
     assert found.energy == pytest.approx(own.energy, abs=1e-9)
     assert found.forces == pytest.approx(own.forces, abs=1e-9)
+
+
+KNOWS_HOW_MANY = """
+import sys
+from pathlib import Path
+from mlmd.errors import InputError
+from mlmd.potentials.pair import LennardJones
+from mlmd.pretrained.metatomic_save import save
+
+class KnowsHowMany(LennardJones):
+    def atomic_energies(self, graph):
+        return super().atomic_energies(graph) / len(graph.numbers)
+
+try:
+    save(KnowsHowMany(epsilon=0.01, sigma=3.0, cutoff=6.0, elements=["Li", "Cl"]), Path("model.pt"))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_model_that_is_not_the_potential_is_not_written(tmp_path: Path) -> None:
+    """Whose energies of atoms depend on more than their neighbours, so that some at a time are not all together."""
+    python = python_of("metatomic")
+    need_mlmd(python, "metatomic", "import mlmd.pretrained.metatomic_save")
+    done = subprocess.run(
+        [python, "-c", KNOWS_HOW_MANY], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert "the model for metatomic of the potential of kind" in done.stdout, done.stderr
+    assert "is not the potential" in done.stdout and "Nothing was written." in done.stdout
+    assert not list(tmp_path.iterdir())
