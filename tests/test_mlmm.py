@@ -328,6 +328,22 @@ def test_a_force_field_that_would_execute_code_is_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "made").exists()
 
 
+def test_a_force_field_that_is_exchanged_after_it_was_looked_at_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, loads = tmp_path / "water.xml", app.ForceField
+    shutil.copy(SHIPPED / "amber14" / "tip3p.xml", own)
+    script = f"__import__('os').mkdir({str(tmp_path / 'made')!r})"
+
+    def exchanged(*files: Any) -> app.ForceField:
+        own.write_text(f"<ForceField><Script>{script}</Script></ForceField>")
+        return loads(*files)
+
+    monkeypatch.setattr(app, "ForceField", exchanged)
+    job_of(tmp_path, molecule(tmp_path), forcefield=["amber14-all.xml", "water.xml"])
+    assert "<Script>" in own.read_text() and not (tmp_path / "made").exists()
+
+
 def test_a_force_field_of_ones_own_belongs_to_the_run(tmp_path: Path) -> None:
     """A file beside the input is taken, gives the energy of OpenMM's own, and may not change while the run goes on."""
     shutil.copy(Path(app.__file__).parent / "data" / "amber14" / "tip3p.xml", tmp_path / "water.xml")

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def shipped() -> list[str]:
 
 
 def read_forcefield(names: Sequence[str]) -> app.ForceField:
-    """A force field of one or more files.
+    """A force field of one or more files. The user's own are read once: what was checked is what is loaded.
 
     Args:
         names: absolute paths of the user's own, and names of those that OpenMM comes with.
@@ -41,21 +42,23 @@ def read_forcefield(names: Sequence[str]) -> app.ForceField:
     """
     files = [_file_of(name) for name in names]
     try:
-        return app.ForceField(*map(str, files))
+        return app.ForceField(*files)
     except Exception as error:
         listed = ", ".join(Path(name).name for name in names)
         raise InputError(f"mlmm: forcefield: {listed}: {_line(error)}") from None
 
 
-def _file_of(name: str) -> Path:
-    """The file of a name. OpenMM gets no other: it would look into the present folder first."""
+def _file_of(name: str) -> str | BytesIO:
+    """The file of a name, or the content of a user's own.
+
+    OpenMM gets no bare name: it would look into the present folder first.
+    """
     if Path(name).is_absolute():
-        _check_own(name)
-        return Path(name)
+        return BytesIO(_own(name))
     for folder in _folders():
         file = folder / name
         if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
-            return file
+            return str(file)
     close = get_close_matches(name, shipped(), n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Those of OpenMM lie in {SHIPPED}."
     raise InputError(f"mlmm: forcefield: {name!r} is neither a file beside the input nor one of OpenMM's. {hint}")
@@ -68,10 +71,11 @@ def _folders() -> Iterator[Path]:
         yield Path(entry.load()())
 
 
-def _check_own(name: str) -> None:
-    """Make sure that a file of the user's is there, and holds parameters alone."""
+def _own(name: str) -> bytes:
+    """The content of a file of the user's, which holds parameters alone."""
     try:
-        root = ET.parse(name).getroot()
+        content = Path(name).read_bytes()
+        root = ET.fromstring(content)
     except (OSError, ET.ParseError) as error:
         raise InputError(f"mlmm: forcefield: {name} cannot be read as XML: {error}.") from None
     if root.tag != "ForceField":
@@ -83,6 +87,7 @@ def _check_own(name: str) -> None:
         raise ModelError(
             f"{name} includes {include.get('file')}. Name that in forcefield too, and remove the <Include>."
         )
+    return content
 
 
 def with_sites(field: app.ForceField, topology: app.Topology, positions: np.ndarray) -> tuple[app.Topology, np.ndarray]:
