@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlmd.pretrained.external import External
+    from mlmd.potentials import Potential
 
 INSTALL = "metatomic-torch metatomic-ase ase"
 EXECUTES = "a model of metatomic is a program (TorchScript), which can write files when it runs"
@@ -25,13 +25,17 @@ def calculator(path: str, device: str = "cpu", variant: str | None = None, exten
     Raises:
         ValueError: for a model without energies.
     """
+    import warnings
+
     import torch
     from metatomic.torch import load_atomistic_model
     from metatomic_ase import MetatomicCalculator
 
     if device == "cpu":
-        # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
-        torch.jit.set_fusion_strategy([])
+        with warnings.catch_warnings():  # of torch, which would rather have other formats
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # kernels that are fused after some calls round otherwise: no run in parts would be the run in one
+            torch.jit.set_fusion_strategy([])
     model = load_atomistic_model(path, extensions_directory=extensions)
     can = model.capabilities()
     if not any(name.partition("/")[0] == "energy" for name in can.outputs):
@@ -73,8 +77,8 @@ def load(
     variant: str | None = None,
     extensions: str | None = None,
     trust: Sequence[str] = (),
-) -> External:
-    """A model of metatomic.
+) -> Potential:
+    """A model of metatomic: by the pairs of mlmd where the framework is installed beside it, else by its calculator.
 
     Args:
         path: a `.pt` file.
@@ -93,6 +97,7 @@ def load(
     from mlmd.errors import InputError
     from mlmd.potentials.trust import check
     from mlmd.pretrained.external import framework
+    from mlmd.pretrained.native import on_pairs
 
     folder = None if extensions is None else Path(extensions)
     if folder is not None and not folder.is_dir():
@@ -104,7 +109,8 @@ def load(
         "variant": variant,
         "extensions": None if folder is None else str(folder.absolute()),
     }
-    return framework(
+    made = framework(
         "metatomic", arguments, install=INSTALL, python=python, elements=elements, files=[Path(path), *libraries],
         executes=EXECUTES, trust=trust,
     )  # fmt: skip
+    return on_pairs(made)

@@ -27,6 +27,7 @@ GRAPHS = {
     "nequip": "mlmd.pretrained.nequip_graph:NequipGraph",
     "sevennet": "mlmd.pretrained.sevennet_graph:SevenNetGraph",
     "chgnet": "mlmd.pretrained.chgnet_graph:CHGNetGraph",
+    "metatomic": "mlmd.pretrained.metatomic_graph:MetatomicGraph",
 }
 """Kinds of models that can be asked by mlmd's own pairs."""
 _SPACING = 2.6

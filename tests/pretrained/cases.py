@@ -184,7 +184,8 @@ CASES = [
     _random("mace", MACE, "random.model", graph="MaceGraph"),
     _random("nequip", NEQUIP, "salt.nequip.zip", "nequip", graph="NequipGraph"),
     _random("nequip", NEQUIP, "salt.nequip.pth", "allegro", graph="NequipGraph"),
-    _random("metatomic", METATOMIC, "random.pt", graph=None),
+    _random("metatomic", METATOMIC, "random.pt", graph="MetatomicGraph"),
+    _random("metatomic", METATOMIC, "half.pt", "half", graph="MetatomicGraph"),
 ]
 ON_PAIRS = [case for case in CASES if case.graph is not None]
 NAMED = [case for case in CASES if case.named is not None]

@@ -1,6 +1,6 @@
 """A model of metatomic with random numbers: python random_metatomic.py FILE [WHAT].
 
-What it gives is energy, or test::other.
+What it gives is energy, or test::other; or the same energy of neighbours of which each pair is listed once: half.
 """
 
 # ruff: noqa: UP006, UP035, UP045 - annotations as TorchScript and metatomic read them
@@ -28,9 +28,9 @@ class Densities(torch.nn.Module):
     def __init__(self, what: str) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        self.what = what
+        self.what, self.twice = what.replace("half", "energy"), what == "half"
         self.kinds = torch.nn.Parameter(torch.rand((18, 18, 2), dtype=torch.float64, generator=generator) + 0.5)
-        self.pairs = NeighborListOptions(cutoff=CUTOFF, full_list=True, strict=True)
+        self.pairs = NeighborListOptions(cutoff=CUTOFF, full_list=not self.twice, strict=True)
 
     def requested_neighbor_lists(self) -> List[NeighborListOptions]:
         return [self.pairs]
@@ -49,6 +49,10 @@ class Densities(torch.nn.Module):
             density = torch.zeros(len(system), dtype=near.dtype, device=near.device)
             density = density.index_add(0, centre, strength[:, 0] * near)
             repulsion = (strength[:, 1] * near / distance**4).sum()
+            if self.twice:
+                strength = self.kinds[types[neighbour], types[centre]]
+                density = density.index_add(0, neighbour, strength[:, 0] * near)
+                repulsion = repulsion + (strength[:, 1] * near / distance**4).sum()
             energies.append((4.0 * repulsion - torch.sqrt(density + 0.1).sum()).reshape(1, 1))
         block = TensorBlock(
             values=torch.cat(energies),
@@ -61,9 +65,10 @@ class Densities(torch.nn.Module):
 
 if __name__ == "__main__":
     what = sys.argv[2] if len(sys.argv) > 2 else "energy"
+    model = Densities(what).eval()
     units = {"energy": "eV", "test::other": ""}
     can = ModelCapabilities(
-        outputs={what: ModelOutput(unit=units[what], sample_kind="system")}, atomic_types=ELEMENTS,
+        outputs={model.what: ModelOutput(unit=units[model.what], sample_kind="system")}, atomic_types=ELEMENTS,
         interaction_range=CUTOFF, length_unit="angstrom", supported_devices=["cpu"], dtype="float64",
     )  # fmt: skip
-    AtomisticModel(Densities(what).eval(), ModelMetadata(name="random densities"), can).save(sys.argv[1])
+    AtomisticModel(model, ModelMetadata(name="random densities"), can).save(sys.argv[1])
