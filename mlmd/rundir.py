@@ -26,6 +26,7 @@ STRUCTURE = "structure.extxyz"
 TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
 DEPOSITION = "deposition.csv"
+HYPER = "hyper.csv"
 MESSAGES = "messages.log"
 FINAL = "final.extxyz"
 CHECKPOINTS = "checkpoint"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlmd import units
 from mlmd.bias.script import HISTORIES, read_script
@@ -94,10 +95,11 @@ def biased_run(
             file is gone.
     """
     stages = run.manifest.get("input", {}).get("stage", [])
-    with_bias = [n for n, stage in enumerate(stages, 1) if stage.get("plumed") or stage.get("bias")]
+    with_bias = [n for n, stage in enumerate(stages, 1) if stage.get("plumed") or _of_variables(stage)]
     if not with_bias:
         raise InputError(
-            f"{run.path}: no bias acted in this run, so it has no files of one. Free energies need a bias."
+            f"{run.path}: no bias acted in this run, so it has no files of one. Free energies need a bias of "
+            "variables, which hyperdynamics is not."
         )
     number = with_bias[-1] if number is None else number
     if number not in with_bias:
@@ -224,3 +226,8 @@ def has_free_energy(run: Run) -> bool:
         return False
     files = [path for path in (*case.hills, case.kernels, case.abf) if path is not None and path.exists()]
     return 0 < sum(path.stat().st_size for path in files) < MANY_BYTES
+
+
+def _of_variables(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage has biases of collective variables."""
+    return any(bias.get("kind") != "hyperdynamics" for bias in stage.get("bias") or ())

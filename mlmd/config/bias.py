@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
+from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.quantities import InputPath, Quantity, Rate, Time, refuse
 from mlmd.config.table import Table
 from mlmd.config.variables import Position, Variables
@@ -308,7 +309,8 @@ def _unordered(table: Any) -> Iterator[str]:
 
 
 Written = Annotated[
-    Metadynamics | OPES | OPESExpanded | Umbrella | UpperWall | LowerWall | Steered | ABF, Field(discriminator="kind")
+    Metadynamics | OPES | OPESExpanded | Umbrella | UpperWall | LowerWall | Steered | ABF | Hyperdynamics,
+    Field(discriminator="kind"),
 ]
 """A bias of an input file."""
 

@@ -23,6 +23,7 @@ from mlmd.config.bias import (
 from mlmd.config.deposit import Bath, Beam, Deposit, Species
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.loss import Loss
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import PotentialTable
@@ -60,6 +61,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         'bias = [{ kind = "lower-wall" }]': LowerWall,
         'bias = [{ kind = "steered" }]': Steered,
         'bias = [{ kind = "abf" }]': ABF,
+        'bias = [{ kind = "hyperdynamics" }]': Hyperdynamics,
         'cv = { kind = "distance" }': Distance,
         'cv = { kind = "angle" }': Angle,
         'cv = { kind = "torsion" }': Torsion,

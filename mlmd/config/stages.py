@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
 from mlmd.config.deposit import Deposit
+from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.quantities import (
     Force,
     InputPath,
@@ -124,7 +125,7 @@ class Dynamics(Timed):
         examples=[
             [{"kind": "umbrella", "cv": {"kind": "distance", "atoms": [0, 1]}, "at": "3 Å", "spring": "10 eV/Å^2"}]
         ],
-        description="biases that mlmd writes, { kind, cv, ... } each, as bias.dat in the run folder",
+        description="biases, { kind, ... } each, that mlmd writes as bias.dat in the run folder or carries out itself",
     )
 
 
@@ -194,6 +195,12 @@ Stage = Annotated[Minimize | NVE | NVT | NPT | Deposit, Field(discriminator="kin
 Stages = Annotated[tuple[Stage, ...], NONEMPTY, Field(strict=False)]
 
 
+def hyperdynamics_of(stage: object) -> Hyperdynamics | None:
+    """The bond boost of a stage; None where it has none."""
+    biases = stage.bias if isinstance(stage, Dynamics) else ()
+    return next((bias for bias in biases if isinstance(bias, Hyperdynamics)), None)
+
+
 def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
     """What biases ask of their stage, and of each other."""
     adaptive = [bias for bias in stage.bias if isinstance(bias, ABF)]
@@ -204,6 +211,7 @@ def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
         yield f"{needs[0]} needs a temperature, and nve has none. Use nvt."
     elif needs and not isinstance(stage, NVE) and len(set(temperatures_of(stage))) > 1:
         yield f"{needs[0]} needs one temperature, not a ramp."
+    yield from _hyperdynamics_problems(stage, timestep)
     if isinstance(stage, NPT) and any(not bias.extended for bias in adaptive):
         yield (
             "abf without an extended variable takes its forces from how the variable moves, which changes of the cell "
@@ -218,3 +226,18 @@ def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
         period = getattr(bias, "extended_period", None)
         if period is not None and period < 10 * timestep:
             yield f"abf: extended_period: {with_unit(period, 'time')} is shorter than ten timesteps."
+
+
+def _hyperdynamics_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
+    """What a boost asks of its stage."""
+    boost = hyperdynamics_of(stage)
+    if boost is None:
+        return
+    if not isinstance(stage, NVT):
+        yield f"hyperdynamics needs a temperature and a constant volume, and this is {stage.kind}. Use nvt."
+    elif len(set(temperatures_of(stage))) > 1:
+        yield "hyperdynamics needs one temperature, not a ramp."
+    if len(stage.bias) > 1 or stage.plumed is not None:
+        yield "hyperdynamics has to be the only bias of its stage, plumed included: its clock knows of no other."
+    if boost.quench_every < timestep:
+        yield f"hyperdynamics: quench_every: {with_unit(boost.quench_every, 'time')} is shorter than the timestep."

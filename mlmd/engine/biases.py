@@ -15,6 +15,7 @@ from mlmd.analysis.abf import AdaptiveForces, Axis, write_table
 from mlmd.bias.adaptive import ExtendedBias, PlainBias
 from mlmd.bias.bins import Dimension
 from mlmd.bias.extended import ExtendedABF
+from mlmd.bias.hyperdynamics import BondBoost
 from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script, read_script
@@ -22,7 +23,7 @@ from mlmd.bias.write import Around, BiasFile, statements_of, write_biases
 from mlmd.config import Langevin, Simulate
 from mlmd.config.bias import ABF, files_of_biases, names_a_position
 from mlmd.config.files import no_such_file, structure_file
-from mlmd.config.stages import Dynamics
+from mlmd.config.stages import Dynamics, hyperdynamics_of
 from mlmd.config.variables import sites_of
 from mlmd.engine.frame import frame_of
 from mlmd.errors import InputError
@@ -66,7 +67,7 @@ def papers_of(adaptive: Adaptive | None) -> tuple[str, ...]:
     return () if adaptive is None else _PAPERS[adaptive.table.extended]
 
 
-AnyBias = PlumedBias | ExtendedBias | PlainBias
+AnyBias = PlumedBias | ExtendedBias | PlainBias | BondBoost
 
 
 def scripts_of(
@@ -89,7 +90,7 @@ def scripts_of(
     adaptive: dict[int, Adaptive] = {}
     known: list[tuple[str, Path | None]] = []
     for index, stage in enumerate(config.stage):
-        if not isinstance(stage, Dynamics) or not stage.bias:
+        if not isinstance(stage, Dynamics) or not stage.bias or hyperdynamics_of(stage) is not None:
             continue
         record = records[index]
         for what, path in files_of_biases(stage.bias):
@@ -273,16 +274,23 @@ def memory_of(bias: AnyBias | None) -> dict[str, np.ndarray]:
     """What a bias remembers that no file of PLUMED does, under its name."""
     if bias is None or isinstance(bias, PlumedBias):
         return {}
-    return {f"bias/{bias.script.path.name}/{key}": array for key, array in bias.state().items()}
+    return {f"bias/{_name_of(bias)}/{key}": array for key, array in bias.state().items()}
 
 
-def recall(bias: AnyBias, memory: Mapping[str, np.ndarray]) -> bool:
-    """Give a bias back what it remembered; whether there was anything."""
-    start = f"bias/{bias.script.path.name}/"
+def _name_of(bias: AnyBias) -> str:
+    return "hyperdynamics" if isinstance(bias, BondBoost) else bias.script.path.name
+
+
+def recall(bias: AnyBias, memory: Mapping[str, np.ndarray], *, same_stage: bool) -> bool:
+    """Give a bias back what it remembered, of this stage or one before; whether there was anything."""
+    start = f"bias/{_name_of(bias)}/"
     state = {name.removeprefix(start): array for name, array in memory.items() if name.startswith(start)}
     if not state or isinstance(bias, PlumedBias):
         return False
-    bias.restore(state)
+    if isinstance(bias, BondBoost):
+        bias.restore(state, same_stage=same_stage)
+    else:
+        bias.restore(state)
     return True
 
 

@@ -14,10 +14,11 @@ import ase.io
 import numpy as np
 import openmm
 
+from mlmd.bias.hyperdynamics import BondBoost
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.bias.written import Written
 from mlmd.config import NVE, Deposit, Minimize
-from mlmd.config.stages import Dynamics
+from mlmd.config.stages import Dynamics, hyperdynamics_of
 from mlmd.engine import observe
 from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
@@ -29,6 +30,7 @@ from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
+from mlmd.engine.hyperdynamics import HYPER_COLUMNS, Events, boosted_row, start_boost, summary_of
 from mlmd.engine.job import Job, charges_of, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.mixed import why_inexact
@@ -46,7 +48,7 @@ from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.fused import why_slow
-from mlmd.rundir import DEPOSITION, FINAL, LOG, Messages, Run, StageRecord, write_atomically
+from mlmd.rundir import DEPOSITION, FINAL, HYPER, LOG, Messages, Run, StageRecord, write_atomically
 
 
 class Course:
@@ -79,7 +81,7 @@ class Course:
         self.watch = None  # what a potential says of its errors is of whole systems
         if job.mixed is None:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
-        more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()))
+        more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         self.commit = Commit(run, job.scripts.values(), machine, messages, more)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
@@ -132,6 +134,8 @@ class Course:
         speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
         self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        if isinstance(bias := dynamics.forces.bias, BondBoost):
+            self.messages(f"{name}: {summary_of(bias, record.last_step)}")
         self.messages(f"time of {name}: {observe.where_time_went(dynamics, seconds)}", echo=False)
         return dynamics.particles()
 
@@ -210,7 +214,7 @@ class Course:
 
     def _open_files(self, stage: DynamicsStage, deposition: Deposition | None) -> StageFiles:
         job, record, bias = self.job, stage.record, stage.forces.bias
-        columns = [*job.more_columns, *self._counts, *(() if self.watch is None else self.watch.columns)]
+        columns = [*job.more_columns, *self._counts, *self._clock, *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
@@ -219,17 +223,23 @@ class Course:
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),
-            bias=None if bias is None else Written(bias.script, self.folder, stage.global_step),
+            bias=None if bias is None or isinstance(bias, BondBoost)
+            else Written(bias.script, self.folder, stage.global_step),
             tables=self._tables(stage),
+            events=Events.of(bias, self.folder, self._time_at_start(record), record)
+            if isinstance(bias, BondBoost) else None,
         )  # fmt: skip
 
     def _tables(self, stage: DynamicsStage) -> AdaptiveTables | None:
         """The files of an adaptive biasing force."""
         bias, adaptive = stage.forces.bias, self.job.adaptive.get(stage.record.index)
-        if adaptive is None or bias is None or isinstance(bias, PlumedBias):
+        if adaptive is None or bias is None or isinstance(bias, PlumedBias | BondBoost):
             return None
-        start = sum(r.n_steps * r.timestep for r in self.run.stages[: stage.record.index])
-        return AdaptiveTables(self.folder, adaptive, bias, stage.record, start)
+        return AdaptiveTables(self.folder, adaptive, bias, stage.record, self._time_at_start(stage.record))
+
+    def _time_at_start(self, record: StageRecord) -> float:
+        """fs, at which a stage begins."""
+        return sum(r.n_steps * r.timestep for r in self.run.stages[: record.index])
 
     def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         files.commit()
@@ -269,6 +279,18 @@ class Course:
             return lambda stage: []
         bathed = deposition is not None and deposition.plan.stage.bath is not None
         return lambda stage: [stage.body.n_atoms, stage.guarded_temperature() if bathed else float("nan")]
+
+    @property
+    def _clock(self) -> tuple[str, ...]:
+        """Columns of the log that a run with hyperdynamics has."""
+        return HYPER_COLUMNS if self.job.boosts else ()
+
+    def _more(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
+        """What stands in the columns `_counts` and `_clock`."""
+        counted = self._counted(deposition)
+        if not self._clock:
+            return counted
+        return lambda stage: [*counted(stage), *boosted_row(stage.forces.bias, stage.global_step)]
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
@@ -313,8 +335,9 @@ class Course:
         assert not isinstance(stage, Minimize)
         body = self.present.body
         open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
+        evaluator = self._evaluator()
         forces = Forces(
-            self._evaluator(), particles.cell, bias=self._bias(record, restart=restart),
+            evaluator, particles.cell, bias=self._bias(record, evaluator, particles, restart=restart),
             max_force=guard.max_force if guard.enabled else None,
             max_displacement=guard.max_displacement if guard.enabled else None,
             first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
@@ -325,10 +348,10 @@ class Course:
             stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
             seed=seed if deposition is None else deposition.seed(), guard=guard,
             usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
-            start_time=sum(r.n_steps * r.timestep for r in earlier),
+            start_time=self._time_at_start(record),
             watch=self.watch, drift=self._drift(stage), spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
-            more=self._counted(deposition), first_step=step,
+            more=self._more(deposition), first_step=step,
             force=self._torch_force(),
         )  # fmt: skip
         if deposition is not None and not restart:
@@ -357,7 +380,16 @@ class Course:
         targets = [r.temperature[-1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
-    def _bias(self, record: StageRecord, *, restart: bool) -> AnyBias | None:
+    def _bias(
+        self, record: StageRecord, evaluator: Evaluator, particles: Particles, *, restart: bool
+    ) -> AnyBias | None:
+        boost: AnyBias
+        if (table := hyperdynamics_of(self.job.config.stage[record.index])) is not None:
+            boost = start_boost(
+                table, self.job.boosts[record.index], record, self.job.body, evaluator, particles.cell, self.messages
+            )
+            recall(boost, self._memory, same_stage=restart)
+            return boost
         script, stage = self.job.scripts.get(record.index), self.job.config.stage[record.index]
         if script is None or not isinstance(stage, Dynamics):
             return None
@@ -369,13 +401,13 @@ class Course:
             kernel=kernel_of(self.job.config, record.index), log=self.folder / "plumed.log",
             restart=restart or bool(earlier),
         )  # fmt: skip
-        recall(bias, self._memory)
+        recall(bias, self._memory, same_stage=restart)
         return bias
 
     def _restart_bias(self, stage: DynamicsStage, *, resumed: bool) -> None:
         """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""
         bias = stage.forces.bias
-        if bias is None or not bias.restarted:
+        if bias is None or isinstance(bias, BondBoost) or not bias.restarted:
             return
         for action in bias.script.forgetful:
             self.messages(
@@ -396,7 +428,9 @@ class Course:
 
     def _name_bias(self, stage: DynamicsStage) -> None:
         bias = stage.forces.bias
-        if bias is not None:
+        if isinstance(bias, BondBoost):
+            self.messages(f"hyperdynamics: {bias.n_bonds:,} bonds of the quenched state are watched")
+        elif bias is not None:
             self.messages(f"bias of {bias.script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
 
     def _evaluator(self) -> Evaluator:

@@ -180,7 +180,9 @@ class Forces:
     def finish_step(self) -> None:
         """Update the bias for the step that has ended, at the configuration computed last."""
         if self.bias is not None:
+            clock = time.perf_counter()
             self.bias.update()
+            self.seconds["bias"] += time.perf_counter() - clock
 
     def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
         scaled, clock = positions * NM, time.perf_counter()

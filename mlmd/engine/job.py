@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform as python_platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import numpy as np
 from openmm.app import Topology
 
 import mlmd
+from mlmd.bias.hyperdynamics import PAPERS
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
+from mlmd.config.stages import hyperdynamics_of
 from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kernel_of, papers_of, scripts_of
 from mlmd.engine.frame import Frame, frame_of
+from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
 from mlmd.engine.schedule import files_of, stage_records
@@ -38,6 +41,7 @@ from mlmd.rundir import (
     CRASH,
     DEPOSITION,
     FINAL,
+    HYPER,
     LOG,
     MANIFEST,
     MESSAGES,
@@ -50,7 +54,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
-    DEPOSITION,
+    *(DEPOSITION, HYPER),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -82,6 +86,8 @@ class Job:
     """What arrives in each stage of deposition."""
     mixed: Mixed | None = None
     """The force field with the potential in it, where the input has ``[mlmm]``."""
+    boosts: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """(n_atoms,) bool, whose bonds are boosted in each stage of hyperdynamics."""
     topology: Topology | None = None
     """Names of atoms, residues and chains, where the structure file has them."""
 
@@ -137,10 +143,12 @@ def prepare(config: Simulate) -> Job:
         for index, stage in enumerate(config.stage)
         if isinstance(stage, Deposit)
     }
+    boosts = boosts_of(config, atoms, body.mobile)
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
     return Job(
-        config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, topology
-    )
+        config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, boosts,
+        topology,
+    )  # fmt: skip
 
 
 def _check_modules(potential: Potential, atoms: ase.Atoms) -> None:
@@ -205,6 +213,8 @@ def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping
             problems.append(f"stage {number} (minimize) goes down in energy; cool it down by nvt instead")
         if isinstance(stage, NPT):
             problems.append(f"stage {number} (npt) needs a stress; use nvt, in a cell of the right volume")
+        if hyperdynamics_of(stage) is not None:
+            problems.append(f"stage {number} ({stage.kind}): hyperdynamics quenches, which is going down in energy")
     for index, script in scripts.items():
         if any(statement.action == "ENERGY" for statement in script.statements):
             problems.append(f"stage {index + 1}: ENERGY in {script.path.name} is the potential energy; leave it out")
@@ -279,6 +289,8 @@ def check_biases(job: Job) -> tuple[Said, ...]:
             temperature=None if target is None else target[0], kernel=kernel_of(job.config, index),
         )  # fmt: skip
         said.append(replace(one, citations=(*one.citations, *papers_of(job.adaptive.get(index)))))
+    if job.boosts:
+        said.append(Said("", PAPERS, ()))
     return tuple(said)
 
 

@@ -10,6 +10,7 @@ from mlmd.bias.written import Written
 from mlmd.engine.biases import AdaptiveTables
 from mlmd.engine.deposit import Book
 from mlmd.engine.deviation import Deviations
+from mlmd.engine.hyperdynamics import Events
 from mlmd.engine.outputs import ExtXYZ, Log, Trajectory
 
 
@@ -26,10 +27,12 @@ class StageFiles:
     """What PLUMED writes, as far as it has been looked at."""
     tables: AdaptiveTables | None
     """Of an adaptive biasing force."""
+    events: Events | None
+    """Of hyperdynamics."""
 
     @property
-    def _own(self) -> list[Log | Trajectory | Deviations | Book]:
-        some = (self.log, self.trajectory, self.deviations, self.book)
+    def _own(self) -> list[Log | Trajectory | Deviations | Book | Events]:
+        some = (self.log, self.trajectory, self.deviations, self.book, self.events)
         return [file for file in some if file is not None]
 
     def commit(self) -> None:

@@ -101,13 +101,13 @@ def route_of(job: Job, platform: str, properties: Mapping[str, str], device: str
 
 def _obstacle(job: Job, platform: str, device: str) -> str | None:
     """Why a run cannot have its forces from the plugin, before the plugin is asked."""
-    table = job.config.potential[0]
+    table, biased = job.config.potential[0], {*job.scripts, *job.boosts}
     reasons = {
         "the module is one part of a sum": len(job.config.potential) > 1,
         "the module acts on a region inside a force field": job.mixed is not None,
         "the module runs in another environment": table.options.get("python") is not None,
         f'precision = "{table.precision}" is asked for, and OpenMM gives its own': table.precision != "float64",
-        f"the bias of stage {min(job.scripts, default=0) + 1} is added in Python at every step": bool(job.scripts),
+        f"the bias of stage {min(biased, default=0) + 1} is added in Python at every step": bool(biased),
         f"the module computes on {device}, and OpenMM on its platform {platform}": (device != "cpu")
         != (platform in ("CUDA", "HIP")),
         f"the plugin {PLUGIN} is not installed": find_spec(PLUGIN) is None,

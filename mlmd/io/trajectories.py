@@ -99,7 +99,10 @@ def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> floa
 def bias_of(run: Run, record: StageRecord) -> str | None:
     """Name of the PLUMED input that acted on a stage; None without one, or when its energy was zero throughout."""
     stages = run.manifest.get("input", {}).get("stage", [])
-    plumed = stages[record.index].get("plumed") if record.index < len(stages) else None
+    stage = stages[record.index] if record.index < len(stages) else {}
+    if any(bias.get("kind") == "hyperdynamics" for bias in stage.get("bias") or ()):
+        return "hyperdynamics"
+    plumed = stage.get("plumed")
     if not plumed:
         return None
     if run.log.exists():
