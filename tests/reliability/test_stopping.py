@@ -78,7 +78,7 @@ def test_runs_with_a_time_limit_make_progress_to_the_end(uninterrupted: tuple[Pa
     (path, one), out, errors = uninterrupted, tmp_path / "run", tmp_path / "errors"
     codes = []
     while not codes or codes[-1] == STOPPED:
-        codes.append(mlmd(["simulate", path, "--out", out, "--threads", 1, "--max-hours", 0.1 / 3600], errors))
+        codes.append(mlmd(["simulate", path, "--out", out, "--threads", 1, "--max-hours", 0.02 / 3600], errors))
     assert codes[-1] == 0
     assert len(codes) > 1
     assert_same_run(one, out)
