@@ -47,6 +47,14 @@ def strained(n_frames: int = 10, seed: int = 2) -> list[LabelledFrame]:
     return frames
 
 
+def copper_and_silver() -> list[LabelledFrame]:
+    """Copper of one cell, displaced and strained, every other atom of which is called silver but in the first."""
+    frames = [*thermal(7, repeat=1), *strained(7)]
+    for frame in frames[1:]:
+        frame.atoms.numbers[::2] = 47
+    return frames
+
+
 def at_volumes(n_frames: int = 40, seed: int = 3) -> list[LabelledFrame]:
     """Warm copper in cells of several volumes, as an NPT run gives them."""
     random = np.random.default_rng(seed)

@@ -19,6 +19,11 @@ from mlmd.errors import Stopped
 from mlmd.rundir import CHECKPOINTS, FINAL, LOG, STOP, Run
 
 ARGON = '{ kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "6 Å" }'
+BREATHING = (
+    '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "1 ps"\n'
+    'barostat = { kind = "anisotropic", every = 4 }'
+)
+"""A stage of 200 steps in which the cell changes."""
 
 
 def fcc_argon(repeat: int, lattice_constant: float = 5.4) -> ase.Atoms:

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from command_line import mlmd
 from kept_states import check_every_state
-from made_data import strained, thermal
+from made_data import copper_and_silver
 from random_networks import random_nep
 from test_nep import calorine, crystal
 
@@ -45,10 +45,7 @@ def write_input(folder: Path, fit: str = "epochs = 6", top: str = "") -> Path:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with data of EMT copper, which is also the current one; every other atom is called silver."""
     monkeypatch.chdir(tmp_path)
-    frames = [*thermal(7, repeat=1), *strained(7)]
-    for frame in frames[1:]:
-        frame.atoms.numbers[::2] = 47
-    write_labelled(tmp_path / "data.extxyz", frames)
+    write_labelled(tmp_path / "data.extxyz", copper_and_silver())
     return tmp_path
 
 

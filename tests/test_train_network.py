@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from kept_states import check_every_state, set_back
-from made_data import strained, thermal
+from made_data import copper_and_silver, strained, thermal
 
 from mlmd.descriptors import compiled, linearised
 from mlmd.errors import InputError, SimulationError, StorageError
@@ -49,10 +49,7 @@ def write_input(folder: Path, fit: str = "", descriptor: str = "acsf", top: str 
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with data of EMT copper, which is also the current one; every other atom is called silver."""
     monkeypatch.chdir(tmp_path)
-    frames = [*thermal(7, repeat=1), *strained(7)]
-    for frame in frames[1:]:
-        frame.atoms.numbers[::2] = 47
-    write_labelled(tmp_path / "data.extxyz", frames)
+    write_labelled(tmp_path / "data.extxyz", copper_and_silver())
     return tmp_path
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -49,6 +52,41 @@ def mlmd(arguments: Sequence[object], errors: Path, *, killed_at: int | None = N
     process.join(DEADLINE)
     assert process.exitcode is not None, "the command hangs"
     return process.exitcode
+
+
+def killed_at_random(
+    path: Path, folder: Path, errors: Path, *, n_kills: int, usual: float, rng: random.Random
+) -> Iterator[Path]:
+    """Run an input, kill it at random times within `usual` seconds and continue, until it has been killed so often.
+
+    A run that has ended is given, and another one begins if kills are left: in folders of their own within `folder`.
+    """
+    kills, folders = 0, (folder / f"killed{n}" for n in count())
+    out = next(folders)
+    while kills < n_kills or not (out / "final.extxyz").exists():
+        process = start(["simulate", path, "--out", out, "--threads", 1], errors)
+        process.join(rng.uniform(0.0, usual) if kills < n_kills else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            continue
+        assert process.exitcode == 0, errors.read_text()
+        yield out
+        out = next(folders) if kills < n_kills else out
+
+
+def killed_at_every_write(path: Path, out: Path, errors: Path, *, first: int = 1) -> int:
+    """Run an input, where the n-th process dies at its n-th write, until one lives to the end; gives its n.
+
+    Deaths are at every kind of write, also while an earlier one is repaired.
+    """
+    for n in count(first):
+        code = mlmd(["simulate", path, "--out", out, "--threads", 1], errors, killed_at=n)
+        if code != -signal.SIGKILL:
+            break
+    assert code == 0, errors.read_text()
+    return n
 
 
 def begin_limited(arguments: Sequence[object], errors: Path, size: int) -> BaseProcess:

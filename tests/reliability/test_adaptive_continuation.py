@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from itertools import count
 from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
-from processes import mlmd
+from processes import killed_at_every_write, mlmd
 from runs import assert_same_run, run_in_parts, write_input
 
 from mlmd.analysis.abf import read_tables
@@ -103,10 +101,5 @@ def test_an_adaptive_force_goes_on_through_the_next_stage(extended: bool, tmp_pa
 def test_an_adaptive_force_killed_at_every_write_is_whole(extended: bool, tmp_path: Path) -> None:
     path, errors = adaptive_input(tmp_path, extended=extended, duration="1 ps", every=0.03), tmp_path / "errors"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0, errors.read_text()
-    for n in count(2):
-        code = mlmd(["simulate", path, "--out", tmp_path / "killed", "--threads", 1], errors, killed_at=n)
-        if code != -signal.SIGKILL:
-            break
-    assert code == 0, errors.read_text()
-    assert n > 8
+    assert killed_at_every_write(path, tmp_path / "killed", errors, first=2) > 8
     assert_same_adaptive_run(tmp_path / "one", tmp_path / "killed")

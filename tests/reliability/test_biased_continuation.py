@@ -6,14 +6,13 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import ase
 import ase.io
 import numpy as np
 import pytest
-from processes import begin_limited, mlmd, start
+from processes import begin_limited, killed_at_every_write, killed_at_random, mlmd
 from runs import read_log, run_in_parts, stopping, write_input
 
 from mlmd.engine.run import simulate
@@ -98,12 +97,7 @@ def test_a_bias_killed_at_every_write_is_whole(bias: str, tmp_path: Path) -> Non
     path, errors = biased_input(tmp_path, SCRIPTS[bias], checkpoint_every=0.03), tmp_path / "errors"
     path.write_text(path.read_text().replace("3 ps", "1 ps"))
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
-    for n in count(2):
-        code = mlmd(["simulate", path, "--out", tmp_path / "killed", "--threads", 1], errors, killed_at=n)
-        if code != -signal.SIGKILL:
-            break
-    assert code == 0, errors.read_text()
-    assert n > 8
+    assert killed_at_every_write(path, tmp_path / "killed", errors, first=2) > 8
     assert_same_biased_run(tmp_path / "one", tmp_path / "killed")
 
 
@@ -271,17 +265,7 @@ def test_a_bias_killed_at_random_times_is_whole(
     began = time.monotonic()
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
     usual = time.monotonic() - began
-    rng, kills, n, folder = random.Random(7), 0, 0, tmp_path / "killed0"
-    while kills < N_KILLS or not (folder / "final.extxyz").exists():
-        process = start(["simulate", path, "--out", folder, "--threads", 1], errors)
-        process.join(rng.uniform(0.0, usual) if kills < N_KILLS else None)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-            continue
-        assert process.exitcode == 0, errors.read_text()
+    rng = random.Random(7)
+    for folder in killed_at_random(path, tmp_path, errors, n_kills=N_KILLS, usual=usual, rng=rng):
         assert_same_biased_run(tmp_path / "one", folder)
-        if kills < N_KILLS:
-            n, folder = n + 1, tmp_path / f"killed{n + 1}"
-    record_property(f"random kills ({bias})", kills)
+    record_property(f"random kills ({bias})", N_KILLS)

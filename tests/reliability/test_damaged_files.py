@@ -13,38 +13,14 @@ from pathlib import Path
 
 import pytest
 from command_line import mlmd
-from runs import assert_same_run, run_in_parts, stopping, write_input
+from runs import BREATHING, assert_same_run, run_in_parts, write_input
 
 from mlmd.engine import checkpoint
 from mlmd.engine.outputs import last_step
-from mlmd.engine.run import simulate
-from mlmd.errors import Stopped, StorageError
+from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS
 
 DAMAGED = 4
-STAGE = (
-    '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "1 ps"\n'
-    'barostat = { kind = "anisotropic", every = 4 }'
-)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an input, its finished run `one`, and `part`: stopped at steps 50, 100 and 150 of 200."""
-    folder = tmp_path_factory.mktemp("original")
-    path = write_input(folder, STAGE)
-    simulate(path, folder / "one", threads=1)
-    for step in (50, 100, 150):
-        with pytest.raises(Stopped):
-            simulate(path, folder / "part", threads=1, progress=stopping(folder / "part", step))
-    return folder
-
-
-@pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
-    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -140,7 +116,7 @@ def test_without_a_sound_checkpoint_nothing_is_touched(folder: Path) -> None:
 @pytest.mark.row("R06")
 def test_a_checkpoint_of_another_run_is_not_used(folder: Path) -> None:
     other = folder / "other"
-    run_in_parts(write_input(other, STAGE, options="seed = 2"), other / "run", [170], threads=1)
+    run_in_parts(write_input(other, BREATHING, options="seed = 2"), other / "run", [170], threads=1)
     stranger = sorted((other / "run" / CHECKPOINTS).glob("*.ckpt"))[-2]
     assert stranger.name.endswith("170.ckpt")
     shutil.copy(stranger, folder / "part" / CHECKPOINTS)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import secrets
-import signal
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import mlmd, start
+from processes import killed_at_every_write, killed_at_random, mlmd
 from runs import assert_same_run, read_log, run_in_parts
 from slabs import OFTEN, STAGE, argon_slab, book, deposit_input
 
@@ -84,19 +82,8 @@ def test_a_deposition_killed_at_random_times_ends_as_if_never_killed(tmp_path: P
     began = time.monotonic()
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
     usual = time.monotonic() - began
-    kills, folders = 0, (tmp_path / f"killed{n}" for n in count())
-    folder = next(folders)
-    while kills < N_KILLS or not (folder / "final.extxyz").exists():
-        process = start(["simulate", path, "--out", folder, "--threads", 1], errors)
-        process.join(rng.uniform(0.0, usual) if kills < N_KILLS else None)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-            continue
-        assert process.exitcode == 0, errors.read_text()
+    for folder in killed_at_random(path, tmp_path, errors, n_kills=N_KILLS, usual=usual, rng=rng):
         assert_same_deposition(tmp_path / "one", folder)
-        folder = next(folders) if kills < N_KILLS else folder
 
 
 @pytest.mark.row("R03")
@@ -104,12 +91,6 @@ def test_a_deposition_killed_at_every_write_ends_as_if_never_killed(tmp_path: Pa
     stages = AND_ON.replace('"2 ps"', '"0.6 ps"').replace('"0.5 ps"', '"0.1 ps"')
     path, errors = deposit_input(tmp_path, stages, output=OFTEN + '\ncheckpoint_every = "0.001 s"'), tmp_path / "errors"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
-    # the n-th process dies at its n-th write: at every kind of write, also while an earlier death is repaired
-    for n in count(1):
-        code = mlmd(["simulate", path, "--out", tmp_path / "killed", "--threads", 1], errors, killed_at=n)
-        if code != -signal.SIGKILL:
-            break
-    assert code == 0, errors.read_text()
-    assert n > 8
+    assert killed_at_every_write(path, tmp_path / "killed", errors) > 8
     assert_same_deposition(tmp_path / "one", tmp_path / "killed")
     assert np.array_equal(read_log(tmp_path / "killed")["step"], np.arange(0, 141, 10))

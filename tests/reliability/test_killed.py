@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import secrets
-import signal
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import mlmd, start
+from processes import killed_at_every_write, killed_at_random, mlmd
 from runs import assert_same_run, fcc_argon, primitive_argon, read_log, skewed, write_input
 
 from mlmd.rundir import open_run
@@ -51,19 +49,8 @@ def test_a_run_killed_at_random_times_ends_as_if_never_killed(cell: str, tmp_pat
     usual = time.monotonic() - began
     assert_complete(tmp_path / "one")
 
-    kills, folders = 0, (tmp_path / f"killed{n}" for n in count())
-    folder = next(folders)
-    while kills < N_KILLS or not (folder / "final.extxyz").exists():
-        process = start(["simulate", path, "--out", folder, "--threads", 1], errors)
-        process.join(rng.uniform(0.0, usual) if kills < N_KILLS else None)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-            continue
-        assert process.exitcode == 0, errors.read_text()
+    for folder in killed_at_random(path, tmp_path, errors, n_kills=N_KILLS, usual=usual, rng=rng):
         assert_same_run(tmp_path / "one", folder)
-        folder = next(folders) if kills < N_KILLS else folder
     print(f"{folder.name}: {(folder / 'messages.log').read_text()}")
 
 
@@ -71,12 +58,6 @@ def test_a_run_killed_at_random_times_ends_as_if_never_killed(cell: str, tmp_pat
 def test_a_run_killed_at_every_write_of_its_checkpoints_ends_as_if_never_killed(tmp_path: Path) -> None:
     path, errors = write_input(tmp_path, (HEATED + SQUEEZED).format(100), output=OFTEN.format(0.001)), tmp_path / "err"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0
-    # the n-th process dies at its n-th write: at every kind of write, also while an earlier death is repaired
-    for n in count(1):
-        code = mlmd(["simulate", path, "--out", tmp_path / "killed", "--threads", 1], errors, killed_at=n)
-        if code != -signal.SIGKILL:
-            break
-    assert code == 0, errors.read_text()
-    assert n > 8
+    assert killed_at_every_write(path, tmp_path / "killed", errors) > 8
     assert_complete(tmp_path / "killed")
     assert_same_run(tmp_path / "one", tmp_path / "killed")
