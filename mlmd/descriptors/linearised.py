@@ -27,11 +27,13 @@ Slopes = Callable[[Tensor], Tensor]
 n_features, n)."""
 
 
-class Linearised(Protocol):
-    """Features of a structure at its positions, and their Jacobian."""
+class Jacobian(Protocol):
+    """Features, or moments that they are made of, of a structure at its positions, and products with their Jacobian."""
 
-    values: Tensor
-    """B, (n_atoms, n_features), float64."""
+    @property
+    def values(self) -> Tensor:
+        """B, (n_atoms, n_features)."""
+        ...
 
     def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Jᵀ·w: gradient (n_atoms, 3) of Σ w_iα B_iα for w (n_atoms, n_features), and its virial (3, 3)."""
@@ -40,6 +42,10 @@ class Linearised(Protocol):
     def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
         """J·v: (n_atoms, n_features), for displacements (n_atoms, 3) and a strain (3, 3) that makes r·(1 + ε) of r."""
         ...
+
+
+class Linearised(Jacobian, Protocol):
+    """Features of a structure at its positions, float64, with products and rows of their Jacobian."""
 
     def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
         """Gradients (n_atoms, 3, n_functions) and virials (6, n_functions) of sums over atoms of functions of features.

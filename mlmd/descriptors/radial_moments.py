@@ -17,46 +17,26 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors.harmonics import harmonics_and_slopes
+from mlmd.descriptors.near_pairs import NearPairs, near_pairs
 from mlmd.descriptors.radial_angular import RadialAngular, SquaredChebyshev, invariants
-from mlmd.descriptors.species import species
 from mlmd.graph import Graph
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """The pairs of a structure within the cutoff: what its moments are made of, and little memory."""
+class Neighbours(NearPairs):
+    """Of a descriptor."""
 
     descriptor: RadialAngular
-    pairs: Tensor
-    """(2, n_pairs) int32."""
-    vectors: Tensor
-    """(n_pairs, 3) Å, in the precision of the work."""
-    kinds: Tensor
-    """(n_atoms,) species."""
 
     def moments(self) -> Moments:
         """With their Jacobian, as long as they are needed."""
         return Moments(self)
 
-    @property
-    def values(self) -> Tensor:
-        """Moments; see `Moments`, of which this and the next two make one for themselves."""
-        return Moments(self).values
-
-    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Moments.pull`."""
-        return Moments(self).pull(weights)
-
-    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
-        """As `Moments.push`."""
-        return Moments(self).push(displacements, strain)
-
 
 def neighbours_of(descriptor: RadialAngular, graph: Graph, dtype: torch.dtype) -> Neighbours:
     """Those of one structure, for work in a precision."""
-    near = (graph.distances < descriptor.cutoff).nonzero().squeeze(1)
-    kinds = species(graph.numbers, descriptor.species_table)
-    return Neighbours(descriptor, graph.pairs[:, near].int(), graph.vectors[near].to(dtype), kinds)
+    near = near_pairs(graph, descriptor.cutoff, descriptor.species_table, dtype)
+    return Neighbours(*near, descriptor)
 
 
 class Moments:

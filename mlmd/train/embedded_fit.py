@@ -22,6 +22,7 @@ from torch import Tensor
 from mlmd.descriptors import embedding_table, radial_moments
 from mlmd.descriptors.embedding import DeepPotSE
 from mlmd.descriptors.embedding_table import Knots, knots_for, spline_coefficients
+from mlmd.descriptors.near_pairs import NearPairs
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.species import species
 from mlmd.fitting.network import Network
@@ -37,8 +38,6 @@ from mlmd.train.network_loss import Sample, Scaling, absorb, labelled, residuals
 from mlmd.train.network_state import NetworkState
 from mlmd.train.run import Progress
 
-Near = embedding_table.Neighbours | radial_moments.Neighbours
-"""Pairs of a structure, of which moments are made."""
 _DTYPE = torch.float32
 _CLOSER = 0.9
 """Splines reach to this part of the shortest distance."""
@@ -122,7 +121,7 @@ class EmbeddedTraining(Training):
             samples.append(labelled(near, torch.empty(0), near.kinds, frame, problem.sigma, problem.baseline))
         return samples
 
-    def _neighbours(self, graph: Graph) -> Near:
+    def _neighbours(self, graph: Graph) -> NearPairs:
         if isinstance(self.descriptor, RadialAngular):
             return radial_moments.neighbours_of(self.descriptor, graph, _DTYPE)
         assert self.knots is not None
@@ -169,7 +168,7 @@ class EmbeddedTraining(Training):
 
     def _of_one(self, sample: Sample, *, differentiable: bool) -> Tensor:
         """(n_rows,) residuals of a structure, whose moments are there only as long."""
-        assert isinstance(sample.work, Near)
+        assert isinstance(sample.work, NearPairs)
         moments = sample.work.moments()
         seen = replace(sample, work=moments, features=moments.values)
         return residuals(self.working, [seen], self.scaling, self.alone, differentiable=differentiable)

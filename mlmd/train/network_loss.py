@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.descriptors.linearised import jacobian_size, linearised
+from mlmd.descriptors.linearised import Jacobian, jacobian_size, linearised
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting.network import Network
@@ -41,17 +41,6 @@ _LEAST_SPREAD = 1e-4
 """ε: directions of smaller variance, relative to the greatest, count less and less."""
 _ALIKE = 1e-6
 """Standard deviations, by which a feature that does not vary differs from its mean at most."""
-
-
-class Jacobian(Protocol):
-    """Of features by positions; see `mlmd.descriptors.linearised.Linearised`."""
-
-    @property
-    def values(self) -> Tensor: ...
-
-    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def push(self, displacements: Tensor, strain: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
