@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from mlmd.errors import ModelError
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.pair import ZBL
+from mlmd.potentials.trust import Digest, digest_of
 from mlmd.pretrained import reference
 from mlmd.pretrained.external import External
 from mlmd.pretrained.recipe import Recipe
@@ -33,14 +35,22 @@ def model(tmp_path: Path) -> External:
     file = tmp_path / "springs.py"
     file.write_text(SPRINGS)
     recipe = Recipe("springs", f"{file}:Springs", {"stiffness": 1.0}, install="torch and more")
-    return External(recipe, elements=["Na", "Cl"], files={"springs.pt": "ab" * 32})
+    return External(recipe, elements=["Na", "Cl"], files=[weights("springs.pt", tmp_path)])
+
+
+def weights(name: str, folder: Path) -> Digest:
+    """Of a file that has its name for a content."""
+    path = folder / name
+    path.write_text(name)
+    return digest_of(path)
 
 
 @pytest.fixture
 def known(model: External) -> reference.Reference:
     """What it says here."""
     own = reference.identity(model)
-    assert own is not None and (own.weights, own.library) == ("ab" * 32, "torch")
+    assert own is not None
+    assert (own.weights, own.library) == (hashlib.sha256(b"springs.pt").hexdigest(), "torch")
     return reference.measure(model, own, "NaCl")
 
 
@@ -89,8 +99,9 @@ def test_nothing_is_said_of_other_weights_options_and_kinds(model: External, kno
     assert list(reference.compare(ZBL(cutoff="1 Å"), known=[wrong])) == []
 
 
-def test_weights_of_several_files_are_known_by_all_of_them(model: External) -> None:
-    first, second = (External(model.recipe, files={"a": "12" * 32, "b": digest * 32}) for digest in ("34", "56"))
+def test_weights_of_several_files_are_known_by_all_of_them(model: External, tmp_path: Path) -> None:
+    one, other, another = (weights(name, tmp_path) for name in ("one", "other", "another"))
+    first, second = (External(model.recipe, files=[one, more]) for more in (other, another))
     identities = [reference.identity(one) for one in (first, second, model)]
     assert len({one.weights for one in identities if one is not None}) == 3
 

@@ -141,7 +141,7 @@ class Forces:
             self.finish_step()
         self.step = step
         if kept is not None:
-            self._check_moves(positions, kept.positions)
+            self._check_moves(positions, kept.positions, step - kept.step)
         answer = self._evaluate(positions, self.cell, step)
         self._inspect(answer)
         self.answer = answer
@@ -201,10 +201,13 @@ class Forces:
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell
 
-    def _check_moves(self, positions: np.ndarray, before: np.ndarray) -> None:
-        """Before the potential is asked: what searches for pairs need not survive atoms that are nowhere."""
-        moves = positions - before
-        limit = math.inf if self.max_displacement is None else self.max_displacement / NM
+    def _check_moves(self, positions: np.ndarray, before: np.ndarray, steps: int) -> None:
+        """Before the potential is asked: what searches for pairs need not survive atoms that are nowhere.
+
+        Forces that OpenMM computes by itself are looked at after many steps, in which atoms go farther than in one.
+        """
+        moves, steps = positions - before, max(1, steps)
+        limit = math.inf if self.max_displacement is None else steps * self.max_displacement / NM
         # as for forces, one sum answers for some thousand atoms; of a number that is not finite it is not finite
         total = float(np.einsum("ij,ij->", moves, moves))
         if total <= limit**2 and math.isfinite(total):
@@ -215,8 +218,9 @@ class Forces:
             what = f"the position of atom {worst} (counted from 0) is not finite."
         elif lengths[worst] > limit:
             what = (
-                f"atom {worst} (counted from 0) moved by {NM * lengths[worst]:.3g} Å in one step, above [guard] "
-                f"max_displacement = {self.max_displacement:g} Å."
+                f"atom {worst} (counted from 0) moved by {NM * lengths[worst]:.3g} Å in "
+                f"{'one step' if steps == 1 else f'{steps} steps'}, above [guard] max_displacement = "
+                f"{self.max_displacement:g} Å a step."
             )
         else:
             return

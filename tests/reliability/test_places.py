@@ -95,7 +95,7 @@ def test_a_folder_without_permission_is_refused(what: str, seen_by_all: Path) ->
         assert mlmd("simulate", path, "--out", out, "--quiet").code == 0
         path.write_text(path.read_text().replace('duration = "100 fs"', 'duration = "200 fs"'))
     code = (
-        f"import os, sys; sys.path[:0] = {sys.path!r}; import mlmd.engine.course, mlmd.cli.simulate\n"
+        f"import os, sys; sys.path[:0] = {sys.path!r}; import mlmd.engine.run, mlmd.cli.simulate\n"
         "b'x'.decode('utf-8-sig')  # before this user loses sight of Python's library\n"
         f"os.setuid({NOBODY}); sys.argv = ['mlmd', 'simulate', {str(path)!r}, '--out', {str(out)!r}]\n"
         "from mlmd.cli import main; main()"
