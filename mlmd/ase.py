@@ -94,7 +94,7 @@ class Calculator(SystemCalculator):
             InputError: for a skin that is negative or not finite, and a device that is not there.
         """
         ASECalculator.__init__(self)
-        self.potential, self.skin, self.device = potential, check_skin(skin), choose_device(str(device))
+        self.potential, self.skin, self.device = potential, check_skin(skin), choose_device(str(device), potential)
         if isinstance(potential, torch.nn.Module):
             potential.to(self.device)
         self._evaluator = None

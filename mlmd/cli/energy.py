@@ -52,7 +52,7 @@ def energy(
 
     def points() -> Iterator[tuple[int, SinglePoint | Failed]]:
         model = method.load([(frame.source, frame.atoms.get_chemical_symbols()) for frame in frames])
-        yield from enumerate(single_points(model, frames, choose_device(device)))
+        yield from enumerate(single_points(model, frames, choose_device(device, model)))
 
     _hand_out(points(), len(frames), out, _ENERGY, as_json)
 

@@ -191,7 +191,7 @@ def load_model(model: str, elements: str | None, options: str, device: str, trus
     except ValidationError as error:
         raise InputError(f"{model}: {'; '.join(explain(error, PotentialTable, table))}") from None
     potential = load_potential((checked,))
-    where = choose_device(device)
+    where = choose_device(device, potential)
     if isinstance(potential, torch.nn.Module):
         potential.to(where)
     return potential

@@ -80,7 +80,7 @@ class Course:
         body = job.body
         self.watch = None  # what a potential says of its errors is of whole systems
         if job.mixed is None:
-            self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
+            self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         self.commit = Commit(run, job.scripts.values(), machine, messages, more)
         self._memory: dict[str, np.ndarray] = {}

@@ -60,7 +60,7 @@ class Implementation(MLPotentialImpl):
 
     def __init__(self, loaded: Loaded, device: str) -> None:
         """Load it, if it is not."""
-        self._loaded, self._device = loaded, choose_device(device)
+        self._loaded, self._device = loaded, choose_device(device, loaded.potential)
         self.computes: list[Compute] = []
         """The functions of the forces that were added."""
         check_energy(self._loaded.potential)
@@ -88,7 +88,9 @@ class Implementation(MLPotentialImpl):
         Raises:
             InputError: for elements that the potential does not know, and for other options.
         """
-        device = choose_device(str(options.pop("device"))) if "device" in options else self._device
+        device = (
+            choose_device(str(options.pop("device")), self._loaded.potential) if "device" in options else self._device
+        )
         if options.get("interpolate"):
             raise InputError("interpolate: only a mixed system has something to interpolate with: createMixedSystem.")
         if unknown := sorted(options.keys() - MEANINGLESS):

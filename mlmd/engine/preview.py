@@ -152,7 +152,7 @@ def _preview(config: Simulate, path: Path, device: str) -> Preview:
     check_files(config, path)
     job = prepare(config)
     said = check_biases(job)
-    where = choose_device(device)
+    where = choose_device(device, job.potential)
     first, seconds = _measure(job, where)
     warnings = [f"PLUMED warns: {warning}" for one in said for warning in one.warnings]
     summary = _summary(path, job, first, seconds, where)
@@ -247,7 +247,7 @@ def _memory() -> float:
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
     notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
-    platform, properties = choose_platform("auto", None)
+    platform, properties = choose_platform("auto", None, device)
     if (route := route_of(job, platform, properties, device)) is not None:
         notes.append(str(route))
     if models_of(job.potential):

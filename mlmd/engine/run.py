@@ -69,7 +69,8 @@ def simulate(
         input_path: the TOML file.
         out: run folder, by default ``<input stem>.run`` in the current folder.
         platform: of OpenMM; ``auto`` chooses.
-        device: where the potential computes: ``cpu``, ``cuda``, ``cuda:0``; ``auto`` is the GPU where there is one.
+        device: where the potential computes: ``cpu``, ``cuda``, ``cuda:0``; ``auto`` is the GPU where there
+            is one, and the processor for potentials that have compiled kernels.
         threads: of the potential; by default one for each core.
         max_hours: stop after so many hours, to be continued.
         progress: called with every line of the log.
@@ -122,7 +123,9 @@ def _simulate(
     job = prepare(config)
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
-    known = tuple(compare(job.potential, choose_device(settings.device))) if models_of(job.potential) else ()
+    known = (
+        tuple(compare(job.potential, choose_device(settings.device, job.potential))) if models_of(job.potential) else ()
+    )
     hardware = _hardware(job, settings)
     begins = run is None
     run = _begin(source, job, folder, hardware, said) if run is None else _continue(source, job, run, hardware)
@@ -148,8 +151,8 @@ def _hardware(job: Job, settings: Options) -> dict[str, Any]:
     from mlmd.engine.torch_force import route_of
     from mlmd.potentials.device import choose_device
 
-    platform, properties = choose_platform(settings.platform, settings.threads)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, job.potential)
+    platform, properties = choose_platform(settings.platform, settings.threads, device)
     hardware: dict[str, Any] = {
         "openmm": platform,
         "device": device,

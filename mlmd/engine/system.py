@@ -196,20 +196,18 @@ def velocities_of(context: openmm.Context) -> np.ndarray:
     return array * SPEED
 
 
-def choose_platform(platform: str, threads: int | None) -> tuple[str, dict[str, str]]:
+def choose_platform(platform: str, threads: int | None, device: str) -> tuple[str, dict[str, str]]:
     """OpenMM's platform and its properties.
 
-    ``auto`` is CUDA where OpenMM and torch both have it, else Reference: the force is ours, and around it Reference
-    costs less per step than the CPU platform (``benchmarks/step.py``).
+    ``auto`` is CUDA where OpenMM has it and the potential computes there (`device`), else Reference: the force is ours,
+    and around it Reference costs less per step than the CPU platform (``benchmarks/step.py``).
 
     Raises:
         InputError: for a platform that is not installed.
     """
     known = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
     if platform == "auto":
-        import torch
-
-        platform = "CUDA" if "CUDA" in known and torch.cuda.is_available() else "Reference"
+        platform = "CUDA" if "CUDA" in known and device.startswith("cuda") else "Reference"
     if platform not in known:
         raise InputError(f"OpenMM has no platform {platform!r} here. It has {', '.join(known)}.")
     properties: dict[str, Any] = {}

@@ -25,10 +25,24 @@ class Watch:
     """Asks a potential that knows of its errors; one for all stages of a run."""
 
     def __init__(
-        self, potential: Potential, numbers: np.ndarray, pbc: np.ndarray, guard: Guard, tell: Callable[[str], None]
+        self,
+        potential: Potential,
+        numbers: np.ndarray,
+        pbc: np.ndarray,
+        guard: Guard,
+        tell: Callable[[str], None],
+        device: str = "cpu",
     ) -> None:
-        """Take the potential, atomic numbers (n_atoms,), pbc (3,) bool, the guard of the input, and who is told."""
-        self._judge, self._guard, self._tell = Judge(potential), guard, tell
+        """
+        Args:
+            potential: of the run.
+            numbers: (n_atoms,) atomic numbers.
+            pbc: (3,) bool.
+            guard: of the input.
+            tell: who is told.
+            device: where the potential computes.
+        """
+        self._judge, self._guard, self._tell = Judge(potential, device), guard, tell
         self._atoms = ase.Atoms(numbers, pbc=pbc)
         self._fits, self._told_of_size = True, False
         self._see_size()
@@ -101,8 +115,13 @@ class Watch:
 
 
 def watch_of(
-    potential: Potential, numbers: np.ndarray, pbc: np.ndarray, guard: Guard, tell: Callable[[str], None]
+    potential: Potential,
+    numbers: np.ndarray,
+    pbc: np.ndarray,
+    guard: Guard,
+    tell: Callable[[str], None],
+    device: str = "cpu",
 ) -> Watch | None:
     """A watch, where the potential knows anything of its errors; arguments as those of `Watch`."""
-    watch = Watch(potential, numbers, pbc, guard, tell)
+    watch = Watch(potential, numbers, pbc, guard, tell, device)
     return watch if watch.knows else None

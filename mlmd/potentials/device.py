@@ -5,17 +5,23 @@ from __future__ import annotations
 import torch
 
 from mlmd.errors import InputError
+from mlmd.potentials import Potential
+from mlmd.potentials.evaluate import is_compiled
 
 
-def choose_device(wanted: str) -> str:
-    """A torch device that exists here; ``auto`` is the first GPU that torch sees, else the CPU.
+def choose_device(wanted: str, potential: Potential | None = None) -> str:
+    """A torch device that exists here.
+
+    ``auto`` is the first GPU that torch sees, else the CPU; and the CPU for a potential with compiled kernels, which is
+    faster there than by PyTorch's operations on a GPU.
 
     Raises:
         InputError: for a device that torch does not know or does not see.
     """
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
-        return "cuda" if n_gpus else "cpu"
+        compiled = potential is not None and is_compiled(potential)
+        return "cuda" if n_gpus and not compiled else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError:

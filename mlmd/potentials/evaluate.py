@@ -134,6 +134,14 @@ def evaluator(
     return GraphEvaluator(potential, numbers, pbc, skin, device)
 
 
+def is_compiled(potential: Potential) -> bool:
+    """Whether the CPU computes a potential, or all parts of it, by compiled kernels."""
+    if kernels_of(potential) or has_kernel_features(potential):
+        return True
+    parts = [getattr(potential, name, ()) for name in ("parts", "members")]
+    return any(parts) and all(is_compiled(one) for several in parts for one in several)
+
+
 def compiled_predictor(
     potential: Potential, device: torch.device | str = "cpu"
 ) -> Callable[[], CompiledPredictor] | None:

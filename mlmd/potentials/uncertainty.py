@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
 
 import ase
 import torch
@@ -44,7 +43,6 @@ from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
 
-_One = TypeVar("_One", bound=LearnedPotential | Committee)
 SPREAD, GRADE = "spread", "grade"
 EXTRAPOLATES, BREAKS = 2.0, 10.0
 """Grades above which a structure is worth labelling, and above which a run is best stopped (Novikov, Gubaev,
@@ -90,13 +88,22 @@ def knows(potential: Potential) -> tuple[str, ...]:
 
 
 class Judge:
-    """Asks a potential about its errors, on the CPU and in float64 wherever and in whatever it computes forces."""
+    """Asks a potential about its errors.
 
-    def __init__(self, potential: Potential) -> None:
-        """Take any potential, or a sum of some: it `knows` what its parts do."""
+    Learned ones are asked on the CPU and in float64, wherever and in whatever they compute forces; models of other
+    programs where they compute forces.
+    """
+
+    def __init__(self, potential: Potential, device: torch.device | str | None = None) -> None:
+        """Take any potential, or a sum of some, and where it will compute if not where it is.
+
+        It `knows` what its parts do.
+        """
         self.knows = knows(potential)
-        self._parts = [_in_float64(part) for part in _parts(potential) if knows(part)]
-        self._committees = {id(part): _Members(part) for part in self._parts if isinstance(part, Committee)}
+        device = _place(potential) if device is None else device
+        known = [part for part in _parts(potential) if knows(part)]
+        self._parts = [_in_float64(part, device) if isinstance(part, LearnedPotential) else part for part in known]
+        self._committees = {id(part): _Members(part, device) for part in self._parts if isinstance(part, Committee)}
 
     def fits(self, n_atoms: int) -> bool:
         """Whether a spread can be told of so many atoms, for what it needs of memory."""
@@ -133,10 +140,13 @@ class Judge:
 class _Members:
     """Asks the members of a committee."""
 
-    def __init__(self, committee: Committee) -> None:
+    def __init__(self, committee: Committee, device: torch.device | str) -> None:
         self._calibration, self._graded = committee.calibration, GRADE in knows(committee)
-        self._predictors = [predictor(member) for member in committee.members]
-        self._judges = [Judge(member) for member in committee.members] if self._graded else []
+        self._predictors = [
+            predictor(_in_float64(one, device)) if isinstance(one, LearnedPotential) else predictor(one, device)
+            for one in committee.members
+        ]
+        self._judges = [Judge(member, device) for member in committee.members] if self._graded else []
 
     def __call__(self, atoms: ase.Atoms, what: Sequence[str]) -> Uncertainty:
         """The standard deviation of the members' forces, and the greatest grade: what one knows nothing of counts."""
@@ -265,15 +275,23 @@ def _parts(potential: Potential) -> list[LearnedPotential | Committee]:
     return [one for part in getattr(potential, "parts", ()) for one in _parts(part)]
 
 
-def _in_float64(potential: _One) -> _One:
-    """The same potential, or a copy on the CPU in float64 where it is not."""
+def _place(potential: Potential) -> torch.device:
+    """Where a potential is."""
+    if not isinstance(potential, torch.nn.Module):
+        return torch.device("cpu")
+    return next((one.device for one in (*potential.parameters(), *potential.buffers())), torch.device("cpu"))
+
+
+def _in_float64(potential: LearnedPotential, device: torch.device | str) -> LearnedPotential:
+    """The same potential, or a copy on the CPU in float64 where it is not, or will be moved away."""
     tensors = [*potential.parameters(), *potential.buffers()]
-    if all(one.device.type == "cpu" and one.dtype != torch.float32 for one in tensors):
+    stays = torch.device(device).type == "cpu"
+    if stays and all(one.device.type == "cpu" and one.dtype != torch.float32 for one in tensors):
         return potential
     state = {name: tensor.cpu() for name, tensor in potential.state_dict().items()}
     copy = type(potential).restore(potential.spec(), state).double()
     copy.load_state_dict(state)
-    return cast(_One, copy)
+    return copy
 
 
 def largest(values: Tensor | None) -> float:

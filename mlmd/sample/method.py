@@ -213,7 +213,7 @@ class PotentialMethod:
         from mlmd.potentials.evaluate import predictor
 
         potential = self.load(compositions)
-        answer, stresses = predictor(potential, choose_device(self.device)), has_stress(potential)
+        answer, stresses = predictor(potential, choose_device(self.device, potential)), has_stress(potential)
 
         def compute(atoms: Atoms) -> Label:
             found = answer(atoms)

@@ -83,7 +83,7 @@ def relax(
         del potential  # every process has one of its own
         yield from _in_processes(method, frames, stage, n_processes)
         return
-    device = choose_device(method.device)
+    device = choose_device(method.device, potential)
     for number, frame in enumerate(frames):
         yield number, _relaxed(potential, frame, stage, device)
 
@@ -188,7 +188,8 @@ def _alone(method: PotentialMethod, frame: LabelledFrame, stage: Minimize) -> Re
 
 def _load(method: PotentialMethod, stage: Minimize) -> None:
     """What a process does first."""
-    _loaded.update(potential=method.load(()), stage=stage, device=choose_device(method.device))
+    potential = method.load(())
+    _loaded.update(potential=potential, stage=stage, device=choose_device(method.device, potential))
 
 
 def _is_loaded(nothing: tuple[()]) -> bool:

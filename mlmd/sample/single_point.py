@@ -74,7 +74,7 @@ def single_points(
     A structure that fails, also by an energy or a force that is not finite, does not keep the others from being asked
     about.
     """
-    answer, judge, stresses = predictor(potential, device), Judge(potential), has_stress(potential)
+    answer, judge, stresses = predictor(potential, device), Judge(potential, device), has_stress(potential)
 
     def point(frame: LabelledFrame) -> SinglePoint:
         atoms = frame.atoms
