@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -13,7 +14,7 @@ from cases import NAMED
 from elsewhere import (
     python_of,
 )
-from in_process import ROOT, trusted
+from in_process import ROOT, need_mlmd, trusted
 from salts import lithium_fluoride, sodium_chloride, thin
 
 from mlmd.errors import InputError
@@ -104,3 +105,16 @@ def test_angles_are_two_different_bonds_of_an_atom() -> None:
 
 def test_without_short_bonds_there_are_no_angles() -> None:
     assert [len(one) for one in angles_of(build_graph(thin(), 6.0), 3.0)] == [0, 0]
+
+
+def test_on_the_pairs_of_mlmd_it_differs_by_nothing_but_rounding(python: str) -> None:
+    """Both in double precision: in single precision energies come in steps of 1.5e-5 eV."""
+    need_mlmd(python, "chgnet")
+    done = subprocess.run(
+        [python, str(ROOT / "tests" / "pretrained" / "double_chgnet.py")],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    apart = json.loads(done.stdout.splitlines()[-1])
+    assert apart["largest"] > 0.1
+    assert apart["energy"] < 1e-9 and apart["forces"] < 1e-11
