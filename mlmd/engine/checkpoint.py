@@ -41,7 +41,8 @@ class Checkpoint:
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint durably, then remove all but the newest `KEPT`."""
-    folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir()
     path = folder / "{:03d}-{:015d}.ckpt".format(*checkpoint.position)
     write_atomically(path, _pack(checkpoint))
     for old in _by_age(folder)[KEPT:]:
