@@ -22,9 +22,10 @@ ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
     "fes": "mlmd.analysis.fes:fes",
+    "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
-OF_RUNS = {"fes"}
+OF_RUNS = {"fes", "arrhenius"}
 """Those that take run folders; others take a trajectory."""
 
 

@@ -1,18 +1,18 @@
-"""How a rate depends on temperature: one activation energy, two regimes, or Vogel–Tammann–Fulcher, and which the data show.
+"""How a rate depends on temperature: one activation energy, two, or Vogel–Tammann–Fulcher, and which the data show.
 
 With y the logarithm of a diffusion coefficient (or of σT), x = 1/k_B T and known standard errors s of y:
 
-    one line    y = a - E x                                                     (Arrhenius)
-    two lines   y = a - E_hot min(x, x_b) - E_cold max(x - x_b, 0)              (continuous, break at T_b = 1/k_B x_b)
-    VTF         y = a - B / k_B (T - T_0),   0 < T_0 < T                        (Vogel 1921, Tammann and Hesse 1926, Fulcher 1925)
+    one line    y = a - E x                                           (Arrhenius)
+    two lines   y = a - E_hot min(x, x_b) - E_cold max(x - x_b, 0)    (continuous, break at T_b = 1/k_B x_b)
+    VTF         y = a - B / k_B (T - T_0),   0 < T_0 < T              (Vogel 1921, Fulcher 1925, Tammann and Hesse 1926)
 
-Each is fitted by weighted least squares, its one nonlinear parameter (x_b, T_0) by a search over its range. A law with more
-parameters always fits better, and because x_b and T_0 have no meaning where one line is true, neither χ² nor the Bayesian
-information criterion BIC = χ² + k ln n (Schwarz, Ann. Stat. 6, 461, 1978) has its usual distribution: plain BIC finds a
-break in 7–15 % of data without one. Therefore the gain in BIC of the better of the two over one line is compared with that
-of `N_DRAWS` sets of data drawn from the fitted line with the errors of these points at these temperatures (a parametric
-bootstrap of the likelihood ratio: McLachlan, Appl. Stat. 36, 318, 1987): one line stands unless fewer than `SIGNIFICANT` of
-them gain as much.
+Each is fitted by weighted least squares, its one nonlinear parameter (x_b, T_0) by a search over its range. A law with
+more parameters always fits better, and because x_b and T_0 have no meaning where one line is true, neither χ² nor the
+Bayesian information criterion BIC = χ² + k ln n (Schwarz, Ann. Stat. 6, 461, 1978) has its usual distribution: plain
+BIC finds a break in too many data without one (`benchmarks/arrhenius.py` prints how many). Therefore the gain in BIC of
+the better of the two over one line is compared with that of `N_DRAWS` sets of data drawn from the fitted line, with the
+errors of these points at these temperatures (a parametric bootstrap of the likelihood ratio: McLachlan, Appl. Stat. 36,
+318, 1987): one line stands unless fewer than the part `SIGNIFICANT` of them gains as much.
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ class Law:
 
     name: str
     parameters: Mapping[str, Parameter]
-    """``E`` (eV); ``E_hot``, ``E_cold`` (eV) and ``T_break`` (K); ``B`` (eV) and ``T_0`` (K); and the logarithm ``a``."""
+    """``E`` (eV); ``E_hot``, ``E_cold`` (eV) and ``T_break`` (K); ``B`` (eV) and ``T_0`` (K); and ``a``."""
     chi2: float
     """Weighted sum of squares; of residuals in units of y where errors are not known."""
     bic: float
     n_free: int
     """Observations less parameters."""
+    quantile: float
+    """Standard errors from the middle of an interval of 95 % to its ends."""
     _columns: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     _coefficients: np.ndarray = field(repr=False)
     _covariance: np.ndarray = field(repr=False)
@@ -73,13 +75,6 @@ class Law:
         mean = tangent[:, :n] @ self._coefficients
         return mean, np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", tangent, self._covariance, tangent), 0.0))
 
-    @property
-    def quantile(self) -> float:
-        """Standard errors from the middle of an interval of 95 % to its ends."""
-        return self._quantile
-
-    _quantile: float = field(default=1.96, repr=False)
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -88,7 +83,7 @@ class Choice:
     laws: tuple[Law, ...]
     chosen: Law
     p_value: float
-    """How often data of one line seem to show another law as strongly as these; nan where there was nothing to compare."""
+    """How often data of one line seem to show another law as strongly as these; nan without another law."""
     scatter: float
     """By how much errors were multiplied, because the points lie farther from the law than theirs say; else 1."""
     notes: tuple[str, ...]
@@ -119,7 +114,10 @@ def choose(temperatures: np.ndarray, y: np.ndarray, errors: np.ndarray | None, *
     families = _families(distinct)
     found = {name: _best(family, temperatures, y, weights) for name, family in families.items()}
     p_value = _p_value(families, temperatures, y, weights, known=known, seed=seed) if len(families) > 1 else math.nan
-    bics = {name: _bic(square, families[name].n_parameters, len(y), known=known) for name, (_, square) in found.items()}
+    bics = {
+        name: float(_bic(np.array(square), families[name].n_parameters, len(y), known=known))
+        for name, (_, square) in found.items()
+    }
     others = sorted((bic, name) for name, bic in bics.items() if name != ONE)
     best = others[0][1] if others and p_value < SIGNIFICANT else ONE
     scatter, notes = _scatter(found[best][1], len(y) - families[best].n_parameters, known=known)
@@ -188,13 +186,12 @@ def _places(family: _Family) -> np.ndarray:
 
 def _squares(family: _Family, temperatures: np.ndarray, weighted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(n_places, n_sets) χ² of y·weights (n, n_sets) at every place of the nonlinear parameter."""
-    total = (weighted**2).sum(axis=0)
-    found = np.empty((len(_places(family)), weighted.shape[1]))
-    for number, place in enumerate(_places(family)):
-        basis, triangle = np.linalg.qr(family.columns(temperatures, place) * weights[:, None])
-        sound = np.abs(np.diag(triangle)) > 1e-10 * np.abs(triangle).max()
-        found[number] = total - ((basis[:, sound].T @ weighted) ** 2).sum(axis=0)
-    return np.maximum(found, 0.0)
+    columns = np.stack([family.columns(temperatures, place) * weights[:, None] for place in _places(family)])
+    basis, triangle = np.linalg.qr(columns)
+    sizes = np.abs(np.diagonal(triangle, axis1=1, axis2=2))
+    basis *= (sizes > 1e-10 * sizes.max(axis=1, keepdims=True))[:, None, :]  # what is no direction of its own
+    explained = ((basis.swapaxes(1, 2) @ weighted) ** 2).sum(axis=1)
+    return np.maximum((weighted**2).sum(axis=0) - explained, 0.0)
 
 
 def _best(family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
@@ -205,7 +202,9 @@ def _best(family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.
         return 0.0, float(squares[0])
     places = _places(family)
     ends = places[max(at - 1, 0)], places[min(at + 1, len(places) - 1)]
-    near = minimize_scalar(lambda place: _square(family, temperatures, y, weights, place), bounds=ends, method="bounded")
+    near = minimize_scalar(
+        lambda place: _square(family, temperatures, y, weights, place), bounds=ends, method="bounded"
+    )
     return (float(near.x), float(near.fun)) if near.fun < squares[at] else (float(places[at]), float(squares[at]))
 
 
@@ -215,9 +214,9 @@ def _square(family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: n
     return float((((columns @ found) - y * weights) ** 2).sum())
 
 
-def _bic(square: float | np.ndarray, n_parameters: int, n: int, *, known: bool) -> float:
-    fit = square if known else n * np.log(np.maximum(square, 1e-300) / n)
-    return fit + n_parameters * math.log(n)  # type: ignore[no-any-return]
+def _bic(squares: np.ndarray, n_parameters: int, n: int, *, known: bool) -> np.ndarray:
+    fit: np.ndarray = squares if known else n * np.log(np.maximum(squares, 1e-300) / n)
+    return fit + n_parameters * math.log(n)
 
 
 def _p_value(
@@ -247,15 +246,14 @@ def _scatter(square: float, n_free: int, *, known: bool) -> tuple[float, list[st
     if not known:
         return ratio, []
     if chi2.sf(square, n_free) < _BAD_FIT:
-        return ratio, [
-            f"the points lie {ratio:.1f} times farther from the law than their errors say; errors are multiplied by that"
-        ]
+        text = f"the points lie {ratio:.1f} times farther from the law than their errors say"
+        return ratio, [f"{text}; errors are multiplied by that"]
     return 1.0, []
 
 
 def _law(
-    family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.ndarray, best: tuple[float, float], bic: float,
-    scatter: float, *, known: bool,
+    family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.ndarray, best: tuple[float, float],
+    bic: float, scatter: float, *, known: bool,
 ) -> Law:  # fmt: skip
     place, square = best
     columns = family.columns(temperatures, place)
@@ -288,12 +286,12 @@ def _law(
     else:
         low, high = _interval(family, temperatures, y, weights, best, n_free, scatter, known=known)
         parameters |= {"B": parameter(1, "eV"), "T_0": Parameter(place, float(errors[2]), low, high, "K")}
-    return Law(family.name, parameters, square, bic, n_free, tangent, found, covariance, quantile)
+    return Law(family.name, parameters, square, bic, n_free, quantile, tangent, found, covariance)
 
 
 def _interval(
-    family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.ndarray, best: tuple[float, float], n_free: int,
-    scatter: float, *, known: bool,
+    family: _Family, temperatures: np.ndarray, y: np.ndarray, weights: np.ndarray, best: tuple[float, float],
+    n_free: int, scatter: float, *, known: bool,
 ) -> tuple[float, float]:  # fmt: skip
     """Where the profile of χ² in the nonlinear parameter stays below its limit; nan at an end that stays open."""
     assert family.range is not None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mlmd.analysis import Result
+    from mlmd.analysis.arrhenius import ArrheniusResult
     from mlmd.analysis.diffusion import DiffusionResult
     from mlmd.analysis.estimate import Estimate
     from mlmd.analysis.free_energy import FreeEnergy
@@ -175,6 +176,52 @@ def fes(
     _hand_out(result, folder, as_json, lambda: _fes_table(result), _fes_notes(result))
 
 
+@analyze.command()
+@click.argument("runs", nargs=-1, type=_FILE, metavar="[RUN]...")
+@click.option("--table", type=_FILE, help="Values from elsewhere: T [K], D [cm²/s], error.")
+@click.option("--element", "elements", multiple=True, help="Only this element (may be repeated).")
+@click.option(
+    "--charges", multiple=True, metavar="ELEMENT=CHARGE", help='For the conductivity, e.g. "Li=1" (repeatable).'
+)
+@click.option(
+    "--drift", multiple=True, default=("cell",), show_default=True,
+    help='What is at rest: "cell", "none", or elements, e.g. "P,S" (repeatable).',
+)  # fmt: skip
+@click.option("--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with frames].")
+@click.option("--from", "first_time", type=Time(), help='Leave out frames before, e.g. "20 ps" of each run.')
+@click.option("--to", "last_time", type=Time(), help="Leave out frames after.")
+@click.option(
+    "--at", type=Temperature(), multiple=True, default=("300 K",), show_default=True,
+    help="Temperature for which values are predicted (may be repeated).",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+@click.option("--out", type=_FILE, help="Folder for the files [default: analysis in the RUN that is given alone].")
+def arrhenius(
+    runs: tuple[Path, ...], table: Path | None, elements: tuple[str, ...], charges: tuple[str, ...],
+    drift: tuple[str, ...], stage: int | None, first_time: float | None, last_time: float | None,
+    at: tuple[float, ...], as_json: bool, out: Path | None,
+) -> None:  # fmt: skip
+    """Activation energies of diffusion and conductivity, from RUNs at several temperatures.
+
+    A RUN is a run folder, or a folder of replicas. One line, two regimes and Vogel–Tammann–Fulcher are fitted; another
+    law than one line is chosen only where the errors leave no doubt.
+    """
+    from mlmd.analysis.arrhenius import arrhenius as compute
+    from mlmd.analysis.arrhenius import read_table
+
+    if (table is None) == (not runs):
+        raise InputError("give run folders or a folder of them, or --table FILE.")
+    if table is not None:
+        result = read_table(table, at=at)
+    else:
+        result = compute(
+            runs, elements=elements or None, charges=_charges(charges), drift=_drift(drift), stage=stage,
+            first_time=first_time, last_time=last_time, at=at,
+        )  # fmt: skip
+    folder = out or (runs[0] / FOLDER if len(runs) == 1 else Path(FOLDER))
+    _hand_out(result, folder, as_json, lambda: _arrhenius_table(result), _arrhenius_notes(result))
+
+
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the page [default: RUN].")
@@ -289,6 +336,37 @@ def _diffusion_notes(result: DiffusionResult) -> list[str]:
         for note in one.notes
     ]
     return [*conductivity, *about, *result.notes]
+
+
+def _arrhenius_table(result: ArrheniusResult) -> Table:
+    """The points of every quantity."""
+    from rich.table import Table
+
+    table = Table(title="Values by temperature", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("quantity", "T (K)", "value", "run"):
+        table.add_column(column, no_wrap=True)
+    for one in result.activations:
+        for point in sorted((*one.points, *one.left_out), key=lambda each: each.temperature):
+            note = "" if point in one.points else " (left out)"
+            table.add_row(one.quantity, f"{point.temperature:.4g}", f"{point.value}{note}", point.source)
+    return table
+
+
+def _arrhenius_notes(result: ArrheniusResult) -> list[str]:
+    """The laws, the predictions, and what a careful reader should know."""
+    from mlmd.analysis.activation import told
+
+    lines = []
+    for one in result.activations:
+        law, p_value = one.law, one.choice.p_value
+        tested = "" if math.isnan(p_value) else f" (p = {p_value:.2g} that data of one line look so)"
+        lines.append(f"{one.quantity}: {law.name}, {', '.join(told(law))}{tested}")
+        lines += [
+            f"{one.quantity} at {each.temperature:g} K: {each.value}, 95 % between {each.low:.3g} and {each.high:.3g}"
+            for each in one.predictions
+        ]
+        lines += [f"{one.quantity}: {note}" for note in one.notes]
+    return [*lines, *result.notes]
 
 
 def _rdf_table(result: RDFResult) -> Table:

@@ -1,0 +1,210 @@
+"""Activation energies: one line unless the data show more, intervals that hold the truth, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import ase
+import numpy as np
+import pytest
+from command_line import mlmd
+from made_runs import stage, walk, write_run
+from scipy.stats import linregress
+
+from mlmd import units
+from mlmd.analysis import temperature_laws, write
+from mlmd.analysis.arrhenius import arrhenius, read_table
+from mlmd.analysis.temperature_laws import ONE, TWO, VTF, Choice, choose
+from mlmd.errors import InputError
+
+T = np.linspace(300.0, 900.0, 13)
+ERROR = 0.03
+"""Of the logarithm."""
+BREAK, HOT, COLD = 450.0, 0.25, 0.35
+
+
+def inverse(temperatures: np.ndarray) -> np.ndarray:
+    return 1.0 / (units.KB * temperatures)
+
+
+def line(temperatures: np.ndarray) -> np.ndarray:
+    return -5.0 - 0.3 * inverse(temperatures)
+
+
+def broken(temperatures: np.ndarray) -> np.ndarray:
+    x, at = inverse(temperatures), 1.0 / (units.KB * BREAK)
+    return -5.0 - HOT * np.minimum(x, at) - COLD * np.maximum(x - at, 0.0)
+
+
+def glass(temperatures: np.ndarray) -> np.ndarray:
+    return -5.0 - 0.06 * inverse(temperatures - 150.0)
+
+
+def drawn(law: Callable[[np.ndarray], np.ndarray], seed: int, *, known: bool = True) -> Choice:
+    y = law(T) + np.random.default_rng(seed).normal(0.0, ERROR, len(T))
+    return choose(T, y, np.full(len(T), ERROR) if known else None, seed=seed)
+
+
+def law_of(choice: Choice, name: str) -> temperature_laws.Law:
+    return next(one for one in choice.laws if one.name == name)
+
+
+@pytest.fixture
+def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temperature_laws, "N_DRAWS", 400)
+
+
+def test_one_line_is_weighted_least_squares() -> None:
+    errors = np.linspace(0.02, 0.2, len(T))
+    y = line(T) + np.random.default_rng(0).normal(0.0, errors)
+    slope, covariance = np.polyfit(inverse(T), y, 1, w=1.0 / errors, cov="unscaled")
+    found = law_of(choose(T, y, errors), ONE).parameters["E"]
+    assert found.value == pytest.approx(-slope[0], rel=1e-10)
+    assert found.error == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-10)
+    assert found.high - found.value == pytest.approx(1.959964 * found.error, rel=1e-6)
+
+
+def test_without_errors_the_scatter_gives_them() -> None:
+    y = line(T) + np.random.default_rng(0).normal(0.0, ERROR, len(T))
+    expected = linregress(inverse(T), y)
+    found = law_of(choose(T, y, None), ONE).parameters["E"]
+    assert found.value == pytest.approx(-expected.slope, rel=1e-10)
+    assert found.error == pytest.approx(expected.stderr, rel=1e-10)
+
+
+@pytest.mark.usefixtures("_few_draws")
+def test_a_break_is_found_where_it_is() -> None:
+    choice = drawn(broken, 1)
+    assert choice.chosen.name == TWO and choice.p_value < 0.01
+    found = choice.chosen.parameters
+    assert found["T_break"].value == pytest.approx(BREAK, abs=15.0)
+    assert found["T_break"].low < BREAK < found["T_break"].high
+    assert found["E_hot"].value == pytest.approx(HOT, abs=0.006)
+    assert found["E_cold"].value == pytest.approx(COLD, abs=0.009)
+
+
+@pytest.mark.usefixtures("_few_draws")
+def test_a_glass_is_no_break() -> None:
+    choice = drawn(glass, 1)
+    assert choice.chosen.name == VTF
+    assert choice.chosen.parameters["T_0"].value == pytest.approx(150.0, abs=25.0)
+    assert choice.chosen.parameters["B"].value == pytest.approx(0.06, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_few_draws")
+@pytest.mark.parametrize("known", [True, False])
+def test_one_line_is_split_no_more_often_than_is_said(known: bool) -> None:
+    split = sum(drawn(line, seed, known=known).chosen.name != ONE for seed in range(150))
+    assert split <= 15  # 7.5 of a twentieth, and 2.8 standard deviations
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_few_draws")
+@pytest.mark.parametrize(("law", "name", "key", "truth"), [
+    (line, ONE, "E", 0.3), (broken, TWO, "T_break", BREAK), (broken, TWO, "E_cold", COLD), (glass, VTF, "T_0", 150.0),
+])  # fmt: skip
+def test_intervals_hold_the_truth(law: Callable[[np.ndarray], np.ndarray], name: str, key: str, truth: float) -> None:
+    held = [law_of(drawn(law, seed), name).parameters[key] for seed in range(150)]
+    inside = sum(not (one.low > truth or one.high < truth) for one in held)
+    assert 135 <= inside <= 150  # 142.5 of 95 %, and 2.8 standard deviations
+
+
+def test_errors_that_are_too_small_are_enlarged_and_told() -> None:
+    y = line(T) + np.random.default_rng(3).normal(0.0, 5.0 * ERROR, len(T))
+    choice = choose(T[:3], y[:3], np.full(3, ERROR / 10))  # too few temperatures for another law
+    assert choice.chosen.name == ONE and math.isnan(choice.p_value) and choice.scatter > 5.0
+    assert "times farther from the law than their errors say" in choice.notes[0]
+
+
+def test_two_temperatures_have_a_line_and_one_has_none() -> None:
+    choice = choose(T[[0, -1]], line(T[[0, -1]]), np.full(2, ERROR))
+    assert choice.chosen.parameters["E"].value == pytest.approx(0.3)
+    assert "goes through all points" in choice.notes[0]
+    with pytest.raises(ValueError, match="two different temperatures"):
+        choose(np.full(3, 300.0), np.zeros(3), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs at four temperatures, of walkers whose D has an activation energy of 0.2 eV, and of atoms at rest."""
+    made, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(5)
+    for kelvin in (500.0, 600.0, 700.0, 800.0):
+        step = 0.3 * math.exp(-0.5 * 0.2 * (inverse(np.array(kelvin)) - inverse(np.array(800.0))))
+        moving, resting = walk(rng, 400, 24, step), np.zeros((400, 8, 3))
+        atoms = ase.Atoms("Li24Cl8", cell=[30.0] * 3, pbc=True)
+        stages = (stage(0, 0, 3990, temperature=(kelvin, kelvin)),)
+        positions = np.concatenate([moving, resting], axis=1)
+        write_run(made / f"T{kelvin:g}", atoms, stages, positions, kind="extxyz")
+    return made
+
+
+def test_a_folder_of_runs_gives_an_activation_energy(folder: Path, tmp_path: Path) -> None:
+    found = arrhenius([folder], charges={"Li": 1.0}, drift=["Cl"], at=[300.0, 700.0])
+    diffusing, conducting = found.activations
+    assert (diffusing.quantity, conducting.quantity) == ("D(Li)", "conductivity")
+    for one in found.activations:  # of σT, too, since D and not σ follows the law
+        energy = one.choice.chosen.parameters["E"]
+        assert energy.low < 0.2 < energy.high and energy.error < 0.02
+        assert [round(each.temperature) for each in one.points] == [500, 600, 700, 800]
+    at_700 = conducting.predictions[1].value
+    assert at_700.value == pytest.approx(conducting.points[2].value.value, rel=0.3)
+    assert "300 K is below all runs" in conducting.notes[-1]
+    assert "not shown, since they do not diffuse: D(Cl)" in found.notes[0]
+    for path in write(found, tmp_path):
+        assert path.stat().st_size > 100
+    told = json.loads((tmp_path / "arrhenius.json").read_text())["quantities"]["D(Li)"]
+    assert told["law"] == "one line" and len(told["points"]) == 4
+
+
+def test_the_command_writes_beside_the_runs_and_tells_all(folder: Path) -> None:
+    answer = mlmd("analyze", "arrhenius", folder, "--element", "Li")
+    assert answer.code == 0, answer.err
+    assert "D(Li): one line, E_a = 0." in answer.out and "D(Li) at 300 K" in answer.out
+    assert (folder / "analysis" / "arrhenius.png").is_file()
+
+
+def test_a_table_from_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "values.csv"
+    values = np.exp(line(T)) / T
+    lines = [f"{kelvin},{value},{0.02 * value}" for kelvin, value in zip(T, values, strict=True)]
+    path.write_text("\n".join(["T [K], conductivity [S/cm], error", *lines]))
+    (one,) = read_table(path).activations
+    assert one.quantity == "conductivity" and one.points[0].value.unit == "S/cm"
+    assert one.law.name == ONE and one.law.parameters["E"].value == pytest.approx(0.3, rel=1e-6)
+    assert one.predictions[0].value.value == pytest.approx(values[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "give run folders"),
+        (("--table", "nowhere.csv"), "nowhere.csv: No such file"),
+        (("--table", "words.csv"), "is no table of numbers below a header"),
+        (("--table", "cold.csv"), "a temperature above 0 K"),
+        (("--table", "one.csv"), "larger than its error at 300 K; two are needed"),
+        (("empty",), "neither a run folder nor a folder of runs"),
+        (("RUNS/T500",), "1 run at 500 K: an activation energy needs two temperatures"),
+        (("RUNS", "--element", "Xx"), "there is no Xx in it"),
+        (("RUNS", "--element", "Cl", "--drift", "Cl"), "two are needed"),
+        (("RUNS", "--at", "-5 K"), "a temperature above 0 K is needed"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(given: tuple[str, ...], said: str, folder: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words.csv").write_text("T,D\nhot,much\n")
+    (tmp_path / "cold.csv").write_text("T,D\n-300,1e-5\n400,2e-5\n")
+    (tmp_path / "one.csv").write_text("T,D\n300,1e-5\n300,2e-5\n")
+    answer = mlmd("analyze", "arrhenius", *(one.replace("RUNS", str(folder)) for one in given))
+    assert answer.code == 2, answer.err
+    assert said in answer.err and "Traceback" not in answer.err
+
+
+def test_a_missing_element_is_an_error_with_the_run(folder: Path) -> None:
+    with pytest.raises(InputError, match="T500: there is no Xx"):
+        arrhenius([folder], elements=["Xx"])
