@@ -1,0 +1,82 @@
+"""How often another law than one line is seen where there is none, and how often intervals hold the truth.
+
+    python benchmarks/arrhenius.py [--sets 1000] [--error 0.03] [--temperatures 13]
+
+Sets of diffusion coefficients at equal steps from 300 to 900 K with errors that are known: of one activation energy
+(0.3 eV), of two (0.25 eV above 450 K, 0.35 eV below), and of a glass (B = 0.06 eV, T_0 = 150 K). Beside the choice of
+`mlmd.analysis.temperature_laws` stands that of the Bayesian information criterion alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from mlmd import units
+from mlmd.analysis.temperature_laws import ONE, TWO, VTF, Choice, choose
+
+BREAK, HOT, COLD, ENERGY, B, FROZEN = 450.0, 0.25, 0.35, 0.3, 0.06, 150.0
+TRUTH = {ONE: {"E": ENERGY}, TWO: {"E_hot": HOT, "E_cold": COLD, "T_break": BREAK}, VTF: {"B": B, "T_0": FROZEN}}
+
+
+def line(temperatures: np.ndarray) -> np.ndarray:
+    """ln D of one activation energy."""
+    return -5.0 - ENERGY / (units.KB * temperatures)
+
+
+def broken(temperatures: np.ndarray) -> np.ndarray:
+    """ln D of two."""
+    x, at = 1.0 / (units.KB * temperatures), 1.0 / (units.KB * BREAK)
+    return -5.0 - HOT * np.minimum(x, at) - COLD * np.maximum(x - at, 0.0)
+
+
+def glass(temperatures: np.ndarray) -> np.ndarray:
+    """ln D of a glass."""
+    return -5.0 - B / (units.KB * (temperatures - FROZEN))
+
+
+LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {ONE: line, TWO: broken, VTF: glass}
+
+
+def drawn(name: str, seed: int, temperatures: np.ndarray, error: float) -> Choice:
+    """The choice for one set."""
+    y = LAWS[name](temperatures) + np.random.default_rng(seed).normal(0.0, error, len(temperatures))
+    return choose(temperatures, y, np.full(len(temperatures), error), seed=seed)
+
+
+def held(choices: list[Choice], name: str, key: str, truth: float) -> tuple[float, float]:
+    """Per cent of the intervals that hold the truth, and their mean width."""
+    found = [next(law for law in one.laws if law.name == name).parameters[key] for one in choices]
+    inside = [not (one.low > truth or one.high < truth) for one in found]  # an open end holds everything
+    return 100.0 * float(np.mean(inside)), float(np.nanmean([one.high - one.low for one in found]))
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=1000)
+    parser.add_argument("--error", type=float, default=0.03, help="relative, of every D")
+    parser.add_argument("--temperatures", type=int, default=13)
+    options = parser.parse_args()
+    temperatures = np.linspace(300.0, 900.0, options.temperatures)
+    print(f"{options.sets} sets each, {options.temperatures} temperatures, errors of {100 * options.error:g} %\n")
+    print("| truth | one line | two lines | VTF | by BIC alone: one line |\n|---|---|---|---|---|")
+    intervals = []
+    for name in LAWS:
+        choices = [drawn(name, seed, temperatures, options.error) for seed in range(options.sets)]
+        chosen = Counter(one.chosen.name for one in choices)
+        plain = Counter(min(one.laws, key=lambda law: law.bic).name for one in choices)
+        share = [f"{100 * chosen[one] / options.sets:.1f} %" for one in LAWS]
+        print(f"| {name} | {' | '.join(share)} | {100 * plain[ONE] / options.sets:.1f} % |", flush=True)
+        for key, truth in TRUTH[name].items():
+            intervals.append((name, key, truth, *held(choices, name, key, truth)))
+    print("\n| law | parameter | truth | intervals of 95 % that hold it | mean width |\n|---|---|---|---|---|")
+    for name, key, truth, inside, width in intervals:
+        print(f"| {name} | {key} | {truth:g} | {inside:.1f} % | {width:.3g} |")
+
+
+if __name__ == "__main__":
+    main()
