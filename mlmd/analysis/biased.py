@@ -62,6 +62,8 @@ class Biased:
     stage: int | None = None
     kind: str | None = None
     notes: tuple[str, ...] = ()
+    walkers: int = 1
+    """How many runs share its adaptive force."""
 
     @property
     def kt(self) -> float:
@@ -113,11 +115,12 @@ def biased_run(
     hills, kernels, state = _histories(statements, run.path)
     number_of = path.name.removeprefix("bias").removesuffix(".dat") if path.parent == run.path else ""
     abf = run.path / f"abf{number_of}.dat"
-    ours = any(bias.get("kind") == "abf" for bias in stages[number - 1].get("bias") or ())
+    ours = [bias for bias in stages[number - 1].get("bias") or () if bias.get("kind") == "abf"]
+    walkers = max([(bias.get("walkers") or {}).get("count", 1) for bias in ours], default=1)
     return Biased(
         str(run.path), kelvin, statements, units_in(statements), hills, kernels, state, abf if ours else None,
         tuple(run.path / s.values("FILE")[0] for s in statements if s.action == "PRINT" and s.values("FILE")),
-        number, record.kind, tuple(notes),
+        number, record.kind, tuple(notes), walkers,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from mlmd.bias.extended import EXTENDED, ExtendedABF
 from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script
+from mlmd.bias.shared import Walker
 from mlmd.bias.write import statements_of
 
 
@@ -35,8 +36,8 @@ class Tables(Protocol):
 class _Adaptive(Bias):
     """What both have in common."""
 
-    def __init__(self, plumed: PlumedBias, abf: Any, tables: Tables) -> None:
-        self._plumed, self.abf, self._tables = plumed, abf, tables
+    def __init__(self, plumed: PlumedBias, abf: Any, tables: Tables, walker: Walker | None) -> None:
+        self._plumed, self.abf, self._tables, self._walker = plumed, abf, tables, walker
         self.name, self.restarted = plumed.name, plumed.restarted
         self._step = -1
 
@@ -48,6 +49,8 @@ class _Adaptive(Bias):
         if self._step > self.abf.last_step:
             self.abf.update(self._step)
             self._tables.add(self.abf, self._step)
+            if self._walker is not None:
+                self._walker.update(self._step)
 
     def state(self) -> dict[str, np.ndarray]:
         """What the ABF has collected, and what moves with it."""
@@ -68,17 +71,24 @@ class _Adaptive(Bias):
         return self._plumed.begins()
 
     def loses(self, *, resumed: bool) -> Iterator[str]:
-        """What PLUMED loses."""
-        return self._plumed.loses(resumed=resumed)
+        """What PLUMED loses; and what other walkers have collected meanwhile acts here at once."""
+        yield from self._plumed.loses(resumed=resumed)
+        if resumed and self._walker is not None:
+            yield (
+                f"what the walkers in {self._walker.folder} have collected by now acts from here on: the run continues "
+                "statistically"
+            )
 
     def open(self, folder: Path, step: int) -> None:
         """As PLUMED does."""
         self._plumed.open(folder, step)
 
     def finish(self, step: int) -> None:
-        """See that PLUMED has written what it should have, and renew the table."""
+        """See that PLUMED has written what it should have, renew the table, and leave it to other walkers."""
         self._plumed.finish(step)
         self._tables.renew(self.abf)
+        if self._walker is not None:
+            self._walker.leave()
 
     def close(self) -> None:
         """Close PLUMED's files."""
@@ -88,13 +98,13 @@ class _Adaptive(Bias):
 class ExtendedBias(_Adaptive):
     """PLUMED with extended variables, which it knows as values that are PUT."""
 
-    def __init__(self, script: Script, abf: ExtendedABF, tables: Tables, **options: Any) -> None:
+    def __init__(self, script: Script, abf: ExtendedABF, tables: Tables, walker: Walker | None, **options: Any) -> None:
         """`options` are those of `PlumedBias`."""
         puts = {
             one.label + EXTENDED: (abf.values[n : n + 1], abf.forces[n : n + 1]) for n, one in enumerate(abf.dimensions)
         }
         gets = {one.label: abf.xi[n : n + 1] for n, one in enumerate(abf.dimensions)}
-        super().__init__(PlumedBias(script, puts=puts, gets=gets, **options), abf, tables)
+        super().__init__(PlumedBias(script, puts=puts, gets=gets, **options), abf, tables, walker)
         self._placed = False
 
     def compute(
@@ -120,9 +130,11 @@ class ExtendedBias(_Adaptive):
 class PlainBias(_Adaptive):
     """PLUMED, and a second one that knows the variables alone and tells their gradients."""
 
-    def __init__(self, script: Script, abf: PlainABF, tables: Tables, variables: str, **options: Any) -> None:
+    def __init__(
+        self, script: Script, abf: PlainABF, tables: Tables, walker: Walker | None, variables: str, **options: Any
+    ) -> None:
         """`variables` are the lines that define them; `options` are those of `PlumedBias`."""
-        super().__init__(PlumedBias(script, **options), abf, tables)
+        super().__init__(PlumedBias(script, **options), abf, tables, walker)
         n = len(abf.dimensions)
         self._weights, unused = np.zeros(n), np.zeros(n)
         lines, puts = [variables], {}

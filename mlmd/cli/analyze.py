@@ -156,7 +156,7 @@ def fes(
     state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, as_json: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
-    """Free energy of RUN along what was biased; of several runs, which are umbrella windows, together."""
+    """Free energy of RUN along what was biased; of several runs, umbrella windows or walkers of ABF, together."""
     from mlmd.analysis.fes import Files, biased_files, free_energy
     from mlmd.analysis.fes import fes as compute
     from mlmd.analysis.grid import Grid

@@ -82,7 +82,7 @@ class Course:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         self.commit = Commit(run, job.scripts.values(), machine, messages, more)
-        self._biased = Biased(job, run.path, int(run.manifest["seed"]), run.stages, messages)
+        self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
 

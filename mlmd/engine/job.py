@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ase
 import numpy as np
@@ -334,6 +335,7 @@ def manifest_of(
         "version": 1,
         "mlmd": mlmd.__version__,
         "created": created,
+        "id": uuid4().hex,  # by which what several runs share knows whose it is
         "state": "running",
         "seed": seed,
         "physics_hash": physics_hash(job.config),

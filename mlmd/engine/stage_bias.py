@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from mlmd.bias.extended import ExtendedABF
 from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script
+from mlmd.bias.shared import Walker
 from mlmd.config import Langevin
 from mlmd.config.bias import ABF
 from mlmd.config.stages import Dynamics, hyperdynamics_of
 from mlmd.engine.adaptive_tables import AdaptiveTables
-from mlmd.engine.biases import kernel_of
+from mlmd.engine.biases import Adaptive, kernel_of
 from mlmd.engine.hyperdynamics import start_boost
 from mlmd.engine.job import Job, charges_of
 from mlmd.potentials import Evaluator
-from mlmd.rundir import StageRecord
+from mlmd.rundir import Run, StageRecord
 
 FRICTION = 1e-3
 """1/fs, of an extended variable in a stage whose thermostat has no friction."""
@@ -36,9 +37,7 @@ class Biased:
     """What the biases of a run are made from."""
 
     job: Job
-    folder: Path
-    seed: int
-    stages: Sequence[StageRecord]
+    run: Run
     tell: Callable[[str], None]
     """Called with what a person should know."""
 
@@ -67,11 +66,11 @@ class Biased:
 
     def start_of(self, record: StageRecord) -> float:
         """fs, at which a stage begins."""
-        return sum(r.n_steps * r.timestep for r in self.stages[: record.index])
+        return sum(r.n_steps * r.timestep for r in self.run.stages[: record.index])
 
     def goes_on(self, record: StageRecord) -> bool:
         """Whether the stage of dynamics just before has the same script, whose last step is this stage's first."""
-        before = [r.index for r in self.stages[: record.index] if r.n_steps > 0]
+        before = [r.index for r in self.run.stages[: record.index] if r.n_steps > 0]
         last, own = self.job.scripts.get(before[-1]) if before else None, self.job.scripts.get(record.index)
         return last is not None and own is not None and last.path == own.path
 
@@ -94,7 +93,7 @@ class Biased:
         options: dict[str, Any] = {
             "masses": job.body.masses, "charges": charges_of(job), "timestep": record.timestep,
             "temperature": record.temperature[0] if record.temperature else None,
-            "kernel": kernel_of(job.config, record.index), "log": self.folder / "plumed.log",
+            "kernel": kernel_of(job.config, record.index), "log": self.run.path / "plumed.log",
             "restart": resumed or bool(earlier),
         }  # fmt: skip
         if record.index in job.adaptive:
@@ -105,24 +104,37 @@ class Biased:
         adaptive, body = self.job.adaptive[record.index], self.job.body
         table, thermostat = adaptive.table, getattr(stage, "thermostat", None)
         langevin = thermostat.friction if isinstance(thermostat, Langevin) else None
-        tables = AdaptiveTables(self.folder, adaptive, record, self.start_of(record))
+        tables = AdaptiveTables(self.run.path, adaptive, record, self.start_of(record))
         assert record.temperature is not None
         given: dict[str, Any] = {
             "timestep": record.timestep, "temperature": record.temperature[0], "full_samples": table.full_samples,
         }  # fmt: skip
         if table.extended:
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, record.index], spawn_key=(2,)))
+            rng = np.random.default_rng(
+                np.random.SeedSequence([int(self.run.manifest["seed"]), record.index], spawn_key=(2,))
+            )
             friction = table.friction if table.friction is not None else FRICTION if langevin is None else langevin
             extended = ExtendedABF(
                 adaptive.dimensions, friction=friction, period=period_of(table, record.timestep),
                 reflect=table.boundary == "reflect", rng=rng, **given,
             )  # fmt: skip
-            return ExtendedBias(script, extended, tables, **options)
+            return ExtendedBias(script, extended, tables, self._walker(extended, adaptive, record), **options)
         plain = PlainABF(
             adaptive.dimensions, friction=langevin or 0.0,
             inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0), remove_com=body.remove_com, **given,
         )  # fmt: skip
-        return PlainBias(script, plain, tables, adaptive.variables, **options)
+        return PlainBias(script, plain, tables, self._walker(plain, adaptive, record), adaptive.variables, **options)
+
+    def _walker(self, abf: ExtendedABF | PlainABF, adaptive: Adaptive, record: StageRecord) -> Walker | None:
+        """What shares an ABF with other runs, where the input says so."""
+        walkers, manifest = adaptive.table.walkers, self.run.manifest
+        if walkers is None:
+            return None
+        return Walker(
+            abf, walkers.folder, Path(adaptive.newest).stem, walkers.number, walkers.count,
+            max(1, round(walkers.read_every / record.timestep)),
+            f"{manifest.get('id', '')[:12]} begun {manifest['created']}",
+        )  # fmt: skip
 
 
 def period_of(table: ABF, timestep: float) -> float:
