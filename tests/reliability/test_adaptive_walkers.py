@@ -35,6 +35,7 @@ def walker(folder: Path, number: int, *, extended: bool = True, width: str = "0.
     return write_input(folder / f"walker{number}", stage, atoms=DIMER, options=f"seed = {number}", output=output)
 
 
+@pytest.mark.row("R04")
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_a_walker_killed_at_every_write_collects_every_step_once(extended: bool, tmp_path: Path) -> None:
     first = simulate(walker(tmp_path, 0, extended=extended), tmp_path / "zero", threads=1)
