@@ -150,14 +150,22 @@ def _script_of(run: Run, stages: Sequence[dict[str, object]], number: int) -> tu
         return run.path / ("bias.dat" if place == 1 else f"bias-{place}.dat"), []
     plumed = stage["plumed"]
     path = Path(str(plumed["file"] if isinstance(plumed, dict) else plumed))
+    recorded = run.manifest.get("files", {}).get(f"plumed of stage {number}", {})
+    kept = recorded.get("sha256")
+    if "copy" in recorded and _digest(run.path / recorded["copy"]) == kept:
+        return run.path / recorded["copy"], []
     if not path.is_file():
         raise InputError(
             f"{run.path}: its PLUMED file {path} is gone, and only it tells the units. Give it with --plumed FILE."
         )
-    kept = run.manifest.get("files", {}).get(f"plumed of stage {number}", {}).get("sha256")
-    if kept is not None and hashlib.sha256(path.read_bytes()).hexdigest() != kept:
+    if kept is not None and _digest(path) != kept:
         return path, [f"{path.name} is not the file that it was when the run began; its units are those of now"]
     return path, []
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None where it is not there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _histories(statements: Sequence[Statement], folder: Path) -> tuple[tuple[Path, ...], Path | None, Path | None]:

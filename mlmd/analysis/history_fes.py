@@ -37,7 +37,7 @@ def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
             )
     _check_arguments(case, every[0].names, ("METAD",), tables[0].path)
     factors = np.concatenate([table["biasf"] if "biasf" in table.names else np.ones(len(table)) for table in tables])
-    if np.ptp(factors) > 1e-6 * factors[0]:
+    if np.ptp(factors) > 1e-6 * abs(factors[0]):  # PLUMED writes -1 for hills of one height
         raise InputError(f"{tables[0].path}: hills of different bias factors ({factors.min():g} to {factors.max():g}).")
 
     def joined(key: str) -> np.ndarray:

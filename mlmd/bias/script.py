@@ -60,6 +60,18 @@ class Script:
     """Files that mlmd writes into the run folder, and their text."""
     tables: tuple[str, ...] = ()
     """Files that mlmd adds to while it runs."""
+    sources: tuple[Path, ...] = ()
+    """The file of a user that it was read from, and those that this one includes; none where mlmd has written it."""
+
+    @cached_property
+    def kept(self) -> dict[str, Path]:
+        """Names under which the sources are kept beside each other -> the sources; none where one lies elsewhere."""
+        root = self.sources[0].parent if self.sources else Path()
+        if not all(
+            source.is_relative_to(root) and ".." not in source.relative_to(root).parts for source in self.sources
+        ):
+            return {}
+        return {source.relative_to(root).as_posix(): source for source in self.sources}
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -145,16 +157,25 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
             the files of a bias cannot be told, and, unless `allow_unsafe`, for actions that execute code and
             paths outside the run folder.
     """
-    statements = tuple(_statements(path, (), allow_unsafe=allow_unsafe))
+    sources: list[Path] = []
+    statements = tuple(_statements(path, (), sources, allow_unsafe=allow_unsafe))
     if not statements:
         raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
     for statement in statements:
         _refuse_unnamed_history(statement)
-    return Script(path, statements)
+    return Script(path, statements, sources=tuple(dict.fromkeys(sources)))
 
 
-def _statements(path: Path, above: tuple[Path, ...], *, allow_unsafe: bool) -> Iterator[Statement]:
-    """The statements of a file, those of INCLUDEd files in their places; `above` are the files that include it."""
+def _statements(path: Path, above: tuple[Path, ...], sources: list[Path], *, allow_unsafe: bool) -> Iterator[Statement]:
+    """The statements of a file, those of INCLUDEd files in their places.
+
+    Args:
+        path: of the file.
+        above: the files that include it.
+        sources: gets every file that is read.
+        allow_unsafe: see `read_script`.
+    """
+    sources.append(path)
     for statement in split_statements(path, _text(path, above)):
         if not allow_unsafe:
             refuse_unsafe([statement])
@@ -168,7 +189,7 @@ def _statements(path: Path, above: tuple[Path, ...], *, allow_unsafe: bool) -> I
         if inner.resolve() in [outer.resolve() for outer in chain]:
             loop = " includes ".join(file.name for file in (*chain, inner))
             raise InputError(f"{statement.place}: the file includes itself: {loop}. Remove one INCLUDE.")
-        yield from _statements(inner, chain, allow_unsafe=allow_unsafe)
+        yield from _statements(inner, chain, sources, allow_unsafe=allow_unsafe)
 
 
 def _text(path: Path, above: tuple[Path, ...]) -> str:

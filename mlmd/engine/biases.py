@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mlmd.config.variables import sites_of
 from mlmd.engine.frame import frame_of
 from mlmd.errors import InputError
 from mlmd.io.structures import read_structure
-from mlmd.rundir import StageRecord
+from mlmd.rundir import PLUMED, StageRecord
 
 NEWEST = "abf{}.dat"
 HISTORY = "abf{}_history.dat"
@@ -115,7 +115,21 @@ def _together(written: BiasFile, plumed: Script | None, adaptive: Adaptive | Non
             )
     for name in {*made, *copies, *tables, *([adaptive.newest] if adaptive else [])} & set(plumed.touches):
         raise InputError(f"{plumed.path}: {name} is also a file of the biases in the input. Give it another name.")
-    return Script(Path(written.name), (*plumed.statements, *statements), plumed.path.parent, copies, made, tables)
+    both = (*plumed.statements, *statements)
+    return Script(Path(written.name), both, plumed.path.parent, copies, made, tables, plumed.sources)
+
+
+def kept_sources(scripts: Mapping[int, Script]) -> dict[int, dict[str, Path]]:
+    """For each stage with a PLUMED file of the user: names in the run folder -> that file, and those that it includes.
+
+    They are kept so that a run tells what its bias was when the user's files have gone.
+    """
+    found: dict[int, dict[str, Path]] = {}
+    for index, script in scripts.items():
+        folder = f"{PLUMED}/stage{index + 1}"
+        if script.kept:
+            found[index] = {f"{folder}/{name}": source for name, source in script.kept.items()}
+    return found
 
 
 def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
