@@ -207,17 +207,11 @@ def units_in(statements: Sequence[Statement]) -> PlumedUnits:
     return PlumedUnits(sizes["LENGTH"], sizes["ENERGY"], sizes["TIME"])
 
 
-def label_of(statement: Statement) -> str:
-    """The label of an action; empty where it has none."""
-    first = statement.text.split(maxsplit=1)[0]
-    return first[:-1] if first.endswith(":") else (statement.values("LABEL") or [""])[0]
-
-
 def _quantity(name: str, statements: Sequence[Statement]) -> str | None:
     """Length or angle, as far as the action that computes a value tells; a COMBINE that only renames is followed."""
     label = name.split(".", maxsplit=1)[0]
     for one in statements:
-        if label_of(one) != label:
+        if one.label != label:
             continue
         words = [word.upper() for word in one.words[1:]]
         if one.action == "COMBINE" and len(one.values("ARG")) == 1 and len(words) == 2 and one.values("PERIODIC"):

@@ -17,6 +17,7 @@ from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
 from mlmd.analysis.umbrella_fes import from_umbrellas
 from mlmd.analysis.weighted_fes import colvar_of, from_weights
+from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
@@ -33,11 +34,12 @@ METHODS = {
     "abf": "adaptive biasing forces",
     "reweight": "reweighted samples",
     "umbrella": "umbrella windows and MBAR",
+    "work": "the work of steered runs",
 }
 """Name -> what it is, in words."""
 
 
-TOGETHER = ("umbrella", "abf")
+TOGETHER = ("umbrella", "abf", "work")
 """Methods that put several runs together."""
 
 
@@ -91,10 +93,10 @@ def fes(
     first_time: float | None = None,
     last_time: float | None = None,
 ) -> FreeEnergy:
-    """The free energy of a run, of umbrella windows that are runs each, or of walkers with adaptive forces.
+    """The free energy of a run, of umbrella windows that are runs each, of walkers, or of steered runs.
 
     Args:
-        runs: a run folder, or several windows or walkers.
+        runs: a run folder, or several windows, walkers or steered runs.
         method: one of `METHODS`; by default what the bias is made for.
         stage: number, from 1; by default the last one with a bias.
         variables: of COLVAR, for ``reweight``; by default those that are biased.
@@ -133,8 +135,8 @@ def free_energy(
         raise InputError(f"{method!r} is not a way to a free energy. {did_you_mean(method, METHODS)}")
     if method not in TOGETHER and len(cases) > 1:
         raise InputError(
-            f"{len(cases)} runs at once are windows of umbrellas, or have adaptive forces, and {method!r} is of one "
-            "run. The hills of walkers lie in one folder, which each of their runs knows: one of them will do."
+            f"{len(cases)} runs at once are windows of umbrellas, steered, or have adaptive forces, and {method!r} is "
+            "of one run. The hills of walkers lie in one folder, which each of their runs knows: one of them will do."
         )
     if variables and method != "reweight":
         raise InputError(f"--cv chooses columns of COLVAR, and {METHODS[method]} are of what was biased. "
@@ -145,6 +147,9 @@ def free_energy(
         raise StorageError(f"{path} does not exist yet, or no longer. Wait for the run, or look whether it was moved.")
     if method == "umbrella":
         course, count, more = from_umbrellas(cases, grid, begin, end)
+        times, counted = _times(case, colvar_of(case).path), "lines"
+    elif method == "work":
+        course, count, more = from_work(cases, grid, begin, end)
         times, counted = _times(case, colvar_of(case).path), "lines"
     elif method == "reweight":
         course, count, more = from_weights(case, grid, variables, begin, end)
@@ -168,6 +173,8 @@ def free_energy(
 def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     """What the bias is made for."""
     case = cases[0]
+    if all(map(is_steered, cases)) and not variables:
+        return "work"
     if len(cases) > 1:
         return "abf" if all(one.abf is not None for one in cases) else "umbrella"
     exploring = any(one.action == "OPES_METAD_EXPLORE" for one in case.statements)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from mlmd.analysis.abf import AdaptiveForces, Axis, read_tables, together
-from mlmd.analysis.biased import Biased, label_of
+from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
 from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
 from mlmd.analysis.grid import Grid
@@ -240,7 +240,7 @@ def _check_springs(cases: Sequence[Biased]) -> None:
     """Mean forces of extended variables belong to a spring."""
 
     def springs(case: Biased) -> list[str]:
-        return [one.text for one in case.statements if label_of(one).endswith(f"{EXTENDED}_spring")]
+        return [one.text for one in case.statements if one.label.endswith(f"{EXTENDED}_spring")]
 
     for case in cases[1:]:
         if springs(case) != springs(cases[0]):

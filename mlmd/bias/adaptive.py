@@ -53,13 +53,17 @@ class _Adaptive(Bias):
                 self._walker.update(self._step)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What the ABF has collected, and what moves with it."""
-        found: dict[str, np.ndarray] = self.abf.state()
-        return found
+        """What the ABF has collected, and what moves with it; and what PLUMED forgets."""
+        return {**self._plumed.state(), **self.abf.state()}
 
     def restore(self, state: Mapping[str, np.ndarray], *, same_stage: bool) -> None:
         """Continue from a `state`, in which stage it may have been made."""
+        self._plumed.restore(state, same_stage=same_stage)
         self.abf.restore(state)
+
+    def ends(self, step: int) -> str | None:
+        """PLUMED's words."""
+        return self._plumed.ends(step)
 
     @property
     def pending(self) -> bool:  # type: ignore[override]

@@ -27,7 +27,7 @@ import numpy as np
 
 from mlmd import units
 from mlmd.bias import Bias
-from mlmd.bias.script import Script, read_script
+from mlmd.bias.script import Script, before, read_script
 from mlmd.bias.statement import Statement
 from mlmd.bias.walkers import elsewhere, is_walker, make_ready
 from mlmd.bias.written import Written
@@ -151,19 +151,27 @@ class PlumedBias(Bias):
         command("setLogFile", os.devnull if log is None else str(log))
         command("setRestart", int(restart))
         command("init")
+        self._works = {work: (np.zeros(1), np.zeros(1), np.zeros(1)) for work in script.works}
+        """Work before this start, a force on it that there is none of, and work since."""
+        constants = {before(work.restraint) for work in self._works}
         for statement in script.statements:
+            if statement.label in constants:
+                # what is remembered is PUT where the file has a constant, so that it also runs by itself
+                self._read(replace(statement, text=f"{statement.label}: PUT UNIT=number SHAPE=0 PERIODIC=NO MUTABLE"))
+                continue
             if is_walker(statement):
                 make_ready(statement)
                 self._read(statement, "" if statement.values("RESTART") else " RESTART=YES")
                 continue
             begins = restart and _without_history(script.history_of(statement))
             self._read(statement, " RESTART=NO" * begins)
-        for label, array in (gets or {}).items():
+        gets = {**(gets or {}), **{work.since_start: since for work, (_, _, since) in self._works.items()}}
+        puts = {**(puts or {}), **{before(work.restraint): (a, f) for work, (a, f, _) in self._works.items()}}
+        for label, array in gets.items():
             command(f"getDataRank {label}", np.zeros(1, dtype=np.int_))  # makes what carries the value
             command(f"setMemoryForData {label}", array)
         self._puts = [
-            (f"setValue {label}", value, f"setValueForces {label}", force)
-            for label, (value, force) in (puts or {}).items()
+            (f"setValue {label}", value, f"setValueForces {label}", force) for label, (value, force) in puts.items()
         ]
         # what a step has written is complete on disk before a checkpoint measures the files
         self._read(Statement(script.path, 0, "FLUSH STRIDE=1"))
@@ -240,6 +248,24 @@ class PlumedBias(Bias):
                 f"the hills that walkers share in {', '.join(self.script.shared)} are not cut back to the checkpoint, "
                 "as others may have read them: the run continues statistically"
             )
+
+    def ends(self, step: int) -> str | None:
+        """The work that moving restraints have done, where it is known from the beginning and in kJ/mol."""
+        if not self._works or any(statement.action == "UNITS" for statement in self.script.statements):
+            return None
+        return "; ".join(
+            f"{work.restraint} has done {(done[0] + since[0]) * units.EV_PER_KJMOL:.6g} eV of work on {work.variable}"
+            for work, (done, _, since) in self._works.items()
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The work that moving restraints have done, which PLUMED forgets."""
+        return {f"work of {work.restraint}": done + since for work, (done, _, since) in self._works.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray], *, same_stage: bool) -> None:
+        """Continue from a `state`."""
+        for work, (done, _, _) in self._works.items():
+            done[:] = state.get(f"work of {work.restraint}", 0.0)
 
     def open(self, folder: Path, step: int) -> None:
         """Look from here on at what is written; PLUMED itself has opened its files at the start."""

@@ -46,6 +46,25 @@ FORGETFUL = {
 """Actions with a memory that PLUMED does not keep in files that mlmd puts back: averages, work, learned couplings."""
 
 
+def before(restraint: str) -> str:
+    """The label of the work that a moving restraint has done before the last start."""
+    return f"{restraint}_before"
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work that a moving restraint does on a variable."""
+
+    restraint: str
+    """Its label."""
+    variable: str
+
+    @property
+    def since_start(self) -> str:
+        """The label of the work since the last start, which PLUMED knows."""
+        return f"{self.restraint}.{self.variable}_work"
+
+
 @dataclass(frozen=True)
 class Script:
     """The statements of a plumed.dat, INCLUDEd ones in their places, and the files it reads and writes."""
@@ -127,9 +146,22 @@ class Script:
     def forgetful(self) -> tuple[str, ...]:
         """Actions whose memory is lost when the bias continues: they start anew, and the run is the same
         statistically at best."""
-        found = [s.action for s in self.statements if s.action in FORGETFUL and not s.values("IN_RESTART")]
+        added_up = {work.restraint for work in self.works}
+        found = [
+            s.action for s in self.statements
+            if s.action in FORGETFUL and not s.values("IN_RESTART") and not (s.label and s.label in added_up)
+        ]  # fmt: skip
         found += [f"the adaptive SIGMA of {s.action}" for s in self.statements if _adapts(s)]
         return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def works(self) -> tuple[Work, ...]:
+        """Moving restraints whose work is added up over all starts: those with a constant ``LABEL_before`` for it."""
+        constants = {s.label for s in self.statements if s.action == "CONSTANT"}
+        return tuple(
+            Work(s.label, s.values("ARG")[0]) for s in self.statements
+            if s.action == "MOVINGRESTRAINT" and len(s.values("ARG")) == 1 and before(s.label) in constants
+        )  # fmt: skip
 
     def _paths(self) -> Iterator[tuple[Statement, str, str]]:
         return ((statement, key, part) for statement in self.statements for key, part in statement.paths)
