@@ -126,3 +126,12 @@ def test_pulls_along_other_ways_are_refused(tmp_path: Path) -> None:
     other = run_of(tmp_path / "other", centres + 0.1, values[1], work[1])
     with pytest.raises(InputError, match="does not go the way"):
         fes([one, other])
+
+
+def test_a_work_that_plumed_counted_anew_is_not_believed(tmp_path: Path) -> None:
+    centres, values, work = pulls(2, 600)
+    run = run_of(tmp_path / "run", centres, values[0], work[0])
+    with (tmp_path / "run" / "COLVAR").open("a") as file:
+        file.write("#! FIELDS time x w.x_cntr w.x_work w.x_kappa\n2.0 0.12 0.12 0.0 20000\n")
+    with pytest.raises(InputError, match="w_before: CONSTANT VALUE=0"):
+        fes([run])

@@ -26,8 +26,10 @@ from mlmd.analysis.course import N_BLOCKS, Course
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.weighted_fes import GROWING, colvar_of, scaled_period
+from mlmd.bias.script import before
 from mlmd.bias.statement import Statement
 from mlmd.errors import InputError
+from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks
 
 FEW = 5.0
 """Runs that the averages need to rest on."""
@@ -110,8 +112,7 @@ def _pulls(
         label = restraint.label
         parts = [f"{label}.{name}_{part}" for part in ("work", "cntr", "kappa")]
         table = colvar_of(case, [name, *parts])
-        # summed over all starts where mlmd has written the input
-        work = table[f"{label}_work" if f"{label}_work" in table.names else parts[0]]
+        work = table[_work_in(table, label, parts[0])]
         energy = case.units.energy
         columns.append([
             table["time"] * case.units.time, table[name] * size, work * energy, table[parts[1]] * size,
@@ -136,6 +137,19 @@ def _pulls(
         raise InputError(f"{cases[0].path}: fewer than two lines lie between --from and --to.")
     period = scaled_period(colvar_of(cases[0], [name]).period(name), size)
     return _Pulls(work, values, centres[0], springs[0]), period, inside
+
+
+def _work_in(table: PlumedTable, label: str, since_start: str) -> str:
+    """The column with the work over all starts, which mlmd's own input has; PLUMED knows that of the last start."""
+    if f"{label}_work" in table.names:
+        return f"{label}_work"
+    if len(read_plumed_blocks(table.path)) > 1:
+        raise InputError(
+            f"{table.path}: the run was continued, and PLUMED counted {since_start} anew. In the PLUMED file write "
+            f"`{before(label)}: CONSTANT VALUE=0` and `{label}_work: COMBINE ARG={since_start},{before(label)} "
+            f"PERIODIC=NO`, and PRINT {label}_work: mlmd puts the work before in the place of the constant."
+        )
+    return since_start
 
 
 def _some(pulls: _Pulls, runs: np.ndarray) -> _Pulls:
