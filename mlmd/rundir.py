@@ -27,6 +27,8 @@ TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
 DEPOSITION = "deposition.csv"
 HYPER = "hyper.csv"
+PLUMED = "plumed"
+"""Folder with copies of the PLUMED files that a user has given."""
 MESSAGES = "messages.log"
 FINAL = "final.extxyz"
 CHECKPOINTS = "checkpoint"

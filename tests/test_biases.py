@@ -203,6 +203,7 @@ ABF = f'kind = "abf", cv = {DISTANCE}, minimum = "2 Å", maximum = "6 Å", width
             'walkers = { folder = "w", number = 2, count = 2 } }',
             ("number: 2 of 2 walkers",),
         ),
+        (f'{{ {ABF}, walkers = {{ number = 0, count = 1 }} }}', ("walkers: 'folder' is missing", "walkers: count: 1")),
         ('{ kind = "opes-expanded", lowest = "300 K", highest = "200 K" }', ("a temperature below highest",)),
         (f'{{ {ABF.replace(chr(34) + "6 Å" + chr(34), "1")} }}', ("minimum: a value below maximum",)),
         (f'{{ kind = "abf", cv = {DISTANCE}, width = "0.1 Å" }}', ("minimum: is needed",)),

@@ -208,7 +208,7 @@ def test_kernels_add_up_to_the_density(tmp_path: Path) -> None:
 # -- answers that are known ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factor", [6.0, 1.0], ids=["tempered", "untempered"])
+@pytest.mark.parametrize("factor", [6.0, 1.0, -1.0], ids=["tempered", "untempered", "untempered as PLUMED has it"])
 def test_hills_give_minima_and_barrier(factor: float, tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 3, 3000, factor)
     found = by_files(hills=(hills,))
@@ -495,3 +495,28 @@ def test_a_biased_run_shows_its_free_energy_in_its_report(tmp_path: Path) -> Non
     page = (run / "report.html").read_text()
     assert "Free energy" in page and "100 hills" in page and "analyse again" not in page
     assert (run / "analysis" / "fes.png").exists()
+
+
+@pytest.mark.usefixtures("_trap")
+def test_a_run_keeps_the_plumed_files_that_it_was_given(tmp_path: Path) -> None:
+    stages = '[[stage]]\nkind = "nvt"\ntemperature = 300\nduration = "20 ps"\nplumed = "given/metad.dat"\n'
+    path = write_input(
+        tmp_path, stages, atoms=ase.Atoms("Ar", [[-1.0, 0.0, 0.0]]), potential='{ kind = "trap", stiffness = 0.1 }',
+        options='remove_com_motion = false\ntimestep = "20 fs"\n[guard]\nenabled = false',
+    )  # fmt: skip
+    given = tmp_path / "given" / "metad.dat"
+    (given.parent / "parts").mkdir(parents=True)
+    given.write_text(
+        "UNITS LENGTH=A ENERGY=eV\nINCLUDE FILE=parts/variable.dat\n"
+        "METAD ARG=x SIGMA=0.2 HEIGHT=0.001 PACE=20 FILE=HILLS\n"
+    )
+    (given.parent / "parts" / "variable.dat").write_text("p: POSITION ATOM=1 NOPBC\nx: COMBINE ARG=p.x PERIODIC=NO\n")
+    run = simulate(path, tmp_path / "run", threads=1).path
+    before = fes([run])
+    given.parent.rename(tmp_path / "elsewhere")
+    after = fes([run])
+    assert np.array_equal(before.values, after.values, equal_nan=True)
+    assert after.axes[0].unit == "Å"  # as the copy says, and nm would be without it
+    (run / "plumed" / "stage1" / "metad.dat").write_text("METAD ARG=x SIGMA=0.2 HEIGHT=0.001 PACE=20 FILE=HILLS\n")
+    with pytest.raises(InputError, match=r"metad\.dat is gone, and only it tells the units"):
+        fes([run])

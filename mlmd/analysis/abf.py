@@ -12,8 +12,8 @@ with ρ the histogram of ξ under the bias. Only the second part is integrated h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -100,6 +100,36 @@ class AdaptiveForces:
         return np.asarray(self.forces - units.KB * self.temperature * np.array(slopes))
 
 
+def together(tables: Sequence[AdaptiveForces]) -> AdaptiveForces:
+    """What several runs have collected, as if one had: samples add up, and mean forces are weighted with them.
+
+    At a value of the variable both the mean of the force and what CZAR sees do not depend on a bias along it, so that
+    runs may have been biased in different ways.
+
+    Raises:
+        InputError: for other variables, grids or temperatures, and for an extended variable in some of them alone.
+    """
+    first = tables[0]
+    for one in tables[1:]:
+        for what, a, b in (
+            ("variables and bins", one.axes, first.axes), ("temperature", one.temperature, first.temperature),
+            ("kind", one.extended is None, first.extended is None),
+        ):  # fmt: skip
+            if a != b:
+                raise InputError(f"adaptive forces of another {what} cannot be added up: {a} and {b}.")
+    samples = np.sum([one.samples for one in tables], axis=0)
+    forces = _mean(samples, [one.samples for one in tables], [one.forces for one in tables])
+    found = AdaptiveForces(
+        first.axes, first.temperature, max(one.step for one in tables), max(one.time for one in tables), samples, forces
+    )
+    if first.extended is None:
+        return found
+    weights = [one.extended for one in tables if one.extended is not None]
+    slopes = [one.extended_forces for one in tables if one.extended_forces is not None]
+    extended = np.sum(weights, axis=0)
+    return replace(found, extended=extended, extended_forces=_mean(extended, weights, slopes) if slopes else None)
+
+
 def _slope(values: np.ndarray, number: int, axis: Axis) -> np.ndarray:
     """(*shape) central differences along one axis, one-sided at ends and beside what is not known."""
     before, after = np.roll(values, 1, number), np.roll(values, -1, number)
@@ -109,6 +139,12 @@ def _slope(values: np.ndarray, number: int, axis: Axis) -> np.ndarray:
     sides = np.array([values - before, after - values])
     counted = np.isfinite(sides).sum(axis=0)
     return np.where(counted > 0, np.nansum(sides, axis=0) / np.maximum(counted, 1), np.nan) / axis.width
+
+
+def _mean(total: np.ndarray, weights: Sequence[np.ndarray], forces: Sequence[np.ndarray]) -> np.ndarray:
+    """(n_dim, *shape) weighted mean, 0 where all weights are."""
+    summed = np.sum([weight * force for weight, force in zip(weights, forces, strict=True)], axis=0)
+    return np.asarray(summed / np.maximum(total, 1.0))
 
 
 def write_table(found: AdaptiveForces, *, only_sampled: bool = False) -> str:

@@ -62,6 +62,8 @@ class Biased:
     stage: int | None = None
     kind: str | None = None
     notes: tuple[str, ...] = ()
+    walkers: int = 1
+    """How many runs share its adaptive force."""
 
     @property
     def kt(self) -> float:
@@ -113,11 +115,12 @@ def biased_run(
     hills, kernels, state = _histories(statements, run.path)
     number_of = path.name.removeprefix("bias").removesuffix(".dat") if path.parent == run.path else ""
     abf = run.path / f"abf{number_of}.dat"
-    ours = any(bias.get("kind") == "abf" for bias in stages[number - 1].get("bias") or ())
+    ours = [bias for bias in stages[number - 1].get("bias") or () if bias.get("kind") == "abf"]
+    walkers = max([(bias.get("walkers") or {}).get("count", 1) for bias in ours], default=1)
     return Biased(
         str(run.path), kelvin, statements, units_in(statements), hills, kernels, state, abf if ours else None,
         tuple(run.path / s.values("FILE")[0] for s in statements if s.action == "PRINT" and s.values("FILE")),
-        number, record.kind, tuple(notes),
+        number, record.kind, tuple(notes), walkers,
     )  # fmt: skip
 
 
@@ -147,14 +150,22 @@ def _script_of(run: Run, stages: Sequence[dict[str, object]], number: int) -> tu
         return run.path / ("bias.dat" if place == 1 else f"bias-{place}.dat"), []
     plumed = stage["plumed"]
     path = Path(str(plumed["file"] if isinstance(plumed, dict) else plumed))
+    recorded = run.manifest.get("files", {}).get(f"plumed of stage {number}", {})
+    kept = recorded.get("sha256")
+    if "copy" in recorded and _digest(run.path / recorded["copy"]) == kept:
+        return run.path / recorded["copy"], []
     if not path.is_file():
         raise InputError(
             f"{run.path}: its PLUMED file {path} is gone, and only it tells the units. Give it with --plumed FILE."
         )
-    kept = run.manifest.get("files", {}).get(f"plumed of stage {number}", {}).get("sha256")
-    if kept is not None and hashlib.sha256(path.read_bytes()).hexdigest() != kept:
+    if kept is not None and _digest(path) != kept:
         return path, [f"{path.name} is not the file that it was when the run began; its units are those of now"]
     return path, []
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None where it is not there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _histories(statements: Sequence[Statement], folder: Path) -> tuple[tuple[Path, ...], Path | None, Path | None]:
@@ -196,17 +207,11 @@ def units_in(statements: Sequence[Statement]) -> PlumedUnits:
     return PlumedUnits(sizes["LENGTH"], sizes["ENERGY"], sizes["TIME"])
 
 
-def label_of(statement: Statement) -> str:
-    """The label of an action; empty where it has none."""
-    first = statement.text.split(maxsplit=1)[0]
-    return first[:-1] if first.endswith(":") else (statement.values("LABEL") or [""])[0]
-
-
 def _quantity(name: str, statements: Sequence[Statement]) -> str | None:
     """Length or angle, as far as the action that computes a value tells; a COMBINE that only renames is followed."""
     label = name.split(".", maxsplit=1)[0]
     for one in statements:
-        if label_of(one) != label:
+        if one.label != label:
             continue
         words = [word.upper() for word in one.words[1:]]
         if one.action == "COMBINE" and len(one.values("ARG")) == 1 and len(words) == 2 and one.values("PERIODIC"):

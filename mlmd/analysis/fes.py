@@ -17,6 +17,7 @@ from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
 from mlmd.analysis.umbrella_fes import from_umbrellas
 from mlmd.analysis.weighted_fes import colvar_of, from_weights
+from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
@@ -33,8 +34,13 @@ METHODS = {
     "abf": "adaptive biasing forces",
     "reweight": "reweighted samples",
     "umbrella": "umbrella windows and MBAR",
+    "work": "the work of steered runs",
 }
 """Name -> what it is, in words."""
+
+
+TOGETHER = ("umbrella", "abf", "work")
+"""Methods that put several runs together."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,10 @@ def fes(
     first_time: float | None = None,
     last_time: float | None = None,
 ) -> FreeEnergy:
-    """The free energy of a run, or of umbrella windows that are runs each.
+    """The free energy of a run, of umbrella windows that are runs each, of walkers, or of steered runs.
 
     Args:
-        runs: a run folder, or several windows.
+        runs: a run folder, or several windows, walkers or steered runs.
         method: one of `METHODS`; by default what the bias is made for.
         stage: number, from 1; by default the last one with a bias.
         variables: of COLVAR, for ``reweight``; by default those that are biased.
@@ -127,8 +133,11 @@ def free_energy(
     method = method or _usual(cases, variables)
     if method not in METHODS:
         raise InputError(f"{method!r} is not a way to a free energy. {did_you_mean(method, METHODS)}")
-    if method != "umbrella" and len(cases) > 1:
-        raise InputError(f"{len(cases)} runs at once are windows of umbrellas, and {method!r} is of one run.")
+    if method not in TOGETHER and len(cases) > 1:
+        raise InputError(
+            f"{len(cases)} runs at once are windows of umbrellas, steered, or have adaptive forces, and {method!r} is "
+            "of one run. The hills of walkers lie in one folder, which each of their runs knows: one of them will do."
+        )
     if variables and method != "reweight":
         raise InputError(f"--cv chooses columns of COLVAR, and {METHODS[method]} are of what was biased. "
                          "Give --method reweight.")  # fmt: skip
@@ -139,14 +148,17 @@ def free_energy(
     if method == "umbrella":
         course, count, more = from_umbrellas(cases, grid, begin, end)
         times, counted = _times(case, colvar_of(case).path), "lines"
+    elif method == "work":
+        course, count, more = from_work(cases, grid, begin, end)
+        times, counted = _times(case, colvar_of(case).path), "lines"
     elif method == "reweight":
         course, count, more = from_weights(case, grid, variables, begin, end)
         times, counted = _times(case, colvar_of(case, variables).path), "lines"
     elif method == "abf":
-        course, table = from_forces(case)
-        count, more, times, counted = int(table.samples.sum()), [], (0.0, table.time), "samples"
+        course, table = from_forces(cases)
+        count, more, times, counted = int(table.samples.sum()), _walkers(cases), (0.0, table.time), "samples"
         if grid != Grid():
-            more = ["an adaptive biasing force has the grid that it was collected on"]
+            more += ["an adaptive biasing force has the grid that it was collected on"]
     else:
         course, count, path = _from_history(method, case, grid, begin, end)
         more, times, counted = [], _times(case, path), "kernels" if method != "hills" else "hills"
@@ -161,8 +173,10 @@ def free_energy(
 def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     """What the bias is made for."""
     case = cases[0]
+    if all(map(is_steered, cases)) and not variables:
+        return "work"
     if len(cases) > 1:
-        return "umbrella"
+        return "abf" if all(one.abf is not None for one in cases) else "umbrella"
     exploring = any(one.action == "OPES_METAD_EXPLORE" for one in case.statements)
     if variables or (exploring and any(path.exists() for path in case.colvars)):
         return "reweight"  # what explores is after new places, and its kernels are the rougher estimate
@@ -175,6 +189,15 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     if any(one.values("WALKERS_DIR") for one in case.statements):
         raise InputError(f"{case.path}: no walker has left hills yet. Wait for the runs.")
     raise InputError(f"{case.path}: its bias leaves no files that tell a free energy: no hills, kernels, or COLVAR.")
+
+
+def _walkers(cases: Sequence[Biased]) -> list[str]:
+    """Who has been left out."""
+    count = max(case.walkers for case in cases)
+    if count <= len(cases):
+        return []
+    what = "one walker" if len(cases) == 1 else f"{len(cases)} walkers"
+    return [f"these are the samples of {what} of {count}: give the folders of all runs for those of all"]
 
 
 def _missing(case: Biased, method: str) -> list[Path]:

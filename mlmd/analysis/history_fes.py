@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp
 
-from mlmd.analysis.abf import AdaptiveForces, Axis, read_tables
+from mlmd.analysis.abf import AdaptiveForces, Axis, read_tables, together
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
 from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
 from mlmd.analysis.grid import Grid
+from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
 from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks, read_plumed_table
 
@@ -36,7 +37,7 @@ def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
             )
     _check_arguments(case, every[0].names, ("METAD",), tables[0].path)
     factors = np.concatenate([table["biasf"] if "biasf" in table.names else np.ones(len(table)) for table in tables])
-    if np.ptp(factors) > 1e-6 * factors[0]:
+    if np.ptp(factors) > 1e-6 * abs(factors[0]):  # PLUMED writes -1 for hills of one height
         raise InputError(f"{tables[0].path}: hills of different bias factors ({factors.min():g} to {factors.max():g}).")
 
     def joined(key: str) -> np.ndarray:
@@ -196,24 +197,57 @@ def from_state(case: Biased, grid: Grid) -> tuple[Course, int]:
     return Course(axes, so_far[-1], None, fractions, so_far), len(every[-1])
 
 
-def from_forces(case: Biased) -> tuple[Course, AdaptiveForces]:
-    """The free energy of an adaptive biasing force; blocks of its history, one left out in turn, tell the error."""
+def from_forces(cases: Sequence[Biased]) -> tuple[Course, AdaptiveForces]:
+    """The free energy of an adaptive biasing force, which several walkers may have collected together.
+
+    Blocks of their histories, one of one walker left out in turn, tell the error.
+
+    Raises:
+        InputError: when there are no tables, or they cannot be added up.
+    """
+    runs = [_tables_of(case) for case in cases]
+    _check_springs(cases)
+    whole = together([tables[-1] for tables in runs])
+    left_out = []
+    for tables in runs:
+        n_blocks = min(max(2, N_BLOCKS // len(runs)), len(tables))
+        edges = np.unique(np.linspace(0, len(tables), n_blocks + 1).astype(int))
+        left_out += [
+            normalised(_without(whole, tables[b - 1], tables[a - 1] if a else None).free_energy, cases[0].kt)
+            for a, b in pairwise(edges.tolist())
+        ]
+    longest = max(runs, key=len)
+    so_far = [
+        together([tables[-(-number * len(tables) // len(longest)) - 1] for tables in runs]).free_energy
+        for number in range(1, len(longest) + 1)
+    ]
+    fractions = np.array([table.step for table in longest]) / max(longest[-1].step, 1)
+    errors = np.array(left_out) if len(left_out) > 2 else None
+    return Course(whole.axes, whole.free_energy, errors, fractions, np.array(so_far)), whole
+
+
+def _tables_of(case: Biased) -> list[AdaptiveForces]:
+    """The history of one run, and its newest table at the end."""
     if case.abf is None:
         raise InputError(f"{case.path}: there is no table of adaptive biasing forces.")
     if not case.abf.exists():
         raise InputError(f"{case.abf} does not exist yet: it is written at every checkpoint. Wait for the run.")
     *_, newest = read_tables(case.abf)
-    history = case.abf.with_name(case.abf.name.replace(".dat", "_history.dat"))
-    tables = _some(history, newest)
-    edges = np.unique(np.linspace(0, len(tables), min(N_BLOCKS, len(tables)) + 1).astype(int))
-    left_out = [
-        normalised(_without(newest, tables[b - 1], tables[a - 1] if a else None).free_energy, case.kt)
-        for a, b in pairwise(edges.tolist())
-    ]
-    so_far = np.array([table.free_energy for table in tables])
-    fractions = np.array([table.step for table in tables]) / max(newest.step, 1)
-    errors = np.array(left_out) if len(left_out) > 2 else None
-    return Course(newest.axes, newest.free_energy, errors, fractions, so_far), newest
+    return _some(case.abf.with_name(case.abf.name.replace(".dat", "_history.dat")), newest)
+
+
+def _check_springs(cases: Sequence[Biased]) -> None:
+    """Mean forces of extended variables belong to a spring."""
+
+    def springs(case: Biased) -> list[str]:
+        return [one.text for one in case.statements if one.label.endswith(f"{EXTENDED}_spring")]
+
+    for case in cases[1:]:
+        if springs(case) != springs(cases[0]):
+            raise InputError(
+                f"{case.path} and {cases[0].path} have extended variables on different springs, and their forces "
+                f"cannot be added up: {'; '.join(springs(case))}, and {'; '.join(springs(cases[0]))}."
+            )
 
 
 def _some(history: Path, newest: AdaptiveForces) -> list[AdaptiveForces]:

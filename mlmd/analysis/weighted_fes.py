@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlmd.analysis.abf import Axis
-from mlmd.analysis.biased import Biased, label_of
+from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import add_up
 from mlmd.analysis.course import LEFT_OUT, N_PARTS, Course, course_of, cut, cut_times, histogram
 from mlmd.analysis.grid import Grid
@@ -114,7 +114,7 @@ def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
     printed = [name for name in table.names if name.endswith(".bias")]
     notes = []
     for one in case.statements:
-        label = label_of(one)
+        label = one.label
         acts = one.action in GROWING | {"RESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "BIASVALUE", "EXTERNAL"}
         if not acts or (label and f"{label}.bias" in printed):
             continue

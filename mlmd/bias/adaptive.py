@@ -1,32 +1,44 @@
 """Adaptive biasing forces around PLUMED: it computes variables, what `extended` and `plain` collect acts on them.
 
-Both behave to the engine as `PlumedBias` does: computed as often as asked, updated once per step.
+What they have collected goes into tables, which somebody else writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from mlmd import units
+from mlmd.bias import Bias
 from mlmd.bias.extended import EXTENDED, ExtendedABF
 from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script
+from mlmd.bias.shared import Walker
 from mlmd.bias.write import statements_of
 
 
-class _Adaptive:
+class Tables(Protocol):
+    """The files that tell what was collected."""
+
+    def add(self, abf: ExtendedABF | PlainABF, step: int) -> None:
+        """Add to what is kept of earlier steps where something is due; called once for each step."""
+        ...
+
+    def renew(self, abf: ExtendedABF | PlainABF) -> None:
+        """Write what was collected until now."""
+        ...
+
+
+class _Adaptive(Bias):
     """What both have in common."""
 
-    def __init__(self, plumed: PlumedBias, abf: Any) -> None:
-        self._plumed, self.abf = plumed, abf
-        self.script, self.restarted, self.kernel = plumed.script, plumed.restarted, plumed.kernel
-        self.record: Callable[[int], None] = lambda step: None
-        """Called once for each step that was collected, with the step."""
+    def __init__(self, plumed: PlumedBias, abf: Any, tables: Tables, walker: Walker | None) -> None:
+        self._plumed, self.abf, self._tables, self._walker = plumed, abf, tables, walker
+        self.name, self.restarted = plumed.name, plumed.restarted
         self._step = -1
 
     def update(self) -> None:
@@ -36,38 +48,67 @@ class _Adaptive:
         self._plumed.update()
         if self._step > self.abf.last_step:
             self.abf.update(self._step)
-            self.record(self._step)
+            self._tables.add(self.abf, self._step)
+            if self._walker is not None:
+                self._walker.update(self._step)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint needs of it, after `update`."""
-        found: dict[str, np.ndarray] = self.abf.state()
-        return found
+        """What the ABF has collected, and what moves with it; and what PLUMED forgets."""
+        return {**self._plumed.state(), **self.abf.state()}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from a `state`."""
+    def restore(self, state: Mapping[str, np.ndarray], *, same_stage: bool) -> None:
+        """Continue from a `state`, in which stage it may have been made."""
+        self._plumed.restore(state, same_stage=same_stage)
         self.abf.restore(state)
 
-    @property
-    def pending(self) -> bool:
-        """Whether a configuration was computed that has not been updated."""
-        return self._plumed.pending
+    def ends(self, step: int) -> str | None:
+        """PLUMED's words."""
+        return self._plumed.ends(step)
 
     @property
-    def version(self) -> str:
+    def pending(self) -> bool:  # type: ignore[override]
         """PLUMED's."""
-        return self._plumed.version
+        return self._plumed.pending
+
+    def begins(self) -> str:
+        """PLUMED's words."""
+        return self._plumed.begins()
+
+    def loses(self, *, resumed: bool) -> Iterator[str]:
+        """What PLUMED loses; and what other walkers have collected meanwhile acts here at once."""
+        yield from self._plumed.loses(resumed=resumed)
+        if resumed and self._walker is not None:
+            yield (
+                f"what the walkers in {self._walker.folder} have collected by now acts from here on: the run continues "
+                "statistically"
+            )
+
+    def open(self, folder: Path, step: int) -> None:
+        """As PLUMED does."""
+        self._plumed.open(folder, step)
+
+    def finish(self, step: int) -> None:
+        """See that PLUMED has written what it should have, renew the table, and leave it to other walkers."""
+        self._plumed.finish(step)
+        self._tables.renew(self.abf)
+        if self._walker is not None:
+            self._walker.leave()
+
+    def close(self) -> None:
+        """Close PLUMED's files."""
+        self._plumed.close()
 
 
 class ExtendedBias(_Adaptive):
     """PLUMED with extended variables, which it knows as values that are PUT."""
 
-    def __init__(self, script: Script, abf: ExtendedABF, **options: Any) -> None:
+    def __init__(self, script: Script, abf: ExtendedABF, tables: Tables, walker: Walker | None, **options: Any) -> None:
         """`options` are those of `PlumedBias`."""
         puts = {
             one.label + EXTENDED: (abf.values[n : n + 1], abf.forces[n : n + 1]) for n, one in enumerate(abf.dimensions)
         }
         gets = {one.label: abf.xi[n : n + 1] for n, one in enumerate(abf.dimensions)}
-        super().__init__(PlumedBias(script, puts=puts, gets=gets, **options), abf)
+        super().__init__(PlumedBias(script, puts=puts, gets=gets, **options), abf, tables, walker)
         self._placed = False
 
     def compute(
@@ -89,17 +130,15 @@ class ExtendedBias(_Adaptive):
         self._step = step
         return self._plumed.compute(step, positions, cell, energy, forces, virial)
 
-    def close(self) -> None:
-        """Close PLUMED's files."""
-        self._plumed.close()
-
 
 class PlainBias(_Adaptive):
     """PLUMED, and a second one that knows the variables alone and tells their gradients."""
 
-    def __init__(self, script: Script, abf: PlainABF, variables: str, **options: Any) -> None:
+    def __init__(
+        self, script: Script, abf: PlainABF, tables: Tables, walker: Walker | None, variables: str, **options: Any
+    ) -> None:
         """`variables` are the lines that define them; `options` are those of `PlumedBias`."""
-        super().__init__(PlumedBias(script, **options), abf)
+        super().__init__(PlumedBias(script, **options), abf, tables, walker)
         n = len(abf.dimensions)
         self._weights, unused = np.zeros(n), np.zeros(n)
         lines, puts = [variables], {}
@@ -140,6 +179,6 @@ class PlainBias(_Adaptive):
         return bias
 
     def close(self) -> None:
-        """Close PLUMED's files."""
-        self._plumed.close()
+        """Close the files of both."""
+        super().close()
         self._probe.close()

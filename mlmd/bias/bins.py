@@ -76,6 +76,8 @@ class Bins:
         size = int(np.prod(self.shape))
         self.counts = np.zeros(size, dtype=np.int64)
         self.sums = np.zeros((size, len(self.shape)))
+        self.others: tuple[np.ndarray, np.ndarray] | None = None
+        """Counts and sums of walkers beside this run, which act here and are not this run's."""
 
     def of(self, values: np.ndarray) -> int:
         """The number of the bin of (n_dim,) values, -1 outside of all."""
@@ -96,6 +98,13 @@ class Bins:
     def means(self) -> np.ndarray:
         """(n_dim, *shape) mean forces, 0 where there is no sample."""
         return np.asarray((self.sums / np.maximum(self.counts, 1)[:, None]).T.reshape(-1, *self.shape))
+
+    def known(self, where: int | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Counts and sums of some bins, with those of other walkers."""
+        counts, sums = self.counts[where], self.sums[where]
+        if self.others is None:
+            return counts, sums
+        return counts + self.others[0][where], sums + self.others[1][where]
 
     def state(self, name: str) -> dict[str, np.ndarray]:
         """For a checkpoint."""
@@ -120,9 +129,13 @@ class Ramp:
 
     def at(self, number: int) -> np.ndarray:
         """(n_dim,) force, kJ/mol per unit."""
-        if number < 0 or (count := int(self._bins.counts[number])) <= self._least:
+        if number < 0:
             return np.zeros(len(self._bins.shape))
-        mean = self._bins.sums[number] / count
+        counted, total = self._bins.known(number)
+        if (count := int(counted)) <= self._least:
+            return np.zeros(len(self._bins.shape))
+        mean = total / count
         if self._closed:
-            mean = mean - float(np.mean(self._bins.sums[:, 0] / np.maximum(self._bins.counts, 1)))
+            counts, sums = self._bins.known(slice(None))
+            mean = mean - float(np.mean(sums[:, 0] / np.maximum(counts, 1)))
         return np.asarray(mean * min(1.0, (count - self._least) / (self._full - self._least)))

@@ -275,6 +275,3 @@ class BondBoost:
     def n_bonds(self) -> int:
         """Of the state that is boosted; 0 before one is known."""
         return 0 if self._bonds is None else len(self._bonds.pairs)
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 
 from mlmd import units
-from mlmd.bias.script import Script, read_script
+from mlmd.bias import Bias
+from mlmd.bias.script import Script, before, read_script
 from mlmd.bias.statement import Statement
 from mlmd.bias.walkers import elsewhere, is_walker, make_ready
+from mlmd.bias.written import Written
 from mlmd.errors import InputError, SimulationError, StorageError
 
 INSTALL_HINT = (
@@ -85,7 +87,7 @@ def start(kernel: Path | None = None) -> Any:
         raise InputError(f"the PLUMED kernel {path} does not load: {error}. {INSTALL_HINT}") from None
 
 
-class PlumedBias:
+class PlumedBias(Bias):
     """A PLUMED script acting on all atoms of a system.
 
     PLUMED receives pointers to whole arrays and copies only the atoms that its variables use.
@@ -124,13 +126,11 @@ class PlumedBias:
         Raises:
             InputError: for an error in the script, with its line.
         """
-        self.script = script
-        self.restarted = restart
-        """Whether it goes on with the bias of an earlier start."""
-        self.pending = False
-        """Whether a configuration was computed that has not been updated."""
+        self.script, self.name = script, script.path.name
+        self.restarted, self.pending = restart, False
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
         self.charges = np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
+        self._written: Written | None = None
         self._energy = np.zeros(1)
         self._step = np.zeros(1, dtype=np.longlong)  # as an array, since the wrapper passes plain ints as 32 bits
         self.kernel = find_kernel(kernel)
@@ -151,19 +151,27 @@ class PlumedBias:
         command("setLogFile", os.devnull if log is None else str(log))
         command("setRestart", int(restart))
         command("init")
+        self._works = {work: (np.zeros(1), np.zeros(1), np.zeros(1)) for work in script.works}
+        """Work before this start, a force on it that there is none of, and work since."""
+        constants = {before(work.restraint) for work in self._works}
         for statement in script.statements:
+            if statement.label in constants:
+                # what is remembered is PUT where the file has a constant, so that it also runs by itself
+                self._read(replace(statement, text=f"{statement.label}: PUT UNIT=number SHAPE=0 PERIODIC=NO MUTABLE"))
+                continue
             if is_walker(statement):
                 make_ready(statement)
                 self._read(statement, "" if statement.values("RESTART") else " RESTART=YES")
                 continue
             begins = restart and _without_history(script.history_of(statement))
             self._read(statement, " RESTART=NO" * begins)
-        for label, array in (gets or {}).items():
+        gets = {**(gets or {}), **{work.since_start: since for work, (_, _, since) in self._works.items()}}
+        puts = {**(puts or {}), **{before(work.restraint): (a, f) for work, (a, f, _) in self._works.items()}}
+        for label, array in gets.items():
             command(f"getDataRank {label}", np.zeros(1, dtype=np.int_))  # makes what carries the value
             command(f"setMemoryForData {label}", array)
         self._puts = [
-            (f"setValue {label}", value, f"setValueForces {label}", force)
-            for label, (value, force) in (puts or {}).items()
+            (f"setValue {label}", value, f"setValueForces {label}", force) for label, (value, force) in puts.items()
         ]
         # what a step has written is complete on disk before a checkpoint measures the files
         self._read(Statement(script.path, 0, "FLUSH STRIDE=1"))
@@ -184,18 +192,7 @@ class PlumedBias:
         forces: np.ndarray,
         virial: np.ndarray,
     ) -> float:
-        """Add the bias to forces and virial without updating it.
-
-        Args:
-            step: global step.
-            positions: (n_atoms, 3) Å, C order.
-            cell: (3, 3) Å, zero rows where not periodic.
-            energy: of the potential, eV; used by scripts that bias the energy itself.
-            forces: (n_atoms, 3) eV/Å, changed in place.
-            virial: (3, 3) eV, Σ r ⊗ dE/dr, changed in place.
-
-        Returns:
-            The bias energy, eV.
+        """As `Bias.compute`; the energy is used by scripts that bias the energy itself.
 
         Raises:
             StorageError: when PLUMED cannot read or write its files.
@@ -235,10 +232,53 @@ class PlumedBias:
         except Exception as error:
             raise _failure(self.script, error) from None
 
-    @property
-    def version(self) -> str:
-        """PLUMED's version as its log gives it, known after the first update."""
-        return said_in(self._log).version
+    def begins(self) -> str:
+        """Which PLUMED it is; its log names the version after the first update."""
+        return f"bias of {self.name} by PLUMED {said_in(self._log).version}, kernel {self.kernel}"
+
+    def loses(self, *, resumed: bool) -> Iterator[str]:
+        """Memories that PLUMED keeps in no file, and hills that are not this run's alone."""
+        for action in self.script.forgetful:
+            yield (
+                f"{self.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
+                "the run continues statistically, without what it had accumulated or adapted"
+            )
+        if resumed and self.script.shared:
+            yield (
+                f"the hills that walkers share in {', '.join(self.script.shared)} are not cut back to the checkpoint, "
+                "as others may have read them: the run continues statistically"
+            )
+
+    def ends(self, step: int) -> str | None:
+        """The work that moving restraints have done, where it is known from the beginning and in kJ/mol."""
+        if not self._works or any(statement.action == "UNITS" for statement in self.script.statements):
+            return None
+        return "; ".join(
+            f"{work.restraint} has done {(done[0] + since[0]) * units.EV_PER_KJMOL:.6g} eV of work on {work.variable}"
+            for work, (done, _, since) in self._works.items()
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The work that moving restraints have done, which PLUMED forgets."""
+        return {f"work of {work.restraint}": done + since for work, (done, _, since) in self._works.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray], *, same_stage: bool) -> None:
+        """Continue from a `state`."""
+        for work, (done, _, _) in self._works.items():
+            done[:] = state.get(f"work of {work.restraint}", 0.0)
+
+    def open(self, folder: Path, step: int) -> None:
+        """Look from here on at what is written; PLUMED itself has opened its files at the start."""
+        self._written = Written(self.script, folder, step)
+
+    def finish(self, step: int) -> None:
+        """See that PLUMED has written what it should have.
+
+        Raises:
+            StorageError: when something is missing.
+        """
+        if self._written is not None:
+            self._written.check(step)
 
     def close(self) -> None:
         """Close PLUMED's files."""

@@ -46,6 +46,25 @@ FORGETFUL = {
 """Actions with a memory that PLUMED does not keep in files that mlmd puts back: averages, work, learned couplings."""
 
 
+def before(restraint: str) -> str:
+    """The label of the work that a moving restraint has done before the last start."""
+    return f"{restraint}_before"
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work that a moving restraint does on a variable."""
+
+    restraint: str
+    """Its label."""
+    variable: str
+
+    @property
+    def since_start(self) -> str:
+        """The label of the work since the last start, which PLUMED knows."""
+        return f"{self.restraint}.{self.variable}_work"
+
+
 @dataclass(frozen=True)
 class Script:
     """The statements of a plumed.dat, INCLUDEd ones in their places, and the files it reads and writes."""
@@ -60,6 +79,18 @@ class Script:
     """Files that mlmd writes into the run folder, and their text."""
     tables: tuple[str, ...] = ()
     """Files that mlmd adds to while it runs."""
+    sources: tuple[Path, ...] = ()
+    """The file of a user that it was read from, and those that this one includes; none where mlmd has written it."""
+
+    @cached_property
+    def kept(self) -> dict[str, Path]:
+        """Names under which the sources are kept beside each other -> the sources; none where one lies elsewhere."""
+        root = self.sources[0].parent if self.sources else Path()
+        if not all(
+            source.is_relative_to(root) and ".." not in source.relative_to(root).parts for source in self.sources
+        ):
+            return {}
+        return {source.relative_to(root).as_posix(): source for source in self.sources}
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -115,9 +146,22 @@ class Script:
     def forgetful(self) -> tuple[str, ...]:
         """Actions whose memory is lost when the bias continues: they start anew, and the run is the same
         statistically at best."""
-        found = [s.action for s in self.statements if s.action in FORGETFUL and not s.values("IN_RESTART")]
+        added_up = {work.restraint for work in self.works}
+        found = [
+            s.action for s in self.statements
+            if s.action in FORGETFUL and not s.values("IN_RESTART") and not (s.label and s.label in added_up)
+        ]  # fmt: skip
         found += [f"the adaptive SIGMA of {s.action}" for s in self.statements if _adapts(s)]
         return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def works(self) -> tuple[Work, ...]:
+        """Moving restraints whose work is added up over all starts: those with a constant ``LABEL_before`` for it."""
+        constants = {s.label for s in self.statements if s.action == "CONSTANT"}
+        return tuple(
+            Work(s.label, s.values("ARG")[0]) for s in self.statements
+            if s.action == "MOVINGRESTRAINT" and len(s.values("ARG")) == 1 and before(s.label) in constants
+        )  # fmt: skip
 
     def _paths(self) -> Iterator[tuple[Statement, str, str]]:
         return ((statement, key, part) for statement in self.statements for key, part in statement.paths)
@@ -145,16 +189,25 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
             the files of a bias cannot be told, and, unless `allow_unsafe`, for actions that execute code and
             paths outside the run folder.
     """
-    statements = tuple(_statements(path, (), allow_unsafe=allow_unsafe))
+    sources: list[Path] = []
+    statements = tuple(_statements(path, (), sources, allow_unsafe=allow_unsafe))
     if not statements:
         raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
     for statement in statements:
         _refuse_unnamed_history(statement)
-    return Script(path, statements)
+    return Script(path, statements, sources=tuple(dict.fromkeys(sources)))
 
 
-def _statements(path: Path, above: tuple[Path, ...], *, allow_unsafe: bool) -> Iterator[Statement]:
-    """The statements of a file, those of INCLUDEd files in their places; `above` are the files that include it."""
+def _statements(path: Path, above: tuple[Path, ...], sources: list[Path], *, allow_unsafe: bool) -> Iterator[Statement]:
+    """The statements of a file, those of INCLUDEd files in their places.
+
+    Args:
+        path: of the file.
+        above: the files that include it.
+        sources: gets every file that is read.
+        allow_unsafe: see `read_script`.
+    """
+    sources.append(path)
     for statement in split_statements(path, _text(path, above)):
         if not allow_unsafe:
             refuse_unsafe([statement])
@@ -168,7 +221,7 @@ def _statements(path: Path, above: tuple[Path, ...], *, allow_unsafe: bool) -> I
         if inner.resolve() in [outer.resolve() for outer in chain]:
             loop = " includes ".join(file.name for file in (*chain, inner))
             raise InputError(f"{statement.place}: the file includes itself: {loop}. Remove one INCLUDE.")
-        yield from _statements(inner, chain, allow_unsafe=allow_unsafe)
+        yield from _statements(inner, chain, sources, allow_unsafe=allow_unsafe)
 
 
 def _text(path: Path, above: tuple[Path, ...]) -> str:

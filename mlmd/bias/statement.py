@@ -42,6 +42,12 @@ class Statement:
         words = tuple(_words(self.text))
         return words[1:] if words and words[0].endswith(":") else words
 
+    @cached_property
+    def label(self) -> str:
+        """Its label; empty where it has none."""
+        first = self.text.split(maxsplit=1)[0]
+        return first[:-1] if first.endswith(":") else (self.values("LABEL") or [""])[0]
+
     @property
     def action(self) -> str:
         """The name of the action in capitals, e.g. ``METAD``."""

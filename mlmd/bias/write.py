@@ -17,6 +17,7 @@ from mlmd import units
 from mlmd.bias.bins import Dimension
 from mlmd.bias.extended import EXTENDED
 from mlmd.bias.safety import refuse_unsafe
+from mlmd.bias.script import before
 from mlmd.bias.statement import Statement, split_statements
 from mlmd.config.bias import (
     ABF,
@@ -352,6 +353,10 @@ def _steered(bias: Steered, writer: _Writer) -> Iterator[str]:
         step = writer.around.first_step + round(time / writer.around.timestep)
         words.append(f"STEP{number}={step} AT{number}={_n(place)} KAPPA{number}={_n(spring)}")
     yield " ".join(words)
+    yield "# its work; what it did before the run was continued last, mlmd puts in the place of the constant"
+    yield f"{before(name)}: CONSTANT VALUE=0.0"
+    yield f"{name}_work: COMBINE ARG={name}.{label}_work,{before(name)} PERIODIC=NO"
+    writer.printed.append(f"{name}_work")
 
 
 def _abf(bias: ABF, writer: _Writer) -> Iterator[str]:

@@ -133,7 +133,9 @@ _FILE = click.Path(path_type=Path)
 
 @analyze.command()
 @click.argument("runs", nargs=-1, type=_FILE, metavar="[RUN]...")
-@click.option("--method", help="hills, kernels, state, abf, reweight or umbrella [default: what the bias is for].")
+@click.option(
+    "--method", help="hills, kernels, state, abf, reweight, umbrella or work [default: what the bias is for]."
+)
 @click.option("--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with a bias].")
 @click.option("--cv", "variables", multiple=True, help="Column of COLVAR, to reweight along it (may be repeated).")
 @click.option("--from", "first_time", type=Time(), help="Leave out what is before [default: a quarter where it must].")
@@ -157,7 +159,7 @@ def fes(
     state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, as_json: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
-    """Free energy of RUN along what was biased; of several runs, which are umbrella windows, together."""
+    """Free energy of RUN along what was biased; of several (windows, walkers of ABF, steered runs) together."""
     from mlmd.analysis.fes import Files, biased_files, free_energy
     from mlmd.analysis.fes import fes as compute
     from mlmd.analysis.grid import Grid

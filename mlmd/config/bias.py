@@ -74,7 +74,7 @@ class Walkers(Table):
     folder: InputPath = Field(description="folder that all walkers share")
     number: int = Field(ge=0, description="which of them this run is, counted from 0")
     count: int = Field(ge=2, description="how many they are")
-    read_every: Time = Field(default=1000.0, description="simulated time between looks at the others' hills")
+    read_every: Time = Field(default=1000.0, description="simulated time between looks at what the others have left")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Walkers:
@@ -249,6 +249,9 @@ class ABF(OfVariables):
         default=None, examples=["10 eV/Å^2"], description="k of the wall; kT / width² by default"
     )
     write_every: Time = Field(default=100_000.0, description="simulated time between tables added to abf_history.dat")
+    walkers: Walkers | None = Field(
+        default=None, description="runs beside this one whose samples count here too, as those of this one do there"
+    )
 
     def _problems(self) -> Iterator[str]:
         problems = list(super()._problems())

@@ -1,26 +1,19 @@
-"""The biases of a run: scripts that users give and that mlmd writes, set in motion for a stage."""
+"""The biases of the input: scripts that users give and that mlmd writes, one for each stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase
 import numpy as np
 
-from mlmd import units
-from mlmd.analysis.abf import AdaptiveForces, Axis, write_table
-from mlmd.bias.adaptive import ExtendedBias, PlainBias
 from mlmd.bias.bins import Dimension
-from mlmd.bias.extended import ExtendedABF
-from mlmd.bias.hyperdynamics import BondBoost
-from mlmd.bias.plain import PlainABF
-from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script, read_script
 from mlmd.bias.write import Around, BiasFile, statements_of, write_biases
-from mlmd.config import Langevin, Simulate
+from mlmd.config import Simulate
 from mlmd.config.bias import ABF, files_of_biases, names_a_position
 from mlmd.config.files import no_such_file, structure_file
 from mlmd.config.stages import Dynamics, hyperdynamics_of
@@ -28,10 +21,7 @@ from mlmd.config.variables import sites_of
 from mlmd.engine.frame import frame_of
 from mlmd.errors import InputError
 from mlmd.io.structures import read_structure
-from mlmd.rundir import StageRecord
-
-if TYPE_CHECKING:
-    from mlmd.engine.system import Body
+from mlmd.rundir import PLUMED, StageRecord
 
 NEWEST = "abf{}.dat"
 HISTORY = "abf{}_history.dat"
@@ -43,10 +33,6 @@ _PAPERS = {
     False: ("Darve, Rodríguez-Gómez, and Pohorille, J. Chem. Phys. 128, 144120 (2008)",),
 }
 """Whether a variable is extended -> what to cite for it."""
-FRICTION = 1e-3
-"""1/fs, of an extended variable in a stage whose thermostat has no friction."""
-PERIOD, STEPS_OF_PERIOD = 200.0, 20
-"""fs and timesteps: the shortest usual period of an extended variable."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +51,6 @@ class Adaptive:
 def papers_of(adaptive: Adaptive | None) -> tuple[str, ...]:
     """What to cite for an ABF."""
     return () if adaptive is None else _PAPERS[adaptive.table.extended]
-
-
-AnyBias = PlumedBias | ExtendedBias | PlainBias | BondBoost
 
 
 def scripts_of(
@@ -132,7 +115,21 @@ def _together(written: BiasFile, plumed: Script | None, adaptive: Adaptive | Non
             )
     for name in {*made, *copies, *tables, *([adaptive.newest] if adaptive else [])} & set(plumed.touches):
         raise InputError(f"{plumed.path}: {name} is also a file of the biases in the input. Give it another name.")
-    return Script(Path(written.name), (*plumed.statements, *statements), plumed.path.parent, copies, made, tables)
+    both = (*plumed.statements, *statements)
+    return Script(Path(written.name), both, plumed.path.parent, copies, made, tables, plumed.sources)
+
+
+def kept_sources(scripts: Mapping[int, Script]) -> dict[int, dict[str, Path]]:
+    """For each stage with a PLUMED file of the user: names in the run folder -> that file, and those that it includes.
+
+    They are kept so that a run tells what its bias was when the user's files have gone.
+    """
+    found: dict[int, dict[str, Path]] = {}
+    for index, script in scripts.items():
+        folder = f"{PLUMED}/stage{index + 1}"
+        if script.kept:
+            found[index] = {f"{folder}/{name}": source for name, source in script.kept.items()}
+    return found
 
 
 def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
@@ -159,139 +156,6 @@ def _positions(path: Path, n_atoms: int) -> np.ndarray:
         )
     positions: np.ndarray = reference.get_positions()
     return positions
-
-
-def start_bias(
-    script: Script,
-    adaptive: Adaptive | None,
-    stage: Dynamics,
-    record: StageRecord,
-    body: Body,
-    *,
-    seed: int,
-    **options: Any,
-) -> AnyBias:
-    """PLUMED for a stage, and what acts on its variables besides.
-
-    Args:
-        script: of the stage.
-        adaptive: its ABF, or None.
-        stage: of the input.
-        record: of the stage.
-        body: masses, and what moves.
-        seed: of the run, for the random forces on extended variables.
-        options: of `PlumedBias`.
-    """
-    options |= {
-        "masses": body.masses, "timestep": record.timestep,
-        "temperature": record.temperature[0] if record.temperature else None,
-    }  # fmt: skip
-    if adaptive is None:
-        return PlumedBias(script, **options)
-    table, thermostat = adaptive.table, getattr(stage, "thermostat", None)
-    langevin = thermostat.friction if isinstance(thermostat, Langevin) else None
-    assert record.temperature is not None
-    given: dict[str, Any] = {
-        "timestep": record.timestep, "temperature": record.temperature[0], "full_samples": table.full_samples,
-    }  # fmt: skip
-    if table.extended:
-        rng = np.random.default_rng(np.random.SeedSequence([seed, record.index], spawn_key=(2,)))
-        friction = table.friction if table.friction is not None else FRICTION if langevin is None else langevin
-        extended = ExtendedABF(
-            adaptive.dimensions, friction=friction, period=period_of(table, record.timestep),
-            reflect=table.boundary == "reflect", rng=rng, **given,
-        )  # fmt: skip
-        return ExtendedBias(script, extended, **options)
-    plain = PlainABF(
-        adaptive.dimensions, friction=langevin or 0.0, inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0),
-        remove_com=body.remove_com, **given,
-    )  # fmt: skip
-    return PlainBias(script, plain, adaptive.variables, **options)
-
-
-def period_of(table: ABF, timestep: float) -> float:
-    """fs, of the extended variable on its spring."""
-    return table.extended_period or max(PERIOD, STEPS_OF_PERIOD * timestep)
-
-
-def collected(bias: ExtendedBias | PlainBias, step: int, time: float) -> AdaptiveForces:
-    """What an ABF has collected, in units for people; `time` in fs."""
-    abf = bias.abf
-    sizes = np.array([one.unit_size for one in abf.dimensions])
-    axes = tuple(
-        Axis(d.label, d.unit, _neat(d.minimum / d.unit_size), _neat(d.maximum / d.unit_size), d.n_bins, d.whole)
-        for d in abf.dimensions
-    )
-    scale = (units.EV_PER_KJMOL * sizes).reshape(-1, *[1] * len(axes))
-    true = abf.true_bins if isinstance(abf, ExtendedABF) else abf.bins
-    found = AdaptiveForces(
-        axes, abf.temperature, step, time, true.counts.reshape(true.shape).copy(), true.means() * scale
-    )
-    if not isinstance(abf, ExtendedABF):
-        return found
-    bins = abf.bins
-    return replace(found, extended=bins.counts.reshape(bins.shape).copy(), extended_forces=bins.means() * scale)
-
-
-def _neat(value: float) -> float:
-    """A number without the last digits, which a change of units has left."""
-    return float(f"{value:.12g}")
-
-
-class AdaptiveTables:
-    """The files that tell what an ABF has collected: the newest table, and all at intervals."""
-
-    def __init__(
-        self, folder: Path, adaptive: Adaptive, bias: ExtendedBias | PlainBias, record: StageRecord, start: float
-    ):
-        """`start` is the time (fs) at which the stage begins."""
-        self._newest, self._history = folder / adaptive.newest, folder / adaptive.history
-        self._bias, self._record, self._start = bias, record, start
-        self._every = max(1, round(adaptive.table.write_every / record.timestep))
-        bias.record = self._add
-
-    def _table(self, step: int, *, only_sampled: bool) -> str:
-        time = self._start + (step - self._record.first_step) * self._record.timestep
-        return write_table(collected(self._bias, step, time), only_sampled=only_sampled)
-
-    def _add(self, step: int) -> None:
-        """Add a table to the history where one is due."""
-        if step > 0 and step % self._every == 0:
-            with self._history.open("a") as file:
-                file.write(self._table(step, only_sampled=True))
-
-    def renew(self) -> None:
-        """Write the newest table."""
-        step = self._bias.abf.last_step
-        if step < 0:
-            return
-        temporary = self._newest.with_name(self._newest.name + ".tmp")
-        temporary.write_text(self._table(step, only_sampled=False))
-        temporary.replace(self._newest)
-
-
-def memory_of(bias: AnyBias | None) -> dict[str, np.ndarray]:
-    """What a bias remembers that no file of PLUMED does, under its name."""
-    if bias is None or isinstance(bias, PlumedBias):
-        return {}
-    return {f"bias/{_name_of(bias)}/{key}": array for key, array in bias.state().items()}
-
-
-def _name_of(bias: AnyBias) -> str:
-    return "hyperdynamics" if isinstance(bias, BondBoost) else bias.script.path.name
-
-
-def recall(bias: AnyBias, memory: Mapping[str, np.ndarray], *, same_stage: bool) -> bool:
-    """Give a bias back what it remembered, of this stage or one before; whether there was anything."""
-    start = f"bias/{_name_of(bias)}/"
-    state = {name.removeprefix(start): array for name, array in memory.items() if name.startswith(start)}
-    if not state or isinstance(bias, PlumedBias):
-        return False
-    if isinstance(bias, BondBoost):
-        bias.restore(state, same_stage=same_stage)
-    else:
-        bias.restore(state)
-    return True
 
 
 def kernel_of(config: Simulate, index: int) -> Path | None:

@@ -14,13 +14,11 @@ import ase.io
 import numpy as np
 import openmm
 
-from mlmd.bias.hyperdynamics import BondBoost
-from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
-from mlmd.bias.written import Written
+from mlmd.bias import memory_of
+from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.config import NVE, Deposit, Minimize
-from mlmd.config.stages import Dynamics, hyperdynamics_of
+from mlmd.config.stages import Dynamics
 from mlmd.engine import observe
-from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
@@ -30,8 +28,8 @@ from mlmd.engine.drift import EnergyDrift
 from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.guard import ADVICE, question, save_crash
-from mlmd.engine.hyperdynamics import HYPER_COLUMNS, Events, boosted_row, start_boost, summary_of
-from mlmd.engine.job import Job, charges_of, versions, warnings_of
+from mlmd.engine.hyperdynamics import HYPER_COLUMNS
+from mlmd.engine.job import Job, versions, warnings_of
 from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
@@ -39,6 +37,7 @@ from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.present import Present, arrays_of, at_start, restored
 from mlmd.engine.resume import checkpoint_of, particles_at, resume
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
+from mlmd.engine.stage_bias import Biased
 from mlmd.engine.stage_files import StageFiles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
@@ -83,6 +82,7 @@ class Course:
             self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         self.commit = Commit(run, job.scripts.values(), machine, messages, more)
+        self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
 
@@ -134,8 +134,9 @@ class Course:
         speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
         self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
-        if isinstance(bias := dynamics.forces.bias, BondBoost):
-            self.messages(f"{name}: {summary_of(bias, record.last_step)}")
+        bias = dynamics.forces.bias
+        if bias is not None and (summary := bias.ends(record.last_step)) is not None:
+            self.messages(f"{name}: {summary}")
         self.messages(f"time of {name}: {observe.where_time_went(dynamics, seconds)}", echo=False)
         return dynamics.particles()
 
@@ -182,12 +183,13 @@ class Course:
             resume(stage, saved, exact=self.commit.same_machine(saved))
             if deposition is not None:
                 deposition.resumed(stage)
-        self._restart_bias(stage, resumed=saved is not None)
+        self._pass_again(stage, resumed=saved is not None)
         files = self._open_files(stage, deposition)
         try:
             if saved is None:
                 self._save(stage, files, deposition)
-                self._name_bias(stage)
+                if stage.forces.bias is not None:
+                    self.messages(stage.forces.bias.begins())
             while True:
                 if deposition is not None and (change := deposition.change(stage)) is not None:
                     stage = self._changed(record, change, deposition, stage)
@@ -204,8 +206,6 @@ class Course:
             raise self._explain(stage, error) from None
         finally:
             files.close()
-            if stage.forces.bias is not None:
-                stage.forces.bias.close()
         if deposition is not None:
             self.messages(f"stage {record.index + 1} (deposit): {deposition.summary()}")
         return stage
@@ -214,6 +214,8 @@ class Course:
 
     def _open_files(self, stage: DynamicsStage, deposition: Deposition | None) -> StageFiles:
         job, record, bias = self.job, stage.record, stage.forces.bias
+        if bias is not None:
+            bias.open(self.folder, stage.global_step)
         columns = [*job.more_columns, *self._counts, *self._clock, *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
@@ -223,23 +225,8 @@ class Course:
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),
-            bias=None if bias is None or isinstance(bias, BondBoost)
-            else Written(bias.script, self.folder, stage.global_step),
-            tables=self._tables(stage),
-            events=Events.of(bias, self.folder, self._time_at_start(record), record)
-            if isinstance(bias, BondBoost) else None,
+            bias=bias,
         )  # fmt: skip
-
-    def _tables(self, stage: DynamicsStage) -> AdaptiveTables | None:
-        """The files of an adaptive biasing force."""
-        bias, adaptive = stage.forces.bias, self.job.adaptive.get(stage.record.index)
-        if adaptive is None or bias is None or isinstance(bias, PlumedBias | BondBoost):
-            return None
-        return AdaptiveTables(self.folder, adaptive, bias, stage.record, self._time_at_start(stage.record))
-
-    def _time_at_start(self, record: StageRecord) -> float:
-        """fs, at which a stage begins."""
-        return sum(r.n_steps * r.timestep for r in self.run.stages[: record.index])
 
     def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         files.commit()
@@ -290,7 +277,13 @@ class Course:
         counted = self._counted(deposition)
         if not self._clock:
             return counted
-        return lambda stage: [*counted(stage), *boosted_row(stage.forces.bias, stage.global_step)]
+        return lambda stage: [*counted(stage), *self._measured(stage)]
+
+    def _measured(self, stage: DynamicsStage) -> list[float]:
+        """What the bias of a stage has to say in the columns `_clock`."""
+        bias = stage.forces.bias
+        found = {} if bias is None else bias.measures(stage.global_step)
+        return [found.get(name, float("nan")) for name in self._clock]
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
@@ -336,8 +329,9 @@ class Course:
         body = self.present.body
         open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
         evaluator = self._evaluator()
+        bias = self._biased.bias(record, evaluator, particles.cell, self._memory, resumed=restart)
         forces = Forces(
-            evaluator, particles.cell, bias=self._bias(record, evaluator, particles, restart=restart),
+            evaluator, particles.cell, bias=bias,
             max_force=guard.max_force if guard.enabled else None,
             max_displacement=guard.max_displacement if guard.enabled else None,
             first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
@@ -348,7 +342,7 @@ class Course:
             stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
             seed=seed if deposition is None else deposition.seed(), guard=guard,
             usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
-            start_time=self._time_at_start(record),
+            start_time=self._biased.start_of(record),
             watch=self.watch, drift=self._drift(stage), spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
             more=self._more(deposition), first_step=step,
@@ -380,58 +374,17 @@ class Course:
         targets = [r.temperature[-1] for r in self.run.stages[: record.index] if r.temperature is not None]
         return targets[-1] if targets else self.job.config.start_temperature
 
-    def _bias(
-        self, record: StageRecord, evaluator: Evaluator, particles: Particles, *, restart: bool
-    ) -> AnyBias | None:
-        boost: AnyBias
-        if (table := hyperdynamics_of(self.job.config.stage[record.index])) is not None:
-            boost = start_boost(
-                table, self.job.boosts[record.index], record, self.job.body, evaluator, particles.cell, self.messages
-            )
-            recall(boost, self._memory, same_stage=restart)
-            return boost
-        script, stage = self.job.scripts.get(record.index), self.job.config.stage[record.index]
-        if script is None or not isinstance(stage, Dynamics):
-            return None
-        # a script that an earlier stage has used already goes on with its bias and its files
-        earlier = [s for index, s in self.job.scripts.items() if index < record.index and s.path == script.path]
-        bias = start_bias(
-            script, self.job.adaptive.get(record.index), stage, record, self.job.body,
-            seed=int(self.run.manifest["seed"]), charges=charges_of(self.job),
-            kernel=kernel_of(self.job.config, record.index), log=self.folder / "plumed.log",
-            restart=restart or bool(earlier),
-        )  # fmt: skip
-        recall(bias, self._memory, same_stage=restart)
-        return bias
-
-    def _restart_bias(self, stage: DynamicsStage, *, resumed: bool) -> None:
+    def _pass_again(self, stage: DynamicsStage, *, resumed: bool) -> None:
         """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""
         bias = stage.forces.bias
-        if bias is None or isinstance(bias, BondBoost) or not bias.restarted:
+        if bias is None or not bias.restarted:
             return
-        for action in bias.script.forgetful:
-            self.messages(
-                f"{bias.script.path.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
-                "the run continues statistically, without what it had accumulated or adapted"
-            )
-        if resumed and bias.script.shared:
-            self.messages(
-                f"the hills that walkers share in {', '.join(bias.script.shared)} are not cut back to the checkpoint, "
-                "as others may have read them: the run continues statistically"
-            )
-        before = [r.index for r in self.run.stages[: stage.record.index] if r.n_steps > 0]
-        last = self.job.scripts.get(before[-1]) if before else None
-        if resumed or (last is not None and last.path == bias.script.path):
+        for line in bias.loses(resumed=resumed):
+            self.messages(line)
+        if resumed or self._biased.goes_on(stage.record):
             stage.answer()
             with self.commit.without_prints():
                 stage.forces.finish_step()
-
-    def _name_bias(self, stage: DynamicsStage) -> None:
-        bias = stage.forces.bias
-        if isinstance(bias, BondBoost):
-            self.messages(f"hyperdynamics: {bias.n_bonds:,} bonds of the quenched state are watched")
-        elif bias is not None:
-            self.messages(f"bias of {bias.script.path.name} by PLUMED {bias.version}, kernel {bias.kernel}")
 
     def _evaluator(self) -> Evaluator:
         return self.job.evaluator(self._device, self._given, self.present.body)

@@ -10,9 +10,9 @@ from mlmd.config import Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.errors import StorageError
-from mlmd.rundir import MANIFEST, MESSAGES, STRUCTURE, TOPOLOGIES, Run, open_run
+from mlmd.rundir import MANIFEST, MESSAGES, PLUMED, STRUCTURE, TOPOLOGIES, Run, open_run
 
-_BEGUN = {"lock", MESSAGES} | {
+_BEGUN = {"lock", MESSAGES, PLUMED} | {
     name + end
     for name in ("input.toml", STRUCTURE, *TOPOLOGIES, MANIFEST)
     for end in ("", ".tmp")

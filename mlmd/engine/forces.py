@@ -12,17 +12,15 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import openmm
 
 from mlmd import units
+from mlmd.bias import Bias
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
-
-if TYPE_CHECKING:
-    from mlmd.engine.biases import AnyBias
 
 NM = 10.0
 """One nm in Å."""
@@ -86,7 +84,7 @@ class Forces:
         evaluator: Evaluator,
         cell: np.ndarray,
         *,
-        bias: AnyBias | None = None,
+        bias: Bias | None = None,
         max_force: float | None = None,
         max_displacement: float | None = None,
         first_step: int = 0,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ase
 import numpy as np
 
+from mlmd.bias import Bias
 from mlmd.bias.hyperdynamics import BondBoost, Event
 from mlmd.config import Minimize, Simulate
 from mlmd.config.hyperdynamics import Hyperdynamics
@@ -19,9 +20,6 @@ from mlmd.engine.system import PS, Body
 from mlmd.errors import InputError, did_you_mean
 from mlmd.potentials import Evaluator
 from mlmd.rundir import HYPER, StageRecord
-
-if TYPE_CHECKING:
-    from mlmd.engine.biases import AnyBias
 
 HYPER_COLUMNS = ("hypertime [ps]", "boost")
 """Columns of the log: the clock since hyperdynamics began, and what it is of the time of the dynamics."""
@@ -72,7 +70,8 @@ def start_boost(
     evaluator: Evaluator,
     cell: np.ndarray,
     tell: Callable[[str], None],
-) -> BondBoost:
+    start: float = 0.0,
+) -> StageBoost:
     """The bias of a stage.
 
     Args:
@@ -83,6 +82,7 @@ def start_boost(
         evaluator: of the run; its pair list is after a quench what it was before.
         cell: (3, 3) Å in the engine's frame, which stays.
         tell: called with what a person should know.
+        start: fs, at which the stage begins.
     """
     assert record.temperature is not None
     options = Minimize(max_force=table.quench_force, max_steps=table.quench_steps)
@@ -102,7 +102,8 @@ def start_boost(
             )
         return minimum.positions
 
-    return BondBoost(
+    return StageBoost(
+        record, start,
         cutbond=table.cutbond, q=table.q, vmax=table.vmax, temperature=record.temperature[0],
         timestep=record.timestep, boosted=boosted, quench=quench,
         quench_every=max(1, round(table.quench_every / record.timestep)), event_distance=table.event_distance,
@@ -112,17 +113,6 @@ def start_boost(
 
 class Events(AppendOnly):
     """hyper.csv: a row for every event; atoms are counted from 0, the farthest first, and a bond is two of them."""
-
-    @classmethod
-    def of(cls, boost: BondBoost, folder: Path, start: float, record: StageRecord) -> Events:
-        """The file, into which a boost writes from now on; its stage begins at the time `start` (fs)."""
-        events = cls(folder / HYPER)
-
-        def write(event: Event) -> None:
-            events.row(event, start + (event.step - record.first_step) * record.timestep)
-
-        boost.record = write
-        return events
 
     def header(self) -> bytes:
         """Names with units."""
@@ -140,16 +130,48 @@ class Events(AppendOnly):
         self._file.flush()
 
 
-def boosted_row(bias: AnyBias | None, step: int) -> list[float]:
-    """What stands in `HYPER_COLUMNS` at a global step."""
-    if not isinstance(bias, BondBoost):
-        return [float("nan")] * len(HYPER_COLUMNS)
-    return [bias.hypertime(step) / PS, bias.mean_boost(step)]
+class StageBoost(BondBoost, Bias):
+    """The boost as the bias of a stage, which writes its events into the run folder."""
 
+    def __init__(self, stage: StageRecord, start: float, **options: Any) -> None:
+        """The stage begins at the time `start` (fs); `options` are those of `BondBoost`."""
+        super().__init__(**options)
+        self.name, self.restarted = "hyperdynamics", False
+        self._stage, self._start = stage, start
+        self._events: Events | None = None
 
-def summary_of(boost: BondBoost, step: int) -> str:
-    """A stage that has ended at a global step, in words."""
-    return (
-        f"hyperdynamics: {boost.hypertime(step) / PS:.6g} ps until here, a boost of {boost.mean_boost(step):.4g}; "
-        f"events in {HYPER}: {boost.n_events}"
-    )
+    def begins(self) -> str:
+        """How much there is to watch."""
+        return f"hyperdynamics: {self.n_bonds:,} bonds of the quenched state are watched"
+
+    def measures(self, step: int) -> Mapping[str, float]:
+        """What stands in `HYPER_COLUMNS`."""
+        return dict(zip(HYPER_COLUMNS, (self.hypertime(step) / PS, self.mean_boost(step)), strict=True))
+
+    def ends(self, step: int) -> str:
+        """The clock, and how many events there were."""
+        return (
+            f"hyperdynamics: {self.hypertime(step) / PS:.6g} ps until here, a boost of {self.mean_boost(step):.4g}; "
+            f"events in {HYPER}: {self.n_events}"
+        )
+
+    def open(self, folder: Path, step: int) -> None:
+        """Write events into their file from now on."""
+        self._events, self.record = Events(folder / HYPER), self._write
+
+    def _write(self, event: Event) -> None:
+        assert self._events is not None
+        self._events.row(event, self._start + (event.step - self._stage.first_step) * self._stage.timestep)
+
+    def commit(self) -> None:
+        """Make the events durable."""
+        if self._events is not None:
+            self._events.commit()
+
+    def finish(self, step: int) -> None:
+        """An event is written when it is seen, and nothing is left to do."""
+
+    def close(self) -> None:
+        """Close the file of events."""
+        if self._events is not None:
+            self._events.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ase
 import numpy as np
@@ -21,7 +22,7 @@ from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
 from mlmd.config.stages import hyperdynamics_of
 from mlmd.engine.arrivals import Plan
-from mlmd.engine.biases import Adaptive, kernel_of, papers_of, scripts_of
+from mlmd.engine.biases import Adaptive, kept_sources, kernel_of, papers_of, scripts_of
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
@@ -45,6 +46,7 @@ from mlmd.rundir import (
     LOG,
     MANIFEST,
     MESSAGES,
+    PLUMED,
     STOP,
     STRUCTURE,
     TOPOLOGIES,
@@ -54,7 +56,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
-    *(DEPOSITION, HYPER),
+    *(DEPOSITION, HYPER, PLUMED),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -334,11 +336,12 @@ def manifest_of(
         "version": 1,
         "mlmd": mlmd.__version__,
         "created": created,
+        "id": uuid4().hex,  # by which what several runs share knows whose it is
         "state": "running",
         "seed": seed,
         "physics_hash": physics_hash(job.config),
         "input": resolved(job.config),
-        "files": {name: {"path": str(path), "sha256": sha256(path)} for name, path in files_of(job.config).items()},
+        "files": _files(job),
         "versions": versions(),
         "platform": dict(platform),
         "orientation": job.frame.rotation.tolist(),
@@ -349,6 +352,14 @@ def manifest_of(
         **({"citations": citations} if citations else {}),
         **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }
+
+
+def _files(job: Job) -> dict[str, dict[str, str]]:
+    """What the input names: where it lies, its digest, and where a copy of it is in the run folder."""
+    found = {name: {"path": str(path), "sha256": sha256(path)} for name, path in files_of(job.config).items()}
+    for index, names in kept_sources(job.scripts).items():
+        found[f"plumed of stage {index + 1}"]["copy"] = next(iter(names))
+    return found
 
 
 def models_of(potential: Potential) -> list[dict[str, Any]]:

@@ -171,6 +171,7 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said:
     """Write what stands in a folder before the first step; the manifest last, so that half a start is no run."""
     import ase.io
 
+    from mlmd.engine.biases import kept_sources
     from mlmd.engine.job import manifest_of
     from mlmd.engine.topology import write_topology
 
@@ -179,6 +180,10 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said:
     # durable before the manifest is: after a loss of power a run without its structure would be left
     write_atomically(folder / "input.toml", source.read_bytes())
     write_atomically(folder / STRUCTURE, structure.getvalue().encode())
+    for names in kept_sources(job.scripts).values():
+        for name, path in names.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / name, path.read_bytes())
     if job.topology is not None:
         write_topology(folder, job.topology, job.atoms.positions)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed

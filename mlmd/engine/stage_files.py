@@ -1,4 +1,4 @@
-"""What a stage writes: log, trajectory, what it learns of errors, who came and went, and the tables of its bias."""
+"""What a stage writes: log, trajectory, what it learns of errors, who came and went, and the files of its bias."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import ase
 
-from mlmd.bias.written import Written
-from mlmd.engine.biases import AdaptiveTables
+from mlmd.bias import Bias
 from mlmd.engine.deposit import Book
 from mlmd.engine.deviation import Deviations
-from mlmd.engine.hyperdynamics import Events
 from mlmd.engine.outputs import ExtXYZ, Log, Trajectory
 
 
@@ -23,33 +21,29 @@ class StageFiles:
     deviations: Deviations | None
     book: Book | None
     """Of a stage of deposition."""
-    bias: Written | None
-    """What PLUMED writes, as far as it has been looked at."""
-    tables: AdaptiveTables | None
-    """Of an adaptive biasing force."""
-    events: Events | None
-    """Of hyperdynamics."""
+    bias: Bias | None
+    """Keeps its files itself."""
 
     @property
-    def _own(self) -> list[Log | Trajectory | Deviations | Book | Events]:
-        some = (self.log, self.trajectory, self.deviations, self.book, self.events)
+    def _own(self) -> list[Log | Trajectory | Deviations | Book]:
+        some = (self.log, self.trajectory, self.deviations, self.book)
         return [file for file in some if file is not None]
 
     def commit(self) -> None:
         """Make everything durable that mlmd has written so far."""
         for file in self._own:
             file.commit()
+        if self.bias is not None:
+            self.bias.commit()
 
     def finish_bias(self, step: int) -> None:
-        """See that PLUMED has written what it should have until a global step, and renew the newest table.
+        """See that the bias has written what it should have until a global step, which was updated.
 
         Raises:
             StorageError: when something is missing.
         """
         if self.bias is not None:
-            self.bias.check(step)
-        if self.tables is not None:
-            self.tables.renew()
+            self.bias.finish(step)
 
     def follow(self, atoms: ase.Atoms) -> None:
         """Write other atoms from now on."""
@@ -62,3 +56,5 @@ class StageFiles:
         """Close them."""
         for file in self._own:
             file.close()
+        if self.bias is not None:
+            self.bias.close()

@@ -133,10 +133,10 @@ def score(wanted: set[str], *, long: bool, more: list[str]) -> int:
 
 def show_mutations(wanted: set[str]) -> int:
     """Break something for each row and see its tests fail; the exit code."""
-    survived = []
-    for name in sorted(wanted):
+    survived, every = [], {one: row for row in sorted(wanted) for one in ROWS[row].mutations(row)}
+    for name, row in every.items():
         began = time.monotonic()
-        command = [sys.executable, str(HERE), "--row", name, "--mutated"]
+        command = [sys.executable, str(HERE), "--row", row, "--mutated", name]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         seen = answer.returncode == 1 and re.search(r"^\d+ failed", answer.stdout, re.MULTILINE) is not None
         survived += [] if seen else [name]
@@ -146,7 +146,7 @@ def show_mutations(wanted: set[str]) -> int:
               f"{time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
         if not seen:
             print(answer.stdout[-3000:], answer.stderr[-2000:])
-    print(f"{len(wanted) - len(survived)} of {len(wanted)} mutations are seen")
+    print(f"{len(every) - len(survived)} of {len(every)} mutations are seen")
     return int(bool(survived))
 
 
@@ -156,17 +156,17 @@ def main() -> int:
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row; may be repeated")
     parser.add_argument("--long", action="store_true", help="the slow tests too")
     parser.add_argument("--mutations", action="store_true", help="show that each row fails when it should")
-    parser.add_argument("--mutated", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--mutated", choices=list(mutations.MUTATIONS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     wanted = set(given.row or ROWS)
     if given.mutations:
         return show_mutations(wanted)
     more = []
     if given.mutated:
-        (name,) = wanted
-        os.environ[mutations.VARIABLE] = name
-        mutations.apply(name)
-        more = ["-x", "-k", ROWS[name].seen_by]
+        (row,) = wanted
+        os.environ[mutations.VARIABLE] = given.mutated
+        mutations.apply(given.mutated)
+        more = ["-x", "-k", ROWS[row].mutations(row)[given.mutated]]
     return score(wanted, long=given.long, more=more)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "MLMD_TEST_MUTATION"
-"""Environment variable with the row whose mutation is done."""
+"""Environment variable with the name of the mutation that is done, which is that of its row."""
 
 
-def apply(row: str | None) -> None:
-    """Do the mutation of a row, or nothing."""
-    if row:
-        MUTATIONS[row]()
+def apply(name: str | None) -> None:
+    """Do a mutation, or nothing."""
+    if name:
+        MUTATIONS[name]()
 
 
 def _single_precision_velocities() -> None:
@@ -62,6 +62,13 @@ def _bias_is_not_cut() -> None:
         return original(folder, *kept)
 
     commit.rewind = rewind
+
+
+def _adaptive_force_forgets() -> None:
+    """R04: what an adaptive force has collected is not given back to it."""
+    from mlmd.bias import adaptive
+
+    adaptive._Adaptive.restore = lambda self, state, *, same_stage: None  # type: ignore[method-assign]
 
 
 def _no_checksum() -> None:
@@ -312,6 +319,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "R02": _no_random_state,
     "R03": _nothing_is_cut,
     "R04": _bias_is_not_cut,
+    "R04 adaptive": _adaptive_force_forgets,
     "R05": _nothing_is_cut,
     "R06": _no_checksum,
     "R07": _no_fingerprint,

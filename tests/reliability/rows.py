@@ -5,7 +5,8 @@ A test belongs to a row by ``@pytest.mark.row("R03")``; a number that it measure
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,12 @@ class Row:
     """Tests that fail under the mutation of this row (an expression of ``pytest -k``)."""
     note: str = ""
     """What of the row is not tested, and why."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Further mutations, by name, and the tests that fail under each."""
+
+    def mutations(self, name: str) -> dict[str, str]:
+        """All mutations of the row that has this name, and the tests that fail under each."""
+        return {name: self.seen_by, **self.also}
 
 
 ROWS = {
@@ -27,7 +34,10 @@ ROWS = {
         "on graphics cards it is tried where there is one",
     ),
     "R03": Row("killed at any moment", 10, "every_change_once and kill"),
-    "R04": Row("killed while PLUMED biases", 8, "killed_at_every_write_is_whole and opes"),
+    "R04": Row(
+        "killed while PLUMED or an adaptive force biases", 8, "killed_at_every_write_is_whole and opes",
+        also={"R04 adaptive": "adaptive_force_killed_at_every_write_is_whole"},
+    ),
     "R05": Row("restart from an older checkpoint", 3, "cut_back_to_the_one_before"),
     "R06": Row("damaged checkpoints", 6, "every_damage"),
     "R07": Row("modified outputs", 4, "edited_before"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
-from processes import killed_at_every_write, mlmd
+from processes import killed_at_every_write, killed_at_random, mlmd
 from runs import assert_same_run, run_in_parts, write_input
 
 from mlmd.analysis.abf import read_tables
@@ -23,6 +26,7 @@ STAGE = (
 )
 PRESSED = 'pressure = "20 bar"\nbarostat = { kind = "isotropic", every = 5 }'
 TABLES = ("abf.dat", "abf_history.dat")
+N_KILLS = 20
 
 
 def adaptive_input(
@@ -61,6 +65,7 @@ def assert_same_adaptive_run(one: Path, other: Path) -> None:
         assert np.array_equal(last[0].arrays[name], last[1].arrays[name]), name
 
 
+@pytest.mark.row("R04")
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_400_and_600_steps_are_1000_steps(extended: bool, tmp_path: Path) -> None:
     path = adaptive_input(tmp_path, extended=extended)
@@ -75,6 +80,7 @@ def test_400_and_600_steps_are_1000_steps(extended: bool, tmp_path: Path) -> Non
     assert np.count_nonzero(history[-1].samples >= 10) > 5
 
 
+@pytest.mark.row("R04")
 def test_extended_variables_under_pressure_go_on_as_if_never_stopped(tmp_path: Path) -> None:
     # trial volumes ask for the bias within a step, and move no extended variable
     path = adaptive_input(tmp_path, pressed=True, duration="2 ps")
@@ -86,6 +92,7 @@ def test_extended_variables_under_pressure_go_on_as_if_never_stopped(tmp_path: P
     assert table.extended.sum() <= 401
 
 
+@pytest.mark.row("R04")
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_an_adaptive_force_goes_on_through_the_next_stage(extended: bool, tmp_path: Path) -> None:
     path = adaptive_input(tmp_path, extended=extended, stages=2, duration="2500 fs")
@@ -97,9 +104,25 @@ def test_an_adaptive_force_goes_on_through_the_next_stage(extended: bool, tmp_pa
     assert table.samples.sum() > 600  # of both stages, in which the dimer also leaves the range
 
 
+@pytest.mark.row("R04")
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_an_adaptive_force_killed_at_every_write_is_whole(extended: bool, tmp_path: Path) -> None:
     path, errors = adaptive_input(tmp_path, extended=extended, duration="1 ps", every=0.03), tmp_path / "errors"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0, errors.read_text()
     assert killed_at_every_write(path, tmp_path / "killed", errors, first=2) > 8
     assert_same_adaptive_run(tmp_path / "one", tmp_path / "killed")
+
+
+@pytest.mark.row("R04")
+@pytest.mark.parametrize("extended", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["extended", "plain"])
+def test_an_adaptive_force_killed_at_random_times_is_whole(
+    extended: bool, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    path, errors = adaptive_input(tmp_path, extended=extended, every=0.02), tmp_path / "errors"
+    assert mlmd(["--version"], errors) == 0  # the server has started
+    began = time.monotonic()
+    assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0, errors.read_text()
+    usual = time.monotonic() - began
+    for folder in killed_at_random(path, tmp_path, errors, n_kills=N_KILLS, usual=usual, rng=random.Random(7)):
+        assert_same_adaptive_run(tmp_path / "one", folder)
+    record_property(f"random kills ({'extended' if extended else 'plain'} abf)", N_KILLS)
