@@ -192,13 +192,12 @@ def _submit(executor: Any, slurm: Slurm, jobs: Sequence[ReplicaJob], at_once: in
     """
     options = {"memory": "mem", "partition": "partition", "account": "account"}
     named = {option: getattr(slurm, key) for key, option in options.items() if getattr(slurm, key) is not None}
-    extra = {key.replace("_", "-"): value for key, value in slurm.extra.items() if value is not False}
     try:
         executor.update_parameters(
             job_name="mlmd", time=math.ceil(slurm.time / 60.0), cpus_per_task=slurm.cpus, signal_delay_s=_WARNING,
             # since Slurm 22.05 srun asks for one core where it is not told
             srun_args=[f"--cpus-per-task={slurm.cpus}"],
-            additional_parameters={"requeue": True, **named, **extra},
+            additional_parameters={"requeue": True, **named, **slurm.extra},
             **({"gpus_per_node": slurm.gpus} if slurm.gpus else {}),
             **({"setup": list(slurm.setup)} if slurm.setup else {}),
             **({"array_parallelism": at_once} if at_once else {}),
