@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
-from processes import killed_at_every_write, killed_at_random, mlmd
+from processes import killed_at_every_write, mlmd
 from runs import assert_same_run, run_in_parts, write_input
 
 from mlmd.analysis.abf import read_tables
@@ -25,7 +22,6 @@ STAGE = (
     'width = "0.2 Å", full_samples = 10, write_every = "500 fs", extended = {extended} }}]\n'
 )
 PRESSED = 'pressure = "20 bar"\nbarostat = { kind = "isotropic", every = 5 }'
-N_KILLS = 20
 TABLES = ("abf.dat", "abf_history.dat")
 
 
@@ -101,26 +97,9 @@ def test_an_adaptive_force_goes_on_through_the_next_stage(extended: bool, tmp_pa
     assert table.samples.sum() > 600  # of both stages, in which the dimer also leaves the range
 
 
-@pytest.mark.row("R04")
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_an_adaptive_force_killed_at_every_write_is_whole(extended: bool, tmp_path: Path) -> None:
     path, errors = adaptive_input(tmp_path, extended=extended, duration="1 ps", every=0.03), tmp_path / "errors"
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0, errors.read_text()
     assert killed_at_every_write(path, tmp_path / "killed", errors, first=2) > 8
     assert_same_adaptive_run(tmp_path / "one", tmp_path / "killed")
-
-
-@pytest.mark.row("R04")
-@pytest.mark.slow
-@pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
-def test_an_adaptive_force_killed_at_random_times_is_whole(
-    extended: bool, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    path, errors = adaptive_input(tmp_path, extended=extended, duration="10 ps", every=0.03), tmp_path / "errors"
-    assert mlmd(["--version"], errors) == 0  # the server has started
-    began = time.monotonic()
-    assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0, errors.read_text()
-    usual, rng = time.monotonic() - began, random.Random(11)
-    for folder in killed_at_random(path, tmp_path, errors, n_kills=N_KILLS, usual=usual, rng=rng):
-        assert_same_adaptive_run(tmp_path / "one", folder)
-    record_property(f"random kills ({'extended' if extended else 'plain'} abf)", N_KILLS)
