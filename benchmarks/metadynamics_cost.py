@@ -1,16 +1,18 @@
 """What metadynamics on ten atoms adds to the steps of a large system, and whether PLUMED leaks.
 
-    python benchmarks/metadynamics_cost.py [--atoms 10000] [--threads 1] [--rounds 60] [--steps 10] [--potential Cu]
+    python benchmarks/metadynamics_cost.py [--atoms 10000] [--threads 1] [--rounds 60] [--precision float64]
     python benchmarks/metadynamics_cost.py --leak 1000000
 
 Well-tempered metadynamics on a grid, of the distance between the centres of two groups of five atoms, with the fastest
 of the potentials that come with mlmd, which is found first: all of them evaluate a crystal of about so many atoms. One
 run takes turns of some steps with and without the bias, so that both have the same memory and lists, and what else the
 machine does meets both; the ratio is that of the means over all rounds, its error from resampling rounds. Wall clock
-and time of the processor are shown; the latter does not know of other programs, but that they empty the caches. Below,
-the processor's time in the calls of the bias during these steps, and how it grows with the number of atoms in calls one
-after the other: PLUMED gets pointers and copies what its variables need, and the forces of the potential are copied
-once, as they are kept too.
+and time of the processor are shown; the latter does not know of other programs, but that they empty the caches.
+
+Below, the processor's time in the calls of the bias during these steps, and for several numbers of atoms, on which it
+does not depend: PLUMED gets pointers and copies what its variables need, and the forces of the potential are copied
+once, as they are kept too. The calls are some times as slow where the caches have forgotten them; where they are so too
+after pauses in which this program does nothing, others have emptied the caches, and the ratio is one of a busy machine.
 
 With ``--leak N`` a run of N steps of four atoms in a bowl with the same metadynamics is made instead; it prints the
 memory of the process against steps, and the slope of the line through its second half.
@@ -22,7 +24,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from mlmd.engine.system import body_of, maxwell_boltzmann
 from mlmd.potentials import Evaluator, modelfile
 from mlmd.potentials.evaluate import evaluator
 
+BOTH = ("float32", "float64")
 TIMESTEP, TEMPERATURE = 2.0, 300.0  # fs, K
 METADYNAMICS = """
 first: COM ATOMS=1-5
@@ -114,9 +117,9 @@ def seconds_per_atom(name: str, precision: str, n_atoms: int) -> float:
     return min(times[1:]) / len(atoms)
 
 
-def fastest(n_atoms: int) -> tuple[str, str]:
+def fastest(n_atoms: int, precisions: Sequence[str]) -> tuple[str, str]:
     """Name and precision of the fastest bundled potential; all of them are printed."""
-    cases = [(name, precision) for name in models.names() for precision in ("float32", "float64")]
+    cases = [(name, precision) for name in models.names() for precision in precisions]
     found = {case: seconds_per_atom(*case, n_atoms) for case in cases}
     print("| potential | precision | processor µs per atom and evaluation |\n| --- | --- | ---: |")
     for (name, precision), seconds in sorted(found.items(), key=lambda item: item[1]):
@@ -214,30 +217,46 @@ def cost(name: str, precision: str, arguments: argparse.Namespace) -> None:
     inside = 1e6 * bias.seconds / (arguments.rounds * n_steps)
     share = inside / (1e6 * times[:, 0, 1].mean())
     print(f"\nIn the calls of the bias: {inside:.0f} µs of the processor per step, {100 * share:.2f} % of a step.\n")
-    print("| atoms | PLUMED (µs) | copy of the forces (µs) |\n| ---: | ---: | ---: |")
+    print("| atoms | PLUMED, call after call (µs) | after pauses as long as a step (µs) | copy of the forces (µs) |")
+    print("| ---: | ---: | ---: | ---: |")
     for n_atoms in (100, 10_000, 100_000):
-        plumed, copy = parts(n_atoms)
-        print(f"| {n_atoms:,} | {plumed:.1f} | {copy:.1f} |", flush=True)
+        plumed, paused, copy = parts(n_atoms, times[:, 0, 1].mean())
+        print(f"| {n_atoms:,} | {plumed:.1f} | {paused:.1f} | {copy:.1f} |", flush=True)
 
 
-def parts(n_atoms: int, n_steps: int = 2000) -> tuple[float, float]:
-    """Processor µs per step of PLUMED for ten of so many atoms, and of one copy of their forces."""
+def parts(n_atoms: int, pause: float, n_steps: int = 2000) -> tuple[float, float, float]:
+    """Processor µs per step of PLUMED for ten of so many atoms, and of one copy of their forces.
+
+    Args:
+        n_atoms: of the system.
+        pause: seconds of sleep before each call of the second number.
+        n_steps: of the first and the last.
+    """
     bias, rng = metadynamics(n_atoms, 60.0), np.random.default_rng(0)
     positions, forces = 30.0 * rng.random((n_atoms, 3)), np.zeros((n_atoms, 3))
     cell, virial = 30.0 * np.eye(3), np.zeros((3, 3))
 
-    def go() -> None:
-        for step in range(1, n_steps + 1):
+    def go(steps: range, before: Callable[[], None]) -> float:
+        spent = 0.0
+        for step in steps:
+            before()
+            clock = time.process_time()
             bias.compute(step, positions, cell, 0.0, forces, virial)
             bias.update()
+            spent += time.process_time() - clock
+        return 1e6 * spent / len(steps)
 
     def copy() -> None:
         for _ in range(n_steps):
             forces.copy()
 
-    found = clocked(go)[1], clocked(copy)[1]
+    found = (
+        go(range(1, n_steps + 1), lambda: None),
+        go(range(n_steps + 1, n_steps + 201), lambda: time.sleep(pause)),
+        1e6 * clocked(copy)[1] / n_steps,
+    )
     bias.close()
-    return 1e6 * found[0] / n_steps, 1e6 * found[1] / n_steps
+    return found
 
 
 def resident() -> float:
@@ -277,7 +296,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the potential")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
-    parser.add_argument("--potential", choices=models.names(), help="in single precision, instead of the fastest")
+    parser.add_argument("--potential", choices=models.names(), help="instead of the fastest")
+    parser.add_argument("--precision", nargs="+", choices=BOTH, default=BOTH, help="of potentials to choose from")
     parser.add_argument("--leak", type=int, metavar="N", help="memory of a run of so many steps instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -286,8 +306,8 @@ def main() -> None:
         if arguments.leak:
             leak(arguments.leak)
         else:
-            chosen = (arguments.potential, "float32") if arguments.potential else fastest(arguments.atoms)
-            cost(*chosen, arguments)
+            chosen = (arguments.potential, arguments.precision[0])
+            cost(*chosen if arguments.potential else fastest(arguments.atoms, arguments.precision), arguments)
 
 
 if __name__ == "__main__":
