@@ -74,12 +74,14 @@ def double_well(x: np.ndarray) -> np.ndarray:
 WELL = f'cv = {X}, minimum = "-1.4 Å", maximum = "1.4 Å", width = "0.1 Å"'
 
 
+@pytest.mark.row("R22")
 def test_plain_abf_recovers_the_double_well(tmp_path: Path) -> None:
     found = adaptive_run(tmp_path, TUBE, f"{WELL}, extended = false", PARTICLE, "500 ps", "20 fs")
     off = deviation(found, double_well, lambda x: np.abs(x) < 1.3)
     assert np.abs(off).max() < 0.2
 
 
+@pytest.mark.row("R22")
 @pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["wall", "reflect"])
 def test_extended_abf_recovers_the_double_well(boundary: str, tmp_path: Path) -> None:

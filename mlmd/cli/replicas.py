@@ -11,13 +11,21 @@ import click
 
 from mlmd.cli.inspect import console
 from mlmd.cli.progress import near, shown
-from mlmd.errors import MlmdError
+from mlmd.errors import InputError, MlmdError
 
 if TYPE_CHECKING:
+    from mlmd.config.slurm import Slurm
     from mlmd.engine.replicas import Moment
     from mlmd.engine.status import Status
 
-_COLOURS = {"done": "green", "running": "cyan", "failed": "red", "killed": "red", "interrupted": "yellow"}
+_COLOURS = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "failed": "red",
+    "killed": "red",
+    "interrupted": "yellow",
+}
 _LONGEST = 70
 """Letters of a message in the table."""
 
@@ -66,15 +74,35 @@ def describe(moment: Moment) -> str:
     return f"{moment.n_done} of {moment.n_replicas} done{failed}; {running}"
 
 
-def simulate_all(input_file: Path, out: Path | None, *, as_json: bool, quiet: bool, **hardware: Any) -> None:
-    """Run the replicas of an input, and show the table, also of what has failed or stopped."""
+def simulate_all(
+    input_file: Path,
+    out: Path | None,
+    *,
+    here: bool,
+    max_hours: float | None,
+    as_json: bool,
+    quiet: bool,
+    **hardware: Any,
+) -> None:
+    """Run the replicas of an input, or submit them, and show the table, also of what has failed or stopped."""
+    from mlmd.config.replicas import slurm_of
+
+    slurm = None if here else slurm_of(input_file)
+    if slurm is not None:
+        if max_hours is not None:
+            raise InputError(
+                "--max-hours is for runs on this machine; the limit of a job is replicas: slurm: time. With --here too "
+                "they run on this machine."
+            )
+        _submit(input_file, out, slurm, as_json=as_json, quiet=quiet, **hardware)
+        return
     from mlmd.engine.replicas import simulate_replicas
     from mlmd.engine.status import status as statuses_of
     from mlmd.rundir import REPLICAS, default_folder
 
     try:
         with shown(describe, hush=quiet or as_json) as (progress, tell):
-            simulate_replicas(input_file, out, progress=progress, tell=tell, **hardware)
+            simulate_replicas(input_file, out, max_hours=max_hours, progress=progress, tell=tell, **hardware)
     except MlmdError as error:
         folder = out or default_folder(input_file)
         if error.exit_code in (3, 75) and (folder / REPLICAS).exists() and not quiet:
@@ -85,6 +113,20 @@ def simulate_all(input_file: Path, out: Path | None, *, as_json: bool, quiet: bo
         _tell(folder, statuses_of(folder), as_json=as_json)
         if not as_json:
             click.echo(f"All replicas are complete: {near(folder.absolute())}/")
+
+
+def _submit(input_file: Path, out: Path | None, slurm: Slurm, *, as_json: bool, quiet: bool, **hardware: Any) -> None:
+    from mlmd.engine.slurm import submit_replicas
+
+    with shown(describe, hush=quiet or as_json) as (_, tell):
+        runs = submit_replicas(input_file, slurm, out, tell=tell, **hardware)
+    if quiet:
+        return
+    _tell(runs.path, runs.statuses, as_json=as_json)
+    if not as_json:
+        done = all(one.state == "done" for one in runs.statuses)
+        said = "All replicas are complete: {0}/" if done else "mlmd status {0} tells how far they are."
+        click.echo(said.format(near(runs.path)))
 
 
 def _tell(folder: Path, found: Sequence[Status], *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="Where the potential computes: cpu, cuda, cuda:0.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the potential [default: all cores].")
 @click.option("--processes", type=click.IntRange(min=1), help="Replicas that run at a time [default: by the cores].")
+@click.option("--here", is_flag=True, help="Replicas run on this machine, also where they are jobs of Slurm.")
 @click.option("--max-hours", type=click.FloatRange(min=0), help="Stop after so many hours, to be continued (code 75).")
 @click.option(
     "--retries",
@@ -43,6 +44,7 @@ def simulate(
     device: str,
     threads: int | None,
     processes: int | None,
+    here: bool,
     max_hours: float | None,
     retries: int,
     as_json: bool,
@@ -52,7 +54,8 @@ def simulate(
     """Run INPUT_FILE in a folder of its own. The same command again continues where it stopped.
 
     Ctrl-C, SIGTERM, --max-hours or a file STOP in the run folder end the run after a checkpoint with exit code 75.
-    With [replicas] in INPUT_FILE each run of it gets a folder within that folder; --processes of them run at a time.
+    With [replicas] in INPUT_FILE each run of it gets a folder within that folder; --processes of them run at a time,
+    or all are submitted to Slurm where the input says so.
     """
     from mlmd.config.replicas import has_replicas
 
@@ -60,7 +63,7 @@ def simulate(
         from mlmd.cli.replicas import simulate_all
 
         simulate_all(
-            input_file, out, platform=platform, device=device, threads=threads, n_processes=processes,
+            input_file, out, here=here, platform=platform, device=device, threads=threads, n_processes=processes,
             max_hours=max_hours, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
@@ -71,8 +74,9 @@ def simulate(
         raise click.exceptions.Exit(
             with_retries(without_retries(sys.argv[1:]), out or default_folder(input_file), retries)
         )
-    if processes is not None:
-        raise InputError("--processes is for an input with [replicas]; one run has --threads.")
+    if processes is not None or here:
+        flag = "--here" if here else "--processes"
+        raise InputError(f"{flag} is for an input with [replicas]; one run has --threads.")
     if tethered:
         threading.Thread(target=_stop_when_alone, daemon=True).start()
     from mlmd.engine.run import simulate as run_input

@@ -31,6 +31,7 @@ from mlmd.config.quantities import Quantity
 from mlmd.config.replicas import Replicas
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
+from mlmd.config.slurm import Slurm
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Schedule
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
@@ -80,6 +81,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "[uncertainty]": UncertaintyLimits,
         "[analysis]": Analysis,
         "[replicas]": Replicas,
+        "slurm = { ... }": Slurm,
     },
     "train": {
         "": Train,

@@ -20,6 +20,7 @@ from mlmd.config.quantities import Pressure, Quantity, refuse
 from mlmd.config.read import read_toml
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Simulate
+from mlmd.config.slurm import Slurm
 from mlmd.config.table import NONEMPTY, Table
 from mlmd.config.toml import document
 from mlmd.errors import InputError
@@ -50,6 +51,10 @@ class Replicas(Table):
     )
     seeds: Annotated[int, Field(ge=1)] = Field(
         default=1, description="runs of each combination, which differ in their seeds; all seeds follow from that above"
+    )
+
+    slurm: Slurm | None = Field(
+        default=None, description="submit a job of Slurm for each run, with a table; without it runs are processes here"
     )
 
     @model_validator(mode="after")
@@ -110,12 +115,7 @@ def load_replicas(path: str | Path, seed: int = 0) -> tuple[Replica, ...]:
     """
     path = Path(path)
     data = read_toml(path)
-    given = data.pop("replicas")
-    try:
-        table = Replicas.model_validate(given)
-    except ValidationError as error:
-        lines = explain(error, Replicas, given if isinstance(given, Mapping) else {})
-        raise InputError("\n".join(f"{path.name}: replicas: {line}" for line in lines)) from None
+    table = _table(path, data.pop("replicas"))
     problems = [*_misplaced(table, dict(_words(data)))]
     if problems:
         raise InputError("\n".join(f"{path.name}: {line}" for line in problems))
@@ -133,6 +133,24 @@ def load_replicas(path: str | Path, seed: int = 0) -> tuple[Replica, ...]:
             raise InputError("\n".join(f"{path.name}: {line}" for line in lines)) from None
         found.append(Replica(name, temperature, pressure, config))
     return tuple(found)
+
+
+def slurm_of(path: str | Path) -> Slurm | None:
+    """What the jobs of an input with ``[replicas]`` ask Slurm for; None where it has processes.
+
+    Raises:
+        InputError: with one line for each thing that is wrong in that table.
+    """
+    path = Path(path)
+    return _table(path, read_toml(path)["replicas"]).slurm
+
+
+def _table(path: Path, given: Any) -> Replicas:
+    try:
+        return Replicas.model_validate(given)
+    except ValidationError as error:
+        lines = explain(error, Replicas, given if isinstance(given, Mapping) else {})
+        raise InputError("\n".join(f"{path.name}: replicas: {line}" for line in lines)) from None
 
 
 def base_seed(path: str | Path) -> int | None:

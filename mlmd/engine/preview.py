@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mlmd.config import Minimize, Simulate, check_files, load_simulate
-from mlmd.config.replicas import load_replicas
+from mlmd.config.replicas import load_replicas, slurm_of
 from mlmd.engine import slab
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
@@ -123,7 +123,12 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
         InputError, ModelError: whatever `simulate_replicas` would refuse.
     """
     replicas = load_replicas(path)
-    n_processes, threads = shares(len(replicas), None, None, device)
+    slurm, n_processes, notes = slurm_of(path), len(replicas), list[str]()
+    if slurm is None:
+        n_processes, threads = shares(len(replicas), None, None, device)
+    else:
+        threads = shares(1, None, slurm.cpus, device)[1]
+        notes = [f"As jobs of Slurm all run at a time, if it lets them; the speed is that of {threads} threads here."]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -139,6 +144,7 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
         ),
         replicas=tuple(replica.name for replica in replicas),
         n_processes=n_processes,
+        notes=(*one.notes, *notes),
     )
 
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from mlmd.config import check_files
 from mlmd.config.replicas import Replica, base_seed, load_replicas
 from mlmd.engine.folder import existing_run
+from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
 from mlmd.engine.schedule import stage_records
 from mlmd.engine.status import Status, names_in, reached, read_list, status
 from mlmd.engine.stop import StopRequest, stop_requests
@@ -34,10 +31,6 @@ _LOOK = 0.1
 """Seconds between looks at the processes."""
 _TELL = 2.0
 """Seconds between looks at their logs."""
-_GRACE = 60.0
-"""Seconds that processes have to end after a second request."""
-_HOPELESS = (InputError.exit_code, ModelError.exit_code, 5)
-"""Exit codes after which a second try would end the same: input, model, and a folder that is in use."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +53,6 @@ class ReplicaRuns:
 
 
 @dataclass
-class _Process:
-    """One replica that is running."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-    tries: int
-
-    def stop(self) -> None:
-        """Ask it to end after a checkpoint; asked twice, at once."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
-
-    def last_words(self) -> str:
-        """Why it ended: what it said, else how it was ended."""
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        said = next((line for line in lines if line.partition(": ")[0].endswith("Error")), "")
-        code = self.process.returncode
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return said or (lines[-1] if lines else f"the process ended with exit code {code}")
-
-
-@dataclass
 class _Crew:
     """What is to be done, by how many at a time, and what has come of it."""
 
@@ -95,7 +62,7 @@ class _Crew:
     """That were not done before."""
     waiting: deque[tuple[str, int]]
     """Names, and how often each has been tried."""
-    running: dict[str, _Process] = field(default_factory=dict)
+    running: dict[str, RunProcess] = field(default_factory=dict)
     failed: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Exit code and message of those that failed for good."""
     stopped: set[str] = field(default_factory=set)
@@ -133,24 +100,14 @@ def simulate_replicas(
         SimulationError: some replicas failed twice; all others are done.
         Stopped: on request, each after a checkpoint.
     """
-    source = Path(input_path)
-    folder = (Path(out) if out is not None else default_folder(source)).absolute()
-    seed = _seed(folder, source)
-    replicas = load_replicas(source, seed)
-    check_files(replicas[0].config, source)
-    _refuse_others(folder, replicas)
-    with reserved(folder):
-        left = _begin(source, folder, replicas, seed)
+    with ready(input_path, out) as (folder, replicas, left):
         if not left:
             return ReplicaRuns(folder, status(folder))
         at_once, each = shares(len(left), n_processes, threads, device)
-        flags = ["--platform", platform, "--device", device, "--threads", str(each), "--quiet", "--tethered"]
-
-        def command(name: str) -> list[str]:
-            own = folder / name
-            return [sys.executable, "-m", "mlmd", "simulate", str(own / "input.toml"), "--out", str(own), *flags]
-
-        crew = _Crew(command, at_once, len(left), deque((name, 0) for name in left))
+        flags = ["--platform", platform, "--device", device, "--threads", str(each)]
+        crew = _Crew(
+            lambda name: simulation(folder / name, flags), at_once, len(left), deque((name, 0) for name in left)
+        )
         messages = Messages(folder, tell)
         done = len(replicas) - len(left)
         before = f"; {done} are done already" if done else ""
@@ -161,6 +118,26 @@ def simulate_replicas(
             _work(crew, folder, request, messages, lambda: progress(_moment(crew, folder, len(replicas))))
         _conclude(crew, folder, request, messages)
     return ReplicaRuns(folder, status(folder))
+
+
+@contextmanager
+def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path, tuple[Replica, ...], list[str]]]:
+    """Write the folder of all replicas of an input, or bring it up to date, and hold it.
+
+    Returns:
+        The folder, all replicas, and the names of those that are not done.
+
+    Raises:
+        InputError, StorageError, InUseError: as `simulate_replicas`.
+    """
+    source = Path(input_path)
+    folder = (Path(out) if out is not None else default_folder(source)).absolute()
+    seed = _seed(folder, source)
+    replicas = load_replicas(source, seed)
+    check_files(replicas[0].config, source)
+    _refuse_others(folder, replicas)
+    with reserved(folder):
+        yield folder, replicas, _begin(source, folder, replicas, seed)
 
 
 def shares(n_replicas: int, n_processes: int | None, threads: int | None, device: str) -> tuple[int, int]:
@@ -250,7 +227,7 @@ def _work(crew: _Crew, folder: Path, request: StopRequest, messages: Messages, p
                 one.stop()
         while crew.waiting and len(crew.running) < crew.n_processes:
             name, tries = crew.waiting.popleft()
-            crew.running[name] = _start(name, crew.command(name), tries + 1)
+            crew.running[name] = start_run(name, crew.command(name), tries + 1)
         for one in list(crew.running.values()):
             if one.process.poll() is not None:
                 del crew.running[one.name]
@@ -261,30 +238,16 @@ def _work(crew: _Crew, folder: Path, request: StopRequest, messages: Messages, p
         time.sleep(_LOOK)
 
 
-def _start(name: str, command: list[str], tries: int) -> _Process:
-    """A process of its own group, which Ctrl-C at the terminal does not reach; it stops when our end of its pipe goes.
-
-    What it says goes to a file without a name: a pipe that nobody reads would fill and hold it up.
-    """
-    errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, process_group=0
-    )
-    return _Process(name, process, errors, tries)
-
-
-def _take(crew: _Crew, one: _Process, messages: Messages, *, asked: bool) -> None:
+def _take(crew: _Crew, one: RunProcess, messages: Messages, *, asked: bool) -> None:
     """What has come of a process that has ended."""
     code, words = one.process.returncode, one.last_words()
-    assert one.process.stdin is not None
-    one.process.stdin.close()
-    one.errors.close()
+    one.close()
     if code == 0:
         messages(f"{one.name}: done")
     elif code == Stopped.exit_code or asked:  # one that was asked while it began has no checkpoint to make
         crew.stopped.add(one.name)
         messages(f"{one.name}: {words}", echo=not asked)
-    elif one.tries == 1 and code not in _HOPELESS:
+    elif one.tries == 1 and code not in HOPELESS:
         messages(f"{one.name}: failed and is tried once more from its checkpoint: {words}")
         crew.waiting.append((one.name, one.tries))
     else:
@@ -302,7 +265,7 @@ def _ended(crew: _Crew) -> Iterator[None]:
             one.stop()
         for one in crew.running.values():
             try:
-                one.process.wait(_GRACE)
+                one.process.wait(GRACE)
             except subprocess.TimeoutExpired:
                 one.process.kill()
 

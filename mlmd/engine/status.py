@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlmd.errors import StorageError
+from mlmd.engine.jobs import Outcome, Place, in_queue, jobs_of, outcome_of
+from mlmd.errors import MlmdError, StorageError
 from mlmd.rundir import MANIFEST, MESSAGES, REPLICAS, Run, StageRecord, is_running, open_run
 
 _TAIL = 1 << 16
@@ -27,7 +28,7 @@ class Status:
     name: str
     """Of its folder."""
     state: str
-    """waiting, running, done, stopped, failed, interrupted, or killed."""
+    """waiting, queued (as a job of a cluster), running, done, stopped, failed, interrupted, or killed."""
     step: int
     """The last step in the log."""
     n_steps: int
@@ -56,7 +57,7 @@ def status(folder: Path | str) -> tuple[Status, ...]:
     folder = Path(folder)
     if not (folder / REPLICAS).exists():
         return (status_of(folder),)
-    return tuple(status_of(folder / name, may_wait=True) for name in names_in(folder))
+    return _with_jobs(folder, tuple(status_of(folder / name, may_wait=True) for name in names_in(folder)))
 
 
 def names_in(folder: Path) -> list[str]:
@@ -106,6 +107,32 @@ def status_of(folder: Path, *, may_wait: bool = False) -> Status:
         folder.name, _state(run), step, run.stages[-1].last_step, _time(run.stages, step) * 1e-6,
         _speed(run, step), _mean_temperature(run), _last_message(folder),
     )  # fmt: skip
+
+
+def _with_jobs(folder: Path, found: tuple[Status, ...]) -> tuple[Status, ...]:
+    """What the jobs of replicas say of those that are not done, which may not have begun."""
+    jobs = jobs_of(folder)
+    open_ones = {one.name: jobs[one.name] for one in found if one.name in jobs and one.state not in ("done", "running")}
+    try:
+        places = in_queue(list(open_ones.values()))
+    except MlmdError as error:
+        places, over = {}, str(error)
+    else:
+        over = "it is over; the same command submits another"
+    return tuple(
+        _with_job(one, open_ones[one.name], places, outcome_of(folder, one.name), over)
+        if one.name in open_ones
+        else one
+        for one in found
+    )
+
+
+def _with_job(one: Status, job: str, places: Mapping[str, Place], outcome: Outcome | None, over: str) -> Status:
+    if job in places:
+        return replace(one, state=places[job].state, message=one.message or f"job {job}: {places[job].reason}")
+    if outcome is not None and outcome.failed:
+        return replace(one, state="failed", message=outcome.words)
+    return replace(one, message=f"job {job}: {over}") if one.state == "waiting" else one
 
 
 def reached(run: Run) -> int:
