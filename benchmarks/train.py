@@ -1,7 +1,7 @@
 """Time and memory of training, and whether memory grows with the data.
 
     python benchmarks/train.py [--level 16] --data Cu_train.xyz.xz
-    python benchmarks/train.py --data Cu_train.xyz.xz --only plain gap
+    python benchmarks/train.py --data Cu_train.xyz.xz --only plain gap --copies 1
 
 A linear fit to moment tensors with plain radial functions, one iteration of the optimisation of radial functions, and
 a Gaussian approximation potential of SOAP power spectra with 500 representative atoms, each in a process of its own for
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=16)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2], help="of the data")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if not options.data.exists():
@@ -45,7 +46,7 @@ def main() -> None:
     print("| fit | data | s | s of the processor | s a pass over the data | GB, all processes together |")
     print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
     for fit in options.only:
-        for copies in (1, 2):
+        for copies in options.copies:
             with tempfile.TemporaryDirectory() as folder:
                 seconds, used, gigabytes = measure(Path(folder), options, fit, copies)
             of_pass = f"{seconds / PASSES[fit]:.1f}" if fit in PASSES else ""
