@@ -5,7 +5,10 @@
 Each fit is a process of its own with one thread, to more and more labels of lithium (Zuo et al., J. Phys. Chem. A 124,
 731, 2020), by the settings of `benchmarks/random_features.py`. Time is that of the processor, memory what a process
 came to have at most beyond what it had before the fit; exponents are slopes in logarithms between two sizes. Of
-the full kernel the two parts of its work are told too: covariances, and Cholesky's decomposition.
+the full kernel the two parts of its work are told too: covariances, whose time grows as the square of the rows and is
+most of it where labels are forces, and Cholesky's decomposition, whose time grows as the third power and is most of it
+in the end; from how many rows on, as far as the largest size tells, is told below. With energies alone covariances cost
+little, and the third power is seen at once: the last rows are of `kernel-ridge`, to random numbers, 32 for each row.
 
 With --environments the command `mlmd train` itself is measured, from a file of so many atoms: copies of the same
 structures with other random displacements, with a small descriptor, because memory is asked for and not accuracy.
@@ -33,6 +36,7 @@ from random_features import AMPLITUDE, WIDTH, fitted, job_of, some
 
 from mlmd.config import GAPFit, KernelFit, LinearFit, RandomFeaturesFit
 from mlmd.config.fits import FitTable
+from mlmd.fitting.kernel_ridge import KernelRidge
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
 from mlmd.train import kernel_fit
 from mlmd.train.run import Step
@@ -43,14 +47,19 @@ FITS: dict[str, FitTable] = {
     "random-features": RandomFeaturesFit(n_random=200, width=WIDTH, amplitude=AMPLITUDE),
     "linear": LinearFit(),
 }
+RIDGE = "kernel-ridge"
+NAMES = (*FITS, RIDGE)
 ROWS = {"full kernel": (1000, 2000, 4000, 8000, 16000)}
 MORE_ROWS = (2000, 4000, 8000, 16000)
 LARGE = {"linear": 'kind = "linear"', "random-features": 'kind = "random-features"\nn_random = 200'}
 
 
-def megabytes(who: int = resource.RUSAGE_SELF) -> float:
-    """The largest resident size so far."""
-    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+def megabytes() -> float:
+    """The largest resident size of this process so far."""
+    if sys.platform == "linux":  # where ru_maxrss counts the process that has started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def one(name: str, n_rows: int, data: Path) -> None:
@@ -74,6 +83,19 @@ def one(name: str, n_rows: int, data: Path) -> None:
         parts = {"covariances": covariances - reached["derivatives of features"], "Cholesky": decomposed - covariances}
     print(
         json.dumps({"rows": job.problem.n_equations, "seconds": seconds, "MB": megabytes() - before, "parts": parts}),
+    )
+
+
+def ridge(n_rows: int) -> None:
+    """Print what a kernel of energies alone costs as JSON."""
+    torch.set_num_threads(1)
+    rows = torch.randn((n_rows, 32), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for n in (200, n_rows):  # what is loaded only once first
+        before, begun = megabytes(), time.process_time()
+        kernel = KernelRidge(n_features=32, kernel="gaussian", width=8.0, regularisation=1e-3)
+        kernel.fit(rows[:n], torch.sin(rows[:n]).sum(dim=1))
+    print(
+        json.dumps({"rows": n_rows, "seconds": time.process_time() - begun, "MB": megabytes() - before, "parts": {}}),
     )
 
 
@@ -121,15 +143,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of mlearn's extended XYZ files")
     parser.add_argument("--environments", type=int, default=0, help="of the large trainings; none by default")
-    parser.add_argument("--only", choices=FITS, help="one fit")
+    parser.add_argument("--only", choices=NAMES, help="one fit")
     parser.add_argument("--one", nargs=2, metavar=("FIT", "ROWS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        one(given.one[0], int(given.one[1]), given.data)
+        name, n_rows = given.one[0], int(given.one[1])
+        ridge(n_rows) if name == RIDGE else one(name, n_rows, given.data)
         return
     print(f"{machine()}, one thread\n")
     print("| fit | rows | seconds | MB | time ~ rows^ | memory ~ rows^ |\n| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in [given.only] if given.only else FITS:
+    equal = ""
+    for name in [given.only] if given.only else NAMES:
         last: dict[str, float] = {}
         for n_rows in ROWS.get(name, MORE_ROWS):
             command = [sys.executable, __file__, "--data", str(given.data), "--one", name, str(n_rows)]
@@ -146,6 +170,10 @@ def main() -> None:
                 slope = f"{slopes[part]:.2f}" if last else ""
                 print(f"| {name}: {part} | {found['rows']:,} | {numbers[part]:.2f} | | {slope} | |", flush=True)
             last = {"rows": found["rows"], **numbers}
+        if "Cholesky" in last:
+            equal = f"{last['covariances'] / last['Cholesky'] * last['rows']:,.0f}"
+    if equal:
+        print(f"\nOf the full kernel Cholesky's decomposition is most of the time from about {equal} rows on.")
     if given.environments:
         large(given.data, given.environments)
 

@@ -115,6 +115,24 @@ print(model.coefficients.detach().numpy().tobytes().hex())
     assert len(found) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the largest size of a process is read as Linux tells it")
+def test_a_fit_takes_the_memory_of_two_matrices_which_is_what_check_says() -> None:
+    script = """
+import torch
+from mlmd.fitting.kernel_ridge import KernelRidge
+sizes = []
+for n in (200, 3000):  # what is loaded with the first one does not count
+    rows = torch.randn((n, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    KernelRidge(n_features=8, width=1.0, regularisation=1e-6).fit(rows, rows[:, 0])
+    lines = open("/proc/self/status").read().splitlines()
+    sizes.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))))
+print((sizes[1] - sizes[0]) / (8 * 3000**2))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    # what the decomposition needs beside them is a block of 512 columns, a sixth of one
+    assert 1.5 < float(done.stdout) < 2.4
+
+
 def test_what_does_not_fit_is_refused() -> None:
     model = KernelRidge(n_features=3, width=1.0)
     with pytest.raises(InputError, match=r"\(n, 3\) is needed"):

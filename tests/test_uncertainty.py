@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -301,6 +302,22 @@ def test_forces_held_at_zero_by_symmetry_do_not_calibrate_a_spread() -> None:
     # nor is anything left out where all errors are small
     small = calibration(1e-6 * spread, 1e-6 * errors)
     assert small is not None and (small.n_atoms, small.factor) == (3000, pytest.approx(0.07, rel=0.03))
+
+
+def test_a_few_errors_that_the_spread_knows_nothing_of_do_not_calibrate_it() -> None:
+    # as of copper by a Gaussian process: a part of the error is the descriptor's, and is there where the spread is not
+    generator = np.random.default_rng(3)
+    spread = np.concatenate([np.full(100, 0.02), generator.uniform(0.2, 2.0, 3000)])
+    expected = np.concatenate([np.full(100, 0.05), 0.07 * spread[100:]])
+    errors = expected[:, None] * generator.standard_normal((3100, 3))
+    found = calibration(spread, errors)
+    assert found is not None and found.n_without == 0
+    assert math.sqrt(float(np.mean((errors / spread[:, None]) ** 2))) > 6 * 0.07
+    # one bin of ten holds them, and is twice too high there: 2^(1/10)
+    assert found.factor == pytest.approx(0.07, rel=0.1)
+    again = calibration(found.factor * spread, errors)
+    assert again is not None and again.factor == pytest.approx(1.0, rel=1e-9)
+    assert again.within_one == pytest.approx(0.683, abs=0.03)
 
 
 def test_training_scales_the_spread_by_the_errors_of_the_test_set_and_says_so(

@@ -73,7 +73,8 @@ def arguments(kernel: SmoothKernel, x: Tensor, y: Tensor) -> Tensor:
     # |x - y|² = |x|² + |y|² - 2 x · y loses digits when rows are far from zero and near to each other
     origin = y.detach().mean(dim=0)
     x, y = x - origin, y - origin
-    return x @ y.T - 0.5 * ((x * x).sum(dim=1)[:, None] + (y * y).sum(dim=1))
+    # no more than two (n, m) at once
+    return torch.addmm(-0.5 * (y * y).sum(dim=1), x, y.T) - 0.5 * (x * x).sum(dim=1)[:, None]
 
 
 @dataclass(frozen=True)
