@@ -151,6 +151,8 @@ class PlumedBias:
         command("setLogFile", os.devnull if log is None else str(log))
         command("setRestart", int(restart))
         command("init")
+        self._stop = np.zeros(1, dtype=np.intc)
+        command("setStopFlag", self._stop)
         for statement in script.statements:
             if is_walker(statement):
                 make_ready(statement)
@@ -234,6 +236,11 @@ class PlumedBias:
             self._plumed.cmd("update")
         except Exception as error:
             raise _failure(self.script, error) from None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an action (COMMITTOR) has asked to end here."""
+        return bool(self._stop[0])
 
     @property
     def version(self) -> str:

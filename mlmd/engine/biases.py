@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script, read_script
 from mlmd.bias.write import Around, BiasFile, statements_of, write_biases
-from mlmd.config import Langevin, Simulate
+from mlmd.config import Langevin, Rerun, Simulate
 from mlmd.config.bias import ABF, files_of_biases, names_a_position
 from mlmd.config.files import no_such_file, structure_file
 from mlmd.config.stages import Dynamics, hyperdynamics_of
@@ -83,20 +83,21 @@ def scripts_of(
     own = {
         index: read_script(stage.plumed.file, allow_unsafe=stage.plumed.allow_unsafe)
         for index, stage in enumerate(config.stage)
-        if isinstance(stage, Dynamics) and stage.plumed is not None
+        if isinstance(stage, Dynamics | Rerun) and stage.plumed is not None
     }
     taken = frozenset(name for script in own.values() for name in script.touches)
     scripts: dict[int, Script] = dict(own)
     adaptive: dict[int, Adaptive] = {}
     known: list[tuple[str, Path | None]] = []
     for index, stage in enumerate(config.stage):
-        if not isinstance(stage, Dynamics) or not stage.bias or hyperdynamics_of(stage) is not None:
+        if not isinstance(stage, Dynamics | Rerun) or not stage.bias or hyperdynamics_of(stage) is not None:
             continue
         record = records[index]
         for what, path in files_of_biases(stage.bias):
             if not structure_file(path).is_file():
                 raise InputError(f"stage {index + 1} ({record.kind}): {what}: {no_such_file(path)}")
-        _check_atoms(stage.bias, atoms, f"stage {index + 1} ({record.kind})")
+        turned = isinstance(stage, Dynamics) and frame_of(atoms.cell.array, atoms.pbc)[1].turned
+        _check_atoms(stage.bias, atoms, f"stage {index + 1} ({record.kind})", turned=turned)
         around = Around(
             "this run", record.timestep, record.temperature[0] if record.temperature else None, record.first_step,
             record.log_every, taken=taken, positions=lambda path: _positions(path, len(atoms)),
@@ -135,7 +136,7 @@ def _together(written: BiasFile, plumed: Script | None, adaptive: Adaptive | Non
     return Script(Path(written.name), (*plumed.statements, *statements), plumed.path.parent, copies, made, tables)
 
 
-def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
+def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str, *, turned: bool) -> None:
     for number, bias in enumerate(biases, 1):
         for variable in getattr(bias, "cv", ()):
             named = sites_of(variable)
@@ -144,7 +145,7 @@ def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
                     f"{place}: bias {number} ({bias.kind}): there is no atom {max(named)}: the structure has "
                     f"{len(atoms)}, counted from 0."
                 )
-    if names_a_position(tuple(biases)) and frame_of(atoms.cell.array, atoms.pbc)[1].turned:
+    if turned and names_a_position(tuple(biases)):
         raise InputError(
             f"{place}: bias: a position needs a cell whose first vector is along x and whose second is in the xy "
             "plane, as the run turns others so. Turn the structure."
@@ -164,7 +165,7 @@ def _positions(path: Path, n_atoms: int) -> np.ndarray:
 def start_bias(
     script: Script,
     adaptive: Adaptive | None,
-    stage: Dynamics,
+    stage: Dynamics | Rerun,
     record: StageRecord,
     body: Body,
     *,
@@ -294,7 +295,21 @@ def recall(bias: AnyBias, memory: Mapping[str, np.ndarray], *, same_stage: bool)
     return True
 
 
+def lost_memory(script: Script, *, resumed: bool) -> Iterator[str]:
+    """What a bias that goes on does not know any more, in sentences; `resumed` is within a stage."""
+    for action in script.forgetful:
+        yield (
+            f"{script.path.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
+            "the run continues statistically, without what it had accumulated or adapted"
+        )
+    if resumed and script.shared:
+        yield (
+            f"the hills that walkers share in {', '.join(script.shared)} are not cut back to the checkpoint, "
+            "as others may have read them: the run continues statistically"
+        )
+
+
 def kernel_of(config: Simulate, index: int) -> Path | None:
     """The PLUMED kernel that a stage asks for."""
     stage = config.stage[index]
-    return stage.plumed.kernel if isinstance(stage, Dynamics) and stage.plumed is not None else None
+    return stage.plumed.kernel if isinstance(stage, Dynamics | Rerun) and stage.plumed is not None else None

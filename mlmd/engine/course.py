@@ -17,10 +17,10 @@ import openmm
 from mlmd.bias.hyperdynamics import BondBoost
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.bias.written import Written
-from mlmd.config import NVE, Deposit, Minimize
+from mlmd.config import NVE, Deposit, Minimize, Rerun
 from mlmd.config.stages import Dynamics, hyperdynamics_of
 from mlmd.engine import observe
-from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, memory_of, recall, start_bias
+from mlmd.engine.biases import AdaptiveTables, AnyBias, kernel_of, lost_memory, memory_of, recall, start_bias
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
@@ -195,6 +195,7 @@ class Course:
                 if stage.step == record.n_steps:
                     break
                 pause = partial(self._pause, stage, files, deposition)
+                assert files.trajectory is not None
                 stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=deposition)
         except SimulationError as error:
             if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
@@ -332,7 +333,7 @@ class Course:
         """The stage, or the segment of it that begins at a step."""
         job, config = self.job, self.job.config
         stage, guard = config.stage[record.index], config.guard
-        assert not isinstance(stage, Minimize)
+        assert not isinstance(stage, Minimize | Rerun)
         body = self.present.body
         open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
         evaluator = self._evaluator()
@@ -409,16 +410,8 @@ class Course:
         bias = stage.forces.bias
         if bias is None or isinstance(bias, BondBoost) or not bias.restarted:
             return
-        for action in bias.script.forgetful:
-            self.messages(
-                f"{bias.script.path.name}: PLUMED does not keep the memory of {action}, which starts anew here: "
-                "the run continues statistically, without what it had accumulated or adapted"
-            )
-        if resumed and bias.script.shared:
-            self.messages(
-                f"the hills that walkers share in {', '.join(bias.script.shared)} are not cut back to the checkpoint, "
-                "as others may have read them: the run continues statistically"
-            )
+        for message in lost_memory(bias.script, resumed=resumed):
+            self.messages(message)
         before = [r.index for r in self.run.stages[: stage.record.index] if r.n_steps > 0]
         last = self.job.scripts.get(before[-1]) if before else None
         if resumed or (last is not None and last.path == bias.script.path):
