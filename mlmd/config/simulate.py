@@ -73,7 +73,7 @@ class Output(Table):
     trajectory_format: Literal["dcd", "xtc", "extxyz"] = Field(
         default="dcd",
         description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text, and what a run with a deposit "
-        "stage writes",
+        "or rerun stage writes",
     )
     log_every: Time = Field(default=100.0, description="simulated time between lines of log.csv")
     spread_every: Time | None = Field(

@@ -38,6 +38,7 @@ from mlmd.engine.resume import restore_evaluator
 from mlmd.engine.stage_files import StageFiles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS
+from mlmd.engine.topology import whole
 from mlmd.engine.watch import watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.io.recording import Frame
@@ -175,7 +176,7 @@ class Rerunning:
         """
         frame, step = self.replay.frame(number), int(self.replay.steps[number])
         positions = np.ascontiguousarray(frame.positions, dtype=float)
-        result = self._evaluator.evaluate(positions, np.ascontiguousarray(frame.cell))
+        result = self._evaluator.evaluate(self._whole(positions, frame.cell), np.ascontiguousarray(frame.cell))
         if not self._has_energy:
             result = replace(result, energy=0.0, virial=np.zeros((3, 3)))
         if not (np.isfinite(result.energy) and np.isfinite(result.forces).all()):
@@ -191,6 +192,13 @@ class Rerunning:
                 raise SimulationError(f"{self._place(number)}: the bias is not finite: {bias} eV.")
         return Answer(step, frame, result, bias, forces - result.forces, virial - start)
 
+    def _whole(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """(n_atoms, 3) Å in which no bond of a force field crosses the cell: it knows no images of bonds."""
+        mixed = self.job.mixed
+        if mixed is None or not mixed.atoms.pbc.all():
+            return positions
+        return whole(positions, cell, [(bond.atom1.index, bond.atom2.index) for bond in mixed.topology.bonds()])
+
     def _place(self, number: int) -> str:
         return f"frame {self.replay.rows[number]} (counted from 0) of {self.replay.recording.path.name}"
 
@@ -202,7 +210,8 @@ class Rerunning:
         """PLUMED, and the pairs of atoms that the potential knows, as they were after the last frame."""
         script, job = self.job.scripts.get(0), self.job
         if n_done:
-            restore_evaluator(self._evaluator, saved.header, saved.arrays)
+            asked = self._whole(saved.arrays["positions"] * NM, saved.arrays["cell"]) / NM
+            restore_evaluator(self._evaluator, saved.header, {**saved.arrays, "positions": asked})
         if script is None:
             return
         started = start_bias(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, StorageError
 from mlmd.io.dcd import DCDReader
 from mlmd.io.extxyz import ExtXYZReader
-from mlmd.io.frames import ArrayReader, FrameReader
+from mlmd.io.frames import CHUNK_BYTES, ArrayReader, FrameReader
 from mlmd.io.trajectories import cells_of, open_frames
 from mlmd.io.xtc import XTCReader
 from mlmd.rundir import MANIFEST, open_run
@@ -42,6 +43,23 @@ class Frame:
     """(n_atoms,) atomic numbers, where the file tells them."""
 
 
+class _Blocks:
+    """Positions frame by frame, read some frames at a time: to find a frame, MDTraj goes through an XTC file."""
+
+    def __init__(self, reader: FrameReader) -> None:
+        self._reader, self._first = reader, 0
+        self._size = max(1, int(CHUNK_BYTES / (24 * max(1, reader.n_atoms))))
+        self._positions = np.zeros((0, reader.n_atoms, 3))
+
+    def frame(self, row: int) -> np.ndarray:
+        """(n_atoms, 3) Å."""
+        if not 0 <= row - self._first < len(self._positions):
+            self._first = row
+            self._positions = self._reader.read(range(row, min(row + self._size, self._reader.n_frames)))
+        found: np.ndarray = self._positions[row - self._first]
+        return found
+
+
 @dataclass(frozen=True)
 class Recording:
     """A trajectory and when its frames were."""
@@ -55,6 +73,10 @@ class Recording:
     """(n_frames,) fs, likewise."""
     orientation: np.ndarray
     """(3, 3), how positions are turned against a cell that the file keeps as lengths and angles."""
+
+    @cached_property
+    def _blocks(self) -> _Blocks:
+        return _Blocks(self.reader)
 
     @property
     def single(self) -> bool:
@@ -94,7 +116,7 @@ class Recording:
         rows = range(row, row + 1)
         if cells is not None:
             numbers = self.reader.numbers if isinstance(self.reader, ArrayReader) else None
-            return Frame(self.reader.read(rows)[0], cells[row], None if numbers is None else numbers[row])
+            return Frame(self._blocks.frame(row), cells[row], None if numbers is None else numbers[row])
         assert isinstance(self.reader, ExtXYZReader)
         try:
             (found,) = self.reader.structures(rows)

@@ -100,6 +100,8 @@ def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> floa
 
 def bias_of(run: Run, record: StageRecord) -> str | None:
     """Name of the PLUMED input that acted on a stage; None without one, or when its energy was zero throughout."""
+    if record.kind == "rerun":  # nothing moved
+        return None
     stages = run.manifest.get("input", {}).get("stage", [])
     stage = stages[record.index] if record.index < len(stages) else {}
     if any(bias.get("kind") == "hyperdynamics" for bias in stage.get("bias") or ()):
