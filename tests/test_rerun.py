@@ -10,9 +10,9 @@ import ase
 import ase.build
 import ase.io
 import numpy as np
-import plumed
 import pytest
 from command_line import mlmd
+from lammps_oracle import require_lammps
 from made_runs import stage, write_run, write_trajectory
 from runs import ARGON, BREATHING, fcc_argon, read_log, run_in_parts, skewed, write_input
 
@@ -23,6 +23,8 @@ from mlmd.engine.verify import verify
 from mlmd.errors import InputError, SimulationError
 from mlmd.potentials.pair import LennardJones
 from mlmd.units import BAR, EV_PER_KJMOL, KB
+
+plumed = pytest.importorskip("plumed")
 
 TIMESTEP, FIRST, EVERY, N_FRAMES = 2.0, 1000, 50, 24
 """fs, and steps of the frames: the first, and from one to the next."""
@@ -341,6 +343,43 @@ def test_every_format_gives_the_same_energies_at_the_steps_it_tells(
     np.testing.assert_allclose(log["potential energy"], wanted["potential energy"], rtol=0, atol=error)
     assert np.ptp(wanted["potential energy"]) > 0.5
     assert (log["target temperature"] == 60.0).all() and np.isnan(log["temperature"]).all()
+
+
+LAMMPS = """units metal
+lattice fcc 5.4
+region box block 0 2 0 2 0 2
+create_box 1 box
+create_atoms 1 box
+mass 1 39.95
+pair_style lj/cut 6
+pair_coeff 1 1 0.0104 3.4
+velocity all create 60 1
+fix 1 all nve
+timestep 0.002
+dump 1 all extxyz 10 {0}/frames.xyz
+dump 2 all dcd 10 {0}/frames.dcd
+dump 3 all custom 10 {0}/frames.lammpstrj id type element xu yu zu
+dump_modify 1 element Ar
+dump_modify 3 element Ar
+run 60
+undump 1
+undump 2
+undump 3"""
+
+
+def test_what_lammps_writes_keeps_its_steps(tmp_path: Path) -> None:
+    lammps = require_lammps().lammps(cmdargs=["-screen", "none", "-log", "none"])
+    lammps.commands_string(LAMMPS.format(tmp_path))
+    lammps.close()
+    logs = {}
+    for name in ("frames.xyz", "frames.dcd", "frames.lammpstrj"):
+        path = rerun_input(tmp_path, name, fcc_argon(2), options='timestep = "2 fs"')
+        logs[name] = read_log(simulate(path, tmp_path / f"run of {name}", threads=1))
+        assert logs[name]["step"].tolist() == [*range(0, 61, 10)]
+        energies = logs["frames.xyz"]["potential energy"]
+        # float32 in DCD, six digits in both texts; no force is above 0.05 eV/Å
+        np.testing.assert_allclose(logs[name]["potential energy"], energies, rtol=0, atol=2e-4)
+    assert np.ptp(energies) > 0.05
 
 
 def test_frames_are_chosen_and_counted_anew_where_the_input_says_so(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from mlmd.rundir import MANIFEST, open_run
 
 SINGLE = 2e-7
 """Relative error of times in single precision."""
-_STEPS = ("step", "Step", "timestep")
+_STEPS = ("step", "Step", "Timestep")
 _TIMES = {"time_fs": 1.0, "time_ps": 1e3}
 """Names in the comment line of an extended XYZ frame that say what they are, and fs of their unit."""
 

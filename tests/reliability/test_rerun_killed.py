@@ -32,7 +32,7 @@ def walk(n_frames: int) -> list[ase.Atoms]:
 
 @pytest.mark.row("R04")
 def test_a_rerun_killed_at_every_write_is_whole(tmp_path: Path) -> None:
-    frames = walk(9)
+    frames = walk(6)
     ase.io.write(tmp_path / "frames.extxyz", frames, format="extxyz")
     (tmp_path / "plumed.dat").write_text(SCRIPT)
     stage = '[[stage]]\nkind = "rerun"\ntrajectory = "frames.extxyz"\nplumed = "plumed.dat"\nforces = true\n'
