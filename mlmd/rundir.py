@@ -62,6 +62,8 @@ class StageRecord:
     barostat: str | None
     shape: str = "linear"
     """How the temperature goes from one target to the next: linear or exponential."""
+    frames: tuple[tuple[int, int, int], ...] = ()
+    """Steps of the frames of a rerun, as ranges: the first, steps from one to the next, and how many."""
 
     @property
     def ramped(self) -> bool:
@@ -95,6 +97,8 @@ class StageRecord:
             every: steps between two writings.
             first: whether the stage is the first with dynamics; then its step 0 is written too.
         """
+        if self.frames:  # everything is written at each of them
+            return np.concatenate([begin + step * np.arange(number) for begin, step, number in self.frames])
         return np.arange(0 if first else every, self.n_steps + 1, every)
 
 
@@ -136,7 +140,7 @@ class Run:
         stages, steps, times = [], [], []
         start_time, first = 0.0, True
         for stage in self.stages:
-            if stage.n_steps:
+            if stage.n_steps or stage.frames:
                 local = stage.output_steps(stage.trajectory_every, first=first)
                 stages.append(np.full(len(local), stage.index))
                 steps.append(stage.first_step + local)
@@ -175,7 +179,8 @@ def default_folder(input_path: Path) -> Path:
 
 def _stage(record: Mapping[str, Any]) -> StageRecord:
     pairs = {key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")}
-    return StageRecord(**{**record, **pairs})
+    frames = tuple((begin, step, number) for begin, step, number in record.get("frames", ()))
+    return StageRecord(**{**record, **pairs, "frames": frames})
 
 
 def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
@@ -187,8 +192,9 @@ def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
 
 
 def stage_record(stage: StageRecord) -> dict[str, Any]:
-    """A stage as it stands in the manifest; what is linear is not told, as it was before there was anything else."""
-    return {key: value for key, value in asdict(stage).items() if (key, value) != ("shape", "linear")}
+    """A stage as it stands in the manifest; what is usual is not told, as it was before there was anything else."""
+    usual = (("shape", "linear"), ("frames", ()))
+    return {key: value for key, value in asdict(stage).items() if (key, value) not in usual}
 
 
 def open_run(path: Path | str) -> Run:

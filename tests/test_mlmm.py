@@ -21,6 +21,7 @@ from mlmd.engine.barostat import Barostat, Molecules
 from mlmd.engine.forcefield import SHIPPED, shipped
 from mlmd.engine.forces import Forces
 from mlmd.engine.job import Job, prepare
+from mlmd.engine.mixed import MLMM_COLUMNS
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, ModelError
 from mlmd.potentials import Evaluation
@@ -391,3 +392,25 @@ def test_what_a_force_field_of_openmm_includes_lies_beside_it() -> None:
         file = SHIPPED / name
         for include in ET.parse(file).getroot().findall("Include"):
             assert (file.parent / str(include.get("file"))).is_file(), name
+
+
+def test_a_rerun_of_wrapped_frames_finds_the_energies_of_the_run(tmp_path: Path) -> None:
+    structure = box(tmp_path)
+    options: dict[str, Any] = {"region": '"not water"', "more": 'cutoff = "9 Å"', "top": 'velocities = "300 K"'}
+    stages = NVT.replace("20 fs", "4 fs")
+    path = written(tmp_path, structure, stages, **options)
+    path.write_text(path.read_text().replace("[output]", '[output]\ntrajectory_format = "extxyz"'))
+    run = simulate(path, tmp_path / "run", threads=1)
+    frames = ase.io.read(run.trajectory, index=":")
+    for frame in frames:
+        frame.wrap()
+    ase.io.write(tmp_path / "frames.extxyz", frames, format="extxyz")
+    stages = '[[stage]]\nkind = "rerun"\ntrajectory = "frames.extxyz"\n'
+    again = written(tmp_path, structure, stages, region='"not water"', more='cutoff = "9 Å"')
+    again.write_text(again.read_text().partition("[output]")[0])
+    seen, wanted = read_log(simulate(again, tmp_path / "again", threads=1)), read_log(run)
+    parts = run_in_parts(again, tmp_path / "parts", [0, 4], threads=1)
+    assert parts.log.read_bytes() == (tmp_path / "again" / "log.csv").read_bytes()
+    assert seen["step"].tolist() == [0, 4, 8]
+    for column in ("potential energy", *(name.split(" [")[0] for name in MLMM_COLUMNS)):
+        np.testing.assert_allclose(seen[column], wanted[column][::2], rtol=0, atol=1e-5, err_msg=column)

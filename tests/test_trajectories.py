@@ -305,7 +305,7 @@ def test_what_is_no_trajectory_is_refused_with_its_name(tmp_path: Path, atoms: a
     with pytest.raises(StorageError, match=r"missing\.dcd"):
         open_trajectory(tmp_path / "missing.dcd", atoms, unwrapped=True, interval=1.0)
     with pytest.raises(InputError, match=r"not a trajectory format.*\.xtc"):
-        open_trajectory(tmp_path / "a.traj", atoms, unwrapped=True, interval=1.0)
+        open_trajectory(tmp_path / "a.nc", atoms, unwrapped=True, interval=1.0)
 
 
 def test_an_element_that_is_not_there_is_named(atoms: ase.Atoms, positions: np.ndarray) -> None:

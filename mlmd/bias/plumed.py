@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from mlmd.bias import Bias
 from mlmd.bias.script import Script, before, read_script
 from mlmd.bias.statement import Statement
 from mlmd.bias.walkers import elsewhere, is_walker, make_ready
-from mlmd.bias.written import Written
+from mlmd.bias.written import Written, every_multiple
 from mlmd.errors import InputError, SimulationError, StorageError
 
 INSTALL_HINT = (
@@ -154,6 +154,8 @@ class PlumedBias(Bias):
         self._works = {work: (np.zeros(1), np.zeros(1), np.zeros(1)) for work in script.works}
         """Work before this start, a force on it that there is none of, and work since."""
         constants = {before(work.restraint) for work in self._works}
+        self._stop = np.zeros(1, dtype=np.intc)
+        command("setStopFlag", self._stop)
         for statement in script.statements:
             if statement.label in constants:
                 # what is remembered is PUT where the file has a constant, so that it also runs by itself
@@ -267,9 +269,12 @@ class PlumedBias(Bias):
         for work, (done, _, _) in self._works.items():
             done[:] = state.get(f"work of {work.restraint}", 0.0)
 
-    def open(self, folder: Path, step: int) -> None:
-        """Look from here on at what is written; PLUMED itself has opened its files at the start."""
-        self._written = Written(self.script, folder, step)
+    def open(self, folder: Path, step: int, multiples: Callable[[int, int, int], int] = every_multiple) -> None:
+        """Look from here on at what is written; PLUMED itself has opened its files at the start.
+
+        `multiples` as those of `Written`.
+        """
+        self._written = Written(self.script, folder, step, multiples)
 
     def finish(self, step: int) -> None:
         """See that PLUMED has written what it should have.
@@ -279,6 +284,11 @@ class PlumedBias(Bias):
         """
         if self._written is not None:
             self._written.check(step)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an action (COMMITTOR) has asked to end here."""
+        return bool(self._stop[0])
 
     def close(self) -> None:
         """Close PLUMED's files."""

@@ -7,6 +7,7 @@ not there.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from mlmd.bias.script import Script
@@ -49,12 +50,26 @@ def _stride(statement: Statement) -> int:
     return int(given[0]) if len(given) == 1 and given[0].isdigit() else 0
 
 
+def every_multiple(stride: int, before: int, step: int) -> int:
+    """Multiples of a stride after one step and until another."""
+    return step // stride - before // stride
+
+
 class Written:
     """The files of a script that grow, as far as they have been looked at."""
 
-    def __init__(self, script: Script, folder: Path, step: int) -> None:
-        """Take what is there at a global step as it is."""
-        self._folder, self._step, self._strides = folder, step, strides(script)
+    def __init__(
+        self, script: Script, folder: Path, step: int, multiples: Callable[[int, int, int], int] = every_multiple
+    ) -> None:
+        """Take what is there at a global step as it is.
+
+        Args:
+            script: of the stage.
+            folder: of the run.
+            step: global step.
+            multiples: of a stride, after one step and until another: at how many of them PLUMED was asked.
+        """
+        self._folder, self._step, self._strides, self._multiples = folder, step, strides(script), multiples
         self._sizes = {name: _size(folder / name) for name in (*script.prints, *script.histories)}
         self._fields: dict[str, int] = {}
 
@@ -77,17 +92,16 @@ class Written:
 
     def _look(self, name: str, added: bytes, step: int) -> None:
         *lines, rest = added.split(b"\n")
-        rows = []
+        n_rows, torn = 0, bool(rest)
         for line in lines:
-            if line.startswith(b"#! FIELDS"):
+            if line.startswith(b"#! FIELDS"):  # COMMITTOR ends with a second one, of no columns
                 self._fields[name] = len(line.split()) - 2
             elif line and not line.startswith(b"#"):
-                rows.append(line)
-        n_words = self._fields.get(name)
-        torn = bool(rest) or any(n_words is not None and len(row.split()) != n_words for row in rows)
+                n_rows += 1
+                torn |= len(line.split()) != self._fields.get(name, len(line.split()))
         missing = 0
         if stride := self._strides.get(name):
-            missing = step // stride - self._step // stride - len(rows)
+            missing = self._multiples(stride, self._step, step) - n_rows
         if torn or missing > 0:
             what = "the last line is torn" if torn else f"{missing} lines are missing"
             free = shutil.disk_usage(self._folder).free / 1e6

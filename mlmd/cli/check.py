@@ -202,8 +202,14 @@ def _facts_of_run(result: Preview) -> dict[str, str]:
         "potential": result.potential + (f", cutoff {result.cutoff:g} Å" if result.cutoff else ""),
         "as it is": at_rest,
         "stages": "\n".join(f"{number}  {stage}" for number, stage in enumerate(result.stages, 1)),
-        "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",
-        "dynamics": f"{steps}, about {_duration(result.hours)}{' for all' if replicas else ''}",
+        **(
+            {
+                "speed": f"{1e3 * result.seconds_per_step:.3g} ms/step, {result.ns_per_day:.3g} ns/day",
+                "dynamics": f"{steps}, about {_duration(result.hours)}{' for all' if replicas else ''}",
+            }
+            if result.moves
+            else {"rerun": f"{result.n_steps:,} frames, about {_duration(result.hours)}"}
+        ),
         "memory": f"{result.memory:.0f} MB, the most so far",
         "trajectory": f"{result.trajectory:.3g} MB",
     }
@@ -234,7 +240,7 @@ def _cells(result: Result) -> tuple[str, str, str, str, str, str]:
         return "", f"[red]{type(result).__name__}[/red]", "", "", "", ""
     time, memory = _duration(result.hours), f"{result.memory:.0f}"
     if result.command == "simulate":
-        speed = f"{1e3 * result.seconds_per_step:.3g}", f"{result.ns_per_day:.3g}"
+        speed = f"{1e3 * result.seconds_per_step:.3g}", f"{result.ns_per_day:.3g}" if result.moves else ""
         return f"{result.n_atoms:,}", result.potential, *speed, time, memory
     if result.command == "sweep":
         return f"{result.known[0].n_atoms:,}", f"{result.n_possible} trainings", "", "", time, memory

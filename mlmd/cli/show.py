@@ -213,6 +213,8 @@ def _training(path: Path) -> dict[str, Any]:
 def _stage(stage: StageRecord) -> dict[str, Any]:
     """A stage, counted from 1."""
     facts: dict[str, Any] = {"stage": stage.index + 1, "kind": stage.kind}
+    if stage.frames:
+        facts["frames"] = sum(number for _, _, number in stage.frames)
     if stage.n_steps:
         facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
     for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):

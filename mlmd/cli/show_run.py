@@ -74,8 +74,8 @@ def _of_run(path: Path, n_frames: int) -> dict[str, Any]:
     if n := min(n_frames, len(steps)):
         facts |= {
             "stages": sorted({int(index) + 1 for index in stages[:n]}),
-            "first [ps]": times[0] / 1e3,
-            "last [ps]": times[n - 1] / 1e3,
+            "first [ps]": float(times[0]) / 1e3,
+            "last [ps]": float(times[n - 1]) / 1e3,
             "last step": int(steps[n - 1]),
         }
     return facts

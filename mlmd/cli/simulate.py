@@ -146,6 +146,12 @@ class _Drift:
 def describe(moment: Moment, drift: float | None) -> str:
     """One line: where the run is, how fast, how long still, temperature, change of the energy where there is one."""
     record = moment.stage
+    if moment.frame is not None:
+        done, n_frames = moment.frame
+        return (
+            f"stage {record.index + 1} {record.kind}  {done / n_frames:4.0%}  frame {done:,} of {n_frames:,}  "
+            f"step {moment.step:,}  {time_left(moment.seconds_left)}"
+        )
     change = "" if drift is None else f"  ΔE {1e3 * drift:+.2f} meV/atom"
     return (
         f"stage {record.index + 1} {record.kind}  {moment.step / record.n_steps:4.0%}  "

@@ -26,6 +26,7 @@ from mlmd.config.stages import (
     Minimize,
     NoseHoover,
     Plumed,
+    Rerun,
     Schedule,
     Stage,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "PotentialTable",
     "Property",
     "RandomFeaturesFit",
+    "Rerun",
     "Schedule",
     "Simulate",
     "Species",

@@ -32,7 +32,7 @@ from mlmd.config.replicas import Replicas
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.slurm import Slurm
-from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Schedule
+from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Rerun, Schedule
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
@@ -74,6 +74,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "species = [{ ... }]": Species,
         "beam = { ... }": Beam,
         "bath = { ... }": Bath,
+        '[[stage]] kind = "rerun"': Rerun,
         "[frozen]": Frozen,
         "[mlmm]": MLMM,
         "[output]": Output,
@@ -117,7 +118,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
 
 _SECTIONS: dict[str, dict[str, tuple[type[Table], ...]]] = {
     "simulate": {
-        "stage": (Minimize, NVE, NVT, NPT, Deposit),
+        "stage": (Minimize, NVE, NVT, NPT, Deposit, Rerun),
         "output": (Output,),
         "guard": (Guard,),
         "uncertainty": (UncertaintyLimits,),

@@ -16,6 +16,7 @@ from mlmd.config.gap import points_of
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import is_there
 from mlmd.config.simulate import Simulate
+from mlmd.config.stages import Rerun
 from mlmd.config.train import Train
 from mlmd.errors import InputError
 
@@ -115,6 +116,8 @@ def _missing_of_simulation(config: Simulate) -> Iterator[tuple[str, str]]:
     if not structure.exists():
         yield "structure", no_such_file(structure)
     for number, stage in enumerate(config.stage, 1):
+        if isinstance(stage, Rerun) and not stage.trajectory.exists():
+            yield f"stage {number} (rerun): trajectory", no_such_file(stage.trajectory)
         for one in stage.species if isinstance(stage, Deposit) else ():
             if one.file is not None and not structure_file(one.file).exists():
                 yield f"stage {number} (deposit): species", no_such_file(structure_file(one.file))

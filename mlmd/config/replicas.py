@@ -117,6 +117,9 @@ def load_replicas(path: str | Path, seed: int = 0) -> tuple[Replica, ...]:
     data = read_toml(path)
     table = _table(path, data.pop("replicas"))
     problems = [*_misplaced(table, dict(_words(data)))]
+    stages = data.get("stage")
+    if isinstance(stages, list) and any(isinstance(one, Mapping) and one.get("kind") == "rerun" for one in stages):
+        problems = ["replicas: a rerun has nothing in which runs could differ. Give each trajectory an input."]
     if problems:
         raise InputError("\n".join(f"{path.name}: {line}" for line in problems))
     found = []

@@ -11,7 +11,7 @@ from mlmd.config.simulate import Simulate
 from mlmd.config.table import Table
 from mlmd.config.train import Train
 
-_PATHS = {"structure", "path", "file", "kernel", "parameters", "model", "reference", "files", "folder"}
+_PATHS = {"structure", "path", "file", "kernel", "parameters", "model", "reference", "files", "folder", "trajectory"}
 
 
 def resolved(model: Table) -> dict[str, Any]:

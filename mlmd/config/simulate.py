@@ -28,6 +28,7 @@ from mlmd.config.quantities import (
     refuse,
     symbols,
 )
+from mlmd.config.rerun import NONE, rerun_problems
 from mlmd.config.stages import (
     FEWEST,
     NPT,
@@ -35,6 +36,7 @@ from mlmd.config.stages import (
     NVT,
     Dynamics,
     Minimize,
+    Rerun,
     Schedule,
     Stages,
     bias_problems,
@@ -71,7 +73,7 @@ class Output(Table):
     trajectory_format: Literal["dcd", "xtc", "extxyz"] = Field(
         default="dcd",
         description="dcd: single precision; xtc: small, rounded to 0.01 Å; extxyz: text, and what a run with a deposit "
-        "stage writes",
+        "or rerun stage writes",
     )
     log_every: Time = Field(default=100.0, description="simulated time between lines of log.csv")
     spread_every: Time | None = Field(
@@ -196,14 +198,14 @@ class Simulate(Table):
     supercell: Repeats = Field(default=(1, 1, 1), description="repeats of the structure along its three cell vectors")
     potential: Potentials = Field(
         description="file of a potential, the name of one that comes with mlmd, a table { kind, path, ... }, "
-        "or a list of them that is summed"
+        "or a list of them that is summed; a rerun for collective variables alone needs none"
     )
     mlmm: MLMM | None = Field(
         default=None,
         examples=[{"region": "resname LIG", "forcefield": ["amber14-all.xml", "amber14/tip3p.xml"]}],
         description="a region by the potential inside an OpenMM force field; the structure is then a PDB or mmCIF file",
     )
-    timestep: Time = Field(description="step of the integrator")
+    timestep: Time = Field(description="step of the integrator; in a rerun of the dynamics that the frames are of")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         default=None,
         examples=[1],
@@ -233,14 +235,17 @@ class Simulate(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _format_of_growing(cls, data: Any) -> Any:
-        """Frames of a run in which atoms arrive differ in size, which only one format allows."""
-        return _with_format(data)
+    def _completed(cls, data: Any) -> Any:
+        """What follows from the kinds of the stages, where it is not given."""
+        return _completed(data)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Simulate:
         """What no single key can know."""
-        problems = [*_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self)]
+        problems = [
+            *_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self),
+            *rerun_problems(self),
+        ]  # fmt: skip
         if problems:
             raise refuse("\n".join(problems))
         return self
@@ -248,7 +253,7 @@ class Simulate(Table):
     @property
     def dynamics(self) -> tuple[NVE | NVT | NPT | Deposit, ...]:
         """The stages that take time."""
-        return tuple(stage for stage in self.stage if not isinstance(stage, Minimize))
+        return tuple(stage for stage in self.stage if not isinstance(stage, Minimize | Rerun))
 
     @property
     def start_temperature(self) -> float | None:
@@ -272,7 +277,7 @@ def _stage_problems(run: Simulate) -> Iterator[str]:
         place = f"stage {number} ({stage.kind})"
         if isinstance(stage, NPT) and run.frozen is not None:
             yield f"{place}: NPT scales all positions, so no atom can be frozen. Use nvt, or remove frozen."
-        if isinstance(stage, Minimize):
+        if isinstance(stage, Minimize | Rerun):
             continue
         if stage.n_steps(run.timestep) < 1:
             yield f"{place}: duration: {with_unit(stage.duration, 'time')} is shorter than one step."
@@ -338,19 +343,26 @@ def _deposit_problems(run: Simulate) -> Iterator[str]:
         yield "analysis: atoms come and go in the last stage, deposit. Add a stage of nvt, which is analysed then."
 
 
-def _with_format(data: Any) -> Any:
-    """An input as written, with the format that a deposit stage needs where none is given."""
+def _completed(data: Any) -> Any:
+    """An input as written, with what is the only choice of its stages where nothing is given.
+
+    Frames of a run in which atoms arrive differ in size, and those of a rerun have forces, which one format allows. A
+    rerun with a PLUMED file or biases needs no potential.
+    """
     stages = data.get("stage") if isinstance(data, Mapping) else None
-    kinds = [stage.get("kind") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
-    output = data.get("output", {}) if "deposit" in kinds else None
-    if not isinstance(output, Mapping) or "trajectory_format" in output:
-        return data
-    return {**data, "output": {**output, "trajectory_format": "extxyz"}}
+    given = [stage for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+    kinds = {stage.get("kind") for stage in given}
+    output = data.get("output", {}) if kinds & {"deposit", "rerun"} else None
+    if isinstance(output, Mapping) and "trajectory_format" not in output:
+        data = {**data, "output": {**output, "trajectory_format": "extxyz"}}
+    if "rerun" in kinds and any(stage.get("plumed") or stage.get("bias") for stage in given):
+        data = {"potential": {"kind": NONE}, **data} if "mlmm" not in data else data
+    return data
 
 
 def _output_problems(run: Simulate) -> Iterator[str]:
     """Outputs more often than every step."""
-    for key in ("trajectory_every", "log_every"):
+    for key in ("trajectory_every", "log_every") if run.dynamics else ():
         every = getattr(run.output, key)
         if every < run.timestep:
             shown = with_unit(every, "time")

@@ -1,4 +1,4 @@
-"""The stages of a run: minimize, nve, nvt, npt, deposit, and what they are made of."""
+"""The stages of a run: minimize, nve, nvt, npt, deposit, rerun, and what they are made of."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mlmd.config.quantities import (
     Quantity,
     Rate,
     TemperatureRamp,
+    Time,
     refuse,
 )
 from mlmd.config.table import NONEMPTY, Table, named
@@ -108,6 +109,11 @@ class Plumed(Table):
 
 
 Bias = Annotated[Plumed, named("file")]
+Biases = Annotated[
+    tuple[Written, ...],
+    BeforeValidator(lambda value: [value] if isinstance(value, Mapping) else value),
+    Field(strict=False),
+]
 
 
 class Dynamics(Timed):
@@ -116,11 +122,7 @@ class Dynamics(Timed):
     plumed: Bias | None = Field(
         default=None, examples=["plumed.dat"], description="PLUMED input that biases and watches this stage"
     )
-    bias: Annotated[
-        tuple[Written, ...],
-        BeforeValidator(lambda value: [value] if isinstance(value, Mapping) else value),
-        Field(strict=False),
-    ] = Field(
+    bias: Biases = Field(
         default=(),
         examples=[
             [{"kind": "umbrella", "cv": {"kind": "distance", "atoms": [0, 1]}, "at": "3 Å", "spring": "10 eV/Å^2"}]
@@ -186,18 +188,74 @@ class NPT(Dynamics):
     barostat: Annotated[Barostat, named("kind")] = Field(default=Barostat(), description="what holds the pressure")
 
 
+class Rerun(Table):
+    """The frames of a trajectory, one after the other, through the potential and its biases: nothing moves."""
+
+    refused: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(
+            ("duration", "steps", "n_steps", "nsteps"), "A rerun has the frames of its trajectory: choose with first, "
+            "last and every.",
+        ),
+        **dict.fromkeys(("thermostat", "pressure", "barostat"), "A rerun moves no atom and no cell."),
+        **dict.fromkeys(("file", "frames"), "It is called trajectory here."),
+        **dict.fromkeys(("stride", "skip"), "It is called every here: every = 10 is each tenth frame."),
+    }  # fmt: skip
+    kind: Literal["rerun"] = Field(default="rerun", description="kind of stage")
+    trajectory: InputPath = Field(
+        examples=["trajectory.xtc"],
+        description="frames of the atoms of the structure, in its order: extended XYZ, DCD, XTC, LAMMPS dump, XDATCAR, "
+        "ASE .traj, or a run folder; relative to this file",
+    )
+    first: Annotated[int, Field(ge=0)] = Field(default=0, description="number of the first frame, counted from 0")
+    last: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, examples=[99], description="number of the last frame; by default the last of the file"
+    )
+    every: Annotated[int, Field(ge=1)] = Field(default=1, description="take each so many-th frame")
+    interval: Time | None = Field(
+        default=None,
+        examples=["1 ps"],
+        description="time between the frames of the file, the first at 0; by default each is at the time, else at the "
+        "step, that the file tells, and one timestep after the one before where it tells neither",
+    )
+    temperature: Annotated[float, Quantity("temperature", above=0.0)] | None = Field(
+        default=None, examples=["300 K"], description="temperature that the frames are of, for biases that need it"
+    )
+    forces: bool = Field(
+        default=False,
+        description="write the frames to trajectory.extxyz, with energy, forces and stress of the potential, and "
+        "bias_energy, bias_forces and bias_stress",
+    )
+    plumed: Bias | None = Field(
+        default=None, examples=["plumed.dat"], description="PLUMED input that sees the frames, as `plumed driver` does"
+    )
+    bias: Biases = Field(
+        default=(),
+        examples=[
+            [{"kind": "umbrella", "cv": {"kind": "distance", "atoms": [0, 1]}, "at": "3 Å", "spring": "10 eV/Å^2"}]
+        ],
+        description="biases, { kind, ... } each, that mlmd writes as bias.dat in the run folder",
+    )
+
+    @model_validator(mode="after")
+    def _has_frames(self) -> Rerun:
+        """The last frame is not before the first."""
+        if self.last is not None and self.last < self.first:
+            raise refuse(f"last: {self.last} is before first, {self.first}.")
+        return self
+
+
 def temperatures_of(stage: NVT | NPT) -> tuple[float, ...]:
     """K, at the start, where the way to the next one changes, and at the end."""
     return stage.temperature.path() if isinstance(stage.temperature, Schedule) else stage.temperature
 
 
-Stage = Annotated[Minimize | NVE | NVT | NPT | Deposit, Field(discriminator="kind")]
+Stage = Annotated[Minimize | NVE | NVT | NPT | Deposit | Rerun, Field(discriminator="kind")]
 Stages = Annotated[tuple[Stage, ...], NONEMPTY, Field(strict=False)]
 
 
 def hyperdynamics_of(stage: object) -> Hyperdynamics | None:
     """The bond boost of a stage; None where it has none."""
-    biases = stage.bias if isinstance(stage, Dynamics) else ()
+    biases = stage.bias if isinstance(stage, Dynamics) else ()  # a rerun has none: it moves nothing
     return next((bias for bias in biases if isinstance(bias, Hyperdynamics)), None)
 
 
@@ -220,12 +278,17 @@ def bias_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:
     for bias in stage.bias:
         if isinstance(bias, Steered) and bias.times[-1] > stage.duration * (1 + 1e-9):
             yield "steered: times: the last one is later than the end of the stage."
-        every = min((getattr(bias, key) for key in ("every", "write_every") if hasattr(bias, key)), default=timestep)
-        if every < timestep:
-            yield f"{bias.kind}: every: {with_unit(every, 'time')} is shorter than the timestep."
-        period = getattr(bias, "extended_period", None)
-        if period is not None and period < 10 * timestep:
-            yield f"abf: extended_period: {with_unit(period, 'time')} is shorter than ten timesteps."
+        yield from interval_problems(bias, timestep)
+
+
+def interval_problems(bias: Written, timestep: float) -> Iterator[str]:
+    """Times of a bias that are no whole steps."""
+    every = min((getattr(bias, key) for key in ("every", "write_every") if hasattr(bias, key)), default=timestep)
+    if every < timestep:
+        yield f"{bias.kind}: every: {with_unit(every, 'time')} is shorter than the timestep."
+    period = getattr(bias, "extended_period", None)
+    if period is not None and period < 10 * timestep:
+        yield f"abf: extended_period: {with_unit(period, 'time')} is shorter than ten timesteps."
 
 
 def _hyperdynamics_problems(stage: NVE | NVT | NPT, timestep: float) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from mlmd.bias.bins import Dimension
 from mlmd.bias.script import Script, read_script
 from mlmd.bias.write import Around, BiasFile, statements_of, write_biases
-from mlmd.config import Simulate
+from mlmd.config import Rerun, Simulate
 from mlmd.config.bias import ABF, files_of_biases, names_a_position
 from mlmd.config.files import no_such_file, structure_file
 from mlmd.config.stages import Dynamics, hyperdynamics_of
@@ -66,20 +66,21 @@ def scripts_of(
     own = {
         index: read_script(stage.plumed.file, allow_unsafe=stage.plumed.allow_unsafe)
         for index, stage in enumerate(config.stage)
-        if isinstance(stage, Dynamics) and stage.plumed is not None
+        if isinstance(stage, Dynamics | Rerun) and stage.plumed is not None
     }
     taken = frozenset(name for script in own.values() for name in script.touches)
     scripts: dict[int, Script] = dict(own)
     adaptive: dict[int, Adaptive] = {}
     known: list[tuple[str, Path | None]] = []
     for index, stage in enumerate(config.stage):
-        if not isinstance(stage, Dynamics) or not stage.bias or hyperdynamics_of(stage) is not None:
+        if not isinstance(stage, Dynamics | Rerun) or not stage.bias or hyperdynamics_of(stage) is not None:
             continue
         record = records[index]
         for what, path in files_of_biases(stage.bias):
             if not structure_file(path).is_file():
                 raise InputError(f"stage {index + 1} ({record.kind}): {what}: {no_such_file(path)}")
-        _check_atoms(stage.bias, atoms, f"stage {index + 1} ({record.kind})")
+        turned = isinstance(stage, Dynamics) and frame_of(atoms.cell.array, atoms.pbc)[1].turned
+        _check_atoms(stage.bias, atoms, f"stage {index + 1} ({record.kind})", turned=turned)
         around = Around(
             "this run", record.timestep, record.temperature[0] if record.temperature else None, record.first_step,
             record.log_every, taken=taken, positions=lambda path: _positions(path, len(atoms)),
@@ -132,7 +133,7 @@ def kept_sources(scripts: Mapping[int, Script]) -> dict[int, dict[str, Path]]:
     return found
 
 
-def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
+def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str, *, turned: bool) -> None:
     for number, bias in enumerate(biases, 1):
         for variable in getattr(bias, "cv", ()):
             named = sites_of(variable)
@@ -141,7 +142,7 @@ def _check_atoms(biases: Sequence[Any], atoms: ase.Atoms, place: str) -> None:
                     f"{place}: bias {number} ({bias.kind}): there is no atom {max(named)}: the structure has "
                     f"{len(atoms)}, counted from 0."
                 )
-    if names_a_position(tuple(biases)) and frame_of(atoms.cell.array, atoms.pbc)[1].turned:
+    if turned and names_a_position(tuple(biases)):
         raise InputError(
             f"{place}: bias: a position needs a cell whose first vector is along x and whose second is in the xy "
             "plane, as the run turns others so. Turn the structure."
@@ -161,4 +162,4 @@ def _positions(path: Path, n_atoms: int) -> np.ndarray:
 def kernel_of(config: Simulate, index: int) -> Path | None:
     """The PLUMED kernel that a stage asks for."""
     stage = config.stage[index]
-    return stage.plumed.kernel if isinstance(stage, Dynamics) and stage.plumed is not None else None
+    return stage.plumed.kernel if isinstance(stage, Dynamics | Rerun) and stage.plumed is not None else None

@@ -16,7 +16,7 @@ import openmm
 
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
-from mlmd.config import NVE, Deposit, Minimize
+from mlmd.config import NVE, Deposit, Minimize, Rerun
 from mlmd.config.stages import Dynamics
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
@@ -197,6 +197,7 @@ class Course:
                 if stage.step == record.n_steps:
                     break
                 pause = partial(self._pause, stage, files, deposition)
+                assert files.trajectory is not None
                 stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=deposition)
         except SimulationError as error:
             if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
@@ -325,7 +326,7 @@ class Course:
         """The stage, or the segment of it that begins at a step."""
         job, config = self.job, self.job.config
         stage, guard = config.stage[record.index], config.guard
-        assert not isinstance(stage, Minimize)
+        assert not isinstance(stage, Minimize | Rerun)
         body = self.present.body
         open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
         evaluator = self._evaluator()

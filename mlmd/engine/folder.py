@@ -62,9 +62,9 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
     for key in sorted(old.keys() | new.keys()):
         if key.startswith(("analysis", "guard", "uncertainty")) or key.endswith(("duration", "checkpoint_every")):
             continue
-        if key.endswith(("structure", "path", "file", "kernel", "parameters")) and _name(old.get(key)) == _name(
-            new.get(key)
-        ):
+        if key.endswith(("structure", "path", "file", "kernel", "parameters", "trajectory")) and _name(
+            old.get(key)
+        ) == _name(new.get(key)):
             continue  # the content of files is compared by itself
         if old.get(key) != new.get(key):
             yield f"{key}: was {old.get(key, 'not set')}, is {new.get(key, 'not set')}"
@@ -97,6 +97,8 @@ def _changed_lengths(run: Run, config: Simulate) -> Iterator[str]:
     if any(_changed_options(run, config)):
         return
     for old, new in zip(run.stages, stage_records(config), strict=True):
+        if old.kind == "rerun":  # as long as its trajectory, which is compared by its content
+            continue
         if old.n_steps == new.n_steps:
             continue
         place = f"stage {old.index + 1} ({old.kind})"

@@ -20,6 +20,7 @@ from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.files import sha256
+from mlmd.config.rerun import rerun_of
 from mlmd.config.stages import hyperdynamics_of
 from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kept_sources, kernel_of, papers_of, scripts_of
@@ -27,6 +28,7 @@ from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
+from mlmd.engine.replay import Replay, cell_problems, replay_of
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.engine.slab import plan_of
 from mlmd.engine.system import Body, body_of, with_constraints
@@ -36,6 +38,7 @@ from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Evaluator, Potential, has_energy, has_stress
 from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.load import check_elements, check_energy, load_potential
+from mlmd.potentials.nothing import Nothing
 from mlmd.pretrained.external import External
 from mlmd.rundir import (
     CHECKPOINTS,
@@ -92,6 +95,8 @@ class Job:
     """(n_atoms,) bool, whose bonds are boosted in each stage of hyperdynamics."""
     topology: Topology | None = None
     """Names of atoms, residues and chains, where the structure file has them."""
+    replay: Replay | None = None
+    """The frames of a rerun."""
 
     @property
     def more_columns(self) -> tuple[str, ...]:
@@ -135,11 +140,17 @@ def prepare(config: Simulate) -> Job:
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
     _check_analysis(config, atoms)
-    records = stage_records(config)
+    again = rerun_of(config)
+    replay = None if again is None else replay_of(again, config.timestep, atoms)
+    records = stage_records(config, () if replay is None else replay.steps.tolist())
     scripts, adaptive = scripts_of(config, records, atoms)
     _check_outputs(scripts)
     if mixed is None:
         _check_forces_alone(config, potential, scripts)
+    if replay is not None and (
+        problems := [one for script in scripts.values() for one in cell_problems(script, atoms)]
+    ):
+        raise InputError(problems[0])
     deposits = {
         index: plan_of(config, index + 1, atoms, body.mobile, potential)
         for index, stage in enumerate(config.stage)
@@ -149,7 +160,7 @@ def prepare(config: Simulate) -> Job:
     cell, frame = frame_of(atoms.cell.array, atoms.pbc)
     return Job(
         config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, boosts,
-        topology,
+        topology, replay,
     )  # fmt: skip
 
 
@@ -220,6 +231,8 @@ def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping
     for index, script in scripts.items():
         if any(statement.action == "ENERGY" for statement in script.statements):
             problems.append(f"stage {index + 1}: ENERGY in {script.path.name} is the potential energy; leave it out")
+    if problems and isinstance(potential, Nothing):
+        raise InputError(f"{problems[0]}, or give a potential, which has one.")
     if problems:
         raise InputError(
             f"{name} predicts forces alone (AGNI), no energy and no stress: {'; '.join(problems)}, or use a potential "
@@ -241,7 +254,7 @@ def _check_without_stress(config: Simulate, name: str) -> None:
 
 def warnings_of(potential: Potential) -> tuple[str, ...]:
     """What a person should know of a run with a potential before reading its numbers."""
-    if has_energy(potential):
+    if has_energy(potential) or isinstance(potential, Nothing):
         return ()
     name = getattr(potential, "source", "the potential")
     return (

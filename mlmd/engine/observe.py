@@ -31,6 +31,8 @@ class Moment:
     """Total energy per atom, eV; None where the potential has none."""
     ns_per_day: float
     seconds_left: float
+    frame: tuple[int, int] | None = None
+    """Of a rerun: frames that are done, and all."""
 
 
 def row(stage: DynamicsStage) -> list[float]:

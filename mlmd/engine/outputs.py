@@ -223,10 +223,14 @@ class ExtXYZ(AppendOnly):
 
     def frame(self, snapshot: Snapshot) -> None:
         """Add a frame."""
+        self.structure(to_atoms(snapshot, self._template))
+
+    def structure(self, atoms: ase.Atoms) -> None:
+        """Add a frame with all that ASE knows of it."""
         import io
 
         text = io.StringIO()
-        ase.io.write(text, to_atoms(snapshot, self._template), format="extxyz")
+        ase.io.write(text, atoms, format="extxyz")
         self.append(text.getvalue().encode())
 
 

@@ -14,12 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlmd.config import Minimize, Simulate, check_files, load_simulate
+from mlmd.config import Minimize, Rerun, Simulate, check_files, load_simulate
 from mlmd.config.replicas import load_replicas, slurm_of
+from mlmd.config.rerun import rerun_of
 from mlmd.engine import slab
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
 from mlmd.engine.mixed import field_platform
+from mlmd.engine.replay import cell_notes
 from mlmd.engine.replicas import shares
 from mlmd.engine.schedule import stage_records
 from mlmd.engine.selfcheck import self_check
@@ -75,7 +77,7 @@ class Preview:
     """Å."""
     stages: tuple[str, ...]
     n_steps: int
-    """Steps of dynamics in all stages."""
+    """Steps of dynamics in all stages; frames of a rerun."""
     energy: float | None
     """eV per atom of the structure as it is; None where the potential has no energy."""
     max_force: float
@@ -94,6 +96,8 @@ class Preview:
     """Names of the runs that all numbers of time and trajectory are the sum of; empty for one run."""
     n_processes: int = 1
     """Runs at a time."""
+    moves: bool = True
+    """Whether there is dynamics, which a rerun has not."""
     command: Literal["simulate"] = "simulate"
 
     def to_json(self) -> dict[str, Any]:
@@ -187,7 +191,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
     """Everything in one record."""
     n_atoms, config = job.body.n_atoms, job.config
     step = seconds + OVERHEAD[0] + OVERHEAD[1] * n_atoms
-    n_steps = sum(stage.n_steps for stage in job.stages)
+    n_steps = sum(stage.n_steps for stage in job.stages) if job.replay is None else job.replay.n_frames
     volume = job.atoms.get_volume() if job.body.pbc.all() else None
     return Preview(
         input=str(path),
@@ -203,11 +207,12 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
         max_force=float(np.linalg.norm(first.forces, axis=1).max()),
         pressure=_pressure(job, first),
         seconds_per_step=step,
-        ns_per_day=86400 / step * config.timestep * 1e-6,
+        ns_per_day=86400 / step * config.timestep * 1e-6 if job.replay is None else 0.0,
         hours=n_steps * step / 3600,
         memory=_memory(),
         trajectory=_atoms_in_frames(job) * FRAME_BYTES[config.output.trajectory_format] / 1e6,
         notes=_notes(job, first, device),
+        moves=job.replay is None,
     )  # fmt: skip
 
 
@@ -224,6 +229,8 @@ def _potential(job: Job) -> str:
 def _atoms_in_frames(job: Job) -> float:
     """Atoms in all frames that will be written, those that arrive counted."""
     n_atoms, total = float(job.body.n_atoms), 0.0
+    if (again := rerun_of(job.config)) is not None and job.replay is not None:
+        return n_atoms * job.replay.n_frames if again.forces else 0.0
     for record in job.stages:
         arriving = 0.0
         if (plan := job.deposits.get(record.index)) is not None:
@@ -239,7 +246,11 @@ def _stage(stage: StageRecord) -> str:
     for ends, unit in ((stage.temperature, "K"), (stage.pressure, "bar")):
         if ends is not None:
             words.append(f"{describe_targets(ends)} {unit}")
-    if stage.n_steps:
+    if stage.frames:
+        (begin, *_), n_frames = stage.frames[0], sum(number for _, _, number in stage.frames)
+        words.append(f"{n_frames:,} frames, steps {begin:,} to {stage.n_steps:,},")
+        words.append(f"{begin * stage.timestep / 1e3:g} to {stage.n_steps * stage.timestep / 1e3:g} ps")
+    elif stage.n_steps:
         words.append(f"{stage.n_steps * stage.timestep / 1e3:g} ps")
     return " ".join(words)
 
@@ -253,8 +264,10 @@ def _memory() -> float:
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
     notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
+    if job.replay is not None:
+        notes += [*job.replay.notes, *(one for script in job.scripts.values() for one in cell_notes(script, job.atoms))]
     platform, properties = choose_platform("auto", None, device)
-    if (route := route_of(job, platform, properties, device)) is not None:
+    if job.replay is None and (route := route_of(job, platform, properties, device)) is not None:
         notes.append(str(route))
     if models_of(job.potential):
         notes += compare(job.potential, device)
@@ -264,11 +277,11 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     if slow:
         notes.append(slow)
     limit, largest = job.config.guard.max_force, float(np.linalg.norm(first.forces, axis=1).max())
-    starts_with_dynamics = job.stages[0].n_steps > 0
+    starts_with_dynamics = job.stages[0].n_steps > 0 and job.replay is None
     if limit is not None and largest > limit and starts_with_dynamics and job.config.guard.enabled:
         notes.append(f"the largest force, {largest:.3g} eV/Å, is above guard.max_force: begin with a minimize stage")
     constrained = job.atoms.info.get("constrained")
-    if constrained and job.config.frozen is None:
+    if constrained and job.config.frozen is None and job.replay is None:
         notes.append(f"the structure file fixes {len(constrained)} atoms; here they move, unless [frozen] names them")
     for record in job.stages:
         if (plan := job.deposits.get(record.index)) is not None:
@@ -279,7 +292,7 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
                     f"{place}: height, {plan.stage.height:g} Å, is less than the cutoff of the potential, "
                     f"{plan.cutoff:g} Å: what arrives feels the surface as it appears"
                 )
-    if job.config.seed is None:
+    if job.config.seed is None and job.replay is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)
 
@@ -310,7 +323,7 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
     elif config.dynamics and timestep < SHORT:
         yield f"the timestep, {timestep:g} fs, is very short: was it meant in ps?"
     for stage, record in zip(config.stage, job.stages, strict=True):
-        if isinstance(stage, Minimize):
+        if isinstance(stage, Minimize | Rerun):
             continue
         length = record.n_steps * timestep
         if abs(length - stage.duration) > 1e-6 * timestep:

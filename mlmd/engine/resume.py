@@ -73,7 +73,7 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
         if stage.body.pbc.all():
             set_cell(stage.context, stage.forces.cell)
     stage.set_thermostat()
-    _restore_evaluator(stage.forces.evaluator, header, arrays)
+    restore_evaluator(stage.forces.evaluator, header, arrays)
     if exact:
         evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
         # of the potential alone only the energy is needed: no frame is written at this step again
@@ -82,7 +82,7 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
         stage.forces.resume(Answer(arrays["positions"], arrays["cell"], evaluation, potential, step), step)
 
 
-def _restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def restore_evaluator(evaluator: Evaluator, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """The potential must say what it said; afterwards its pair list is what it was."""
     saved = {name.removeprefix("evaluator/"): a for name, a in arrays.items() if name.startswith("evaluator/")}
     evaluator.restore(saved)

@@ -112,6 +112,7 @@ def _simulate(
 
     from mlmd.engine.course import Course
     from mlmd.engine.job import check_biases, models_of, prepare, what_plumed_says
+    from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
     from mlmd.potentials.device import choose_device
     from mlmd.pretrained.reference import compare
@@ -138,7 +139,8 @@ def _simulate(
     with _ending(run, messages):
         for text in known:
             messages(text)
-        Course(job, run, hardware, messages, request, settings.progress).go()
+        course = Course if job.replay is None else Rerunning
+        course(job, run, hardware, messages, request, settings.progress).go()
     return _set_state(run, "done")
 
 
@@ -159,7 +161,7 @@ def _hardware(job: Job, settings: Options) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "properties": properties,
     }
-    if (route := route_of(job, platform, properties, device)) is not None:
+    if job.replay is None and (route := route_of(job, platform, properties, device)) is not None:
         hardware["force"] = route.record()
     if job.mixed is not None:
         name, given = field_platform(settings.platform, device, settings.threads)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlmd.config import NPT, NVT, Deposit, Dynamics, Schedule, Simulate, Stage
+from mlmd.config import NPT, NVT, Deposit, Dynamics, Rerun, Schedule, Simulate, Stage
 from mlmd.config.bias import files_of_biases
 from mlmd.config.files import structure_file
 from mlmd.config.needed import files_of_table
 from mlmd.config.stages import temperatures_of
-from mlmd.rundir import StageRecord
+from mlmd.rundir import StageRecord, open_run
 
 
-def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
-    """Steps, intervals and targets of all stages."""
+def stage_records(config: Simulate, steps: Sequence[int] = ()) -> tuple[StageRecord, ...]:
+    """Steps, intervals and targets of all stages; `steps` are those of a rerun's frames, which only its file tells."""
     records, first_step = [], 0
     for index, stage in enumerate(config.stage):
+        if isinstance(stage, Rerun):
+            records.append(_of_rerun(index, stage, config.timestep, steps))
+            continue
         n_steps = stage.n_steps(config.timestep)
         records.append(
             StageRecord(
@@ -30,6 +34,26 @@ def stage_records(config: Simulate) -> tuple[StageRecord, ...]:
         )  # fmt: skip
         first_step += n_steps
     return tuple(records)
+
+
+def _of_rerun(index: int, stage: Rerun, timestep: float, steps: Sequence[int]) -> StageRecord:
+    """A rerun, whose steps are those of the dynamics that its frames are of."""
+    temperature = None if stage.temperature is None else (stage.temperature, stage.temperature)
+    return StageRecord(
+        index, stage.kind, 0, int(steps[-1]) if len(steps) else 0, timestep, temperature=temperature, pressure=None,
+        log_every=1, trajectory_every=1, barostat=None, frames=tuple(_ranges(steps)),
+    )  # fmt: skip
+
+
+def _ranges(steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Growing numbers as ranges: the first of each, the distance from one to the next, and how many."""
+    first = 0
+    while first < len(steps):
+        last, distance = first, int(steps[first + 1] - steps[first]) if first + 1 < len(steps) else 1
+        while last + 1 < len(steps) and int(steps[last + 1] - steps[last]) == distance:
+            last += 1
+        yield int(steps[first]), distance, last - first + 1
+        first = last + 1
 
 
 def _shape(stage: Stage) -> str:
@@ -49,14 +73,21 @@ def files_of(config: Simulate) -> dict[str, Path]:
         own = [Path(name) for name in config.mlmm.forcefield if Path(name).is_absolute()]
         files |= {f"force field {number}": path for number, path in enumerate(own, 1)}
     for number, stage in enumerate(config.stage, 1):
-        if isinstance(stage, Dynamics) and stage.plumed is not None:
+        if isinstance(stage, Rerun):
+            files[f"trajectory of stage {number}"] = trajectory_file(stage.trajectory)
+        if isinstance(stage, Dynamics | Rerun) and stage.plumed is not None:
             files[f"plumed of stage {number}"] = stage.plumed.file
-        if isinstance(stage, Dynamics):
+        if isinstance(stage, Dynamics | Rerun):
             files |= {f"{what} of stage {number}": structure_file(path) for what, path in files_of_biases(stage.bias)}
         if isinstance(stage, Deposit):
             named = [one.file for one in stage.species if one.file is not None]
             files |= {f"species of stage {number}: {path.name}": structure_file(path) for path in named}
     return files
+
+
+def trajectory_file(path: Path) -> Path:
+    """The file of frames that a path means, which may be a run folder."""
+    return open_run(path).trajectory if path.is_dir() else path
 
 
 def _temperature(stage: Stage) -> tuple[float, ...] | None:

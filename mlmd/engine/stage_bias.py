@@ -16,7 +16,7 @@ from mlmd.bias.plain import PlainABF
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script
 from mlmd.bias.shared import Walker
-from mlmd.config import Langevin
+from mlmd.config import Langevin, Rerun
 from mlmd.config.bias import ABF
 from mlmd.config.stages import Dynamics, hyperdynamics_of
 from mlmd.engine.adaptive_tables import AdaptiveTables
@@ -86,7 +86,7 @@ class Biased:
     def _by_plumed(self, record: StageRecord, *, resumed: bool) -> Bias | None:
         job = self.job
         script, stage = job.scripts.get(record.index), job.config.stage[record.index]
-        if script is None or not isinstance(stage, Dynamics):
+        if script is None or not isinstance(stage, Dynamics | Rerun):
             return None
         # a script that an earlier stage has used already goes on with its bias and its files
         earlier = [s for index, s in job.scripts.items() if index < record.index and s.path == script.path]
@@ -97,6 +97,7 @@ class Biased:
             "restart": resumed or bool(earlier),
         }  # fmt: skip
         if record.index in job.adaptive:
+            assert isinstance(stage, Dynamics)
             return self._adaptive(script, stage, record, options)
         return PlumedBias(script, **options)
 

@@ -17,7 +17,7 @@ class StageFiles:
     """The open files of a stage; None for those that it does not have."""
 
     log: Log
-    trajectory: Trajectory
+    trajectory: Trajectory | None
     deviations: Deviations | None
     book: Book | None
     """Of a stage of deposition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -191,7 +192,7 @@ def _mean_temperature(run: Run) -> float | None:
                 total, n = total + float(cells[column]), n + 1
     except (OSError, ValueError):
         return None
-    return total / n if n else None
+    return total / n if n and math.isfinite(total) else None  # a rerun knows none
 
 
 def _messages(folder: Path) -> Iterator[tuple[datetime, str]]:

@@ -225,12 +225,11 @@ def _of_log(run: Run) -> list[str]:
     steps = np.array([int(word) for word in words], dtype=np.int64)
     left, first = steps, True
     for record in run.stages:
-        if not record.n_steps:
+        if not record.n_steps and not record.frames:
             continue
-        begin = 0 if first else record.log_every
-        planned = max(0, (record.n_steps - begin) // record.log_every + 1)
-        own, left, first = left[:planned], left[planned:], False
-        if not np.array_equal(own, record.first_step + begin + record.log_every * np.arange(len(own))):
+        planned = record.first_step + record.output_steps(record.log_every, first=first)
+        own, left, first = left[: len(planned)], left[len(planned) :], False
+        if not np.array_equal(own, planned[: len(own)]):
             return [f"{LOG} does not have every planned step once and in order"]
     return [f"{LOG} has more rows than were planned"] if len(left) else []
 

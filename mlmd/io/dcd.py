@@ -25,6 +25,8 @@ class DCDReader:
     path: Path
     n_atoms: int
     n_frames: int
+    steps: np.ndarray
+    """(n_frames,) as the header counts them: from the step of the first frame on, in equal intervals."""
     _offset: int
     _layout: np.dtype
 
@@ -53,18 +55,18 @@ def open_dcd(path: Path) -> DCDReader:
         StorageError: when the file is missing, no DCD file, or of a kind that is not read (fixed atoms, big-endian).
     """
     try:
-        n_atoms, has_cell, offset = _read_header(path)
+        n_atoms, has_cell, offset, (first, every) = _read_header(path)
         layout = _frame_layout(n_atoms, has_cell=has_cell)
         n_frames = max(0, path.stat().st_size - offset) // layout.itemsize
     except struct.error:
         raise StorageError(f"{path} ends within its header.") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
-    return DCDReader(path, n_atoms, n_frames, offset, layout)
+    return DCDReader(path, n_atoms, n_frames, first + max(1, every) * np.arange(n_frames), offset, layout)
 
 
-def _read_header(path: Path) -> tuple[int, bool, int]:
-    """Number of atoms, whether frames begin with a cell, and the byte at which they begin."""
+def _read_header(path: Path) -> tuple[int, bool, int, tuple[int, int]]:
+    """Number of atoms, whether frames begin with a cell, the byte at which they begin, first step and interval."""
     with path.open("rb") as file:
         size, magic, *numbers = _HEADER.unpack(file.read(_HEADER.size))
         if magic != b"CORD":
@@ -78,7 +80,7 @@ def _read_header(path: Path) -> tuple[int, bool, int]:
         file.seek(84 + 8 + 4 + titles + 4 + 4)
         n_atoms = _integer(file.read(4))
         # Without a CHARMM version (X-PLOR) the flag is the second half of a double and there is no cell.
-        return n_atoms, bool(numbers[10]) and bool(numbers[19]), file.tell() + 4
+        return n_atoms, bool(numbers[10]) and bool(numbers[19]), file.tell() + 4, (numbers[1], numbers[2])
 
 
 def _integer(content: bytes) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class ExtXYZReader:
             return None
         # ASE hands the lattice out with vectors as columns.
         return np.array(lattices, dtype=float).reshape(-1, 3, 3).transpose(0, 2, 1)
+
+    def told(self, frame: int) -> dict[str, Any]:
+        """What the comment line of a frame says, by name."""
+        from ase.io.extxyz import key_val_str_to_dict
+
+        (comment,) = self._comments(range(frame, frame + 1))
+        return dict(key_val_str_to_dict(comment))
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""

@@ -170,6 +170,8 @@ class ArrayReader:
     """(n_frames, n_atoms, 3) Å."""
     boxes: np.ndarray | None
     """(n_frames, 3, 3) Å."""
+    numbers: np.ndarray | None = None
+    """(n_frames, n_atoms) atomic numbers, where the file tells elements."""
 
     @property
     def n_atoms(self) -> int:

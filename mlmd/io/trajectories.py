@@ -30,7 +30,9 @@ _OPENERS: dict[str, Callable[[Path], FrameReader]] = {
     ".extxyz": open_extxyz,
     ".xyz": open_extxyz,
 }
-_ASE_FORMATS = {"XDATCAR": "vasp-xdatcar", ".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text"}
+_ASE_FORMATS = {
+    "XDATCAR": "vasp-xdatcar", ".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text", ".traj": "traj",
+}  # fmt: skip
 
 
 def open_run(
@@ -62,14 +64,14 @@ def open_run(
         atoms = run.atoms
     _check_atoms(run.trajectory, reader.n_atoms, len(atoms))
     orientation = np.array(run.manifest.get("orientation", np.eye(3)), dtype=float)
-    cells = _cells(reader, rows, atoms, orientation)
+    cells = cells_of(reader, rows, atoms, orientation)
     origin = _provenance(
         run.path, times[rows.start : rows.stop], run.stages.index(record) + 1, record.kind, bias_of(run, record)
     )
     temperature = record.temperature[0] if record.temperature else _mean_temperature(run, record, origin)
     return Trajectory(
         reader, rows, times[rows.start : rows.stop], cells, atoms.numbers, atoms.get_masses(), atoms.pbc,
-        True, temperature, origin,
+        record.kind != "rerun", temperature, origin,  # frames of a rerun may come from anywhere
     )  # fmt: skip
 
 
@@ -98,6 +100,8 @@ def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> floa
 
 def bias_of(run: Run, record: StageRecord) -> str | None:
     """Name of the PLUMED input that acted on a stage; None without one, or when its energy was zero throughout."""
+    if record.kind == "rerun":  # nothing moved
+        return None
     stages = run.manifest.get("input", {}).get("stage", [])
     stage = stages[record.index] if record.index < len(stages) else {}
     if any(bias.get("kind") == "hyperdynamics" for bias in stage.get("bias") or ()):
@@ -114,8 +118,10 @@ def bias_of(run: Run, record: StageRecord) -> str | None:
 
 
 def _no_frames(run: Run) -> InputError:
-    if not any(record.n_steps for record in run.stages):
+    if not any(record.n_steps or record.frames for record in run.stages):
         return InputError(f"{run.path} has no frames: a minimization writes none. Add a stage of dynamics.")
+    if any(record.kind == "rerun" for record in run.stages):
+        return InputError(f"{run.path} has no frames: a rerun writes them with forces = true.")
     return InputError(f"{run.path} has no frames. Wait for the run, or lower [output] trajectory_every.")
 
 
@@ -190,7 +196,7 @@ def open_trajectory(
     rows = range(reader.n_frames)
     times = _foreign_times(path, reader, interval)
     return Trajectory(
-        reader, rows, times, _cells(reader, rows, atoms, np.eye(3)), atoms.numbers, atoms.get_masses(), atoms.pbc,
+        reader, rows, times, cells_of(reader, rows, atoms, np.eye(3)), atoms.numbers, atoms.get_masses(), atoms.pbc,
         unwrapped, temperature, _provenance(path, times, None, None),
     )  # fmt: skip
 
@@ -212,7 +218,7 @@ def from_arrays(
     reader = ArrayReader(positions, cells)
     times = interval * np.arange(reader.n_frames)
     _check_atoms(Path("<memory>"), reader.n_atoms, len(atoms))
-    boxes = _cells(reader, range(reader.n_frames), atoms, np.eye(3))
+    boxes = cells_of(reader, range(reader.n_frames), atoms, np.eye(3))
     return Trajectory(
         reader, range(reader.n_frames), times, boxes, atoms.numbers, atoms.get_masses(), atoms.pbc, unwrapped,
         temperature, _provenance(Path("<memory>"), times, None, None),
@@ -252,7 +258,16 @@ def _read_with_ase(path: Path, ase_format: str) -> ArrayReader:
         raise StorageError(f"{path} cannot be read as {ase_format}: {error}.") from None
     if not frames or len({len(frame) for frame in frames}) > 1:
         raise StorageError(f"{path} does not hold frames of the same atoms.")
-    return ArrayReader(np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames]))
+    positions, cells = np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames])
+    told = ase_format != "lammps-dump-text" or names_elements(path)
+    return ArrayReader(positions, cells, np.array([f.numbers for f in frames]) if told else None)
+
+
+def names_elements(path: Path) -> bool:
+    """Whether a LAMMPS text dump has a column of elements; ASE takes the number of a type for that of an element."""
+    with path.open(errors="replace") as file:
+        columns = next((line.split() for line in file if line.startswith("ITEM: ATOMS")), [])
+    return "element" in columns
 
 
 def _check_atoms(path: Path, in_file: int, in_structure: int) -> None:
@@ -268,7 +283,7 @@ def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> n
     raise InputError(f"{path} does not tell the time between frames. Give interval=... in fs.")
 
 
-def _cells(reader: FrameReader, rows: range, atoms: ase.Atoms, orientation: np.ndarray) -> np.ndarray:
+def cells_of(reader: FrameReader, rows: range, atoms: ase.Atoms, orientation: np.ndarray) -> np.ndarray:
     """Cells of the frames in the orientation of the positions, (n, 3, 3) Å.
 
     Binary formats keep lengths and angles, or a cell turned to the program's axes: the standard cell times the

@@ -30,6 +30,8 @@ class XTCReader:
     n_atoms: int
     times: np.ndarray
     """(n_frames,) fs, as written in the file."""
+    steps: np.ndarray
+    """(n_frames,) steps, as written in the file."""
     _cells: np.ndarray
 
     @property
@@ -62,26 +64,28 @@ def open_xtc(path: Path) -> XTCReader:
         StorageError: when the file is missing or no XTC file, or damaged before its last frame.
     """
     times: list[float] = []
+    steps: list[int] = []
     cells: list[list[float]] = []
     n_atoms = 0
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             while len(header := file.read(_HEADER.size)) == _HEADER.size:
-                magic, n_atoms, _, time, *cell, _ = _HEADER.unpack(header)
+                magic, n_atoms, step, time, *cell, _ = _HEADER.unpack(header)
                 if magic != _MAGIC:
                     raise StorageError(f"{path} is not an XTC trajectory, or damaged after frame {len(times)}.")
                 file.seek(_body_size(file.read(_COMPRESSION_HEADER), n_atoms), 1)
                 if file.tell() > size:
                     break
                 times.append(time)
+                steps.append(step)
                 cells.append(cell)
     except struct.error:  # torn within a header
         pass
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     boxes = np.array(cells, dtype=float).reshape(-1, 3, 3) * ANGSTROM_PER_NM
-    return XTCReader(path, n_atoms, np.array(times, dtype=float) * 1e3, boxes)
+    return XTCReader(path, n_atoms, np.array(times, dtype=float) * 1e3, np.array(steps, dtype=np.int64), boxes)
 
 
 def _body_size(head: bytes, n_atoms: int) -> int:

@@ -46,6 +46,7 @@ POTENTIALS: dict[str, str] = {
     "orb": "mlmd.pretrained.orb:load",
     "mattersim": "mlmd.pretrained.mattersim:load",
     "openmmml": "mlmd.pretrained.openmmml:load",
+    "none": "mlmd.potentials.nothing:Nothing",
 }
 """Kinds an input file may name, and what builds them from the keywords of their table."""
 
