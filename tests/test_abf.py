@@ -6,6 +6,9 @@ Statistical errors: the largest deviations of these runs are 0.09 kT (extended) 
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import ase
 import numpy as np
 import pytest
+from lammps_oracle import require_lammps
 from runs import write_input
 
 from mlmd.analysis.abf import AdaptiveForces, read_tables
@@ -160,6 +164,22 @@ def test_abf_recovers_a_torsion_all_around(extended: bool, tmp_path: Path) -> No
 
     off = deviation(found, exact, lambda degrees: degrees < 360)
     assert np.abs(off).max() < 0.2
+
+
+@pytest.mark.slow
+def test_the_torsion_of_butane_has_the_free_energy_that_colvars_gives_it_in_lammps(tmp_path: Path) -> None:
+    require_lammps()
+    script, numbers = Path(__file__).parents[1] / "benchmarks" / "butane.py", tmp_path / "rows.json"
+    short = ["--seeds", "2", "--time", "0.3", "--json", str(numbers)]
+    done = subprocess.run([sys.executable, str(script), *short], capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert numbers.exists(), done.stderr
+    assert float(done.stdout.partition("force: ")[2].split()[0]) < 1e-9  # kcal/mol/Å: it is the same potential
+    rows = {row["name"]: row for row in json.loads(numbers.read_text())}
+    # the free energy rises by 4.6 kcal/mol
+    assert rows["mlmd - exact"]["rms"] < 0.12
+    assert rows["mlmd - Colvars"]["rms"] < 0.15
+    assert rows["mlmd - Colvars"]["largest"] < 0.3
 
 
 def test_plain_abf_knows_the_entropy_of_a_distance(tmp_path: Path) -> None:
