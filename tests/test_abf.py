@@ -1,21 +1,26 @@
 """Adaptive biasing forces give free energies that are known in closed form.
 
 Statistical errors: the largest deviations of these runs are 0.09 kT (extended) and 0.12 kT (plain) in the double well,
-0.19 and 0.10 kT around the torsion; in two dimensions 0.18 and 0.08 kT (rms). Allowed are 0.2 kT.
+0.19 and 0.10 kT around the torsion, of which 0.2 kT are allowed; in two dimensions 0.11 and 0.08 kT (rms).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
+from lammps_oracle import require_lammps
 from runs import write_input
 
 from mlmd.analysis.abf import AdaptiveForces, read_tables
-from mlmd.bias.bins import Dimension
+from mlmd.bias.bins import Bins, Dimension, Ramp
 from mlmd.bias.plain import PlainABF
 from mlmd.engine.run import simulate
 from mlmd.potentials import POTENTIALS
@@ -93,6 +98,23 @@ def test_extended_abf_recovers_the_double_well(boundary: str, tmp_path: Path) ->
         assert found.extended.sum() == 100_001
 
 
+def test_a_way_around_the_rim_of_the_range_costs_no_work() -> None:
+    # the same mean force in all bins is the slope of a plane; else the bias is no potential, and drives λ in circles
+    dimensions = [Dimension(name, -1.0, 1.0, 4, None, 0.0, 0.0, "", 1.0) for name in "xy"]
+    bins = Bins(dimensions)
+    for number in range(16):
+        for _ in range(10):
+            bins.add(number, np.array([3.0, -2.0]))
+    ramp, half, points = Ramp(bins, full_samples=10), 0.3, (np.arange(40) + 0.5) / 40
+    assert ramp.at(np.array([0.3, 0.3])) == pytest.approx([3.0, -2.0])
+    for centre in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1), (0, 0)):
+        corners = np.array(centre) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
+        work = 0.0
+        for start, end in pairwise(corners):
+            work += sum(ramp.at(start + share * (end - start)) @ (end - start) for share in points) / len(points)
+        assert work == pytest.approx(0.0, abs=1e-9), f"around {centre}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("extended", [True, False], ids=["extended", "plain"])
 def test_abf_recovers_a_free_energy_in_two_dimensions(extended: bool, tmp_path: Path) -> None:
@@ -103,15 +125,18 @@ def test_abf_recovers_a_free_energy_in_two_dimensions(extended: bool, tmp_path: 
         "field: BIASVALUE ARG=u\n"
     )
     ranges = 'minimum = ["-1.4 Å", "-1 Å"], maximum = ["1.4 Å", "1 Å"], width = ["0.2 Å", "0.2 Å"]'
-    bias = f"cv = [{X}, {Y}], {ranges}, full_samples = 100, extended = {str(extended).lower()}"
+    # a light extended variable runs away from the particle where its bias is no slope of anything
+    kind = 'extended_period = "200 fs"' if extended else "extended = false"
+    bias = f"cv = [{X}, {Y}], {ranges}, full_samples = 100, {kind}"
 
     def exact(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return 8 * (x**2 - 1) ** 2 + 15 * (y - 0.5 * x) ** 2
 
     found = adaptive_run(tmp_path, field, bias, PARTICLE, "3 ns" if extended else "1 ns", "20 fs")
     off = deviation(found, exact, lambda x, y: exact(x, y) < 4 * KT)
-    assert np.abs(off).max() < 0.6  # of single bins at the rim, which are seldom visited
-    assert off.std() < 0.2
+    # of single bins at the rim, which are seldom visited; the means over such wide bins are off by 0.06 kT (rms)
+    assert np.abs(off).max() < (0.5 if extended else 0.3)
+    assert off.std() < (0.18 if extended else 0.12)  # extended, of 30 seeds: 0.10 to 0.14
 
 
 @pytest.mark.slow
@@ -141,6 +166,22 @@ def test_abf_recovers_a_torsion_all_around(extended: bool, tmp_path: Path) -> No
 
     off = deviation(found, exact, lambda degrees: degrees < 360)
     assert np.abs(off).max() < 0.2
+
+
+@pytest.mark.slow
+def test_the_torsion_of_butane_has_the_free_energy_that_colvars_gives_it_in_lammps(tmp_path: Path) -> None:
+    require_lammps()
+    script, numbers = Path(__file__).parents[1] / "benchmarks" / "butane.py", tmp_path / "rows.json"
+    short = ["--seeds", "2", "--time", "0.3", "--json", str(numbers)]
+    done = subprocess.run([sys.executable, str(script), *short], capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert numbers.exists(), done.stderr
+    assert float(done.stdout.partition("force: ")[2].split()[0]) < 1e-9  # kcal/mol/Å: it is the same potential
+    rows = {row["name"]: row for row in json.loads(numbers.read_text())}
+    # the free energy rises by 4.6 kcal/mol
+    assert rows["mlmd - exact"]["rms"] < 0.12
+    assert rows["mlmd - Colvars"]["rms"] < 0.15
+    assert rows["mlmd - Colvars"]["largest"] < 0.3
 
 
 def test_plain_abf_knows_the_entropy_of_a_distance(tmp_path: Path) -> None:

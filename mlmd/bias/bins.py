@@ -52,12 +52,13 @@ class Dimension:
         """A difference of two values, of nearest images."""
         return value if self.period is None else (value + 0.5 * self.period) % self.period - 0.5 * self.period
 
-    def bin(self, value: float) -> int:
-        """The bin of a value, -1 outside."""
+    def place(self, value: float) -> tuple[int, bool]:
+        """The bin nearest to a value, and whether the value is in it: beyond the ends it is in none."""
         number = int((self.near(value) - self.minimum) // self.width)
         if self.whole:
-            return number % self.n_bins
-        return number if 0 <= number < self.n_bins else -1
+            return number % self.n_bins, True
+        nearest = min(max(number, 0), self.n_bins - 1)
+        return nearest, nearest == number
 
     def push(self, value: float) -> float:
         """The force (kJ/mol per unit) of the wall that a value is behind, 0 between them."""
@@ -79,15 +80,19 @@ class Bins:
         self.others: tuple[np.ndarray, np.ndarray] | None = None
         """Counts and sums of walkers beside this run, which act here and are not this run's."""
 
+    def nearest(self, values: np.ndarray) -> tuple[int, np.ndarray]:
+        """The number of the bin nearest to (n_dim,) values, and along which variables they are between the ends."""
+        number, inside = 0, []
+        for dimension, value in zip(self.dimensions, values.tolist(), strict=True):
+            one, within = dimension.place(value)
+            number = number * dimension.n_bins + one
+            inside.append(within)
+        return number, np.array(inside)
+
     def of(self, values: np.ndarray) -> int:
         """The number of the bin of (n_dim,) values, -1 outside of all."""
-        number = 0
-        for dimension, value in zip(self.dimensions, values.tolist(), strict=True):
-            one = dimension.bin(value)
-            if one < 0:
-                return -1
-            number = number * dimension.n_bins + one
-        return number
+        number, inside = self.nearest(values)
+        return number if inside.all() else -1
 
     def add(self, number: int, force: np.ndarray) -> None:
         """One sample of a force (n_dim,) in a bin; outside nothing is kept."""
@@ -118,8 +123,10 @@ class Bins:
 class Ramp:
     """The mean force of a bin as it acts: nothing below half of the full samples, all of it from there on linearly.
 
-    Around a whole period of a single variable the mean over the circle is taken away, since the slope of a free
-    energy has none: else the bias would drive the variable around and around.
+    The force of a bias has to be a slope, or it would drive what it acts on in circles and hold it out of equilibrium.
+    Around a whole period of a single variable the mean over the circle is taken away, since the slope of a free energy
+    has none. Beyond an end of one variable the others feel what the nearest bin says, and that one nothing: with no
+    force at all out there, a way along the rim inside and back outside would be downhill from beginning to end.
     """
 
     def __init__(self, bins: Bins, full_samples: int) -> None:
@@ -127,9 +134,10 @@ class Ramp:
         self._least = full_samples / 2
         self._closed = len(bins.shape) == 1 and bins.dimensions[0].whole
 
-    def at(self, number: int) -> np.ndarray:
-        """(n_dim,) force, kJ/mol per unit."""
-        if number < 0:
+    def at(self, values: np.ndarray) -> np.ndarray:
+        """(n_dim,) force at values of the variables, kJ/mol per unit."""
+        number, inside = self._bins.nearest(values)
+        if not inside.any():
             return np.zeros(len(self._bins.shape))
         counted, total = self._bins.known(number)
         if (count := int(counted)) <= self._least:
@@ -138,4 +146,5 @@ class Ramp:
         if self._closed:
             counts, sums = self._bins.known(slice(None))
             mean = mean - float(np.mean(sums[:, 0] / np.maximum(counts, 1)))
-        return np.asarray(mean * min(1.0, (count - self._least) / (self._full - self._least)))
+        share = min(1.0, (count - self._least) / (self._full - self._least))
+        return np.where(inside, mean * share, 0.0)

@@ -91,11 +91,10 @@ class ExtendedABF:
         self.last_step = step
         stretch = [d.difference(float(s)) for d, s in zip(self.dimensions, self.values - self.xi, strict=True)]
         slope = self._springs * stretch
-        number = self.bins.of(self.values)
-        self.bins.add(number, slope)
+        self.bins.add(self.bins.of(self.values), slope)
         self.true_bins.add(self.true_bins.of(self.xi), slope)
         walls = [d.push(float(v)) for d, v in zip(self.dimensions, self.values, strict=True)]
-        self._move(self.forces + self._ramp.at(number) + (0.0 if self._reflect else np.array(walls)))
+        self._move(self.forces + self._ramp.at(self.values) + (0.0 if self._reflect else np.array(walls)))
 
     def _move(self, force: np.ndarray) -> None:
         dt = self._dt

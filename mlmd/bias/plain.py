@@ -85,7 +85,7 @@ class PlainABF:
         metric = np.einsum("aix,bix,i->ab", gradients, gradients, inverse)
         self._mass = np.linalg.pinv(metric)
         walls = [d.push(float(v)) for d, v in zip(self.dimensions, self.xi, strict=True)]
-        self.force = self._ramp.at(self.bins.of(self.xi)) + np.array(walls)
+        self.force = self._ramp.at(self.xi) + np.array(walls)
         return self.force
 
     def update(self, step: int) -> None:
