@@ -122,7 +122,7 @@ class Recording:
             (found,) = self.reader.structures(rows)
         except (ValueError, KeyError, IndexError, OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self.path}: frame {row} cannot be read: {error}.") from None
-        cell = found.cell.array if found.cell.array.any() else atoms.cell.array
+        cell = np.where(found.cell.array.any(axis=1)[:, None], found.cell.array, atoms.cell.array)
         return Frame(found.positions, cell if atoms.pbc.any() else np.zeros((3, 3)), found.numbers)
 
 
