@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import mlmd
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mlmd import config
@@ -535,7 +535,9 @@ def test_a_mutated_input_is_read_or_refused_at_once(
 
     # the time of the processor: on a busy machine the clock on the wall tells of other programs
     @given(data=st.data())
-    @settings(max_examples=n_mutations, deadline=None)
+    @settings(
+        max_examples=n_mutations, deadline=None, phases=[Phase.reuse, Phase.generate]
+    )  # few changes: none to leave out
     def mutate(data: st.DataObject) -> None:
         raw = bytearray(text.encode())
         for _ in range(data.draw(st.integers(1, 5))):

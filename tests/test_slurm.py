@@ -41,7 +41,7 @@ def states(folder: Path) -> dict[str, str]:
     return {one.name: one.state for one in statuses.status(folder)}
 
 
-def wait_until(folder: Path, *wanted: str, seconds: float = 120.0) -> None:
+def wait_until(folder: Path, *wanted: str, seconds: float = 300.0) -> None:
     """Wait until every replica is in one of these states."""
     deadline = time.monotonic() + seconds
     while not set(states(folder).values()) <= set(wanted):

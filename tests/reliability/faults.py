@@ -151,7 +151,7 @@ class _Disk:
         def call(*arguments: Any, **options: Any) -> Any:
             first = arguments[0]
             path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.path.realpath(first)
-            if not self.watches(path):
+            if not self.watches(path) or (name == "mkdir" and os.path.isdir(path)):  # which changes nothing
                 return original(*arguments, **options)
             self.strike(path)
             if name in ("replace", "rename"):
