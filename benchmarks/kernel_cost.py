@@ -49,7 +49,7 @@ FITS: dict[str, FitTable] = {
 }
 RIDGE = "kernel-ridge"
 NAMES = (*FITS, RIDGE)
-ROWS = {"full kernel": (1000, 2000, 4000, 8000, 16000)}
+ROWS = {"full kernel": (1000, 2000, 4000, 8000, 16000), RIDGE: (1500, 3000, 6000, 12000)}
 MORE_ROWS = (2000, 4000, 8000, 16000)
 LARGE = {"linear": 'kind = "linear"', "random-features": 'kind = "random-features"\nn_random = 200'}
 

@@ -50,8 +50,10 @@ forces = "{forces} meV/Å"
 kind = "mtp"
 level = {level}
 cutoff = "{cutoff}"
+n_chebyshev = {n_chebyshev}
 [fit]
 radial = "{radial}"
+tolerance = {tolerance}
 """
 CUTOFFS = {"Li": "5.4 Å", "Si": "5.0 Å", "Cu": "4.2 Å", "Ni": "4.2 Å"}
 
@@ -60,7 +62,7 @@ def input_of(given: argparse.Namespace, radial: str) -> str:
     """Of `mlmd train`."""
     return INPUT.format(
         data=train_file(given), level=given.level, cutoff=CUTOFFS[given.element], radial=radial,
-        energy=given.energy, forces=SIGMA_FORCES,
+        energy=given.energy, forces=SIGMA_FORCES, n_chebyshev=given.n_chebyshev, tolerance=given.tolerance,
     )  # fmt: skip
 
 
@@ -182,6 +184,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="of the processor, for motep")
     parser.add_argument("--processes", type=int, default=1, help="of mlmd")
     parser.add_argument("--energy", type=float, default=SIGMA_ENERGY, help="expected error of energies, meV/atom")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="of mlmd: less means more iterations")
+    parser.add_argument("--n-chebyshev", type=int, default=8, help="polynomials of a radial function")
     parser.add_argument(
         "--by", nargs="+", choices=("motep", "mlmd"), default=("motep", "mlmd"), help="one of them alone"
     )
