@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mlmd.config import Minimize, Simulate, check_files, load_simulate
-from mlmd.config.replicas import load_replicas
+from mlmd.config.replicas import load_runs
 from mlmd.engine import slab
 from mlmd.engine.guard import question
 from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
@@ -94,6 +94,8 @@ class Preview:
     """Names of the runs that all numbers of time and trajectory are the sum of; empty for one run."""
     n_processes: int = 1
     """Runs at a time."""
+    exchange_every: int | None = None
+    """Steps between exchanges of replicas; None for independent runs."""
     command: Literal["simulate"] = "simulate"
 
     def to_json(self) -> dict[str, Any]:
@@ -122,8 +124,15 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
     Raises:
         InputError, ModelError: whatever `simulate_replicas` would refuse.
     """
-    replicas = load_replicas(path)
-    n_processes, threads = shares(len(replicas), None, None, device)
+    runs = load_runs(path)
+    replicas, exchange = runs.replicas, runs.exchange
+    n_processes, threads = shares(len(replicas), None if exchange is None else 1, None, device)
+    doubts: list[str] = []
+    if exchange is not None:
+        from mlmd.engine.exchange import doubts_of, prepared
+
+        check_files(replicas[0].config, path)
+        doubts = doubts_of(runs, prepared(replicas)[0])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -139,6 +148,8 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
         ),
         replicas=tuple(replica.name for replica in replicas),
         n_processes=n_processes,
+        exchange_every=None if exchange is None else exchange.every,
+        notes=(*doubts, *one.notes),
     )
 
 
