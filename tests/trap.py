@@ -87,3 +87,23 @@ class Breaking(Trap):
             return good
         good.forces[2, 1] += self._force
         return Evaluation(good.energy + self._energy, good.forces, good.virial)
+
+
+class Wells(Trap):
+    """Every atom in two wells along x, and on a spring along y and z.
+
+    E = Σ h ((x/b)² - 1)² + t x/b + ½ k (y² + z²), with b = 1 Å: the wells differ by nearly 2t.
+    """
+
+    def __init__(self, stiffness: float, height: float, tilt: float, precision: str = "float64") -> None:
+        """`stiffness` k in eV/Å², `height` h and `tilt` t in eV."""
+        super().__init__(stiffness)
+        self._height, self._tilt = height, tilt
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """Energy, forces and virial."""
+        x, forces = positions[:, 0], -self.stiffness * positions
+        forces[:, 0] = -4.0 * self._height * x * (x**2 - 1.0) - self._tilt
+        energy = self._height * (x**2 - 1.0) ** 2 + self._tilt * x
+        springs = 0.5 * self.stiffness * (positions[:, 1:] ** 2).sum()
+        return Evaluation(float(energy.sum() + springs), forces, -positions.T @ forces)

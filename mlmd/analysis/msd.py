@@ -61,8 +61,14 @@ def mean_squared_displacements(
         drift: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of a framework.
 
     Raises:
-        InputError: for fewer than ten frames, unequal intervals or elements that do not occur.
+        InputError: for fewer than ten frames, unequal intervals, elements that do not occur, and a replica that
+            exchanged.
     """
+    if trajectory.provenance.exchanged:
+        raise InputError(
+            f"{trajectory.provenance.path}: its atoms jump where replicas exchange, and have no path to diffuse along. "
+            "Take independent runs, without exchange_every."
+        )
     _check_times(trajectory)
     rest = drift_path(trajectory, drift)
     chosen = tuple(elements) if elements else trajectory.elements

@@ -224,6 +224,16 @@ class PlumedBias(Bias):
         self.pending = True
         return float(self._energy[0])
 
+    def energy_at(self, step: int, positions: np.ndarray, cell: np.ndarray, energy: float) -> float:
+        """The bias energy (eV) of a configuration that is not that of the run; nothing is deposited or printed for it.
+
+        Arguments and errors are those of `compute`.
+        """
+        pending = self.pending
+        bias = self.compute(step, positions, cell, energy, np.zeros_like(positions), np.zeros((3, 3)))
+        self.pending = pending
+        return bias
+
     def update(self) -> None:
         """Deposit and print for the configuration computed last: once per step."""
         if not self.pending:

@@ -194,6 +194,8 @@ def _facts_of_run(result: Preview) -> dict[str, str]:
     replicas = {}
     if result.replicas:
         at_once = f"{result.n_processes} at a time"
+        if result.exchange_every is not None:
+            at_once = f"in turn, with an exchange every {result.exchange_every:,} steps"
         replicas = {"replicas": f"{len(result.replicas)}, {at_once}: {some_of(result.replicas, 12)}"}
     steps = f"{result.n_steps:,} steps" + (" in each" if replicas else "")
     return {

@@ -26,6 +26,8 @@ _COLOURS = {
     "killed": "red",
     "interrupted": "yellow",
 }
+_FEW = 0.1
+"""Acceptance of exchanges below which it is red."""
 _LONGEST = 70
 """Letters of a message in the table."""
 
@@ -34,14 +36,18 @@ _LONGEST = 70
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 def status(folder: Path, as_json: bool) -> None:
-    """How far the run in FOLDER is, or each run of a folder of replicas: state, step, speed, mean temperature."""
+    """How far the run in FOLDER is, or each run of a folder of replicas: state, step, speed, mean temperature.
+
+    Of replicas that exchange it tells which share of the exchanges of each pair was accepted, and the round trips.
+    """
     from mlmd.engine.status import status as statuses_of
 
     found = statuses_of(folder)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "runs": [one.to_json() for one in found]}))
+        click.echo(json.dumps({"folder": str(folder), "runs": [one.to_json() for one in found], **_exchanges(folder)}))
     else:
         print_table(found)
+        print_exchanges(folder)
 
 
 def print_table(found: Sequence[Status]) -> None:
@@ -60,6 +66,35 @@ def print_table(found: Sequence[Status]) -> None:
             escape(one.name), f"[{colour}]{one.state}[/]", f"{one.step:,}", f"{one.n_steps:,}" if one.n_steps else "–",
             f"{one.nanoseconds:.4g}", _number(one.ns_per_day), _number(one.temperature), escape(message),
         )  # fmt: skip
+    console().print(table)
+
+
+def _exchanges(folder: Path) -> dict[str, Any]:
+    """What has been exchanged in a folder, where its replicas do that."""
+    from mlmd.engine.exchange_log import exchanges_in, to_json
+    from mlmd.engine.status import read_list
+    from mlmd.rundir import REPLICAS
+
+    found = exchanges_in(folder, read_list(folder)) if (folder / REPLICAS).exists() else None
+    return {} if found is None else {"exchange": to_json(*found)}
+
+
+def print_exchanges(folder: Path) -> None:
+    """How many exchanges there were, and a line for each pair of neighbours; nothing for independent runs."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = _exchanges(folder).get("exchange")
+    if found is None:
+        return
+    click.echo(f"\nexchanges: {found['exchanges']:,}, round trips: {found['round_trips']:,}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("pair", "tries", "accepted"):
+        table.add_column(heading, justify="left" if heading == "pair" else "right", no_wrap=True)
+    for one in found["pairs"]:
+        share = one["acceptance"]
+        shown = "–" if share is None else f"[red]{share:.0%}[/]" if share < _FEW else f"{share:.0%}"
+        table.add_row(escape(" – ".join(one["replicas"])), f"{one['tries']:,}", shown)
     console().print(table)
 
 
@@ -131,6 +166,8 @@ def _submit(input_file: Path, out: Path | None, slurm: Slurm, *, as_json: bool, 
 
 def _tell(folder: Path, found: Sequence[Status], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"replicas": str(folder.absolute()), "runs": [one.to_json() for one in found]}))
+        runs = [one.to_json() for one in found]
+        click.echo(json.dumps({"replicas": str(folder.absolute()), "runs": runs, **_exchanges(folder)}))
     else:
         print_table(found)
+        print_exchanges(folder)

@@ -28,7 +28,7 @@ from mlmd.config.loss import Loss
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import PotentialTable
 from mlmd.config.quantities import Quantity
-from mlmd.config.replicas import Replicas
+from mlmd.config.replicas import Ladder, Replicas
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.slurm import Slurm
@@ -83,6 +83,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "[analysis]": Analysis,
         "[replicas]": Replicas,
         "slurm = { ... }": Slurm,
+        "temperatures = { ... }": Ladder,
     },
     "train": {
         "": Train,

@@ -32,7 +32,7 @@ _NEEDED = {
     "too_long": "at most {max_length} in the list are possible.",
 }
 
-_UNTOLD = ("[key]", "[ramp]", "[schedule]")
+_UNTOLD = ("[key]", "[ramp]", "[schedule]", "[list]", "[ladder]")
 """Parts of places that stand in no file."""
 _OF_A_LIST = ("combined", "parts")
 """Where descriptors stand that are written as a list."""

@@ -1,22 +1,26 @@
 """``[replicas]`` in the input of ``mlmd simulate``: one input, a run for every temperature, pressure and seed.
 
-Where the input says ``"replica"`` (a temperature or a pressure of a stage, an end of a ramp, or ``velocities``), each
-run has its own value. Everything else is the same for all, but for the seed.
+Where the input says ``"replica"`` (a temperature or a pressure of a stage, an end of a ramp, ``velocities``, ``scale``,
+or the centre of an umbrella), each run has its own value. Everything else is the same for all, but for the seed. With
+``exchange_every`` the runs are one: replica exchange.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
+from mlmd.config.exchange import Exchange, exchange_of
 from mlmd.config.explain import explain
-from mlmd.config.quantities import Pressure, Quantity, refuse
+from mlmd.config.quantities import Pressure, Quantity, Time, refuse, shorten
 from mlmd.config.read import read_toml
 from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Simulate
@@ -30,24 +34,99 @@ WORD = "replica"
 """What stands in an input where each replica has a value of its own."""
 MOST = 1000
 """Runs; more are a mistake in the lists."""
+_WORDS = {"temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at"}
+"""Lists, and the key that takes each of their values."""
+_EXAMPLES = {
+    "temperatures": '["300 K", "600 K"]',
+    "pressures": '["1 bar", "1 kbar"]',
+    "scales": "[1, 0.8]",
+    "centres": '["3 Å", "4 Å"]',
+}
+
+
+class Ladder(Table):
+    """Temperatures of which each is the one before times the same factor."""
+
+    lowest: Annotated[float, Quantity("temperature", above=0.0)] = Field(
+        examples=["300 K"], description="first temperature"
+    )
+    highest: Annotated[float, Quantity("temperature", above=0.0)] = Field(
+        examples=["600 K"], description="last temperature"
+    )
+    count: Annotated[int, Field(ge=2, le=MOST)] = Field(description="how many there are, both ends included")
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> Ladder:
+        """From low to high, in steps that a name can show."""
+        if self.lowest >= self.highest:
+            raise refuse("lowest: a temperature below highest is needed.")
+        if len(set(self.values())) < self.count:
+            raise refuse(f"count: {self.count} temperatures are less than 0.01 K apart.")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """K, those between the ends rounded to 0.01 K: folders are named by them."""
+        ratio = self.highest / self.lowest
+        between = (self.lowest * ratio ** (n / (self.count - 1)) for n in range(1, self.count - 1))
+        return (self.lowest, *(round(one, 2) for one in between), self.highest)
+
+
+def _centre(value: object) -> object:
+    """A place of an umbrella as people write it; what it means is known by the variable."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise refuse(f'{shorten(value)} is not a place of an umbrella. Write for example "3.5 Å".')
+    return value
 
 
 class Replicas(Table):
-    """Independent runs of one input: one for each combination of what is listed here."""
+    """Runs of one input, independent or with exchanges: one for each combination of what is listed here."""
 
     temperatures: (
-        Annotated[tuple[Annotated[float, Quantity("temperature", above=0.0)], ...], NONEMPTY, Field(strict=False)]
+        Annotated[
+            Annotated[
+                tuple[Annotated[float, Quantity("temperature", above=0.0)], ...],
+                NONEMPTY,
+                Field(strict=False),
+                Tag("[list]"),
+            ]
+            | Annotated[Ladder, Tag("[ladder]")],
+            Discriminator(lambda value: "[ladder]" if isinstance(value, Mapping | Ladder) else "[list]"),
+        ]
         | None
     ) = Field(
         default=None,
         examples=[["300 K", "600 K"]],
         description='temperatures: each is what "replica" means as a temperature of a stage, or an end of its ramp, '
-        "or as velocities",
+        "or as velocities; in a geometric series { lowest, highest, count }",
     )
     pressures: Annotated[tuple[Pressure, ...], NONEMPTY, Field(strict=False)] | None = Field(
         default=None,
         examples=[["1 bar", "1 kbar"]],
         description='pressures: each is what "replica" means as a pressure of a stage',
+    )
+    scales: (
+        Annotated[
+            tuple[Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)], ...],
+            NONEMPTY,
+            Field(strict=False),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        examples=[[1.0, 0.8, 0.6]],
+        description='factors on the potential: each is what scale = "replica" at the top of the file means',
+    )
+    centres: Annotated[tuple[Annotated[Any, BeforeValidator(_centre)], ...], NONEMPTY, Field(strict=False)] | None = (
+        Field(
+            default=None,
+            examples=[["3 Å", "3.5 Å", "4 Å"]],
+            description='places of umbrellas: each is what at = "replica" of a bias of kind umbrella means',
+        )
+    )
+    exchange_every: Time | None = Field(
+        default=None,
+        examples=["1 ps"],
+        description="simulated time between exchanges of neighbours; without it the runs are independent",
     )
     seeds: Annotated[int, Field(ge=1)] = Field(
         default=1, description="runs of each combination, which differ in their seeds; all seeds follow from that above"
@@ -60,18 +139,36 @@ class Replicas(Table):
     @model_validator(mode="after")
     def _several(self) -> Replicas:
         """Something has to differ, and no two runs may be the same."""
-        for key, example in (("temperatures", '["300 K", "600 K"]'), ("pressures", '["1 bar", "1 kbar"]')):
-            values = getattr(self, key) or ()
+        for key, values in self.lists.items():
             twice = next((value for n, value in enumerate(values) if value in values[:n]), None)
             if twice is not None:
-                shown = with_unit(twice, key.removesuffix("s"))
+                plain = key in ("scales", "centres")
+                shown = str(twice) if plain else with_unit(twice, key.removesuffix("s"))
+                example = _EXAMPLES[key]
                 raise refuse(f"{key}: {shown} stands there twice; seeds = 2 makes two runs of each, e.g. of {example}.")
-        if self.temperatures is None and self.pressures is None and self.seeds == 1:
-            raise refuse("nothing is listed: give temperatures, pressures or seeds.")
-        n = len(self.temperatures or (0,)) * len(self.pressures or (0,)) * self.seeds
+        if not self.lists and self.seeds == 1:
+            raise refuse(
+                "nothing is listed: give temperatures, pressures or seeds. Scales and centres can be listed too."
+            )
+        n = math.prod(self.shape)
         if n > MOST:
             raise refuse(f"these are {n:,} runs; {MOST:,} are possible.")
         return self
+
+    @property
+    def lists(self) -> dict[str, tuple[Any, ...]]:
+        """What is listed, by its key."""
+        given = {key: getattr(self, key) for key in _WORDS}
+        return {
+            key: values.values() if isinstance(values, Ladder) else values
+            for key, values in given.items()
+            if values is not None
+        }
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of all lists, one where there is none, and the number of seeds."""
+        return (*(len(self.lists.get(key, (None,))) for key in _WORDS), self.seeds)
 
 
 @dataclass(frozen=True)
@@ -80,11 +177,19 @@ class Replica:
 
     name: str
     """Of its folder, e.g. ``600K``, ``600K_1bar-2``."""
-    temperature: float | None
-    """K, where temperatures are listed."""
-    pressure: float | None
-    """bar, where pressures are listed."""
+    values: Mapping[str, Any]
+    """Its own value of each list."""
     config: Simulate
+
+    @property
+    def temperature(self) -> float | None:
+        """K, where temperatures are listed."""
+        return self.values.get("temperatures")
+
+    @property
+    def pressure(self) -> float | None:
+        """bar, where pressures are listed."""
+        return self.values.get("pressures")
 
     def text(self) -> str:
         """Its input, complete in itself: every option, paths from the root."""
@@ -92,6 +197,16 @@ class Replica:
         if len(data["potential"]) == 1:
             (data["potential"],) = data["potential"]
         return document(data)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of an input."""
+
+    replicas: tuple[Replica, ...]
+    """In the order of the lists, seeds changing fastest."""
+    exchange: Exchange | None
+    """How they exchange; None where they are independent."""
 
 
 def has_replicas(path: str | Path) -> bool:
@@ -104,6 +219,11 @@ def has_replicas(path: str | Path) -> bool:
 
 
 def load_replicas(path: str | Path, seed: int = 0) -> tuple[Replica, ...]:
+    """All runs of an input, in the order of its lists; arguments and errors are those of `load_runs`."""
+    return load_runs(path, seed).replicas
+
+
+def load_runs(path: str | Path, seed: int = 0) -> Runs:
     """All runs of an input, in the order of its lists, seeds changing fastest; paths count from its folder.
 
     Args:
@@ -122,20 +242,23 @@ def load_replicas(path: str | Path, seed: int = 0) -> tuple[Replica, ...]:
         problems = ["replicas: a rerun has nothing in which runs could differ. Give each trajectory an input."]
     if problems:
         raise InputError("\n".join(f"{path.name}: {line}" for line in problems))
-    found = []
-    for temperature, pressure, number in itertools.product(
-        table.temperatures or (None,), table.pressures or (None,), range(1, table.seeds + 1)
-    ):
-        name = _name(temperature, pressure, number)
+    found: list[Replica] = []
+    for *values, number in itertools.product(*table.lists.values(), range(1, table.seeds + 1)):
+        own = dict(zip(table.lists, values, strict=True))
+        name = _name(own, number)
         try:
-            config = Simulate.model_validate(
-                _filled(data, name, seed, temperature, pressure), context={"folder": path.absolute().parent}
-            )
+            config = Simulate.model_validate(_filled(data, name, seed, own), context={"folder": path.absolute().parent})
         except ValidationError as error:
             lines = explain(error, Simulate, data)
             raise InputError("\n".join(f"{path.name}: {line}" for line in lines)) from None
-        found.append(Replica(name, temperature, pressure, config))
-    return tuple(found)
+        found.append(Replica(name, own, config))
+    if table.exchange_every is None:
+        return Runs(tuple(found), None)
+    try:
+        exchange = exchange_of(table.exchange_every, table.shape, [one.config for one in found])
+    except InputError as error:
+        raise InputError("\n".join(f"{path.name}: replicas: {line}" for line in str(error).splitlines())) from None
+    return Runs(tuple(found), exchange)
 
 
 def slurm_of(path: str | Path) -> Slurm | None:
@@ -171,24 +294,47 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big") >> 1
 
 
-def _name(temperature: float | None, pressure: float | None, number: int) -> str:
+def _name(own: Mapping[str, Any], number: int) -> str:
     """What a person calls the replica."""
-    values = [f"{value:.12g}{unit}" for value, unit in ((temperature, "K"), (pressure, "bar")) if value is not None]
+    shown = {
+        "temperatures": "{:.12g}K",
+        "pressures": "{:.12g}bar",
+        "scales": "scale{:.12g}",
+        "centres": "at{}",
+    }
+    values = [shown[key].format(_plain(value) if key == "centres" else value) for key, value in own.items()]
     if not values:
         return f"replica-{number}"
     return "_".join(values) + (f"-{number}" if number > 1 else "")
+
+
+def _plain(value: object) -> str:
+    """A place of an umbrella in letters that every file system takes."""
+    text = str(value).replace("Å", "A").replace("°", "deg")
+    return re.sub(r"[^0-9A-Za-z.+-]", "", text)
 
 
 def _words(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every place of the word in an input, with the kind of value that is meant."""
     if data.get("velocities") == WORD:
         yield "velocities", "temperatures"
+    if data.get("scale") == WORD:
+        yield "scale", "scales"
     stages = data.get("stage")
     for number, stage in enumerate(stages if isinstance(stages, list) else (), 1):
+        if not isinstance(stage, Mapping):
+            continue
         for key in ("temperature", "pressure"):
-            value = stage.get(key) if isinstance(stage, Mapping) else None
-            if _says(value):
+            if _says(stage.get(key)):
                 yield f"stage {number}: {key}", f"{key}s"
+        if any(_says(bias.get("at")) for bias in _biases(stage) if isinstance(bias, Mapping)):
+            yield f"stage {number}: bias: at", "centres"
+
+
+def _biases(stage: Mapping[str, Any]) -> list[Any]:
+    """What stands under ``bias``, which may be one table."""
+    given = stage.get("bias")
+    return given if isinstance(given, list) else [given]
 
 
 def _says(value: Any) -> bool:
@@ -201,38 +347,46 @@ def _says(value: Any) -> bool:
 def _misplaced(table: Replicas, words: Mapping[str, str]) -> Iterator[str]:
     """Values that no stage takes, and stages that ask for values that are not listed."""
     for place, listed in words.items():
-        if getattr(table, listed) is None:
+        if listed not in table.lists:
             yield f'{place}: "{WORD}" stands here, and [replicas] lists no {listed}.'
-    for key in ("temperatures", "pressures"):
-        if getattr(table, key) is not None and key not in words.values():
-            yield f'replicas: {key}: no stage takes them: write {key.removesuffix("s")} = "{WORD}" where they belong.'
+    for key in table.lists:
+        if key not in words.values():
+            what = "nothing takes them" if key == "scales" else "no stage takes them"
+            yield f'replicas: {key}: {what}: write {_WORDS[key]} = "{WORD}" where they belong.'
 
 
-def _filled(
-    data: Mapping[str, Any], name: str, seed: int, temperature: float | None, pressure: float | None
-) -> dict[str, Any]:
+def _filled(data: Mapping[str, Any], name: str, seed: int, own: Mapping[str, Any]) -> dict[str, Any]:
     """The input of one replica."""
-    warm = None if temperature is None else with_unit(temperature, "temperature")
-    squeezed = None if pressure is None else with_unit(pressure, "pressure")
+    written = {
+        _WORDS[key]: with_unit(value, _WORDS[key]) if key in ("temperatures", "pressures") else value
+        for key, value in own.items()
+    }
     filled = dict(data)
-    if "velocities" in data:
-        filled["velocities"] = _put(data["velocities"], warm)
+    for key, value in (("velocities", written.get("temperature")), ("scale", written.get("scale"))):
+        if key in data:
+            filled[key] = _put(data[key], value)
     if isinstance(data.get("stage"), list):
-        filled["stage"] = [_stage(stage, warm, squeezed) for stage in data["stage"]]
+        filled["stage"] = [_stage(stage, written) for stage in data["stage"]]
     given = data.get("seed", seed)
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:  # what is wrong is told by the model
         filled["seed"] = seed_of(given, name)
     return filled
 
 
-def _stage(stage: Any, temperature: str | None, pressure: str | None) -> Any:
+def _stage(stage: Any, own: Mapping[str, Any]) -> Any:
+    """A table with its own values in it; the biases of a stage are such tables."""
     if not isinstance(stage, Mapping):
         return stage
-    own = {"temperature": temperature, "pressure": pressure}
-    return {key: _put(value, own[key]) if key in own else value for key, value in stage.items()}
+    filled = {
+        key: _put(value, own.get(key)) if key in ("temperature", "pressure", "at") else value
+        for key, value in stage.items()
+    }
+    if "bias" in stage:
+        filled["bias"] = [_stage(one, {"at": own.get("at")}) for one in _biases(stage)]
+    return filled
 
 
-def _put(value: Any, own: str | None) -> Any:
+def _put(value: Any, own: Any) -> Any:
     """A value with the word replaced, also within lists and tables."""
     if isinstance(value, Mapping):
         return {key: _put(item, own) for key, item in value.items()}

@@ -205,6 +205,12 @@ class Simulate(Table):
         examples=[{"region": "resname LIG", "forcefield": ["amber14-all.xml", "amber14/tip3p.xml"]}],
         description="a region by the potential inside an OpenMM force field; the structure is then a PDB or mmCIF file",
     )
+    scale: Annotated[float, Field(strict=False, gt=0.0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        examples=[0.8],
+        description="factor on the energy of the potential, biases left out: at 0.8 configurations are those of the "
+        "temperature divided by 0.8",
+    )
     timestep: Time = Field(description="step of the integrator; in a rerun of the dynamics that the frames are of")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         default=None,
@@ -373,6 +379,8 @@ def _region_problems(run: Simulate) -> Iterator[str]:
     """What is not to be had with a force field around the region."""
     if run.mlmm is None:
         return
+    if run.scale is not None:
+        yield "scale: a force field around a region is not scaled. Leave it out, or mlmm."
     if tuple(run.supercell) != (1, 1, 1):
         yield "mlmm: supercell: a force field needs whole molecules with names: give the large system as a file."
     for number, stage in enumerate(run.stage, 1):

@@ -38,16 +38,30 @@ class Checkpoint:
         """Stage index and step within the stage."""
         return int(self.header["stage"]), int(self.header["step"])
 
+    @property
+    def name(self) -> str:
+        """Of its file; names sort by age. Where replicas exchange, a step is there before an exchange and after."""
+        exchanges = self.header.get("exchanges")
+        stage, step = self.position
+        return f"{stage:03d}-{step:015d}{'' if exchanges is None else f'-{exchanges:010d}'}.ckpt"
+
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint durably, then remove all but the newest `KEPT`."""
     if not folder.is_dir():
         folder.mkdir()
-    path = folder / "{:03d}-{:015d}.ckpt".format(*checkpoint.position)
+    path = folder / checkpoint.name
     write_atomically(path, _pack(checkpoint))
     for old in _by_age(folder)[KEPT:]:
         old.unlink()
     return path
+
+
+def forget_after(folder: Path, name: str | None) -> None:
+    """Remove all checkpoints that are newer than one of them; all, where none is named."""
+    for path in _by_age(folder):
+        if name is None or path.name > name:
+            path.unlink()
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:

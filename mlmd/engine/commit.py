@@ -88,6 +88,21 @@ class Commit:
         saved, problems = checkpoints.newest(self.folder / CHECKPOINTS)
         for problem in problems:
             self.messages(f"{problem} The one before it is used.")
+        return self._back_to(saved)
+
+    def load_named(self, name: str | None) -> Checkpoint | None:
+        """One checkpoint, all files cut back to it and newer ones removed; None where the run is to begin anew.
+
+        Raises:
+            StorageError: when it is not valid, or a file is not what it was. Nothing is cut then.
+        """
+        saved = None if name is None else checkpoints.read(self.folder / CHECKPOINTS / name)
+        saved = self._back_to(saved)
+        checkpoints.forget_after(self.folder / CHECKPOINTS, name)
+        return saved
+
+    def _back_to(self, saved: Checkpoint | None) -> Checkpoint | None:
+        """Cut all files back to a checkpoint."""
         if saved is None:
             self._refuse_to_lose()
         files = {} if saved is None else saved.header["files"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,26 +16,26 @@ import openmm
 
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
-from mlmd.config import NVE, Deposit, Minimize, Rerun
-from mlmd.config.stages import Dynamics
+from mlmd.config import Minimize, Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
+from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
-from mlmd.engine.drift import EnergyDrift
-from mlmd.engine.forces import NM, ForceFailure, Forces
-from mlmd.engine.frame import Frame, frame_of
-from mlmd.engine.guard import ADVICE, question, save_crash
+from mlmd.engine.drift import drift_of
+from mlmd.engine.forces import ForceFailure, Forces
+from mlmd.engine.guard import ADVICE, save_crash
 from mlmd.engine.hyperdynamics import HYPER_COLUMNS
 from mlmd.engine.job import Job, versions, warnings_of
-from mlmd.engine.minimize import Minimum, minimize
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.present import Present, arrays_of, at_start, restored
 from mlmd.engine.resume import checkpoint_of, particles_at, resume
+from mlmd.engine.ring import Ring
+from mlmd.engine.schedule import usual_temperature
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.engine.stage_bias import Biased
 from mlmd.engine.stage_files import StageFiles
@@ -49,6 +49,9 @@ from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.fused import why_slow
 from mlmd.rundir import DEPOSITION, FINAL, HYPER, LOG, Messages, Run, StageRecord, write_atomically
 
+ToNextExchange = Generator[None, None, None]
+"""Goes on to the next exchange each time."""
+
 
 class Course:
     """Runs the stages that are left."""
@@ -61,8 +64,12 @@ class Course:
         messages: Messages,
         request: StopRequest,
         progress: Callable[[Moment], None],
+        ring: Ring | None = None,
     ) -> None:
-        """`run` is an open folder whose lock is held; `hardware` is what run.json says about platform and threads."""
+        """`run` is an open folder whose lock is held; `hardware` is what run.json says about platform and threads.
+
+        `ring` is what exchanges its configurations with those of others.
+        """
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
         self.present: Present = at_start(job.body, job.atoms, numbered=bool(job.deposits))
@@ -85,6 +92,11 @@ class Course:
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
+        self._ring = ring
+        self._open: tuple[DynamicsStage, StageFiles, Deposition | None] | None = None
+        """The stage that goes on."""
+        self.saved: str | None = None
+        """Name of the last checkpoint."""
 
     def go(self) -> None:
         """Run to the end.
@@ -92,7 +104,13 @@ class Course:
         Raises:
             SimulationError, StorageError, Stopped: see `mlmd.engine.run.simulate`.
         """
-        saved = self.commit.load()
+        for _ in self.turns():
+            pass
+
+    def turns(self) -> ToNextExchange:
+        """Run to the end, with a rest wherever others have to come to the same exchange first."""
+        saved = self.commit.load() if self._ring is None else self._ring.load(self)
+        self.saved = None if saved is None else saved.name
         slow = why_slow(self.job.potential) if self._device == "cpu" else None
         if slow:
             self.messages(slow)
@@ -113,14 +131,17 @@ class Course:
         for record in self.run.stages:
             if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
                 continue
-            # PLUMED opens its files in the current folder
-            with working_in(self.folder) if record.index in self.job.scripts else nullcontext():
-                particles = self._stage(record, particles, saved if record.index == reached[0] else None)
+            # PLUMED opens its files in the current folder; who takes turns is put there at each of them
+            own = record.index in self.job.scripts and self._ring is None
+            with working_in(self.folder) if own else nullcontext():
+                particles = yield from self._stage(record, particles, saved if record.index == reached[0] else None)
         self._finish(particles)
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
-    def _stage(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> Particles:
+    def _stage(
+        self, record: StageRecord, particles: Particles, saved: Checkpoint | None
+    ) -> Generator[None, None, Particles]:
         stage = self.job.config.stage[record.index]
         name = f"stage {record.index + 1} ({record.kind})"
         if isinstance(stage, Minimize):
@@ -129,7 +150,7 @@ class Course:
         begins = "begins:" if saved is None else f"continues at step {saved.position[1]:,} of"
         self.messages(f"{name} {begins} {record.n_steps:,} steps, {record.n_steps * record.timestep / PS:g} ps")
         clock, first = time.perf_counter(), 0 if saved is None else saved.position[1]
-        dynamics = self._dynamics(record, particles, saved)
+        dynamics = yield from self._dynamics(record, particles, saved)
         seconds = time.perf_counter() - clock
         speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
@@ -141,42 +162,23 @@ class Course:
         return dynamics.particles()
 
     def _minimize(self, stage: Minimize, record: StageRecord, particles: Particles) -> Particles:
-        frame, atoms = particles.frame, self.present.atoms.copy()
-        atoms.set_cell(frame.user_cell(particles.cell))
-        atoms.positions = frame.to_user(particles.positions)
-        result = minimize(stage, self._evaluator(), atoms, self.present.body.mobile, self._interrupt)
-        self._check_minimum(result)
-        how = "converged" if result.converged else "did NOT converge"
-        self.messages(
-            f"stage {record.index + 1} (minimize) {how} in {result.n_steps} steps: energy {result.energy:.6f} eV, "
-            f"largest force {result.max_force:.3g} eV/Å"
-        )
-        # the orientation stays what it was at the start: a crystal that is turned as a whole is the same crystal
-        reduced, found = frame_of(result.cell, self.job.atoms.pbc)
-        frame = Frame(frame.rotation, found.lattice)
-        moved = Particles(found.to_engine(result.positions), particles.velocities, reduced, frame)
-        self.commit.write(self._kept(_between_stages(record, moved)))
+        moved = go_down(
+            stage, record, particles, self.job, self._evaluator(), self.present, self.folder, self.messages,
+            self._interrupt,
+        )  # fmt: skip
+        self._write(between_stages(record, moved))
+        if self._ring is not None:
+            self._ring.commit()
         return moved
-
-    def _check_minimum(self, result: Minimum) -> None:
-        """Forces that no dynamics could begin with are a failure here already."""
-        limit = self.job.config.guard.max_force
-        if self.job.config.guard.enabled and limit is not None and result.max_force > limit:
-            where = Snapshot(0, 0.0, result.positions, result.cell)
-            message = (
-                f"the minimization ended after {result.n_steps} steps at {result.energy:.6g} eV with a force of "
-                f"{result.max_force:.3g} eV/Å: {question(self.job.config)}"
-            )
-            path = save_crash(self.folder, self.present.atoms, None, where, message)
-            self.messages(message, echo=False)
-            raise SimulationError(f"{message} The last frame is in {path}.")
 
     def _interrupt(self, step: int) -> None:
         reason = self.request.reason()
         if reason:
             raise Stopped(f"stopped by {reason} in step {step} of a minimization, which the same command begins anew.")
 
-    def _dynamics(self, record: StageRecord, particles: Particles, saved: Checkpoint | None) -> DynamicsStage:
+    def _dynamics(
+        self, record: StageRecord, particles: Particles, saved: Checkpoint | None
+    ) -> Generator[None, None, DynamicsStage]:
         deposition = self._deposition(record, saved)
         stage = self._set_up(record, particles, deposition, restart=saved is not None)
         if saved is not None:
@@ -185,31 +187,49 @@ class Course:
                 deposition.resumed(stage)
         self._pass_again(stage, resumed=saved is not None)
         files = self._open_files(stage, deposition)
+        self._open = stage, files, deposition
         try:
             if saved is None:
                 self._save(stage, files, deposition)
                 if stage.forces.bias is not None:
                     self.messages(stage.forces.bias.begins())
-            while True:
-                if deposition is not None and (change := deposition.change(stage)) is not None:
-                    stage = self._changed(record, change, deposition, stage)
-                    files.follow(self.present.atoms)
-                if stage.step == record.n_steps:
-                    break
-                pause = partial(self._pause, stage, files, deposition)
-                assert files.trajectory is not None
-                stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=deposition)
+                if self._ring is not None:
+                    self._ring.commit()
+            stage = yield from self._to_the_end(stage, files, deposition)
         except SimulationError as error:
-            if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
-                raise KeyboardInterrupt from None
-            if device_error(error, 0, self._device) is not None:  # no matter of physics
-                raise
-            raise self._explain(stage, error) from None
+            raise self._failure(self._open[0], error) from None
         finally:
             files.close()
+            self._open = None
         if deposition is not None:
             self.messages(f"stage {record.index + 1} (deposit): {deposition.summary()}")
         return stage
+
+    def _to_the_end(
+        self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None
+    ) -> Generator[None, None, DynamicsStage]:
+        """Run a stage; another one is given back where atoms have come or gone."""
+        record, look = stage.record, deposition if self._ring is None else self._ring
+        while True:
+            if deposition is not None and (change := deposition.change(stage)) is not None:
+                stage = self._changed(record, change, deposition, stage)
+                files.follow(self.present.atoms)
+                self._open = stage, files, deposition
+            while self._ring is not None and self._ring.waits(record, stage.step):
+                yield
+            if stage.step == record.n_steps:
+                return stage
+            pause = partial(self._pause, stage, files, deposition)
+            assert files.trajectory is not None
+            stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=look)
+
+    def _failure(self, stage: DynamicsStage, error: SimulationError) -> BaseException:
+        """What a failure of the stage that goes on is to a person."""
+        if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
+            return KeyboardInterrupt()
+        if device_error(error, 0, self._device) is not None:  # no matter of physics
+            return error
+        return self._explain(stage, error)
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
@@ -229,17 +249,44 @@ class Course:
             bias=bias,
         )  # fmt: skip
 
+    @property
+    def open_stage(self) -> DynamicsStage | None:
+        """The stage of dynamics that goes on."""
+        return None if self._open is None else self._open[0]
+
+    def save(self) -> None:
+        """Make a checkpoint, unless the last one is of this moment."""
+        if self._open is None:
+            return
+        stage = self._open[0]
+        moment = Checkpoint(self._numbered({"stage": stage.record.index, "step": stage.step}), {})
+        if moment.name != self.saved:
+            self._save(*self._open)
+
+    def _write(self, content: Checkpoint, deposition: Deposition | None = None) -> None:
+        content = self._kept(content, deposition)
+        self.commit.write(content)
+        self.saved = content.name
+
+    def _numbered(self, header: Mapping[str, Any]) -> dict[str, Any]:
+        """The header of a checkpoint, with the number of exchanges where there are any."""
+        return {**header, **({} if self._ring is None else {"exchanges": self._ring.n_done})}
+
     def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         files.commit()
         content = checkpoint_of(stage)
         stage.forces.finish_step()
         files.finish_bias(stage.global_step)
         self._memory |= memory_of(stage.forces.bias)
-        self.commit.write(self._kept(content, deposition))
+        self._write(content, deposition)
 
     def _pause(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         """Make a checkpoint where one is due, and stop where that is asked for."""
-        reason, ended = self.request.reason(), stage.step == stage.record.n_steps
+        ended = stage.step == stage.record.n_steps
+        if self._ring is not None:
+            self._ring.pause(ended=ended)
+            return
+        reason = self.request.reason()
         due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
         if ended or due or reason:
             self._save(stage, files, deposition)
@@ -254,7 +301,7 @@ class Course:
             arrays |= arrays_of(self.present)
         if deposition is not None:
             arrays |= deposition.state()
-        return replace(content, arrays=arrays)
+        return replace(content, header=self._numbered(content.header), arrays=arrays)
 
     @property
     def _counts(self) -> list[str]:
@@ -342,9 +389,10 @@ class Course:
         made = DynamicsStage(
             stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
             seed=seed if deposition is None else deposition.seed(), guard=guard,
-            usual_temperature=self._usual_temperature(record), first=all(r.n_steps == 0 for r in earlier),
+            usual_temperature=usual_temperature(record, config, earlier), first=all(r.n_steps == 0 for r in earlier),
             start_time=self._biased.start_of(record),
-            watch=self.watch, drift=self._drift(stage), spread_every=self._spread_every(record),
+            watch=self.watch, drift=drift_of(stage, config, job.potential, self.messages),
+            spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
             more=self._more(deposition), first_step=step,
             force=self._torch_force(),
@@ -353,27 +401,12 @@ class Course:
             deposition.set_up(made)
         return made
 
-    def _drift(self, stage: Dynamics | Deposit) -> EnergyDrift | None:
-        """Where the total energy should not change, and there is one."""
-        conserves = isinstance(stage, NVE) and self.job.config.guard.enabled and has_energy(self.job.potential)
-        return EnergyDrift(self.messages) if conserves else None
-
     def _spread_every(self, record: StageRecord) -> int:
         """Lines of the log from one spread of forces to the next."""
         wanted = self.job.config.output.spread_every
         if wanted is None:
             return SPREAD_EVERY
         return max(1, round(wanted / (record.log_every * record.timestep)))
-
-    def _usual_temperature(self, record: StageRecord) -> float | None:
-        """K: what a stage without a thermostat is measured by: the last target before it, or how the run began.
-
-        What arrives heats a slab without a bath, for which there is no measure then.
-        """
-        if record.kind == "deposit":
-            return None
-        targets = [r.temperature[-1] for r in self.run.stages[: record.index] if r.temperature is not None]
-        return targets[-1] if targets else self.job.config.start_temperature
 
     def _pass_again(self, stage: DynamicsStage, *, resumed: bool) -> None:
         """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""
@@ -430,9 +463,3 @@ class Course:
         ase.io.write(text, to_atoms(snapshot, self.present.atoms), format="extxyz")
         write_atomically(self.folder / FINAL, text.getvalue().encode())
         self.messages(f"finished: {last.last_step:,} steps, {end / PS:g} ps")
-
-
-def _between_stages(record: StageRecord, particles: Particles) -> Checkpoint:
-    header = {"stage": record.index, "step": 0, "lattice": particles.frame.lattice.tolist()}
-    arrays = {"positions": particles.positions / NM, "velocities": particles.velocities, "cell": particles.cell}
-    return Checkpoint(header, arrays)

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mlmd.config import NVE, Simulate, Stage
+from mlmd.potentials import Potential, has_energy
+
 LARGEST = 1e-5
 """eV per atom and ps that are told of: 10 meV/atom/ns, which heats a crystal by 40 K in a nanosecond."""
 FIRST = 50
@@ -44,6 +47,12 @@ class EnergyDrift:
                 f"{self._times[0]:g} ps, where nothing should change it: the timestep is too long, or the forces are "
                 "not the derivative of the energy (single precision, a cutoff that is not smooth)."
             )
+
+
+def drift_of(stage: Stage, config: Simulate, potential: Potential, tell: Callable[[str], None]) -> EnergyDrift | None:
+    """What looks at a stage in which the total energy should not change, and there is one."""
+    conserves = isinstance(stage, NVE) and config.guard.enabled and has_energy(potential)
+    return EnergyDrift(tell) if conserves else None
 
 
 def slope_of(times: np.ndarray, values: np.ndarray) -> tuple[float, float]:

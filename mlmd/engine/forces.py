@@ -19,6 +19,7 @@ import openmm
 
 from mlmd import units
 from mlmd.bias import Bias
+from mlmd.bias.plumed import PlumedBias
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
 
@@ -162,6 +163,24 @@ class Forces:
         self.cell = np.ascontiguousarray(cell)
         if self.answer is not None:
             self.answer = replace(self.answer, cell=self.cell)
+
+    def bias_at(self, positions: np.ndarray, cell: np.ndarray, energy: float, step: int) -> float:
+        """The bias energy (eV) of another configuration: positions (n_atoms, 3) nm, cell (3, 3) Å, its energy (eV)."""
+        if not isinstance(self.bias, PlumedBias):
+            return 0.0
+        return self.bias.energy_at(step, positions * NM, self._box(cell), energy)
+
+    def go_to(self, positions: np.ndarray, cell: np.ndarray, step: int) -> None:
+        """Go on from another configuration at the same step: positions (n_atoms, 3) nm and cell (3, 3) Å.
+
+        The step has ended before, so that the bias deposits and prints nothing for the new configuration.
+        """
+        self.finish_step()
+        answer = self._evaluate(positions, np.ascontiguousarray(cell), step)
+        self._inspect(answer)
+        self.answer, self.cell, self.step = answer, answer.cell, step
+        if isinstance(self.bias, PlumedBias):
+            self.bias.pending = False
 
     def resume(self, answer: Answer, step: int) -> None:
         """Begin with the answer of a checkpoint, bit for bit, and bring the bias to its step."""

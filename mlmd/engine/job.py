@@ -39,6 +39,7 @@ from mlmd.potentials import Evaluator, Potential, has_energy, has_stress
 from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.load import check_elements, check_energy, load_potential
 from mlmd.potentials.nothing import Nothing
+from mlmd.potentials.scaled import ScaledEvaluator
 from mlmd.pretrained.external import External
 from mlmd.rundir import (
     CHECKPOINTS,
@@ -99,6 +100,11 @@ class Job:
     """The frames of a rerun."""
 
     @property
+    def scale(self) -> float:
+        """Factor on the energy of the potential."""
+        return 1.0 if self.config.scale is None else self.config.scale
+
+    @property
     def more_columns(self) -> tuple[str, ...]:
         """Names of what the log has beside its own columns."""
         return () if self.mixed is None else MLMM_COLUMNS
@@ -113,25 +119,26 @@ class Job:
         """
         if self.mixed is None:
             body = body or self.body
-            return evaluator(self.potential, body.numbers, body.pbc, device=device)
+            own = evaluator(self.potential, body.numbers, body.pbc, device=device)
+            return own if self.scale == 1.0 else ScaledEvaluator(own, self.scale)
         field = hardware["force field"]
         return MixedEvaluator(self.mixed, device, field["openmm"], field["properties"])
 
 
-def prepare(config: Simulate) -> Job:
-    """Read and check everything an input names.
+def prepare(config: Simulate, potential: Potential | None = None) -> Job:
+    """Read and check everything an input names; `potential` is that of the input, where it is loaded already.
 
     Raises:
         InputError, ModelError: for anything wrong; nothing is written.
     """
     if config.mlmm is None:
         atoms, mixed = read_structure(config.structure, config.supercell), None
-        potential = load_potential(config.potential)
+        potential = potential or load_potential(config.potential)
         check_elements(potential, atoms.get_chemical_symbols())
         _check_modules(potential, atoms)
         body, topology = body_of(config, atoms), topology_of(config.structure, atoms)
     else:
-        potential = load_potential(config.potential)
+        potential = potential or load_potential(config.potential)
         check_energy(potential)
         mixed = mixed_of(config, potential)
         atoms, topology = mixed.atoms, mixed.topology

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mlmd.config import Minimize, Rerun, Simulate, check_files, load_simulate
-from mlmd.config.replicas import load_replicas, slurm_of
+from mlmd.config.replicas import load_runs, slurm_of
 from mlmd.config.rerun import rerun_of
 from mlmd.engine import slab
 from mlmd.engine.guard import question
@@ -98,6 +98,8 @@ class Preview:
     """Runs at a time."""
     moves: bool = True
     """Whether there is dynamics, which a rerun has not."""
+    exchange_every: int | None = None
+    """Steps between exchanges of replicas; None for independent runs."""
     command: Literal["simulate"] = "simulate"
 
     def to_json(self) -> dict[str, Any]:
@@ -126,13 +128,20 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
     Raises:
         InputError, ModelError: whatever `simulate_replicas` would refuse.
     """
-    replicas = load_replicas(path)
-    slurm, n_processes, notes = slurm_of(path), len(replicas), list[str]()
+    runs = load_runs(path)
+    replicas, exchange = runs.replicas, runs.exchange
+    slurm, n_processes = slurm_of(path), len(replicas)
+    notes: list[str] = []
     if slurm is None:
-        n_processes, threads = shares(len(replicas), None, None, device)
+        n_processes, threads = shares(len(replicas), None if exchange is None else 1, None, device)
     else:
         threads = shares(1, None, slurm.cpus, device)[1]
         notes = [f"As jobs of Slurm all run at a time, if it lets them; the speed is that of {threads} threads here."]
+    if exchange is not None:
+        from mlmd.engine.exchange import doubts_of, prepared
+
+        check_files(replicas[0].config, path)
+        notes += doubts_of(runs, prepared(replicas)[0])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -148,7 +157,8 @@ def preview_replicas(path: Path, device: str = "auto") -> Preview:
         ),
         replicas=tuple(replica.name for replica in replicas),
         n_processes=n_processes,
-        notes=(*one.notes, *notes),
+        exchange_every=None if exchange is None else exchange.every,
+        notes=(*notes, *one.notes),
     )
 
 

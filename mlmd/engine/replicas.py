@@ -12,13 +12,14 @@ import secrets
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlmd.config import check_files
-from mlmd.config.replicas import Replica, base_seed, load_replicas
+from mlmd.config.replicas import Replica, Runs, base_seed, load_runs
 from mlmd.engine.folder import existing_run
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
 from mlmd.engine.schedule import stage_records
@@ -80,17 +81,19 @@ def simulate_replicas(
     progress: Callable[[Moment], None] = lambda moment: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> ReplicaRuns:
-    """Run every replica of an input, or continue those that are not done; one that fails is tried once more.
+    """Run every replica of an input, or continue those that are not done.
+
+    Of independent ones, one that fails is tried once more; those that exchange fail and stop together.
 
     Args:
         input_path: a TOML file with ``[replicas]``.
         out: folder of all, by default ``<input stem>.run`` in the current folder.
         platform: of OpenMM; ``auto`` chooses.
         device: where the potential computes.
-        threads: of each process; by default the cores are shared out.
+        threads: of each process; by default the cores are shared out, and replicas that exchange have all of them.
         n_processes: replicas that run at a time; by default as many as there are cores for, and one on a GPU.
         max_hours: stop all after so many hours, to be continued.
-        progress: called every few seconds.
+        progress: called every few seconds, and with every line of a log of replicas that exchange.
         tell: called with every message for a person.
 
     Raises:
@@ -100,8 +103,17 @@ def simulate_replicas(
         SimulationError: some replicas failed twice; all others are done.
         Stopped: on request, each after a checkpoint.
     """
-    with ready(input_path, out) as (folder, replicas, left):
+    with ready(input_path, out) as (folder, runs, left, seed):
+        replicas = runs.replicas
+        if runs.exchange is not None and n_processes is not None:
+            raise InputError(
+                "--processes: replicas that exchange take turns in one process; --threads is for them too."
+            )
         if not left:
+            return ReplicaRuns(folder, status(folder))
+        if runs.exchange is not None:
+            hardware = Hardware(platform, device, threads, max_hours)
+            _run_together(runs, folder, seed, hardware, progress, tell)
             return ReplicaRuns(folder, status(folder))
         at_once, each = shares(len(left), n_processes, threads, device)
         flags = ["--platform", platform, "--device", device, "--threads", str(each)]
@@ -121,11 +133,11 @@ def simulate_replicas(
 
 
 @contextmanager
-def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path, tuple[Replica, ...], list[str]]]:
+def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path, Runs, list[str], int]]:
     """Write the folder of all replicas of an input, or bring it up to date, and hold it.
 
     Returns:
-        The folder, all replicas, and the names of those that are not done.
+        The folder, what the input says of all replicas, the names of those that are not done, and the seed of all.
 
     Raises:
         InputError, StorageError, InUseError: as `simulate_replicas`.
@@ -133,11 +145,51 @@ def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path
     source = Path(input_path)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     seed = _seed(folder, source)
-    replicas = load_replicas(source, seed)
-    check_files(replicas[0].config, source)
-    _refuse_others(folder, replicas)
+    runs = load_runs(source, seed)
+    check_files(runs.replicas[0].config, source)
+    _refuse_others(folder, runs)
     with reserved(folder):
-        yield folder, replicas, _begin(source, folder, replicas, seed)
+        if runs.exchange is not None:
+            from mlmd.engine.exchange import prepared
+
+            prepared(runs.replicas)  # what does not go with exchanges is refused before anything is written
+        yield folder, runs, _begin(source, folder, runs, seed), seed
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where replicas that exchange run, and for how long."""
+
+    platform: str
+    device: str
+    threads: int | None
+    max_hours: float | None
+
+
+def _run_together(
+    runs: Runs, folder: Path, seed: int, hardware: Hardware, progress: Callable[[Moment], None],
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Run replicas that exchange."""
+    from mlmd.engine.exchange import run_exchange
+    from mlmd.engine.run import Options
+
+    done = {one.name: 0.0 for one in runs.replicas}
+
+    def share(name: str, part: float) -> None:
+        done[name] = part
+        progress(Moment(len(done), 0, 0, dict(done)))
+
+    options = Options(
+        hardware.platform, hardware.device, hardware.threads, hardware.max_hours, lambda moment: None, tell
+    )
+    with ExitStack() as stack:
+        for one in runs.replicas:
+            stack.enter_context(reserved(folder / one.name))
+        (folder / STOP).unlink(missing_ok=True)
+        request = stack.enter_context(stop_requests(folder / STOP))
+        request.limit(hardware.max_hours)
+        run_exchange(runs, folder, seed, options, request, share)
 
 
 def shares(n_replicas: int, n_processes: int | None, threads: int | None, device: str) -> tuple[int, int]:
@@ -163,7 +215,7 @@ def _seed(folder: Path, source: Path) -> int:
     return known if isinstance(known, int) else secrets.randbelow(2**31)
 
 
-def _refuse_others(folder: Path, replicas: Sequence[Replica]) -> None:
+def _refuse_others(folder: Path, runs: Runs) -> None:
     """Nothing is written into the folder of something else, nor anywhere if one of the replicas is another run.
 
     Raises:
@@ -175,22 +227,53 @@ def _refuse_others(folder: Path, replicas: Sequence[Replica]) -> None:
         return
     if (folder / MANIFEST).exists():
         raise StorageError(f"{folder} is the folder of one run, not of replicas. Give another --out.")
-    strangers = sorted(path.name for path in folder.iterdir() if path.name != "lock")
+    # what a start that was killed has left is nobody's
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in ("lock", f"{REPLICAS}.tmp"))
     if strangers and not (folder / REPLICAS).exists():
         raise StorageError(
             f"{folder} is not empty and not a folder of replicas (it holds {', '.join(strangers[:3])}). "
             "Give another --out; nothing was touched."
         )
-    for one in replicas:
+    for one in runs.replicas:
         existing_run(folder / one.name, one.config)
+    if (folder / REPLICAS).exists():
+        _refuse_other_exchange(folder, runs)
 
 
-def _begin(source: Path, folder: Path, replicas: Sequence[Replica], seed: int) -> list[str]:
+def _refuse_other_exchange(folder: Path, runs: Runs) -> None:
+    """Replicas that exchange are one run: no other may join it, and its interval stays what it was."""
+    found = read_list(folder)
+    before, now = found.get("exchange"), _exchange_as_listed(runs)
+    if before == now and (now is None or found["replicas"] == [one.name for one in runs.replicas]):
+        return
+    was, is_now = (
+        "independent" if one is None else f"{one['n_replicas']} that exchange every {one['every']:,} steps"
+        for one in (before, now)
+    )
+    what = f"its replicas are {was}, and are to be {is_now}" if was != is_now else "its replicas have other values"
+    raise StorageError(
+        f"{folder} belongs to another input: {what}. Replicas that exchange are one run, whose lists and interval "
+        "stay: give another --out."
+    )
+
+
+def _exchange_as_listed(runs: Runs) -> dict[str, Any] | None:
+    """What the list of replicas says of their exchanges."""
+    exchange = runs.exchange
+    if exchange is None:
+        return None
+    return {"every": exchange.every, "shape": list(exchange.shape), "n_replicas": len(runs.replicas)}
+
+
+def _begin(source: Path, folder: Path, runs: Runs, seed: int) -> list[str]:
     """Write the list and the input of each that is not done; the names of these."""
+    replicas, exchange = runs.replicas, _exchange_as_listed(runs)
     before = names_in(folder) if (folder / REPLICAS).exists() else []
     names = [one.name for one in replicas]
     gone = [name for name in before if name not in names]  # of an earlier input: they stay as they are
-    content = {"format": "mlmd-replicas", "version": 1, "seed": seed, "replicas": names + gone}
+    content: dict[str, Any] = {"format": "mlmd-replicas", "version": 1, "seed": seed, "replicas": names + gone}
+    if exchange is not None:
+        content["exchange"] = exchange
     write_atomically(folder / REPLICAS, json.dumps(content, indent=1).encode())
     if source.absolute() != folder / "input.toml":
         write_atomically(folder / "input.toml", source.read_bytes())

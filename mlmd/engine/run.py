@@ -6,11 +6,12 @@ import io
 import secrets
 import shutil
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
@@ -94,6 +95,11 @@ def simulate(
     existing_run(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder):  # before the slow imports: a second run is refused at once
         run = existing_run(folder, config)
+        if run is not None and "exchange" in run.manifest:
+            raise StorageError(
+                f"{folder} is one of several replicas that exchange, and cannot go on alone. The command that began "
+                f"all of them, with --out {folder.parent}, continues them."
+            )
         if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
             return run
         # from here on: a signal while a model is loaded is heard too, and answered after the first step
@@ -127,24 +133,24 @@ def _simulate(
     known = (
         tuple(compare(job.potential, choose_device(settings.device, job.potential))) if models_of(job.potential) else ()
     )
-    hardware = _hardware(job, settings)
+    hardware = hardware_of(job, settings)
     begins = run is None
-    run = _begin(source, job, folder, hardware, said) if run is None else _continue(source, job, run, hardware)
+    run = begin(source, job, folder, hardware, said) if run is None else go_on(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     if begins:
         for text in what_plumed_says(said):
             messages(text)
     request.limit(settings.max_hours)
-    with _ending(run, messages):
+    with ending(run, messages):
         for text in known:
             messages(text)
         course = Course if job.replay is None else Rerunning
         course(job, run, hardware, messages, request, settings.progress).go()
-    return _set_state(run, "done")
+    return set_state(run, "done")
 
 
-def _hardware(job: Job, settings: Options) -> dict[str, Any]:
+def hardware_of(job: Job, settings: Options) -> dict[str, Any]:
     """Where the forces come from, as run.json says it."""
     import torch
 
@@ -169,8 +175,14 @@ def _hardware(job: Job, settings: Options) -> dict[str, Any]:
     return hardware
 
 
-def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said: Sequence[Said]) -> Run:
-    """Write what stands in a folder before the first step; the manifest last, so that half a start is no run."""
+def begin(
+    source: Path, job: Job, folder: Path, hardware: dict[str, Any], said: Sequence[Said],
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Run:  # fmt: skip
+    """Write what stands in a folder before the first step; the manifest last, so that half a start is no run.
+
+    `more` is what else the manifest says.
+    """
     import ase.io
 
     from mlmd.engine.biases import kept_sources
@@ -189,11 +201,12 @@ def _begin(source: Path, job: Job, folder: Path, hardware: dict[str, Any], said:
     if job.topology is not None:
         write_topology(folder, job.topology, job.atoms.positions)
     seed = secrets.randbelow(2**31) if job.config.seed is None else job.config.seed
-    write_manifest(folder, manifest_of(job, seed=seed, created=_now(), platform=hardware, said=said))
+    manifest = manifest_of(job, seed=seed, created=_now(), platform=hardware, said=said)
+    write_manifest(folder, {**manifest, **more})
     return open_run(folder)
 
 
-def _continue(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
+def go_on(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
     """Take over the input, in which durations may have grown; the physics is the same.
 
     Raises:
@@ -225,14 +238,15 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _set_state(run: Run, state: str) -> Run:
+def set_state(run: Run, state: str) -> Run:
+    """Write into the manifest how a run stands."""
     changed = replace(run, manifest={**run.manifest, "state": state})
     write_manifest(run.path, changed.manifest)
     return changed
 
 
 @contextmanager
-def _ending(run: Run, messages: Messages) -> Iterator[None]:
+def ending(run: Run, messages: Messages) -> Iterator[None]:
     """Write into manifest and messages how the run ended when it did not end well."""
     try:
         yield
@@ -241,7 +255,7 @@ def _ending(run: Run, messages: Messages) -> Iterator[None]:
         error = raised if lost is None else lost
         with suppress(OSError):  # a full disk has no room for this either
             ways = {Stopped: "stopped", SimulationError: "failed", DeviceError: LOST}
-            _set_state(run, next((name for way, name in ways.items() if isinstance(error, way)), "interrupted"))
+            set_state(run, next((name for way, name in ways.items() if isinstance(error, way)), "interrupted"))
             messages(str(error) or type(error).__name__, echo=False)
             if not isinstance(error, MlmdError | KeyboardInterrupt):
                 (run.path / CRASH).mkdir(exist_ok=True)

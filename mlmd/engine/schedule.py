@@ -95,3 +95,14 @@ def _temperature(stage: Stage) -> tuple[float, ...] | None:
     if isinstance(stage, Deposit):
         return None if stage.bath is None else (stage.bath.temperature, stage.bath.temperature)
     return temperatures_of(stage) if isinstance(stage, NVT | NPT) else None
+
+
+def usual_temperature(record: StageRecord, config: Simulate, earlier: Sequence[StageRecord]) -> float | None:
+    """K: what a stage without a thermostat is measured by: the last target before it, or how the run began.
+
+    What arrives heats a slab without a bath, for which there is no measure then.
+    """
+    if record.kind == "deposit":
+        return None
+    targets = [one.temperature[-1] for one in earlier if one.temperature is not None]
+    return targets[-1] if targets else config.start_temperature

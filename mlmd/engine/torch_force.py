@@ -105,6 +105,7 @@ def _obstacle(job: Job, platform: str, device: str) -> str | None:
     reasons = {
         "the module is one part of a sum": len(job.config.potential) > 1,
         "the module acts on a region inside a force field": job.mixed is not None,
+        "its energy is scaled": job.config.scale not in (None, 1.0),
         "the module runs in another environment": table.options.get("python") is not None,
         f'precision = "{table.precision}" is asked for, and OpenMM gives its own': table.precision != "float64",
         f"the bias of stage {min(biased, default=0) + 1} is added in Python at every step": bool(biased),

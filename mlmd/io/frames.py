@@ -60,11 +60,20 @@ class Provenance:
     n_frames: int
     bias: str | None = None
     """File of the bias that acted on the atoms; None when none did."""
+    exchanged: bool = False
+    """Whether replicas exchanged in this stage, so that atoms jump between frames."""
+    scale: float | None = None
+    """Factor on the potential that acted on the atoms; None for the potential itself."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of any analysis of these frames should know."""
-        return () if self.bias is None else (biased(self.bias),)
+        scaled = (
+            ""
+            if self.scale is None
+            else (f"the potential acted {self.scale:g} times as strongly, so averages are those of another one")
+        )
+        return tuple(filter(None, ("" if self.bias is None else biased(self.bias), scaled)))
 
 
 def biased(name: str) -> str:

@@ -68,6 +68,8 @@ def open_run(
     origin = _provenance(
         run.path, times[rows.start : rows.stop], run.stages.index(record) + 1, record.kind, bias_of(run, record)
     )
+    exchanged = record.index in run.manifest.get("exchange", {}).get("stages", ())
+    origin = replace(origin, exchanged=exchanged, scale=run.manifest.get("input", {}).get("scale"))
     temperature = record.temperature[0] if record.temperature else _mean_temperature(run, record, origin)
     return Trajectory(
         reader, rows, times[rows.start : rows.stop], cells, atoms.numbers, atoms.get_masses(), atoms.pbc,

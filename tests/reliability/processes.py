@@ -61,9 +61,9 @@ def killed_at_random(
 
     A run that has ended is given, and another one begins if kills are left: in folders of their own within `folder`.
     """
-    kills, folders = 0, (folder / f"killed{n}" for n in count())
+    kills, folders, ended = 0, (folder / f"killed{n}" for n in count()), False
     out = next(folders)
-    while kills < n_kills or not (out / "final.extxyz").exists():
+    while kills < n_kills or not ended:
         process = start(["simulate", path, "--out", out, "--threads", 1], errors)
         process.join(rng.uniform(0.0, usual) if kills < n_kills else None)
         if process.exitcode is None:
@@ -73,7 +73,8 @@ def killed_at_random(
             continue
         assert process.exitcode == 0, errors.read_text()
         yield out
-        out = next(folders) if kills < n_kills else out
+        ended = kills >= n_kills
+        out = out if ended else next(folders)
 
 
 def killed_at_every_write(path: Path, out: Path, errors: Path, *, first: int = 1) -> int:

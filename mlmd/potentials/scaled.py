@@ -1,0 +1,44 @@
+"""A potential times a factor, in a run: at a factor s and temperature T configurations are those of T / s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mlmd.potentials import Evaluation, Evaluator
+
+
+class ScaledEvaluator:
+    """Energy, forces and virial of another evaluator times a factor."""
+
+    def __init__(self, evaluator: Evaluator, scale: float) -> None:
+        """Take the evaluator of the whole potential, and the factor."""
+        self._evaluator, self._scale = evaluator, scale
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
+        whole = self._evaluator.evaluate(positions, cell)
+        return replace(
+            whole,
+            energy=self._scale * whole.energy,
+            forces=self._scale * whole.forces,
+            virial=self._scale * whole.virial,
+            energies=None if whole.energies is None else self._scale * whole.energies,
+            virials=None if whole.virials is None else self._scale * whole.virials,
+        )
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """Wall-clock time in the list of pairs and besides, where the evaluator knows it."""
+        known: tuple[float, ...] = getattr(self._evaluator, "seconds", (0.0, 0.0))
+        return known
+
+    def state(self) -> dict[str, np.ndarray]:
+        """That of the evaluator."""
+        return self._evaluator.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a `state`."""
+        self._evaluator.restore(state)
