@@ -212,6 +212,8 @@ def test_a_file_stops_the_run_of_a_job(tmp_path: Path) -> None:
     (out / STOP).touch()
     node.join(60)
     assert not node.is_alive() and states(out)["60K"] == "stopped"
+    assert ReplicaJob(out, "90K", [])() == "stopped by the file STOP before it began"
+    assert states(out) == {"60K": "stopped", "90K": "waiting"}
 
 
 def test_status_tells_what_waits_runs_and_has_failed(tmp_path: Path, queue: Path) -> None:

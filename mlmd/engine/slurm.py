@@ -59,13 +59,17 @@ class ReplicaJob:
             SimulationError: when it failed, so that the job has failed.
         """
         for tries in (1, 2):
-            code, words = self._run(tries)
+            if (self.folder / STOP).exists():
+                code, words = 75, f"stopped by the file {STOP} before it began"
+            else:
+                code, words = self._run(tries)
             keep_outcome(self.folder, self.name, Outcome(tries, code, words))
             if code == 0:
                 return "done"
+            if self._asked():  # one that was asked while it began has no checkpoint to make
+                return words
             if code == 75 and not self._has_lost_its_device():
-                if not self._asked():
-                    time.sleep(_UNTIL_KILLED)
+                time.sleep(_UNTIL_KILLED)
                 return words
             if code in HOPELESS:
                 break
