@@ -154,6 +154,7 @@ def test_one_wheel_without_sources_serves_every_python_of_a_platform(tmp_path: P
     assert not wheel.name.endswith("-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"mlmd/py.typed", "mlmd/models/Cu.mlmd", "mlmd/kernels/native.py"} <= {*names}
+    assert "mlmd/kernels/gpu/src/frame.cuh" in names  # compiled at run time
     assert not [name for name in names if name.startswith("tests") or name.endswith(("pp", ".so"))]
 
 

@@ -45,8 +45,9 @@ from mlmd.engine.torch_force import torch_force
 from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.kernels import describe
+from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.potentials import Evaluator, has_energy
-from mlmd.potentials.fused import why_slow
+from mlmd.potentials.on_gpu import why_slow
 from mlmd.rundir import DEPOSITION, FINAL, HYPER, LOG, Messages, Run, StageRecord, write_atomically
 
 ToNextExchange = Generator[None, None, None]
@@ -80,6 +81,7 @@ class Course:
             "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
             "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
             **({"force": self._force["name"]} if self._force else {}),
+            **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if self._device != "cpu" else {}),
         }  # fmt: skip
         if job.mixed is not None:
             machine["force field"] = hardware["force field"]
@@ -111,7 +113,7 @@ class Course:
         """Run to the end, with a rest wherever others have to come to the same exchange first."""
         saved = self.commit.load() if self._ring is None else self._ring.load(self)
         self.saved = None if saved is None else saved.name
-        slow = why_slow(self.job.potential) if self._device == "cpu" else None
+        slow = why_slow(self.job.potential, self._device)
         if slow:
             self.messages(slow)
         if self._force:

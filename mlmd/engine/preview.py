@@ -31,7 +31,7 @@ from mlmd.neighbors import build_graph
 from mlmd.potentials import Evaluation, has_energy
 from mlmd.potentials.device import choose_device
 from mlmd.potentials.evaluate import predictor
-from mlmd.potentials.fused import why_slow
+from mlmd.potentials.on_gpu import why_slow
 from mlmd.pretrained.reference import compare
 from mlmd.rundir import StageRecord, describe_targets
 from mlmd.units import BAR, DENSITY
@@ -283,7 +283,7 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
         notes += compare(job.potential, device)
         own = job.atoms if job.mixed is None else job.atoms[job.mixed.region]
         notes += self_check(predictor(job.potential, device), own)
-    slow = why_slow(job.potential) if device == "cpu" else None
+    slow = why_slow(job.potential, device)
     if slow:
         notes.append(slow)
     limit, largest = job.config.guard.max_force, float(np.linalg.norm(first.forces, axis=1).max())

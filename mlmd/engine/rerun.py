@@ -43,9 +43,10 @@ from mlmd.engine.watch import watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.io.recording import Frame
 from mlmd.kernels import describe
+from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.potentials import Evaluation, has_energy, has_stress
-from mlmd.potentials.fused import why_slow
 from mlmd.potentials.nothing import Nothing
+from mlmd.potentials.on_gpu import why_slow
 from mlmd.rundir import FINAL, LOG, Messages, Run, write_atomically
 
 
@@ -90,6 +91,7 @@ class Rerunning:
         machine = {
             "platform": "none", "device": hardware["device"], "threads": hardware["threads"],
             "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
+            **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if self._device != "cpu" else {}),
         }  # fmt: skip
         if job.mixed is not None:
             machine["force field"] = hardware["force field"]
@@ -125,7 +127,7 @@ class Rerunning:
 
     def _begin(self, saved: Checkpoint | None) -> None:
         """Say what a person should know."""
-        slow = why_slow(self.job.potential) if self._device == "cpu" else None
+        slow = why_slow(self.job.potential, self._device)
         said = [slow] if slow else []
         if self.job.mixed is not None and (inexact := why_inexact(self._given["force field"])):
             said.append(inexact)

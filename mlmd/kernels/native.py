@@ -13,6 +13,8 @@ from mlmd.errors import InputError, MlmdError, did_you_mean
 
 CHOICE = "MLMD_KERNELS"
 """Environment variable: "off" for torch alone, or "generic", "v3", "v4", or the path of a library."""
+GPU_CHOICE = "MLMD_GPU_KERNELS"
+"""Environment variable: "on" for kernels on a GPU, which PyTorch computes on without."""
 LEVELS = {"v4": 4, "v3": 3, "generic": 1}
 """Instruction sets, the widest vectors first: AVX-512, AVX2, and what every processor of the kind has."""
 
@@ -81,6 +83,23 @@ def library() -> ctypes.CDLL | None:
     return next((_open(path) for name, path in built.items() if LEVELS[name] <= best), None)
 
 
+def switched_off() -> bool:
+    """Whether `MLMD_KERNELS` is "off", for kernels of all kinds."""
+    return os.environ.get(CHOICE) == "off"
+
+
+def wanted_on_gpu() -> bool:
+    """Whether `MLMD_GPU_KERNELS` is "on".
+
+    Raises:
+        InputError: when it is neither that nor "off".
+    """
+    choice = os.environ.get(GPU_CHOICE) or "off"
+    if choice not in ("on", "off"):
+        raise InputError(f"{GPU_CHOICE} = {choice!r}. {did_you_mean(choice, ['on', 'off'])}")
+    return choice == "on"
+
+
 def _best(built: Mapping[str, Path]) -> int:
     """The highest level that this processor has, as the generic library says; 1 where there is none to ask."""
     return int(_open(built["generic"]).mlmd_best_level()) if "generic" in built else 1
@@ -102,7 +121,7 @@ def describe() -> str:
     """One line about the kernels for a person."""
     found = library()
     if found is None:
-        if os.environ.get(CHOICE) == "off":
+        if switched_off():
             return f"switched off by {CHOICE}: potentials run on torch, which is many times slower"
         if _built():
             return (

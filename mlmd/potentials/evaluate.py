@@ -12,7 +12,9 @@ import torch
 from mlmd.neighbors import SkinList, build_graph
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
+from mlmd.potentials.compared import ComparedEvaluator
 from mlmd.potentials.fused import FusedEvaluator, FusedPotential, added, divided, kernel_of, kernels_of
+from mlmd.potentials.on_gpu import gpu_evaluator, gpu_kernel_of
 from mlmd.potentials.threads import undivided
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ def evaluator(
 ) -> Evaluator:
     """What the engine calls every step: the potential's own evaluator, its compiled kernel, or its graph's evaluator.
 
+    On a GPU that is the graph's, or, where `MLMD_GPU_KERNELS` is "on", kernels that are compiled now.
+
     Args:
         potential: moved to the device when it is a torch module.
         numbers: (n_atoms,) atomic numbers.
@@ -126,12 +130,17 @@ def evaluator(
     if own is not None:
         brought: Evaluator = own(numbers, pbc, skin=skin, device=device)
         return brought
+    by_graph = partial(GraphEvaluator, potential, numbers, pbc, skin, device)
+    on_gpu = gpu_kernel_of(potential, device)
+    if on_gpu is not None:
+        make = partial(gpu_evaluator, on_gpu, potential.elements, numbers, pbc, skin, device)
+        return ComparedEvaluator("kernels for a GPU", make, by_graph(), on_gpu.precision)
     kernel = kernel_of(potential) if torch.device(device).type == "cpu" else None
     if kernel is not None:
         return FusedEvaluator(kernel, potential.elements, numbers, pbc, skin)
     if torch.device(device).type == "cpu" and has_kernel_features(potential):
         return FeatureEvaluator(potential, numbers, pbc, skin)
-    return GraphEvaluator(potential, numbers, pbc, skin, device)
+    return by_graph()
 
 
 def is_compiled(potential: Potential) -> bool:

@@ -29,7 +29,7 @@ class FusedEvaluator:
         Raises:
             InputError: when an atom is of another element, or the skin is negative or not finite.
         """
-        self._fused = Fused(kernel, _kinds(elements, numbers), max(1, len(elements)), pbc, check_skin(skin))
+        self._fused = Fused(kernel, kinds_of(elements, numbers), max(1, len(elements)), pbc, check_skin(skin))
         self.seconds = (0.0, 0.0)
         """Spent on the neighbour list and on the potential since the evaluator was made."""
 
@@ -42,11 +42,11 @@ class FusedEvaluator:
         Raises:
             SimulationError: when a position is not finite.
         """
-        return _evaluation(self.sums(positions, cell))
+        return symmetric(self.sums(positions, cell))
 
     def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """The same with energies and virials of atoms (`Sums` says how they are divided)."""
-        return _evaluation(self.sums(positions, cell, details=True))
+        return symmetric(self.sums(positions, cell, details=True))
 
     def sums(self, positions: np.ndarray, cell: np.ndarray, *, details: bool = False) -> Sums:
         """What the kernel gives, with energies and virials of atoms where asked for."""
@@ -88,8 +88,8 @@ class FusedPotential:
         kernel: KernelHandle, elements: Sequence[str], numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray,
         cell: np.ndarray,
     ) -> Evaluation:  # fmt: skip
-        system = Fused(kernel, _kinds(elements, numbers), max(1, len(elements)), pbc, skin=0.0)
-        return _evaluation(system.compute(positions, cell, n_threads=1))
+        system = Fused(kernel, kinds_of(elements, numbers), max(1, len(elements)), pbc, skin=0.0)
+        return symmetric(system.compute(positions, cell, n_threads=1))
 
 
 def added(results: Sequence[Evaluation]) -> Evaluation:
@@ -153,12 +153,13 @@ def kernels_of(potential: Potential) -> list[tuple[Kernel, tuple[str, ...]]]:
     return [] if kernel is None else [(kernel, potential.elements)]
 
 
-def _kinds(elements: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+def kinds_of(elements: Sequence[str], numbers: np.ndarray) -> np.ndarray:
     """(n_atoms,) int32, the species of atoms by their atomic numbers; all zero without elements."""
     if not elements:
         return np.zeros(len(numbers), dtype=np.int32)
     return species(torch.tensor(np.asarray(numbers)), species_table(elements)).numpy().astype(np.int32)
 
 
-def _evaluation(sums: Sums) -> Evaluation:
+def symmetric(sums: Sums) -> Evaluation:
+    """Sums with the symmetric part of the virial, which is all of it but rounding."""
     return Evaluation(sums.energy, sums.forces, 0.5 * (sums.virial + sums.virial.T), sums.energies, sums.virials)
