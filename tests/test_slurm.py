@@ -256,6 +256,7 @@ WRONG = {
     "dashes": ('{ time = "1 h", extra = { "--qos x" = "y" } }', "is not an option of sbatch"),
     "list": ('{ time = "1 h", extra = ["qos"] }', "slurm: extra: "),
     "text": ('"gpu"', "slurm: "),
+    "exchange": ('{ time = "1 h" }\nexchange_every = "10 fs"', "replicas that exchange take turns in one process"),
 }
 
 

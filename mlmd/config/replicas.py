@@ -153,6 +153,11 @@ class Replicas(Table):
         n = math.prod(self.shape)
         if n > MOST:
             raise refuse(f"these are {n:,} runs; {MOST:,} are possible.")
+        if self.slurm is not None and self.exchange_every is not None:
+            raise refuse(
+                "slurm: replicas that exchange take turns in one process. Leave slurm out, and submit the command "
+                "itself as one job."
+            )
         return self
 
     @property

@@ -97,7 +97,9 @@ class Rerunning:
             machine["force field"] = hardware["force field"]
         self.watch = None
         if job.mixed is None:
-            self.watch = watch_of(job.potential, job.body.numbers, job.body.pbc, job.config.guard, messages)
+            self.watch = watch_of(
+                job.potential, job.body.numbers, job.body.pbc, job.config.guard, messages, self._device
+            )
         self.commit = Commit(run, job.scripts.values(), machine, messages, (MODEL_DEVI, CANDIDATES))
         self._has_energy = has_energy(job.potential)
         self._evaluator = job.evaluator(self._device, self._given)
