@@ -120,6 +120,24 @@ def test_errors_that_are_too_small_are_enlarged_and_told() -> None:
     assert "times farther from the law than their errors say" in choice.notes[0]
 
 
+@pytest.mark.usefixtures("_few_draws")
+def test_errors_that_are_too_small_make_no_second_regime() -> None:
+    split = 0
+    for seed in range(40):
+        y = line(T[::2]) + np.random.default_rng(seed).normal(0.0, 2.0 * ERROR, 7)
+        split += choose(T[::2], y, np.full(7, ERROR), seed=seed).chosen.name != ONE
+    assert split <= 6  # 2 of a twentieth, and 2.9 standard deviations
+
+
+@pytest.mark.usefixtures("_few_draws")
+@pytest.mark.parametrize("known", [True, False])
+def test_points_on_a_line_have_intervals(known: bool) -> None:
+    for energy in (0.1, 0.25, 0.3, 0.61):
+        y = -5.0 - energy * inverse(T)
+        choice = choose(T, y, np.full(len(T), ERROR) if known else None)
+        assert law_of(choice, ONE).parameters["E"].value == pytest.approx(energy)
+
+
 def test_two_temperatures_have_a_line_and_one_has_none() -> None:
     choice = choose(T[[0, -1]], line(T[[0, -1]]), np.full(2, ERROR))
     assert choice.chosen.parameters["E"].value == pytest.approx(0.3)
@@ -185,7 +203,8 @@ def test_a_table_from_elsewhere(tmp_path: Path) -> None:
         (("--table", "nowhere.csv"), "nowhere.csv: No such file"),
         (("--table", "words.csv"), "is no table of numbers below a header"),
         (("--table", "cold.csv"), "a temperature above 0 K"),
-        (("--table", "one.csv"), "larger than its error at 300 K; two are needed"),
+        (("--table", "spaces.csv"), "the header 'T D' does not name a temperature and a value"),
+        (("--table", "one.csv"), "larger than twice its error at 300 K; two are needed"),
         (("empty",), "neither a run folder nor a folder of runs"),
         (("RUNS/T500",), "1 run at 500 K: an activation energy needs two temperatures"),
         (("RUNS", "--element", "Xx"), "there is no Xx in it"),
@@ -199,6 +218,7 @@ def test_what_cannot_be_fitted_is_said(given: tuple[str, ...], said: str, folder
     (tmp_path / "empty").mkdir()
     (tmp_path / "words.csv").write_text("T,D\nhot,much\n")
     (tmp_path / "cold.csv").write_text("T,D\n-300,1e-5\n400,2e-5\n")
+    (tmp_path / "spaces.csv").write_text("T D\n300,1e-5\n400,2e-5\n")
     (tmp_path / "one.csv").write_text("T,D\n300,1e-5\n300,2e-5\n")
     answer = mlmd("analyze", "arrhenius", *(one.replace("RUNS", str(folder)) for one in given))
     assert answer.code == 2, answer.err

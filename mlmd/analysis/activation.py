@@ -11,6 +11,7 @@ import numpy as np
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.temperature_laws import VTF, Choice, Law, choose
 from mlmd.errors import InputError
+from mlmd.io.frames import Provenance
 
 _UNCERTAIN = 0.5
 """Relative error from which the logarithm of a value is far from normally distributed."""
@@ -26,6 +27,10 @@ class Point:
     """D or σ."""
     source: str
     """Of the run."""
+    notes: tuple[str, ...] = ()
+    """What a careful reader should know of this value."""
+    provenance: Provenance | None = None
+    """Of its frames, where it is of a run."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Activation:
     """Whether it is multiplied by the temperature before it is fitted."""
     points: tuple[Point, ...]
     left_out: tuple[Point, ...]
-    """Those without a value above its error."""
+    """Those whose value is not larger than twice its error."""
     choice: Choice
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...]
@@ -75,7 +80,7 @@ def activation(
 
     Args:
         quantity: its name.
-        points: values at temperatures; those that are not above their error are left out, and told.
+        points: values at temperatures; those that are not larger than twice their error are left out, and told.
         at: K, where values are predicted.
         times_temperature: whether σT is fitted in the place of σ.
 
@@ -85,7 +90,7 @@ def activation(
     good, bad = divided(points)
     kelvins = kelvins_of(good)
     if len(kelvins) < 2:
-        raise InputError(f"{quantity} is larger than its error at {listed(kelvins)}; two are needed.")
+        raise InputError(f"{quantity} is larger than twice its error at {listed(kelvins)}; two are needed.")
     temperatures = np.array([point.temperature for point in good])
     values, errors = (np.array([getattr(point.value, name) for point in good]) for name in ("value", "error"))
     known = bool(np.isfinite(errors).all() and (errors > 0.0).all())
@@ -112,7 +117,7 @@ def told(law: Law) -> list[str]:
 
 
 def divided(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
-    """Those with a value above its error (or of unknown error), and the others."""
+    """Those with a value larger than twice its error (or of unknown error), and the others."""
     good: list[Point] = []
     bad: list[Point] = []
     for one in points:
@@ -141,6 +146,8 @@ def _notes(good: Sequence[Point], bad: Sequence[Point], *, known: bool) -> list[
     wide = [one.temperature for one in good if one.value.error > _UNCERTAIN * one.value.value]
     if known and wide:
         notes.append(f"the error is more than half of the value at {listed(sorted(wide))}: run longer there")
+    for one in good:
+        notes += [f"{one.temperature:g} K ({one.source}): {note}" for note in one.notes]
     if not known:
         notes.append("errors of the values are not known: those told follow from how far the points lie from the law")
     return notes

@@ -18,6 +18,7 @@ from mlmd.analysis.activation import Activation, Point, activation, divided, kel
 from mlmd.analysis.diffusion import D_UNIT, diffusion
 from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
+from mlmd.io.frames import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,6 +104,7 @@ def arrhenius(
 
     folders = [folder for run in runs for folder in runs_in(Path(run))]
     points: dict[str, list[Point]] = {}
+    pressures: dict[str, Path] = {}
     for folder in folders:
         try:
             trajectory = open_run(folder, stage, first_time, last_time)
@@ -111,16 +113,24 @@ def arrhenius(
             present = [one for one in elements or trajectory.elements if one in trajectory.elements]
             if missing := sorted({*(elements or ())} - {*present}):
                 raise InputError(f"there is no {', '.join(missing)} in it")
+            origin = trajectory.provenance
+            if origin.scale not in (None, 1.0):
+                raise InputError(f"its potential was scaled by {origin.scale:g}, so that its temperature is another")
             found = diffusion(trajectory, elements=present, charges=charges, drift=drift)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
+        pressures.setdefault(_pressure(folder, origin), folder)
+        kelvin, name = trajectory.temperature, str(folder)
         for one in found.species:
             if elements is None or one.element in elements:
-                point = Point(trajectory.temperature, one.coefficient, str(folder))
+                point = Point(kelvin, one.coefficient, name, (*one.notes, *origin.notes), origin)
                 points.setdefault(f"D({one.element})", []).append(point)
         if charges:
             value = found.conductivity or Estimate(math.nan, math.nan, "S/cm", 0.0)
-            points.setdefault("conductivity", []).append(Point(trajectory.temperature, value, str(folder)))
+            points.setdefault("conductivity", []).append(Point(kelvin, value, name, found.notes, origin))
+    if len(pressures) > 1:
+        told_of = ", ".join(f"{pressure} in {folder}" for pressure, folder in pressures.items())
+        raise InputError(f"the runs are at different pressures ({told_of}): give those of one.")
     _check_temperatures(points, folders)
     asked = {f"D({element})" for element in elements or ()} | ({"conductivity"} if charges else set())
     able = {name: own for name, own in points.items() if name in asked or len(kelvins_of(divided(own)[0])) > 1}
@@ -151,6 +161,14 @@ def runs_in(folder: Path) -> list[Path]:
     return found
 
 
+def _pressure(folder: Path, origin: Provenance) -> str:
+    """Of the stage that was analysed, in words."""
+    from mlmd.rundir import open_run
+
+    target = open_run(folder).stages[(origin.stage or 1) - 1].pressure
+    return "no pressure" if target is None else f"{target[0]:g} bar"
+
+
 def read_table(path: Path, *, at: Sequence[float] = (AMBIENT,)) -> ArrheniusResult:
     """Activation energies of values from elsewhere.
 
@@ -172,6 +190,8 @@ def read_table(path: Path, *, at: Sequence[float] = (AMBIENT,)) -> ArrheniusResu
         raise InputError(f"{path} is no table of numbers below a header: T [K], D [cm²/s], error.") from None
     if rows.ndim != 2 or rows.shape[1] < 2 or (rows[:, 0] <= 0.0).any() or not np.isfinite(rows).all():
         raise InputError(f"{path}: rows of a temperature above 0 K, a value and its error are needed.")
+    if header.count(",") < 1:
+        raise InputError(f"{path}: the header {header!r} does not name a temperature and a value: T [K], D [cm²/s].")
     name, _, unit = header.split(",")[1].strip().rstrip("]").partition("[")
     errors = rows[:, 2] if rows.shape[1] > 2 else np.full(len(rows), math.nan)
     points = [
@@ -223,7 +243,11 @@ def _json(one: Activation) -> dict[str, Any]:
 
 
 def _point(point: Point) -> dict[str, Any]:
-    return {"temperature_K": point.temperature, "value": point.value.to_dict(), "run": point.source}
+    return {
+        "temperature_K": point.temperature, "value": point.value.to_dict(), "run": point.source,
+        "notes": list(point.notes),
+        "provenance": None if point.provenance is None else asdict(point.provenance),
+    }  # fmt: skip
 
 
 def _number(value: Any) -> Any:

@@ -12,7 +12,8 @@ Bayesian information criterion BIC = χ² + k ln n (Schwarz, Ann. Stat. 6, 461, 
 BIC finds a break in too many data without one (`benchmarks/arrhenius.py` prints how many). Therefore the gain in BIC of
 the better of the two over one line is compared with that of `N_DRAWS` sets of data drawn from the fitted line, with the
 errors of these points at these temperatures (a parametric bootstrap of the likelihood ratio: McLachlan, Appl. Stat. 36,
-318, 1987): one line stands unless fewer than the part `SIGNIFICANT` of them gains as much.
+318, 1987): one line stands unless fewer than the part `SIGNIFICANT` of them gains as much. Where points seem to scatter
+more about every law than their errors say, their scatter has to show it, too: errors that are too small make no regime.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SIGNIFICANT = 0.05
 N_DRAWS = 4000
 CLOSE = 2.0
 """Difference in BIC below which two laws are not told apart (Kass and Raftery, J. Am. Stat. Assoc. 90, 773, 1995)."""
-_BAD_FIT = 0.01
+_BAD_FIT, _DOUBTFUL = 0.01, 0.3
 _GRID = 240
 _LEVEL = 0.95
 
@@ -113,7 +114,11 @@ def choose(temperatures: np.ndarray, y: np.ndarray, errors: np.ndarray | None, *
     known = errors is not None
     families = _families(distinct)
     found = {name: _best(family, temperatures, y, weights) for name, family in families.items()}
-    p_value = _p_value(families, temperatures, y, weights, known=known, seed=seed) if len(families) > 1 else math.nan
+    p_value = math.nan
+    if len(families) > 1:
+        p_value = _p_value(families, temperatures, y, weights, known=known, seed=seed)
+        if known and _scatters(families, found, len(y)):
+            p_value = max(p_value, _p_value(families, temperatures, y, weights, known=False, seed=seed))
     bics = {
         name: float(_bic(np.array(square), families[name].n_parameters, len(y), known=known))
         for name, (_, square) in found.items()
@@ -238,6 +243,11 @@ def _p_value(
     return float((gains >= gains[0] * (1.0 - 1e-12)).mean())
 
 
+def _scatters(families: Mapping[str, _Family], found: Mapping[str, tuple[float, float]], n: int) -> bool:
+    """Whether points seem to be farther from every law than their errors say."""
+    return all(chi2.sf(found[name][1], max(n - one.n_parameters, 1)) < _DOUBTFUL for name, one in families.items())
+
+
 def _scatter(square: float, n_free: int, *, known: bool) -> tuple[float, list[str]]:
     """What errors are multiplied by, and what to say of it."""
     if n_free < 1:
@@ -308,7 +318,8 @@ def _interval(
         inner, end = place, math.nan
         for outer in side:
             if above(float(outer)) > 0.0:
-                end = float(brentq(above, *sorted((inner, float(outer)))))
+                # of points that lie on the law, the limit is a number of rounding
+                end = inner if above(inner) >= 0.0 else float(brentq(above, *sorted((inner, float(outer)))))
                 break
             inner = float(outer)
         ends.append(end)

@@ -100,6 +100,10 @@ def _restraint(case: Biased) -> Statement:
             f"{case.path}: work is told of runs with one MOVINGRESTRAINT of one variable, which has a label, and no "
             f"bias that grows: it has {what}."
         )
+    if sides := [side for side in found[0].values("VERSE") if side.upper() != "B"]:
+        raise InputError(
+            f"{case.path}: VERSE={sides[0]} lets the restraint act from one side, and its work is told for both."
+        )
     return found[0]
 
 
