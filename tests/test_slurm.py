@@ -216,6 +216,34 @@ def test_a_file_stops_the_run_of_a_job(tmp_path: Path) -> None:
     assert states(out) == {"60K": "stopped", "90K": "waiting"}
 
 
+def test_a_run_that_a_file_and_slurm_want_to_stop_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a second signal ends a run at once, and the steps since its last checkpoint are lost
+    said = tmp_path / "said"
+    program = (
+        f"import pathlib, signal, time\nsaid = pathlib.Path({str(said)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: said.write_text(said.read_text() + 'asked '))\n"
+        "said.write_text('begun ')\nwhile 'asked' not in said.read_text(): time.sleep(0.05)\ntime.sleep(1.5)\n"
+    )
+    handed = SimpleNamespace(DelayedSubmission=lambda job: job)
+    monkeypatch.setitem(sys.modules, "submitit", handed)
+    monkeypatch.setitem(sys.modules, "submitit.helpers", handed)
+    monkeypatch.setattr(slurm, "simulation", lambda folder, flags: [sys.executable, "-c", program])
+    (tmp_path / "jobs").mkdir()
+    job = ReplicaJob(tmp_path, "60K", [])
+    node = threading.Thread(target=job)
+    node.start()
+    while not (said.exists() and said.read_text()):
+        time.sleep(0.05)
+    (tmp_path / STOP).touch()
+    while "asked" not in said.read_text():
+        time.sleep(0.05)
+    job.checkpoint()
+    node.join(30)
+    assert said.read_text() == "begun asked "
+
+
 def test_status_tells_what_waits_runs_and_has_failed(tmp_path: Path, queue: Path) -> None:
     _, out = written(tmp_path, temperatures='["60 K", "70 K", "80 K", "90 K"]')
     (out / "jobs").mkdir()

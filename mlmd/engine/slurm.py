@@ -81,7 +81,7 @@ class ReplicaJob:
 
         one = self._going
         if one is not None:
-            one.stop()
+            _ask(one)
             deadline = time.monotonic() + min(GRACE, _WARNING - 20.0)
             while not _has_ended(one.process.pid) and time.monotonic() < deadline:
                 time.sleep(_LOOK)
@@ -92,12 +92,10 @@ class ReplicaJob:
         own = self.folder / self.name
         with _held_back(_SENT_TO_ALL):
             one = self._going = start_run(self.name, simulation(own, self.flags), tries)
-        asked = False
         try:
             while one.process.poll() is None:
-                if not asked and (self.folder / STOP).exists():
-                    asked = True
-                    one.stop()
+                if (self.folder / STOP).exists():
+                    _ask(one)
                 time.sleep(_LOOK)
             return one.process.returncode, one.last_words()
         finally:
@@ -224,6 +222,13 @@ def _range(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{ids[0]} … {ids[-1]}"
 
 
+def _ask(one: RunProcess) -> None:
+    """Ask a run to stop, once for all who want it to: asked twice it would leave without a checkpoint."""
+    with _held_back(_SENT_TO_ALL):  # Slurm may ask between the look and the request
+        if not one.asked:
+            one.stop()
+
+
 def _has_ended(pid: int) -> bool:
     """Whether a child has ended, looked at without taking its exit code, which the one who waits for it wants."""
     try:
@@ -234,7 +239,7 @@ def _has_ended(pid: int) -> bool:
 
 @contextmanager
 def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
-    """Start processes that signals do not reach."""
+    """No signal comes meanwhile, nor ever reaches a process that is started here."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
