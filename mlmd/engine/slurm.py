@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from mlmd.config.slurm import Slurm
-from mlmd.engine.jobs import FOLDER, Outcome, forget_outcome, in_queue, jobs_of, keep_jobs, keep_outcome, outcome_of
+from mlmd.engine.jobs import (
+    FOLDER,
+    Outcome,
+    forget_outcome,
+    in_queue,
+    keep_intent,
+    keep_jobs,
+    keep_outcome,
+    outcome_of,
+    with_lost,
+)
 from mlmd.engine.replicas import ReplicaRuns, ready
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
 from mlmd.engine.status import status
@@ -145,7 +156,7 @@ def submit_replicas(
     """
     executor_of = _submitit()
     with ready(input_path, out) as (folder, _, left, _):
-        jobs = jobs_of(folder)
+        jobs = with_lost(folder)
         alive = in_queue([jobs[name] for name in left if name in jobs])
         new = [name for name in left if jobs.get(name) not in alive and not _goes_on(folder / name)]
         if new:
@@ -154,11 +165,14 @@ def submit_replicas(
             for name in new:
                 before = outcome_of(folder, name)
                 if before is not None and before.failed:
-                    messages(f"{name}: job {jobs[name]} failed and is submitted anew: {before.words}")
+                    job = f"job {jobs[name]}" if name in jobs else "its job"  # the list may have been removed
+                    messages(f"{name}: {job} failed and is submitted anew: {before.words}")
                 forget_outcome(folder, name)
             flags = ["--platform", platform, "--device", device, "--threads", str(threads or slurm.cpus)]
             executor = executor_of(folder=folder / FOLDER, max_num_timeout=_TIMES)
-            ids = _submit(executor, slurm, [ReplicaJob(folder, name, flags) for name in new], n_processes)
+            array = f"mlmd-{secrets.token_hex(4)}"
+            keep_intent(folder, array, new)
+            ids = _submit(executor, slurm, array, [ReplicaJob(folder, name, flags) for name in new], n_processes)
             keep_jobs(folder, dict(zip(new, ids, strict=True)))
             others = f"; {len(left) - len(new)} are there already" if len(new) < len(left) else ""
             messages(f"{len(new)} job{'s' * (len(new) != 1)} submitted to Slurm, {_range(ids)}{others}")
@@ -186,8 +200,10 @@ def _submitit() -> Any:
     return SlurmExecutor
 
 
-def _submit(executor: Any, slurm: Slurm, jobs: Sequence[ReplicaJob], at_once: int | None) -> list[str]:
-    """Submit jobs as one array; their names in Slurm.
+def _submit(
+    executor: Any, slurm: Slurm, array: str, jobs: Sequence[ReplicaJob], at_once: int | None
+) -> list[str]:  # fmt: skip
+    """Submit jobs as one array, which is called `array`; how Slurm numbers them.
 
     Raises:
         InputError: with what sbatch says against it.
@@ -196,7 +212,7 @@ def _submit(executor: Any, slurm: Slurm, jobs: Sequence[ReplicaJob], at_once: in
     named = {option: getattr(slurm, key) for key, option in options.items() if getattr(slurm, key) is not None}
     try:
         executor.update_parameters(
-            job_name="mlmd", time=math.ceil(slurm.time / 60.0), cpus_per_task=slurm.cpus, signal_delay_s=_WARNING,
+            job_name=array, time=math.ceil(slurm.time / 60.0), cpus_per_task=slurm.cpus, signal_delay_s=_WARNING,
             # since Slurm 22.05 srun asks for one core where it is not told
             srun_args=[f"--cpus-per-task={slurm.cpus}"],
             additional_parameters={"requeue": True, **named, **slurm.extra},
