@@ -1,8 +1,8 @@
 """Jobs of a cluster that replicas run in: which job a replica has, where it stands in the queue, what came of it.
 
 ``jobs.json`` in the folder of replicas names the jobs, and before they are submitted what Slurm will call them, so
-that a submission that is killed loses none. ``jobs/<replica>.json`` says what the last one of a replica has come to, and
-Slurm knows those that wait or run.
+that a submission that is killed loses none. ``jobs/<replica>.json`` says what the last one of a replica has come to,
+and Slurm knows those that wait or run.
 """
 
 from __future__ import annotations
