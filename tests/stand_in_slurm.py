@@ -96,10 +96,13 @@ def srun(queue: Path, arguments: list[str]) -> int:
 
 
 def squeue(queue: Path, arguments: list[str]) -> int:
-    """Print the jobs that are asked for, as %i|%T|%r."""
-    wanted = next(one.partition("=")[2] for one in arguments if one.startswith("--jobs=")).split(",")
+    """Print the jobs that are asked for, by number or by name, as %i|%T|%r."""
+    option, _, words = arguments[-1].partition("=")
+    scripts = {path.name.removeprefix("script"): path.read_text() for path in queue.glob("script*")}
+    named = [number for number, script in scripts.items() if f"#SBATCH --job-name={words}\n" in script]
+    wanted = named if option == "--name" else words.split(",")
     found = sorted(path for path in queue.glob("*.state") if path.stem.partition("_")[0] in wanted)
-    if not found:
+    if not found and option == "--jobs":
         print("slurm_load_jobs error: Invalid job id specified", file=sys.stderr)
         return 1
     for path in found:

@@ -9,6 +9,7 @@ noise of a histogram, 0.25 and 0.30 by time derivatives; allowed is twice as muc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from mlmd.analysis.abf import AdaptiveForces, together
 from mlmd.bias.bins import Dimension
 from mlmd.bias.extended import ExtendedABF
 from mlmd.bias.plain import PlainABF
-from mlmd.bias.shared import Walker, read_left
+from mlmd.bias.shared import Left, Walker, read_left, write_left
 from mlmd.engine.adaptive_tables import collected
 from mlmd.errors import InputError, StorageError
 from mlmd.units import EV_PER_KJMOL, KB
@@ -181,6 +182,25 @@ def test_walkers_with_another_grid_are_refused(tmp_path: Path) -> None:
         Walker(abf_of(False, 1, finer), tmp_path, "abf", 1, 2, EVERY, "run 1")
     with pytest.raises(InputError, match="has extended False, and this run has True"):
         Walker(abf_of(True, 1), tmp_path, "abf", 1, 2, EVERY, "run 1")
+
+
+WRONG: dict[str, tuple[Callable[[Left], Left], str]] = {
+    "grid": (lambda left: replace(left, grid=[1]), r"abf\.0 is no file of a walker: its grid is no table"),
+    "name": (lambda left: replace(left, bins={"other": left.bins["true"]}), "its true variable do not fit its grid"),
+    "length": (lambda left: replace(left, bins={"true": tuple(one[:-1] for one in left.bins["true"])}), "of 28 bins"),
+    "text": (lambda left: replace(left, bins={"true": tuple(one.astype(str) for one in left.bins["true"])}), "run 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_whole_file_that_is_of_no_walker_is_refused(name: str, tmp_path: Path) -> None:
+    wrong, told = WRONG[name]
+    first, second = pair(tmp_path, extended=False)
+    first.run(200)
+    write_left(tmp_path / "abf.0", wrong(read_left(tmp_path / "abf.0")))
+    assert second.walker is not None
+    with pytest.raises(StorageError, match=told):
+        second.walker.read()
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b[:300] + b"\x01" + b[301:], lambda b: b""])

@@ -17,7 +17,7 @@ from runs import fcc_argon, write_input
 
 from mlmd.ase import Calculator
 from mlmd.config import load_simulate
-from mlmd.engine import course, job
+from mlmd.engine import commit, job
 from mlmd.engine.job import prepare
 from mlmd.engine.outputs import Log
 from mlmd.engine.run import simulate
@@ -60,7 +60,7 @@ def test_another_version_of_openmm_makes_the_continuation_statistical(
 ) -> None:
     path, run = stop_at_the_first_line(tmp_path, NVT.format(2))
     changed = job.versions() | {"openmm": "99.9"}
-    monkeypatch.setattr(course, "versions", lambda: changed)
+    monkeypatch.setattr(commit, "versions", lambda: changed)
     simulate(path, run)
     assert "statistically" in (run / "messages.log").read_text()
 

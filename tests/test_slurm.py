@@ -6,6 +6,7 @@ Slurm's commands are those of ``stand_in_slurm.py``; submitit is the real one, a
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from command_line import mlmd
 from runs import assert_same_run, write_input
 
 from mlmd.config.replicas import slurm_of
+from mlmd.config.slurm import Slurm
 from mlmd.engine import jobs, slurm
 from mlmd.engine import status as statuses
 from mlmd.engine.run import simulate
@@ -29,6 +31,7 @@ from mlmd.rundir import STOP
 
 STAGE = '[[stage]]\nkind = "nvt"\ntemperature = "replica"\nduration = "{}"\n'
 SLURM = 'slurm = { time = "1 h" }'
+SLURM_TABLE = Slurm(time="1 h")  # type: ignore[arg-type]
 
 
 def write(folder: Path, duration: str = "1 ps", table: str = SLURM, temperatures: str = '["60 K", "90 K"]') -> Path:
@@ -106,8 +109,9 @@ def test_a_job_asks_for_what_its_table_says(tmp_path: Path, queue: Path, submiti
     asked = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
     assert asked >= {
         "time=90", "partition=gpu", "cpus-per-task=4", "gpus-per-node=1", "mem=16G", "account='li ion'", "qos=long",
-        "exclusive", "requeue", "signal=USR2@90", "array=0-1%1", "job-name=mlmd",
+        "exclusive", "requeue", "signal=USR2@90", "array=0-1%1",
     }  # fmt: skip
+    assert [one for one in asked if re.fullmatch("job-name=mlmd-[0-9a-f]{8}", one)]
     assert "module load cuda" in script
 
 
@@ -152,6 +156,36 @@ def test_one_that_fails_is_tried_twice_and_told_and_submitted_again_by_the_same_
     assert states(out) == {"1200K": "queued", "60K": "done"}
     (queue / stand_in_slurm.HELD).unlink()
     wait_until(out, "done", "failed")
+
+
+def test_jobs_of_a_submission_that_was_killed_are_found_and_not_submitted_twice(
+    tmp_path: Path, queue: Path, submitit: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = write(tmp_path), tmp_path / "all"
+    (queue / stand_in_slurm.HELD).touch()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(slurm, "keep_jobs", killed)
+        slurm.submit_replicas(path, SLURM_TABLE, out)
+    assert jobs.jobs_of(out) == {}
+    slurm.submit_replicas(path, SLURM_TABLE, out)
+    assert jobs.jobs_of(out) == {"60K": "101_0", "90K": "101_1"}
+    assert states(out) == {"60K": "queued", "90K": "queued"} and len(list(queue.glob("script*"))) == 1
+
+
+def test_a_replica_that_failed_is_submitted_again_also_when_the_list_of_jobs_was_removed(
+    tmp_path: Path, queue: Path, submitit: None
+) -> None:
+    path, out = written(tmp_path, temperatures='["60 K"]')
+    (queue / stand_in_slurm.HELD).touch()
+    (out / "jobs").mkdir()
+    jobs.keep_outcome(out, "60K", jobs.Outcome(2, 3, "SimulationError: too hot"))
+    answer = mlmd("simulate", path, "--out", out)
+    assert "60K: its job failed and is submitted anew: SimulationError: too hot" in answer.err
+    assert jobs.jobs_of(out) == {"60K": "101"}
 
 
 def test_what_slurm_says_against_a_job_is_told(tmp_path: Path, queue: Path, submitit: None) -> None:
@@ -214,6 +248,34 @@ def test_a_file_stops_the_run_of_a_job(tmp_path: Path) -> None:
     assert not node.is_alive() and states(out)["60K"] == "stopped"
     assert ReplicaJob(out, "90K", [])() == "stopped by the file STOP before it began"
     assert states(out) == {"60K": "stopped", "90K": "waiting"}
+
+
+def test_a_run_that_a_file_and_slurm_want_to_stop_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a second signal ends a run at once, and the steps since its last checkpoint are lost
+    said = tmp_path / "said"
+    program = (
+        f"import pathlib, signal, time\nsaid = pathlib.Path({str(said)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: said.write_text(said.read_text() + 'asked '))\n"
+        "said.write_text('begun ')\nwhile 'asked' not in said.read_text(): time.sleep(0.05)\ntime.sleep(1.5)\n"
+    )
+    handed = SimpleNamespace(DelayedSubmission=lambda job: job)
+    monkeypatch.setitem(sys.modules, "submitit", handed)
+    monkeypatch.setitem(sys.modules, "submitit.helpers", handed)
+    monkeypatch.setattr(slurm, "simulation", lambda folder, flags: [sys.executable, "-c", program])
+    (tmp_path / "jobs").mkdir()
+    job = ReplicaJob(tmp_path, "60K", [])
+    node = threading.Thread(target=job)
+    node.start()
+    while not (said.exists() and said.read_text()):
+        time.sleep(0.05)
+    (tmp_path / STOP).touch()
+    while "asked" not in said.read_text():
+        time.sleep(0.05)
+    job.checkpoint()
+    node.join(30)
+    assert said.read_text() == "begun asked "
 
 
 def test_status_tells_what_waits_runs_and_has_failed(tmp_path: Path, queue: Path) -> None:

@@ -140,6 +140,7 @@ class Walker:
 
         Raises:
             InputError: when another walker has another grid.
+            StorageError: when a file is whole, and of no walker.
         """
         changed = False
         for path, seen in self._others.items():
@@ -164,11 +165,27 @@ class Walker:
         return True
 
     def _check_grid(self, path: Path, left: Left) -> None:
+        """See that a file is of a walker like this one, and holds the bins that its grid has.
+
+        Raises:
+            InputError: when it has another grid.
+            StorageError: when it is whole, and yet no file of a walker.
+        """
+        if not isinstance(left.grid, Mapping):
+            raise StorageError(f"{path} is no file of a walker: its grid is no table. Move it away.")
         for key, own in self._grid.items():
             if (other := left.grid.get(key)) != own:
                 raise InputError(
                     f"walkers: {path} has {key} {other}, and this run has {own}: walkers share one force, on one grid, "
                     f"with one spring and temperature. It was written by the run {left.run}."
+                )
+        for name, bins in _bins_of(self._abf).items():
+            found = [(one.shape, one.dtype.kind in "iuf") for one in left.bins.get(name, ())]
+            if found != [(bins.counts.shape, True), (bins.sums.shape, True)]:
+                raise StorageError(
+                    f"{path} is no file of a walker: counts and sums of its {name} variable do not fit its grid of "
+                    f"{bins.counts.size} bins. Move it away; if its run goes on, it writes another. It was written by "
+                    f"the run {left.run}."
                 )
 
     def _look_at_own(self) -> None:

@@ -18,12 +18,28 @@ import numpy as np
 from mlmd.bias.script import Script
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.job import Job, versions
 from mlmd.engine.outputs import DCD, last_step, measure, rewind
 from mlmd.errors import StorageError
+from mlmd.kernels import describe
+from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, sync_folder, write_atomically
 
 ROOM = 3
 """Checkpoints that should fit on the disk besides what is there."""
+
+
+def machine_of(job: Job, hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the last bits of a run; `hardware` is what run.json says about platform and threads."""
+    present, force = versions(), hardware.get("force")
+    return {
+        "platform": hardware["openmm"] if job.replay is None else "none",
+        "device": hardware["device"], "threads": hardware["threads"],
+        "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
+        **({"force": force["name"]} if force else {}),
+        **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if hardware["device"] != "cpu" else {}),
+        **({"force field": hardware["force field"]} if job.mixed is not None else {}),
+    }  # fmt: skip
 
 
 class Commit:
@@ -33,7 +49,7 @@ class Commit:
         self, run: Run, scripts: Iterable[Script], machine: Mapping[str, Any], messages: Messages,
         more: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """`machine` is what decides the last bits: platform, threads, versions; `more` are other files that grow."""
+        """`machine` is that of `machine_of`; `more` are other files that grow."""
         scripts = list(scripts)
         self.folder, self.run, self.machine, self.messages = run.path, run, machine, messages
         self.saved_at = time.monotonic()

@@ -19,7 +19,7 @@ from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.config import Minimize, Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.commit import Commit
+from mlmd.engine.commit import Commit, machine_of
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
 from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
@@ -28,7 +28,7 @@ from mlmd.engine.drift import drift_of
 from mlmd.engine.forces import ForceFailure, Forces
 from mlmd.engine.guard import ADVICE, save_crash
 from mlmd.engine.hyperdynamics import HYPER_COLUMNS
-from mlmd.engine.job import Job, versions, warnings_of
+from mlmd.engine.job import Job, warnings_of
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
@@ -44,8 +44,6 @@ from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.engine.torch_force import torch_force
 from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
-from mlmd.kernels import describe
-from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.on_gpu import why_slow
 from mlmd.rundir import DEPOSITION, FINAL, HYPER, LOG, Messages, Run, StageRecord, write_atomically
@@ -76,21 +74,9 @@ class Course:
         self.present: Present = at_start(job.body, job.atoms, numbered=bool(job.deposits))
         self._hardware = Hardware(hardware["openmm"], hardware["properties"])
         self._device, self._given, self._force = hardware["device"], hardware, hardware.get("force")
-        present = versions()
-        machine = {
-            "platform": hardware["openmm"], "device": hardware["device"], "threads": hardware["threads"],
-            "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
-            **({"force": self._force["name"]} if self._force else {}),
-            **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if self._device != "cpu" else {}),
-        }  # fmt: skip
-        if job.mixed is not None:
-            machine["force field"] = hardware["force field"]
-        body = job.body
-        self.watch = None  # what a potential says of its errors is of whole systems
-        if job.mixed is None:
-            self.watch = watch_of(job.potential, body.numbers, body.pbc, job.config.guard, messages, self._device)
+        self.watch = watch_of(job, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
-        self.commit = Commit(run, job.scripts.values(), machine, messages, more)
+        self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, more)
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""

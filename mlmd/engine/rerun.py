@@ -24,11 +24,11 @@ from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
 from mlmd.config import Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.commit import Commit
+from mlmd.engine.commit import Commit, machine_of
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.forces import NM
 from mlmd.engine.frame import IDENTITY
-from mlmd.engine.job import Job, versions, warnings_of
+from mlmd.engine.job import Job, warnings_of
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import NEEDS_ENERGY, ExtXYZ, Log, Snapshot, log_columns, to_atoms
@@ -42,8 +42,6 @@ from mlmd.engine.topology import whole
 from mlmd.engine.watch import watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.io.recording import Frame
-from mlmd.kernels import describe
-from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.potentials import Evaluation, has_energy, has_stress
 from mlmd.potentials.nothing import Nothing
 from mlmd.potentials.on_gpu import why_slow
@@ -87,20 +85,8 @@ class Rerunning:
         assert isinstance(stage, Rerun)
         self.stage = stage
         self._device, self._given = hardware["device"], hardware
-        present = versions()
-        machine = {
-            "platform": "none", "device": hardware["device"], "threads": hardware["threads"],
-            "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
-            **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if self._device != "cpu" else {}),
-        }  # fmt: skip
-        if job.mixed is not None:
-            machine["force field"] = hardware["force field"]
-        self.watch = None
-        if job.mixed is None:
-            self.watch = watch_of(
-                job.potential, job.body.numbers, job.body.pbc, job.config.guard, messages, self._device
-            )
-        self.commit = Commit(run, job.scripts.values(), machine, messages, (MODEL_DEVI, CANDIDATES))
+        self.watch = watch_of(job, messages, self._device)
+        self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, (MODEL_DEVI, CANDIDATES))
         self._has_energy = has_energy(job.potential)
         self._evaluator = job.evaluator(self._device, self._given)
         self._bias: PlumedBias | None = None

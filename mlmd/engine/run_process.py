@@ -28,9 +28,12 @@ class RunProcess:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     tries: int
+    asked: bool = False
+    """Whether it was asked to stop."""
 
     def stop(self) -> None:
         """Ask it to end after a checkpoint; asked twice, at once."""
+        self.asked = True
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from mlmd.config.slurm import Slurm
-from mlmd.engine.jobs import FOLDER, Outcome, forget_outcome, in_queue, jobs_of, keep_jobs, keep_outcome, outcome_of
+from mlmd.engine.jobs import (
+    FOLDER,
+    Outcome,
+    forget_outcome,
+    in_queue,
+    keep_intent,
+    keep_jobs,
+    keep_outcome,
+    outcome_of,
+    with_lost,
+)
 from mlmd.engine.replicas import ReplicaRuns, ready
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
 from mlmd.engine.status import status
@@ -81,7 +92,7 @@ class ReplicaJob:
 
         one = self._going
         if one is not None:
-            one.stop()
+            _ask(one)
             deadline = time.monotonic() + min(GRACE, _WARNING - 20.0)
             while not _has_ended(one.process.pid) and time.monotonic() < deadline:
                 time.sleep(_LOOK)
@@ -92,12 +103,10 @@ class ReplicaJob:
         own = self.folder / self.name
         with _held_back(_SENT_TO_ALL):
             one = self._going = start_run(self.name, simulation(own, self.flags), tries)
-        asked = False
         try:
             while one.process.poll() is None:
-                if not asked and (self.folder / STOP).exists():
-                    asked = True
-                    one.stop()
+                if (self.folder / STOP).exists():
+                    _ask(one)
                 time.sleep(_LOOK)
             return one.process.returncode, one.last_words()
         finally:
@@ -147,7 +156,7 @@ def submit_replicas(
     """
     executor_of = _submitit()
     with ready(input_path, out) as (folder, _, left, _):
-        jobs = jobs_of(folder)
+        jobs = with_lost(folder)
         alive = in_queue([jobs[name] for name in left if name in jobs])
         new = [name for name in left if jobs.get(name) not in alive and not _goes_on(folder / name)]
         if new:
@@ -156,11 +165,14 @@ def submit_replicas(
             for name in new:
                 before = outcome_of(folder, name)
                 if before is not None and before.failed:
-                    messages(f"{name}: job {jobs[name]} failed and is submitted anew: {before.words}")
+                    job = f"job {jobs[name]}" if name in jobs else "its job"  # the list may have been removed
+                    messages(f"{name}: {job} failed and is submitted anew: {before.words}")
                 forget_outcome(folder, name)
             flags = ["--platform", platform, "--device", device, "--threads", str(threads or slurm.cpus)]
             executor = executor_of(folder=folder / FOLDER, max_num_timeout=_TIMES)
-            ids = _submit(executor, slurm, [ReplicaJob(folder, name, flags) for name in new], n_processes)
+            array = f"mlmd-{secrets.token_hex(4)}"
+            keep_intent(folder, array, new)
+            ids = _submit(executor, slurm, array, [ReplicaJob(folder, name, flags) for name in new], n_processes)
             keep_jobs(folder, dict(zip(new, ids, strict=True)))
             others = f"; {len(left) - len(new)} are there already" if len(new) < len(left) else ""
             messages(f"{len(new)} job{'s' * (len(new) != 1)} submitted to Slurm, {_range(ids)}{others}")
@@ -188,8 +200,10 @@ def _submitit() -> Any:
     return SlurmExecutor
 
 
-def _submit(executor: Any, slurm: Slurm, jobs: Sequence[ReplicaJob], at_once: int | None) -> list[str]:
-    """Submit jobs as one array; their names in Slurm.
+def _submit(
+    executor: Any, slurm: Slurm, array: str, jobs: Sequence[ReplicaJob], at_once: int | None
+) -> list[str]:  # fmt: skip
+    """Submit jobs as one array, which is called `array`; how Slurm numbers them.
 
     Raises:
         InputError: with what sbatch says against it.
@@ -198,7 +212,7 @@ def _submit(executor: Any, slurm: Slurm, jobs: Sequence[ReplicaJob], at_once: in
     named = {option: getattr(slurm, key) for key, option in options.items() if getattr(slurm, key) is not None}
     try:
         executor.update_parameters(
-            job_name="mlmd", time=math.ceil(slurm.time / 60.0), cpus_per_task=slurm.cpus, signal_delay_s=_WARNING,
+            job_name=array, time=math.ceil(slurm.time / 60.0), cpus_per_task=slurm.cpus, signal_delay_s=_WARNING,
             # since Slurm 22.05 srun asks for one core where it is not told
             srun_args=[f"--cpus-per-task={slurm.cpus}"],
             additional_parameters={"requeue": True, **named, **slurm.extra},
@@ -224,6 +238,13 @@ def _range(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{ids[0]} … {ids[-1]}"
 
 
+def _ask(one: RunProcess) -> None:
+    """Ask a run to stop, once for all who want it to: asked twice it would leave without a checkpoint."""
+    with _held_back(_SENT_TO_ALL):  # Slurm may ask between the look and the request
+        if not one.asked:
+            one.stop()
+
+
 def _has_ended(pid: int) -> bool:
     """Whether a child has ended, looked at without taking its exit code, which the one who waits for it wants."""
     try:
@@ -234,7 +255,7 @@ def _has_ended(pid: int) -> bool:
 
 @contextmanager
 def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
-    """Start processes that signals do not reach."""
+    """No signal comes meanwhile, nor ever reaches a process that is started here."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

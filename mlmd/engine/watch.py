@@ -11,6 +11,7 @@ import ase
 import numpy as np
 
 from mlmd.config import Guard
+from mlmd.engine.job import Job
 from mlmd.errors import SimulationError
 from mlmd.potentials import Potential
 from mlmd.potentials.uncertainty import BREAKS, EXTRAPOLATES, GRADE, SPREAD, Judge, Uncertainty, largest
@@ -114,14 +115,9 @@ class Watch:
         )
 
 
-def watch_of(
-    potential: Potential,
-    numbers: np.ndarray,
-    pbc: np.ndarray,
-    guard: Guard,
-    tell: Callable[[str], None],
-    device: str = "cpu",
-) -> Watch | None:
-    """A watch, where the potential knows anything of its errors; arguments as those of `Watch`."""
-    watch = Watch(potential, numbers, pbc, guard, tell, device)
+def watch_of(job: Job, tell: Callable[[str], None], device: str = "cpu") -> Watch | None:
+    """A watch, where the potential knows anything of its errors, which is of whole systems and not of mixed ones."""
+    if job.mixed is not None:
+        return None
+    watch = Watch(job.potential, job.body.numbers, job.body.pbc, job.config.guard, tell, device)
     return watch if watch.knows else None
