@@ -21,7 +21,7 @@ from mlmd.engine.exchange_log import EXCHANGES, Exchanges, exchanges_in, expecte
 from mlmd.engine.job import prepare
 from mlmd.engine.replicas import Moment, simulate_replicas
 from mlmd.engine.swaps import neighbours, pairs_of
-from mlmd.errors import Stopped
+from mlmd.errors import InputError, SimulationError, Stopped
 from mlmd.potentials import POTENTIALS
 from mlmd.rundir import STOP
 from mlmd.units import BAR, KB
@@ -309,6 +309,8 @@ def test_each_replica_is_a_run_that_can_be_analysed_but_has_no_diffusion(tmp_pat
 
 NVT = '[[stage]]\nkind = "nvt"\ntemperature = "replica"\nduration = "1 ps"\n'
 NVE = NVT + '[[stage]]\nkind = "nve"\nduration = "1 ps"\n'
+NPT = '[[stage]]\nkind = "npt"\ntemperature = "replica"\npressure = "1 bar"\nduration = "200 fs"\n'
+CELL = '[[stage]]\nkind = "minimize"\ncell = true\nmax_steps = 3\n'
 HILLS = 'bias = { kind = "metadynamics", cv = { kind = "distance", atoms = [0, 1] }, width = "0.1 Å" }\n'
 TWO = 'temperatures = ["60 K", "70 K"]\nexchange_every = "50 fs"'
 WRONG = {
@@ -321,6 +323,8 @@ WRONG = {
     "nve": (TWO, NVE, "stage 2 (nve): replicas that exchange need a temperature in every stage of dynamics. Use nvt."),
     "ramps alone": (TWO, NVT.replace('"replica"', '["30 K", "replica"]'), "no stage has exchanges."),
     "hills": (TWO, NVT + HILLS, "stage 1 (nvt): bias: metadynamics changes with what its own replica has seen"),
+    "volumes": (TWO, NPT + NVT, "stage 2 (nvt): replicas that exchange at constant volume need the same cell, and sta"),
+    "minimized cells": (TWO, NVT + CELL + NVT, "stage 3 (nvt): replicas that exchange at constant volume need the"),
     "diffusion": (TWO, NVT + '[analysis]\nrun = ["diffusion"]\n', "analysis: diffusion: atoms jump where replicas"),
     "ladder": (
         "temperatures = { lowest = 300, highest = 200, count = 3 }",
@@ -346,6 +350,26 @@ def test_what_cannot_exchange_is_refused_in_one_message_and_nothing_is_written(n
         assert (answer.code, answer.out) == (2, "")
         assert told in answer.err and answer.err.count("InputError") == 1 and "Traceback" not in answer.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_cell_that_is_minimized_from_the_same_start_is_the_same_in_all(tmp_path: Path) -> None:
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{CELL}{NVT}")
+    assert load_runs(path).exchange is not None
+    scaled = TWO.replace("temperatures", "scales").replace('"60 K", "70 K"', "1, 0.8")
+    path = write_input(
+        tmp_path, f"[replicas]\n{scaled}\n\n{CELL}{NVT.replace('replica', '60 K')}", options='scale = "replica"'
+    )
+    with pytest.raises(InputError, match=r"stage 1 \(minimize\) leaves each in its own"):
+        load_runs(path)
+
+
+def test_cells_that_differ_do_not_change_places_at_constant_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlmd.config.exchange._cell_problems", lambda configs, exchanging: ())
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NPT}{NVT}")
+    with pytest.raises(SimulationError, match="replicas that exchange at constant volume need the same cell, and thes"):
+        simulate_replicas(path, tmp_path / "out", threads=1)
 
 
 METAD = "d: DISTANCE ATOMS=1,2\nMETAD ARG=d SIGMA=0.01 HEIGHT=1 PACE=10\n"

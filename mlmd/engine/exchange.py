@@ -67,7 +67,9 @@ def run_exchange(
         if models_of(jobs[0].potential)
         else ()
     )
-    hardware = hardware_of(jobs[0], settings)
+    # a factor on the potential decides by which force OpenMM asks it
+    of_scale = {scale: hardware_of(job, settings) for scale, job in {job.scale: job for job in jobs}.items()}
+    hardware = [of_scale[job.scale] for job in jobs]
     messages = Messages(folder, settings.tell)
     begins = not (folder / COMMITS).exists()
     together = Together(
@@ -76,12 +78,10 @@ def run_exchange(
     )  # fmt: skip
     mark = {"exchange": {"every": exchange.every, "stages": list(exchange.stages)}}
     opened: list[Run] = []
-    for one, job, words in zip(replicas, jobs, said, strict=True):
+    for one, job, where, words in zip(replicas, jobs, hardware, said, strict=True):
         own = folder / one.name
         run, source = existing_run(own, job.config), own / "input.toml"
-        opened.append(
-            begin(source, job, own, hardware, words, mark) if run is None else go_on(source, job, run, hardware)
-        )
+        opened.append(begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where))
     if begins:
         messages(f"{len(replicas)} replicas, in turn, with an exchange every {exchange.every:,} steps")
         for text in (*known, *dict.fromkeys(text for one in said for text in what_plumed_says(one))):
@@ -90,11 +90,11 @@ def run_exchange(
             messages(text)
     with ExitStack() as stack:
         stack.callback(together.close)
-        for run, job in zip(opened, jobs, strict=True):
+        for run, job, where in zip(opened, jobs, hardware, strict=True):
             own_messages = Messages(run.path)
             stack.enter_context(ending(run, own_messages))
             progress = partial(_tell_share, run, share)
-            together.courses.append(Course(job, run, hardware, own_messages, request, progress, together))
+            together.courses.append(Course(job, run, where, own_messages, request, progress, together))
         together.open()
         try:
             together.go()
