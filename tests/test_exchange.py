@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from mdtraj.formats import DCDTrajectoryFile
 from runs import assert_same_run, read_log, write_input
 
 from mlmd.config.replicas import Ladder, load_runs
-from mlmd.engine.exchange_log import EXCHANGES, Exchanges, exchanges_in, expected_acceptance
+from mlmd.engine.exchange_log import (
+    ENOUGH,
+    EXCHANGES,
+    Exchanges,
+    exchanges_in,
+    expected_acceptance,
+    read_exchanges,
+)
 from mlmd.engine.job import prepare
 from mlmd.engine.replicas import Moment, simulate_replicas
 from mlmd.engine.swaps import neighbours, pairs_of
@@ -277,6 +285,29 @@ def test_round_trips_are_from_one_end_to_the_other_and_back() -> None:
     assert found.round_trips([0], [2]) == 2
 
 
+def test_where_a_walker_began_belongs_to_its_round_trip() -> None:
+    found = Exchanges(("a", "b"), (), np.array([[1, 0], [0, 1]]), np.zeros((2, 0)))
+    assert found.round_trips([0], [1]) == 1  # of walker 0; walker 1 has gone down and up
+
+
+def test_what_was_accepted_is_counted_and_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlmd.engine import together
+
+    asked: list[Path] = []
+
+    def counted(folder: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Exchanges:
+        asked.append(folder)
+        return read_exchanges(folder, names, pairs)
+
+    monkeypatch.setattr(together, "read_exchanges", counted)
+    path = write_input(tmp_path, f'[replicas]\ntemperatures = [20, 90]\nexchange_every = "10 fs"\n\n{stage("2 ps")}')
+    simulate_replicas(path, tmp_path / "out", threads=1)
+    found = exchanges(tmp_path / "out")
+    assert len(found.walkers) > 3 * ENOUGH
+    assert len(asked) == 2, "at the beginning and at the end"
+    assert "none of 50 exchanges of 20K and 90K was accepted" in (tmp_path / "out" / "messages.log").read_text()
+
+
 def test_temperatures_that_are_too_far_apart_are_told_of_before_and_while_they_do_not_exchange(tmp_path: Path) -> None:
     path = write_input(
         tmp_path, f'[replicas]\ntemperatures = [20, 90]\nexchange_every = "20 fs"\n\n{stage("2 ps")}', options="",
@@ -311,6 +342,7 @@ NVT = '[[stage]]\nkind = "nvt"\ntemperature = "replica"\nduration = "1 ps"\n'
 NVE = NVT + '[[stage]]\nkind = "nve"\nduration = "1 ps"\n'
 NPT = '[[stage]]\nkind = "npt"\ntemperature = "replica"\npressure = "1 bar"\nduration = "200 fs"\n'
 CELL = '[[stage]]\nkind = "minimize"\ncell = true\nmax_steps = 3\n'
+WINDOW = umbrella('{ kind = "distance", atoms = [0, 1] }', "0.1 eV/Å^2")
 HILLS = 'bias = { kind = "metadynamics", cv = { kind = "distance", atoms = [0, 1] }, width = "0.1 Å" }\n'
 TWO = 'temperatures = ["60 K", "70 K"]\nexchange_every = "50 fs"'
 WRONG = {
@@ -325,6 +357,7 @@ WRONG = {
     "hills": (TWO, NVT + HILLS, "stage 1 (nvt): bias: metadynamics changes with what its own replica has seen"),
     "volumes": (TWO, NPT + NVT, "stage 2 (nvt): replicas that exchange at constant volume need the same cell, and sta"),
     "minimized cells": (TWO, NVT + CELL + NVT, "stage 3 (nvt): replicas that exchange at constant volume need the"),
+    "one folder": ('centres = ["3 Å", "3Å"]', NVT.replace('"replica"', "60") + WINDOW, "would have the folder at3A."),
     "diffusion": (TWO, NVT + '[analysis]\nrun = ["diffusion"]\n', "analysis: diffusion: atoms jump where replicas"),
     "ladder": (
         "temperatures = { lowest = 300, highest = 200, count = 3 }",
@@ -374,10 +407,16 @@ def test_cells_that_differ_do_not_change_places_at_constant_volume(
 
 METAD = "d: DISTANCE ATOMS=1,2\nMETAD ARG=d SIGMA=0.01 HEIGHT=1 PACE=10\n"
 LISTS = "c: COORDINATION GROUPA=1 GROUPB=2-9 R_0=0.4 NLIST NL_CUTOFF=1 NL_STRIDE=10\nRESTRAINT ARG=c AT=1 KAPPA=1\n"
+RESTING = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.4 KAPPA=1 STRIDE=2\nPRINT ARG=d FILE=COLVAR STRIDE=5\n"
 
 
 @pytest.mark.parametrize(
-    ("script", "told"), [(METAD, "line 2: METAD changes with"), (LISTS, "line 1: NLIST keeps a list")]
+    ("script", "told"),
+    [
+        (METAD, "line 2: METAD changes with"),
+        (LISTS, "line 1: NLIST keeps a list"),
+        (RESTING, "line 2: RESTRAINT acts every 2 steps alone"),
+    ],
 )
 def test_scripts_of_plumed_with_a_memory_are_refused(script: str, told: str, tmp_path: Path) -> None:
     path = write_input(tmp_path, f'[replicas]\n{TWO}\n\n{NVT}plumed = "plumed.dat"\n')

@@ -32,6 +32,9 @@ GROWING = {*HISTORIES, *FORGETFUL, "VES_LINEAR_EXPANSION", "VES_DELTA_F"}
 REMEMBERING = ("NLIST", "NEIGH_SIZE", "NEIGH_STRIDE", "NL_STRIDE")
 """Keywords of lists of neighbours, which PLUMED keeps from step to step, and which are not those of another replica."""
 
+WATCHING = ("PRINT", "FLUSH", "COMMITTOR")
+"""Actions that act on nothing, beside those that dump: they may look at some steps alone."""
+
 
 def run_exchange(
     runs: Runs, folder: Path, seed: int, settings: Options, request: StopRequest,
@@ -142,6 +145,12 @@ def _refuse_growing(script: Script, place: str) -> None:
             raise InputError(
                 f"replicas: {place}: {statement.place}: {kept[0]} keeps a list of neighbours from step to step, which "
                 "is not that of another replica. Leave it out, or exchange_every."
+            )
+        rests = [stride for stride in statement.values("STRIDE") if stride != "1"]
+        if rests and statement.action not in WATCHING and not statement.action.startswith("DUMP"):
+            raise InputError(
+                f"replicas: {place}: {statement.place}: {statement.action} acts every {rests[0]} steps alone, and "
+                "what it adds has to be known at every exchange. Leave STRIDE out, or exchange_every."
             )
 
 

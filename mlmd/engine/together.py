@@ -19,7 +19,7 @@ from mlmd.config.exchange import Exchange
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.course import Course, ToNextExchange
-from mlmd.engine.exchange_log import ENOUGH, EXCHANGES, ExchangeLog, Exchanges, ends_of, read_exchanges
+from mlmd.engine.exchange_log import ENOUGH, EXCHANGES, FEW, ExchangeLog, Exchanges, ends_of, read_exchanges
 from mlmd.engine.outputs import differences, measure, rewind
 from mlmd.engine.stage import DynamicsStage
 from mlmd.engine.stop import StopRequest
@@ -64,6 +64,7 @@ class Together:
         self.walkers = list(range(len(names)))
         self._commits = read_commits(folder)
         self._saved_at = time.monotonic()
+        self._tries, self._accepted = [0] * len(self.pairs), [0] * len(self.pairs)
         self._told: set[int] = set()
         self._log: ExchangeLog | None = None
         self._turns = Turns()
@@ -96,6 +97,8 @@ class Together:
         for line in rewind(self.folder, files, {EXCHANGES: 0}):
             self.messages(line)
         self._log = ExchangeLog(self.folder / EXCHANGES, self.names, self.pairs)
+        found = self.found()
+        self._tries, self._accepted = found.tries.tolist(), found.accepted.tolist()
         if self.n_done:
             self.messages(f"the exchanges go on after number {self.n_done:,}")
 
@@ -178,7 +181,10 @@ class Together:
         except SimulationError as error:
             raise SimulationError(f"exchange {self.n_done + 1:,}: {error}") from None
         for one in tried:
+            pair = self.pairs.index(one.pair)
+            self._tries[pair] += 1
             if one.accepted:
+                self._accepted[pair] += 1
                 first, second = one.pair
                 self.walkers[first], self.walkers[second] = self.walkers[second], self.walkers[first]
         self.n_done += 1
@@ -225,12 +231,12 @@ class Together:
     # -- what is told ------------------------------------------------------------------------------------------------
 
     def tell_of_poor(self, least_tries: int) -> None:
-        """Warn once of each pair that seldom changes places."""
-        found = self.found()
-        for pair in found.poor(least_tries):
-            if pair not in self._told:
+        """Warn once of each pair that has tried so often and of which fewer than `FEW` were accepted."""
+        for pair, (tries, n) in enumerate(zip(self._tries, self._accepted, strict=True)):
+            if tries >= least_tries and n < FEW * tries and pair not in self._told:
                 self._told.add(pair)
-                self.messages(_told_of(found, pair))
+                one, other = self.pairs[pair]
+                self.messages(_told_of(f"{self.names[one]} and {self.names[other]}", tries, n))
 
     def found(self) -> Exchanges:
         """What exchange.csv says by now."""
@@ -251,11 +257,8 @@ class Together:
         )
 
 
-def _told_of(found: Exchanges, pair: int) -> str:
-    """A warning of a pair that seldom changes places."""
-    (one, other), tries = found.pairs[pair], int(found.tries[pair])
-    names = f"{found.names[one]} and {found.names[other]}"
-    n = int(found.accepted[pair])
+def _told_of(names: str, tries: int, n: int) -> str:
+    """A warning of a pair that seldom changes places: `n` times."""
     often = (
         f"only {n:,} of {tries:,} exchanges of {names} were accepted"
         if n
