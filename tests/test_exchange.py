@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import ase
+import ase.io
 import numpy as np
 import pytest
 from averages import mean
@@ -17,6 +18,7 @@ from command_line import mlmd
 from mdtraj.formats import DCDTrajectoryFile
 from runs import assert_same_run, read_log, write_input
 
+from mlmd.bias.plumed import PlumedBias
 from mlmd.config.replicas import Ladder, load_runs
 from mlmd.engine.exchange_log import (
     ENOUGH,
@@ -26,10 +28,11 @@ from mlmd.engine.exchange_log import (
     expected_acceptance,
     read_exchanges,
 )
+from mlmd.engine.forces import NM, ForceFailure, Forces
 from mlmd.engine.job import prepare
 from mlmd.engine.replicas import Moment, simulate_replicas
 from mlmd.engine.swaps import neighbours, pairs_of
-from mlmd.errors import InputError, SimulationError, Stopped
+from mlmd.errors import InputError, SimulationError, Stopped, StorageError
 from mlmd.potentials import POTENTIALS
 from mlmd.rundir import STOP
 from mlmd.units import BAR, KB
@@ -235,14 +238,88 @@ def test_a_run_that_was_stopped_everywhere_is_the_run_in_one_piece(tmp_path: Pat
     assert exchanges(tmp_path / "one").accepted.sum() > 5
 
 
-def test_umbrellas_that_were_stopped_print_and_exchange_as_in_one_piece(tmp_path: Path) -> None:
+def umbrellas(folder: Path, duration: str) -> Path:
+    """An input of two umbrellas on a distance in argon."""
     bias = umbrella('{ kind = "distance", atoms = [0, 5] }', "0.3 eV/Å^2")
     lists = 'centres = ["4.0 Å", "4.2 Å"]\nexchange_every = "50 fs"'
-    path = write_input(tmp_path, f"[replicas]\n{lists}\n\n" + stage("1 ps", bias, temperature='"80 K"'))
+    return write_input(folder, f"[replicas]\n{lists}\n\n" + stage(duration, bias, temperature='"80 K"'))
+
+
+def test_umbrellas_that_were_stopped_print_and_exchange_as_in_one_piece(tmp_path: Path) -> None:
+    path = umbrellas(tmp_path, "1 ps")
     simulate_replicas(path, tmp_path / "one", threads=1)
     in_parts(path, tmp_path / "parts", {"at4.0A": [0.1, 0.5], "at4.2A": [0.2, 0.75]})
     assert_same_exchange(tmp_path / "one", tmp_path / "parts")
     assert exchanges(tmp_path / "one").accepted.sum() > 2
+
+
+def test_every_bias_ends_its_steps_in_the_folder_of_its_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, update = [], PlumedBias.update
+
+    def watched(bias: PlumedBias) -> None:
+        if bias.pending:
+            ended.append(Path.cwd())
+        update(bias)
+
+    path = umbrellas(tmp_path, "200 fs")
+    monkeypatch.setattr(PlumedBias, "update", watched)
+    simulate_replicas(path, tmp_path / "out", threads=1)
+    at_work = [tmp_path / "out" / name for name in ("at4.0A", "at4.2A")]
+    assert len(exchanges(tmp_path / "out").walkers) == 3
+    assert [ended.count(one) for one in at_work] == [len(ended) // 2] * 2
+
+
+def test_a_configuration_that_a_bias_does_not_know_is_not_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outside(forces: Forces, positions: np.ndarray, cell: np.ndarray, energy: float, step: int) -> float:
+        if forces.answer is None or not np.array_equal(positions, forces.answer.positions):
+            raise SimulationError("the variable is outside the grid.")
+        return 0.0
+
+    monkeypatch.setattr(Forces, "bias_at", outside)
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}")
+    assert {one.state for one in simulate_replicas(path, tmp_path / "out", threads=1).statuses} == {"done"}
+    found = exchanges(tmp_path / "out")
+    assert (found.tries.tolist(), found.accepted.tolist()) == ([19], [0])
+
+
+def test_a_replica_that_cannot_go_on_from_another_leaves_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(forces: Forces, positions: np.ndarray, cell: np.ndarray, step: int) -> None:
+        raise ForceFailure("the force on atom 3 is above a limit.", positions * NM, None, 3)
+
+    monkeypatch.setattr(Forces, "go_to", fail)
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}")
+    with pytest.raises(
+        SimulationError, match=r"exchange \d+: 60K: at step \d+ .* The last good and the bad frame are in"
+    ):
+        simulate_replicas(path, tmp_path / "out", threads=1)
+    assert len(ase.io.read(tmp_path / "out" / "60K" / "crash" / "last.extxyz", ":")) == 2
+
+
+def test_replicas_do_not_begin_anew_where_exchange_json_is_lost(tmp_path: Path) -> None:
+    simulate_replicas(write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}"), tmp_path / "out", threads=1)
+    (tmp_path / "out" / "exchange.json").unlink()
+    before = (tmp_path / "out" / "60K" / "log.csv").read_bytes()
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT.replace('1 ps', '2 ps')}")
+    with pytest.raises(StorageError, match=r"exchange.json is not there, which says .* and 60K, 70K went on before"):
+        simulate_replicas(path, tmp_path / "out", threads=1)
+    assert (tmp_path / "out" / "60K" / "log.csv").read_bytes() == before
+
+
+def test_a_replica_that_exchanges_is_not_repaired_alone(tmp_path: Path) -> None:
+    simulate_replicas(write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}"), tmp_path / "out", threads=1)
+    own = tmp_path / "out" / "60K"
+    assert mlmd("repair", own).code == 0
+    with (own / "log.csv").open("a") as log:
+        log.write("of nobody\n")
+    answer = mlmd("repair", own, "--yes")
+    assert answer.code == 4 and "replicas that exchange, which go back together" in answer.err
+    assert (own / "log.csv").read_text().endswith("of nobody\n")
 
 
 def test_a_longer_last_stage_goes_on_as_if_it_had_been_longer_from_the_start(tmp_path: Path) -> None:

@@ -253,8 +253,8 @@ def load_runs(path: str | Path, seed: int = 0) -> Runs:
         name = _name(own, number)
         if name in {one.name for one in found}:
             raise InputError(
-                f"{path.name}: replicas: two runs would have the folder {name}. Write their values, e.g. their centres, "
-                "so that they differ in letters and digits, or leave one out."
+                f"{path.name}: replicas: two runs would have the folder {name}. Write their values so that "
+                "they differ in letters and digits, or leave one out."
             )
         try:
             config = Simulate.model_validate(_filled(data, name, seed, own), context={"folder": path.absolute().parent})

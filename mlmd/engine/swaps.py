@@ -55,6 +55,15 @@ class Tried:
     accepted: bool
 
 
+class Misplaced(Exception):
+    """A replica that cannot go on from the configuration of another, and why."""
+
+    def __init__(self, replica: int, why: SimulationError) -> None:
+        """Take its number, and what failed in its new place."""
+        super().__init__(str(why))
+        self.replica, self.why = replica, why
+
+
 @dataclass(frozen=True)
 class Configuration:
     """What changes its place."""
@@ -117,6 +126,7 @@ def attempt(
 
     Raises:
         SimulationError: where replicas at constant volume have not the same cell.
+        Misplaced: where a replica cannot go on from the configuration of another.
     """
     chances = np.random.default_rng(np.random.SeedSequence([seed, _KEY, number])).random(len(pairs))
     involved = sorted({one for pair in pairs for one in pair})
@@ -129,8 +139,11 @@ def attempt(
         # a uniform number in (0, 1]
         accepted = math.log1p(-chance) < exponent
         if accepted:
-            _place(stages[one], at[other])
-            _place(stages[other], at[one])
+            for here, there in ((one, other), (other, one)):
+                try:
+                    _place(stages[here], at[there])
+                except SimulationError as error:
+                    raise Misplaced(here, error) from None
         tried.append(Tried((one, other), math.exp(min(0.0, exponent)), accepted))
     return tried
 
@@ -153,11 +166,15 @@ def log_probability(
     scales: tuple[float, float],
     at: tuple[Configuration, Configuration],
 ) -> float:
-    """Δ of two replicas, whose configurations are `at`; -inf where a replica could not be at that of the other."""
-    total = 0.0
-    for stage, scale, sign_of in zip(stages, scales, ((1, -1), (-1, 1)), strict=True):
-        for sign, one in zip(sign_of, at, strict=True):
-            total += sign * _reduced(stage, scale, one)
+    """Δ of two replicas, whose configurations are `at`; -inf where a replica could not be at that of the other.
+
+    A bias that knows nothing of a configuration, e.g. one outside its grid, keeps its replica from it.
+    """
+    total = sum(_reduced(stage, scale, one) for stage, scale, one in zip(stages, scales, at, strict=True))
+    try:
+        total -= sum(_reduced(stage, scale, one) for stage, scale, one in zip(stages, scales, at[::-1], strict=True))
+    except SimulationError:
+        return -math.inf
     return total if math.isfinite(total) else -math.inf
 
 

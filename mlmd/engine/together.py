@@ -20,13 +20,13 @@ from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.course import Course, ToNextExchange
 from mlmd.engine.exchange_log import ENOUGH, EXCHANGES, FEW, ExchangeLog, Exchanges, ends_of, read_exchanges
-from mlmd.engine.outputs import differences, measure, rewind
+from mlmd.engine.outputs import differences, last_step, measure, rewind
 from mlmd.engine.stage import DynamicsStage
 from mlmd.engine.stop import StopRequest
-from mlmd.engine.swaps import attempt, neighbours, pairs_of
+from mlmd.engine.swaps import Misplaced, attempt, neighbours, pairs_of
 from mlmd.engine.turns import Turns
 from mlmd.errors import SimulationError, Stopped, StorageError
-from mlmd.rundir import CHECKPOINTS, Messages, StageRecord, write_atomically
+from mlmd.rundir import CHECKPOINTS, LOG, Messages, StageRecord, write_atomically
 
 COMMITS = "exchange.json"
 """Which checkpoints of the replicas hold together."""
@@ -86,6 +86,12 @@ class Together:
                 f"{self.folder}: the replicas cannot continue together: {' '.join(problems)} Restore the folder from a "
                 "backup, or give another --out."
             )
+        if not self._commits and (begun := self._begun()):
+            raise StorageError(
+                f"{self.folder / COMMITS} is not there, which says which checkpoints of the replicas hold together, "
+                f"and {', '.join(begun)} went on before: they cannot continue together, and nothing was touched. "
+                "Restore it from a backup, or give another --out."
+            )
         for problem in problems:
             self.messages(f"{problem} The checkpoints before it are used, of all replicas.")
         files: dict[str, Any] = {}
@@ -101,6 +107,14 @@ class Together:
         self._tries, self._accepted = found.tries.tolist(), found.accepted.tolist()
         if self.n_done:
             self.messages(f"the exchanges go on after number {self.n_done:,}")
+
+    def _begun(self) -> list[str]:
+        """Replicas with checkpoints and lines in their logs; the first of these come after the first exchange.json."""
+        return [
+            course.folder.name
+            for course in self.courses
+            if any((course.folder / CHECKPOINTS).glob("*.ckpt")) and last_step(course.folder / LOG) is not None
+        ]
 
     def _obstacle(self, commit: Commit) -> str | None:
         """Why not all replicas can go back to a moment."""
@@ -176,8 +190,19 @@ class Together:
         stages = [course.open_stage for course in self.courses if course.open_stage is not None]
         assert len(stages) == len(self.courses) and len({stage.global_step for stage in stages}) == 1
         assert self._log is not None
+        pairs = pairs_of(self.exchange.shape, self.n_done)
+        for one in sorted({one for pair in pairs for one in pair}):
+            with self._turns.of(self.courses[one]):  # what PLUMED opens as a step ends belongs to its replica
+                stages[one].answer()
+                stages[one].forces.finish_step()
         try:
-            tried = attempt(stages, self.scales, pairs_of(self.exchange.shape, self.n_done), self.seed, self.n_done)
+            tried = attempt(stages, self.scales, pairs, self.seed, self.n_done)
+        except Misplaced as failed:
+            course = self.courses[failed.replica]
+            why = course.failure(failed.why)
+            if not isinstance(why, SimulationError):
+                raise why from None
+            raise SimulationError(f"exchange {self.n_done + 1:,}: {course.folder.name}: {why}") from None
         except SimulationError as error:
             raise SimulationError(f"exchange {self.n_done + 1:,}: {error}") from None
         for one in tried:
