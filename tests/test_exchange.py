@@ -19,6 +19,7 @@ from mdtraj.formats import DCDTrajectoryFile
 from runs import assert_same_run, read_log, write_input
 
 from mlmd.bias.plumed import PlumedBias
+from mlmd.config import Simulate
 from mlmd.config.replicas import Ladder, load_runs
 from mlmd.engine.exchange_log import (
     ENOUGH,
@@ -29,11 +30,11 @@ from mlmd.engine.exchange_log import (
     read_exchanges,
 )
 from mlmd.engine.forces import NM, ForceFailure, Forces
-from mlmd.engine.job import prepare
+from mlmd.engine.job import Job, prepare
 from mlmd.engine.replicas import Moment, simulate_replicas
 from mlmd.engine.swaps import neighbours, pairs_of
 from mlmd.errors import InputError, SimulationError, Stopped, StorageError
-from mlmd.potentials import POTENTIALS
+from mlmd.potentials import POTENTIALS, Potential
 from mlmd.rundir import STOP
 from mlmd.units import BAR, KB
 
@@ -515,6 +516,24 @@ def test_a_folder_of_other_replicas_is_left_alone(tmp_path: Path) -> None:
     ):
         answer = mlmd("simulate", argon(tmp_path, lists=lists), "--out", out)
         assert answer.code == 4 and told in answer.err
+
+
+def test_processes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    answer = mlmd("simulate", argon(tmp_path), "--out", tmp_path / "out", "--processes", 2)
+    assert answer.code == 2 and "replicas that exchange take turns in one process" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_structure_of_each_replica_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def counted(config: Simulate, potential: Potential | None = None) -> Job:
+        asked.append(config.structure)
+        return prepare(config, potential)
+
+    monkeypatch.setattr("mlmd.engine.exchange.prepare", counted)
+    simulate_replicas(argon(tmp_path), tmp_path / "out", threads=1)
+    assert len(asked) == 3
 
 
 def test_the_example_of_the_readme_is_understood(tmp_path: Path) -> None:

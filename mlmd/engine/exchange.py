@@ -37,13 +37,14 @@ WATCHING = ("PRINT", "FLUSH", "COMMITTOR")
 
 
 def run_exchange(
-    runs: Runs, folder: Path, seed: int, settings: Options, request: StopRequest,
+    runs: Runs, jobs: Sequence[Job], folder: Path, seed: int, settings: Options, request: StopRequest,
     share: Callable[[str, float], None],
 ) -> None:  # fmt: skip
     """Run the replicas of an input to their ends; all folders and their inputs are there, and their locks are held.
 
     Args:
         runs: what the input says.
+        jobs: what `prepared` has understood of it.
         folder: of all.
         seed: what all seeds follow from.
         settings: hardware, and who is told.
@@ -63,7 +64,6 @@ def run_exchange(
     assert exchange is not None
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    jobs = prepared(replicas)
     said = [check_biases(job) for job in jobs]
     known = (
         tuple(compare(jobs[0].potential, choose_device(settings.device, jobs[0].potential)))
