@@ -191,10 +191,10 @@ class Together:
         assert len(stages) == len(self.courses) and len({stage.global_step for stage in stages}) == 1
         assert self._log is not None
         pairs = pairs_of(self.exchange.shape, self.n_done)
-        for one in sorted({one for pair in pairs for one in pair}):
-            with self._turns.of(self.courses[one]):  # what PLUMED opens as a step ends belongs to its replica
-                stages[one].answer()
-                stages[one].forces.finish_step()
+        for n in sorted({n for pair in pairs for n in pair}):
+            with self._turns.of(self.courses[n]):  # what PLUMED opens as a step ends belongs to its replica
+                stages[n].answer()
+                stages[n].forces.finish_step()
         try:
             tried = attempt(stages, self.scales, pairs, self.seed, self.n_done)
         except Misplaced as failed:
