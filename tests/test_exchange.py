@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import ase
+import ase.io
 import numpy as np
 import pytest
 from averages import mean
@@ -16,13 +18,23 @@ from command_line import mlmd
 from mdtraj.formats import DCDTrajectoryFile
 from runs import assert_same_run, read_log, write_input
 
+from mlmd.bias.plumed import PlumedBias
+from mlmd.config import Simulate
 from mlmd.config.replicas import Ladder, load_runs
-from mlmd.engine.exchange_log import EXCHANGES, Exchanges, exchanges_in, expected_acceptance
-from mlmd.engine.job import prepare
+from mlmd.engine.exchange_log import (
+    ENOUGH,
+    EXCHANGES,
+    Exchanges,
+    exchanges_in,
+    expected_acceptance,
+    read_exchanges,
+)
+from mlmd.engine.forces import NM, ForceFailure, Forces
+from mlmd.engine.job import Job, prepare
 from mlmd.engine.replicas import Moment, simulate_replicas
 from mlmd.engine.swaps import neighbours, pairs_of
-from mlmd.errors import Stopped
-from mlmd.potentials import POTENTIALS
+from mlmd.errors import InputError, SimulationError, Stopped, StorageError
+from mlmd.potentials import POTENTIALS, Potential
 from mlmd.rundir import STOP
 from mlmd.units import BAR, KB
 
@@ -227,14 +239,88 @@ def test_a_run_that_was_stopped_everywhere_is_the_run_in_one_piece(tmp_path: Pat
     assert exchanges(tmp_path / "one").accepted.sum() > 5
 
 
-def test_umbrellas_that_were_stopped_print_and_exchange_as_in_one_piece(tmp_path: Path) -> None:
+def umbrellas(folder: Path, duration: str) -> Path:
+    """An input of two umbrellas on a distance in argon."""
     bias = umbrella('{ kind = "distance", atoms = [0, 5] }', "0.3 eV/Å^2")
     lists = 'centres = ["4.0 Å", "4.2 Å"]\nexchange_every = "50 fs"'
-    path = write_input(tmp_path, f"[replicas]\n{lists}\n\n" + stage("1 ps", bias, temperature='"80 K"'))
+    return write_input(folder, f"[replicas]\n{lists}\n\n" + stage(duration, bias, temperature='"80 K"'))
+
+
+def test_umbrellas_that_were_stopped_print_and_exchange_as_in_one_piece(tmp_path: Path) -> None:
+    path = umbrellas(tmp_path, "1 ps")
     simulate_replicas(path, tmp_path / "one", threads=1)
     in_parts(path, tmp_path / "parts", {"at4.0A": [0.1, 0.5], "at4.2A": [0.2, 0.75]})
     assert_same_exchange(tmp_path / "one", tmp_path / "parts")
     assert exchanges(tmp_path / "one").accepted.sum() > 2
+
+
+def test_every_bias_ends_its_steps_in_the_folder_of_its_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, update = [], PlumedBias.update
+
+    def watched(bias: PlumedBias) -> None:
+        if bias.pending:
+            ended.append(Path.cwd())
+        update(bias)
+
+    path = umbrellas(tmp_path, "200 fs")
+    monkeypatch.setattr(PlumedBias, "update", watched)
+    simulate_replicas(path, tmp_path / "out", threads=1)
+    at_work = [tmp_path / "out" / name for name in ("at4.0A", "at4.2A")]
+    assert len(exchanges(tmp_path / "out").walkers) == 3
+    assert [ended.count(one) for one in at_work] == [len(ended) // 2] * 2
+
+
+def test_a_configuration_that_a_bias_does_not_know_is_not_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outside(forces: Forces, positions: np.ndarray, cell: np.ndarray, energy: float, step: int) -> float:
+        if forces.answer is None or not np.array_equal(positions, forces.answer.positions):
+            raise SimulationError("the variable is outside the grid.")
+        return 0.0
+
+    monkeypatch.setattr(Forces, "bias_at", outside)
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}")
+    assert {one.state for one in simulate_replicas(path, tmp_path / "out", threads=1).statuses} == {"done"}
+    found = exchanges(tmp_path / "out")
+    assert (found.tries.tolist(), found.accepted.tolist()) == ([19], [0])
+
+
+def test_a_replica_that_cannot_go_on_from_another_leaves_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(forces: Forces, positions: np.ndarray, cell: np.ndarray, step: int) -> None:
+        raise ForceFailure("the force on atom 3 is above a limit.", positions * NM, None, 3)
+
+    monkeypatch.setattr(Forces, "go_to", fail)
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}")
+    with pytest.raises(
+        SimulationError, match=r"exchange \d+: 60K: at step \d+ .* The last good and the bad frame are in"
+    ):
+        simulate_replicas(path, tmp_path / "out", threads=1)
+    assert len(ase.io.read(tmp_path / "out" / "60K" / "crash" / "last.extxyz", ":")) == 2
+
+
+def test_replicas_do_not_begin_anew_where_exchange_json_is_lost(tmp_path: Path) -> None:
+    simulate_replicas(write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}"), tmp_path / "out", threads=1)
+    (tmp_path / "out" / "exchange.json").unlink()
+    before = (tmp_path / "out" / "60K" / "log.csv").read_bytes()
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT.replace('1 ps', '2 ps')}")
+    with pytest.raises(StorageError, match=r"exchange.json is not there, which says .* and 60K, 70K went on before"):
+        simulate_replicas(path, tmp_path / "out", threads=1)
+    assert (tmp_path / "out" / "60K" / "log.csv").read_bytes() == before
+
+
+def test_a_replica_that_exchanges_is_not_repaired_alone(tmp_path: Path) -> None:
+    simulate_replicas(write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NVT}"), tmp_path / "out", threads=1)
+    own = tmp_path / "out" / "60K"
+    assert mlmd("repair", own).code == 0
+    with (own / "log.csv").open("a") as log:
+        log.write("of nobody\n")
+    answer = mlmd("repair", own, "--yes")
+    assert answer.code == 4 and "replicas that exchange, which go back together" in answer.err
+    assert (own / "log.csv").read_text().endswith("of nobody\n")
 
 
 def test_a_longer_last_stage_goes_on_as_if_it_had_been_longer_from_the_start(tmp_path: Path) -> None:
@@ -277,6 +363,29 @@ def test_round_trips_are_from_one_end_to_the_other_and_back() -> None:
     assert found.round_trips([0], [2]) == 2
 
 
+def test_where_a_walker_began_belongs_to_its_round_trip() -> None:
+    found = Exchanges(("a", "b"), (), np.array([[1, 0], [0, 1]]), np.zeros((2, 0)))
+    assert found.round_trips([0], [1]) == 1  # of walker 0; walker 1 has gone down and up
+
+
+def test_what_was_accepted_is_counted_and_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlmd.engine import together
+
+    asked: list[Path] = []
+
+    def counted(folder: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Exchanges:
+        asked.append(folder)
+        return read_exchanges(folder, names, pairs)
+
+    monkeypatch.setattr(together, "read_exchanges", counted)
+    path = write_input(tmp_path, f'[replicas]\ntemperatures = [20, 90]\nexchange_every = "10 fs"\n\n{stage("2 ps")}')
+    simulate_replicas(path, tmp_path / "out", threads=1)
+    found = exchanges(tmp_path / "out")
+    assert len(found.walkers) > 3 * ENOUGH
+    assert len(asked) == 2, "at the beginning and at the end"
+    assert "none of 50 exchanges of 20K and 90K was accepted" in (tmp_path / "out" / "messages.log").read_text()
+
+
 def test_temperatures_that_are_too_far_apart_are_told_of_before_and_while_they_do_not_exchange(tmp_path: Path) -> None:
     path = write_input(
         tmp_path, f'[replicas]\ntemperatures = [20, 90]\nexchange_every = "20 fs"\n\n{stage("2 ps")}', options="",
@@ -309,6 +418,9 @@ def test_each_replica_is_a_run_that_can_be_analysed_but_has_no_diffusion(tmp_pat
 
 NVT = '[[stage]]\nkind = "nvt"\ntemperature = "replica"\nduration = "1 ps"\n'
 NVE = NVT + '[[stage]]\nkind = "nve"\nduration = "1 ps"\n'
+NPT = '[[stage]]\nkind = "npt"\ntemperature = "replica"\npressure = "1 bar"\nduration = "200 fs"\n'
+CELL = '[[stage]]\nkind = "minimize"\ncell = true\nmax_steps = 3\n'
+WINDOW = umbrella('{ kind = "distance", atoms = [0, 1] }', "0.1 eV/Å^2")
 HILLS = 'bias = { kind = "metadynamics", cv = { kind = "distance", atoms = [0, 1] }, width = "0.1 Å" }\n'
 TWO = 'temperatures = ["60 K", "70 K"]\nexchange_every = "50 fs"'
 WRONG = {
@@ -321,6 +433,9 @@ WRONG = {
     "nve": (TWO, NVE, "stage 2 (nve): replicas that exchange need a temperature in every stage of dynamics. Use nvt."),
     "ramps alone": (TWO, NVT.replace('"replica"', '["30 K", "replica"]'), "no stage has exchanges."),
     "hills": (TWO, NVT + HILLS, "stage 1 (nvt): bias: metadynamics changes with what its own replica has seen"),
+    "volumes": (TWO, NPT + NVT, "stage 2 (nvt): replicas that exchange at constant volume need the same cell, and sta"),
+    "minimized cells": (TWO, NVT + CELL + NVT, "stage 3 (nvt): replicas that exchange at constant volume need the"),
+    "one folder": ('centres = ["3 Å", "3Å"]', NVT.replace('"replica"', "60") + WINDOW, "would have the folder at3A."),
     "diffusion": (TWO, NVT + '[analysis]\nrun = ["diffusion"]\n', "analysis: diffusion: atoms jump where replicas"),
     "ladder": (
         "temperatures = { lowest = 300, highest = 200, count = 3 }",
@@ -348,12 +463,38 @@ def test_what_cannot_exchange_is_refused_in_one_message_and_nothing_is_written(n
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_cell_that_is_minimized_from_the_same_start_is_the_same_in_all(tmp_path: Path) -> None:
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{CELL}{NVT}")
+    assert load_runs(path).exchange is not None
+    scaled = TWO.replace("temperatures", "scales").replace('"60 K", "70 K"', "1, 0.8")
+    path = write_input(
+        tmp_path, f"[replicas]\n{scaled}\n\n{CELL}{NVT.replace('replica', '60 K')}", options='scale = "replica"'
+    )
+    with pytest.raises(InputError, match=r"stage 1 \(minimize\) leaves each in its own"):
+        load_runs(path)
+
+
+def test_cells_that_differ_do_not_change_places_at_constant_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlmd.config.exchange._cell_problems", lambda configs, exchanging: ())
+    path = write_input(tmp_path, f"[replicas]\n{TWO}\n\n{NPT}{NVT}")
+    with pytest.raises(SimulationError, match="replicas that exchange at constant volume need the same cell, and thes"):
+        simulate_replicas(path, tmp_path / "out", threads=1)
+
+
 METAD = "d: DISTANCE ATOMS=1,2\nMETAD ARG=d SIGMA=0.01 HEIGHT=1 PACE=10\n"
 LISTS = "c: COORDINATION GROUPA=1 GROUPB=2-9 R_0=0.4 NLIST NL_CUTOFF=1 NL_STRIDE=10\nRESTRAINT ARG=c AT=1 KAPPA=1\n"
+RESTING = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.4 KAPPA=1 STRIDE=2\nPRINT ARG=d FILE=COLVAR STRIDE=5\n"
 
 
 @pytest.mark.parametrize(
-    ("script", "told"), [(METAD, "line 2: METAD changes with"), (LISTS, "line 1: NLIST keeps a list")]
+    ("script", "told"),
+    [
+        (METAD, "line 2: METAD changes with"),
+        (LISTS, "line 1: NLIST keeps a list"),
+        (RESTING, "line 2: RESTRAINT acts every 2 steps alone"),
+    ],
 )
 def test_scripts_of_plumed_with_a_memory_are_refused(script: str, told: str, tmp_path: Path) -> None:
     path = write_input(tmp_path, f'[replicas]\n{TWO}\n\n{NVT}plumed = "plumed.dat"\n')
@@ -375,6 +516,24 @@ def test_a_folder_of_other_replicas_is_left_alone(tmp_path: Path) -> None:
     ):
         answer = mlmd("simulate", argon(tmp_path, lists=lists), "--out", out)
         assert answer.code == 4 and told in answer.err
+
+
+def test_processes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    answer = mlmd("simulate", argon(tmp_path), "--out", tmp_path / "out", "--processes", 2)
+    assert answer.code == 2 and "replicas that exchange take turns in one process" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_structure_of_each_replica_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def counted(config: Simulate, potential: Potential | None = None) -> Job:
+        asked.append(config.structure)
+        return prepare(config, potential)
+
+    monkeypatch.setattr("mlmd.engine.exchange.prepare", counted)
+    simulate_replicas(argon(tmp_path), tmp_path / "out", threads=1)
+    assert len(asked) == 3
 
 
 def test_the_example_of_the_readme_is_understood(tmp_path: Path) -> None:

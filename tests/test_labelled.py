@@ -17,7 +17,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from made_data import strained, thermal
+from runs import write_input
 
+from mlmd.engine.run import simulate
 from mlmd.errors import InputError, StorageError
 from mlmd.io.labelled import LabelledFrame, read_labelled, write_labelled
 
@@ -188,6 +190,20 @@ def test_names_that_are_given_win(tmp_path: Path) -> None:
     frame = one(tmp_path, text, {"energy": "energy"})
     assert (frame.energy, frame.forces) == (-1.0, None)
     assert one(tmp_path, xyz("energy=-1"), {"forces": "none"}).forces is None
+
+
+def test_energies_with_a_factor_are_no_labels(tmp_path: Path) -> None:
+    stages = '[[stage]]\nkind = "nvt"\ntemperature = "40 K"\nduration = "20 fs"\n'
+    output = 'trajectory_format = "extxyz"\ntrajectory_every = "10 fs"'
+    run = simulate(write_input(tmp_path, stages, options="scale = 0.5", output=output), tmp_path / "run")
+    assert [frame.info["potential_scale"] for frame in ase.io.read(run.trajectory, ":")] == [0.5] * 3
+    with pytest.raises(
+        InputError, match=r"trajectory.extxyz@0: its energy and forces are those of a potential times 0.5"
+    ):
+        read_labelled(run.trajectory)
+    # as structures to choose from, or to label, they are as good as others
+    frames = read_labelled(run.trajectory, need_labels=False)
+    assert [(frame.energy, frame.forces) for frame in frames] == [(None, None)] * 3
 
 
 def test_labels_may_be_missing_in_some_frames(tmp_path: Path) -> None:

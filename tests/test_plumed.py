@@ -67,6 +67,17 @@ def test_bias_forces_are_the_gradient_of_the_bias_energy(bias):
             assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=1e-6)
 
 
+def test_the_energy_elsewhere_is_told_only_after_the_step_has_ended_and_deposits_nothing(bias):
+    run(bias, POSITIONS)
+    with pytest.raises(AssertionError):  # else the update of this step would deposit there
+        bias.energy_at(0, 1.1 * POSITIONS, CELL, 0.0)
+    bias.update()
+    lines = Path("COLVAR").read_text()
+    assert bias.energy_at(0, 1.1 * POSITIONS, CELL, 0.0) > 0.0
+    bias.update()
+    assert Path("COLVAR").read_text() == lines
+
+
 def test_bias_virial_is_the_strain_derivative_of_the_bias_energy(bias):
     deposit(bias)
     _, _, virial = run(bias, POSITIONS, step=12)

@@ -16,15 +16,17 @@ from stand_in_plugin import WAYS, stand_in, working
 from test_torchscript import Springs, digest, saved
 
 from mlmd.engine.guard import LOOK_EVERY
+from mlmd.engine.replicas import simulate_replicas
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, SimulationError
 from mlmd.potentials.pair import LennardJones
 from mlmd.potentials.scripted import save
-from mlmd.rundir import Run
+from mlmd.rundir import Run, open_run
 
 NVE = '[[stage]]\nkind = "nve"\nduration = "1 ps"\n'
 NPT = '[[stage]]\nkind = "npt"\ntemperature = "40 K"\npressure = "100 bar"\nduration = "1 ps"\n'
 WAYS_THAT_FAIL = ["crash", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "crash")]
+NVT = '[[stage]]\nkind = "nvt"\ntemperature = "40 K"\nduration = "100 fs"\n'
 HOT = 'velocities = "60 K"'
 
 
@@ -162,6 +164,19 @@ def test_what_the_plugin_cannot_do_is_done_in_python(
         simulate(write_input(tmp_path, stages, potential=forced, options=HOT), tmp_path / "other")
     assert why in str(refusal.value)
     assert not (tmp_path / "other" / "run.json").exists()
+
+
+def test_of_replicas_that_exchange_only_those_without_a_factor_have_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working(tmp_path / "plugin", monkeypatch)
+    path = write_input(
+        tmp_path, '[replicas]\nscales = [1, 0.8]\nexchange_every = "20 fs"\n\n' + NVT, potential=module_table(tmp_path),
+        options='scale = "replica"',
+    )  # fmt: skip
+    simulate_replicas(path, tmp_path / "out", threads=1)
+    assert force_of(open_run(tmp_path / "out" / "scale1"))["name"] == "TorchForce"
+    assert force_of(open_run(tmp_path / "out" / "scale0.8")) == {"name": "PythonForce", "why": "its energy is scaled"}
 
 
 @pytest.mark.slow

@@ -227,11 +227,12 @@ class PlumedBias(Bias):
     def energy_at(self, step: int, positions: np.ndarray, cell: np.ndarray, energy: float) -> float:
         """The bias energy (eV) of a configuration that is not that of the run; nothing is deposited or printed for it.
 
-        Arguments and errors are those of `compute`.
+        The step of the run has ended before (`update`), which would else deposit for this configuration. Arguments and
+        errors are those of `compute`.
         """
-        pending = self.pending
+        assert not self.pending
         bias = self.compute(step, positions, cell, energy, np.zeros_like(positions), np.zeros((3, 3)))
-        self.pending = pending
+        self.pending = False
         return bias
 
     def update(self) -> None:

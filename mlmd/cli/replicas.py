@@ -26,8 +26,6 @@ _COLOURS = {
     "killed": "red",
     "interrupted": "yellow",
 }
-_FEW = 0.1
-"""Acceptance of exchanges below which it is red."""
 _LONGEST = 70
 """Letters of a message in the table."""
 
@@ -84,6 +82,8 @@ def print_exchanges(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from mlmd.engine.exchange_log import FEW
+
     found = _exchanges(folder).get("exchange")
     if found is None:
         return
@@ -93,7 +93,7 @@ def print_exchanges(folder: Path) -> None:
         table.add_column(heading, justify="left" if heading == "pair" else "right", no_wrap=True)
     for one in found["pairs"]:
         share = one["acceptance"]
-        shown = "–" if share is None else f"[red]{share:.0%}[/]" if share < _FEW else f"{share:.0%}"
+        shown = "–" if share is None else f"[red]{share:.0%}[/]" if share < FEW else f"{share:.0%}"
         table.add_row(escape(" – ".join(one["replicas"])), f"{one['tries']:,}", shown)
     console().print(table)
 

@@ -55,7 +55,7 @@ def exchange_of(every: float, shape: tuple[int, ...], configs: Sequence[Simulate
     stages = tuple(index for index in range(len(first.stage)) if _exchanges(index, configs))
     # a rerun is refused beside [replicas]
     n_steps = tuple(0 if isinstance(stage, Rerun) else stage.n_steps(first.timestep) for stage in first.stage)
-    problems = [*_problems(every, shape, first, stages, n_steps)]
+    problems = [*_problems(every, shape, configs, stages, n_steps)]
     if problems:
         raise InputError("\n".join(problems))
     return Exchange(round(every / first.timestep), shape, stages, n_steps)
@@ -76,8 +76,9 @@ def _is_held(stage: Stage) -> bool:
 
 
 def _problems(
-    every: float, shape: tuple[int, ...], first: Simulate, stages: tuple[int, ...], n_steps: tuple[int, ...]
+    every: float, shape: tuple[int, ...], configs: Sequence[Simulate], stages: tuple[int, ...], n_steps: tuple[int, ...]
 ) -> Iterator[str]:
+    first = configs[0]
     shown, steps = with_unit(every, "time"), every / first.timestep
     if all(length == 1 for length in shape[:-1]):
         yield (
@@ -86,6 +87,7 @@ def _problems(
         )
         return
     yield from _stage_problems(first)
+    yield from _cell_problems(configs, stages)
     if round(steps) < 1 or not math.isclose(steps, round(steps), rel_tol=1e-9):
         whole = with_unit(max(1, round(steps)) * first.timestep, "time")
         yield (
@@ -121,3 +123,23 @@ def _stage_problems(first: Simulate) -> Iterator[str]:
                     f"{place}: bias: {bias.kind} changes with what its own replica has seen, so that replicas cannot "
                     "exchange under it. Umbrellas and walls can; or leave exchange_every out."
                 )
+
+
+def _cell_problems(configs: Sequence[Simulate], exchanging: tuple[int, ...]) -> Iterator[str]:
+    """Stages of nvt that exchange, and that replicas would begin in cells of their own.
+
+    Configurations would carry their cells from one to another, without the P V that weighs volumes. A cell that is
+    minimized from the same start, with the same potential and pressure, is the same in all.
+    """
+    own: str | None = None  # where replicas have got cells of their own
+    moved = len({config.scale for config in configs}) > 1
+    for index, stage in enumerate(configs[0].stage):
+        place = f"stage {index + 1} ({stage.kind})"
+        if isinstance(stage, NVT) and own is not None and index in exchanging:
+            yield (
+                f"{place}: replicas that exchange at constant volume need the same cell, and {own} leaves each in its "
+                "own. Take the cell from a run of its own, as the structure, or exchange in npt."
+            )
+        moved |= isinstance(stage, Dynamics) or any(config.stage[index] != stage for config in configs)
+        if isinstance(stage, NPT) or (isinstance(stage, Minimize) and stage.cell and moved):
+            own = place

@@ -251,6 +251,11 @@ def load_runs(path: str | Path, seed: int = 0) -> Runs:
     for *values, number in itertools.product(*table.lists.values(), range(1, table.seeds + 1)):
         own = dict(zip(table.lists, values, strict=True))
         name = _name(own, number)
+        if name in {one.name for one in found}:
+            raise InputError(
+                f"{path.name}: replicas: two runs would have the folder {name}. Write their values so that "
+                "they differ in letters and digits, or leave one out."
+            )
         try:
             config = Simulate.model_validate(_filled(data, name, seed, own), context={"folder": path.absolute().parent})
         except ValidationError as error:

@@ -185,7 +185,7 @@ class Course:
                     self._ring.commit()
             stage = yield from self._to_the_end(stage, files, deposition)
         except SimulationError as error:
-            raise self._failure(self._open[0], error) from None
+            raise self.failure(error) from None
         finally:
             files.close()
             self._open = None
@@ -211,13 +211,13 @@ class Course:
             assert files.trajectory is not None
             stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=look)
 
-    def _failure(self, stage: DynamicsStage, error: SimulationError) -> BaseException:
+    def failure(self, error: SimulationError) -> BaseException:
         """What a failure of the stage that goes on is to a person."""
         if self.request.insisted:  # a signal that arrives as OpenMM calls us comes back as a failure of OpenMM
             return KeyboardInterrupt()
         if device_error(error, 0, self._device) is not None:  # no matter of physics
             return error
-        return self._explain(stage, error)
+        return error if self._open is None else self._explain(self._open[0], error)
 
     # -- what is written ---------------------------------------------------------------------------------------------
 

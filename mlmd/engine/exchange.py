@@ -32,15 +32,19 @@ GROWING = {*HISTORIES, *FORGETFUL, "VES_LINEAR_EXPANSION", "VES_DELTA_F"}
 REMEMBERING = ("NLIST", "NEIGH_SIZE", "NEIGH_STRIDE", "NL_STRIDE")
 """Keywords of lists of neighbours, which PLUMED keeps from step to step, and which are not those of another replica."""
 
+WATCHING = ("PRINT", "FLUSH", "COMMITTOR")
+"""Actions that act on nothing, beside those that dump: they may look at some steps alone."""
+
 
 def run_exchange(
-    runs: Runs, folder: Path, seed: int, settings: Options, request: StopRequest,
+    runs: Runs, jobs: Sequence[Job], folder: Path, seed: int, settings: Options, request: StopRequest,
     share: Callable[[str, float], None],
 ) -> None:  # fmt: skip
     """Run the replicas of an input to their ends; all folders and their inputs are there, and their locks are held.
 
     Args:
         runs: what the input says.
+        jobs: what `prepared` has understood of it.
         folder: of all.
         seed: what all seeds follow from.
         settings: hardware, and who is told.
@@ -60,14 +64,15 @@ def run_exchange(
     assert exchange is not None
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    jobs = prepared(replicas)
     said = [check_biases(job) for job in jobs]
     known = (
         tuple(compare(jobs[0].potential, choose_device(settings.device, jobs[0].potential)))
         if models_of(jobs[0].potential)
         else ()
     )
-    hardware = hardware_of(jobs[0], settings)
+    # a factor on the potential decides by which force OpenMM asks it
+    of_scale = {scale: hardware_of(job, settings) for scale, job in {job.scale: job for job in jobs}.items()}
+    hardware = [of_scale[job.scale] for job in jobs]
     messages = Messages(folder, settings.tell)
     begins = not (folder / COMMITS).exists()
     together = Together(
@@ -76,12 +81,10 @@ def run_exchange(
     )  # fmt: skip
     mark = {"exchange": {"every": exchange.every, "stages": list(exchange.stages)}}
     opened: list[Run] = []
-    for one, job, words in zip(replicas, jobs, said, strict=True):
+    for one, job, where, words in zip(replicas, jobs, hardware, said, strict=True):
         own = folder / one.name
         run, source = existing_run(own, job.config), own / "input.toml"
-        opened.append(
-            begin(source, job, own, hardware, words, mark) if run is None else go_on(source, job, run, hardware)
-        )
+        opened.append(begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where))
     if begins:
         messages(f"{len(replicas)} replicas, in turn, with an exchange every {exchange.every:,} steps")
         for text in (*known, *dict.fromkeys(text for one in said for text in what_plumed_says(one))):
@@ -90,11 +93,11 @@ def run_exchange(
             messages(text)
     with ExitStack() as stack:
         stack.callback(together.close)
-        for run, job in zip(opened, jobs, strict=True):
+        for run, job, where in zip(opened, jobs, hardware, strict=True):
             own_messages = Messages(run.path)
             stack.enter_context(ending(run, own_messages))
             progress = partial(_tell_share, run, share)
-            together.courses.append(Course(job, run, hardware, own_messages, request, progress, together))
+            together.courses.append(Course(job, run, where, own_messages, request, progress, together))
         together.open()
         try:
             together.go()
@@ -142,6 +145,12 @@ def _refuse_growing(script: Script, place: str) -> None:
             raise InputError(
                 f"replicas: {place}: {statement.place}: {kept[0]} keeps a list of neighbours from step to step, which "
                 "is not that of another replica. Leave it out, or exchange_every."
+            )
+        rests = [stride for stride in statement.values("STRIDE") if stride != "1"]
+        if rests and statement.action not in WATCHING and not statement.action.startswith("DUMP"):
+            raise InputError(
+                f"replicas: {place}: {statement.place}: {statement.action} acts every {rests[0]} steps alone, and "
+                "what it adds has to be known at every exchange. Leave STRIDE out, or exchange_every."
             )
 
 

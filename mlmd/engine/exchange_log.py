@@ -70,11 +70,15 @@ class Exchanges:
         counts: np.ndarray = np.isfinite(self.probabilities).sum(axis=0)
         return counts
 
+    @property
+    def course(self) -> np.ndarray:
+        """(n_exchanges + 1, n_replicas) walkers, from where they began."""
+        return np.concatenate([np.arange(len(self.names))[None], self.walkers])
+
     @cached_property
     def accepted(self) -> np.ndarray:
         """(n_pairs,) how often each pair has changed places."""
-        start = np.arange(len(self.names))[None]
-        moved = np.diff(np.concatenate([start, self.walkers]), axis=0) != 0
+        moved = np.diff(self.course, axis=0) != 0
         tried = np.isfinite(self.probabilities)
         found = [int((moved[:, one] & tried[:, n]).sum()) for n, (one, _) in enumerate(self.pairs)]
         return np.array(found, dtype=int)
@@ -87,19 +91,12 @@ class Exchanges:
 
     def round_trips(self, bottom: Sequence[int], top: Sequence[int]) -> int:
         """How often walkers have gone from the first replicas (`bottom`) to the last ones (`top`) and back, in all."""
-        return sum(_round_trips(self.walkers == walker, bottom, top) for walker in range(len(self.names)))
-
-    def poor(self, least_tries: int) -> list[int]:
-        """Numbers of pairs that have tried so often and of which fewer than `FEW` were accepted."""
-        return [
-            n
-            for n, (tries, share) in enumerate(zip(self.tries, self.acceptance, strict=True))
-            if tries >= least_tries and share < FEW
-        ]
+        course = self.course
+        return sum(_round_trips(course == walker, bottom, top) for walker in range(len(self.names)))
 
 
 def _round_trips(here: np.ndarray, bottom: Sequence[int], top: Sequence[int]) -> int:
-    """Of one walker, `here` (n_exchanges, n_replicas) bool."""
+    """Of one walker, `here` (n_moments, n_replicas) bool."""
     ends = np.zeros(len(here), dtype=int)
     ends[here[:, list(bottom)].any(axis=1)] = 1
     ends[here[:, list(top)].any(axis=1)] = 2

@@ -177,8 +177,9 @@ class Forces:
         """
         self.finish_step()
         answer = self._evaluate(positions, np.ascontiguousarray(cell), step)
+        self.cell, self.step = answer.cell, step  # also of a frame whose forces are not fine
         self._inspect(answer)
-        self.answer, self.cell, self.step = answer, answer.cell, step
+        self.answer = answer
         if isinstance(self.bias, PlumedBias):
             self.bias.pending = False
 

@@ -11,6 +11,7 @@ from mlmd import units
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.outputs import NEEDS_ENERGY, Snapshot, log_columns
 from mlmd.engine.system import PS, velocities_of
+from mlmd.potentials.scaled import scale_of
 from mlmd.potentials.uncertainty import Uncertainty
 from mlmd.rundir import StageRecord
 
@@ -70,6 +71,7 @@ def snapshot(stage: DynamicsStage) -> Snapshot:
     return Snapshot(
         stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(stage.forces.cell),
         to_user(velocities_of(stage.context)), _energy(stage, answer), to_user(answer.potential.forces),
+        scale=scale_of(stage.forces.evaluator),
     )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def last_good(stage: DynamicsStage) -> Snapshot | None:
     return Snapshot(
         answer.step, _time(stage, answer.step), to_user(answer.positions * NM), stage.frame.user_cell(answer.cell),
         energy=_energy(stage, answer), forces=to_user(answer.potential.forces),
+        scale=scale_of(stage.forces.evaluator),
     )  # fmt: skip
 
 
@@ -97,7 +100,7 @@ def failed(stage: DynamicsStage, failure: ForceFailure) -> Snapshot:
     return Snapshot(
         step, _time(stage, step), to_user(failure.positions), stage.frame.user_cell(stage.forces.cell),
         forces=None if failure.forces is None else to_user(failure.forces),
-        energy=float("nan") if stage.forces.has_energy else None,
+        energy=float("nan") if stage.forces.has_energy else None, scale=scale_of(stage.forces.evaluator),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import cell_to_cellpar
 
 from mlmd.errors import StorageError
+from mlmd.io.labels import SCALED
 
 LOG_HEADER = (
     "step,stage,time [ps],potential energy [eV],kinetic energy [eV],energy per atom [eV],temperature [K],"
@@ -55,6 +56,8 @@ class Snapshot:
     """(n_atoms,) eV/Å, expected errors of the forces."""
     grade: np.ndarray | None = None
     """(n_atoms,) extrapolation grades."""
+    scale: float = 1.0
+    """Factor on the potential in energy and forces."""
 
 
 def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
@@ -69,6 +72,8 @@ def to_atoms(snapshot: Snapshot, template: ase.Atoms) -> ase.Atoms:
     for name in ("spread", "grade"):
         if (values := getattr(snapshot, name)) is not None:
             atoms.set_array(name, values)
+    if snapshot.scale != 1.0:
+        atoms.info[SCALED] = snapshot.scale
     if snapshot.velocities is not None:
         from ase import units
 

@@ -12,21 +12,25 @@ import secrets
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlmd.config import check_files
 from mlmd.config.replicas import Replica, Runs, base_seed, load_runs
 from mlmd.engine.folder import existing_run
+from mlmd.engine.run import Options
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
 from mlmd.engine.schedule import stage_records
 from mlmd.engine.status import Status, names_in, reached, read_list, status
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
 from mlmd.rundir import MANIFEST, REPLICAS, STOP, Messages, Run, default_folder, open_run, reserved, write_atomically
+
+if TYPE_CHECKING:
+    from mlmd.engine.job import Job
 
 _LOOK = 0.1
 """Seconds between looks at the processes."""
@@ -103,17 +107,13 @@ def simulate_replicas(
         SimulationError: some replicas failed twice; all others are done.
         Stopped: on request, each after a checkpoint.
     """
-    with ready(input_path, out) as (folder, runs, left, seed):
+    with ready(input_path, out, n_processes) as (folder, runs, left, seed, jobs):
         replicas = runs.replicas
-        if runs.exchange is not None and n_processes is not None:
-            raise InputError(
-                "--processes: replicas that exchange take turns in one process; --threads is for them too."
-            )
         if not left:
             return ReplicaRuns(folder, status(folder))
         if runs.exchange is not None:
-            hardware = Hardware(platform, device, threads, max_hours)
-            _run_together(runs, folder, seed, hardware, progress, tell)
+            settings = Options(platform, device, threads, max_hours, lambda moment: None, tell)
+            _run_together(runs, jobs, folder, seed, settings, progress)
             return ReplicaRuns(folder, status(folder))
         at_once, each = shares(len(left), n_processes, threads, device)
         flags = ["--platform", platform, "--device", device, "--threads", str(each)]
@@ -133,11 +133,14 @@ def simulate_replicas(
 
 
 @contextmanager
-def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path, Runs, list[str], int]]:
+def ready(
+    input_path: Path | str, out: Path | str | None, n_processes: int | None
+) -> Iterator[tuple[Path, Runs, list[str], int, Sequence[Job]]]:
     """Write the folder of all replicas of an input, or bring it up to date, and hold it.
 
     Returns:
-        The folder, what the input says of all replicas, the names of those that are not done, and the seed of all.
+        The folder, what the input says of all replicas, the names of those that are not done, the seed of all, and
+        the jobs of those that exchange.
 
     Raises:
         InputError, StorageError, InUseError: as `simulate_replicas`.
@@ -146,33 +149,24 @@ def ready(input_path: Path | str, out: Path | str | None) -> Iterator[tuple[Path
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     seed = _seed(folder, source)
     runs = load_runs(source, seed)
+    if runs.exchange is not None and n_processes is not None:
+        raise InputError("--processes: replicas that exchange take turns in one process; --threads is for them too.")
     check_files(runs.replicas[0].config, source)
     _refuse_others(folder, runs)
     with reserved(folder):
+        jobs: Sequence[Job] = ()
         if runs.exchange is not None:
             from mlmd.engine.exchange import prepared
 
-            prepared(runs.replicas)  # what does not go with exchanges is refused before anything is written
-        yield folder, runs, _begin(source, folder, runs, seed), seed
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where replicas that exchange run, and for how long."""
-
-    platform: str
-    device: str
-    threads: int | None
-    max_hours: float | None
+            jobs = prepared(runs.replicas)  # what does not go with exchanges is refused before anything is written
+        yield folder, runs, _begin(source, folder, runs, seed), seed, jobs
 
 
 def _run_together(
-    runs: Runs, folder: Path, seed: int, hardware: Hardware, progress: Callable[[Moment], None],
-    tell: Callable[[str], None],
-) -> None:  # fmt: skip
+    runs: Runs, jobs: Sequence[Job], folder: Path, seed: int, settings: Options, progress: Callable[[Moment], None]
+) -> None:
     """Run replicas that exchange."""
     from mlmd.engine.exchange import run_exchange
-    from mlmd.engine.run import Options
 
     done = {one.name: 0.0 for one in runs.replicas}
 
@@ -180,16 +174,13 @@ def _run_together(
         done[name] = part
         progress(Moment(len(done), 0, 0, dict(done)))
 
-    options = Options(
-        hardware.platform, hardware.device, hardware.threads, hardware.max_hours, lambda moment: None, tell
-    )
     with ExitStack() as stack:
         for one in runs.replicas:
             stack.enter_context(reserved(folder / one.name))
         (folder / STOP).unlink(missing_ok=True)
         request = stack.enter_context(stop_requests(folder / STOP))
-        request.limit(hardware.max_hours)
-        run_exchange(runs, folder, seed, options, request, share)
+        request.limit(settings.max_hours)
+        run_exchange(runs, jobs, folder, seed, settings, request, share)
 
 
 def shares(n_replicas: int, n_processes: int | None, threads: int | None, device: str) -> tuple[int, int]:

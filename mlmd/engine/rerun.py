@@ -45,6 +45,7 @@ from mlmd.io.recording import Frame
 from mlmd.potentials import Evaluation, has_energy, has_stress
 from mlmd.potentials.nothing import Nothing
 from mlmd.potentials.on_gpu import why_slow
+from mlmd.potentials.scaled import scale_of
 from mlmd.rundir import FINAL, LOG, Messages, Run, write_atomically
 
 
@@ -286,7 +287,7 @@ class Rerunning:
         return Snapshot(
             answer.step, self._time(answer), answer.frame.positions, answer.frame.cell,
             energy=answer.potential.energy if self._has_energy else None,
-            forces=answer.potential.forces if known else None,
+            forces=answer.potential.forces if known else None, scale=scale_of(self._evaluator),
         )  # fmt: skip
 
     def _atoms(self, answer: Answer, moment: Snapshot) -> ase.Atoms:

@@ -155,7 +155,7 @@ def submit_replicas(
         InUseError: another process is running in the folder.
     """
     executor_of = _submitit()
-    with ready(input_path, out) as (folder, _, left, _):
+    with ready(input_path, out, n_processes) as (folder, _, left, _, _):
         jobs = with_lost(folder)
         alive = in_queue([jobs[name] for name in left if name in jobs])
         new = [name for name in left if jobs.get(name) not in alive and not _goes_on(folder / name)]

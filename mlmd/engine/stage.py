@@ -73,7 +73,7 @@ class Look(Protocol):
         ...
 
     def look(self, stage: DynamicsStage) -> bool:
-        """Whether the stage has to be left at this step, because the number of atoms changes."""
+        """Whether the stage has to be left at this step: atoms come or go, or an exchange is due."""
         ...
 
 

@@ -33,12 +33,17 @@ import numpy as np
 from mlmd import units
 from mlmd.engine.frame import Frame
 from mlmd.engine.system import SPEED, positions_of, set_cell, velocities_of
+from mlmd.errors import SimulationError
 
 if TYPE_CHECKING:
     from mlmd.engine.stage import DynamicsStage
 
 _KEY = 0x65786368
 """Of the random numbers of exchanges among those of a seed."""
+
+
+_SAME = 1e-5
+"""Å, by which cells may differ that are meant to be the same: for 1 GPa and edges of 20 Å some 0.1 meV."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,15 @@ class Tried:
     pair: tuple[int, int]
     probability: float
     accepted: bool
+
+
+class Misplaced(Exception):
+    """A replica that cannot go on from the configuration of another, and why."""
+
+    def __init__(self, replica: int, why: SimulationError) -> None:
+        """Take its number, and what failed in its new place."""
+        super().__init__(str(why))
+        self.replica, self.why = replica, why
 
 
 @dataclass(frozen=True)
@@ -109,20 +123,42 @@ def attempt(
         pairs: that try.
         seed: of the run.
         number: of the exchange, counted from 0.
+
+    Raises:
+        SimulationError: where replicas at constant volume have not the same cell.
+        Misplaced: where a replica cannot go on from the configuration of another.
     """
     chances = np.random.default_rng(np.random.SeedSequence([seed, _KEY, number])).random(len(pairs))
     involved = sorted({one for pair in pairs for one in pair})
     at = {one: _configuration(stages[one], scales[one]) for one in involved}
+    for one, other in pairs:
+        _check_cells((stages[one], stages[other]), (at[one].cell, at[other].cell))
     tried = []
     for (one, other), chance in zip(pairs, chances, strict=True):
         exponent = log_probability((stages[one], stages[other]), (scales[one], scales[other]), (at[one], at[other]))
         # a uniform number in (0, 1]
         accepted = math.log1p(-chance) < exponent
         if accepted:
-            _place(stages[one], at[other])
-            _place(stages[other], at[one])
+            for here, there in ((one, other), (other, one)):
+                try:
+                    _place(stages[here], at[there])
+                except SimulationError as error:
+                    raise Misplaced(here, error) from None
         tried.append(Tried((one, other), math.exp(min(0.0, exponent)), accepted))
     return tried
+
+
+def _check_cells(stages: tuple[DynamicsStage, DynamicsStage], cells: tuple[np.ndarray, np.ndarray]) -> None:
+    """At constant volume the cell would go from replica to replica with nothing that weighs it."""
+    if any(stage.record.pressure is None for stage in stages) and np.abs(cells[0] - cells[1]).max() > _SAME:
+        raise SimulationError(
+            f"replicas that exchange at constant volume need the same cell, and these have {_edges(cells[0])} and "
+            f"{_edges(cells[1])}. Take the cell from a run of its own, as the structure, or exchange in npt."
+        )
+
+
+def _edges(cell: np.ndarray) -> str:
+    return " x ".join(f"{length:.6g}" for length in np.linalg.norm(cell, axis=1)) + " Å"
 
 
 def log_probability(
@@ -130,11 +166,15 @@ def log_probability(
     scales: tuple[float, float],
     at: tuple[Configuration, Configuration],
 ) -> float:
-    """Δ of two replicas, whose configurations are `at`; -inf where a replica could not be at that of the other."""
-    total = 0.0
-    for stage, scale, sign_of in zip(stages, scales, ((1, -1), (-1, 1)), strict=True):
-        for sign, one in zip(sign_of, at, strict=True):
-            total += sign * _reduced(stage, scale, one)
+    """Δ of two replicas, whose configurations are `at`; -inf where a replica could not be at that of the other.
+
+    A bias that knows nothing of a configuration, e.g. one outside its grid, keeps its replica from it.
+    """
+    total = sum(_reduced(stage, scale, one) for stage, scale, one in zip(stages, scales, at, strict=True))
+    try:
+        total -= sum(_reduced(stage, scale, one) for stage, scale, one in zip(stages, scales, at[::-1], strict=True))
+    except SimulationError:
+        return -math.inf
     return total if math.isfinite(total) else -math.inf
 
 

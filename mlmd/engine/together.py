@@ -19,14 +19,14 @@ from mlmd.config.exchange import Exchange
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.course import Course, ToNextExchange
-from mlmd.engine.exchange_log import ENOUGH, EXCHANGES, ExchangeLog, Exchanges, ends_of, read_exchanges
-from mlmd.engine.outputs import differences, measure, rewind
+from mlmd.engine.exchange_log import ENOUGH, EXCHANGES, FEW, ExchangeLog, Exchanges, ends_of, read_exchanges
+from mlmd.engine.outputs import differences, last_step, measure, rewind
 from mlmd.engine.stage import DynamicsStage
 from mlmd.engine.stop import StopRequest
-from mlmd.engine.swaps import attempt, neighbours, pairs_of
+from mlmd.engine.swaps import Misplaced, attempt, neighbours, pairs_of
 from mlmd.engine.turns import Turns
 from mlmd.errors import SimulationError, Stopped, StorageError
-from mlmd.rundir import CHECKPOINTS, Messages, StageRecord, write_atomically
+from mlmd.rundir import CHECKPOINTS, LOG, Messages, StageRecord, write_atomically
 
 COMMITS = "exchange.json"
 """Which checkpoints of the replicas hold together."""
@@ -64,6 +64,7 @@ class Together:
         self.walkers = list(range(len(names)))
         self._commits = read_commits(folder)
         self._saved_at = time.monotonic()
+        self._tries, self._accepted = [0] * len(self.pairs), [0] * len(self.pairs)
         self._told: set[int] = set()
         self._log: ExchangeLog | None = None
         self._turns = Turns()
@@ -85,6 +86,12 @@ class Together:
                 f"{self.folder}: the replicas cannot continue together: {' '.join(problems)} Restore the folder from a "
                 "backup, or give another --out."
             )
+        if not self._commits and (begun := self._begun()):
+            raise StorageError(
+                f"{self.folder / COMMITS} is not there, which says which checkpoints of the replicas hold together, "
+                f"and {', '.join(begun)} went on before: they cannot continue together, and nothing was touched. "
+                "Restore it from a backup, or give another --out."
+            )
         for problem in problems:
             self.messages(f"{problem} The checkpoints before it are used, of all replicas.")
         files: dict[str, Any] = {}
@@ -96,8 +103,18 @@ class Together:
         for line in rewind(self.folder, files, {EXCHANGES: 0}):
             self.messages(line)
         self._log = ExchangeLog(self.folder / EXCHANGES, self.names, self.pairs)
+        found = self.found()
+        self._tries, self._accepted = found.tries.tolist(), found.accepted.tolist()
         if self.n_done:
             self.messages(f"the exchanges go on after number {self.n_done:,}")
+
+    def _begun(self) -> list[str]:
+        """Replicas with checkpoints and lines in their logs; the first of these come after the first exchange.json."""
+        return [
+            course.folder.name
+            for course in self.courses
+            if any((course.folder / CHECKPOINTS).glob("*.ckpt")) and last_step(course.folder / LOG) is not None
+        ]
 
     def _obstacle(self, commit: Commit) -> str | None:
         """Why not all replicas can go back to a moment."""
@@ -173,12 +190,26 @@ class Together:
         stages = [course.open_stage for course in self.courses if course.open_stage is not None]
         assert len(stages) == len(self.courses) and len({stage.global_step for stage in stages}) == 1
         assert self._log is not None
+        pairs = pairs_of(self.exchange.shape, self.n_done)
+        for n in sorted({n for pair in pairs for n in pair}):
+            with self._turns.of(self.courses[n]):  # what PLUMED opens as a step ends belongs to its replica
+                stages[n].answer()
+                stages[n].forces.finish_step()
         try:
-            tried = attempt(stages, self.scales, pairs_of(self.exchange.shape, self.n_done), self.seed, self.n_done)
+            tried = attempt(stages, self.scales, pairs, self.seed, self.n_done)
+        except Misplaced as failed:
+            course = self.courses[failed.replica]
+            why = course.failure(failed.why)
+            if not isinstance(why, SimulationError):
+                raise why from None
+            raise SimulationError(f"exchange {self.n_done + 1:,}: {course.folder.name}: {why}") from None
         except SimulationError as error:
             raise SimulationError(f"exchange {self.n_done + 1:,}: {error}") from None
         for one in tried:
+            pair = self.pairs.index(one.pair)
+            self._tries[pair] += 1
             if one.accepted:
+                self._accepted[pair] += 1
                 first, second = one.pair
                 self.walkers[first], self.walkers[second] = self.walkers[second], self.walkers[first]
         self.n_done += 1
@@ -225,12 +256,12 @@ class Together:
     # -- what is told ------------------------------------------------------------------------------------------------
 
     def tell_of_poor(self, least_tries: int) -> None:
-        """Warn once of each pair that seldom changes places."""
-        found = self.found()
-        for pair in found.poor(least_tries):
-            if pair not in self._told:
+        """Warn once of each pair that has tried so often and of which fewer than `FEW` were accepted."""
+        for pair, (tries, n) in enumerate(zip(self._tries, self._accepted, strict=True)):
+            if tries >= least_tries and n < FEW * tries and pair not in self._told:
                 self._told.add(pair)
-                self.messages(_told_of(found, pair))
+                one, other = self.pairs[pair]
+                self.messages(_told_of(f"{self.names[one]} and {self.names[other]}", tries, n))
 
     def found(self) -> Exchanges:
         """What exchange.csv says by now."""
@@ -251,11 +282,8 @@ class Together:
         )
 
 
-def _told_of(found: Exchanges, pair: int) -> str:
-    """A warning of a pair that seldom changes places."""
-    (one, other), tries = found.pairs[pair], int(found.tries[pair])
-    names = f"{found.names[one]} and {found.names[other]}"
-    n = int(found.accepted[pair])
+def _told_of(names: str, tries: int, n: int) -> str:
+    """A warning of a pair that seldom changes places: `n` times."""
     often = (
         f"only {n:,} of {tries:,} exchanges of {names} were accepted"
         if n

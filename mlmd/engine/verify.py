@@ -106,7 +106,8 @@ def plan_repair(folder: Path | str) -> Repair | None:
     """The newest checkpoint that all files reach, and what stands in its way; None when nothing does.
 
     Raises:
-        StorageError: when there is no such checkpoint, with what is wrong with each.
+        StorageError: when there is no such checkpoint, with what is wrong with each; when the run exchanges with
+            others.
         InUseError: when the run goes on.
     """
     run = open_run(folder)
@@ -129,6 +130,12 @@ def plan_repair(folder: Path | str) -> Repair | None:
         step, reached = _step(run, one), last_step(run.log)
         if not (newer or cut or new):
             return None
+        if "exchange" in run.manifest:
+            raise StorageError(
+                f"{run.path} is one of several replicas that exchange, which go back together: alone it is not "
+                f"repaired. The command that began all of them, with --out {run.path.parent}, goes back to the newest "
+                "moment that all can reach."
+            )
         lost = max(0, (step if reached is None else reached) - step)
         return Repair(run, one, step, lost, tuple(sorted(newer) + new + final), cut)
     if not reasons:

@@ -14,6 +14,7 @@ from mlmd.config.files import no_such_file
 from mlmd.errors import InputError, StorageError
 from mlmd.io import fixed
 from mlmd.io.labels import (
+    SCALED,
     RawFrame,
     energy_of,
     find_names,
@@ -79,7 +80,7 @@ def read_labelled(
 
     Raises:
         InputError: the file is missing, damaged or incomplete (with frame and line), a name is nowhere in it or could
-            be one of several, a label is not finite, or a structure is unsound.
+            be one of several, a label is not finite or has a factor in it (`labels.SCALED`), or a structure is unsound.
     """
     path = Path(path)
     type_map, names_given = _type_map(keys or {})
@@ -89,7 +90,15 @@ def read_labelled(
     names = find_names(raw, names_given, path.name)
     if need_labels and not {"energy", "forces", "stress", "virial", "property"} & names.keys():
         raise _no_labels(raw, path.name)
-    return [_labelled(frame, names) for frame in raw]
+    unscaled = {label: name for label, name in names.items() if name not in ("energy", "forces", "stress")}
+    scaled = [frame for frame in raw if SCALED in frame.values]
+    if scaled and need_labels and names != unscaled:
+        raise InputError(
+            f"{scaled[0].source}: its energy and forces are those of a potential times {scaled[0].values[SCALED]}, "
+            f"from a run with a scale, and no labels. Label the structure (mlmd label); or take {SCALED} out, where "
+            "they have been computed since."
+        )
+    return [_labelled(frame, unscaled if SCALED in frame.values else names) for frame in raw]
 
 
 def write_labelled(path: Path | str, frames: Iterable[LabelledFrame]) -> None:

@@ -44,6 +44,8 @@ number of a structure, and is always named by the user."""
 IGNORED = "none"
 """What a user writes for a label that is to be left out."""
 
+SCALED = "potential_scale"
+"""The factor of a run with one on its potential, in its frames: their ``energy``, ``forces`` and ``stress`` have it."""
 _UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}
 
 

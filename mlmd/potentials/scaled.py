@@ -15,18 +15,18 @@ class ScaledEvaluator:
 
     def __init__(self, evaluator: Evaluator, scale: float) -> None:
         """Take the evaluator of the whole potential, and the factor."""
-        self._evaluator, self._scale = evaluator, scale
+        self._evaluator, self.scale = evaluator, scale
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
         whole = self._evaluator.evaluate(positions, cell)
         return replace(
             whole,
-            energy=self._scale * whole.energy,
-            forces=self._scale * whole.forces,
-            virial=self._scale * whole.virial,
-            energies=None if whole.energies is None else self._scale * whole.energies,
-            virials=None if whole.virials is None else self._scale * whole.virials,
+            energy=self.scale * whole.energy,
+            forces=self.scale * whole.forces,
+            virial=self.scale * whole.virial,
+            energies=None if whole.energies is None else self.scale * whole.energies,
+            virials=None if whole.virials is None else self.scale * whole.virials,
         )
 
     @property
@@ -42,3 +42,8 @@ class ScaledEvaluator:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a `state`."""
         self._evaluator.restore(state)
+
+
+def scale_of(evaluator: Evaluator) -> float:
+    """The factor on the potential in what an evaluator gives."""
+    return evaluator.scale if isinstance(evaluator, ScaledEvaluator) else 1.0
