@@ -189,7 +189,9 @@ def test_a_replica_that_failed_is_submitted_again_also_when_the_list_of_jobs_was
 
 
 def test_what_slurm_says_against_a_job_is_told(tmp_path: Path, queue: Path, submitit: None) -> None:
-    answer = mlmd("simulate", write(tmp_path, table='slurm = { time = "1 h", partition = "nowhere" }'))
+    answer = mlmd(
+        "simulate", write(tmp_path, table='slurm = { time = "1 h", partition = "nowhere" }'), "--out", tmp_path / "all"
+    )
     assert answer.code == 2
     assert "Slurm refuses the jobs: sbatch: error: invalid partition specified: nowhere" in answer.err
 
@@ -334,7 +336,13 @@ def test_a_wrong_table_is_refused(name: str, tmp_path: Path) -> None:
 def test_flags_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert slurm_of(path) is not None
-    answer = mlmd("simulate", path, "--max-hours", 1)
+    answer = mlmd("simulate", path, "--out", tmp_path / "all", "--max-hours", 1)
     assert answer.code == 2 and "replicas: slurm: time" in answer.err
-    answer = mlmd("simulate", write_input(tmp_path, STAGE.format("1 ps").replace("replica", "60 K")), "--here")
+    answer = mlmd(
+        "simulate",
+        write_input(tmp_path, STAGE.format("1 ps").replace("replica", "60 K")),
+        "--out",
+        tmp_path / "all",
+        "--here",
+    )
     assert answer.code == 2 and "[replicas]" in answer.err

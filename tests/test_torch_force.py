@@ -197,7 +197,7 @@ def test_check_tells_the_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_wrong_route_is_one_message(tmp_path: Path) -> None:
     path = write_input(tmp_path, NVE, potential=module_table(tmp_path, ', route = "torchforces"'), options=HOT)
-    answer = mlmd("simulate", path)
+    answer = mlmd("simulate", path, "--out", tmp_path / "run")
     assert answer.code == 2
     assert "route: 'torchforces' is not a route. Did you mean 'torchforce'?" in answer.err
 
