@@ -17,9 +17,9 @@ from mlmd.config.replicas import Replica, Runs
 from mlmd.engine.course import Course
 from mlmd.engine.exchange_log import ENOUGH, FEW, expected_acceptance
 from mlmd.engine.folder import existing_run
-from mlmd.engine.job import Job, check_biases, models_of, prepare, what_plumed_says
+from mlmd.engine.job import Job, check_biases, prepare, what_plumed_says
 from mlmd.engine.observe import Moment
-from mlmd.engine.run import Options, begin, ending, go_on, hardware_of, set_state
+from mlmd.engine.run import Options, begin, ending, go_on, hardware_of, known_numbers, set_state
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.swaps import neighbours
 from mlmd.engine.together import COMMITS, Together
@@ -57,19 +57,12 @@ def run_exchange(
     """
     import torch
 
-    from mlmd.potentials.device import choose_device
-    from mlmd.pretrained.reference import compare
-
     exchange, replicas = runs.exchange, runs.replicas
     assert exchange is not None
     if settings.threads:
         torch.set_num_threads(settings.threads)
     said = [check_biases(job) for job in jobs]
-    known = (
-        tuple(compare(jobs[0].potential, choose_device(settings.device, jobs[0].potential)))
-        if models_of(jobs[0].potential)
-        else ()
-    )
+    known = known_numbers(jobs[0], settings)
     # a factor on the potential decides by which force OpenMM asks it
     of_scale = {scale: hardware_of(job, settings) for scale, job in {job.scale: job for job in jobs}.items()}
     hardware = [of_scale[job.scale] for job in jobs]

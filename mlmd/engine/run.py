@@ -117,11 +117,9 @@ def _simulate(
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, models_of, prepare, what_plumed_says
+    from mlmd.engine.job import check_biases, prepare, what_plumed_says
     from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
-    from mlmd.potentials.device import choose_device
-    from mlmd.pretrained.reference import compare
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -130,9 +128,7 @@ def _simulate(
     job = prepare(config)
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
-    known = (
-        tuple(compare(job.potential, choose_device(settings.device, job.potential))) if models_of(job.potential) else ()
-    )
+    known = known_numbers(job, settings)
     hardware = hardware_of(job, settings)
     begins = run is None
     run = begin(source, job, folder, hardware, said) if run is None else go_on(source, job, run, hardware)
@@ -148,6 +144,21 @@ def _simulate(
         course = Course if job.replay is None else Rerunning
         course(job, run, hardware, messages, request, settings.progress).go()
     return set_state(run, "done")
+
+
+def known_numbers(job: Job, settings: Options) -> tuple[str, ...]:
+    """What is known of numbers of published models, in words.
+
+    Raises:
+        ModelError: when a model computes something else.
+    """
+    from mlmd.engine.job import models_of
+    from mlmd.potentials.device import choose_device
+    from mlmd.pretrained.reference import compare
+
+    if not models_of(job.potential):
+        return ()
+    return tuple(compare(job.potential, choose_device(settings.device, job.potential)))
 
 
 def hardware_of(job: Job, settings: Options) -> dict[str, Any]:
