@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import ase
+import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
 from made_runs import stage, walk, write_run
+
+from mlmd.io.trajectories import open_run
 
 
 @pytest.fixture
@@ -121,6 +124,46 @@ def test_a_wrong_option_is_answered_in_one_message(
     answer = mlmd("analyze", "diffusion", run, *options)
     assert answer.code == code and message in answer.err and "Traceback" not in answer.err
     assert answer.out == "" and not (run / "analysis").exists()
+
+
+def test_a_file_of_another_program_is_analysed_as_a_run_is(run: Path, tmp_path: Path) -> None:
+    trajectory = open_run(run)
+    frames = [
+        ase.Atoms(trajectory.numbers, one, cell=trajectory.cells[0], pbc=True)
+        for one in next(trajectory.chunks()).positions
+    ]
+    ase.io.write(tmp_path / "foreign.extxyz", frames)
+    options = ("--unwrapped", "--interval", f"{trajectory.provenance.interval} fs", "--out", tmp_path / "results")
+    answer = mlmd("analyze", "diffusion", tmp_path / "foreign.extxyz", *options, "--json")
+    ours = json.loads(mlmd("analyze", "diffusion", run, "--json").out)
+    assert answer.code == 0, answer.err
+    theirs = json.loads(answer.out)
+    for element in ("Li", "Cl"):  # the text of the file has eight digits
+        assert theirs["elements"][element]["D"]["value"] == pytest.approx(ours["elements"][element]["D"]["value"], 1e-5)
+    assert (tmp_path / "results" / "diffusion.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--interval", "1 fs"), "--wrapped: they come back"),
+        (("--unwrapped",), '--interval "10 fs"'),
+        (("--unwrapped", "--interval", "1 fs", "--stage", 1), "is a file"),
+        (("--unwrapped", "--interval", "1 fs", "--from", "1 ns"), "no frame lies between"),
+    ],
+)
+def test_what_a_file_of_another_program_does_not_tell_is_asked_for(
+    tmp_path: Path, options: tuple[object, ...], message: str
+) -> None:
+    ase.io.write(tmp_path / "a.extxyz", [ase.Atoms("Ar4", np.eye(4)[:, :3], cell=[9.0] * 3, pbc=True)] * 20)
+    answer = mlmd("analyze", "diffusion", tmp_path / "a.extxyz", *options)
+    assert answer.code == 2 and message in answer.err
+    assert "for files of other programs" in mlmd("analyze", "diffusion", tmp_path, "--unwrapped").err
+
+
+def test_a_file_without_elements_needs_a_structure(run: Path) -> None:
+    answer = mlmd("analyze", "rdf", run / "trajectory.dcd", "--wrapped", "--interval", "1 fs")
+    assert answer.code == 2 and "--structure FILE" in answer.err
 
 
 def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from typing import Any
 
 import click
 
 import mlmd
-from mlmd.errors import MlmdError, StorageError, did_you_mean
+from mlmd.cli.groups import LazyGroup
+from mlmd.errors import MlmdError, StorageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("mlmd.cli.simulate:simulate", "Run an input file; the same command again continues."),
@@ -21,7 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("mlmd.cli.inspect:new", "Write a commented input file to start from."),
     "show": ("mlmd.cli.inspect:show", "What a file is: potential, structure, trajectory, checkpoint, run folder."),
     "models": ("mlmd.cli.inspect:list_models", "The potentials that come with mlmd."),
-    "analyze": ("mlmd.cli.analyze:analyze", "Properties with error bars: diffusion, rdf, fes."),
+    "analyze": (
+        "mlmd.cli.analyze:analyze",
+        "Properties with error bars: diffusion, conductivity, structure, free energy.",
+    ),
     "sample": ("mlmd.cli.sample:sample", "Independent frames of runs, to be labelled and learned from."),
     "select": ("mlmd.cli.select:select", "Of many structures those that are worth a label: farthest, CUR, MaxVol."),
     "label": ("mlmd.cli.sample:label", "Energies, forces and stresses of structures, by any calculator."),
@@ -35,46 +37,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlmd.cli.export:export",
         "Write a potential for other programs: MLIP, LAMMPS, GPUMD, OpenMM, metatomic.",
     ),
-    "report": ("mlmd.cli.analyze:report", "One self-contained HTML page about a run."),
+    "report": ("mlmd.cli.report:report", "One self-contained HTML page about a run."),
     "verify": ("mlmd.cli.verify:verify", "Is every file of a run what its manifest and checkpoints say?"),
     "repair": ("mlmd.cli.verify:repair", "Cut a damaged run back to the newest checkpoint that its files reach."),
     "doctor": ("mlmd.cli.inspect:doctor", "The state of the installation."),
 }
 
 
-class Group(click.Group):
-    """A group that answers an unknown command with the closest known one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """The command that the first argument names."""
-        known = self.list_commands(ctx)
-        if args and args[0] not in known and not args[0].startswith("-"):
-            raise click.UsageError(f"{args[0]!r} is not a command. {did_you_mean(args[0], known)}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-class LazyGroup(Group):
-    """A group whose commands are imported when they are called, so that help answers at once."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of a user's day."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module and return its command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs from the table above: nothing is imported to print it."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(mlmd.__version__, "-V", "--version", prog_name="mlmd")
 def group() -> None:
     """Molecular dynamics with machine-learned interatomic potentials.

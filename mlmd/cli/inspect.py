@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from mlmd.cli import Group
 from mlmd.cli.evaluate import trust_option
+from mlmd.cli.groups import Group
 from mlmd.errors import StorageError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")

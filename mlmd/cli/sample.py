@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlmd.cli.analyze import Time
+from mlmd.cli.analyze.options import Time
 from mlmd.cli.evaluate import trust_option, with_trust
 from mlmd.cli.progress import shown, time_left
 from mlmd.errors import InputError

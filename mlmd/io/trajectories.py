@@ -166,22 +166,26 @@ def _rows_between(
 
 
 def open_trajectory(
-    path: Path | str, topology: ase.Atoms | Path | str, *, unwrapped: bool | None = None,
-    interval: float | None = None, temperature: float | None = None,
+    path: Path | str, topology: ase.Atoms | Path | str | None = None, *, unwrapped: bool | None = None,
+    interval: float | None = None, temperature: float | None = None, first_time: float | None = None,
+    last_time: float | None = None,
 ) -> Trajectory:  # fmt: skip
     """A trajectory written by another program.
 
     Args:
         path: DCD, XTC, (extended) XYZ, XDATCAR or LAMMPS text dump. DCD cells are taken to have a along x and b
             in the xy plane.
-        topology: a structure with the same atoms in the same order.
+        topology: a structure with the same atoms in the same order; by default the first frame of a file that tells
+            elements.
         unwrapped: True when atoms keep going after they left the cell, False when they come back on the other
             side. A file does not tell, and a guess would give a wrong diffusion coefficient.
         interval: fs between frames; needed unless the file (XTC) tells.
         temperature: K, for the conductivity.
+        first_time, last_time: fs; by default all frames.
 
     Raises:
-        InputError: when `unwrapped` or `interval` is not given, the format is unknown or the atoms do not match.
+        InputError: when `unwrapped`, `interval` or a structure is needed and not given, the format is unknown, the
+            atoms do not match, or no frame lies between the times.
         StorageError: when the file cannot be read.
     """
     from mlmd.io.structures import read_structure
@@ -189,18 +193,45 @@ def open_trajectory(
     path = Path(path)
     if unwrapped is None:
         raise InputError(
-            f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (atoms keep going "
-            "after they left the cell) or unwrapped=False (they come back on the other side)."
+            f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (--unwrapped: atoms "
+            "keep going after they left the cell) or unwrapped=False (--wrapped: they come back on the other side)."
         )
     reader = open_frames(path)
+    if topology is None:
+        topology = _first_frame(path)
     atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
     _check_atoms(path, reader.n_atoms, len(atoms))
-    rows = range(reader.n_frames)
     times = _foreign_times(path, reader, interval)
+    inside = (times >= (-np.inf if first_time is None else first_time)) & (
+        times <= (np.inf if last_time is None else last_time)
+    )
+    if not inside.any():
+        raise InputError(
+            f"{path}: no frame lies between --from and --to. Its frames go from {times[0] / 1e3:g} ps to "
+            f"{times[-1] / 1e3:g} ps."
+        )
+    rows, times = range(*(np.flatnonzero(inside)[[0, -1]] + [0, 1]).tolist()), times[inside]
     return Trajectory(
         reader, rows, times, cells_of(reader, rows, atoms, np.eye(3)), atoms.numbers, atoms.get_masses(), atoms.pbc,
         unwrapped, temperature, _provenance(path, times, None, None),
     )  # fmt: skip
+
+
+def _first_frame(path: Path) -> ase.Atoms:
+    """The atoms of a file that tells what they are."""
+    import ase.io
+
+    kind = _ASE_FORMATS.get(path.name, _ASE_FORMATS.get(path.suffix.lower()))
+    kind = "extxyz" if path.suffix.lower() in (".extxyz", ".xyz") else kind
+    if kind is None or (kind == "lammps-dump-text" and not names_elements(path)):
+        raise InputError(
+            f"{path} does not tell what its atoms are. Give a structure with the same atoms in the same order "
+            "(--structure FILE)."
+        )
+    try:
+        return next(ase.io.iread(path, index=0, format=kind))
+    except Exception as error:  # ASE's parsers raise whatever the damaged text leads them to
+        raise StorageError(f"{path} cannot be read as {kind}: {error}.") from None
 
 
 def from_arrays(
@@ -282,7 +313,7 @@ def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> n
         return interval * np.arange(reader.n_frames)
     if isinstance(reader, XTCReader):
         return reader.times
-    raise InputError(f"{path} does not tell the time between frames. Give interval=... in fs.")
+    raise InputError(f'{path} does not tell the time between frames. Give interval=... in fs (--interval "10 fs").')
 
 
 def cells_of(reader: FrameReader, rows: range, atoms: ase.Atoms, orientation: np.ndarray) -> np.ndarray:

@@ -1,0 +1,176 @@
+"""Options that several analyses have: which frames, of which file; charges; what is at rest; where results go."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlmd.analysis import FOLDER
+from mlmd.cli.analyze.answer import Answer
+from mlmd.errors import InputError
+from mlmd.units import parse
+
+if TYPE_CHECKING:
+    from mlmd.io.frames import Trajectory
+
+FILE = click.Path(path_type=Path)
+Options = tuple[Callable[[Callable[..., None]], Callable[..., None]], ...]
+
+
+class Time(click.ParamType):
+    """A time with a unit, in fs; a bare number is fs."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        return parse(value, "time")
+
+
+class Temperature(click.ParamType):
+    """A temperature, in K."""
+
+    name = "temperature"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        kelvin = parse(value, "temperature")
+        if kelvin <= 0.0:
+            raise InputError(f"--temperature {value}: a temperature above 0 K is needed.")
+        return kelvin
+
+
+FRAMES: Options = (
+    click.argument("run", type=FILE),
+    click.option("--stage", type=click.IntRange(min=1), help="Number of the stage [default: the last with frames]."),
+    click.option("--from", "first_time", type=Time(), help='Leave out frames before, e.g. "20 ps" of the run.'),
+    click.option("--to", "last_time", type=Time(), help="Leave out frames after."),
+    click.option("--structure", type=FILE, help="For a file of another program: its atoms, in its order."),
+    click.option("--interval", type=Time(), help='Likewise, time between its frames: "10 fs".'),
+    click.option(
+        "--unwrapped/--wrapped", default=None,
+        help="Likewise: atoms that leave the cell keep going, or come back on the other side.",
+    ),
+    click.option("--temperature", type=Temperature(), help="Likewise, where the analysis needs one."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
+    click.option(
+        "--out", type=FILE, help=f"Folder for the results [default: RUN/{FOLDER}, of a file: {FOLDER}]."
+    ),
+)  # fmt: skip
+
+
+def of_frames(command: Callable[..., None]) -> Callable[..., None]:
+    """A command of the frames of RUN, a run folder or a trajectory of another program.
+
+    The command gets `trajectory` and `answer` in the place of the options that say which frames, and where to.
+    """
+
+    @functools.wraps(command)
+    def with_trajectory(
+        *, run: Path, stage: int | None, first_time: float | None, last_time: float | None, structure: Path | None,
+        interval: float | None, unwrapped: bool | None, temperature: float | None, as_json: bool, out: Path | None,
+        **rest: Any,
+    ) -> None:  # fmt: skip
+        foreign = {"--structure": structure, "--interval": interval, "--unwrapped/--wrapped": unwrapped}
+        if run.is_file():
+            if stage is not None:
+                raise InputError(f"--stage {stage}: stages are those of a run folder, and {run} is a file.")
+            trajectory = _foreign(run, structure, interval, unwrapped, temperature, first_time, last_time)
+        else:
+            given = [option for option, value in foreign.items() if value is not None]
+            if given:
+                raise InputError(f"{', '.join(given)}: for files of other programs; {run} is no file.")
+            trajectory = _of_run(run, stage, first_time, last_time)
+            if temperature is not None:
+                trajectory = replace(trajectory, temperature=temperature)
+        folder = out or (Path(FOLDER) if run.is_file() else run / FOLDER)
+        command(trajectory=trajectory, answer=Answer(folder, as_json), **rest)
+
+    return with_options(FRAMES, with_trajectory)
+
+
+def with_options(options: Options, command: Callable[..., None]) -> Callable[..., None]:
+    """A command with some options, which its help shows in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+elements_option = click.option("--element", "elements", multiple=True, help="Only this element (may be repeated).")
+
+
+def _charges(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+    """``("Li=1", "Cl=-1")`` or ``("Li=1,Cl=-1",)`` by element."""
+    charges = {}
+    for text in (part for one in texts for part in one.split(",")):
+        element, _, charge = text.partition("=")
+        try:
+            value = float(charge)
+        except ValueError:
+            raise InputError(f"--charges {text!r} is not ELEMENT=CHARGE. Write for example --charges Li=1.") from None
+        if not math.isfinite(value):
+            raise InputError(f"--charges {text!r}: a charge is a finite number in units of e.")
+        charges[element.strip()] = value
+    return charges
+
+
+def _drift(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> str | list[str]:
+    """``("P", "S")`` or ``("P,S",)`` as elements; one ``"cell"`` or ``"none"`` as it is."""
+    words = [word.strip() for text in texts for word in text.split(",")]
+    if not {"cell", "none"}.intersection(words):
+        return words
+    if len(set(words)) > 1:
+        raise InputError(f'--drift {",".join(words)}: "cell" and "none" stand alone. Give either, or elements.')
+    return words[0]
+
+
+charges_option = click.option(
+    "--charges", multiple=True, callback=_charges, metavar="ELEMENT=CHARGE",
+    help='For the conductivity, e.g. "Li=1" (repeatable).',
+)  # fmt: skip
+drift_option = click.option(
+    "--drift", multiple=True, default=("cell",), show_default=True, callback=_drift,
+    help='What is at rest: "cell", "none", or elements, e.g. "P,S" (repeatable).',
+)  # fmt: skip
+
+
+def numbers(
+    context: click.Context | None, parameter: click.Parameter, text: str | None, number: type = float
+) -> tuple[Any, ...]:
+    """``2,-180`` as numbers."""
+    try:
+        found = tuple(number(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"{parameter.opts[0]} {text}: numbers with commas between are needed.") from None
+    if not all(math.isfinite(one) for one in found):
+        raise InputError(f"{parameter.opts[0]} {text}: finite numbers are needed.")
+    return found
+
+
+def counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """``100,72`` as integers."""
+    return numbers(context, parameter, text, int)
+
+
+def _of_run(run: Path, stage: int | None, first_time: float | None, last_time: float | None) -> Trajectory:
+    from mlmd.io.trajectories import open_run
+
+    return open_run(run, stage, first_time, last_time)
+
+
+def _foreign(
+    path: Path, structure: Path | None, interval: float | None, unwrapped: bool | None, temperature: float | None,
+    first_time: float | None, last_time: float | None,
+) -> Trajectory:  # fmt: skip
+    from mlmd.io.trajectories import open_trajectory
+
+    return open_trajectory(
+        path, structure, unwrapped=unwrapped, interval=interval, temperature=temperature, first_time=first_time,
+        last_time=last_time,
+    )  # fmt: skip
