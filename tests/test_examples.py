@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlmd.config.replicas import load_replicas
+from mlmd.io.structures import read_structure
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
@@ -82,3 +85,12 @@ def test_a_potential_learns_from_a_calculator_what_it_is_then_run_with(tmp_path:
     # 0.04 meV/atom is the leapfrog's scatter at 3 fs: forces that were no derivatives would drift by far more
     assert float(re.findall(r"scatters by (\S+) meV/atom", text)[0]) < 0.3
     assert {"frames.extxyz", "labelled.extxyz", "fitted.run"} <= {path.name for path in (tmp_path / "all").iterdir()}
+
+
+def test_the_barriers_have_three_temperatures_and_their_variable_is_x_of_the_one_atom_above_the_slab() -> None:
+    runs = [one.config for one in load_replicas(EXAMPLES / "barriers" / "adatom.toml")]
+    assert sorted({run.stage[-1].temperature[0] for run in runs}) == [200.0, 300.0, 400.0]
+    heights = read_structure(runs[0].structure).positions[:, 2]
+    biases = [one for one in runs[0].stage[-1].bias if one.kind == "metadynamics"]
+    assert [(one.cv[0].atom, one.cv[0].axis) for one in biases] == [(int(heights.argmax()), "x")]
+    assert sorted(heights)[-1] > sorted(heights)[-2] + 1.0  # Å
