@@ -416,6 +416,31 @@ def test_each_replica_is_a_run_that_can_be_analysed_but_has_no_diffusion(tmp_pat
     assert set(log["target temperature"][log["stage"] > 2]) == {70.0}
 
 
+def test_verify_looks_at_all_replicas_and_at_what_holds_them_together(tmp_path: Path) -> None:
+    path, out = argon(tmp_path, 600), tmp_path / "out"
+    simulate_replicas(path, out, threads=1)
+    answer = mlmd("verify", out)
+    assert answer.code == 0, answer.out
+    assert "60K: log.csv, " in answer.out and "exchanges that all replicas can go back to" in answer.out
+    assert json.loads(mlmd("verify", out, "--json").out)["replicas"]["70K"]["ok"] is True
+    commits, exchanges = out / "exchange.json", out / EXCHANGES
+    kept = {one: one.read_bytes() for one in (commits, exchanges)}
+    for damaged, content, said in (
+        (exchanges, kept[exchanges][:-40], "exchange.csv is missing or shorter"),
+        (commits, b"{", "exchange.json is damaged"),
+        (commits, None, "exchange.json is not there, and"),
+    ):
+        damaged.unlink() if content is None else damaged.write_bytes(content)
+        answer = mlmd("verify", out)
+        assert answer.code == 4 and said in answer.out, answer.out
+        assert not json.loads(mlmd("verify", out, "--json").out)["ok"]
+        damaged.write_bytes(kept[damaged])
+    newest = sorted((out / "60K" / "checkpoint").glob("*.ckpt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    answer = mlmd("verify", out)
+    assert answer.code == 4 and "cannot go back together" in answer.out and "WRONG     60K: " in answer.out
+
+
 NVT = '[[stage]]\nkind = "nvt"\ntemperature = "replica"\nduration = "1 ps"\n'
 NVE = NVT + '[[stage]]\nkind = "nve"\nduration = "1 ps"\n'
 NPT = '[[stage]]\nkind = "npt"\ntemperature = "replica"\npressure = "1 bar"\nduration = "200 fs"\n'

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlmd.errors import StorageError
+
+if TYPE_CHECKING:
+    from mlmd.engine.verify import Verdict
+    from mlmd.engine.verify_replicas import Verdicts
 
 
 @click.command()
@@ -17,29 +22,60 @@ from mlmd.errors import StorageError
 def verify(ctx: click.Context, run: Path, as_json: bool) -> None:
     """Compare every file of the folder RUN with its manifest and its newest checkpoint. Writes nothing.
 
-    Exit code 0: all is what it should be, or what a continued run mends by itself; 4: something is not.
+    RUN may be a folder of replicas. Exit code 0: all is what it should be, or what a continued run mends by itself;
+    4: something is not.
     """
     from mlmd.engine.verify import verify as look
+    from mlmd.engine.verify_replicas import has_replicas, verify_replicas
 
-    found = look(run)
-    if as_json:
-        click.echo(json.dumps({
-            "run": str(run), "ok": not found.problems, "state": found.run.manifest["state"], "step": found.step,
-            "problems": found.problems, "excess": dict(found.excess), "checked": found.checked,
-        }))  # fmt: skip
+    if has_replicas(run):
+        all_found = verify_replicas(run)
+        sound, content = all_found.sound, _replicas_json(run, all_found)
+        lines = _replicas_lines(all_found)
     else:
-        for line in found.checked:
-            click.echo(f"ok        {line}")
-        for name, size in found.excess.items():
-            click.echo(f"continues {name}: {size:,} bytes after the checkpoint, which the continued run writes anew")
-        for line in found.problems:
-            click.echo(f"WRONG     {line}")
-    if found.problems:
-        if not as_json:
+        found = look(run)
+        sound, content, lines = not found.problems, {"run": str(run), **_json(found)}, _lines(found)
+    if as_json:
+        click.echo(json.dumps(content))
+    else:
+        for line in lines:
+            click.echo(line)
+    if not sound:
+        if not as_json and not has_replicas(run):
             click.echo(f"What a repair would cost: mlmd repair {run}", err=True)
         ctx.exit(StorageError.exit_code)
     if not as_json:
         click.echo(f"{run} is consistent.")
+
+
+def _json(found: Verdict) -> dict[str, Any]:
+    return {
+        "ok": not found.problems, "state": found.run.manifest["state"], "step": found.step,
+        "problems": found.problems, "excess": dict(found.excess), "checked": found.checked,
+    }  # fmt: skip
+
+
+def _lines(found: Verdict, name: str = "") -> list[str]:
+    """Of one run; the name is that of a replica, with a colon."""
+    continued = (
+        f"continues {name}{file}: {size:,} bytes after the checkpoint, which the continued run writes anew"
+        for file, size in found.excess.items()
+    )
+    checked = (f"ok        {name}{line}" for line in found.checked)
+    return [*checked, *continued, *(f"WRONG     {name}{line}" for line in found.problems)]
+
+
+def _replicas_json(folder: Path, found: Verdicts) -> dict[str, Any]:
+    return {
+        "run": str(folder), "ok": found.sound, "problems": found.problems, "checked": found.checked,
+        "waiting": found.waiting, "replicas": {name: _json(one) for name, one in found.replicas.items()},
+    }  # fmt: skip
+
+
+def _replicas_lines(found: Verdicts) -> list[str]:
+    lines = [line for name, one in found.replicas.items() for line in _lines(one, f"{name}: ")]
+    lines += [f"waits     {name} has not begun" for name in found.waiting]
+    return [*lines, *(f"ok        {line}" for line in found.checked), *(f"WRONG     {line}" for line in found.problems)]
 
 
 @click.command()

@@ -78,7 +78,7 @@ class Together:
             StorageError: when there is none.
         """
         problems: list[str] = []
-        while self._commits and (why := self._obstacle(self._commits[-1])):
+        while self._commits and (why := obstacle(self.folder, self._commits[-1])):
             problems.append(why)
             self._commits.pop()
         if problems and not self._commits:
@@ -115,22 +115,6 @@ class Together:
             for course in self.courses
             if any((course.folder / CHECKPOINTS).glob("*.ckpt")) and last_step(course.folder / LOG) is not None
         ]
-
-    def _obstacle(self, commit: Commit) -> str | None:
-        """Why not all replicas can go back to a moment."""
-        for why in differences(self.folder, commit.files, {EXCHANGES: 0}).values():
-            return f"{why}."
-        for name, saved in commit.saved.items():
-            if saved is None:
-                continue
-            try:
-                content = checkpoints.read(self.folder / name / CHECKPOINTS / saved)
-            except StorageError as error:
-                return str(error)
-            grown = {one: int(mutable) for one, mutable in content.header["appended"].items()}
-            for why in differences(self.folder / name, content.header["files"], grown).values():
-                return f"{why}."
-        return None
 
     def load(self, course: Course) -> Checkpoint | None:
         """Where a course goes on."""
@@ -290,6 +274,23 @@ def _told_of(names: str, tries: int, n: int) -> str:
         else (f"none of {tries:,} exchanges of {names} was accepted")
     )
     return f"{often}: they are too far apart to help each other. Put others between them."
+
+
+def obstacle(folder: Path, commit: Commit) -> str | None:
+    """Why not all replicas of a folder can go back to a moment; None when they can."""
+    for why in differences(folder, commit.files, {EXCHANGES: 0}).values():
+        return f"{why}."
+    for name, saved in commit.saved.items():
+        if saved is None:
+            continue
+        try:
+            content = checkpoints.read(folder / name / CHECKPOINTS / saved)
+        except StorageError as error:
+            return str(error)
+        grown = {one: int(mutable) for one, mutable in content.header["appended"].items()}
+        for why in differences(folder / name, content.header["files"], grown).values():
+            return f"{why}."
+    return None
 
 
 def read_commits(folder: Path) -> list[Commit]:
