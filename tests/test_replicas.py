@@ -239,7 +239,35 @@ def test_every_run_is_analysed_as_its_input_says(tmp_path: Path) -> None:
     assert list((tmp_path / "all" / "60K" / "analysis").glob("rdf*.json"))
 
 
+BIASED = NVT.replace('"replica"', '"60 K"').replace("1000 fs", "2 ps") + (
+    'bias = [{ kind = "KIND", cv = { kind = "distance", atoms = [0, 1] }, width = "0.1 Å", minimum = "2 Å", '
+    'maximum = "9 Å", walkers = { folder = "shared", number = "replica", read_every = "200 fs" } }]\n'
+)
+
+
+@pytest.mark.parametrize("kind", ["metadynamics", "abf"])
+def test_walkers_of_one_input_fill_one_free_energy(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "walkers = 2", BIASED.replace("KIND", kind))
+    simulate_replicas(path, tmp_path / "out", n_processes=2, threads=1)
+    runs = load_replicas(path)
+    assert [one.name for one in runs] == ["walker-0", "walker-1"]
+    assert len({one.config.seed for one in runs}) == 2
+    told = [one.config.stage[0].bias[0].walkers for one in runs]
+    assert [(one.number, one.count, one.folder) for one in told] == [(0, 2, told[0].folder), (1, 2, told[0].folder)]
+    assert states(tmp_path / "out") == {"walker-0": "done", "walker-1": "done"}
+    assert len(list((tmp_path / "shared").iterdir())) == 2
+    ran = [tmp_path / "out" / one.name for one in runs]
+    answer = mlmd("analyze", "fes", *(ran if kind == "abf" else ran[:1]), "--json")
+    assert answer.code == 0, answer.err
+    if kind == "metadynamics":  # hills of both: one for every ps of each
+        assert json.loads(answer.out)["provenance"]["n_frames"] == 4
+
+
 WRONG = {
+    "walkers alone": ('walkers = 2\ntemperatures = ["60 K", "70 K"]', NVT, "walkers: all walkers fill one free"),
+    "walkers of nothing": ("walkers = 2", NVT, 'write walkers = { folder = ..., number = "replica" } in a bias'),
+    "walkers not listed": ("seeds = 2", BIASED.replace("KIND", "abf"), "[replicas] lists no walkers"),
+    "one walker": ("walkers = 1", BIASED.replace("KIND", "abf"), "replicas: walkers: 1: at least 2 is needed."),
     "empty": ("", NVT, "replicas: nothing is listed: give temperatures, pressures or seeds."),
     "empty list": ("temperatures = []", NVT, "replicas: temperatures: "),
     "no list": ('temperatures = "60 K"', NVT, "replicas: temperatures: "),

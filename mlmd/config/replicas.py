@@ -1,8 +1,8 @@
 """``[replicas]`` in the input of ``mlmd simulate``: one input, a run for every temperature, pressure and seed.
 
 Where the input says ``"replica"`` (a temperature or a pressure of a stage, an end of a ramp, ``velocities``, ``scale``,
-or the centre of an umbrella), each run has its own value. Everything else is the same for all, but for the seed. With
-``exchange_every`` the runs are one: replica exchange.
+the centre of an umbrella, or the number of a walker), each run has its own value. Everything else is the same for all,
+but for the seed. With ``exchange_every`` the runs are one: replica exchange.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ WORD = "replica"
 """What stands in an input where each replica has a value of its own."""
 MOST = 1000
 """Runs; more are a mistake in the lists."""
-_WORDS = {"temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at"}
+_WORDS = {
+    "temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at", "walkers": "number",
+}  # fmt: skip
 """Lists, and the key that takes each of their values."""
 _EXAMPLES = {
     "temperatures": '["300 K", "600 K"]',
@@ -123,6 +125,12 @@ class Replicas(Table):
             description='places of umbrellas: each is what at = "replica" of a bias of kind umbrella means',
         )
     )
+    walkers: Annotated[int, Field(ge=2, le=MOST)] | None = Field(
+        default=None,
+        examples=[4],
+        description="runs that fill one free energy together: each is what number means in "
+        'walkers = { folder = ..., number = "replica" } of a bias, and count is how many they are',
+    )
     exchange_every: Time | None = Field(
         default=None,
         examples=["1 ps"],
@@ -142,13 +150,18 @@ class Replicas(Table):
         for key, values in self.lists.items():
             twice = next((value for n, value in enumerate(values) if value in values[:n]), None)
             if twice is not None:
-                plain = key in ("scales", "centres")
+                plain = key in ("scales", "centres", "walkers")
                 shown = str(twice) if plain else with_unit(twice, key.removesuffix("s"))
                 example = _EXAMPLES[key]
                 raise refuse(f"{key}: {shown} stands there twice; seeds = 2 makes two runs of each, e.g. of {example}.")
         if not self.lists and self.seeds == 1:
             raise refuse(
-                "nothing is listed: give temperatures, pressures or seeds. Scales and centres can be listed too."
+                "nothing is listed: give temperatures, pressures or seeds. Scales, centres and walkers count too."
+            )
+        if self.walkers is not None and (len(self.lists) > 1 or self.seeds > 1 or self.exchange_every is not None):
+            raise refuse(
+                "walkers: all walkers fill one free energy, of one temperature: they stand alone, without other lists, "
+                "seeds or exchange_every. Each has its own seed already."
             )
         n = math.prod(self.shape)
         if n > MOST:
@@ -164,16 +177,19 @@ class Replicas(Table):
     def lists(self) -> dict[str, tuple[Any, ...]]:
         """What is listed, by its key."""
         given = {key: getattr(self, key) for key in _WORDS}
-        return {
-            key: values.values() if isinstance(values, Ladder) else values
-            for key, values in given.items()
-            if values is not None
-        }
+        return {key: _listed(values) for key, values in given.items() if values is not None}
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of all lists, one where there is none, and the number of seeds."""
         return (*(len(self.lists.get(key, (None,))) for key in _WORDS), self.seeds)
+
+
+def _listed(values: Ladder | int | tuple[Any, ...]) -> tuple[Any, ...]:
+    """All values of a list, however it is written: walkers are counted from 0."""
+    if isinstance(values, Ladder):
+        return values.values()
+    return tuple(range(values)) if isinstance(values, int) else values
 
 
 @dataclass(frozen=True)
@@ -257,7 +273,9 @@ def load_runs(path: str | Path, seed: int = 0) -> Runs:
                 "they differ in letters and digits, or leave one out."
             )
         try:
-            config = Simulate.model_validate(_filled(data, name, seed, own), context={"folder": path.absolute().parent})
+            config = Simulate.model_validate(
+                _filled(data, name, seed, own, table.walkers), context={"folder": path.absolute().parent}
+            )
         except ValidationError as error:
             lines = explain(error, Simulate, data)
             raise InputError("\n".join(f"{path.name}: {line}" for line in lines)) from None
@@ -311,6 +329,7 @@ def _name(own: Mapping[str, Any], number: int) -> str:
         "pressures": "{:.12g}bar",
         "scales": "scale{:.12g}",
         "centres": "at{}",
+        "walkers": "walker-{}",
     }
     values = [shown[key].format(_plain(value) if key == "centres" else value) for key, value in own.items()]
     if not values:
@@ -337,14 +356,23 @@ def _words(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key in ("temperature", "pressure"):
             if _says(stage.get(key)):
                 yield f"stage {number}: {key}", f"{key}s"
-        if any(_says(bias.get("at")) for bias in _biases(stage) if isinstance(bias, Mapping)):
+        biases = [bias for bias in _biases(stage) if isinstance(bias, Mapping)]
+        if any(_says(bias.get("at")) for bias in biases):
             yield f"stage {number}: bias: at", "centres"
+        if any(_says(_walkers(bias).get("number")) for bias in biases):
+            yield f"stage {number}: bias: walkers: number", "walkers"
 
 
 def _biases(stage: Mapping[str, Any]) -> list[Any]:
     """What stands under ``bias``, which may be one table."""
     given = stage.get("bias")
     return given if isinstance(given, list) else [given]
+
+
+def _walkers(bias: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a bias says of walkers."""
+    given = bias.get("walkers")
+    return given if isinstance(given, Mapping) else {}
 
 
 def _says(value: Any) -> bool:
@@ -362,11 +390,13 @@ def _misplaced(table: Replicas, words: Mapping[str, str]) -> Iterator[str]:
     for key in table.lists:
         if key not in words.values():
             what = "nothing takes them" if key == "scales" else "no stage takes them"
-            yield f'replicas: {key}: {what}: write {_WORDS[key]} = "{WORD}" where they belong.'
+            word = f'{_WORDS[key]} = "{WORD}"'
+            word = f"walkers = {{ folder = ..., {word} }} in a bias" if key == "walkers" else word
+            yield f"replicas: {key}: {what}: write {word} where they belong."
 
 
-def _filled(data: Mapping[str, Any], name: str, seed: int, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The input of one replica."""
+def _filled(data: Mapping[str, Any], name: str, seed: int, own: Mapping[str, Any], count: int | None) -> dict[str, Any]:
+    """The input of one replica, one of `count` walkers where they are."""
     written = {
         _WORDS[key]: with_unit(value, _WORDS[key]) if key in ("temperatures", "pressures") else value
         for key, value in own.items()
@@ -376,14 +406,14 @@ def _filled(data: Mapping[str, Any], name: str, seed: int, own: Mapping[str, Any
         if key in data:
             filled[key] = _put(data[key], value)
     if isinstance(data.get("stage"), list):
-        filled["stage"] = [_stage(stage, written) for stage in data["stage"]]
+        filled["stage"] = [_stage(stage, written, count) for stage in data["stage"]]
     given = data.get("seed", seed)
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:  # what is wrong is told by the model
         filled["seed"] = seed_of(given, name)
     return filled
 
 
-def _stage(stage: Any, own: Mapping[str, Any]) -> Any:
+def _stage(stage: Any, own: Mapping[str, Any], count: int | None) -> Any:
     """A table with its own values in it; the biases of a stage are such tables."""
     if not isinstance(stage, Mapping):
         return stage
@@ -392,7 +422,11 @@ def _stage(stage: Any, own: Mapping[str, Any]) -> Any:
         for key, value in stage.items()
     }
     if "bias" in stage:
-        filled["bias"] = [_stage(one, {"at": own.get("at")}) for one in _biases(stage)]
+        filled["bias"] = [
+            _stage(one, {"at": own.get("at"), "number": own.get("number")}, count) for one in _biases(stage)
+        ]
+    if count is not None and (given := _walkers(stage)).get("number") == WORD:
+        filled["walkers"] = {"count": count, **given, "number": own.get("number")}
     return filled
 
 
