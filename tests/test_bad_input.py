@@ -428,7 +428,7 @@ COMMANDS: list[tuple[str, Callable[[Path], None] | None, tuple[str, ...], int, s
     ("a training as potential", trained, ("simulate", "folder.toml"), 2, 'Give the file in it: "'),
     ("a training as descriptor", trained, ("train", "model.toml"), 2, "lj.run is the folder of a training, not a file"),
     ("to analyze nothing", None, ("analyze", "rdf", "none.run"), 4, "not a run folder: it does not exist"),
-    ("to analyze a file", None, ("analyze", "rdf", "in.toml"), 4, "not a run folder: it is a file"),
+    ("to analyze a file", None, ("analyze", "rdf", "in.toml"), 2, "in.toml: not a trajectory format that is read"),
     ("to show nothing", None, ("show", "none.cif"), 2, "no such file"),
     ("to show a folder that is no run", None, ("show", "."), 4, "not a run folder"),
     ("to write over a file", None, ("new", "simulate", "-o", "in.toml"), 4, "exists already"),

@@ -20,6 +20,7 @@ from mlmd.errors import InputError, StorageError
 from mlmd.io.dcd import DCDReader
 from mlmd.io.extxyz import ExtXYZReader
 from mlmd.io.frames import CHUNK_BYTES, ArrayReader, FrameReader
+from mlmd.io.lammps_dump import LammpsDumpReader
 from mlmd.io.trajectories import cells_of, open_frames
 from mlmd.io.xtc import XTCReader
 from mlmd.rundir import MANIFEST, open_run
@@ -92,7 +93,9 @@ class Recording:
         if isinstance(self.reader, ExtXYZReader):
             return None
         rows, own = range(self.reader.n_frames), atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
-        if isinstance(self.reader, ArrayReader) and atoms.pbc.all():  # as written, nothing is rounded
+        if (
+            isinstance(self.reader, ArrayReader | LammpsDumpReader) and atoms.pbc.all()
+        ):  # as written, nothing is rounded
             cells = self.reader.cells(rows)
         else:
             with np.errstate(invalid="ignore", divide="ignore"):  # where a file keeps lengths of zero
@@ -115,8 +118,9 @@ class Recording:
         """
         rows = range(row, row + 1)
         if cells is not None:
-            numbers = self.reader.numbers if isinstance(self.reader, ArrayReader) else None
-            return Frame(self._blocks.frame(row), cells[row], None if numbers is None else numbers[row])
+            numbers = getattr(self.reader, "numbers", None)
+            own = numbers[row] if isinstance(self.reader, ArrayReader) and numbers is not None else numbers
+            return Frame(self._blocks.frame(row), cells[row], own)
         assert isinstance(self.reader, ExtXYZReader)
         try:
             (found,) = self.reader.structures(rows)
@@ -179,8 +183,8 @@ def _when(path: Path, reader: FrameReader) -> tuple[np.ndarray | None, np.ndarra
         found = [reader.told(row) for row in range(reader.n_frames)]
         steps = _column([_first(one, dict.fromkeys(_STEPS, 1)) for one in found])
         return None if steps is None else _whole(steps), _column([_first(one, _TIMES) for one in found])
-    if path.suffix.lower() in (".lammpstrj", ".dump"):
-        return np.array(_steps_of_dump(path), dtype=np.int64), None
+    if isinstance(reader, LammpsDumpReader):
+        return reader.steps, None
     return None, None
 
 
@@ -202,13 +206,3 @@ def _column(values: Sequence[float | None]) -> np.ndarray | None:
 
 def _whole(numbers: np.ndarray) -> np.ndarray | None:
     return numbers.astype(np.int64) if np.array_equal(numbers, np.rint(numbers)) else None
-
-
-def _steps_of_dump(path: Path) -> list[int]:
-    """What stands below each ITEM: TIMESTEP."""
-    steps: list[int] = []
-    with path.open(errors="replace") as file:
-        for line in file:
-            if line.startswith("ITEM: TIMESTEP"):
-                steps.append(int(next(file, "0").split()[0]))
-    return steps

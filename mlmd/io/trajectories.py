@@ -13,8 +13,10 @@ from mlmd.errors import InputError, StorageError
 from mlmd.io.dcd import open_dcd, standard_cells
 from mlmd.io.extxyz import ExtXYZReader, open_extxyz
 from mlmd.io.frames import ArrayReader, FrameReader, Provenance, Trajectory
+from mlmd.io.h5md import H5MDReader, open_h5md
+from mlmd.io.lammps_dump import LammpsDumpReader, open_lammps_dump
 from mlmd.io.log import read_log
-from mlmd.io.xtc import XTCReader, open_xtc
+from mlmd.io.xtc import open_xtc
 from mlmd.rundir import DEPOSITION, Run, StageRecord, describe_targets
 from mlmd.rundir import open_run as open_folder
 
@@ -29,10 +31,12 @@ _OPENERS: dict[str, Callable[[Path], FrameReader]] = {
     ".xtc": open_xtc,
     ".extxyz": open_extxyz,
     ".xyz": open_extxyz,
+    ".lammpstrj": open_lammps_dump,
+    ".dump": open_lammps_dump,
+    ".h5md": open_h5md,
+    ".h5": open_h5md,
 }
-_ASE_FORMATS = {
-    "XDATCAR": "vasp-xdatcar", ".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text", ".traj": "traj",
-}  # fmt: skip
+_ASE_FORMATS = {"XDATCAR": "vasp-xdatcar", ".traj": "traj"}
 
 
 def open_run(
@@ -173,13 +177,14 @@ def open_trajectory(
     """A trajectory written by another program.
 
     Args:
-        path: DCD, XTC, (extended) XYZ, XDATCAR or LAMMPS text dump. DCD cells are taken to have a along x and b
+        path: DCD, XTC, (extended) XYZ, XDATCAR, LAMMPS text dump or H5MD. DCD cells are taken to have a along x and b
             in the xy plane.
         topology: a structure with the same atoms in the same order; by default the first frame of a file that tells
             elements.
         unwrapped: True when atoms keep going after they left the cell, False when they come back on the other
-            side. A file does not tell, and a guess would give a wrong diffusion coefficient.
-        interval: fs between frames; needed unless the file (XTC) tells.
+            side. Few files tell (the columns of a LAMMPS dump, H5MD with images), and a guess would give a wrong
+            diffusion coefficient.
+        interval: fs between frames; needed unless the file (XTC, H5MD with a unit) tells.
         temperature: K, for the conductivity.
         first_time, last_time: fs; by default all frames.
 
@@ -191,14 +196,20 @@ def open_trajectory(
     from mlmd.io.structures import read_structure
 
     path = Path(path)
+    reader = open_frames(path)
+    told: bool | None = getattr(reader, "unwrapped", None)
+    if unwrapped is None:
+        unwrapped = told
+    elif told is not None and unwrapped != told:
+        says, said = ("unwrapped" if one else "wrapped" for one in (told, unwrapped))
+        raise InputError(f"{path} itself says that its positions are {says}, and they were said to be {said}.")
     if unwrapped is None:
         raise InputError(
             f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (--unwrapped: atoms "
             "keep going after they left the cell) or unwrapped=False (--wrapped: they come back on the other side)."
         )
-    reader = open_frames(path)
     if topology is None:
-        topology = _first_frame(path)
+        topology = _first_frame(path, reader)
     atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
     _check_atoms(path, reader.n_atoms, len(atoms))
     times = _foreign_times(path, reader, interval)
@@ -217,13 +228,15 @@ def open_trajectory(
     )  # fmt: skip
 
 
-def _first_frame(path: Path) -> ase.Atoms:
+def _first_frame(path: Path, reader: FrameReader) -> ase.Atoms:
     """The atoms of a file that tells what they are."""
     import ase.io
 
+    if isinstance(reader, LammpsDumpReader | H5MDReader) and reader.numbers is not None:
+        return reader.first
     kind = _ASE_FORMATS.get(path.name, _ASE_FORMATS.get(path.suffix.lower()))
-    kind = "extxyz" if path.suffix.lower() in (".extxyz", ".xyz") else kind
-    if kind is None or (kind == "lammps-dump-text" and not names_elements(path)):
+    kind = "extxyz" if isinstance(reader, ExtXYZReader) else kind
+    if kind is None:
         raise InputError(
             f"{path} does not tell what its atoms are. Give a structure with the same atoms in the same order "
             "(--structure FILE)."
@@ -292,15 +305,7 @@ def _read_with_ase(path: Path, ase_format: str) -> ArrayReader:
     if not frames or len({len(frame) for frame in frames}) > 1:
         raise StorageError(f"{path} does not hold frames of the same atoms.")
     positions, cells = np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames])
-    told = ase_format != "lammps-dump-text" or names_elements(path)
-    return ArrayReader(positions, cells, np.array([f.numbers for f in frames]) if told else None)
-
-
-def names_elements(path: Path) -> bool:
-    """Whether a LAMMPS text dump has a column of elements; ASE takes the number of a type for that of an element."""
-    with path.open(errors="replace") as file:
-        columns = next((line.split() for line in file if line.startswith("ITEM: ATOMS")), [])
-    return "element" in columns
+    return ArrayReader(positions, cells, np.array([f.numbers for f in frames]))
 
 
 def _check_atoms(path: Path, in_file: int, in_structure: int) -> None:
@@ -311,8 +316,9 @@ def _check_atoms(path: Path, in_file: int, in_structure: int) -> None:
 def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> np.ndarray:
     if interval is not None:
         return interval * np.arange(reader.n_frames)
-    if isinstance(reader, XTCReader):
-        return reader.times
+    told: np.ndarray | None = getattr(reader, "times", None)
+    if told is not None:
+        return told
     raise InputError(f'{path} does not tell the time between frames. Give interval=... in fs (--interval "10 fs").')
 
 
