@@ -21,6 +21,7 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "van-hove": "mlmd.analysis.van_hove:van_hove",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
