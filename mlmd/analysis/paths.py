@@ -85,3 +85,24 @@ def mean_cell(trajectory: Trajectory) -> np.ndarray:
     """The cell that unwrapped positions refer to, (3, 3) Å, rows are vectors."""
     cell: np.ndarray = trajectory.cells[0] if trajectory.constant_cell else trajectory.cells.mean(axis=0)
     return cell
+
+
+def mean_places(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where atoms are on average, and how far they are from there.
+
+    Args:
+        trajectory, atoms, rest: as for `frames_at_rest`.
+
+    Returns:
+        (n_atoms, 3) Å in the mean cell, unwrapped, and the root mean square distance from there, (n_atoms,) Å.
+    """
+    first: np.ndarray | None = None
+    sums, squares = np.zeros((len(atoms), 3)), np.zeros(len(atoms))
+    for _, positions in frames_at_rest(trajectory, atoms, rest):
+        first = positions[0].copy() if first is None else first
+        moved = positions - first
+        sums += moved.sum(axis=0)
+        squares += np.einsum("tai,tai->a", moved, moved)
+    mean = sums / trajectory.n_frames
+    spread = np.sqrt(np.maximum(squares / trajectory.n_frames - np.sum(mean**2, axis=1), 0.0))
+    return mean + (0.0 if first is None else first), spread

@@ -17,6 +17,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
     "van-hove": ("mlmd.cli.analyze.van_hove:van_hove", "Van Hove functions, and how far from Gaussian they are."),
+    "density": ("mlmd.cli.analyze.density:density", "Probability densities on a grid, as cube files."),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
