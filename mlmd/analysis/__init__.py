@@ -23,6 +23,7 @@ ANALYSES: dict[str, str] = {
     "rdf": "mlmd.analysis.rdf:rdf",
     "van-hove": "mlmd.analysis.van_hove:van_hove",
     "density": "mlmd.analysis.density:density",
+    "sites": "mlmd.analysis.sites:sites",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
