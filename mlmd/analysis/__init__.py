@@ -24,6 +24,7 @@ ANALYSES: dict[str, str] = {
     "van-hove": "mlmd.analysis.van_hove:van_hove",
     "density": "mlmd.analysis.density:density",
     "sites": "mlmd.analysis.sites:sites",
+    "rotation": "mlmd.analysis.rotation:rotation",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

@@ -42,6 +42,7 @@ def _draw(axes: Axes, figure: Figure, result: DensityResult, one: ElementDensity
     others = result.framework[[symbol != one.element for symbol in result.framework.symbols]]
     if len(others):
         places = others.get_scaled_positions()[:, [first, second]] @ flat
+        axes.set_title(f"{', '.join(dict.fromkeys(others.symbols))}: circles", fontsize=8, color="#D55E00")
         axes.scatter(places[:, 0], places[:, 1], s=7, facecolors="none", edgecolors="#D55E00", linewidths=0.6)
     rim = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) @ flat
     axes.plot(rim[:, 0], rim[:, 1], color="#333333", linewidth=0.8)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from mlmd.analysis.van_hove import SelfPart, VanHoveResult
 
+_NEAR = 1.0
+"""Å."""
 _FEWEST = 1e-3
 """Of the displacements: the self part is shown up to where it holds all but this."""
 
@@ -33,7 +35,8 @@ def van_hove_figure(result: VanHoveResult) -> Figure:
                 _band(middle, result.distances, distinct.g[number], distinct.g_error[number], number)
             middle.axhline(1.0, color="#333333", linewidth=0.8, linestyle=":")
             middle.set_xlim(0, result.edges[-1])
-            middle.set_ylim(bottom=0)
+            beyond = distinct.g[:, result.distances > _NEAR]  # the peak of places that are taken over may be any height
+            middle.set_ylim(0, 1.15 * max(2.0, float(beyond.max(initial=0.0))))
             label(middle, "r (Å)", f"$G_d$ ({distinct.pair})")
         _draw_alpha(right, one)
     return figure
