@@ -24,12 +24,12 @@ ORDERS = (1, 2)
 """Of the Legendre polynomials."""
 MOST_BYTES = 2e9
 """Directions of all bonds in memory, in single precision."""
-ENOUGH = 8
+ENOUGH = 30
 """Central atoms from which on their scatter is the error; of fewer, that of blocks of time too."""
 DECAYED = 0.1
 """A correlation that is known to have lost this much tells a relaxation time."""
 _MIN_LAGS = 5
-_FLOOR = 0.05
+_FLOOR = 0.15
 """Below, what is left of a correlation is no part of the fit."""
 
 
@@ -151,7 +151,7 @@ def rotation(
     them nearer to each other. τ_l is that of A exp(-t/τ) through the lags behind a faster libration. An event is a bond
     that stays more than an angle away from where it was for longer than `hold`; where it is then is what the next
     one is measured from. Errors are the scatter of groups, of fewer than `ENOUGH` groups that of blocks of time
-    and groups together; those of τ are a jackknife over them.
+    and groups together; those of τ are a jackknife over either, the larger one.
 
     Args:
         trajectory: frames at equal intervals.
@@ -222,9 +222,10 @@ def _relaxation(order: int, lags: np.ndarray, parts: list[np.ndarray], interval:
     for index, one in enumerate(parts, 1):
         mean, error = mean_and_error(one.reshape(-1) if few else one.mean(axis=0))
         values[index], errors[index] = float(mean), float(error)
-    # The fit is done again without each group; of few groups, without each of the blocks that the longest lag has.
+    # The fit is done again without each group, and without each group in each block of time that the longest lag has:
+    # few groups scatter little by chance, and slow groups are alike in all blocks.
     count = min(len(one) for one in parts)
-    samples = np.array([_merged(one, count) if few else one.mean(axis=0) for one in parts]).T  # (n_samples, n_lags)
+    samples = [np.array([_merged(one, blocks) for one in parts]).T for blocks in {1, count}]  # (n_samples, n_lags)
     time, amplitude, window = _fit(lags * interval, values[1:], errors[1:], samples)
     return Relaxation(order, values, errors, time, amplitude, window)
 
@@ -236,17 +237,20 @@ def _merged(means: np.ndarray, count: int) -> np.ndarray:
 
 
 def _fit(
-    times: np.ndarray, values: np.ndarray, errors: np.ndarray, samples: np.ndarray
+    times: np.ndarray, values: np.ndarray, errors: np.ndarray, samples: list[np.ndarray]
 ) -> tuple[Estimate, float, tuple[float, float] | None]:
     """τ and A of A exp(-t/τ), from the first lag on from which that describes the correlation within its errors."""
     undetermined = Estimate(math.nan, math.nan, "ps", 0.0), math.nan, None
     low = values < np.maximum(3.0 * np.nan_to_num(errors, nan=math.inf), _FLOOR)
     end = int(np.argmax(low)) if low.any() else len(values)
-    if end < _MIN_LAGS or len(samples) < 2 or values[:end].min() > 1.0 - DECAYED:
+    if end < _MIN_LAGS or max(map(len, samples)) < 2 or values[:end].min() > 1.0 - DECAYED:
         return undetermined
+    # Weights are of errors that are smoothed over seven lags: one that is small by chance would pull the line.
+    logs = np.pad(np.log(np.maximum(errors, 1e-6)), 3, mode="edge")
+    known = np.exp(np.convolve(logs, np.ones(7) / 7, mode="valid"))
     for first in range(end - _MIN_LAGS + 1):
         part = slice(first, end)
-        weight = values[part] / np.maximum(errors[part], 1e-6)  # of ln C
+        weight = values[part] / np.maximum(known[part], 1e-6)  # of ln C
         slope, intercept = np.polyfit(times[part], np.log(values[part]), 1, w=weight)
         misfit = np.sum((weight * (np.log(values[part]) - slope * times[part] - intercept)) ** 2)
         if misfit <= end - first - 2:
@@ -258,12 +262,12 @@ def _fit(
         logs = np.log(np.maximum(total[0, part] / total[1, part], 1e-3))
         return np.array(-np.polyfit(times[part], logs, 1, w=weight)[0])
 
-    ones = np.stack([samples, np.ones_like(samples)], axis=1)
-    value, error = (float(x) for x in jackknife(ones, rate))
+    sums = [np.stack([one, np.ones_like(one)], axis=1) for one in samples]
+    value, error = float(-slope), float(np.nanmax([jackknife(one, rate)[1] for one in sums]))
     lost = -slope * (times[end - 1] - times[first])
     if value <= 2.0 * error or lost < DECAYED:
         return undetermined
-    time = Estimate(1e-3 / value, 1e-3 * error / value**2, "ps", float(len(samples)))
+    time = Estimate(1e-3 / value, 1e-3 * error / value**2, "ps", float(max(map(len, samples))))
     return time, float(np.exp(intercept)), (float(times[first]), float(times[end - 1]))
 
 

@@ -16,6 +16,7 @@ from mlmd import units
 from mlmd.analysis.blocks import block_of, jackknife
 from mlmd.analysis.density import counted, framework
 from mlmd.analysis.diffusion import D_UNIT, diffusion
+from mlmd.analysis.einstein import MIN_WINDOWS, fit_from
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path, mean_cell, still
 from mlmd.analysis.places import GRID, Places, from_density, from_structure
@@ -33,6 +34,8 @@ CORE = 0.3
 """Of the shortest distance between sites: the radius of cores."""
 LARGEST_CORE = 1.0
 """Å."""
+HISTORY = 3.0
+"""Jumps of an atom after which a displacement is one of diffusion."""
 _SHORT = 5
 """Frames: shorter residence times are not resolved."""
 
@@ -96,7 +99,7 @@ class SitesResult:
     jump_diffusion: Estimate
     """D_J = Σ l² / (6 N t), cm²/s: of jumps that know nothing of each other."""
     tracer_diffusion: Estimate
-    """D, cm²/s, of `mlmd.analysis.diffusion`."""
+    """D, cm²/s, of `mlmd.analysis.diffusion`, from lags in which an atom has jumped several times."""
     correlation: Estimate
     """f = D / D_J: 1 for jumps that know nothing of each other, less when they are taken back."""
     drift: str | tuple[str, ...]
@@ -210,8 +213,8 @@ def sites(
     run. The survival curve is Kaplan and Meier's (J. Am. Stat. Assoc. 1958, 53, 457), of the stays whose beginning was
     seen, those cut off by the end being censored. Rates are jumps over the time that atoms have been on the class they
     come from. D_J = Σ l² / (6 N t) with the distances l of the sites, and f = D / D_J with D of
-    `mlmd.analysis.diffusion` where that is determined. Errors are the larger of a jackknife over ten parts of time and
-    of √n of the n jumps.
+    `mlmd.analysis.diffusion`, from lags of at least `HISTORY` jumps, where that is determined. Errors are the larger of
+    a jackknife over ten parts of time and of √n of the n jumps.
 
     Args:
         trajectory: periodic in all three directions, frames at equal intervals.
@@ -240,8 +243,7 @@ def sites(
             "(--core) do not overlap."
         )
     visits = follow(trajectory, atoms, places, core, rest)
-    tracer = diffusion(trajectory, elements=[element], drift="none" if trajectory.n_atoms == 1 else drift)
-    return _result(trajectory, element, places, core, visits, tracer.species[0].coefficient, drift)
+    return _result(trajectory, element, places, core, visits, drift)
 
 
 def _places(
@@ -259,7 +261,7 @@ def _places(
 
 
 def _result(
-    trajectory: Trajectory, element: str, places: Places, core: float, visits: Visits, tracer: Estimate,
+    trajectory: Trajectory, element: str, places: Places, core: float, visits: Visits,
     drift: str | Sequence[str],
 ) -> SitesResult:  # fmt: skip
     interval = trajectory.provenance.interval / 1e3
@@ -276,6 +278,7 @@ def _result(
     squares = np.bincount(block[visits.frame], np.sum(visits.vector**2, axis=1), n_blocks)
     rate = _rate(present, rate_all, interval)
     jump = _diffusion(present, squares, rate_all, interval)
+    tracer = _tracer(trajectory, element, rate, drift)
     return SitesResult(
         element, n_atoms, places, core, occupied, occupied_error, stays,
         tuple(_class(visits, places, member, index, left, frames, interval) for index in range(len(places.names))),
@@ -348,6 +351,25 @@ def _returns(visits: Visits, block: np.ndarray) -> Estimate:
     value, error = (float(x) for x in _ratio(over, under))
     least = math.sqrt(max(value * (1.0 - value), 1.0 / n) / n)
     return Estimate(value, max(error if math.isfinite(error) else 0.0, least), "", float(n))
+
+
+def _tracer(trajectory: Trajectory, element: str, rate: Estimate, drift: str | Sequence[str]) -> Estimate:
+    """D from lags in which an atom jumps `HISTORY` times at least; not determined where the run is too short for that.
+
+    A mean squared displacement may look straight already while atoms still go back and forth between two sites.
+    """
+    found = diffusion(trajectory, elements=[element], drift="none" if trajectory.n_atoms == 1 else drift).species[0]
+    interval = trajectory.provenance.interval
+    if found.line is None or not rate.value > 0.0:
+        return found.coefficient
+    first = math.ceil(HISTORY / (rate.value * interval / 1e3))
+    if first <= found.line.first_lag:
+        return found.coefficient
+    if first > trajectory.n_frames // MIN_WINDOWS:
+        return Estimate(math.nan, math.nan, D_UNIT, 0.0)
+    line = fit_from(found.msd.windows["xyz"], found.msd.total, trajectory.n_frames, first)
+    scale = units.CM2_PER_S / (6.0 * interval)
+    return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, 2.0 / (3.0 * line.relative_variance))
 
 
 def _correlation(tracer: Estimate, jump: Estimate) -> Estimate:
