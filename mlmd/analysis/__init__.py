@@ -21,6 +21,10 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "van-hove": "mlmd.analysis.van_hove:van_hove",
+    "density": "mlmd.analysis.density:density",
+    "sites": "mlmd.analysis.sites:sites",
+    "rotation": "mlmd.analysis.rotation:rotation",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
@@ -100,7 +104,10 @@ def run_all(
 
 
 def write(result: Result, folder: Path) -> tuple[Path, Path, Path]:
-    """Write NAME.json, NAME.csv and NAME.png of a result, making the folder where needed."""
+    """Write NAME.json, NAME.csv and NAME.png of a result, making the folder where needed.
+
+    A result whose numbers need other formats (cube files) has a method `more_files`, of their names and texts.
+    """
     import json
 
     from mlmd.analysis.figures import save
@@ -111,4 +118,6 @@ def write(result: Result, folder: Path) -> tuple[Path, Path, Path]:
     paths[0].write_text(content + "\n", encoding="utf-8")
     paths[1].write_text(result.to_csv(), encoding="utf-8")
     save(result.figure(), paths[2])
+    for name, text in getattr(result, "more_files", dict)().items():
+        (folder / name).write_text(text, encoding="utf-8")
     return paths

@@ -64,6 +64,18 @@ def read_structure(path: str | Path, supercell: Sequence[int] = (1, 1, 1)) -> At
     return _repeat(atoms, supercell, path.name)
 
 
+def read_reference(path: str | Path) -> Atoms:
+    """One structure as its file has it, with partly occupied sites, vacancies (X) and further arrays, unchecked.
+
+    For what is compared with, not simulated. ``name.extxyz@3`` is a frame, as for `read_structure`.
+
+    Raises:
+        InputError: the file is missing, of an unknown format or damaged, or has several frames.
+    """
+    path, frame = split_frame(Path(path))
+    return _only(_frames(path, frame), path, frame)
+
+
 def file_velocities(atoms: Atoms) -> np.ndarray | None:
     """(n_atoms, 3) Å/fs as the structure file gave them, or None when it gave none."""
     if not atoms.has("momenta"):

@@ -16,6 +16,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Activation energies of diffusion and conductivity, from several temperatures.",
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
+    "van-hove": ("mlmd.cli.analyze.van_hove:van_hove", "Van Hove functions, and how far from Gaussian they are."),
+    "density": ("mlmd.cli.analyze.density:density", "Probability densities on a grid, as cube files."),
+    "sites": ("mlmd.cli.analyze.sites:sites", "Sites, their occupancies, jumps between them, residence times."),
+    "rotation": ("mlmd.cli.analyze.rotation:rotation", "How groups of atoms (polyanions) turn."),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
