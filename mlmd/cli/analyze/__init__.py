@@ -16,6 +16,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Activation energies of diffusion and conductivity, from several temperatures.",
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
+    "structure-factor": (
+        "mlmd.cli.analyze.structure_factor:structure_factor",
+        "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
