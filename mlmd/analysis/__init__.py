@@ -25,6 +25,7 @@ ANALYSES: dict[str, str] = {
     "density": "mlmd.analysis.density:density",
     "sites": "mlmd.analysis.sites:sites",
     "rotation": "mlmd.analysis.rotation:rotation",
+    "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

@@ -133,7 +133,7 @@ def rdf(
     edges = np.linspace(0.0, r_max, 1 + max(1, round(r_max / bin_width)))
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
     blocks = np.array_split(frames, min(N_BLOCKS, len(frames)))
-    counts, volumes = _block_counts(trajectory, chosen, blocks, edges)
+    counts, volumes = block_counts(trajectory, chosen, blocks, edges)
     pairs = tuple(
         _distribution(trajectory, a, b, counts[:, index], volumes, edges)
         for index, (a, b) in enumerate(combinations_with_replacement(chosen, 2))
@@ -152,7 +152,7 @@ def _check_pairs(trajectory: Trajectory, n_atoms: int, r_max: float) -> None:
         )
 
 
-def _block_counts(
+def block_counts(
     trajectory: Trajectory, elements: Sequence[str], blocks: list[np.ndarray], edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean neighbour counts (n_blocks, n_pairs_of_elements, n_bins) and volumes (n_blocks,) Å³."""

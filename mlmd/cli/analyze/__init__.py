@@ -20,6 +20,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "density": ("mlmd.cli.analyze.density:density", "Probability densities on a grid, as cube files."),
     "sites": ("mlmd.cli.analyze.sites:sites", "Sites, their occupancies, jumps between them, residence times."),
     "rotation": ("mlmd.cli.analyze.rotation:rotation", "How groups of atoms (polyanions) turn."),
+    "structure-factor": (
+        "mlmd.cli.analyze.structure_factor:structure_factor",
+        "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
