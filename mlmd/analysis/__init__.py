@@ -21,12 +21,15 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "deposition": "mlmd.analysis.deposition:deposition",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
 OF_RUNS = {"fes", "arrhenius"}
 """Those that take run folders; others take a trajectory."""
+GROWING = {"deposition"}
+"""And those that take one in which atoms come."""
 
 
 class Result(Protocol):
@@ -82,6 +85,7 @@ def run_all(
         InputError: for a name that is not known.
         StorageError: when the trajectory cannot be read.
     """
+    from mlmd.io.growing import open_growth
     from mlmd.io.trajectories import open_run
 
     options: dict[str, dict[str, Any]] = {"diffusion": {"charges": charges, "drift": drift}}
@@ -89,7 +93,7 @@ def run_all(
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)
         try:
-            subject = [run] if name in OF_RUNS else open_run(run)
+            subject = [run] if name in OF_RUNS else open_growth(run) if name in GROWING else open_run(run)
             result: Result = analysis(subject, **options.get(name, {}))
         except InputError as error:
             results.append(Unavailable(name, str(error)))

@@ -16,6 +16,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Activation energies of diffusion and conductivity, from several temperatures.",
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
+    "deposition": (
+        "mlmd.cli.analyze.deposition:deposition",
+        "Layers, growth, sticking, roughness and structure of a film.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
