@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT = "report.html"
-TITLES = {"diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy"}
+TITLES = {
+    "diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy", "deposition": "Deposition",
+}  # fmt: skip
 STATES = ("done", "running", "stopped", "failed")
 _LAST_MESSAGES = 200
 _MAX_POINTS = 2000

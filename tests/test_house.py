@@ -34,7 +34,7 @@ IMPORTS = {
     "ase": {"potentials"},
     "pretrained": {"potentials"},
     "potentials": {"descriptors", "fitting", "kernels", "neighbors"},
-    "analysis": {"io", "rundir", "descriptors", "bias"},
+    "analysis": {"io", "rundir", "descriptors", "bias", "neighbors"},
     "descriptors": {"kernels", "graph", "precision"},
     "fitting": {"kernels", "precision"},
     "neighbors": {"graph", "kernels"},

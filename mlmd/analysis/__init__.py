@@ -26,12 +26,15 @@ ANALYSES: dict[str, str] = {
     "sites": "mlmd.analysis.sites:sites",
     "rotation": "mlmd.analysis.rotation:rotation",
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
+    "deposition": "mlmd.analysis.deposition:deposition",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
 OF_RUNS = {"fes", "arrhenius"}
 """Those that take run folders; others take a trajectory."""
+GROWING = {"deposition"}
+"""And those that take one in which atoms come."""
 
 
 class Result(Protocol):
@@ -87,6 +90,7 @@ def run_all(
         InputError: for a name that is not known.
         StorageError: when the trajectory cannot be read.
     """
+    from mlmd.io.growing import open_growth
     from mlmd.io.trajectories import open_run
 
     options: dict[str, dict[str, Any]] = {"diffusion": {"charges": charges, "drift": drift}}
@@ -94,7 +98,7 @@ def run_all(
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)
         try:
-            subject = [run] if name in OF_RUNS else open_run(run)
+            subject = [run] if name in OF_RUNS else open_growth(run) if name in GROWING else open_run(run)
             result: Result = analysis(subject, **options.get(name, {}))
         except InputError as error:
             results.append(Unavailable(name, str(error)))

@@ -23,6 +23,9 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "structure-factor": (
         "mlmd.cli.analyze.structure_factor:structure_factor",
         "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
+    "deposition": (
+        "mlmd.cli.analyze.deposition:deposition",
+        "Layers, growth, sticking, roughness and structure of a film.",
     ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }

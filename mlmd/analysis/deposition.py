@@ -1,0 +1,272 @@
+"""What has grown on a slab: layers, coverage, growth, sticking, roughness, structure, and which faces layers look like.
+
+Heights are along z. A film is who holds on to the slab (`mlmd.analysis.film`). Its layers lie between the minima of the
+density along z (`layers`); a monolayer, ML, is as many atoms as the top layer of the bare slab has. Coverage and
+growth count atoms that were not there at first. The roughness is that of the height map (`height_map`). Layers,
+structure types (`common_neighbours`) and the similarity with faces (`surface_similarity`) are those of the last frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd.analysis.estimate import Estimate, average
+from mlmd.analysis.film import Film, Scale, check_plane, film_of
+from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of
+from mlmd.analysis.height_map import HeightMap
+from mlmd.analysis.layers import Layers, density_along, layers_along
+from mlmd.analysis.sticking import Sticking, sticking
+from mlmd.analysis.surroundings import bond_length
+from mlmd.errors import InputError
+from mlmd.io.frames import Provenance
+from mlmd.io.growing import Growth
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N_BLOCKS = 10
+"""Parts of the time of growth whose scatter gives the error of the rate."""
+_TOUCH = 1.4
+"""Bonds: below this atoms touch, where the run does not say."""
+_SHELL = {"fcc": 1.25, "bcc": 1.42}
+"""Bonds: up to half way from the neighbours that count to the next; of bcc two shells count."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is counted in each frame."""
+
+    times: np.ndarray
+    """(n_frames,) fs."""
+    coverage: np.ndarray
+    """(n_frames,) ML, of atoms that arrived and hold on."""
+    flying: np.ndarray
+    """(n_frames,) atoms that hold on to nothing."""
+    thickness: np.ndarray
+    """(n_frames,) Å by which the mean height is above that of the bare slab."""
+    roughness: np.ndarray
+    """(n_frames,) Å."""
+    exposed: np.ndarray
+    """(n_frames,) atoms of the surface."""
+    filling: np.ndarray
+    """(n_frames, n_layers) ML: all atoms of each layer."""
+
+
+@dataclass(frozen=True)
+class DepositionResult:
+    """A film and how it grew."""
+
+    monolayer: int
+    """Atoms of a monolayer."""
+    course: Course
+    layers: tuple[FilmLayer, ...]
+    """From below; 0 is the top layer of the bare slab."""
+    coverage: Estimate
+    """ML, in the last frames."""
+    thickness: Estimate
+    """Å, likewise."""
+    roughness: Estimate
+    """Å, likewise."""
+    bare_roughness: float
+    """Å, of the slab before anything arrived."""
+    exposed: Estimate
+    """Atoms of the surface, in the last frames."""
+    rate: Estimate
+    """ML/ns, between the first arrival and the last."""
+    sticking: tuple[Sticking, ...]
+    """Empty where no book of the arrivals was kept."""
+    profile: Layers
+    """The density along z in the last frames, and where layers end."""
+    by_element: Mapping[str, np.ndarray]
+    """Atoms per Å³ at the heights of the profile."""
+    map: HeightMap
+    """Of the last frame."""
+    lattice: str | None
+    """With whose faces layers were compared."""
+    n_last: int
+    """Frames that count as the last."""
+    notes: tuple[str, ...]
+    provenance: Provenance
+
+    name = "deposition"
+
+    @property
+    def n_grown(self) -> int:
+        """Film layers that are at least half full."""
+        return sum(layer.number > 0 and layer.filling.value >= 0.5 for layer in self.layers)
+
+    def __str__(self) -> str:
+        """A few lines for a person."""
+        lines = [
+            f"coverage {self.coverage}, {self.n_grown} layers at least half full; growth {self.rate}",
+            f"thickness {self.thickness}, roughness {self.roughness} (bare slab: {self.bare_roughness:.2f} Å)",
+            *(
+                f"sticking of {one.species}: {one.coefficient} ({one.stuck} of {one.stuck + one.lost})"
+                for one in self.sticking
+            ),
+        ]  # fmt: skip
+        return "\n".join([*lines, *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers with errors, units and provenance, the layers and the profile; the course is in the CSV file."""
+        estimates = ("coverage", "thickness", "roughness", "exposed", "rate")
+        every = max(1, round(0.1 / float(np.diff(self.profile.heights[:2])[0])))
+        return {
+            "analysis": self.name,
+            "monolayer_atoms": self.monolayer,
+            **{name: getattr(self, name).to_dict() for name in estimates},
+            "bare_roughness_A": self.bare_roughness,
+            "sticking": [one.to_json() for one in self.sticking],
+            "lattice": self.lattice,
+            "layers": [one.to_json() for one in self.layers],
+            "profile": {
+                "z_A": np.round(self.profile.heights[::every], 4).tolist(),
+                **{f"{name}_per_A3": np.round(rho[::every], 6).tolist() for name, rho in self.by_element.items()},
+            },
+            "n_last_frames": self.n_last,
+            "notes": list(self.notes),
+            "provenance": asdict(self.provenance),
+        }
+
+    def to_csv(self) -> str:
+        """Coverage, thickness, roughness and the filling of each layer, frame by frame."""
+        course = self.course
+        numbers = [layer.number for layer in self.layers]
+        names = ["time [ps]", "coverage [ML]", "flying", "thickness [Å]", "roughness [Å]", "surface atoms"]
+        columns = [
+            course.times / 1e3, course.coverage, course.flying, course.thickness, course.roughness, course.exposed,
+            *course.filling.T,
+        ]  # fmt: skip
+        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
+        return ",".join([*names, *(f"layer {number} [ML]" for number in numbers)]) + "\n" + rows + "\n"
+
+    def figure(self) -> Figure:
+        """Growth, profile, layers, and the map of heights."""
+        from mlmd.analysis.deposition_figure import deposition_figure
+
+        return deposition_figure(self)
+
+
+def deposition(
+    growth: Growth, *, kernel: float = 0.3, last: int = 10, contact: float | None = None, grid: float = 0.4,
+    lattice: str | None = None, max_frames: int = 500,
+) -> DepositionResult:  # fmt: skip
+    """Analyse what has grown on a slab.
+
+    Args:
+        growth: the frames; the slab is who was there at first.
+        kernel: width of the Gaussians that give the density along z, Å.
+        last: frames at the end by which the film is described.
+        contact: Å below which atoms touch; by default what the run says, or 1.4 bonds.
+        grid: spacing of the height map, Å.
+        lattice: with whose faces layers are compared, "fcc" or "bcc", or "none"; by default that of the element of
+            which most has arrived, at room conditions.
+        max_frames: at most so many frames, at equal distances in time, are used for the course.
+
+    Raises:
+        InputError: for a cell without a plane, lengths that are not positive, a slab without neighbours.
+        StorageError: when the frames or the book of arrivals cannot be read.
+    """
+    if not (kernel > 0.0 and grid > 0.0 and last >= 1 and max_frames >= 1 and (contact is None or contact > 0.0)):
+        raise InputError("kernel, grid, contact, last and max_frames have to be positive.")
+    bare, path = growth.bare, growth.provenance.path
+    check_plane(bare, path)
+    bond = bond_length(bare.positions, bare.cell, bare.pbc)
+    if not np.isfinite(bond):
+        raise InputError(f"{path}: most atoms of the slab have fewer than six others within 12 Å: that is no slab.")
+    touch = contact or growth.contact or _TOUCH * bond
+    final = np.arange(max(0, growth.n_frames - last), growth.n_frames)
+    look = Scale(bond, touch, _SHELL["fcc"] * bond, grid)
+    films = [film_of(one, bare, look) for one in growth.moments(final)]
+    lattice = lattice_of(films[-1], lattice)
+    bond = films[-1].bond(bond)
+    look = Scale(bond, touch, _SHELL[lattice or "fcc"] * bond, grid)  # now that it is known what has grown
+    films = [film_of(one, bare, look) for one in growth.moments(final)]
+    start = film_of(bare, bare, look)
+    profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), kernel)
+    own = layers_along(bare.positions[:, 2], 1, kernel)
+    monolayer = int((own.of(bare.positions[:, 2]) == own.n_layers - 1).sum())
+    frames = np.unique(np.linspace(0, growth.n_frames - 1, min(max_frames, growth.n_frames)).astype(int))
+    course = np.array([_counts(film_of(one, bare, look), start, profile, monolayer) for one in growth.moments(frames)])
+    ends = np.array([_counts(film, start, profile, monolayer) for film in films])
+    book = growth.book if growth.book is not None and growth.book.exists() else None
+    origin = growth.provenance
+    stuck = () if book is None else sticking(book, growth.begin, origin.last_time)
+    coverage, _, thickness, roughness, exposed = (
+        average(series, unit) for series, unit in zip(ends.T[:5], ("ML", "", "Å", "Å", ""), strict=True)
+    )
+    times = growth.times[frames]
+    return DepositionResult(
+        monolayer, _course(times, course),
+        film_layers(films, profile, int(profile.of(own.peaks[-1:])[0]), monolayer, lattice),
+        coverage, thickness, roughness, start.map.roughness, exposed, _rate(times, course[:, 0]), stuck, profile,
+        _by_element(films, profile, kernel), films[-1].map, lattice, len(films),
+        _notes(films, start, stuck, lattice), origin,
+    )  # fmt: skip
+
+
+def _counts(film: Film, start: Film, profile: Layers, monolayer: int) -> np.ndarray:
+    """The course in a frame: coverage, flying, thickness, roughness, surface atoms, filling of each layer."""
+    layers = np.clip(profile.of(film.positions[:, 2]), 0, profile.n_layers - 1)
+    filling = np.bincount(layers, minlength=profile.n_layers) / monolayer
+    arrived = film.arrived.sum() / monolayer
+    rise = film.map.mean - start.map.mean
+    return np.array([arrived, film.n_flying, rise, film.map.roughness, film.exposed.sum(), *filling])
+
+
+def _course(times: np.ndarray, counts: np.ndarray) -> Course:
+    """From what `_counts` gave of each frame."""
+    coverage, flying, thickness, roughness, exposed = counts.T[:5]
+    return Course(times, coverage, flying, thickness, roughness, exposed, counts[:, 5:])
+
+
+def _rate(times: np.ndarray, coverage: np.ndarray) -> Estimate:
+    """Of growth, from the first frame in which there is more than before to the last: mean and scatter of blocks."""
+    steps = np.flatnonzero(np.diff(coverage) != 0.0)
+    if not len(steps):
+        return Estimate(0.0 if len(times) > 1 else math.nan, math.nan, "ML/ns", math.nan)
+    first, last = int(steps[0]), int(steps[-1]) + 1
+    total = (coverage[last] - coverage[first]) / (times[last] - times[first]) * 1e6
+    ends = np.unique(np.linspace(first, last, N_BLOCKS + 1).astype(int))
+    rates = np.diff(coverage[ends]) / np.diff(times[ends]) * 1e6
+    error = float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else math.nan
+    return Estimate(float(total), error, "ML/ns", float(len(rates)))
+
+
+def _by_element(films: Sequence[Film], profile: Layers, kernel: float) -> dict[str, np.ndarray]:
+    """Atoms per Å³ along z, by element."""
+    from ase.data import chemical_symbols
+
+    numbers = np.concatenate([film.numbers for film in films])
+    heights = np.concatenate([film.positions[:, 2] for film in films])
+    area = abs(float(np.linalg.det(films[-1].cell[:2, :2])))
+    return {
+        chemical_symbols[number]: density_along(heights[numbers == number], profile.heights, kernel)
+        / (len(films) * area)
+        for number in dict.fromkeys(numbers.tolist())
+    }
+
+
+def _notes(films: Sequence[Film], start: Film, stuck: Sequence[Sticking], lattice: str | None) -> tuple[str, ...]:
+    notes = []
+    if len(films) < 2:
+        notes.append("one frame has no scatter: errors of what is told of the film are not known")
+    if not films[-1].arrived.any():
+        notes.append("nothing that arrived holds on to the slab: what is told is of the slab")
+    flying = films[-1].n_flying
+    if flying:
+        notes.append(f"{flying} atoms hold on to nothing in the last frame and are left out")
+    holes = float(np.isnan(films[-1].map.heights).mean())
+    if holes:
+        notes.append(f"there is no atom below {holes:.1%} of the plane: roughness and thickness are of the rest")
+    undecided = sum(one.undecided for one in stuck if one.species != "all")
+    if undecided:
+        notes.append(f"{undecided} arrivals neither stuck nor left by the last frame; sticking does not count them")
+    if lattice is None:
+        notes.append("layers were not compared with faces: the element has no fcc or bcc lattice, and none was given")
+    return tuple(notes)

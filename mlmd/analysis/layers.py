@@ -1,0 +1,82 @@
+"""Layers of a slab: where the density along its normal has minima."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+STEP = 0.02
+"""Å between points of the density."""
+DEPTH = 0.5
+"""A minimum between two layers is lower than this part of the lower of the maxima on its sides."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A density along z, and the layers it falls into."""
+
+    heights: np.ndarray
+    """(n_points,) Å."""
+    density: np.ndarray
+    """(n_points,) atoms per Å, mean over frames."""
+    edges: np.ndarray
+    """(n_layers + 1,) Å: between two of them is a layer, from below."""
+    peaks: np.ndarray
+    """(n_layers,) Å, where the density of each is highest."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.peaks)
+
+    def of(self, heights: np.ndarray) -> np.ndarray:
+        """Layers (n_atoms,) of atoms at heights in Å; -1 below all, and `n_layers` above all."""
+        return np.searchsorted(self.edges, heights, side="right") - 1
+
+
+def layers_along(heights: np.ndarray, n_frames: int, kernel: float) -> Layers:
+    """Cut a slab where the Gaussian-kernel density of its atoms, ρ(z) = Σ_i exp(-(z - z_i)²/2w²)/(w √2π), is lowest.
+
+    Two layers at a distance d, in which atoms scatter by s, have a minimum between them as long as d is more than about
+    2 √(s² + w²); those whose minimum is not below `DEPTH` of the lower maximum count as one.
+
+    Args:
+        heights: (n,) Å, of all atoms in all frames.
+        n_frames: that they come from.
+        kernel: w, Å.
+    """
+    low, high = heights.min() - 5.0 * kernel, heights.max() + 5.0 * kernel
+    n_points = int(np.ceil((high - low) / STEP)) + 1
+    points = low + STEP * np.arange(n_points)
+    density = density_along(heights, points, kernel) / n_frames
+    peaks, valleys = _separate(density)
+    edges = np.concatenate([[points[0]], points[valleys], [points[-1]]])
+    return Layers(points, density, edges, points[peaks])
+
+
+def density_along(heights: np.ndarray, points: np.ndarray, kernel: float) -> np.ndarray:
+    """ρ (n_points,) 1/Å at points at equal distances, of atoms at heights (n,) between them, Å."""
+    step = float(points[1] - points[0])
+    counts = np.bincount(np.rint((heights - points[0]) / step).astype(int), minlength=len(points))
+    density: np.ndarray = gaussian_filter1d(counts / step, kernel / step, mode="constant", truncate=5.0)
+    return density
+
+
+def _separate(density: np.ndarray) -> tuple[list[int], list[int]]:
+    """Indices of the maxima of layers, and of the minima between them."""
+    inner = np.arange(1, len(density) - 1)
+    tops = inner[(density[1:-1] > density[:-2]) & (density[1:-1] >= density[2:])].tolist()
+    peaks, valleys = [tops[0]], []
+    for top in tops[1:]:
+        valley = peaks[-1] + int(np.argmin(density[peaks[-1] : top + 1]))
+        if density[valley] < DEPTH * min(density[peaks[-1]], density[top]):
+            peaks.append(top)
+            valleys.append(valley)
+        elif density[top] > density[peaks[-1]]:
+            # The deeper of the two minima on the sides of what is too low to be a layer is the one that counts.
+            peaks[-1] = top
+            if valleys:
+                valleys[-1] = peaks[-2] + int(np.argmin(density[peaks[-2] : top + 1]))
+    return peaks, valleys

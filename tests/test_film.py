@@ -1,0 +1,263 @@
+"""Films: lattices, layers, surfaces and faces are found where they are known, and growth is counted exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import ase
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+from command_line import mlmd
+from scipy.stats import binom
+from slabs import STAGE, argon_slab, book, deposit_input
+
+from mlmd.analysis.common_neighbours import structure_types
+from mlmd.analysis.deposition import deposition
+from mlmd.analysis.height_map import height_map
+from mlmd.analysis.layers import layers_along
+from mlmd.analysis.sticking import sticking
+from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_similarity
+from mlmd.engine.run import simulate
+from mlmd.errors import InputError
+from mlmd.io.growing import open_growing_file, open_growth
+
+LABELLED = Path(__file__).with_name("common_neighbours.extxyz")
+"""Rattled fcc, bcc, hcp, an icosahedron and a slab; `ovito` is its adaptive common neighbour analysis (OVITO 3.17)."""
+A = {"fcc": 3.62, "bcc": 3.5}
+BARE = ase.build.fcc100("Cu", (4, 4, 4), a=A["fcc"], periodic=False)
+BARE = ase.Atoms(BARE.numbers, BARE.positions, cell=[*BARE.cell.array[:2], [0.0, 0.0, 60.0]], pbc=(True, True, False))
+SPACING = A["fcc"] / 2
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(2)
+
+
+def site(layer: int, number: int) -> np.ndarray:
+    """Position of a place in a layer (1 is the first above the slab), which continues the crystal."""
+    lower = BARE.positions.reshape(4, 16, 3)[3 - layer % 2]
+    return np.array([*lower[number, :2], (3 + layer) * SPACING])
+
+
+def grow(path: Path, rng: np.random.Generator, per_frame: int = 2, drift: float = 0.0) -> Path:
+    """48 atoms come to lattice places, layer after layer, and one flies far above, in every frame."""
+    frames = []
+    for frame in range(1 + 48 // per_frame):
+        n_there = frame * per_frame
+        added = [site(1 + number // 16, number % 16) for number in range(n_there)]
+        flying = np.array([[0.0, 0.0, 30.0]])
+        positions = np.concatenate([BARE.positions, flying, np.reshape(added, (-1, 3))])[
+            : len(BARE) + n_there + (frame > 0)
+        ]
+        positions = positions + [0.0, 0.0, drift * frame] + 0.02 * rng.normal(size=positions.shape)
+        atoms = ase.Atoms(f"Cu{len(positions)}", positions, cell=BARE.cell.array, pbc=BARE.pbc)
+        atoms.set_array("id", np.arange(len(atoms)))
+        shuffled = rng.permutation(len(atoms))
+        frames.append(atoms[shuffled])
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def test_structure_types_are_those_of_ovito() -> None:
+    for atoms in ase.io.iread(LABELLED, index=":"):
+        found = structure_types(atoms.positions, atoms.cell.array, atoms.pbc)
+        assert np.array_equal(found, atoms.arrays["ovito"])
+
+
+def test_layers_are_counted_until_their_atoms_overlap(rng: np.random.Generator) -> None:
+    heights = np.repeat(1.5 * np.arange(8), 50)
+    found = layers_along(heights + 0.2 * rng.normal(size=400), 1, 0.3)
+    assert found.n_layers == 8
+    assert np.abs(found.edges[1:-1] - (0.75 + 1.5 * np.arange(7))).max() < 0.25  # of 50 atoms on both sides
+    assert np.trapezoid(found.density, found.heights) == pytest.approx(400, rel=1e-6)
+    assert layers_along(heights + 1.0 * rng.normal(size=400), 1, 0.3).n_layers < 4  # 2 √(1.0² + 0.3²) > 1.5
+
+
+def test_the_height_map_is_the_highest_ball_at_every_point_of_a_skew_cell(rng: np.random.Generator) -> None:
+    cell = np.array([[9.0, 0.0, 0.0], [4.0, 8.0, 0.0], [0.0, 0.0, 30.0]])
+    positions = rng.random((40, 3)) @ np.diag([1, 1, 0.2]) @ cell + [20.0, -30.0, 0.0]
+    found = height_map(positions, cell, 2.5, 0.7)
+    n_a, n_b = found.heights.shape
+    images = np.array([[i, j] for i in range(-8, 9) for j in range(-8, 9)]) @ cell[:2, :2]
+    for a, b in ((0, 0), (3, 5), (n_a - 1, n_b - 1), (7, 2)):
+        point = np.array([a / n_a, b / n_b]) @ cell[:2, :2]
+        apart = positions[:, None, :2] + images - point
+        square = 2.5**2 - (apart**2).sum(axis=-1)
+        reached = positions[:, 2][:, None] + np.sqrt(np.where(square > 0, square, np.nan))
+        expected = np.nan if np.isnan(reached).all() else np.nanmax(reached)
+        assert found.heights[a, b] == pytest.approx(expected, nan_ok=True)
+
+
+def test_two_terraces_are_as_rough_as_half_a_step() -> None:
+    flat = ase.build.fcc100("Cu", (40, 4, 1), a=A["fcc"], vacuum=5).positions
+    cell = np.diag([40 * A["fcc"] / math.sqrt(2), 4 * A["fcc"] / math.sqrt(2), 30.0])
+    step = 20.0
+    raised = flat + np.where(np.arange(len(flat))[:, None] % 40 < 20, [0.0, 0.0, step], 0.0)
+    own = height_map(flat, cell, 2.56, 0.3).roughness
+    assert 0.05 < own < 0.3  # the corrugation of a flat face: 0.29 of a bond from top to hollow
+    # the two edges of the upper terrace are as broad as a ball, 2 × 2.56 of 102 Å
+    assert height_map(raised, cell, 2.56, 0.3).roughness == pytest.approx(math.hypot(own, step / 2), rel=0.02)
+
+
+def slab(lattice: str, face: str) -> ase.Atoms:
+    """Six layers of 36 atoms."""
+    atoms: ase.Atoms = getattr(ase.build, lattice + face)("Li", (6, 6, 6), a=A[lattice], vacuum=8)
+    return atoms
+
+
+def likeness(atoms: ase.Atoms, lattice: str, width: float, top: np.ndarray) -> dict[str, float]:
+    found = surface_similarity(
+        atoms.positions[top], atoms.positions[~top], atoms.cell.array, lattice=lattice,
+        constant=1.02 * A[lattice], width=width,
+    )  # fmt: skip
+    return {face: one.similarity for face, one in found.items()}
+
+
+@pytest.mark.parametrize("lattice", ["bcc", "fcc"])
+@pytest.mark.parametrize("face", FACES)
+def test_a_layer_looks_like_its_own_face_also_when_its_atoms_are_displaced(
+    lattice: str, face: str, rng: np.random.Generator
+) -> None:
+    atoms = slab(lattice, face)
+    heights = np.unique(atoms.positions[:, 2].round(3))
+    top, width = atoms.positions[:, 2] > heights[-1] - 0.1, float(np.diff(heights)[-1])
+    perfect = likeness(atoms, lattice, width, top)
+    assert perfect[face] == pytest.approx(1.0, abs=1e-4)  # the strain is searched to 5e-4
+    assert max(perfect, key=lambda one: perfect[one]) == face
+    atoms.positions += 0.2 * rng.normal(size=atoms.positions.shape)
+    displaced = likeness(atoms, lattice, width, top)
+    assert max(displaced, key=lambda one: displaced[one]) == face
+
+
+def test_a_gas_looks_like_no_face(rng: np.random.Generator) -> None:
+    atoms = ase.Atoms("Li370", 20.0 * rng.random((370, 3)), cell=[20.0, 20.0, 60.0])
+    found = likeness(atoms, "bcc", 2.5, atoms.positions[:, 2] > 17.5)
+    assert max(found.values()) < 0.6
+
+
+def test_the_lattice_constant_is_that_of_the_bond() -> None:
+    for lattice, a in A.items():
+        distances = ase.build.bulk("Li", lattice, a).repeat(3).get_all_distances(mic=True)
+        assert lattice_constant(lattice, distances[distances > 0].min()) == pytest.approx(a)
+
+
+def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.random.Generator) -> None:
+    growth = open_growing_file(grow(tmp_path / "film.extxyz", rng), interval=1000.0)
+    result = deposition(growth, last=1)
+    assert result.monolayer == 16
+    assert np.allclose(result.course.coverage, 2 * np.arange(25) / 16)
+    assert result.course.flying.tolist() == [0.0] + [1.0] * 24
+    assert result.rate.value == pytest.approx(2 / 16 * 1e3)  # ML/ns, two atoms every picosecond
+    assert result.rate.error < 1e-6
+    assert [layer.number for layer in result.layers] == [*range(-3, 4)]
+    third = result.course.filling[:, -1]
+    assert np.allclose(third, np.clip((2 * np.arange(25) - 32) / 16, 0, 1))
+    # of a flat (100) of fcc the upper layer has 8 neighbours, and all below it 12
+    assert [round(layer.coordination.value, 6) for layer in result.layers] == [8, *[12] * 5, 8]
+    assert [layer.structures["fcc"].value for layer in result.layers] == [0, *[1] * 5, 0]
+    assert {layer.face for layer in result.layers if layer.number >= 0} == {"100"}
+    assert result.exposed.value == 16
+    assert result.thickness.value == pytest.approx(3 * SPACING, abs=0.05)
+    assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
+
+
+def test_a_slab_that_drifts_has_the_same_layers(tmp_path: Path, rng: np.random.Generator) -> None:
+    growth = open_growing_file(grow(tmp_path / "film.extxyz", rng, 16, drift=0.7), interval=1000.0)
+    result = deposition(growth, last=2, lattice="none")
+    assert np.allclose(result.course.coverage, [0, 1, 2, 3])
+    assert [round(layer.filling.value, 6) for layer in result.layers] == [1, 1, 1, 1, 1, 1, 0.5]
+    assert result.layers[3].height.value == pytest.approx(3 * SPACING, abs=0.03)
+    assert any("not compared" in note for note in result.notes)
+
+
+def test_an_interval_of_sticking_covers_the_truth_as_often_as_it_says(tmp_path: Path) -> None:
+    n, covered = 20, {}
+    for stuck in range(n + 1):
+        (found,) = sticking(write_book(tmp_path / "book.csv", stuck, n - stuck), 0.0, 1e9)
+        assert found.coefficient.value == stuck / n and 0.0 < found.coefficient.error < 0.12
+        covered[stuck] = found.interval
+    for truth in (0.5, 0.8, 0.9, 0.95):
+        inside = sum(binom.pmf(k, n, truth) for k, (low, high) in covered.items() if low <= truth <= high)
+        assert inside > 0.91  # 0.95 on average over truths; counts are whole numbers
+
+
+def write_book(path: Path, stuck: int, lost: int) -> Path:
+    """A book whose arrivals appear one after the other, bounce, and then stick or leave; one flies at the end."""
+    rows = ["step,time [ps],arrival,what,species,atoms,x [Å],y [Å],z [Å],vx [Å/ps],vy [Å/ps],vz [Å/ps],tries"]
+    for number in range(1, stuck + lost + 2):
+        fate = ["inserted", "reflected", "stuck" if number <= stuck else "escaped"]
+        for what in fate[: 3 if number <= stuck + lost else 1]:
+            rows.append(f"{number},{number},{number},{what},Cu,{number},0,0,0,0,0,0,")
+    rows.append("1,1,0,escaped,Cu,1,0,0,0,0,0,0,")  # an atom of the slab
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deposit")
+    later = STAGE + '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.5 ps"\n'
+    return simulate(deposit_input(folder, later), folder / "run", threads=1).path
+
+
+def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
+    result = deposition(open_growth(run), last=3)
+    rows = book(run)
+    fates = [set(rows["what"][rows["arrival"] == number]) for number in range(1, 17)]
+    stuck, lost = (
+        sum(what in one and (what == "stuck" or "stuck" not in one) for one in fates) for what in ("stuck", "escaped")
+    )
+    total = result.sticking[-1]
+    assert (total.species, total.stuck, total.lost, total.undecided) == ("all", stuck, lost, 16 - stuck - lost)
+    assert {one.species for one in result.sticking} == {"Ar", "He", "all"}
+    assert result.monolayer == len(argon_slab()) // 4
+    assert result.course.times[-1] == pytest.approx(2500.0)
+    arrived = ase.io.read(run / "final.extxyz").arrays["id"] >= len(argon_slab())
+    held = result.course.coverage[-1] * result.monolayer + result.course.flying[-1]
+    assert round(held) == arrived.sum()
+
+
+def test_the_command_writes_its_files_and_names_faces(run: Path, tmp_path: Path) -> None:
+    answer = mlmd("analyze", "deposition", run, "--out", tmp_path / "a", "--last", 2)
+    assert answer.code == 0, answer.err
+    for word in ("Stage 1 (deposit)", "sticking of Ar", "roughness", "ML/ns", "(100)"):
+        assert word in answer.out
+    data = json.loads((tmp_path / "a" / "deposition.json").read_text())
+    assert {layer["number"] for layer in data["layers"]} >= {-3, -2, -1, 0}
+    assert (tmp_path / "a" / "deposition.png").exists()
+    head, first, *_ = (tmp_path / "a" / "deposition.csv").read_text().splitlines()
+    assert head.startswith("time [ps],coverage [ML]") and len(head.split(",")) == len(first.split(","))
+
+
+def test_what_cannot_be_analysed_is_one_message(run: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    film = grow(tmp_path / "film.extxyz", rng, 16)
+    bulk = ase.build.bulk("Cu", cubic=True).repeat(2)
+    bulk.rotate(20, "x", rotate_cell=True)
+    ase.io.write(tmp_path / "bulk.extxyz", bulk, format="extxyz")
+    ase.io.write(
+        tmp_path / "gas.extxyz", ase.Atoms("Ar2", [[0, 0, 0], [9, 9, 9]], cell=[50] * 3, pbc=True), format="extxyz"
+    )
+    for arguments, message in (
+        ((film,), "--interval"),
+        ((film, "--interval", "1 ps", "--lattice", "sc"), "'sc' is not known"),
+        ((film, "--interval", "1 ps", "--stage", 1), "is a file"),
+        ((film, "--interval", "1 ps", "--from", "1 ns"), "no frame lies between"),
+        ((film, "--interval", "1 ps", "--kernel", 0), "positive"),
+        ((tmp_path / "bulk.extxyz", "--interval", "1 ps"), "plane of x and y"),
+        ((tmp_path / "gas.extxyz", "--interval", "1 ps"), "no slab"),
+        ((run, "--stage", 9), "no stage 9"),
+    ):
+        answer = mlmd("analyze", "deposition", *arguments)
+        assert answer.code == 2 and message in answer.err
+
+
+def test_a_run_in_which_nothing_arrives_is_refused(tmp_path: Path) -> None:
+    plain = '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.1 ps"\n'
+    run = simulate(deposit_input(tmp_path, plain), tmp_path / "run", threads=1)
+    with pytest.raises(InputError, match="nothing arrives"):
+        open_growth(run.path)
