@@ -196,7 +196,7 @@ def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
 
 def stage_record(stage: StageRecord) -> dict[str, Any]:
     """A stage as it stands in the manifest; what is usual is not told, as it was before there was anything else."""
-    usual = (("shape", "linear"), ("frames", ()))
+    usual = (("shape", "linear"), ("frames", ()), ("fluxes_every", 0))
     return {key: value for key, value in asdict(stage).items() if (key, value) not in usual}
 
 

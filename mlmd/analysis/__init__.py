@@ -21,11 +21,14 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "viscosity": "mlmd.analysis.green_kubo:viscosity",
+    "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",
+    "conductivity": "mlmd.analysis.green_kubo:conductivity",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
-OF_RUNS = {"fes", "arrhenius"}
+OF_RUNS = {"fes", "arrhenius", "viscosity", "thermal-conductivity", "conductivity"}
 """Those that take run folders; others take a trajectory."""
 
 

@@ -16,6 +16,15 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Activation energies of diffusion and conductivity, from several temperatures.",
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
+    "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
+    "thermal-conductivity": (
+        "mlmd.cli.analyze.green_kubo:thermal_conductivity",
+        "Thermal conductivity, from fluxes that a run wrote.",
+    ),
+    "conductivity": (
+        "mlmd.cli.analyze.green_kubo:conductivity",
+        "Ionic conductivity with the correlation of ions, from fluxes that a run wrote.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
