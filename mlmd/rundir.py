@@ -25,6 +25,7 @@ MANIFEST = "run.json"
 STRUCTURE = "structure.extxyz"
 TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
+FLUXES = "fluxes.csv"
 DEPOSITION = "deposition.csv"
 HYPER = "hyper.csv"
 PLUMED = "plumed"
@@ -64,6 +65,8 @@ class StageRecord:
     """How the temperature goes from one target to the next: linear or exponential."""
     frames: tuple[tuple[int, int, int], ...] = ()
     """Steps of the frames of a rerun, as ranges: the first, steps from one to the next, and how many."""
+    fluxes_every: int = 0
+    """Steps between lines of `FLUXES`; 0 without."""
 
     @property
     def ramped(self) -> bool:
@@ -193,7 +196,7 @@ def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
 
 def stage_record(stage: StageRecord) -> dict[str, Any]:
     """A stage as it stands in the manifest; what is usual is not told, as it was before there was anything else."""
-    usual = (("shape", "linear"), ("frames", ()))
+    usual = (("shape", "linear"), ("frames", ()), ("fluxes_every", 0))
     return {key: value for key, value in asdict(stage).items() if (key, value) not in usual}
 
 

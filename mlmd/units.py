@@ -34,6 +34,11 @@ CM2_PER_S: Final = 1e-16 / 1e-15
 S_PER_CM: Final = _E / (1e-10 * 1e-15) * 1e-2
 """One e²/(eV Å fs) in S/cm (conductivity)."""
 
+MPA_S: Final = _E / 1e-30 * 1e-15 * 1e3
+"""One eV fs/Å³ in mPa s (viscosity)."""
+W_PER_MK: Final = _E / (1e-15 * 1e-10)
+"""One eV/(fs Å K) in W/(m K) (thermal conductivity)."""
+
 _UNITS: Final[dict[str, dict[str, float]]] = {
     "time": {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9, "µs": 1e9, "μs": 1e9, "ms": 1e12, "s": 1e15},
     "wall time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},

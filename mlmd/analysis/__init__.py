@@ -27,11 +27,14 @@ ANALYSES: dict[str, str] = {
     "rotation": "mlmd.analysis.rotation:rotation",
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
     "deposition": "mlmd.analysis.deposition:deposition",
+    "viscosity": "mlmd.analysis.green_kubo:viscosity",
+    "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",
+    "conductivity": "mlmd.analysis.green_kubo:conductivity",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
-OF_RUNS = {"fes", "arrhenius"}
+OF_RUNS = {"fes", "arrhenius", "viscosity", "thermal-conductivity", "conductivity"}
 """Those that take run folders; others take a trajectory."""
 GROWING = {"deposition"}
 """And those that take one in which atoms come."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from mlmd.config.deposit import Deposit
+from mlmd.config.fluxes import Flux, flux_problems
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
@@ -81,6 +82,14 @@ class Output(Table):
         examples=["1 ps"],
         description="simulated time between spreads of forces in log.csv, of a potential that knows them; every tenth "
         "line when left out",
+    )
+    fluxes: Annotated[tuple[Flux, ...], Field(strict=False)] = Field(
+        default=(),
+        description="what is written to fluxes.csv for Green-Kubo integrals: stress (the pressure tensor), heat, "
+        "current (of the charges in [analysis] or in the structure file)",
+    )
+    every: Time | None = Field(
+        default=None, examples=["5 fs"], description="simulated time between lines of fluxes.csv"
     )
     checkpoint_every: WallTime = Field(default=60.0, description="wall-clock time between checkpoints")
 
@@ -250,7 +259,7 @@ class Simulate(Table):
         """What no single key can know."""
         problems = [
             *_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self),
-            *rerun_problems(self),
+            *rerun_problems(self), *flux_problems(self),
         ]  # fmt: skip
         if problems:
             raise refuse("\n".join(problems))

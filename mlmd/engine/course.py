@@ -25,6 +25,8 @@ from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
 from mlmd.engine.drift import drift_of
+from mlmd.engine.flux_needs import charges_for_current
+from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import ForceFailure, Forces
 from mlmd.engine.guard import ADVICE, save_crash
 from mlmd.engine.hyperdynamics import HYPER_COLUMNS
@@ -46,7 +48,7 @@ from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.on_gpu import why_slow
-from mlmd.rundir import DEPOSITION, FINAL, HYPER, LOG, Messages, Run, StageRecord, write_atomically
+from mlmd.rundir import DEPOSITION, FINAL, FLUXES, HYPER, LOG, Messages, Run, StageRecord, write_atomically
 
 ToNextExchange = Generator[None, None, None]
 """Goes on to the next exchange each time."""
@@ -76,6 +78,7 @@ class Course:
         self._device, self._given, self._force = hardware["device"], hardware, hardware.get("force")
         self.watch = watch_of(job, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
+        more += (FLUXES,) if job.config.output.fluxes else ()
         self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, more)
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
@@ -231,10 +234,12 @@ class Course:
         trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
         if self.watch is not None:
             stage.deviations = Deviations(self.folder, job.config.uncertainty, self.present.atoms, self.messages)
+        if job.config.output.fluxes:
+            stage.fluxes = Fluxes(self.folder, job.config.output.fluxes, charges_for_current(job.config, job.atoms))
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),
-            bias=bias,
+            bias=bias, fluxes=stage.fluxes,
         )  # fmt: skip
 
     @property

@@ -131,17 +131,25 @@ class Forces:
         np.multiply(answer.evaluation.forces, _FORCE, out=self._scaled)
         return answer.evaluation.energy * _ENERGY, self._scaled
 
-    def at(self, positions: np.ndarray, step: int) -> Answer:
-        """Energy and forces at positions (n_atoms, 3) nm in the present cell, at a global step."""
+    def at(self, positions: np.ndarray, step: int, *, details: bool = False) -> Answer:
+        """Energy and forces at positions (n_atoms, 3) nm in the present cell, at a global step.
+
+        With details, the answer of the potential has energies and virials of atoms, where it knows them.
+        """
         kept, same_step = self.answer, self.bias is None or step == self.step
         if kept is not None and same_step and _same(positions, kept.positions):
+            if details and kept.potential.virials is None:
+                found = self._ask(positions * NM, self.cell, details=True)
+                # energy and forces stay what the step began with, to the last bit
+                more = replace(kept.potential, energies=found.energies, virials=found.virials)
+                self.answer = kept = replace(kept, potential=more)
             return kept
         if not same_step:
             self.finish_step()
         self.step = step
         if kept is not None:
             self._check_moves(positions, kept.positions, step - kept.step)
-        answer = self._evaluate(positions, self.cell, step)
+        answer = self._evaluate(positions, self.cell, step, details=details)
         self._inspect(answer)
         self.answer = answer
         return answer
@@ -202,10 +210,16 @@ class Forces:
             self.bias.update()
             self.seconds["bias"] += time.perf_counter() - clock
 
-    def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
-        scaled, clock = positions * NM, time.perf_counter()
-        result = self.evaluator.evaluate(scaled, cell)
+    def _ask(self, positions: np.ndarray, cell: np.ndarray, *, details: bool) -> Evaluation:
+        clock = time.perf_counter()
+        ask = getattr(self.evaluator, "detailed", self.evaluator.evaluate) if details else self.evaluator.evaluate
+        result: Evaluation = ask(positions, cell)
         self.seconds["potential"] += time.perf_counter() - clock
+        return result
+
+    def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int, *, details: bool = False) -> Answer:
+        scaled = positions * NM
+        result = self._ask(scaled, cell, details=details)
         if not self.has_energy:
             result = replace(result, energy=0.0, virial=np.zeros((3, 3)))
         if self.bias is None:

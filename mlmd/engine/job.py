@@ -24,6 +24,7 @@ from mlmd.config.rerun import rerun_of
 from mlmd.config.stages import hyperdynamics_of
 from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kept_sources, kernel_of, papers_of, scripts_of
+from mlmd.engine.flux_needs import check_fluxes
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
@@ -46,6 +47,7 @@ from mlmd.rundir import (
     CRASH,
     DEPOSITION,
     FINAL,
+    FLUXES,
     HYPER,
     LOG,
     MANIFEST,
@@ -60,7 +62,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
-    *(DEPOSITION, HYPER, PLUMED),
+    *(DEPOSITION, FLUXES, HYPER, PLUMED),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -147,6 +149,7 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
     _check_analysis(config, atoms)
+    check_fluxes(config, potential, atoms)
     again = rerun_of(config)
     replay = None if again is None else replay_of(again, config.timestep, atoms)
     records = stage_records(config, () if replay is None else replay.steps.tolist())

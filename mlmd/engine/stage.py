@@ -18,6 +18,7 @@ from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat, Molecules
 from mlmd.engine.deviation import Deviations
 from mlmd.engine.drift import EnergyDrift
+from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
 from mlmd.engine.guard import Thermometer, check_distances
@@ -152,6 +153,7 @@ class DynamicsStage:
         self._more = more
         self.deviations: Deviations | None = None
         """Writes what the watch finds, and is told of it."""
+        self.fluxes: Fluxes | None = None
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
         """Wall-clock time spent: in steps of OpenMM with the forces in them, on log and trajectory, on the errors."""
 
@@ -201,6 +203,8 @@ class DynamicsStage:
             grids.append(self.stage.barostat.every)
         if self._ramped:
             grids.append(RAMP_EVERY)
+        if self.record.fluxes_every:
+            grids.append(self.record.fluxes_every)
         longest = max(1, int(LONGEST_BLOCK / seconds_per_step)) if seconds_per_step else 1
         due = [self.step + grid - self.step % grid for grid in grids]
         if self._guarded:
@@ -226,7 +230,15 @@ class DynamicsStage:
                 raise self.forces.failure from None
             raise SimulationError(f"OpenMM stopped at step {self.global_step:,}: {error}") from None
 
+    @property
+    def _flows(self) -> bool:
+        """Whether fluxes are written at this step."""
+        every = self.record.fluxes_every
+        return self.fluxes is not None and bool(every) and self.step % every == 0
+
     def _boundary(self, log: Log, trajectory: Trajectory) -> None:
+        if self.fluxes is not None and self._flows:  # before others ask for less, and the potential computes twice
+            self.answer(details=self.fluxes.details)
         if self.elsewhere:
             self._look()
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
@@ -284,6 +296,8 @@ class DynamicsStage:
         if in_trajectory:
             frame = observe.snapshot(self)
             trajectory.frame(observe.with_uncertainty(frame, found) if self._in_frames and found else frame)
+        if self.fluxes is not None and self._flows:
+            self.fluxes.take(self)
         self.seconds["output"] += time.perf_counter() - done
         if self.deviations is not None and found is not None:
             self.deviations.take(found, observe.with_uncertainty(observe.snapshot(self), found))
@@ -360,9 +374,9 @@ class DynamicsStage:
         """K, at this step; None without a thermostat."""
         return self.record.target_temperature(self._share)
 
-    def answer(self) -> Answer:
-        """Energy and forces at the present positions; the next step uses them again."""
-        return self.forces.at(positions_of(self.context), self.global_step)
+    def answer(self, *, details: bool = False) -> Answer:
+        """Energy and forces at the present positions, with details if wanted; the next step uses them again."""
+        return self.forces.at(positions_of(self.context), self.global_step, details=details)
 
     def kinetic_energy(self) -> float:
         """eV, at the time of the positions for leapfrog integrators."""

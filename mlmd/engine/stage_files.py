@@ -9,6 +9,7 @@ import ase
 from mlmd.bias import Bias
 from mlmd.engine.deposit import Book
 from mlmd.engine.deviation import Deviations
+from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.outputs import ExtXYZ, Log, Trajectory
 
 
@@ -23,10 +24,11 @@ class StageFiles:
     """Of a stage of deposition."""
     bias: Bias | None
     """Keeps its files itself."""
+    fluxes: Fluxes | None = None
 
     @property
-    def _own(self) -> list[Log | Trajectory | Deviations | Book]:
-        some = (self.log, self.trajectory, self.deviations, self.book)
+    def _own(self) -> list[Log | Trajectory | Deviations | Book | Fluxes]:
+        some = (self.log, self.trajectory, self.deviations, self.book, self.fluxes)
         return [file for file in some if file is not None]
 
     def commit(self) -> None:

@@ -7,7 +7,7 @@ whoever writes the energy of each atom; an `Evaluator` is a potential made ready
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,6 +65,8 @@ class Prediction:
     """(n_structures, 3, 3) eV, Σ vectors ⊗ dE/d(vectors) = V · stress, defined for open systems too."""
     energies: Tensor | None = None
     """(n_atoms,) eV, where the potential divides its energy among atoms."""
+    virials: Tensor | None = None
+    """(n_atoms, 3, 3) eV, `virials_of` atoms, where they were asked for and are known."""
     spread: Tensor | None = None
     """(n_atoms,) eV/Å, expected error of the force, or None."""
     grade: Tensor | None = None
@@ -86,7 +88,7 @@ class Evaluation:
     energies: np.ndarray | None = None
     """(n_atoms,) eV, where the evaluator was asked for them and knows them."""
     virials: np.ndarray | None = None
-    """(n_atoms, 3, 3) eV, likewise; the symmetric part of their sum is the virial."""
+    """(n_atoms, 3, 3) eV, likewise, as `virials_of` says; the symmetric part of their sum is the virial."""
     parts: Mapping[str, float] | None = None
     """eV by name, where the energy is a sum whose parts are to be told."""
 
@@ -151,6 +153,8 @@ class EnergyModel(torch.nn.Module):
 
     cutoff: float
     elements: tuple[str, ...]
+    local = True
+    """Whether the energy of an atom depends on the vectors from this atom alone, and not on those between others."""
 
     def atomic_energies(self, graph: Graph) -> Tensor:
         """(n_atoms,) eV: all that a subclass writes; differentiable with respect to ``graph.vectors``."""
@@ -160,15 +164,26 @@ class EnergyModel(torch.nn.Module):
         """What an input file would say to build it again."""
         raise NotImplementedError
 
-    def predict(self, graph: Graph) -> Prediction:
-        """Energy, forces and stress; see `Prediction` for shapes, units and signs."""
+    def slopes(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Energies of atoms (n_atoms,) eV, and dE/d(vectors) (n_pairs, 3) eV/Å."""
         with torch.enable_grad():
             vectors = graph.vectors.detach().requires_grad_(True)
             energies = self.atomic_energies(graph.with_vectors(vectors)).double()
             gradient = torch.autograd.grad(energies.sum(), vectors, allow_unused=True)[0]
         if gradient is None:  # no pair, or a model without interactions
             gradient = torch.zeros_like(vectors)
-        return assemble(graph, energies.detach(), gradient.detach())
+        return energies.detach(), gradient.detach()
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Energy, forces and stress; see `Prediction` for shapes, units and signs."""
+        return assemble(graph, *self.slopes(graph))
+
+    def detailed(self, graph: Graph) -> Prediction:
+        """The same with the virials of atoms, where the energy of an atom is `local`."""
+        if not self.local:
+            return self.predict(graph)
+        energies, gradient = self.slopes(graph)
+        return replace(assemble(graph, energies, gradient), virials=virials_of(graph, gradient))
 
 
 def assemble(graph: Graph, energies: Tensor, gradient: Tensor) -> Prediction:
@@ -197,3 +212,18 @@ def assemble(graph: Graph, energies: Tensor, gradient: Tensor) -> Prediction:
         virial=virial,
         energies=energies.double(),
     )
+
+
+def virials_of(graph: Graph, gradient: Tensor) -> Tensor:
+    """Virials of atoms from dE/d(vectors) (n_pairs, 3) eV/Å, where the energy of an atom is local.
+
+    B_j = Σ_i r_ij ⊗ dU_i/dr_ij, the sum over the pairs whose neighbour j is: nine components, not symmetric where more
+    than pairs interact. The interactions carry the heat -Σ_j B_j v_j (Fan et al., Phys. Rev. B 92, 094301, 2015, whose
+    W_j is -B_j).
+
+    Returns:
+        (n_atoms, 3, 3) eV.
+    """
+    outer = graph.vectors.detach()[:, :, None] * gradient.to(graph.positions.dtype)[:, None, :]
+    total = torch.zeros((graph.n_atoms, 9), dtype=outer.dtype, device=outer.device)
+    return total.index_add_(0, graph.pairs[1], outer.reshape(-1, 9)).reshape(-1, 3, 3)

@@ -7,6 +7,7 @@ again. No graph is built and nothing of a pair is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from mlmd.descriptors.compiled import KernelFeatures, compiled_features, features_of, kernels_of
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError, SimulationError
-from mlmd.neighbors import check_skin, geometry
+from mlmd.neighbors import SkinList, check_skin, geometry
 from mlmd.potentials import Evaluation
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.threads import undivided
@@ -43,6 +44,7 @@ class FeatureEvaluator:
             potential.descriptor, numbers, pbc, skin=check_skin(skin), n_threads=torch.get_num_threads()
         )
         self._kinds = species(torch.tensor(np.asarray(numbers)), potential.species_table)
+        self._pairs = SkinList(numbers, pbc, potential.cutoff, skin)
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å), virial (eV) and energies of atoms at positions (n_atoms, 3) Å and cell (3, 3) Å.
@@ -55,7 +57,13 @@ class FeatureEvaluator:
         except InputError as error:  # of the system in a run
             raise SimulationError(f"{error} Try a smaller timestep.") from None
 
-    detailed = evaluate
+    def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """The same with the virials of atoms, for which the graph is asked: the kernels add pairs up before."""
+        found = self.evaluate(positions, cell)
+        with undivided():
+            graph = self._pairs.graph(positions, cell)
+            virials = self._potential.detailed(graph).virials
+        return found if virials is None else replace(found, virials=virials.cpu().numpy())
 
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last pair search."""

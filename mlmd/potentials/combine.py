@@ -51,15 +51,11 @@ class Sum(torch.nn.Module):
 
     def predict(self, graph: Graph) -> Prediction:
         """The sum of the predictions; energies of atoms where all parts have them."""
-        predictions = [part.predict(graph) for part in self.parts]
-        energies = [one.energies for one in predictions if one.energies is not None]
-        return Prediction(
-            energy=_total([one.energy for one in predictions]),
-            forces=_total([one.forces for one in predictions]),
-            stress=_total([one.stress for one in predictions]),
-            virial=_total([one.virial for one in predictions]),
-            energies=_total(energies) if len(energies) == len(predictions) else None,
-        )
+        return _added([part.predict(graph) for part in self.parts])
+
+    def detailed(self, graph: Graph) -> Prediction:
+        """The same with the virials of atoms, where all parts know them."""
+        return _added([getattr(part, "detailed", part.predict)(graph) for part in self.parts])
 
     def evaluator(
         self, numbers: np.ndarray, pbc: np.ndarray, *, skin: float = SKIN, device: torch.device | str = "cpu"
@@ -154,3 +150,16 @@ def _total(tensors: Sequence[Tensor]) -> Tensor:
     for tensor in tensors[1:]:
         total = total + tensor
     return total
+
+
+def _added(predictions: Sequence[Prediction]) -> Prediction:
+    energies = [one.energies for one in predictions if one.energies is not None]
+    virials = [one.virials for one in predictions if one.virials is not None]
+    return Prediction(
+        energy=_total([one.energy for one in predictions]),
+        forces=_total([one.forces for one in predictions]),
+        stress=_total([one.stress for one in predictions]),
+        virial=_total([one.virial for one in predictions]),
+        energies=_total(energies) if len(energies) == len(predictions) else None,
+        virials=_total(virials) if len(virials) == len(predictions) else None,
+    )

@@ -66,7 +66,11 @@ class GraphEvaluator:
         with undivided():  # operations on one system are too small to be divided among threads
             return evaluation(self.potential.predict(self.pairs.graph(positions, cell)))
 
-    detailed = evaluate
+    def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """The same with energies and virials of atoms, where the potential knows them."""
+        ask = getattr(self.potential, "detailed", self.potential.predict)
+        with undivided():
+            return evaluation(ask(self.pairs.graph(positions, cell)))
 
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last pair search."""
@@ -184,4 +188,5 @@ def evaluation(prediction: Prediction) -> Evaluation:
         forces=np.ascontiguousarray(prediction.forces.cpu().numpy()),
         virial=prediction.virial[0].cpu().numpy(),
         energies=None if prediction.energies is None else prediction.energies.cpu().numpy(),
+        virials=None if prediction.virials is None else prediction.virials.cpu().numpy(),
     )

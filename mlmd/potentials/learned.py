@@ -35,7 +35,7 @@ from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.sum import Sum
 from mlmd.graph import Graph
 from mlmd.kernels import Kernel
-from mlmd.potentials import EnergyModel, Prediction, assemble
+from mlmd.potentials import EnergyModel, Prediction
 from mlmd.potentials.rows import rows_of
 from mlmd.potentials.threads import in_threads, undivided
 from mlmd.registry import below, find
@@ -86,12 +86,22 @@ class LearnedPotential(EnergyModel):
 
     def predict(self, graph: Graph) -> Prediction:
         """Energy, forces and stress, some atoms at a time; see `Prediction` for shapes, units and signs."""
+        with undivided():
+            return super().predict(graph)
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether what describes an atom is of its own neighbours."""
+        return self.descriptor.kind == "atom"
+
+    def slopes(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Energies of atoms (n_atoms,) eV, and dE/d(vectors) (n_pairs, 3) eV/Å, some atoms at a time."""
         at_once = getattr(self.descriptor, "atoms_at_once", None)
         pieces = _pieces(graph.n_atoms, graph.positions.device.type == "cpu", at_once)
         with undivided() as n_threads:
             results = in_threads(lambda centres: self._piece(graph, centres), pieces, n_threads)
             energies, gradients = (torch.cat(parts) for parts in zip(*results, strict=True))
-            return assemble(graph, energies, gradients)
+        return energies, gradients
 
     def _piece(self, graph: Graph, centres: slice) -> tuple[Tensor, Tensor]:
         """Energies of consecutive atoms, and the derivative with respect to the vectors of their pairs."""

@@ -19,7 +19,13 @@ class ScaledEvaluator:
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
-        whole = self._evaluator.evaluate(positions, cell)
+        return self._scaled(self._evaluator.evaluate(positions, cell))
+
+    def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """The same with energies and virials of atoms, where the evaluator knows them."""
+        return self._scaled(getattr(self._evaluator, "detailed", self._evaluator.evaluate)(positions, cell))
+
+    def _scaled(self, whole: Evaluation) -> Evaluation:
         return replace(
             whole,
             energy=self.scale * whole.energy,

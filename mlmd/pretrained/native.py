@@ -44,6 +44,8 @@ class Native(EnergyModel):
 
     dtype: torch.dtype
     """In which it computes."""
+    local = False
+    """Messages pass: the energy of an atom is of the neighbours of its neighbours too."""
 
     def __init__(self, external: External, network: torch.nn.Module, dtype: torch.dtype) -> None:
         """Take the external model and its network, which torch is not to count among this module's numbers."""

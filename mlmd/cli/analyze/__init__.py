@@ -26,6 +26,14 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "deposition": (
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
+    "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
+    "thermal-conductivity": (
+        "mlmd.cli.analyze.green_kubo:thermal_conductivity",
+        "Thermal conductivity, from fluxes that a run wrote.",
+    ),
+    "conductivity": (
+        "mlmd.cli.analyze.green_kubo:conductivity",
+        "Ionic conductivity with the correlation of ions, from fluxes that a run wrote.",
     ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }

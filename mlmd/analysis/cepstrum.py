@@ -1,0 +1,142 @@
+"""Zero-frequency value of a spectrum with its error, from the cepstrum of one series.
+
+A transport coefficient is half the power spectrum of a flux at zero frequency. The periodogram of a long series is
+that spectrum times χ² noise, the same at every frequency; in its logarithm the noise adds, with a known mean and
+variance. The Fourier coefficients of the logarithm, the cepstrum, are few for a smooth spectrum: all beyond a number
+P are noise and are left out. What is left at zero frequency has the variance
+
+    σ² = ψ'(n_dof) (4 P - 2) / N
+
+with 2 n_dof degrees of freedom of the χ² and N the points of the whole spectrum, both signs of the frequency (Ercole,
+Marcolongo, Baroni, Sci. Rep. 7, 15835, 2017). P is twice the number of Akaike's criterion, which weighs all frequencies
+alike and leaves a bias at zero that is as large as the error: with it 45 to 90 % of intervals of 95 % hold the truth
+for noise of one or two correlation times, with twice as many 93 to 96 % where a series has some hundred of the longest.
+Of several coupled currents the first is freed of the others by 1 / (S⁻¹)₁₁ (Bertossa, Grasselli, Ercole, Baroni, Phys.
+Rev. Lett. 122, 255901, 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, special
+
+from mlmd.errors import InputError
+
+FALLEN = 0.1
+"""Of its value at low frequencies: where the spectrum has fallen to it for good, the rest says nothing of zero."""
+SMOOTHED = 200
+"""Parts into which the spectrum is averaged to see where it falls."""
+FEWEST = 100
+"""Points of the spectrum."""
+TIMES_AKAIKE = 2
+"""Coefficients for one that Akaike's criterion would keep."""
+
+
+@dataclass(frozen=True)
+class ZeroFrequency:
+    """A spectrum, its logarithm smoothed by few coefficients, and its value at zero."""
+
+    value: float
+    """In squared units of the flux times fs: ∫⟨J(0) J(t)⟩ dt over all times, both signs."""
+    relative_error: float
+    """One standard error of ln(value)."""
+    n_coefficients: int
+    """P."""
+    cutoff: float
+    """1/fs, the highest frequency that was used."""
+    aliased: bool
+    """Whether the spectrum has not fallen at the highest frequency that the interval allows."""
+    frequencies: np.ndarray
+    """(n,) 1/fs, all that the interval allows, without zero."""
+    periodogram: np.ndarray
+    """(n,) averaged over components."""
+    smooth: np.ndarray
+    """(n,) the spectrum of the coefficients, nan above the cutoff."""
+    n_independent: float
+
+
+def zero_frequency(fluxes: np.ndarray, interval: float, cutoff: float | None = None) -> ZeroFrequency:
+    """The spectrum of a flux at zero frequency.
+
+    Args:
+        fluxes: (n_fluxes, n_components, n_times), the first is that whose spectrum is asked for, and others are what
+            it is freed of. Components are independent and of one distribution.
+        interval: fs between times.
+        cutoff: 1/fs, the highest frequency to use; by default where the spectrum has fallen to `FALLEN`.
+
+    Raises:
+        InputError: for a series that is too short, that is constant, or more fluxes than components.
+    """
+    n_fluxes, n_components, n_times = fluxes.shape
+    if n_times < 2 * FEWEST:
+        raise InputError(f"the fluxes are known at {n_times} times; {2 * FEWEST} at least are needed.")
+    if n_fluxes > n_components:
+        raise InputError(f"{n_fluxes} coupled fluxes need as many components, and there are {n_components}.")
+    periodogram = reduced_periodogram(fluxes, interval)
+    if not (np.isfinite(periodogram).all() and (periodogram > 0.0).all()):
+        raise InputError("the flux does not fluctuate: it is constant, or one of several that are the same.")
+    frequencies = np.arange(1, len(periodogram) + 1) / (n_times * interval)
+    fallen = _fallen(periodogram)
+    n_used = fallen if cutoff is None else int(np.searchsorted(frequencies, cutoff, side="right"))
+    if n_used < FEWEST:
+        raise InputError(
+            f"only {n_used} points of the spectrum lie below {1e3 * frequencies[max(0, n_used - 1)]:.3g} THz, where it "
+            f"has fallen, and {FEWEST} are needed: the series is too short for the time that the flux is correlated."
+        )
+    n_dof = n_components - n_fluxes + 1
+    # ln(χ²_2n / 2n_components) has this mean
+    shifted = np.log(periodogram[:n_used]) - (special.digamma(n_dof) - math.log(n_components))
+    n_whole, noise = 2 * n_used, float(special.polygamma(1, n_dof))
+    # even about zero and about the last point; what stands for zero itself is the first
+    coefficients = fft.irfft(np.concatenate([shifted[:1], shifted]), n_whole)[: n_used + 1]
+    beyond = np.concatenate([np.cumsum(coefficients[:0:-1] ** 2)[::-1], [0.0]])
+    information = n_whole / noise * beyond + 2.0 * np.arange(1, n_used + 2)
+    n_kept = TIMES_AKAIKE * (1 + int(np.argmin(information[: n_used // (2 * TIMES_AKAIKE)])))
+    kept = np.where(np.arange(n_used + 1) < n_kept, coefficients, 0.0)
+    logarithm = kept[0] + 2.0 * kept[1:].sum()
+    smooth = np.full(len(periodogram), np.nan)
+    whole = np.concatenate([kept, kept[-2:0:-1]])
+    smooth[:n_used] = np.exp(fft.rfft(whole).real[1 : n_used + 1])
+    return ZeroFrequency(
+        value=float(np.exp(logarithm)),
+        relative_error=math.sqrt(noise * (4 * n_kept - 2) / n_whole),
+        n_coefficients=n_kept,
+        cutoff=float(frequencies[n_used - 1]),
+        aliased=fallen == len(periodogram),
+        frequencies=frequencies,
+        periodogram=periodogram,
+        smooth=smooth,
+        n_independent=n_dof * n_used / n_kept,
+    )
+
+
+def reduced_periodogram(fluxes: np.ndarray, interval: float) -> np.ndarray:
+    """(n_times // 2 - 1,) of positive frequencies, averaged over components, freed of fluxes after the first."""
+    n_times = fluxes.shape[-1]
+    transforms = fft.rfft(fluxes - fluxes.mean(axis=-1, keepdims=True), axis=-1)[..., 1 : (n_times + 1) // 2]
+    scale = interval / n_times
+    if len(fluxes) == 1:
+        found: np.ndarray = scale * np.mean(np.abs(transforms[0]) ** 2, axis=0)
+        return found
+    # units that differ by powers of ten make a matrix that cannot be inverted
+    sizes = np.sqrt(np.mean(np.abs(transforms) ** 2, axis=(1, 2)))
+    if not (sizes > 0.0).all():
+        return np.zeros(transforms.shape[-1])
+    transforms = transforms / sizes[:, None, None]
+    spectra = scale * np.einsum("ick,jck->kij", transforms, transforms.conj()) / fluxes.shape[1]
+    inverse = np.linalg.inv(spectra)[:, 0, 0].real
+    reduced: np.ndarray = sizes[0] ** 2 / inverse
+    return reduced
+
+
+def _fallen(periodogram: np.ndarray) -> int:
+    """Points up to where the averaged spectrum has fallen for good; all where it has not."""
+    width = max(1, len(periodogram) // SMOOTHED)
+    means = periodogram[: width * (len(periodogram) // width)].reshape(-1, width).mean(axis=1)
+    high = np.flatnonzero(means >= FALLEN * means[: max(1, 10 // width)].mean())
+    if not len(high) or high[-1] + 1 >= len(means):
+        return len(periodogram)
+    return int((high[-1] + 1) * width)

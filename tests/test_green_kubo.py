@@ -1,0 +1,201 @@
+"""Transport coefficients from fluctuating fluxes: closed forms of noise with a known integral, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import mlmd
+from runs import write_input
+from scipy.signal import lfilter
+
+from mlmd.analysis import write
+from mlmd.analysis.cepstrum import zero_frequency
+from mlmd.analysis.green_kubo import conductivity, running, thermal_conductivity, viscosity
+from mlmd.engine.run import simulate
+from mlmd.errors import InputError
+
+TEMPERATURE, VOLUME, INTERVAL = 300.0, 8000.0, 5.0
+"""K, Å³, fs."""
+
+
+def relaxing(rng: np.random.Generator, tau: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    """Ornstein-Uhlenbeck noise of variance 1 that relaxes in `tau` intervals, and Σ ⟨x(0) x(t)⟩ over all t."""
+    a, early = math.exp(-1.0 / tau), int(20 * tau)
+    kicks = rng.standard_normal((*shape[:-1], shape[-1] + early)) * math.sqrt(1.0 - a * a)
+    return lfilter([1.0], [1.0, -a], kicks)[..., early:], (1.0 + a) / (1.0 - a)
+
+
+def ringing(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    """A damped vibration with slow noise below, as optical phonons are in a heat flux."""
+    r, angle = 0.97, 0.6
+    drive = rng.standard_normal((*shape[:-1], shape[-1] + 1000))
+    vibration = lfilter([1.0], [1.0, -2.0 * r * math.cos(angle), r * r], drive)[..., 1000:]
+    slow, integral = relaxing(rng, 30.0, shape)
+    return vibration + 0.8 * slow, 1.0 / (1.0 - 2.0 * r * math.cos(angle) + r * r) ** 2 + 0.64 * integral
+
+
+def of_two_times(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    """Noise of a short and a 20 times longer time, which has half of the integral."""
+    fast, one = relaxing(rng, 2.0, shape)
+    slow, other = relaxing(rng, 40.0, shape)
+    return fast + 0.4 * slow, one + 0.16 * other
+
+
+NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], tuple[np.ndarray, float]]] = {
+    "one time": lambda rng, shape: relaxing(rng, 10.0, shape),
+    "two times": of_two_times,
+    "vibration": ringing,
+}
+
+
+@pytest.mark.parametrize("n_components", [3, 5])
+@pytest.mark.parametrize("noise", NOISE)
+def test_intervals_of_95_percent_hold_the_truth_of_noise_with_a_known_integral(noise: str, n_components: int) -> None:
+    rng, n_draws = np.random.default_rng(1), 200
+    misses, errors = [], []
+    for _ in range(n_draws):
+        series, truth = NOISE[noise](rng, (n_components, 20000))
+        found = zero_frequency(series[None], 1.0)
+        misses.append(math.log(found.value / truth) / found.relative_error)
+        errors.append(found.relative_error)
+    covered = np.mean(np.abs(misses) < 1.96)
+    # 200 draws tell 95 % to 1.5 %, so that 90 % lies three of these below
+    assert 0.90 <= covered <= 0.99
+    assert np.mean(errors) < 0.15  # and it is of use
+
+
+def test_a_flux_is_freed_of_a_current_it_is_carried_by() -> None:
+    # heat = own part + enthalpy of ions times their current: without current the own part alone conducts
+    rng, misses = np.random.default_rng(2), []
+    for _ in range(100):
+        own, truth = relaxing(rng, 5.0, (3, 20000))
+        current, _ = relaxing(rng, 8.0, (3, 20000))
+        found = zero_frequency(np.stack([own + 3.0 * current, 1e-4 * current]), 1.0)
+        misses.append(math.log(found.value / truth) / found.relative_error)
+    assert np.mean(np.abs(misses) < 1.96) >= 0.88  # 100 draws tell 95 % to 2.2 %
+    assert abs(np.mean(misses)) < 0.5
+
+
+def test_the_running_integral_of_relaxing_noise_is_the_closed_form() -> None:
+    tau, n_times = 20.0, 400_000
+    series, _ = relaxing(np.random.default_rng(3), tau, (3, n_times))
+    lags, correlation, _, integral, error = running(series, 2.0)
+    at = int(3 * tau)
+    assert lags[at] == 2.0 * at
+    exact = 2.0 * tau * (1.0 - math.exp(-at / tau))  # the trapezoidal rule adds 1/12 of an interval squared over tau
+    assert abs(integral[at] - exact) < 3.0 * error[at] + 0.01
+    assert 0.0 < error[at] < 0.05 * exact
+    assert correlation[0] == pytest.approx(1.0, abs=0.03)
+
+
+def written(folder: Path, columns: dict[str, np.ndarray], **changed: float) -> Path:
+    """A file with the columns of fluxes.csv."""
+    n_times = len(next(iter(columns.values())))
+    state = {"temperature [K]": TEMPERATURE, "volume [Å^3]": VOLUME} | changed
+    table = {"time [ps]": 1e-3 * INTERVAL * np.arange(n_times)}
+    table |= {name: np.full(n_times, value) for name, value in state.items()} | columns
+    path = folder / f"fluxes{len(list(folder.iterdir()))}.csv"
+    rows = "\n".join(",".join(f"{value:.12g}" for value in row) for row in np.stack(list(table.values()), axis=1))
+    path.write_text(",".join(table) + f"\n{rows}\n")
+    return path
+
+
+def test_coefficients_have_their_units(tmp_path: Path) -> None:
+    # SI by hand: each flux has variance s² and a time τ, so that ∫⟨x(0) x(t)⟩ dt = s² (1 + a) / 2 (1 - a) intervals
+    rng, tau, n_times = np.random.default_rng(4), 10.0, 60_000
+    noise, whole = relaxing(rng, tau, (6, n_times))
+    seconds, kelvin, volume = 0.5 * whole * INTERVAL * 1e-15, 1.380649e-23 * TEMPERATURE, VOLUME * 1e-30
+    heat = {f"heat flux {axis} [eV Å/fs]": 0.7 * noise[n] for n, axis in enumerate("xyz")}
+    current = {f"current {axis} [e Å/fs]": 0.02 * noise[n] for n, axis in enumerate("xyz")}
+    # xy is noise[5]; of the diagonal the traceless part has the same variance where each element has twice of it
+    sides = math.sqrt(2.0) * noise[:3]
+    pressure = {
+        f"pressure {axes} [bar]": 300.0 * one
+        for axes, one in zip(("xx", "yy", "zz", "yz", "xz", "xy"), (*sides, *noise[3:]), strict=True)
+    }
+    ev, e = 1.602176634e-19, 1.602176634e-19
+    expected = (
+        (viscosity, pressure, "mPa s", 1e3 * volume / kelvin * (300e5) ** 2 * seconds),
+        (thermal_conductivity, heat, "W/(m K)", (0.7 * ev * 1e5) ** 2 * seconds / (volume * kelvin * TEMPERATURE)),
+        (conductivity, current, "S/cm", 1e-2 * (0.02 * e * 1e5) ** 2 * seconds / (volume * kelvin)),
+    )
+    for analyse, columns, unit, value in expected:
+        found = analyse(written(tmp_path, columns)).coefficient
+        assert found.unit == unit
+        assert abs(found.value - value) < 3.0 * found.error
+        assert found.error < 0.1 * value
+
+
+def test_several_runs_make_the_error_smaller(tmp_path: Path) -> None:
+    rng, errors = np.random.default_rng(5), []
+    files = []
+    for _ in range(4):
+        noise, _ = relaxing(rng, 10.0, (3, 20_000))
+        files.append(written(tmp_path, {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")}))
+    errors = [thermal_conductivity(chosen).coefficient.error for chosen in (files[:1], files)]
+    # four times the data, half the error; how many coefficients are kept differs from draw to draw
+    assert 0.3 < errors[1] / errors[0] < 0.8
+
+
+def test_a_flux_that_is_sampled_too_rarely_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(6).standard_normal((3, 20_000))
+    columns = {f"current {axis} [e Å/fs]": noise[n] for n, axis in enumerate("xyz")}
+    assert any("too rarely" in note for note in conductivity(written(tmp_path, columns)).notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda path: path.write_text(path.read_text().replace("heat flux y", "heat y")), 'no "heat flux y'),
+        (lambda path: path.write_text("\n".join(path.read_text().splitlines()[:150]) + "\n"), "known at 149 times"),
+        (lambda path: path.write_text(path.read_text().replace("\n0.01,", "\n0.012,", 1)), "equal intervals"),
+        (lambda path: path.write_text(path.read_text().replace("volume", "space")), 'no column "volume'),
+    ],
+)
+def test_files_that_tell_nothing_are_refused(change: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+    noise, _ = relaxing(np.random.default_rng(7), 5.0, (3, 2000))
+    path = written(tmp_path, {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")})
+    change(path)
+    with pytest.raises(InputError, match=says):
+        thermal_conductivity(path)
+
+
+def test_runs_of_different_states_are_not_averaged(tmp_path: Path) -> None:
+    noise, _ = relaxing(np.random.default_rng(8), 5.0, (3, 2000))
+    columns = {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")}
+    paths = [written(tmp_path, columns), written(tmp_path, columns, **{"temperature [K]": 400.0})]
+    with pytest.raises(InputError, match="differ in temperature"):
+        thermal_conductivity(paths)
+
+
+def test_a_run_is_analysed_by_a_command(tmp_path: Path) -> None:
+    stages = (
+        '[[stage]]\nkind = "nvt"\ntemperature = ["90 K", "120 K"]\nduration = "0.5 ps"\n'
+        '[[stage]]\nkind = "nve"\nduration = "40 ps"\n'
+    )
+    output = 'log_every = "1 ps"\ntrajectory_every = "5 ps"\nfluxes = ["stress"]\nevery = "15 fs"'
+    run = simulate(write_input(tmp_path, stages, output=output), tmp_path / "run", threads=1)
+    answer = mlmd("analyze", "viscosity", run.path, "--json")
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    assert result["coefficient"]["unit"] == "mPa s" and result["provenance"][0]["stage"] == 2
+    assert all((run.path / "analysis" / f"viscosity.{ending}").stat().st_size for ending in ("json", "csv", "png"))
+    again = mlmd("analyze", "viscosity", run.path, "--stage", "1")
+    assert again.code == 2 and "targets of stage 1" in again.err
+    other = mlmd("analyze", "thermal-conductivity", run.path)
+    assert other.code == 2 and "heat flux x" in other.err
+
+
+def test_results_are_written(tmp_path: Path) -> None:
+    noise, _ = relaxing(np.random.default_rng(9), 5.0, (3, 5000))
+    columns = {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")}
+    result = thermal_conductivity(written(tmp_path, columns))
+    _, csv, _ = write(result, tmp_path / "out")
+    table = np.loadtxt(csv, delimiter=",", skiprows=1)
+    assert table[0, 0] == 0.0 and table[0, 1] == 1.0
+    assert "W/(m K)" in str(result)
