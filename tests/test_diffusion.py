@@ -89,10 +89,14 @@ def test_atoms_that_move_together_count_as_one(rng: np.random.Generator) -> None
     share, mean, error = coverage(lambda: np.repeat(walk(rng, 400, 6, STEP), 4, axis=1), 120)
     assert 0.55 <= share <= 0.80  # 120 trials know it to 4 %
     assert abs(mean - 1.0) < 3 * error
-    alone = only(walk(rng, 2000, 24, STEP)).coefficient
-    together = only(np.repeat(walk(rng, 2000, 6, STEP), 4, axis=1)).coefficient
-    assert together.error / alone.error == pytest.approx(2.0, rel=0.25)
-    assert alone.n_independent / together.n_independent == pytest.approx(4.0, rel=0.4)
+    alone = [only(walk(rng, 400, 24, STEP)).coefficient for _ in range(24)]
+    together = [only(np.repeat(walk(rng, 400, 6, STEP), 4, axis=1)).coefficient for _ in range(24)]
+    errors, counts = (
+        [np.median([getattr(one, what) for one in several]) for several in (alone, together)]
+        for what in ("error", "n_independent")
+    )
+    assert errors[1] / errors[0] == pytest.approx(2.0, rel=0.25)  # 8 waves know an error to 25 %, 24 times that to 8 %
+    assert counts[0] / counts[1] == pytest.approx(4.0, rel=0.4)
 
 
 @pytest.mark.slow
@@ -125,19 +129,18 @@ def test_the_covariance_of_overlapping_windows_is_that_of_the_closed_form() -> N
     # Relative variance of the mean of 2-dimensional squared displacements over lag n, K = n_frames - n windows,
     # n <= K: (4 n² K + 2 K + n - n³) / (6 n K²) (Qian, Sheetz, Elson, Biophys. J. 1991, 60, 910).
     n_frames, lags = 120, np.array([1, 2, 5, 13, 30])
-    gaussian, shots = window_covariance(lags, n_frames, np.arange(200.0), memory=0)
+    gaussian = window_covariance(lags, n_frames, np.arange(200.0), memory=0)
     windows = n_frames - lags
     expected = (4 * lags**2 * windows + 2 * windows + lags - lags**3) / (6 * lags * windows**2)
     assert np.allclose(np.diag(gaussian) / lags**2, expected, rtol=1e-12)
     assert np.linalg.eigvalsh(gaussian).min() > 0.0
-    assert shots[0, 0] == pytest.approx(1 / windows[0])
 
 
 def test_the_covariance_of_overlapping_windows_is_that_of_many_walks(rng: np.random.Generator) -> None:
     n_frames, lags = 60, np.array([1, 3, 8, 14])
     walks = np.cumsum(rng.normal(size=(n_frames, 20_000)), axis=0)
     msds = np.array([((walks[lag:] - walks[:-lag]) ** 2).mean(axis=0) for lag in lags])
-    gaussian, _ = window_covariance(lags, n_frames, np.arange(100.0), memory=0)
+    gaussian = window_covariance(lags, n_frames, np.arange(100.0), memory=0)
     assert np.allclose(np.cov(msds), 2 * gaussian, rtol=0.06)  # 20,000 walks know a covariance to 1 to 2 %
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd import units
-from mlmd.analysis.einstein import Line, fit_diffusive, fit_from
+from mlmd.analysis.einstein import Line, fit_diffusive, same_line
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.msd import AXES, MSD, mean_squared_displacements
 from mlmd.errors import InputError
@@ -163,10 +163,7 @@ def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
             "or the element does not diffuse"
         )  # fmt: skip
         return ElementDiffusion(msd.element, msd.n_atoms, value, dict.fromkeys("xyz", value), None, None, (note,), msd)
-    lines = {
-        axis: fit_from(msd.windows[axis], msd.values[:, index], n_frames, line.first_lag)
-        for index, axis in enumerate(AXES[1:])
-    }
+    lines = {axis: same_line(msd.windows[axis], line, n_frames) for axis in AXES[1:]}
     along = {axis: _coefficient(one, 1, interval) for axis, one in lines.items()}
     total = _coefficient(line, 3, interval)
     window = (line.first_lag * interval, line.last_lag * interval)

@@ -1,43 +1,57 @@
 """The Einstein relation with an honest error: a straight line through a mean squared displacement.
 
-Neighbouring points of an MSD share most of their data: windows overlap within a lag and between lags, and atoms
-may move together. An ordinary fit takes the points as independent and gives errors that are many times too small.
-Here the line is fitted by generalised least squares with the covariance of overlapping windows of a Gaussian
-process (McCluskey, Coles, Morgan, J. Chem. Theory Comput. 2025, 21, 79; Bullerjahn, von Bülow, Hummer, J. Chem.
-Phys. 2020, 153, 024116). The process is the observed one: its variogram is the measured MSD up to the beginning
-of the diffusive regime and the fitted line from there. The size of the covariance is that of the observed
-fluctuations from window to window, so that atoms that hop together count as few.
+Neighbouring points of an MSD share most of their data: windows overlap within a lag and between lags. An ordinary
+fit takes the points as independent and gives errors that are many times too small. Two things are kept apart here.
+
+How the points are *weighted* is what a model is good for: generalised least squares with the covariance of
+overlapping windows of a Gaussian process (Bullerjahn, von Bülow, Hummer, J. Chem. Phys. 2020, 153, 024116;
+McCluskey, Coles, Morgan, J. Chem. Theory Comput. 2025, 21, 79) whose variogram is the measured MSD up to the
+beginning of the diffusive regime and the fitted line from there. A model that is wrong makes the slope less precise,
+not wrong.
+
+How large the *error* is, is measured. Ions that hop together, and hosts that let ions through for a while and then
+do not, make D fluctuate slowly, and no model of independent paths knows by how much. The slope is a weighted mean of
+squared displacements over time; the variance of a mean is the power of its fluctuations at frequency zero over the
+length of the trajectory, and that is the mean square of their slowest cosine waves (Müller, J. Econometrics 2007,
+141, 1331; Lazarus, Lewis, Stock, Watson, J. Bus. Econ. Stat. 2018, 36, 541). K waves know it as well as K
+independent trajectories would, so the slope has Student's distribution with K degrees of freedom, and the error is
+the standard deviation of that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import t as student
 
-CONFIDENCE = 1e-3
-"""A line is a fit when a worse one would be seen in at least this fraction of trajectories that are diffusive."""
+CONFIDENCE = 0.01
+"""A line is one when an earlier and a later beginning disagree as much in at least this fraction of trajectories."""
 MIN_WINDOWS = 8
 """Fewest non-overlapping windows of the shortest lag in a fit; below, fluctuations cannot be judged."""
 MIN_LAGS = 4
+N_WAVES = 8
+"""Cosine waves on which fluctuations are looked at, up to a period of a quarter of the trajectory. More would give a
+steadier error, and miss what is slower."""
+_MIN_WAVES = 4
+_AHEAD = 2
+"""Octaves of later beginnings with which a line has to agree."""
 _ITERATIONS = 2
-_NO_FLUCTUATION = 1e-20
-"""Relative variance between windows that is rounding: ballistic motion, or none."""
+_THREE_SIGMA = 0.00135
+_NO_FLUCTUATION = 1e-10
+"""Relative fluctuation that is rounding: ballistic motion, or none."""
 
 
 @dataclass(frozen=True)
 class WindowStatistics:
-    """Squared displacements at some lags, as they vary from window to window."""
+    """Squared displacements at some lags, and how they fluctuate in the course of the trajectory."""
 
-    n_paths: int
-    """Atoms times axes that a squared displacement is the mean of."""
     lags: np.ndarray
     """(n_lags,) frames."""
     mean: np.ndarray
     """(n_lags,) Å², mean over windows and atoms."""
-    variance: np.ndarray
-    """(n_lags,) Å⁴, variance over windows of the mean over atoms."""
+    waves: np.ndarray
+    """(n_lags, N_WAVES) Å², amplitudes of `slow_waves`."""
     first_half: np.ndarray
     """(n_lags,) Å², mean over the windows that begin in the first half."""
     second_half: np.ndarray
@@ -45,8 +59,8 @@ class WindowStatistics:
 
     def longer(self, first: int) -> WindowStatistics:
         """The lags from an index on."""
-        columns = (self.lags, self.mean, self.variance, self.first_half, self.second_half)
-        return WindowStatistics(self.n_paths, *(column[first:] for column in columns))
+        columns = (self.lags, self.mean, self.waves, self.first_half, self.second_half)
+        return WindowStatistics(*(column[first:] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,22 @@ class Line:
     """Slopes of the windows that begin in the first and in the second half of the trajectory, Å² per frame."""
     relative_variance: float
     """Variance of the MSD at the first lag over its square: 2/3 for one displacement of one atom."""
+    weights: np.ndarray = field(compare=False, repr=False)
+    """(2, n) of the MSD at the lags from `first_lag` on, in slope and intercept."""
+    waves: np.ndarray = field(compare=False, repr=False)
+    """Å² per frame, slow fluctuations of the slope: the error of whatever is made of slopes is `error_of` the same
+    made of their waves."""
 
     @property
     def steady(self) -> bool:
-        """Whether the two halves agree within three standard errors of their difference (2 slope_error)."""
-        return abs(self.halves[1] - self.halves[0]) <= 6.0 * self.slope_error
+        """Whether the two halves agree as well as three standard errors would have it.
+
+        The error of their difference, twice that of the slope, is here that of the waves that are the same in both
+        halves, which a difference between them does not add to.
+        """
+        even = self.waves[1::2]
+        limit = student.isf(_THREE_SIGMA, len(even)) * 2.0 * np.sqrt(np.mean(even**2))
+        return bool(abs(self.halves[1] - self.halves[0]) <= limit)
 
 
 def sampled_lags(n_frames: int) -> np.ndarray:
@@ -82,64 +107,117 @@ def sampled_lags(n_frames: int) -> np.ndarray:
     return np.unique(np.rint(np.geomspace(1, longest, 1 + int(np.log(longest) / np.log(1.2)))).astype(int))
 
 
-def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> Line | None:
+def slow_waves(series: np.ndarray) -> np.ndarray:
+    """The slowest cosine waves in a series, each with the variance of the mean of a series that is long.
+
+    Λ_k = √2/n Σ_t x(t) cos(π k (t + ½) / n), k = 1 ... `N_WAVES`: independent Gaussian numbers with the variance of
+    the mean, as long as the series forgets itself within n / k.
+
+    Args:
+        series: (..., n).
+
+    Returns:
+        (..., N_WAVES), zero beyond half the length of a short series.
+    """
+    n = series.shape[-1]
+    phases = np.outer((np.arange(n) + 0.5) / n, np.arange(1, N_WAVES + 1))
+    waves: np.ndarray = series @ (np.sqrt(2.0) / n * np.cos(np.pi * phases))
+    waves[..., np.arange(1, N_WAVES + 1) > max(1, n // 2)] = 0.0
+    return waves
+
+
+def error_of(waves: np.ndarray, longest_memory: int, n_frames: int) -> float:
+    """Standard error of a mean from its slow waves.
+
+    K waves whose period is at least four times the memory count, and the error is the standard deviation of
+    Student's distribution, √(Σ Λ² / (K - 2)): twice it is the 95 % interval for every K, within 3 %.
+
+    Args:
+        waves: (N_WAVES,).
+        longest_memory: frames after which what fluctuates has forgotten itself, about.
+        n_frames: length of the trajectory.
+    """
+    n_waves = _n_waves(longest_memory, n_frames)
+    return float(np.sqrt(np.sum(waves[:n_waves] ** 2) / (n_waves - 2)))
+
+
+def _n_waves(longest_memory: int, n_frames: int) -> int:
+    return int(np.clip(n_frames // (2 * longest_memory), _MIN_WAVES, N_WAVES))
+
+
+def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, earliest: int = 1) -> Line | None:
     """The line that begins at the shortest lag from which on the MSD is straight within its error.
+
+    A line is taken to be one when the slopes of lines that begin one and two octaves later agree with its own within
+    the error of their difference, which is smaller than that of either (Hausman, Econometrica 1978, 46, 1251).
 
     Args:
         statistics: of the squared displacements at `sampled_lags`.
         msd: (n_lags,) Å², at all lags from 0.
         n_frames: length of the trajectory.
+        earliest: frames; lines that begin before are not looked at.
 
     Returns:
         None when no part of the MSD is a line, or the trajectory is too short to tell.
     """
-    if not np.all(statistics.variance > _NO_FLUCTUATION * statistics.mean**2):
+    if not np.all(np.abs(statistics.waves).max(axis=1) > _NO_FLUCTUATION * statistics.mean):
         return None
-    starts = _octaves(statistics.lags, n_frames // MIN_WINDOWS)
-    for attempt, first in enumerate(starts):
-        _, misfit = _fit(statistics.longer(first), msd, n_frames)
-        if chi2.sf(misfit, len(statistics.lags) - first - 2) >= CONFIDENCE:
+    starts = _octaves(statistics.lags, earliest, n_frames // MIN_WINDOWS)
+    lines: dict[int, Line] = {}
+    for attempt in range(len(starts) - 1):
+        for first in starts[attempt : attempt + 1 + _AHEAD]:
+            lines[first] = lines.get(first) or _fit(statistics.longer(first), msd, n_frames)
+        line, *later = (lines[first] for first in starts[attempt : attempt + 1 + _AHEAD])
+        if all(_agree(line, other, n_frames) for other in later):
             # Where local motion was seen, its rest is still there just after it has become too small to be seen.
-            margin = starts[min(attempt + 1, len(starts) - 1)] if attempt else first
-            return _fit(statistics.longer(margin), msd, n_frames)[0]
+            return later[0] if attempt else line
     return None
 
 
-def fit_from(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, first_lag: int) -> Line:
-    """The line that begins at a given lag (arguments as for `fit_diffusive`)."""
-    return _fit(statistics.longer(int(np.searchsorted(statistics.lags, first_lag))), msd, n_frames)[0]
+def same_line(statistics: WindowStatistics, line: Line, n_frames: int) -> Line:
+    """The line through other squared displacements, with the window and the weights of a given one."""
+    return _line(statistics.longer(int(np.searchsorted(statistics.lags, line.first_lag))), line.weights, n_frames)
 
 
-def _octaves(lags: np.ndarray, longest: int) -> list[int]:
+def _octaves(lags: np.ndarray, earliest: int, longest: int) -> list[int]:
     """Indices of lags, each about twice the one before, at which a fit may begin."""
     chosen, last = [], 0
     for index, lag in enumerate(lags[: 1 - MIN_LAGS]):
-        if lag >= 2 * last and lag <= longest:
+        if lag >= max(2 * last, earliest) and lag <= longest:
             chosen.append(index)
             last = lag
     return chosen
 
 
-def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> tuple[Line, float]:
-    """Line through all the lags of the statistics, and its misfit χ²."""
+def _agree(line: Line, later: Line, n_frames: int) -> bool:
+    waves = (line.waves - later.waves)[: _n_waves(later.first_lag, n_frames)]
+    error = np.sqrt(np.mean(waves**2))
+    return bool(abs(line.slope - later.slope) <= student.isf(CONFIDENCE / 2, len(waves)) * error)
+
+
+def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> Line:
+    """Line through all the lags of the statistics."""
     lags, mean = statistics.lags, statistics.mean
     straight = np.stack([lags, np.ones(len(lags))], axis=1)
     slope, intercept = np.polyfit(lags, mean, 1, w=1.0 / mean)
     for _ in range(_ITERATIONS):
         variogram = _variogram(msd, int(lags[0]), slope, intercept, 2 * int(lags[-1] + lags[0]))
-        fits = (
-            (*least_squares(straight, mean, noise), noise) for noise in _covariances(statistics, n_frames, variogram)
-        )
-        (slope, intercept), covariance, misfit, noise = max(fits, key=lambda fit: fit[1][0, 0])
-    first, second = (
-        least_squares(straight, half, noise)[0][0] for half in (statistics.first_half, statistics.second_half)
-    )
-    line = Line(
-        float(slope), float(np.sqrt(covariance[0, 0])), float(intercept), int(lags[0]), int(lags[-1]),
-        float(np.polyfit(np.log(lags), np.log(mean), 1)[0]), (float(first), float(second)),
-        float(noise[0, 0] / mean[0] ** 2),
+        weights = line_weights(straight, window_covariance(lags, n_frames, variogram, int(lags[0])))
+        slope, intercept = weights @ mean
+    return _line(statistics, weights, n_frames)
+
+
+def _line(statistics: WindowStatistics, weights: np.ndarray, n_frames: int) -> Line:
+    lags, mean = statistics.lags, statistics.mean
+    slope, intercept = weights @ mean
+    waves = weights[0] @ statistics.waves
+    halves = float(weights[0] @ statistics.first_half), float(weights[0] @ statistics.second_half)
+    positive = np.maximum(mean, np.finfo(float).tiny)
+    return Line(
+        float(slope), error_of(waves, int(lags[0]), n_frames), float(intercept), int(lags[0]), int(lags[-1]),
+        float(np.polyfit(np.log(lags), np.log(positive), 1)[0]), halves,
+        float(np.mean(statistics.waves[0] ** 2) / positive[0] ** 2), weights, waves,
     )  # fmt: skip
-    return line, misfit
 
 
 def _variogram(msd: np.ndarray, first: int, slope: float, intercept: float, size: int) -> np.ndarray:
@@ -149,34 +227,12 @@ def _variogram(msd: np.ndarray, first: int, slope: float, intercept: float, size
     return line
 
 
-def _covariances(statistics: WindowStatistics, n_frames: int, variogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two covariances of the MSD at its lags, Å⁴, each as large as the squared displacements fluctuate.
-
-    Independent paths give the least fluctuation there can be, 2 / n_paths of the Gaussian form. What is seen above it
-    is put down either to paths that move together, which have the same form, or to rare hops, which are shot noise: a
-    trajectory rarely tells which, so both are tried and the larger error counts. The variance over windows misses
-    what all windows share, the variance of their mean: that is taken off the model before they are compared.
-    """
-    lags = statistics.lags
-    gaussian, shots = window_covariance(lags, n_frames, variogram, int(lags[0]))
-    short = lags <= max(8 * lags[0], lags[MIN_LAGS - 1])
-    weight = 1.0 / (statistics.mean[short] ** 2 * np.sqrt(lags[short]))  # the fewer windows, the less is known
-    least = 2.0 / statistics.n_paths
-    within = [(variogram[lags] ** 2 - np.diag(gaussian))[short] * weight, (lags - np.diag(shots))[short] * weight]
-    excess = statistics.variance[short] * weight - least * within[0]
-    together, hops = (max(0.0, float(form @ excess / (form @ form))) for form in within)
-    return (least + together) * gaussian, least * gaussian + hops * shots
-
-
-def window_covariance(
-    lags: np.ndarray, n_frames: int, variogram: np.ndarray, memory: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the means of squared displacements over overlapping windows, up to two factors.
+def window_covariance(lags: np.ndarray, n_frames: int, variogram: np.ndarray, memory: int) -> np.ndarray:
+    """Covariance of the means of squared displacements over overlapping windows, up to a factor.
 
     For a Gaussian process with stationary increments and variogram V(k) = ⟨(x(t + k) - x(t))²⟩, displacements over
     windows of n frames from t and m frames from t + δ have the covariance
-    C(δ) = ½ [V(m + δ) + V(n - δ) - V(δ) - V(m - n + δ)], and their squares 2 C². Rare hops add shot noise: the
-    fourth cumulant of displacements is proportional to the time o(δ) that two windows have in common.
+    C(δ) = ½ [V(m + δ) + V(n - δ) - V(δ) - V(m - n + δ)], and their squares 2 C².
 
     Args:
         lags: (n_lags,) frames, increasing.
@@ -185,41 +241,34 @@ def window_covariance(
         memory: frames from which on V is a line, so that windows further apart are independent.
 
     Returns:
-        Two (n_lags, n_lags): Σ C(δ)² and Σ o(δ) over all pairs of windows, divided by the number of pairs.
+        (n_lags, n_lags): Σ C(δ)² over all pairs of windows, divided by the number of pairs.
     """
     size = 2 * int(lags[-1]) + memory
     even = np.concatenate([variogram[size:0:-1], variogram[: size + 1]])  # V(-k) = V(k), zero in the middle
-    gaussian, shots = np.empty((2, len(lags), len(lags)))
+    covariance = np.empty((len(lags), len(lags)))
     for row, n in enumerate(lags):
         for column, m in enumerate(lags[row:], start=row):
             first, last = size - m - memory, size + n + memory + 1  # of the offsets, where zero is `size`
             offsets = np.arange(first - size, last - size)
             pairs = np.minimum(n_frames - n, n_frames - m - offsets) - np.maximum(0, -offsets)
             pairs = np.maximum(pairs, 0) / ((n_frames - n) * (n_frames - m))
-            common = np.maximum(np.minimum(n, m + offsets) - np.maximum(0, offsets), 0)
             value = even[first + m : last + m] + even[first - n : last - n]
             value = 0.5 * (value - even[first:last] - even[first + m - n : last + m - n])
-            gaussian[row, column] = gaussian[column, row] = pairs @ value**2
-            shots[row, column] = shots[column, row] = pairs @ common
-    return gaussian, shots
+            covariance[row, column] = covariance[column, row] = pairs @ value**2
+    return covariance
 
 
-def least_squares(
-    terms: np.ndarray, values: np.ndarray, covariance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Generalised least squares, values ≈ terms @ parameters.
+def line_weights(terms: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Weights of generalised least squares: parameters = weights @ values, where values ≈ terms @ parameters.
 
     Args:
         terms: (n, n_parameters).
-        values: (n,).
-        covariance: (n, n) of the values.
+        covariance: (n, n) of the values, up to a factor.
 
     Returns:
-        The parameters, their covariance, and χ² of the residuals (n - n_parameters degrees of freedom).
+        (n_parameters, n).
     """
     variances, vectors = np.linalg.eigh(covariance)
     whiten = (vectors / np.sqrt(np.maximum(variances, 1e-13 * variances[-1]))).T
-    design, target = whiten @ terms, whiten @ values
-    inverse = np.linalg.inv(design.T @ design)
-    parameters = inverse @ design.T @ target
-    return parameters, inverse, float(np.sum((target - design @ parameters) ** 2))
+    weights: np.ndarray = np.linalg.pinv(whiten @ terms) @ whiten
+    return weights

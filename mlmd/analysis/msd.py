@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from mlmd.analysis.einstein import WindowStatistics, sampled_lags
+from mlmd.analysis.einstein import WindowStatistics, sampled_lags, slow_waves
 from mlmd.analysis.unwrap import drift_path, unwrapped
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
@@ -157,19 +157,14 @@ class _Sums:
             along = (self._squares[:, starts] + self._squares[:, starts + lag] - 2.0 * products) / n_atoms
             series.append(np.concatenate([along.sum(axis=0, keepdims=True), along]))
         means = np.column_stack([msd.sum(axis=1), msd])[self._lags]
-        n_paths = (3 * n_atoms, n_atoms, n_atoms, n_atoms)
-        return {
-            axis: self._along([values[row] for values in series], means[:, row], n_paths[row])
-            for row, axis in enumerate(AXES)
-        }
+        return {axis: self._along([values[row] for values in series], means[:, row]) for row, axis in enumerate(AXES)}
 
-    def _along(self, series: list[np.ndarray], mean: np.ndarray, n_paths: int) -> WindowStatistics:
+    def _along(self, series: list[np.ndarray], mean: np.ndarray) -> WindowStatistics:
         halves = [np.searchsorted(starts, (starts[-1] + 1) / 2) for starts in self._starts]
         return WindowStatistics(
-            n_paths,
             self._lags,
             mean,
-            np.array([values.var(ddof=1) for values in series]),
+            np.array([slow_waves(values) for values in series]),
             np.array([values[:half].mean() for values, half in zip(series, halves, strict=True)]),
             np.array([values[half:].mean() for values, half in zip(series, halves, strict=True)]),
         )
