@@ -16,7 +16,7 @@ from mlmd import units
 from mlmd.analysis.blocks import block_of, jackknife
 from mlmd.analysis.density import counted, framework
 from mlmd.analysis.diffusion import D_UNIT, diffusion
-from mlmd.analysis.einstein import MIN_WINDOWS, fit_from
+from mlmd.analysis.einstein import MIN_WINDOWS, fit_diffusive
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path, mean_cell, still
 from mlmd.analysis.places import GRID, Places, from_density, from_structure
@@ -367,7 +367,9 @@ def _tracer(trajectory: Trajectory, element: str, rate: Estimate, drift: str | S
         return found.coefficient
     if first > trajectory.n_frames // MIN_WINDOWS:
         return Estimate(math.nan, math.nan, D_UNIT, 0.0)
-    line = fit_from(found.msd.windows["xyz"], found.msd.total, trajectory.n_frames, first)
+    line = fit_diffusive(found.msd.windows["xyz"], found.msd.total, trajectory.n_frames, first)
+    if line is None:
+        return Estimate(math.nan, math.nan, D_UNIT, 0.0)
     scale = units.CM2_PER_S / (6.0 * interval)
     return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, 2.0 / (3.0 * line.relative_variance))
 

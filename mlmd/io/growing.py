@@ -178,19 +178,24 @@ def open_growing_file(
 def _opened(path: Path) -> Structures:
     import ase.io
 
-    from mlmd.io.trajectories import names_elements
-
     ending = path.suffix.lower()
     if ending in (".extxyz", ".xyz"):
         return open_extxyz(path, varying=True)
     if ending not in _DUMPS:
         raise InputError(f"{path}: atoms that come and go are read from .extxyz, .xyz, {', '.join(_DUMPS)}.")
     try:
-        if ending != ".traj" and not names_elements(path):
+        if ending != ".traj" and not _names_elements(path):
             raise InputError(f"{path} has no column of elements. Write it with `dump_modify ... element`.")
         return _InMemory(list(ase.io.iread(path, index=":", format=_DUMPS[ending])))
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _names_elements(path: Path) -> bool:
+    """Whether a LAMMPS text dump has a column of elements; ASE takes the number of a type for that of an element."""
+    with path.open(errors="replace") as file:
+        columns = next((line.split() for line in file if line.startswith("ITEM: ATOMS")), [])
+    return "element" in columns
 
 
 def _between(path: Path, rows: np.ndarray, times: np.ndarray, first: float | None, last: float | None) -> range:

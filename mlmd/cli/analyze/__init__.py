@@ -23,9 +23,11 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "structure-factor": (
         "mlmd.cli.analyze.structure_factor:structure_factor",
         "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
+    ),
     "deposition": (
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
+    ),
     "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
     "thermal-conductivity": (
         "mlmd.cli.analyze.green_kubo:thermal_conductivity",
