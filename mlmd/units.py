@@ -46,6 +46,9 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
     "pressure": {
         "bar": 1.0, "Pa": 1e-5, "kPa": 1e-2, "MPa": 10.0, "GPa": 1e4, "atm": 1.01325, "eV/Å^3": 1 / BAR, "kbar": 1e3,
     },
+    "viscosity": {
+        "bar s": 1.0, "bars": 1.0, "Pa s": 1e-5, "Pas": 1e-5, "mPa s": 1e-8, "mPas": 1e-8, "cP": 1e-8, "P": 1e-6,
+    },
     "length": {"Å": 1.0, "A": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "bohr": 0.529177210544},
     "energy": {"eV": 1.0, "meV": 1e-3, "kJ/mol": EV_PER_KJMOL, "kcal/mol": EV_PER_KCALMOL, "hartree": 27.211386245981},
     "force": {"eV/Å": 1.0, "eV/A": 1.0, "meV/Å": 1e-3, "meV/A": 1e-3, "kJ/mol/nm": EV_PER_KJMOL / 10},
@@ -64,7 +67,7 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
 """Quantity -> unit -> size in mlmd's unit of that quantity (pressure: bar; wall time: s; angle: radians)."""
 
 DEFAULT_UNIT: Final[dict[str, str]] = {
-    "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "length": "Å",
+    "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "viscosity": "mPa s", "length": "Å",
     "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu",
     "angle": "deg", "speed": "Å/ps", "flux": "1/nm^2/ns",
 }  # fmt: skip

@@ -1,17 +1,19 @@
-"""Self-diffusion coefficients and the Nernst–Einstein conductivity of a trajectory."""
+"""Self-diffusion coefficients and conductivities of a trajectory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlmd import units
+from mlmd.analysis.collective import Collective, collective_conduction
 from mlmd.analysis.einstein import Line, fit_diffusive, same_line
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.finite_size import yeh_hummer
 from mlmd.analysis.msd import AXES, MSD, mean_squared_displacements
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -35,13 +37,15 @@ class ElementDiffusion:
     coefficient: Estimate
     """D = lim MSD / 6t, cm²/s."""
     along: Mapping[str, Estimate]
-    """D = lim MSD / 2t along x, y and z, cm²/s."""
+    """D = lim MSD / 2t along x, y and z, and along directions that were asked for, cm²/s."""
     window: tuple[float, float] | None
     """Lags between which the MSD is a straight line, fs; None when it is nowhere."""
     line: Line | None
     notes: tuple[str, ...]
     """What a careful reader should know."""
     msd: MSD
+    endless: Estimate | None = None
+    """D in a cell without end (Yeh and Hummer), cm²/s; None without a viscosity."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class DiffusionResult:
     notes: tuple[str, ...]
     """About all elements: the conductivity, a bias."""
     provenance: Provenance
+    collective: Collective | None = None
+    """Conductivity of all ions together; None where none with a charge diffuses."""
+    viscosity: float | None = None
+    """bar s, of the correction for the finite cell."""
 
     name = "diffusion"
 
@@ -70,17 +78,29 @@ class DiffusionResult:
         lines = [_line(one) for one in self.species]
         if self.conductivity is not None:
             lines.append(f"Nernst–Einstein conductivity = {self.conductivity}")
+        lines += [f"{name} = {value}" for name, value in self.together()]
         return "\n".join([*lines, *self.notes])
+
+    def together(self) -> tuple[tuple[str, Estimate], ...]:
+        """What all ions do together, as far as it is determined: names and numbers."""
+        if self.collective is None or not self.collective.conductivity.determined:
+            return ()
+        one = self.collective
+        haven = (("Haven ratio", one.haven),) if one.haven is not None else ()
+        parts = ((f"transference number t({element})", value) for element, value in one.transference.items())
+        return (("collective conductivity", one.conductivity), *haven, *parts)
 
     def to_json(self) -> dict[str, Any]:
         """Numbers with errors, units and provenance; the curves are in the CSV file."""
         return {
             "analysis": self.name,
             "elements": {one.element: _element_json(one) for one in self.species},
-            "conductivity": None if self.conductivity is None else self.conductivity.to_dict(),
+            "conductivity": None if self.conductivity is None else _with_interval(self.conductivity),
+            "collective": None if self.collective is None else _collective_json(self.collective),
             "charges_e": dict(self.charges),
             "temperature_K": self.temperature,
             "volume_A3": None if math.isnan(self.volume) else self.volume,
+            "viscosity_mPa_s": None if self.viscosity is None else self.viscosity / units.parse("1 mPa s", "viscosity"),
             "drift": self.drift if isinstance(self.drift, str) else list(self.drift),
             "notes": list(self.notes),
             "provenance": asdict(self.provenance),
@@ -90,8 +110,11 @@ class DiffusionResult:
         """Mean squared displacements at all lags, in total and along each axis."""
         names, columns = ["lag [ps]"], [self.species[0].msd.times / 1e3]
         for one in self.species:
-            names += [f"MSD {one.element} [Å^2]", *(f"MSD {one.element} {axis} [Å^2]" for axis in "xyz")]
+            axes = (*"xyz", *(name.replace(",", " ") for name in one.msd.directions))
+            names += [f"MSD {one.element} [Å^2]", *(f"MSD {one.element} {axis} [Å^2]" for axis in axes)]
             columns += [one.msd.total, *one.msd.values.T]
+        if self.collective is not None:
+            names, columns = [*names, "MSD of the charge [e^2 Å^2]"], [*columns, self.collective.msd.total]
         rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
         return ",".join(names) + "\n" + rows + "\n"
 
@@ -109,12 +132,14 @@ def diffusion(
     charges: Mapping[str, float] | None = None,
     drift: str | Sequence[str] = "cell",
     temperature: float | None = None,
+    along: Sequence[str] = (),
+    viscosity: float | None = None,
 ) -> DiffusionResult:
     """Diffusion coefficients with errors that know how little independent data there is.
 
     D comes from the slope of the mean squared displacement where it has become a straight line, by generalised
     least squares (`mlmd.analysis.einstein`). With charges, the Nernst–Einstein conductivity
-    σ = Σ N q² D / (V k_B T) follows.
+    σ = Σ N q² D / (V k_B T) follows, and that of all ions together (`mlmd.analysis.collective`).
 
     Args:
         trajectory: frames at equal intervals, at one temperature.
@@ -124,24 +149,31 @@ def diffusion(
         drift: what is taken to be at rest: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of
             a framework.
         temperature: K; by default the trajectory's.
+        along: lattice directions along which D is wanted besides x, y and z: ``"a"``, ``"1,1,0"``.
+        viscosity: bar s, of a liquid in a cubic cell: D without the finite size of the cell is given, too
+            (`mlmd.analysis.finite_size`).
 
     Raises:
-        InputError: for too few frames, unknown elements, or a conductivity without finite charges,
-            a temperature or volume.
+        InputError: for too few frames, unknown elements or directions, a conductivity without finite charges,
+            a temperature or volume, or a viscosity where the correction does not hold.
     """
     charges = dict(charges or {})
     trajectory.atoms_of(tuple(charges))
     if not all(math.isfinite(charge) for charge in charges.values()):
         raise InputError(f"Charges must be finite numbers in units of e; got {charges}.")
     chosen = tuple(dict.fromkeys([*(elements or trajectory.elements), *charges]))
-    msds = mean_squared_displacements(trajectory, chosen, drift)
-    species = tuple(_element(msd, trajectory.n_frames, trajectory.provenance.interval) for msd in msds.values())
     temperature = trajectory.temperature if temperature is None else temperature
+    rise = None if viscosity is None else yeh_hummer(trajectory, viscosity, temperature) * units.CM2_PER_S
+    msds = mean_squared_displacements(trajectory, chosen, drift, along)
+    interval = trajectory.provenance.interval
+    species = tuple(_endless(_element(msd, trajectory.n_frames, interval), rise) for msd in msds.values())
     conductivity, notes = _conductivity(species, charges, temperature, trajectory.volume(), drift)
+    collective = _collective(trajectory, species, charges, drift, temperature)
     return DiffusionResult(
         species, conductivity, charges, temperature, trajectory.volume(),
-        drift if isinstance(drift, str) else tuple(drift), (*notes, *trajectory.provenance.notes),
-        trajectory.provenance,
+        drift if isinstance(drift, str) else tuple(drift),
+        (*notes, *(() if collective is None else collective.notes), *trajectory.provenance.notes),
+        trajectory.provenance, collective, viscosity,
     )  # fmt: skip
 
 
@@ -162,8 +194,9 @@ def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
             "no diffusive regime, the MSD is not yet a straight line within an eighth of the trajectory: run longer, "
             "or the element does not diffuse"
         )  # fmt: skip
-        return ElementDiffusion(msd.element, msd.n_atoms, value, dict.fromkeys("xyz", value), None, None, (note,), msd)
-    lines = {axis: same_line(msd.windows[axis], line, n_frames) for axis in AXES[1:]}
+        axes = dict.fromkeys((*AXES[1:], *msd.directions), value)
+        return ElementDiffusion(msd.element, msd.n_atoms, value, axes, None, None, (note,), msd)
+    lines = {axis: same_line(msd.windows[axis], line, n_frames) for axis in (*AXES[1:], *msd.directions)}
     along = {axis: _coefficient(one, 1, interval) for axis, one in lines.items()}
     total = _coefficient(line, 3, interval)
     window = (line.first_lag * interval, line.last_lag * interval)
@@ -172,8 +205,7 @@ def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
 
 def _coefficient(line: Line, n_axes: int, interval: float) -> Estimate:
     scale = units.CM2_PER_S / (2 * n_axes * interval)
-    n_independent = 2.0 / (n_axes * line.relative_variance)
-    return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, n_independent)
+    return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, line.n_independent(n_axes))
 
 
 def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
@@ -205,7 +237,7 @@ def _conductivity(
         raise InputError("A conductivity needs the temperature. Give temperature=... in K.")
     if math.isnan(volume):
         raise InputError("A conductivity needs a cell that is periodic in all three directions.")
-    fixed = () if drift in ("cell", "none") else (drift,) if isinstance(drift, str) else tuple(drift)
+    fixed = _fixed(drift)
     carriers = [one for one in species if charges.get(one.element)]
     charged = [one for one in carriers if one.coefficient.determined and one.element not in fixed]
     notes = _left_out(carriers, fixed)
@@ -221,6 +253,35 @@ def _conductivity(
     )
 
 
+def _fixed(drift: str | Sequence[str]) -> tuple[str, ...]:
+    """Elements that are at rest by definition."""
+    return () if drift in ("cell", "none") else (drift,) if isinstance(drift, str) else tuple(drift)
+
+
+def _collective(
+    trajectory: Trajectory, species: Sequence[ElementDiffusion], charges: Mapping[str, float],
+    drift: str | Sequence[str], temperature: float | None,
+) -> Collective | None:  # fmt: skip
+    """Where ions with a charge diffuse; checks of temperature and cell have been made."""
+    carriers = {
+        one.element: (one.line, one.msd)
+        for one in species
+        if charges.get(one.element) and one.line is not None and one.element not in _fixed(drift)
+    }
+    if not carriers or temperature is None:
+        return None
+    return collective_conduction(trajectory, charges, drift, temperature, carriers)
+
+
+def _endless(one: ElementDiffusion, rise: float | None) -> ElementDiffusion:
+    """With D in a cell without end, where the correction (cm²/s) is known."""
+    if rise is None or one.line is None:
+        return one
+    d = one.coefficient
+    endless = Estimate(d.value + rise, d.error, d.unit, d.n_independent)
+    return replace(one, endless=endless, notes=(f"in a cell without end {endless} (Yeh–Hummer)", *one.notes))
+
+
 def _left_out(carriers: Sequence[ElementDiffusion], fixed: Sequence[str]) -> list[str]:
     """Why some elements with charges do not count."""
     at_rest = [one.element for one in carriers if one.element in fixed]
@@ -232,9 +293,23 @@ def _left_out(carriers: Sequence[ElementDiffusion], fixed: Sequence[str]) -> lis
 def _element_json(one: ElementDiffusion) -> dict[str, Any]:
     return {
         "n_atoms": one.n_atoms,
-        "D": one.coefficient.to_dict(),
+        "D": _with_interval(one.coefficient),
         **{f"D_{axis}": estimate.to_dict() for axis, estimate in one.along.items()},
+        "D_endless": None if one.endless is None else one.endless.to_dict(),
         "window_ps": None if one.window is None else [lag / 1e3 for lag in one.window],
         "exponent": None if one.line is None else one.line.exponent,
         "notes": list(one.notes),
     }
+
+
+def _collective_json(one: Collective) -> dict[str, Any]:
+    return {
+        "conductivity": _with_interval(one.conductivity),
+        **{f"conductivity_{axis}": estimate.to_dict() for axis, estimate in one.along.items()},
+        "haven_ratio": None if one.haven is None else _with_interval(one.haven),
+        "transference": {element: estimate.to_dict() for element, estimate in one.transference.items()},
+    }
+
+
+def _with_interval(one: Estimate) -> dict[str, Any]:
+    return {**one.to_dict(), "interval_95": [*one.interval()] if one.determined else None}

@@ -15,7 +15,7 @@ squared displacements over time; the variance of a mean is the power of its fluc
 length of the trajectory, and that is the mean square of their slowest cosine waves (Müller, J. Econometrics 2007,
 141, 1331; Lazarus, Lewis, Stock, Watson, J. Bus. Econ. Stat. 2018, 36, 541). K waves know it as well as K
 independent trajectories would, so the slope has Student's distribution with K degrees of freedom, and the error is
-the standard deviation of that.
+the standard deviation of that, and of the choice of a beginning.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ steadier error, and miss what is slower."""
 _MIN_WAVES = 4
 _AHEAD = 2
 """Octaves of later beginnings with which a line has to agree."""
-_ITERATIONS = 2
+_MARGIN = 2
+"""Octaves that are left out where local motion was seen: its rest is still there when it is too small to be seen."""
 _THREE_SIGMA = 0.00135
 _NO_FLUCTUATION = 1e-10
 """Relative fluctuation that is rounding: ballistic motion, or none."""
@@ -82,12 +83,20 @@ class Line:
     halves: tuple[float, float]
     """Slopes of the windows that begin in the first and in the second half of the trajectory, Å² per frame."""
     relative_variance: float
-    """Variance of the MSD at the first lag over its square: 2/3 for one displacement of one atom."""
+    """Variance of the MSD at the first lag over its square: 2/3 for one displacement of one atom; 0 at rest."""
     weights: np.ndarray = field(compare=False, repr=False)
     """(2, n) of the MSD at the lags from `first_lag` on, in slope and intercept."""
+    later: np.ndarray = field(compare=False, repr=False)
+    """(n,) weights in the slope of the line that begins an octave later; those of this line where there is none."""
+    spread: float
+    """Å² per frame, half the difference between the two: what the choice of a beginning adds to the error."""
     waves: np.ndarray = field(compare=False, repr=False)
     """Å² per frame, slow fluctuations of the slope: the error of whatever is made of slopes is `error_of` the same
     made of their waves."""
+
+    def n_independent(self, n_axes: int) -> float:
+        """How many independent displacements along as many axes have such a variance; nan at rest."""
+        return 2.0 / (n_axes * self.relative_variance) if self.relative_variance else float("nan")
 
     @property
     def steady(self) -> bool:
@@ -169,14 +178,25 @@ def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, 
             lines[first] = lines.get(first) or _fit(statistics.longer(first), msd, n_frames)
         line, *later = (lines[first] for first in starts[attempt : attempt + 1 + _AHEAD])
         if all(_agree(line, other, n_frames) for other in later):
-            # Where local motion was seen, its rest is still there just after it has become too small to be seen.
-            return later[0] if attempt else line
+            chosen = min(attempt + _MARGIN, len(starts) - 1) if attempt else 0
+            return fit_from(statistics, msd, n_frames, int(statistics.lags[starts[chosen]]))
     return None
+
+
+def fit_from(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, first_lag: int) -> Line:
+    """The line that begins at a given lag (arguments as for `fit_diffusive`)."""
+    first = int(np.searchsorted(statistics.lags, first_lag))
+    line = _fit(statistics.longer(first), msd, n_frames)
+    second = next(iter(_octaves(statistics.lags, 2 * first_lag, n_frames // MIN_WINDOWS)), first)
+    later = np.zeros(len(line.later))
+    later[second - first :] = _fit(statistics.longer(second), msd, n_frames).later
+    return _line(statistics.longer(first), line.weights, later, n_frames)
 
 
 def same_line(statistics: WindowStatistics, line: Line, n_frames: int) -> Line:
     """The line through other squared displacements, with the window and the weights of a given one."""
-    return _line(statistics.longer(int(np.searchsorted(statistics.lags, line.first_lag))), line.weights, n_frames)
+    own = statistics.longer(int(np.searchsorted(statistics.lags, line.first_lag)))
+    return _line(own, line.weights, line.later, n_frames)
 
 
 def _octaves(lags: np.ndarray, earliest: int, longest: int) -> list[int]:
@@ -200,23 +220,24 @@ def _fit(statistics: WindowStatistics, msd: np.ndarray, n_frames: int) -> Line:
     lags, mean = statistics.lags, statistics.mean
     straight = np.stack([lags, np.ones(len(lags))], axis=1)
     slope, intercept = np.polyfit(lags, mean, 1, w=1.0 / mean)
-    for _ in range(_ITERATIONS):
-        variogram = _variogram(msd, int(lags[0]), slope, intercept, 2 * int(lags[-1] + lags[0]))
-        weights = line_weights(straight, window_covariance(lags, n_frames, variogram, int(lags[0])))
-        slope, intercept = weights @ mean
-    return _line(statistics, weights, n_frames)
+    variogram = _variogram(msd, int(lags[0]), slope, intercept, 2 * int(lags[-1] + lags[0]))
+    weights = line_weights(straight, window_covariance(lags, n_frames, variogram, int(lags[0])))
+    return _line(statistics, weights, weights[0], n_frames)
 
 
-def _line(statistics: WindowStatistics, weights: np.ndarray, n_frames: int) -> Line:
+def _line(statistics: WindowStatistics, weights: np.ndarray, later: np.ndarray, n_frames: int) -> Line:
     lags, mean = statistics.lags, statistics.mean
     slope, intercept = weights @ mean
     waves = weights[0] @ statistics.waves
     halves = float(weights[0] @ statistics.first_half), float(weights[0] @ statistics.second_half)
+    spread = 0.5 * abs(float((later - weights[0]) @ mean))
+    error = float(np.hypot(error_of(waves, int(lags[0]), n_frames), spread))
     positive = np.maximum(mean, np.finfo(float).tiny)
     return Line(
-        float(slope), error_of(waves, int(lags[0]), n_frames), float(intercept), int(lags[0]), int(lags[-1]),
+        float(slope), error, float(intercept), int(lags[0]), int(lags[-1]),
         float(np.polyfit(np.log(lags), np.log(positive), 1)[0]), halves,
-        float(np.mean(statistics.waves[0] ** 2) / positive[0] ** 2), weights, waves,
+        float(np.mean((statistics.waves[0] / positive[0]) ** 2)) if mean[0] > 0.0 else 0.0,
+        weights, later, spread, waves,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
+_HALF = 1.96
+"""Standard errors in half of an interval of 95 %."""
 ROUNDING = 1e-9
 """Of the value: an error below is one of the computer's numbers."""
 
@@ -48,6 +50,18 @@ class Estimate:
     def consistent_with_zero(self) -> bool:
         """Whether zero lies within two standard errors."""
         return abs(self.value) <= 2.0 * self.error
+
+    def interval(self) -> tuple[float, float]:
+        """Bounds of 95 % of a quantity that is not negative, as a diffusion coefficient or a conductivity.
+
+        The error is taken to be that of the logarithm, as in an Arrhenius plot: what is a mean of squares is smaller
+        than the truth more often than it is larger, and then its error is, too. Where zero is within two errors the
+        bounds are plain, value ± 1.96 errors.
+        """
+        if self.consistent_with_zero or self.value <= 0.0:
+            return self.value - _HALF * self.error, self.value + _HALF * self.error
+        factor = math.exp(_HALF * self.error / self.value)
+        return self.value / factor, self.value * factor
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, with null for what is not known."""

@@ -8,12 +8,13 @@ few times in blocks of atoms, so that memory does not grow with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
 
+from mlmd.analysis.directions import direction
 from mlmd.analysis.einstein import WindowStatistics, sampled_lags, slow_waves
 from mlmd.analysis.unwrap import drift_path, unwrapped
 from mlmd.errors import InputError
@@ -39,19 +40,23 @@ class MSD:
     times: np.ndarray
     """(n_lags,) fs, all lags from 0."""
     values: np.ndarray
-    """(n_lags, 3) Å² along x, y and z."""
+    """(n_lags, 3 + n_directions) Å² along x, y and z, and along the directions."""
     windows: dict[str, WindowStatistics]
-    """At some lags, for each of `AXES`."""
+    """At some lags, for each of `AXES` and of the directions."""
+    directions: tuple[str, ...] = ()
 
     @property
     def total(self) -> np.ndarray:
-        """(n_lags,) Å², sum over the axes."""
-        total: np.ndarray = self.values.sum(axis=1)
+        """(n_lags,) Å², sum over x, y and z."""
+        total: np.ndarray = self.values[:, :3].sum(axis=1)
         return total
 
 
 def mean_squared_displacements(
-    trajectory: Trajectory, elements: Sequence[str] | None = None, drift: str | Sequence[str] = "cell"
+    trajectory: Trajectory,
+    elements: Sequence[str] | None = None,
+    drift: str | Sequence[str] = "cell",
+    along: Sequence[str] = (),
 ) -> dict[str, MSD]:
     """MSD of each element, without the motion of what is taken to be at rest.
 
@@ -59,10 +64,11 @@ def mean_squared_displacements(
         trajectory: frames at equal intervals.
         elements: by default all.
         drift: ``"cell"`` (centre of mass of all atoms), ``"none"``, or the elements of a framework.
+        along: directions (`mlmd.analysis.directions`) besides x, y and z.
 
     Raises:
-        InputError: for fewer than ten frames, unequal intervals, elements that do not occur, and a replica that
-            exchanged.
+        InputError: for fewer than ten frames, unequal intervals, elements that do not occur, no directions, and a
+            replica that exchanged.
     """
     if trajectory.provenance.exchanged:
         raise InputError(
@@ -72,7 +78,16 @@ def mean_squared_displacements(
     _check_times(trajectory)
     rest = drift_path(trajectory, drift)
     chosen = tuple(elements) if elements else trajectory.elements
-    return {element: _msd_of(trajectory, element, rest) for element in chosen}
+    directions = {name: direction(trajectory, name) for name in along}
+    return {element: _msd_of(trajectory, element, rest, directions) for element in chosen}
+
+
+def msd_of_path(path: np.ndarray, interval: float, name: str) -> MSD:
+    """MSD of one path, (n_frames, 3), under a name; `interval` is that of its frames in fs."""
+    sums = _Sums(len(path), {})
+    sums.add((path - path[0]).T[None])
+    values = sums.msd()
+    return MSD(name, 1, interval * np.arange(len(path)), values, sums.statistics(1, values))
 
 
 def _check_times(trajectory: Trajectory) -> None:
@@ -89,14 +104,14 @@ def _check_times(trajectory: Trajectory) -> None:
         )
 
 
-def _msd_of(trajectory: Trajectory, element: str, rest: np.ndarray) -> MSD:
+def _msd_of(trajectory: Trajectory, element: str, rest: np.ndarray, directions: Mapping[str, np.ndarray]) -> MSD:
     atoms = trajectory.atoms_of([element])
-    sums = _Sums(trajectory.n_frames)
+    sums = _Sums(trajectory.n_frames, directions)
     for block in _blocks(trajectory, atoms, rest):
         sums.add(block)
     times = trajectory.provenance.interval * np.arange(trajectory.n_frames)
     values = sums.msd() / len(atoms)
-    return MSD(element, len(atoms), times, values, sums.statistics(len(atoms), values))
+    return MSD(element, len(atoms), times, values, sums.statistics(len(atoms), values), tuple(directions))
 
 
 def _blocks(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> Iterator[np.ndarray]:
@@ -118,19 +133,24 @@ def _blocks(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> Iter
 class _Sums:
     """Sums over atoms from which MSDs and their fluctuations follow."""
 
-    def __init__(self, n_frames: int) -> None:
+    def __init__(self, n_frames: int, directions: Mapping[str, np.ndarray]) -> None:
         self._n_frames = n_frames
+        self._names = (*AXES, *directions)
+        self._vectors = np.array(list(directions.values())).reshape(-1, 3)
+        n_axes = 3 + len(directions)
         self._size = fft.next_fast_len(2 * n_frames, real=True)
-        self._squares = np.zeros((3, n_frames))
-        self._spectrum = np.zeros((3, self._size // 2 + 1))
+        self._squares = np.zeros((n_axes, n_frames))
+        self._spectrum = np.zeros((n_axes, self._size // 2 + 1))
         self._lags = sampled_lags(n_frames)
         # Windows of a long lag differ little from one frame to the next: a sixteenth of the lag apart is enough.
         steps = np.maximum(1, np.maximum(self._lags // 16, n_frames // MAX_WINDOWS))
         self._starts = [np.arange(0, n_frames - lag, step) for lag, step in zip(self._lags, steps, strict=True)]
-        self._products = [np.zeros((3, len(starts))) for starts in self._starts]
+        self._products = [np.zeros((n_axes, len(starts))) for starts in self._starts]
 
     def add(self, paths: np.ndarray) -> None:
         """Add the paths of some atoms, (n_atoms, 3, n_frames) Å."""
+        if len(self._vectors):
+            paths = np.concatenate([paths, np.einsum("kd,adt->akt", self._vectors, paths)], axis=1)
         self._squares += np.einsum("adt,adt->dt", paths, paths)
         transform = fft.rfft(paths, self._size, axis=2)
         self._spectrum += np.einsum("adf,adf->df", transform.real, transform.real)
@@ -141,7 +161,7 @@ class _Sums:
             self._products[index] += np.einsum("adt,adt->dt", begin, end)
 
     def msd(self) -> np.ndarray:
-        """Sum over atoms of the MSD at all lags, (n_frames, 3) Å²."""
+        """Sum over atoms of the MSD at all lags, (n_frames, n_axes) Å²."""
         n = self._n_frames
         products = fft.irfft(self._spectrum, self._size, axis=1)[:, :n]
         head = np.cumsum(self._squares, axis=1)[:, ::-1]  # squares of the frames at which windows begin ...
@@ -151,20 +171,16 @@ class _Sums:
         return np.maximum(msd, 0.0).T
 
     def statistics(self, n_atoms: int, msd: np.ndarray) -> dict[str, WindowStatistics]:
-        """How the mean over atoms varies from window to window, for each of `AXES`; `msd` is (n_frames, 3) Å²."""
-        series: list[np.ndarray] = []
+        """How the mean over atoms varies from window to window, for each axis; `msd` is (n_frames, n_axes) Å²."""
+        columns: list[tuple[np.ndarray, ...]] = []
         for lag, starts, products in zip(self._lags, self._starts, self._products, strict=True):
             along = (self._squares[:, starts] + self._squares[:, starts + lag] - 2.0 * products) / n_atoms
-            series.append(np.concatenate([along.sum(axis=0, keepdims=True), along]))
-        means = np.column_stack([msd.sum(axis=1), msd])[self._lags]
-        return {axis: self._along([values[row] for values in series], means[:, row]) for row, axis in enumerate(AXES)}
-
-    def _along(self, series: list[np.ndarray], mean: np.ndarray) -> WindowStatistics:
-        halves = [np.searchsorted(starts, (starts[-1] + 1) / 2) for starts in self._starts]
-        return WindowStatistics(
-            self._lags,
-            mean,
-            np.array([slow_waves(values) for values in series]),
-            np.array([values[:half].mean() for values, half in zip(series, halves, strict=True)]),
-            np.array([values[half:].mean() for values, half in zip(series, halves, strict=True)]),
-        )
+            series = np.concatenate([along[:3].sum(axis=0, keepdims=True), along])
+            half = int(np.searchsorted(starts, (starts[-1] + 1) / 2))
+            columns.append((slow_waves(series), series[:, :half].mean(axis=1), series[:, half:].mean(axis=1)))
+        means = np.column_stack([msd[:, :3].sum(axis=1), msd])[self._lags]
+        waves, first, second = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
+        return {
+            axis: WindowStatistics(self._lags, means[:, row], waves[row], first[row], second[row])
+            for row, axis in enumerate(self._names)
+        }
