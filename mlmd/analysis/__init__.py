@@ -25,6 +25,9 @@ ANALYSES: dict[str, str] = {
     "density": "mlmd.analysis.density:density",
     "sites": "mlmd.analysis.sites:sites",
     "rotation": "mlmd.analysis.rotation:rotation",
+    "adf": "mlmd.analysis.adf:adf",
+    "coordination": "mlmd.analysis.coordination:coordination",
+    "bonds": "mlmd.analysis.lifetimes:lifetimes",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

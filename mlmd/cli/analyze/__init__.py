@@ -20,6 +20,9 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "density": ("mlmd.cli.analyze.density:density", "Probability densities on a grid, as cube files."),
     "sites": ("mlmd.cli.analyze.sites:sites", "Sites, their occupancies, jumps between them, residence times."),
     "rotation": ("mlmd.cli.analyze.rotation:rotation", "How groups of atoms (polyanions) turn."),
+    "adf": ("mlmd.cli.analyze.adf:adf", "Distributions of the angles between neighbours."),
+    "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
+    "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
