@@ -37,7 +37,7 @@ class Angles:
     mean: Estimate
     """Degrees."""
     peak: Estimate | None
-    """Degrees, of the highest bin of the distribution over sin θ; None without angles."""
+    """Degrees, of the highest part of the distribution, averaged over three bins; None without angles."""
 
     @property
     def name(self) -> str:
@@ -216,10 +216,11 @@ def _distribution(
     pooled = np.concatenate([totals[:, None], sums[:, None], counts], axis=1)
     (mean, *values), (mean_error, *errors) = jackknife(pooled, lambda one: one[1:] / max(one[0], 1.0))
     density, error = np.array(values) / np.diff(edges), np.array(errors) / np.diff(edges)
-    best = int(np.argmax(density / _unordered(edges)))
+    best = int(np.argmax(np.convolve(density, np.ones(3) / 3, mode="same")))
     resolution = float(edges[1] / math.sqrt(12))
     return Angles(
-        triplet, density, error, number, Estimate(float(mean), float(mean_error), "degrees", float(np.count_nonzero(totals))),
+        triplet, density, error, number,
+        Estimate(float(mean), float(mean_error), "degrees", float(np.count_nonzero(totals))),
         Estimate(float(0.5 * (edges[best] + edges[best + 1])), resolution, "degrees", math.nan),
     )  # fmt: skip
 

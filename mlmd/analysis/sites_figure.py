@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from mlmd.analysis.sites import SitesResult
 
+_MOST = 6
+"""Kinds of jumps that are told apart, the most frequent ones."""
+
 
 def sites_figure(result: SitesResult) -> Figure:
     """Left, occupancies by class; middle, survival of stays with the exponential of the mean; right, jump lengths."""
@@ -59,15 +62,19 @@ def _draw_lengths(axes: Axes, result: SitesResult) -> None:
         return
     edges = np.arange(0.0, lengths.max() + 0.2, 0.1)
     kinds = np.array([result.places.names.index(one) for one in result.places.classes])
-    pairs = {(one.origin, one.target): one.pair for one in result.transitions}
     names = result.places.names
-    which = {
-        pair: (kinds[result.visits.origin] == names.index(pair[0]))
-        & (kinds[result.visits.target] == names.index(pair[1]))
-        for pair in pairs
-    }
-    axes.hist(
-        [lengths[those] for those in which.values()], bins=edges.tolist(), stacked=True,
-        color=[color(index) for index in range(len(pairs))], label=list(pairs.values()),
-    )  # fmt: skip
+    frequent = sorted(result.transitions, key=lambda one: -one.count)[:_MOST]
+    left = np.ones(len(lengths), dtype=bool)
+    parts, labels = [], []
+    for one in frequent:
+        there = kinds[result.visits.origin] == names.index(one.origin)
+        those = there & (kinds[result.visits.target] == names.index(one.target))
+        left &= ~those
+        parts.append(lengths[those])
+        labels.append(one.pair)
+    if left.any():
+        parts.append(lengths[left])
+        labels.append("others")
+    colors = [color(index) if name != "others" else "#BBBBBB" for index, name in enumerate(labels)]
+    axes.hist(parts, bins=edges.tolist(), stacked=True, color=colors, label=labels)
     legend(axes)
