@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 _MOST = 6
 """Kinds of jumps that are told apart, the most frequent ones."""
 
+_POINTS = 400
+"""Of a survival curve."""
+
 
 def sites_figure(result: SitesResult) -> Figure:
     """Left, occupancies by class; middle, survival of stays with the exponential of the mean; right, jump lengths."""
     figure, (left, middle, right) = new_figure(1, 3, width=12.0)
     _draw_occupancies(left, result)
     for index, one in enumerate(result.classes):
-        times, alive = one.survival.T
+        few = np.unique(np.linspace(0, len(one.survival) - 1, _POINTS).astype(int))
+        times, alive = one.survival[few].T
         middle.step(times, np.maximum(alive, 1e-6), where="post", color=color(index), linewidth=1.4, label=one.label)
         if one.residence.determined and len(times) > 1:
             grid = np.linspace(0.0, times[-1], 200)
