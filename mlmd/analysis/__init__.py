@@ -30,6 +30,9 @@ ANALYSES: dict[str, str] = {
     "viscosity": "mlmd.analysis.green_kubo:viscosity",
     "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",
     "conductivity": "mlmd.analysis.green_kubo:conductivity",
+    "adf": "mlmd.analysis.adf:adf",
+    "coordination": "mlmd.analysis.coordination:coordination",
+    "bonds": "mlmd.analysis.lifetimes:lifetimes",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlmd.analysis.blocks import N_BLOCKS, mean_and_error
+from mlmd.analysis.blocks import N_BLOCKS, jackknife, mean_and_error
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.neighbours import Cutoffs, Neighbours, NeighbourSearch, chosen_frames, settled
 from mlmd.errors import InputError
@@ -37,7 +37,7 @@ class Angles:
     mean: Estimate
     """Degrees."""
     peak: Estimate | None
-    """Degrees, of the highest bin of the distribution over sin θ; None without angles."""
+    """Degrees, of the highest part of the distribution, averaged over three bins; None without angles."""
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def adf(
     """Distributions of the angles between neighbours a and c of atoms b, P(θ) with ∫ P dθ = 1.
 
     Neighbours are within the cutoff of a–b and of b–c; every unordered pair of neighbours counts once. Neighbours
-    without order have P = sin θ / 2 (per radian), and g = P over that is 1. Errors are the scatter of ten parts of
+    without order have P = sin θ / 2 (per radian), and g = P over that is 1. Errors are a jackknife over ten parts of
     the trajectory.
 
     Args:
@@ -208,18 +208,19 @@ def _distribution(
 ) -> Angles:  # fmt: skip
     totals = counts.sum(axis=1)
     n_centers = len(trajectory.atoms_of([triplet[1]]))
-    some = totals > 0
     per_center, per_center_error = mean_and_error(totals / n_frames / n_centers)
     number = Estimate(float(per_center), float(per_center_error), "", float(len(counts)))
-    if not some.any():
+    if not totals.any():
         empty = np.zeros(len(edges) - 1)
         return Angles(triplet, empty, empty, number, Estimate(math.nan, math.nan, "degrees", 0.0), None)
-    density, error = mean_and_error(counts[some] / totals[some, None] / np.diff(edges))
-    mean, mean_error = mean_and_error(sums[some] / totals[some])
-    best = int(np.argmax(density / _unordered(edges)))
+    pooled = np.concatenate([totals[:, None], sums[:, None], counts], axis=1)
+    (mean, *values), (mean_error, *errors) = jackknife(pooled, lambda one: one[1:] / max(one[0], 1.0))
+    density, error = np.array(values) / np.diff(edges), np.array(errors) / np.diff(edges)
+    best = int(np.argmax(np.convolve(density, np.ones(3) / 3, mode="same")))
     resolution = float(edges[1] / math.sqrt(12))
     return Angles(
-        triplet, density, error, number, Estimate(float(mean), float(mean_error), "degrees", float(some.sum())),
+        triplet, density, error, number,
+        Estimate(float(mean), float(mean_error), "degrees", float(np.count_nonzero(totals))),
         Estimate(float(0.5 * (edges[best] + edges[best + 1])), resolution, "degrees", math.nan),
     )  # fmt: skip
 

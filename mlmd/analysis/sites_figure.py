@@ -14,13 +14,20 @@ if TYPE_CHECKING:
 
     from mlmd.analysis.sites import SitesResult
 
+_MOST = 6
+"""Kinds of jumps that are told apart, the most frequent ones."""
+
+_POINTS = 400
+"""Of a survival curve."""
+
 
 def sites_figure(result: SitesResult) -> Figure:
     """Left, occupancies by class; middle, survival of stays with the exponential of the mean; right, jump lengths."""
     figure, (left, middle, right) = new_figure(1, 3, width=12.0)
     _draw_occupancies(left, result)
     for index, one in enumerate(result.classes):
-        times, alive = one.survival.T
+        few = np.unique(np.linspace(0, len(one.survival) - 1, _POINTS).astype(int))
+        times, alive = one.survival[few].T
         middle.step(times, np.maximum(alive, 1e-6), where="post", color=color(index), linewidth=1.4, label=one.label)
         if one.residence.determined and len(times) > 1:
             grid = np.linspace(0.0, times[-1], 200)
@@ -59,15 +66,19 @@ def _draw_lengths(axes: Axes, result: SitesResult) -> None:
         return
     edges = np.arange(0.0, lengths.max() + 0.2, 0.1)
     kinds = np.array([result.places.names.index(one) for one in result.places.classes])
-    pairs = {(one.origin, one.target): one.pair for one in result.transitions}
     names = result.places.names
-    which = {
-        pair: (kinds[result.visits.origin] == names.index(pair[0]))
-        & (kinds[result.visits.target] == names.index(pair[1]))
-        for pair in pairs
-    }
-    axes.hist(
-        [lengths[those] for those in which.values()], bins=edges.tolist(), stacked=True,
-        color=[color(index) for index in range(len(pairs))], label=list(pairs.values()),
-    )  # fmt: skip
+    frequent = sorted(result.transitions, key=lambda one: -one.count)[:_MOST]
+    left = np.ones(len(lengths), dtype=bool)
+    parts, labels = [], []
+    for one in frequent:
+        there = kinds[result.visits.origin] == names.index(one.origin)
+        those = there & (kinds[result.visits.target] == names.index(one.target))
+        left &= ~those
+        parts.append(lengths[those])
+        labels.append(one.pair)
+    if left.any():
+        parts.append(lengths[left])
+        labels.append("others")
+    colors = [color(index) if name != "others" else "#BBBBBB" for index, name in enumerate(labels)]
+    axes.hist(parts, bins=edges.tolist(), stacked=True, color=colors, label=labels)
     legend(axes)

@@ -37,6 +37,9 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.green_kubo:conductivity",
         "Ionic conductivity with the correlation of ions, from fluxes that a run wrote.",
     ),
+    "adf": ("mlmd.cli.analyze.adf:adf", "Distributions of the angles between neighbours."),
+    "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
+    "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
