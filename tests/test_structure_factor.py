@@ -74,7 +74,19 @@ def test_half_of_all_wavevectors_are_there_once() -> None:
 def test_a_draw_of_wavevectors_depends_on_its_seed_alone() -> None:
     one, same, other = (wavevectors(TRICLINIC, 6.0, 0.5, 20, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.indices, same.indices) and not np.array_equal(one.indices, other.indices)
-    assert one.n_points.max() == 20 and np.array_equal(one.n_all, wavevectors(TRICLINIC, 6.0, 0.5).n_points)
+    everything = wavevectors(TRICLINIC, 6.0, 0.5)
+    assert np.array_equal(one.n_all, everything.n_points) and one.n_points[0] == everything.n_points[0]
+
+
+def test_every_wavevector_of_a_bin_is_drawn_as_often() -> None:
+    times = np.zeros((2 * 40 + 1,) * 3)
+    for seed in range(400):
+        times[tuple(wavevectors(TRICLINIC, 5.0, 1.0, 20, seed).indices.T)] += 1
+    points = wavevectors(TRICLINIC, 5.0, 1.0)
+    for number, n in enumerate(points.n_points):
+        drawn = times[tuple(points.indices[points.bins == number].T)] / 400
+        wanted = min(1.0, 20 / n)
+        assert np.abs(drawn - wanted).max() <= 5.0 * np.sqrt(wanted * (1.0 - wanted) / 400)
 
 
 @pytest.mark.parametrize("method", ["direct", "rdf"])
@@ -87,6 +99,14 @@ def test_a_gas_has_structure_factors_of_one(rng: np.random.Generator, method: st
         assert np.abs(deviations).max() < 0.1 and abs(deviations.mean()) < 0.02
         # 1.3 for errors from ten blocks; what is transformed from g(r) has few independent values
         assert np.mean((deviations / curve.error[away]) ** 2) < (2.0 if method == "direct" else 4.0)
+
+
+def test_an_atom_is_no_neighbour_of_itself_in_a_gas_of_few(rng: np.random.Generator) -> None:
+    atoms = ase.Atoms("Ar4", cell=[10.0] * 3, pbc=True)
+    result = of(atoms, 10.0 * rng.random((400, 4, 3)), method="rdf", max_frames=400, q_max=5.0)
+    shells = result.r**2
+    # 1,200 pairs are counted: 3 %; divided by N² and not by N (N - 1) the mean would be 0.75
+    assert (result.curve("g(r)").values * shells).sum() / shells.sum() == pytest.approx(1.0, abs=0.1)
 
 
 def test_bragg_peaks_of_a_crystal_are_where_they_belong_and_nowhere_else() -> None:

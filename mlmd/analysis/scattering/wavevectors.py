@@ -49,15 +49,17 @@ def reciprocal(cell: np.ndarray) -> np.ndarray:
 def wavevectors(
     cell: np.ndarray, q_max: float, bin_width: float, points_per_bin: int | None = None, seed: int = 1
 ) -> Wavevectors:
-    """All points with 0 < |q| ≤ q_max, or at most so many in each bin, drawn at random.
+    """All points with 0 < |q| ≤ q_max, or about so many in each bin, drawn at random.
 
-    Every point of a bin is drawn with the same probability, so that the powder average has no bias.
+    Rows of points along l are drawn, since their sums are cheap (see `density`): a bin of n points takes those of the
+    rows whose random number is below points_per_bin / n. Every point of a bin is drawn with the same probability, so
+    that the powder average has no bias.
 
     Args:
         cell: (3, 3) Å, rows are vectors.
         q_max: 1/Å.
         bin_width: 1/Å; empty bins are left out.
-        points_per_bin: at most so many of the half space in a bin; None for all.
+        points_per_bin: about so many of the half space in a bin of more; None for all.
         seed: of the draw.
 
     Raises:
@@ -70,14 +72,13 @@ def wavevectors(
             f"q_max = {q_max:g} 1/Å: the cell allows no wavevector up to there; its smallest is {smallest:.3g} 1/Å."
         )
     raw = np.minimum((lengths / bin_width).astype(np.int64), int(np.ceil(q_max / bin_width - 1e-9)) - 1)
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(raw)), raw))  # bins in order, and random within each
-    _, starts, n_all = np.unique(raw[order], return_index=True, return_counts=True)
-    rank = np.arange(len(order)) - np.repeat(starts, n_all)
-    n_points = n_all if points_per_bin is None else np.minimum(n_all, points_per_bin)
-    kept = order[rank < np.repeat(n_points, n_all)]
-    bins = np.repeat(np.arange(len(n_points)), n_points)
-    kept = kept[np.lexsort((*indices[kept].T[::-1], bins))]
+    n_all = np.bincount(raw)
+    part = np.ones(len(n_all)) if points_per_bin is None else points_per_bin / np.maximum(n_all, 1)
+    _, row = np.unique(indices[:, 0] * (np.abs(indices[:, 1]).max() + 1) + np.abs(indices[:, 1]), return_inverse=True)
+    kept = np.flatnonzero(np.random.default_rng(seed).random(row.max() + 1)[row] < part[raw])
+    kept = kept[np.argsort(raw[kept], kind="stable")]
+    there, bins, n_points = np.unique(raw[kept], return_inverse=True, return_counts=True)
+    n_all = n_all[there]
     q = np.add.reduceat(lengths[kept], np.cumsum(n_points) - n_points) / n_points
     return Wavevectors(indices[kept], lengths[kept], bins, q, n_points, n_all)
 
