@@ -12,6 +12,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
+DEPOSITION = EXAMPLES / "deposition" / "deposition.py"
+
 
 def output(script: Path, *arguments: object, folder: Path) -> str:
     """What a script prints, which must not fail or warn."""
@@ -82,3 +84,11 @@ def test_a_potential_learns_from_a_calculator_what_it_is_then_run_with(tmp_path:
     # 0.04 meV/atom is the leapfrog's scatter at 3 fs: forces that were no derivatives would drift by far more
     assert float(re.findall(r"scatters by (\S+) meV/atom", text)[0]) < 0.3
     assert {"frames.extxyz", "labelled.extxyz", "fitted.run"} <= {path.name for path in (tmp_path / "all").iterdir()}
+
+
+@pytest.mark.slow
+def test_copper_that_arrives_at_copper_sticks(tmp_path: Path) -> None:
+    text = output(DEPOSITION, "--face", "100", "--arrivals", "4", folder=tmp_path)
+    assert re.search(r"coverage 0\.1\d*(\(\d+\))? ML", text)  # 4 of 36, should none fly away
+    assert "sticking of Cu: 1.0" in text
+    assert (tmp_path / "films" / "films.png").exists()
