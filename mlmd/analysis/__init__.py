@@ -21,6 +21,7 @@ FOLDER = "analysis"
 ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
+    "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",

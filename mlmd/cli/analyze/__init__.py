@@ -16,6 +16,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Activation energies of diffusion and conductivity, from several temperatures.",
     ),
     "rdf": ("mlmd.cli.analyze.rdf:rdf", "Radial distribution functions of every pair of elements."),
+    "profile": ("mlmd.cli.analyze.profile:profile", "Density, charge and composition along an axis, and interfaces."),
     "deposition": (
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
