@@ -15,6 +15,8 @@ from mlmd.io.structures import read_structure
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
+DEPOSITION = EXAMPLES / "deposition" / "deposition.py"
+
 
 def output(script: Path, *arguments: object, folder: Path) -> str:
     """What a script prints, which must not fail or warn."""
@@ -94,3 +96,11 @@ def test_the_barriers_have_three_temperatures_and_their_variable_is_x_of_the_one
     biases = [one for one in runs[0].stage[-1].bias if one.kind == "metadynamics"]
     assert [(one.cv[0].atom, one.cv[0].axis) for one in biases] == [(int(heights.argmax()), "x")]
     assert sorted(heights)[-1] > sorted(heights)[-2] + 1.0  # Å
+
+
+@pytest.mark.slow
+def test_copper_that_arrives_at_copper_sticks(tmp_path: Path) -> None:
+    text = output(DEPOSITION, "--face", "100", "--arrivals", "4", folder=tmp_path)
+    assert re.search(r"coverage 0\.1\d*(\(\d+\))? ML", text)  # 4 of 36, should none fly away
+    assert "sticking of Cu: 1.0" in text
+    assert (tmp_path / "films" / "films.png").exists()

@@ -26,6 +26,7 @@ ANALYSES: dict[str, str] = {
     "sites": "mlmd.analysis.sites:sites",
     "rotation": "mlmd.analysis.rotation:rotation",
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
+    "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
     "viscosity": "mlmd.analysis.green_kubo:viscosity",
     "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",

@@ -24,6 +24,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.structure_factor:structure_factor",
         "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
     ),
+    "profile": ("mlmd.cli.analyze.profile:profile", "Density, charge and composition along an axis, and interfaces."),
     "deposition": (
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",

@@ -1,0 +1,257 @@
+"""Profiles along an axis: density, charge, composition and crystalline order, and the interfaces that they show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlmd import units
+from mlmd.analysis.common_neighbours import OTHER, structure_types
+from mlmd.analysis.interface import Slab, find_slab
+from mlmd.analysis.unwrap import drift_path
+from mlmd.errors import InputError
+from mlmd.io.frames import Provenance, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AXES = ("x", "y", "z")
+"""Names of the axes, which are normal to the planes of the other two cell vectors."""
+N_BLOCKS = 10
+"""Parts of the trajectory whose scatter gives errors."""
+_MOVED = 0.5
+"""Å of drift that is worth telling."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity along the axis."""
+
+    name: str
+    unit: str
+    values: np.ndarray
+    """(n_bins,) nan where no atom is."""
+    errors: np.ndarray
+    """(n_bins,) standard errors; nan where they are not known."""
+    slab: Slab | None
+    """The interfaces; None where it does not look like a slab."""
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Profiles of a trajectory."""
+
+    axis: str
+    heights: np.ndarray
+    """(n_bins,) Å, middles of the bins."""
+    period: float | None
+    """Å, mean height of the cell along the axis; None where it does not repeat."""
+    curves: tuple[Curve, ...]
+    n_frames: int
+    """Frames that were used."""
+    notes: tuple[str, ...]
+    provenance: Provenance
+
+    name = "profile"
+
+    def __str__(self) -> str:
+        """A line for each quantity with interfaces, and the notes."""
+        told = [
+            f"{one.name}: interfaces at {one.slab.lower} and {one.slab.upper}, widths {one.slab.lower_width} and "
+            f"{one.slab.upper_width}; {one.slab.inside} between them, {one.slab.outside} beyond"
+            for one in self.curves
+            if one.slab is not None
+        ]
+        return "\n".join([*(told or ["no interfaces"]), *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Interfaces with errors and provenance; the curves are in the CSV file."""
+        return {
+            "analysis": self.name,
+            "axis": self.axis,
+            "interfaces": {
+                one.name: {key: value.to_dict() for key, value in vars(one.slab).items()}
+                for one in self.curves
+                if one.slab is not None
+            },
+            "period_A": self.period,
+            "bin_A": float(self.heights[1] - self.heights[0]),
+            "n_frames_used": self.n_frames,
+            "notes": list(self.notes),
+            "provenance": asdict(self.provenance),
+        }
+
+    def to_csv(self) -> str:
+        """All curves with errors."""
+        names, columns = [f"{self.axis} [Å]"], [self.heights]
+        for one in self.curves:
+            names += [f"{one.name} [{one.unit}]" if one.unit else one.name, f"{one.name} error"]
+            columns += [one.values, one.errors]
+        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
+        return ",".join(names) + "\n" + rows + "\n"
+
+    def figure(self) -> Figure:
+        """Densities, and the rest."""
+        from mlmd.analysis.profile_figure import profile_figure
+
+        return profile_figure(self)
+
+
+def profile(
+    trajectory: Trajectory, *, axis: str = "z", bin_width: float = 0.25, charges: Mapping[str, float] | None = None,
+    drift: str | list[str] = "cell", order: bool = False, max_frames: int = 1000,
+) -> ProfileResult:  # fmt: skip
+    """Profiles along an axis, averaged over the plane at right angles to it and over time.
+
+    The density of mass and of each element's atoms, the fraction of each element, the density of charge, and the
+    fraction of atoms that common neighbour analysis finds in a lattice. Along a periodic axis positions are counted in
+    units of the cell, whose mean height gives lengths.
+
+    Args:
+        trajectory: periodic in the two directions across the axis.
+        axis: x, y or z, for what is at right angles to the second and third, third and first, first and second vector.
+        bin_width: Å.
+        charges: e, by element; all elements have to be there.
+        drift: what is at rest in the profile, as in `mlmd.analysis.diffusion`: "cell" (centre of mass), "none", or
+            elements.
+        order: whether the order is looked at, which takes a search of neighbours in every frame.
+        max_frames: at most so many frames, at equal distances in time, are used.
+
+    Raises:
+        InputError: without a plane, for an unknown axis or element, without some charges, a bin that is too large.
+    """
+    if axis not in AXES:
+        raise InputError(f"axis {axis!r} is not one of {', '.join(AXES)}.")
+    index = AXES.index(axis)
+    across = [one for one in range(3) if one != index]
+    if not trajectory.pbc[across].all():
+        raise InputError(f"A profile along {axis} needs an area: a cell periodic in the two directions across it.")
+    frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
+    path = drift_path(trajectory, drift)
+    ruler = _ruler(trajectory, index, path, frames, bin_width)
+    blocks = np.array_split(frames, min(N_BLOCKS, len(frames)))
+    counts = np.array([_counted(trajectory, ruler, path, block, order) for block in blocks])
+    curves = _curves(trajectory, ruler, counts, charges or {}, order)
+    moved = float(np.ptp(path[frames] @ ruler.normal))
+    notes = list(trajectory.provenance.notes)
+    if moved > _MOVED:
+        whose = "" if drift == "cell" else f" of {', '.join([drift] if isinstance(drift, str) else drift)}"
+        notes.append(f"the centre of mass{whose} moved over {moved:.2g} Å along {axis}; the profile moves with it")
+    if len(blocks) < 2:
+        notes.append("one frame has no scatter: errors are not known")
+    period = ruler.length if ruler.periodic else None
+    return ProfileResult(axis, ruler.middles, period, curves, len(frames), tuple(notes), trajectory.provenance)
+
+
+@dataclass(frozen=True)
+class _Ruler:
+    """Bins along the axis."""
+
+    index: int
+    normal: np.ndarray
+    """(3,) along the axis."""
+    periodic: bool
+    start: float
+    """Å."""
+    length: float
+    """Å."""
+    n_bins: int
+    area: float
+    """Å²."""
+
+    @property
+    def middles(self) -> np.ndarray:
+        """(n_bins,) Å."""
+        return self.start + self.length * (np.arange(self.n_bins) + 0.5) / self.n_bins
+
+    def bins(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Of atoms at positions (n_atoms, 3) Å."""
+        if self.periodic:
+            share = (positions @ np.linalg.inv(cell)[:, self.index]) % 1.0
+        else:
+            share = (positions @ self.normal - self.start) / self.length
+        return np.clip((share * self.n_bins).astype(int), 0, self.n_bins - 1)
+
+
+def _ruler(trajectory: Trajectory, index: int, path: np.ndarray, frames: np.ndarray, bin_width: float) -> _Ruler:
+    cell = trajectory.cells.mean(axis=0)
+    normal = np.cross(cell[(index + 1) % 3], cell[(index + 2) % 3])
+    area = float(np.linalg.norm(normal))
+    normal = normal / area
+    periodic = bool(trajectory.pbc[index])
+    start, length = 0.0, abs(float(cell[index] @ normal))
+    if not periodic:
+        ends = [
+            (heights.min(), heights.max())
+            for frame in frames.tolist()
+            for heights in [(_positions(trajectory, frame) - path[frame]) @ normal]
+        ]
+        start, end = float(min(low for low, _ in ends)) - bin_width, float(max(high for _, high in ends)) + bin_width
+        length = end - start
+    if not 0.0 < bin_width <= length / 2:
+        raise InputError(f"bin_width = {bin_width:g} Å: needed above 0 and at most half of {length:.4g} Å.")
+    return _Ruler(index, normal, periodic, start, length, round(length / bin_width), area)
+
+
+def _positions(trajectory: Trajectory, frame: int) -> np.ndarray:
+    positions: np.ndarray = next(trajectory.chunks(frame, frame + 1)).positions[0]
+    return positions
+
+
+def _counted(trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, block: np.ndarray, order: bool) -> np.ndarray:
+    """Mean numbers of atoms in bins, (n_elements + 1, n_bins): by element, and in the last row those in a lattice."""
+    kinds = np.array([trajectory.elements.index(symbol) for symbol in trajectory.symbols])
+    n_kinds = len(trajectory.elements)
+    counts = np.zeros((n_kinds + 1, ruler.n_bins))
+    for frame in block.tolist():
+        positions, cell = _positions(trajectory, frame), trajectory.cells[frame]
+        bins = ruler.bins(positions - path[frame], cell)
+        places = np.bincount(kinds * ruler.n_bins + bins, minlength=n_kinds * ruler.n_bins)
+        counts[:n_kinds] += places.reshape(n_kinds, -1)
+        if order:
+            ordered = structure_types(positions, cell, trajectory.pbc) != OTHER
+            counts[n_kinds] += np.bincount(bins[ordered], minlength=ruler.n_bins)
+    return counts / len(block)
+
+
+def _curves(
+    trajectory: Trajectory, ruler: _Ruler, counts: np.ndarray, charges: Mapping[str, float], order: bool
+) -> tuple[Curve, ...]:
+    """From the counts of each block (n_blocks, n_elements + 1, n_bins)."""
+    elements = trajectory.elements
+    trajectory.atoms_of(list(charges))
+    missing = [element for element in elements if charges and element not in charges]
+    if missing:
+        raise InputError(f"charges: none is given for {', '.join(missing)}, and a charge density needs all.")
+    atoms = counts[:, : len(elements)]
+    density = atoms / (ruler.area * ruler.length / ruler.n_bins)
+    masses = np.array([trajectory.masses[trajectory.atoms_of([element])].mean() for element in elements])
+    found = [("mass", "g/cm³", np.einsum("e,beh->bh", masses, density) * units.DENSITY)]
+    found += [(element, "1/Å³", density[:, k]) for k, element in enumerate(elements)]
+    if charges:
+        amounts = np.array([charges[element] for element in elements])
+        found.append(("charge", "e/Å³", np.einsum("e,beh->bh", amounts, density)))
+    total = atoms.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if len(elements) > 1:
+            found += [(f"fraction of {element}", "", atoms[:, k] / total) for k, element in enumerate(elements)]
+        if order:
+            found.append(("order", "", counts[:, -1] / total))
+    period = ruler.length if ruler.periodic else None
+    return tuple(_curve(name, unit, blocks, ruler.middles, period) for name, unit, blocks in found)
+
+
+def _curve(name: str, unit: str, blocks: np.ndarray, heights: np.ndarray, period: float | None) -> Curve:
+    known = np.isfinite(blocks)
+    n = known.sum(axis=0)
+    filled = np.where(known, blocks, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = filled.sum(axis=0) / n
+        spread = np.sqrt((np.where(known, blocks - mean, 0.0) ** 2).sum(axis=0) / (n - 1)) / np.sqrt(n)
+    errors = np.where(n > 1, spread, math.nan)
+    slab = None if name == "charge" else find_slab(heights, blocks, unit, period)
+    return Curve(name, unit, mean, errors, slab)
