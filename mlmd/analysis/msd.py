@@ -69,17 +69,22 @@ def mean_squared_displacements(
             f"{trajectory.provenance.path}: its atoms jump where replicas exchange, and have no path to diffuse along. "
             "Take independent runs, without exchange_every."
         )
-    _check_times(trajectory)
+    check_times(trajectory)
     rest = drift_path(trajectory, drift)
     chosen = tuple(elements) if elements else trajectory.elements
     return {element: _msd_of(trajectory, element, rest) for element in chosen}
 
 
-def _check_times(trajectory: Trajectory) -> None:
+def check_times(trajectory: Trajectory, what: str = "a mean squared displacement") -> None:
+    """Make sure that there are frames at equal intervals, which something needs.
+
+    Raises:
+        InputError: for fewer than ten frames, and unequal intervals.
+    """
     origin = trajectory.provenance
     if trajectory.n_frames < _MIN_FRAMES:
         raise InputError(
-            f"{origin.path} has {trajectory.n_frames} frames; a mean squared displacement needs at least "
+            f"{origin.path} has {trajectory.n_frames} frames; {what} needs at least "
             f"{_MIN_FRAMES}. Run longer, or lower [output] trajectory_every."
         )
     intervals = np.diff(trajectory.times)
