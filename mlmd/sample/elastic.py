@@ -147,6 +147,18 @@ def elastic(
     )  # fmt: skip
 
 
+def at_rest(potential: Potential, atoms: ase.Atoms, name: str, device: str = "cpu") -> ase.Atoms:
+    """A crystal with its atoms and cell where neither force nor stress is left.
+
+    Raises:
+        InputError: for a potential without a stress.
+        SimulationError: when it does not get there.
+    """
+    if not has_stress(potential):
+        raise InputError(f"{name}: this potential gives no stress to relax the cell by. Relax it elsewhere; --as-is.")
+    return _Crystal(evaluator(potential, atoms.numbers, atoms.pbc, device=device), name).relaxed(atoms, cell=True)
+
+
 _MODULI = {
     "bulk (Voigt)": "GPa", "bulk (Reuss)": "GPa", "bulk (Hill)": "GPa", "shear (Voigt)": "GPa",
     "shear (Reuss)": "GPa", "shear (Hill)": "GPa", "Young (Hill)": "GPa", "Poisson (Hill)": "",
