@@ -17,8 +17,11 @@ def phonons_figure(result: Phonons) -> Figure:
     figure, (bands, density) = new_figure(1, 2)
     bands.plot(result.path, result.bands, color=color(0), linewidth=1.0)
     bands.axhline(0.0, color="#7F7F7F", linewidth=0.8)
-    places = dict(result.labels)
-    bands.set_xticks(list(places), [name.replace("G", "Γ") for name in places.values()])
+    places: dict[float, str] = {}
+    for at, name in result.labels:  # where the path jumps, two points stand in one place
+        shown = name.replace("G", "Γ")
+        places[at] = f"{places[at]}|{shown}" if at in places else shown
+    bands.set_xticks(list(places), list(places.values()))
     bands.set_xlim(result.path[0], result.path[-1])
     label(bands, "wave vector", "frequency (THz)")
     density.plot(result.density, result.frequencies, color=color(0), linewidth=1.2)
