@@ -19,6 +19,8 @@ _AMU: Final = 1.66053906892e-27  # kg, CODATA 2022
 
 KB: Final = _KB / _E
 """Boltzmann constant, eV/K."""
+PLANCK: Final = 6.62607015e-34 * 1e15 / _E
+"""Planck constant, eV fs."""
 EV_PER_KJMOL: Final = 1e3 / (_E * _NA)
 """One kJ/mol in eV."""
 EV_PER_KCALMOL: Final = 4.184 * EV_PER_KJMOL

@@ -75,7 +75,7 @@ def mean_squared_displacements(
             f"{trajectory.provenance.path}: its atoms jump where replicas exchange, and have no path to diffuse along. "
             "Take independent runs, without exchange_every."
         )
-    _check_times(trajectory)
+    check_times(trajectory)
     rest = drift_path(trajectory, drift)
     chosen = tuple(elements) if elements else trajectory.elements
     directions = {name: direction(trajectory, name) for name in along}
@@ -90,11 +90,16 @@ def msd_of_path(path: np.ndarray, interval: float, name: str) -> MSD:
     return MSD(name, 1, interval * np.arange(len(path)), values, sums.statistics(1, values))
 
 
-def _check_times(trajectory: Trajectory) -> None:
+def check_times(trajectory: Trajectory, what: str = "a mean squared displacement") -> None:
+    """Make sure that there are frames at equal intervals, which something needs.
+
+    Raises:
+        InputError: for fewer than ten frames, and unequal intervals.
+    """
     origin = trajectory.provenance
     if trajectory.n_frames < _MIN_FRAMES:
         raise InputError(
-            f"{origin.path} has {trajectory.n_frames} frames; a mean squared displacement needs at least "
+            f"{origin.path} has {trajectory.n_frames} frames; {what} needs at least "
             f"{_MIN_FRAMES}. Run longer, or lower [output] trajectory_every."
         )
     intervals = np.diff(trajectory.times)

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("mlmd.cli.evaluate:evaluate", "Errors of a potential for labelled structures, with plots."),
     "energy": ("mlmd.cli.energy:energy", "Energy, forces and pressure of structures, by any potential."),
     "relax": ("mlmd.cli.energy:relax", "Move structures (and cells) downhill to where no force is left."),
+    "elastic": ("mlmd.cli.elastic:elastic", "Elastic constants and the equation of state of crystals."),
+    "phonons": ("mlmd.cli.phonons:phonons", "Phonon bands, density of states and thermodynamics of a crystal."),
     "predict": ("mlmd.cli.predict:predict", "A property of structures, by a model that has learned it."),
     "committee": ("mlmd.cli.committee:committee", "One potential of several: their mean, with a spread."),
     "export": (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlmd.sample.single_point import Failed, SinglePoint
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
+def structure_options(command: Callable[..., None]) -> Callable[..., None]:
     """What both commands take."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
@@ -34,7 +34,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@_options
+@structure_options
 @click.option("--out", type=click.Path(path_type=Path), help="File for the structures with energy, forces and stress.")
 def energy(
     structures: tuple[Path, ...], potential: str, elements: str | None, options: str, device: str, as_json: bool,
@@ -46,7 +46,7 @@ def energy(
     is told and written.
     """
     _check_output(out)
-    method, frames = _read(structures, potential, elements, options, device, trust)
+    method, frames = read_given(structures, potential, elements, options, device, trust)
     from mlmd.potentials.device import choose_device
     from mlmd.sample.single_point import single_points
 
@@ -58,7 +58,7 @@ def energy(
 
 
 @click.command()
-@_options
+@structure_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the relaxed structures.")
 @click.option("--cell", is_flag=True, help="Relax the cell too.")
 @click.option("--pressure", default="0 bar", show_default=True, help="At which the cell is relaxed.")
@@ -88,7 +88,7 @@ def relax(
         raise InputError("--" + lines.replace("max_force", "max-force", 1)) from None
     if not cell and stage.pressure:
         raise InputError("--pressure acts on the cell, which stays as it is. Give --cell too, or leave it out.")
-    method, frames = _read(structures, potential, elements, options, device, trust)
+    method, frames = read_given(structures, potential, elements, options, device, trust)
     from mlmd.sample.relax import note_on_held
     from mlmd.sample.relax import relax as relax_all
 
@@ -130,7 +130,7 @@ def _check_output(out: Path | None) -> None:
         raise StorageError(f"{out} exists already; nothing was written. Give another --out.")
 
 
-def _read(
+def read_given(
     structures: tuple[Path, ...],
     potential: str,
     elements: str | None,

@@ -38,6 +38,18 @@ class ExtXYZReader:
         positions = [structure.get_positions()[atoms] for structure in self.structures(frames)]
         return np.array(positions, dtype=float).reshape(len(frames), -1, 3)
 
+    def velocities(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray | None:
+        """Velocities of some atoms in some frames, (n, n_atoms, 3) Å/fs; None where a frame has none."""
+        from mlmd.io.structures import file_velocities
+
+        found = []
+        for structure in self.structures(frames):
+            velocities = file_velocities(structure)
+            if velocities is None:
+                return None
+            found.append(velocities[atoms])
+        return np.array(found, dtype=float).reshape(len(frames), -1, 3)
+
     def cells(self, frames: range) -> np.ndarray | None:
         """Cells, (n, 3, 3) Å, rows are vectors, or None when the file has no cells."""
         from ase.io.extxyz import key_val_str_to_dict

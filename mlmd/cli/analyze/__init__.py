@@ -29,6 +29,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
+    "vacf": ("mlmd.cli.analyze.vacf:vacf", "Velocity autocorrelation and vibrational density of states."),
     "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
     "thermal-conductivity": (
         "mlmd.cli.analyze.green_kubo:thermal_conductivity",
