@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -77,15 +79,43 @@ def page_of(folder: Path) -> Page:
     return Page(write_report(open_run(folder)).read_text(encoding="utf-8"))
 
 
+def digest(text: str) -> str:
+    """As a policy for content names an inline script or style."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
 def test_the_page_needs_no_other_file(run: Path) -> None:
     page = page_of(run)
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "iframe", "object")
-        assert not [name for name in attributes if name.startswith("on")]
+        assert tag not in ("link", "iframe", "object", "base", "form")
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
         assert attributes.get("src", "data:").startswith("data:image/png;base64,") or tag != "img"
-        assert "href" not in attributes
-    assert "url(" not in (run / "report.html").read_text()
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+        assert tag != "script" or not attributes
+        assert tag == "a" or "href" not in attributes
+    text = (run / "report.html").read_text()
+    assert "url(" not in text
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 4
+
+
+def test_the_browser_is_told_to_load_nothing_and_to_run_our_script_alone(run: Path) -> None:
+    page = page_of(run)
+    text = (run / "report.html").read_text()
+    policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes)
+    scripts, styles = (re.findall(f"<{tag}>(.*?)</{tag}>", text, re.S) for tag in ("script", "style"))
+    assert policy is not None and policy.split("; ") == [
+        "default-src 'none'", "img-src data:", f"style-src {digest(styles[0])}", f"script-src {digest(scripts[0])}",
+        "base-uri 'none'", "form-action 'none'",
+    ]  # fmt: skip
+    assert len(scripts) == len(styles) == 1 and text.count("<script") == 1
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|importScripts|sendBeacon|eval|innerHTML)\b", scripts[0])
+
+
+def test_links_lead_within_the_page_or_to_papers(run: Path) -> None:
+    page = page_of(run)
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and len(links) > 5
+    assert not [link for link in links if link and not link.startswith("https://doi.org/10.") and link[1:] not in ids]
 
 
 def test_the_page_says_what_ran_and_what_came_out(run: Path) -> None:
@@ -129,7 +159,10 @@ def test_names_from_files_cannot_become_part_of_the_page(
     }  # fmt: skip
     (folder / "analysis" / "<i>.json").write_text(json.dumps(other))
     page = page_of(folder)
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b", "i"} - {"b"})
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [
+        {}
+    ]  # ours, whose digest is in the policy
+    assert "i" not in {tag for tag, _ in page.tags}
     assert all(attributes.get("src", "data:").startswith("data:") for _, attributes in page.tags)
     assert page.text.count("alert('x')") >= 10
 

@@ -1,0 +1,263 @@
+"""The methods paragraph: what a paper says about a run, from its resolved input, with what is to be cited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from mlmd.report.formulas import meaning
+from mlmd.report.potential import potential_sentences
+from mlmd.report.references import PAPERS, Reference, bibliography, from_words, numbered
+from mlmd.rundir import Run, describe_targets
+
+Sentence = tuple[str, tuple[Reference, ...]]
+_THOUSANDS = {"fs": ("fs", "ps", "ns", "µs"), "bar": ("bar", "kbar")}
+_BIASES = {
+    "metadynamics": ("metadynamics", ("metadynamics",)),
+    "opes": ("on-the-fly probability enhanced sampling", ("opes",)),
+    "opes-expanded": ("OPES in an expanded ensemble", ("opes-expanded",)),
+    "umbrella": ("a harmonic restraint", ("umbrella",)),
+    "upper-wall": ("an upper wall", ()),
+    "lower-wall": ("a lower wall", ()),
+    "steered": ("a moving restraint", ("jarzynski",)),
+    "abf": ("an adaptive biasing force", ("abf",)),
+    "hyperdynamics": ("bond-boost hyperdynamics", ("hyperdynamics", "bond-boost")),
+}
+"""Kind -> in words, papers."""
+_HIDDEN = {"kind", "cv", "walkers", "file", "kernel"}
+"""Keys of a bias that say nothing in a sentence."""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """A paragraph, the list its numbers refer to, and the same list as BibTeX."""
+
+    text: str
+    references: tuple[Reference, ...]
+    bibtex: str
+
+
+def methods(run: Run, analyses: Sequence[str] = ()) -> Methods:
+    """The paragraph about a run.
+
+    Args:
+        run: an open run folder, of which only run.json and the structure are read.
+        analyses: names of those that have been done.
+    """
+    sentences = [
+        *_system(run), *potential_sentences(run), *_dynamics(run), *_stages(run), *_asked_for(run), *_output(run),
+        *_results(analyses),
+    ]  # fmt: skip
+    text, references = numbered(sentences)
+    return Methods(text, references, bibliography(references))
+
+
+def neat(value: Any) -> str:
+    """A quantity of a resolved input as a person writes it: ``"3000.0 fs"`` is 3 ps, ``"1.0 1/ps"`` 1 per ps."""
+    found = re.fullmatch(r"(-?[\d.]+(?:e[+-]?\d+)?)\s*(\S.*)?", str(value))
+    if found is None:
+        return str(value)
+    number, unit = float(found[1]), found[2] or ""
+    ladder = _THOUSANDS.get(unit, ())
+    while ladder and abs(number) >= 1e3 and ladder[1:]:
+        number, ladder = number / 1e3, ladder[1:]
+    unit = ladder[0] if ladder else unit.replace("1/", "per ")
+    return f"{number:.6g} {unit}".strip()
+
+
+def _papers(*keys: str) -> tuple[Reference, ...]:
+    return tuple(PAPERS[key] for key in keys)
+
+
+def _system(run: Run) -> Iterator[Sentence]:
+    """What was simulated, and by what."""
+    atoms, versions = run.atoms, run.manifest.get("versions") or {}
+    given = run.manifest.get("input") or {}
+    lengths, angles = atoms.cell.lengths(), atoms.cell.angles()
+    n_periodic = int(np.sum(atoms.pbc))
+    cell = ""
+    if n_periodic and (lengths > 0.0).all():
+        sides = " × ".join(f"{length:.4g}" for length in lengths)
+        turned = "" if np.allclose(angles, 90.0, atol=0.01) else f", angles {', '.join(f'{a:.4g}' for a in angles)}°"
+        cell = f", in a cell of {sides} Å{turned}, periodic in {('one', 'two', 'three')[n_periodic - 1]} directions"
+    repeats = given.get("supercell") or (1, 1, 1)
+    source = PurePath(str(given.get("structure", ""))).name
+    origin = ""
+    if source:
+        many = " × ".join(map(str, repeats)) + " supercell of " if tuple(repeats) != (1, 1, 1) else ""
+        origin = f", from {'a ' if many else ''}{many}{source}"
+    openmm = f"OpenMM {versions['openmm']}" if "openmm" in versions else "OpenMM"
+    version = run.manifest.get("mlmd", "of unknown version")
+    moves = any(one.n_steps for one in run.stages)
+    what = "Molecular dynamics" if moves else "Calculations"
+    yield (
+        f"{what} of {atoms.get_chemical_formula('metal')} ({len(atoms):,} atoms{origin}{cell}) were run with mlmd "
+        f"{version} on {openmm}.",
+        _papers("openmm8"),
+    )
+
+
+def _dynamics(run: Run) -> Iterator[Sentence]:
+    """Time step, velocities, seed, and what was held."""
+    given = run.manifest.get("input") or {}
+    parts = []
+    if given.get("timestep") and any(one.n_steps for one in run.stages):
+        parts.append(f"The time step was {neat(given['timestep'])}")
+        velocities = given.get("velocities")
+        if velocities == "file":
+            parts.append("velocities were read with the structure")
+        elif velocities:
+            parts.append(f"velocities were drawn at {neat(velocities)}")
+    seed = run.manifest.get("seed")
+    if seed is not None:
+        parts.append(f"{'the' if parts else 'The'} random seed was {seed}")
+    if parts:
+        yield f"{', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}.", ()
+    if isinstance(held := given.get("frozen"), Mapping):
+        which = [f"{len(held['indices']):,} chosen atoms"] if held.get("indices") else []
+        which += [f"all {', '.join(held['elements'])}"] if held.get("elements") else []
+        which += [f"all below z = {neat(held['below'])}"] if held.get("below") else []
+        yield f"Held at rest were {' and '.join(which)}.", ()
+    if given.get("hydrogen_mass"):
+        yield f"Hydrogen had a mass of {neat(given['hydrogen_mass'])}.", ()
+    if given.get("scale"):
+        yield f"The potential acted {given['scale']:g} times as strongly.", ()
+
+
+def _stages(run: Run) -> Iterator[Sentence]:
+    """One sentence for each stage, and one for its biases."""
+    tables = (run.manifest.get("input") or {}).get("stage") or []
+    for number, record in enumerate(run.stages, 1):
+        table = tables[number - 1] if number <= len(tables) and isinstance(tables[number - 1], Mapping) else {}
+        head = f"Stage {number}: " if len(run.stages) > 1 else ""
+        time = f" for {neat(f'{record.n_steps * record.timestep} fs')}" if record.n_steps else ""
+        kelvin = "" if record.temperature is None else f" at {describe_targets(record.temperature, ' → ')} K"
+        text, papers = _STAGES.get(record.kind, _other)(table)
+        pressure = "" if record.pressure is None else f" and {describe_targets(record.pressure, ' → ')} bar"
+        told = text.format(where=f"{kelvin}{pressure}{time}", kind=record.kind)
+        yield f"{head}{told if head else told[:1].upper() + told[1:]}.", papers
+        yield from _biases(table, f"In stage {number}" if head else "In this stage")
+
+
+def _minimize(table: Mapping[str, Any]) -> Sentence:
+    cell = " of atoms and cell" if table.get("cell") else ""
+    limit = f" until no force exceeded {neat(table['max_force'])}" if table.get("max_force") else ""
+    return f"energy minimization{cell} by FIRE in ASE{limit}", _papers("fire", "ase")
+
+
+def _nve(table: Mapping[str, Any]) -> Sentence:
+    return "constant energy (NVE){where} by leapfrog Verlet", ()
+
+
+def _nvt(table: Mapping[str, Any]) -> Sentence:
+    text, papers = _thermostat(table)
+    return f"constant volume (NVT){{where}}{text}", papers
+
+
+def _npt(table: Mapping[str, Any]) -> Sentence:
+    text, papers = _thermostat(table)
+    barostat = table.get("barostat") or {}
+    every = f", a trial move every {barostat['every']} steps" if barostat.get("every") else ""
+    kind = f"{barostat['kind']} " if barostat.get("kind") else ""
+    text += f" and an {kind}Monte Carlo barostat{every}".replace("an flex", "a flex").replace("an Monte", "a Monte")
+    return f"constant pressure (NPT){{where}}{text}", (*papers, *_papers("barostat"))
+
+
+def _thermostat(table: Mapping[str, Any]) -> Sentence:
+    thermostat = table.get("thermostat") or {}
+    if thermostat.get("kind") == "nose-hoover":
+        told = f"{thermostat.get('chain_length', 3)} thermostats, {neat(thermostat.get('frequency', '?'))}"
+        return f" with a Nosé–Hoover chain ({told})", _papers("chains", "middle")
+    if thermostat.get("kind") == "langevin":
+        told = f"middle scheme, friction {neat(thermostat.get('friction', '?'))}"
+        return f" with a Langevin thermostat ({told})", _papers("middle")
+    return "", ()
+
+
+def _deposit(table: Mapping[str, Any]) -> Sentence:
+    species = [
+        str(one.get("element") or PurePath(str(one.get("file", "a molecule"))).name)
+        for one in table.get("species") or ()
+    ]
+    rate = f", one every {neat(table['every'])}" if table.get("every") else ""
+    rate = f", {table['flux']}" if table.get("flux") else rate
+    total = f", {table['total']} in all" if table.get("total") else ""
+    beam = table.get("beam") or {}
+    speed = next((f" with {key} {neat(beam[key])}" for key in ("energy", "speed", "temperature") if beam.get(key)), "")
+    direction = f", direction {beam['direction']}" if beam.get("direction") else ""
+    bath = table.get("bath") or {}
+    held = (
+        f"; atoms below {neat(bath['below'])} were kept at {neat(bath['temperature'])}, the others moved freely"
+        if {"below", "temperature"} <= bath.keys()
+        else ""
+    )
+    return f"deposition of {' and '.join(species) or 'atoms'}{{where}}{speed}{direction}{rate}{total}{held}", ()
+
+
+def _rerun(table: Mapping[str, Any]) -> Sentence:
+    return f"energies of the frames of {PurePath(str(table.get('trajectory', 'a trajectory'))).name}", ()
+
+
+def _other(table: Mapping[str, Any]) -> Sentence:
+    return "{kind}{where}", ()
+
+
+_STAGES = {"minimize": _minimize, "nve": _nve, "nvt": _nvt, "npt": _npt, "deposit": _deposit, "rerun": _rerun}
+
+
+def _biases(table: Mapping[str, Any], where: str) -> Iterator[Sentence]:
+    if isinstance(plumed := table.get("plumed"), Mapping):
+        name = PurePath(str(plumed.get("file", "an input"))).name
+        yield f"{where} PLUMED acted as told by {name}.", _papers("plumed", "plumed2")
+    for bias in table.get("bias") or ():
+        kind = str(bias.get("kind", "bias"))
+        words, keys = _BIASES.get(kind, (kind, ()))
+        if kind == "metadynamics" and bias.get("bias_factor"):
+            words, keys = "well-tempered metadynamics", (*keys, "well-tempered")
+        if kind == "abf" and bias.get("extended"):
+            keys = (*keys, "czar")
+        told = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in bias.items() if key not in _HIDDEN]
+        cvs = bias.get("cv") or ()
+        names = [str(one.get("name") or one.get("kind")) for one in cvs if isinstance(one, Mapping)]
+        on = f" on {', '.join(names)}" if names else ""
+        details = f" ({', '.join(told)})" if told else ""
+        yield f"{where} {words} acted{on}{details}.", _papers(*keys)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " and ".join(map(neat, value))
+    return (
+        neat(value) if not isinstance(value, Mapping) else ", ".join(f"{key} {neat(one)}" for key, one in value.items())
+    )
+
+
+def _asked_for(run: Run) -> Iterator[Sentence]:
+    """What PLUMED and other programs ask to be cited."""
+    asked = tuple(from_words(str(words)) for words in run.manifest.get("citations") or ())
+    if asked:
+        yield "The biases ask that these be cited.", asked
+    if run.manifest.get("exchange"):
+        yield "Replicas exchanged their configurations.", _papers("exchange")
+
+
+def _output(run: Run) -> Iterator[Sentence]:
+    given = (run.manifest.get("input") or {}).get("output") or {}
+    if given.get("trajectory_every") and any(one.n_steps for one in run.stages):
+        yield f"Frames were kept every {neat(given['trajectory_every'])}.", ()
+
+
+def _results(names: Sequence[str]) -> Iterator[Sentence]:
+    for name in names:
+        papers = _papers(*meaning(name).papers)
+        if papers:
+            yield f"{meaning(name).title} followed the method of the reference.", papers
+    yield (
+        "Errors of means are one standard error, with the correlation of successive values taken into account.",
+        _papers("geyer"),
+    )
