@@ -2,6 +2,7 @@
 
     python benchmarks/diffusion_calibration.py [--trajectories 1000] [--kind KIND ...] [--json rows.json]
     python benchmarks/diffusion_calibration.py --kinisi ENVIRONMENT/bin/python --compared 100
+    python benchmarks/diffusion_calibration.py --show rows.json ...     # the table again
 
 Trajectories of known diffusion, each for another reason hard: random walks; hops that are taken back; inertia with a
 memory of 50 frames; ions that hop in groups; few ions that rattle about their sites; a host whose gate opens and
@@ -152,6 +153,17 @@ KINDS = {
 }
 
 
+WORDS = {
+    "brownian": "random walks",
+    "taken_back": "hops, half of them taken back",
+    "inertial": "Langevin, memory of 50 frames",
+    "grouped": "ions that hop in groups of four",
+    "few": "8 ions that rattle and hop",
+    "gated": "a gate that opens for all ions",
+    "crowded": "a lattice three quarters full",
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One interval: of what, and how far from the truth, in units of the truth."""
@@ -230,20 +242,25 @@ def with_kinisi(name: str, kept: list[tuple[np.ndarray, int]], truth: float, pyt
 
 
 def table(rows: list[Row]) -> str:
-    """Coverage, mean width and bias of every kind and quantity, as Markdown."""
+    """How often each interval holds the truth, and its mean width over the truth, as Markdown; a line for each kind."""
+    quantities = ("D", "D, naive", "D, kinisi", "sigma")
     lines = [
-        "| kind | interval of 95 % | holds the truth | mean width | mean value |",
+        "| trajectories | mlmd's D | ordinary fit | kinisi | mlmd's σ of all ions |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for kind, quantity in dict.fromkeys((row.kind, row.quantity) for row in rows):
-        chosen = [row for row in rows if (row.kind, row.quantity) == (kind, quantity)]
-        values, low, high = (np.array([getattr(row, what) for row in chosen]) for what in ("value", "low", "high"))
-        held, error = np.mean((low < 1.0) & (high > 1.0)), values.std() / np.sqrt(len(values))
-        lines.append(
-            f"| {kind} | {quantity} of {len(chosen)} | {100 * held:.1f} % | {100 * np.mean(high - low):.1f} % | "
-            f"{values.mean():.3f}({1e3 * error:.0f}) |"
-        )
+    for kind in dict.fromkeys(row.kind for row in rows):
+        cells = [_held([row for row in rows if (row.kind, row.quantity) == (kind, one)]) for one in quantities]
+        lines.append(f"| {WORDS[kind]} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _held(rows: list[Row]) -> str:
+    """Share of the intervals that hold the truth, of how many, and their mean width."""
+    if not rows:
+        return "–"
+    held = np.mean([row.low < 1.0 < row.high for row in rows])
+    width = np.mean([row.high - row.low for row in rows])
+    return f"{100 * held:.1f} % of {len(rows)}, width {width:.2g}"
 
 
 def main() -> None:
@@ -254,14 +271,18 @@ def main() -> None:
     parser.add_argument("--kinisi", metavar="PYTHON", help="of an environment with kinisi")
     parser.add_argument("--compared", type=int, default=100, help="trajectories that kinisi is given")
     parser.add_argument("--json", type=Path, help="file for the rows")
+    parser.add_argument("--show", type=Path, nargs="+", help="files of rows to print instead")
     options = parser.parse_args()
+    if options.show:
+        print(table([Row(**row) for path in options.show for row in json.loads(path.read_text(encoding="utf-8"))]))
+        return
     rows: list[Row] = []
     for name in options.kind or KINDS:
         found, kept, truth = rows_of(name, options.trajectories)
         rows += found
         if options.kinisi:
             rows += with_kinisi(name, kept[: options.compared], truth, options.kinisi)
-        print(table([row for row in rows if row.kind == name]), flush=True)
+    print(table(rows))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows]) + "\n", encoding="utf-8")
 

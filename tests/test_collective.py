@@ -177,6 +177,15 @@ def test_a_neutral_current_does_not_depend_on_what_is_at_rest(rng: np.random.Gen
     assert not any("add up" in note for note in conducting(positions, "Li10Cl10", {"Li": 1.0}, drift=["Cl"]).notes)
 
 
+def test_a_current_of_one_species_is_relative_to_the_framework(rng: np.random.Generator) -> None:
+    lithium, framework = walk(rng, 500, 10, 0.2), walk(rng, 500, 1, 0.5)
+    positions = np.concatenate([lithium + framework, np.broadcast_to(framework, (500, 10, 3))], axis=1)
+    carried = conducting(positions, "Li10Cl10", {"Li": 1.0}, drift=["Cl"])
+    still = conducting(lithium, "Li10", {"Li": 1.0})
+    assert carried.collective is not None and still.collective is not None
+    assert np.allclose(carried.collective.msd.total, still.collective.msd.total, rtol=1e-6, atol=1e-9)
+
+
 # --- directions --------------------------------------------------------------------------------------------------
 
 

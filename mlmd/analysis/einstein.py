@@ -164,7 +164,8 @@ def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, 
         statistics: of the squared displacements at `sampled_lags`.
         msd: (n_lags,) Å², at all lags from 0.
         n_frames: length of the trajectory.
-        earliest: frames; lines that begin before are not looked at.
+        earliest: frames; lines that begin before are not looked at. Above 1 something else has told that the regime
+            begins there, and where no later line fits into the trajectory that is not asked again.
 
     Returns:
         None when no part of the MSD is a line, or the trajectory is too short to tell.
@@ -172,6 +173,8 @@ def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, 
     if not np.all(np.abs(statistics.waves).max(axis=1) > _NO_FLUCTUATION * statistics.mean):
         return None
     starts = _octaves(statistics.lags, earliest, n_frames // MIN_WINDOWS)
+    if earliest > 1 and len(starts) == 1:
+        return fit_from(statistics, msd, n_frames, earliest)
     lines: dict[int, Line] = {}
     for attempt in range(len(starts) - 1):
         for first in starts[attempt : attempt + 1 + _AHEAD]:
