@@ -119,6 +119,25 @@ def test_hops_that_are_taken_back_have_their_correlation_factor(rng: np.random.G
     assert result.length.value == pytest.approx(A, rel=1e-9)  # of the reference's places
 
 
+def test_a_line_that_begins_before_atoms_have_jumped_is_not_taken_for_diffusion() -> None:
+    """In this walk the mean squared displacement looks straight from 9 frames on, and an atom jumps every 33."""
+    positions = lattice_walk(np.random.default_rng(1), 2000, 20, 0.03, 0.5)
+    trajectory = from_arrays(positions, ase.Atoms("Li20", cell=[A * N] * 3, pbc=True), interval=10.0, unwrapped=True)
+    result = sites(trajectory, element="Li", reference=corners(), drift="none")
+    assert abs(result.correlation.value - 0.6 / 1.4) < 3 * result.correlation.error
+
+
+def test_the_survival_of_stays_begins_where_they_begin() -> None:
+    """An atom jumps every 100 frames, for the first time after 50: no stay is shorter than 100."""
+    frames = np.arange(1020)
+    positions = np.zeros((1020, 1, 3))
+    positions[:, 0, 0] = A * ((frames + 50) // 100)
+    trajectory = from_arrays(positions, ase.Atoms("Li", cell=[A * N] * 3, pbc=True), interval=10.0, unwrapped=True)
+    one = sites(trajectory, element="Li", reference=corners(), drift="none").classes[0]
+    assert one.survival.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert one.residence.value == pytest.approx(10.2 / 10)  # ps over jumps, the stays that were cut off counted in
+
+
 def test_stays_that_the_ends_cut_off_do_not_shorten_the_residence_time(rng: np.random.Generator) -> None:
     n_frames, n_atoms, chance = 200, 300, 1 / 400  # the run is half as long as a stay
     positions = lattice_walk(rng, n_frames, n_atoms, chance, 1 / 6)
