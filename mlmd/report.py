@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT = "report.html"
-TITLES = {"diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy"}
+TITLES = {
+    "diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy",
+    "van-hove": "Van Hove functions", "density": "Probability densities", "sites": "Sites and jumps",
+    "rotation": "Rotation", "adf": "Angles between neighbours", "coordination": "Coordination numbers",
+    "bonds": "Lifetimes of bonds",
+}  # fmt: skip
 STATES = ("done", "running", "stopped", "failed")
 _LAST_MESSAGES = 200
 _MAX_POINTS = 2000

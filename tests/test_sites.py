@@ -163,6 +163,22 @@ def test_vibrations_across_the_border_are_no_jumps(rng: np.random.Generator) -> 
     assert any("no jumps" in note for note in result.notes)
 
 
+@pytest.mark.parametrize(("apart", "expected"), [(0.6, [-0.45, 0.45]), (1.2, [-0.45])])
+def test_maxima_that_are_close_are_one_site_also_across_the_border(
+    rng: np.random.Generator, apart: float, expected: list[float]
+) -> None:
+    """Two places 0.9 Å apart on the two sides of a face of the cell; the first is taken more often."""
+    x = np.where(rng.random(2000) < 0.6, -0.45, 0.45)
+    positions = np.stack([x, np.full(2000, 1.0), np.full(2000, 1.0)], axis=1)[:, None] + rng.normal(
+        scale=0.05, size=(2000, 1, 3)
+    )
+    trajectory = from_arrays(positions, ase.Atoms("Li", cell=[6.0] * 3, pbc=True), interval=1.0, unwrapped=True)
+    places = sites(trajectory, element="Li", apart=apart, drift="none").places
+    found = np.sort((places.reduced[:, 0] + 0.5) % 1.0 - 0.5) * 6.0
+    # half of a point of the grid, and what the other place leaves within 0.6 Å
+    assert len(found) == len(expected) and np.allclose(found, expected, atol=0.1)
+
+
 @pytest.mark.parametrize("wrapped", [False, True], ids=["unwrapped", "wrapped"])
 def test_a_jump_to_the_next_image_of_a_site_is_a_jump(wrapped: bool) -> None:
     """One site in a skewed cell of 4 Å: an atom walks from image to image through the border."""
