@@ -33,7 +33,7 @@ TITLES = {
     "diffusion": "Diffusion", "rdf": "Radial distribution functions", "fes": "Free energy",
     "van-hove": "Van Hove functions", "density": "Probability densities", "sites": "Sites and jumps",
     "rotation": "Rotation", "adf": "Angles between neighbours", "coordination": "Coordination numbers",
-    "bonds": "Lifetimes of bonds",
+    "bonds": "Lifetimes of bonds", "order": "Bond-orientational order",
 }  # fmt: skip
 STATES = ("done", "running", "stopped", "failed")
 _LAST_MESSAGES = 200

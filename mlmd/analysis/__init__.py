@@ -27,6 +27,7 @@ ANALYSES: dict[str, str] = {
     "rotation": "mlmd.analysis.rotation:rotation",
     "adf": "mlmd.analysis.adf:adf",
     "coordination": "mlmd.analysis.coordination:coordination",
+    "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",

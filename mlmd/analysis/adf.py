@@ -180,7 +180,7 @@ def _angles(found: Neighbours, symbols: np.ndarray, triplet: Triplet) -> np.ndar
     sides = [np.flatnonzero(at_center & (symbols[found.j] == end)) for end in (a, c)]
     if not all(len(side) for side in sides):
         return np.zeros(0)
-    first, second = _pairs_of_neighbours(found.i, *sides)
+    first, second = pairs_of_neighbours(found.i, *sides)
     if a == c:
         first, second = first[first < second], second[first < second]
     u, v = found.vectors[first], found.vectors[second]
@@ -190,7 +190,7 @@ def _angles(found: Neighbours, symbols: np.ndarray, triplet: Triplet) -> np.ndar
     return angles
 
 
-def _pairs_of_neighbours(i: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of_neighbours(i: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All combinations of entries of two lists of pairs that have the same first atom; both lists are sorted by it."""
     starts, ends = np.searchsorted(i[second], i[first]), np.searchsorted(i[second], i[first], side="right")
     n_of = ends - starts
