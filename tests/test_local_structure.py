@@ -13,10 +13,12 @@ import pytest
 from ase.neighborlist import neighbor_list
 from command_line import mlmd
 from made_runs import stage, walk, write_run
+from scipy.special import sph_harm_y
 
 from mlmd.analysis.adf import adf
 from mlmd.analysis.coordination import coordination
 from mlmd.analysis.lifetimes import lifetimes
+from mlmd.analysis.order import order
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
 from mlmd.io.trajectories import from_arrays
@@ -120,6 +122,44 @@ def test_the_distribution_of_neighbours_is_that_of_the_frames() -> None:
     assert result.times[1] == 2.0
 
 
+@pytest.mark.parametrize(
+    ("atoms", "cutoff", "q4", "q6"),
+    [
+        (ase.build.bulk("Cu", "fcc", 3.6), 3.0, 0.191, 0.575),
+        (ase.build.bulk("Mg", "hcp", 3.2, c=3.2 * np.sqrt(8 / 3)), 3.6, 0.097, 0.485),
+        (ase.build.bulk("Fe", "bcc", 2.87), 2.6, 0.509, 0.629),
+        (ase.build.bulk("Po", "sc", 3.3), 3.5, 0.764, 0.354),
+    ],
+    ids=["fcc", "hcp", "bcc", "sc"],
+)
+def test_crystals_have_their_bond_orientational_order(atoms: ase.Atoms, cutoff: float, q4: float, q6: float) -> None:
+    """Known values, and the definition by spherical harmonics, with SciPy's of neighbours that ASE finds."""
+    symbol = atoms.symbols[0]
+    one = order(one_frame(atoms), cutoffs={(symbol, symbol): cutoff}).pairs[0]
+    assert [mean.value for mean in one.means] == pytest.approx([q4, q6], abs=5e-4)
+    i, vectors = neighbor_list("iD", atoms, cutoff)
+    x, y, z = vectors[i == 0].T
+    polar, azimuth = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)
+    for degree, mean in zip((4, 6), one.means, strict=True):
+        moments = [np.mean(sph_harm_y(degree, m, polar, azimuth)) for m in range(-degree, degree + 1)]
+        defined = np.sqrt(4 * np.pi / (2 * degree + 1) * np.sum(np.abs(moments) ** 2))
+        assert mean.value == pytest.approx(defined, abs=1e-9)
+    assert one.densities[..., 0].sum(axis=1) / 100 == pytest.approx([1.0, 1.0])
+
+
+def test_neighbours_without_order_have_little_of_it(rng: np.random.Generator) -> None:
+    """⟨q_l²⟩ = 1/n of n neighbours at random."""
+    n = 10
+    arms = rng.normal(size=(4000, n, 3))
+    arms /= np.linalg.norm(arms, axis=2, keepdims=True)
+    positions = np.concatenate([np.zeros((4000, 1, 3)), 2.0 * arms], axis=1)
+    trajectory = from_arrays(positions, ase.Atoms(f"PS{n}"), interval=1.0, unwrapped=True)
+    result = order(trajectory, pairs=[("P", "S")], cutoffs={("P", "S"): 2.1}, degrees=[3, 6], max_frames=4000)
+    q = (np.arange(100) + 0.5) / 100
+    for density in result.pairs[0].densities[..., 0]:
+        assert np.sum(density * q**2) / 100 == pytest.approx(1 / n, rel=0.05)  # 4,000 centres
+
+
 def pairs_that_bind(rng: np.random.Generator, n_frames: int, n_pairs: int, make: float, cut: float) -> Trajectory:
     """Isolated pairs, bound at 2 Å and not at 4 Å, with chances of a change in each frame."""
     bound = rng.random(n_pairs) < make / (make + cut)
@@ -194,6 +234,7 @@ def test_cutoffs_that_cannot_be_are_refused(rng: np.random.Generator) -> None:
     [
         ("adf", ("--triplet", "Cl-Li-Cl", "--cutoff", "Li-Cl=4 Å"), "Cl–Li–Cl"),
         ("coordination", ("--pair", "Li-Cl", "--cutoff", "Li-Cl=4 Å"), "distribution"),
+        ("order", ("--cutoff", "Li-Cl=4 Å", "--degree", "6"), "q_6"),
         ("bonds", ("--cutoff", "Li-Cl=4 Å,Li-Li=3", "--gap", "20 fs"), "Li–Li"),
     ],
 )

@@ -119,6 +119,25 @@ def test_hops_that_are_taken_back_have_their_correlation_factor(rng: np.random.G
     assert result.length.value == pytest.approx(A, rel=1e-9)  # of the reference's places
 
 
+def test_a_line_that_begins_before_atoms_have_jumped_is_not_taken_for_diffusion() -> None:
+    """In this walk the mean squared displacement looks straight from 9 frames on, and an atom jumps every 33."""
+    positions = lattice_walk(np.random.default_rng(1), 2000, 20, 0.03, 0.5)
+    trajectory = from_arrays(positions, ase.Atoms("Li20", cell=[A * N] * 3, pbc=True), interval=10.0, unwrapped=True)
+    result = sites(trajectory, element="Li", reference=corners(), drift="none")
+    assert abs(result.correlation.value - 0.6 / 1.4) < 3 * result.correlation.error
+
+
+def test_the_survival_of_stays_begins_where_they_begin() -> None:
+    """An atom jumps every 100 frames, for the first time after 50: no stay is shorter than 100."""
+    frames = np.arange(1020)
+    positions = np.zeros((1020, 1, 3))
+    positions[:, 0, 0] = A * ((frames + 50) // 100)
+    trajectory = from_arrays(positions, ase.Atoms("Li", cell=[A * N] * 3, pbc=True), interval=10.0, unwrapped=True)
+    one = sites(trajectory, element="Li", reference=corners(), drift="none").classes[0]
+    assert one.survival.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert one.residence.value == pytest.approx(10.2 / 10)  # ps over jumps, the stays that were cut off counted in
+
+
 def test_stays_that_the_ends_cut_off_do_not_shorten_the_residence_time(rng: np.random.Generator) -> None:
     n_frames, n_atoms, chance = 200, 300, 1 / 400  # the run is half as long as a stay
     positions = lattice_walk(rng, n_frames, n_atoms, chance, 1 / 6)
@@ -142,6 +161,22 @@ def test_vibrations_across_the_border_are_no_jumps(rng: np.random.Generator) -> 
     assert np.count_nonzero(swing > 2.0) > 1000
     assert len(result.visits.atom) == 0 and result.occupancy.max() == pytest.approx(1.0)
     assert any("no jumps" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.6, [-0.45, 0.45]), (1.2, [-0.45])])
+def test_maxima_that_are_close_are_one_site_also_across_the_border(
+    rng: np.random.Generator, apart: float, expected: list[float]
+) -> None:
+    """Two places 0.9 Å apart on the two sides of a face of the cell; the first is taken more often."""
+    x = np.where(rng.random(2000) < 0.6, -0.45, 0.45)
+    positions = np.stack([x, np.full(2000, 1.0), np.full(2000, 1.0)], axis=1)[:, None] + rng.normal(
+        scale=0.05, size=(2000, 1, 3)
+    )
+    trajectory = from_arrays(positions, ase.Atoms("Li", cell=[6.0] * 3, pbc=True), interval=1.0, unwrapped=True)
+    places = sites(trajectory, element="Li", apart=apart, drift="none").places
+    found = np.sort((places.reduced[:, 0] + 0.5) % 1.0 - 0.5) * 6.0
+    # half of a point of the grid, and what the other place leaves within 0.6 Å
+    assert len(found) == len(expected) and np.allclose(found, expected, atol=0.1)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["unwrapped", "wrapped"])

@@ -34,6 +34,7 @@ ANALYSES: dict[str, str] = {
     "conductivity": "mlmd.analysis.green_kubo:conductivity",
     "adf": "mlmd.analysis.adf:adf",
     "coordination": "mlmd.analysis.coordination:coordination",
+    "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",

@@ -147,7 +147,7 @@ def adf(
             part = next(trajectory.chunks(frame, frame + 1, atoms=search.atoms))
             found = search(part.positions[0], part.cells[0])
             for index, triplet in enumerate(wanted):
-                angles = _angles(found, trajectory.symbols, triplet, reach)
+                angles = _angles(found, trajectory.symbols, triplet)
                 counts[number, index] += np.histogram(angles, edges)[0]
                 sums[number, index] += angles.sum()
     n_frames = np.array([len(block) for block in blocks])
@@ -173,17 +173,14 @@ def _all_triplets(trajectory: Trajectory, cutoffs: Cutoffs | None) -> list[Tripl
     ]
 
 
-def _angles(
-    found: Neighbours, symbols: np.ndarray, triplet: Triplet, reach: dict[tuple[str, str], float]
-) -> np.ndarray:
+def _angles(found: Neighbours, symbols: np.ndarray, triplet: Triplet) -> np.ndarray:
     """Angles of a frame in degrees, (n,), every pair of neighbours once."""
     a, center, c = triplet
-    lengths = np.linalg.norm(found.vectors, axis=1)
     at_center = symbols[found.i] == center
-    sides = [np.flatnonzero(at_center & (symbols[found.j] == end) & (lengths <= reach[center, end])) for end in (a, c)]
+    sides = [np.flatnonzero(at_center & (symbols[found.j] == end)) for end in (a, c)]
     if not all(len(side) for side in sides):
         return np.zeros(0)
-    first, second = _pairs_of_neighbours(found.i, *sides)
+    first, second = pairs_of_neighbours(found.i, *sides)
     if a == c:
         first, second = first[first < second], second[first < second]
     u, v = found.vectors[first], found.vectors[second]
@@ -193,7 +190,7 @@ def _angles(
     return angles
 
 
-def _pairs_of_neighbours(i: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of_neighbours(i: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All combinations of entries of two lists of pairs that have the same first atom; both lists are sorted by it."""
     starts, ends = np.searchsorted(i[second], i[first]), np.searchsorted(i[second], i[first], side="right")
     n_of = ends - starts

@@ -123,9 +123,8 @@ def coordination(
     for row, frame in enumerate(frames.tolist()):
         part = next(trajectory.chunks(frame, frame + 1, atoms=search.atoms))
         found = search(part.positions[0], part.cells[0])
-        lengths = np.linalg.norm(found.vectors, axis=1)
         for index, (a, b) in enumerate(wanted):
-            chosen = (symbols[found.i] == a) & (symbols[found.j] == b) & (lengths <= reach[a, b])
+            chosen = (symbols[found.i] == a) & (symbols[found.j] == b)
             counts = np.bincount(found.i[chosen], minlength=trajectory.n_atoms)[symbols == a]
             means[index, row] = counts.mean()
             histogram = np.bincount(counts)

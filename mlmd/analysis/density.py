@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
+from scipy import fft
 
 from mlmd.analysis.blocks import N_BLOCKS, block_of, mean_and_error
 from mlmd.analysis.estimate import Estimate
@@ -24,6 +25,8 @@ MAX_POINTS = 2e7
 """Points of a grid: about 1 GB of memory, and a cube file of 260 MB."""
 HELD = 0.9
 """Part of the atoms that an isosurface is given for."""
+_REACH = 7.0
+"""Standard deviations up to which a Gaussian is taken."""
 AT_REST = 1.0
 """Å: atoms that stay this close to their mean place, root mean square, are shown there."""
 
@@ -195,12 +198,15 @@ def smoothed(values: np.ndarray, cell: np.ndarray, width: float) -> np.ndarray:
     """
     if width == 0.0:
         return values
-    places = np.stack(np.meshgrid(*(np.fft.fftfreq(n) for n in values.shape), indexing="ij"), axis=-1) @ cell
-    kernel = np.zeros(values.shape)
-    for image in np.array(list(np.ndindex(3, 3, 3))) - 1.0:
-        kernel += np.exp(-0.5 * np.sum((places + image @ cell) ** 2, axis=-1) / width**2)
-    spectrum = np.fft.rfftn(values) * np.fft.rfftn(kernel / kernel.sum())
-    return np.maximum(np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2)), 0.0)  # rounding may be negative
+    shape = np.array(values.shape)
+    steps = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0) / shape  # Å between planes of points
+    reach = np.ceil(_REACH * width / steps).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-k, k + 1) for k in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    weights = np.exp(-0.5 * np.sum((offsets / shape @ cell) ** 2, axis=1) / width**2)
+    points = np.ravel_multi_index(tuple((offsets % shape).T), values.shape)
+    kernel = np.bincount(points, weights / weights.sum(), values.size).reshape(values.shape)
+    spectrum = fft.rfftn(values) * fft.rfftn(kernel)
+    return np.maximum(fft.irfftn(spectrum, s=values.shape), 0.0)  # rounding may be negative
 
 
 def counted(

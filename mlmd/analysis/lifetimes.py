@@ -187,9 +187,8 @@ def _courses(
     for part in trajectory.chunks(atoms=search.atoms):
         for positions, cell in zip(part.positions, part.cells, strict=True):
             found = search(positions, cell)
-            lengths = np.linalg.norm(found.vectors, axis=1)
             for index, (a, b) in enumerate(wanted):
-                chosen = (symbols[found.i] == a) & (symbols[found.j] == b) & (lengths <= reach[a, b])
+                chosen = (symbols[found.i] == a) & (symbols[found.j] == b)
                 chosen &= (found.i < found.j) if a == b else True
                 pair = found.i[chosen].astype(np.int64) * trajectory.n_atoms + found.j[chosen]
                 keys[index].append(pair * trajectory.n_frames + frame)

@@ -21,7 +21,7 @@ _FRAMES = 50
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Pairs of one frame, both directions of every pair, sorted by the first atom."""
+    """Pairs of one frame that are within their cutoff, both directions of every pair, sorted by the first atom."""
 
     i: np.ndarray
     """(n_pairs,) indices of atoms in the trajectory."""
@@ -52,6 +52,10 @@ def settled(
         trajectory.atoms_of([a, b])
         if not 0.0 < cutoff < np.inf:
             raise InputError(f"The cutoff of {a}-{b} is {cutoff:g} Å: bonds have a length above zero.")
+        if known.get((b, a), cutoff) != cutoff:
+            raise InputError(
+                f"{a}-{b} and {b}-{a} are the same bonds, with cutoffs of {cutoff:g} and {known[b, a]:g} Å."
+            )
     cutoffs, notes = {}, []
     for a, b in pairs:
         value = known.get((a, b), known.get((b, a)))

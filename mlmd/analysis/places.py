@@ -16,6 +16,8 @@ from mlmd.errors import InputError
 
 GRID = 0.2
 """Å: spacing of the density in which sites are looked for."""
+MOST_POINTS = 8e6
+"""Of that grid; in a large cell the spacing is wider."""
 SMOOTH = 0.3
 """Å: standard deviation of the Gaussian it is smoothed with."""
 LEAST = 0.05
@@ -80,34 +82,35 @@ def from_density(values: np.ndarray, cell: np.ndarray, apart: float, rest: ase.A
     if not field.max() > 0.0 or not len(tops):
         raise InputError("There are no sites: the density has no maximum.")
     order = np.argsort(-field[tuple(tops.T)], kind="stable")
-    candidates = tops[order] / values.shape
-    chosen: list[np.ndarray] = []
-    for one in candidates:
-        if not chosen or distances_to(np.array(chosen), one, cell).min() >= apart:
-            chosen.append(one)
-    reduced = _centred(np.array(chosen), values, cell, 0.5 * apart)
+    reduced = _centred(_apart(tops[order] / values.shape, cell, apart), values, cell, 0.5 * apart)
     return Places(reduced, cell, classes_of(reduced, cell, rest), "maxima of the density")
 
 
-def distances_to(reduced: np.ndarray, one: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Distances of points (n, 3) to the nearest image of one, (n,) Å."""
-    apart = reduced - one
-    apart = (apart - np.rint(apart))[:, None] + IMAGES
-    nearest: np.ndarray = np.linalg.norm(apart @ cell, axis=2).min(axis=1)
-    return nearest
+def _apart(candidates: np.ndarray, cell: np.ndarray, apart: float) -> np.ndarray:
+    """Points (n, 3) that are no closer to each other than a distance: of two that are, the first one stays."""
+    images = cKDTree((candidates[:, None] + IMAGES).reshape(-1, 3) @ cell)
+    stays = np.ones(len(candidates), dtype=bool)
+    for index, place in enumerate(candidates @ cell):
+        if stays[index]:
+            near = np.array(images.query_ball_point(place, apart, eps=0.0)) // len(IMAGES)
+            stays[near[near > index]] = False
+    chosen: np.ndarray = candidates[stays]
+    return chosen
 
 
 def _centred(reduced: np.ndarray, values: np.ndarray, cell: np.ndarray, radius: float) -> np.ndarray:
     """Points moved to the centre of what density there is within a radius of them."""
     filled = np.argwhere(values > 0.0)
-    weights, points = values[tuple(filled.T)], filled / values.shape
-    centres = np.empty_like(reduced)
-    for index, one in enumerate(reduced):
-        apart = points - one
-        apart -= np.rint(apart)
-        near = np.linalg.norm(apart @ cell, axis=1) < radius
-        centres[index] = one + (weights[near] @ apart[near]) / max(weights[near].sum(), 1e-300)
-    return centres - np.floor(centres)
+    weights, points = values[tuple(filled.T)], (filled / values.shape) @ cell
+    images = (reduced[:, None] + IMAGES).reshape(-1, 3) @ cell
+    distance, index = cKDTree(images).query(points, distance_upper_bound=radius)
+    near = np.isfinite(distance)
+    weights, site = weights[near], index[near] // len(IMAGES)
+    moved = weights[:, None] * (points[near] - images[index[near]])
+    sums = np.stack([np.bincount(site, moved[:, axis], len(reduced)) for axis in range(3)], axis=1)
+    centres = reduced + sums / np.bincount(site, weights, len(reduced))[:, None] @ np.linalg.inv(cell)
+    centres -= np.floor(centres)
+    return centres
 
 
 def from_structure(

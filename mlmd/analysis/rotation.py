@@ -263,12 +263,17 @@ def _fit(
         return np.array(-np.polyfit(times[part], logs, 1, w=weight)[0])
 
     sums = [np.stack([one, np.ones_like(one)], axis=1) for one in samples]
-    value, error = float(-slope), float(np.nanmax([jackknife(one, rate)[1] for one in sums]))
+    value, error = float(-slope), float(np.nanmax([jackknife(one, rate)[1] * _widened(len(one)) for one in sums]))
     lost = -slope * (times[end - 1] - times[first])
     if value <= 2.0 * error or lost < DECAYED:
         return undetermined
     time = Estimate(1e-3 / value, 1e-3 * error / value**2, "ps", float(max(map(len, samples))))
     return time, float(np.exp(intercept)), (float(times[first]), float(times[end - 1]))
+
+
+def _widened(n: int) -> float:
+    """What makes an error from the scatter of n parts that of Student's t, whose variance is (n - 1) / (n - 3)."""
+    return math.sqrt((n - 1) / max(n - 3, 1))
 
 
 def _events(turns: Turns, bonds: Bonds, patience: int, n_frames: int, interval: float) -> tuple[int, Estimate]:

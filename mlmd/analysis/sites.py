@@ -19,7 +19,7 @@ from mlmd.analysis.diffusion import D_UNIT, diffusion
 from mlmd.analysis.einstein import MIN_WINDOWS, fit_diffusive
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path, mean_cell, still
-from mlmd.analysis.places import GRID, Places, from_density, from_structure
+from mlmd.analysis.places import GRID, MOST_POINTS, Places, from_density, from_structure
 from mlmd.analysis.visits import Visits, follow
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -255,9 +255,13 @@ def _places(
         known = reference if isinstance(reference, ase.Atoms) else read_reference(reference)
         source = "the reference structure" if isinstance(reference, ase.Atoms) else str(reference)
         return from_structure(known, element, cell, others, source)
-    a, b, c = (max(1, math.ceil(length / GRID)) for length in np.linalg.norm(cell, axis=1))
-    parts = list(counted(trajectory, atoms, cell, (a, b, c), rest))
-    return from_density(np.mean(parts, axis=0), cell, apart, others)
+    spacing = max(GRID, (abs(float(np.linalg.det(cell))) / MOST_POINTS) ** (1 / 3))
+    a, b, c = (max(1, math.ceil(length / spacing)) for length in np.linalg.norm(cell, axis=1))
+    total, n_parts = np.zeros((a, b, c)), 0
+    for part in counted(trajectory, atoms, cell, (a, b, c), rest):
+        total += part
+        n_parts += 1
+    return from_density(total / n_parts, cell, apart, others)
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Pictures of local structure: angles, coordination numbers, lifetimes of bonds."""
+"""Pictures of local structure: angles, coordination numbers, lifetimes of bonds, order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlmd.analysis.adf import ADFResult
     from mlmd.analysis.coordination import CoordinationResult
     from mlmd.analysis.lifetimes import LifetimesResult
+    from mlmd.analysis.order import OrderResult
 
 _MOST = 12
 """Curves that can be told apart in one plot."""
@@ -82,4 +83,21 @@ def lifetimes_figure(result: LifetimesResult) -> Figure:
         place.set_ylim(0, 1.02)
         label(place, "lag (ps)", name)
         legend(place)
+    return figure
+
+
+def order_figure(result: OrderResult) -> Figure:
+    """A plot for each l."""
+    figure, axes = new_figure(1, len(result.degrees), width=4.5 * len(result.degrees))
+    for column, (place, degree) in enumerate(zip(axes, result.degrees, strict=True)):
+        for index, one in enumerate(result.pairs[:_MOST]):
+            value, error = one.densities[column].T
+            q = (np.arange(len(value)) + 0.5) / len(value)
+            place.plot(q, value, color=color(index), linewidth=1.4, label=f"{one.b} around {one.a}")
+            error = np.nan_to_num(error)
+            place.fill_between(q, value - error, value + error, color=color(index), alpha=0.25, linewidth=0)
+        place.set_xlim(0, 1)
+        place.set_ylim(bottom=0)
+        label(place, f"$q_{{{degree}}}$", "density of atoms")
+    legend(axes[0])
     return figure

@@ -140,7 +140,7 @@ def van_hove(
     r_max: float = 10.0,
     bin_width: float = 0.1,
     drift: str | Sequence[str] = "cell",
-    max_origins: int = 100,
+    max_origins: int = 50,
 ) -> VanHoveResult:
     """Van Hove functions G_s(r, t) and G_d(r, t), and the non-Gaussian parameter α₂(t).
 

@@ -41,6 +41,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
     ),
     "adf": ("mlmd.cli.analyze.adf:adf", "Distributions of the angles between neighbours."),
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
+    "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
     "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
