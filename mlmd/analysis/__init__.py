@@ -22,6 +22,7 @@ ANALYSES: dict[str, str] = {
     "diffusion": "mlmd.analysis.diffusion:diffusion",
     "rdf": "mlmd.analysis.rdf:rdf",
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
+    "dynamic-structure-factor": "mlmd.analysis.scattering.dynamic:dynamic_structure_factor",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

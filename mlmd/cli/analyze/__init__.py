@@ -20,6 +20,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.structure_factor:structure_factor",
         "S(q) and its partials, for neutrons or X-rays, beside a measured one.",
     ),
+    "dynamic-structure-factor": (
+        "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
+        "F(q, t) and S(q, ω): how densities and atoms lose their memory.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
