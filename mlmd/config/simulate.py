@@ -170,9 +170,10 @@ def _drift(value: object) -> object:
 class Analysis(Table):
     """What is computed from the last stage when the run has finished."""
 
-    run: Annotated[tuple[Literal["diffusion", "rdf", "fes"], ...], Field(strict=False)] = Field(
-        default=(), description="analyses: diffusion, rdf, fes"
-    )
+    run: Annotated[
+        tuple[Literal["diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "fes"], ...],
+        Field(strict=False),
+    ] = Field(default=(), description="analyses: diffusion, rdf, structure-factor, dynamic-structure-factor, fes")
     charges: dict[Symbol, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict, description="charge of each mobile element in e, for the conductivity"
     )
