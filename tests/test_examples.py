@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from lammps_oracle import potentials
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -63,6 +62,20 @@ def test_metadynamics_finds_the_exact_free_energy(tmp_path: Path) -> None:
     assert float(re.findall(r"deviation (\S+) kJ/mol", text)[0]) < 2.0
 
 
+def test_silica_is_melted_quenched_and_compared_with_what_was_measured(shared: Path, tmp_path: Path) -> None:
+    from lammps_oracle import potentials
+
+    measured = shared / "ref_sq" / "dissolve" / "SiO2_NIMROD.mint01"
+    potential = potentials() / "SiO.tersoff"
+    options = ("--experiment", measured, "--supercell", 1, "--rate", 2000, "--out", tmp_path / "silica")
+    text = output(EXAMPLES / "silica" / "silica.py", potential, *options, folder=tmp_path)
+    # 24 atoms, quenched within 2 ps, have their neighbours; each of their few wavevectors has an intensity of its own,
+    # and R says nothing yet
+    assert 1.5 < float(re.findall(r"g\(Si–O\): first peak at (\S+) Å", text)[0]) < 1.8
+    assert re.search(r"\(F\(q\)\): R = \d\.\d+, χ² = \S+ a point at 5\d\d points", text)
+    assert (tmp_path / "silica" / "silica.run" / "analysis" / "structure-factor.png").exists()
+
+
 def test_the_error_of_a_diffusion_coefficient_is_its_scatter(tmp_path: Path) -> None:
     text = output(EXAMPLES / "04_diffusion.py", "--short", folder=tmp_path)
     # the scatter of ten values is known to 1 / √18: 0.24, four of which are allowed
@@ -83,15 +96,3 @@ def test_a_potential_learns_from_a_calculator_what_it_is_then_run_with(tmp_path:
     # 0.04 meV/atom is the leapfrog's scatter at 3 fs: forces that were no derivatives would drift by far more
     assert float(re.findall(r"scatters by (\S+) meV/atom", text)[0]) < 0.3
     assert {"frames.extxyz", "labelled.extxyz", "fitted.run"} <= {path.name for path in (tmp_path / "all").iterdir()}
-
-
-def test_silica_is_melted_quenched_and_compared_with_what_was_measured(shared: Path, tmp_path: Path) -> None:
-    measured = shared / "ref_sq" / "dissolve" / "SiO2_NIMROD.mint01"
-    potential = potentials() / "SiO.tersoff"
-    options = ("--experiment", measured, "--supercell", 1, "--rate", 2000, "--out", tmp_path / "silica")
-    text = output(EXAMPLES / "silica" / "silica.py", potential, *options, folder=tmp_path)
-    # 24 atoms, quenched within 2 ps, have their neighbours; each of their few wavevectors has an intensity of its own,
-    # and R says nothing yet
-    assert 1.5 < float(re.findall(r"g\(Si–O\): first peak at (\S+) Å", text)[0]) < 1.8
-    assert re.search(r"\(F\(q\)\): R = \d\.\d+, χ² = \S+ a point at 5\d\d points", text)
-    assert (tmp_path / "silica" / "silica.run" / "analysis" / "structure-factor.png").exists()
