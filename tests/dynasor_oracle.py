@@ -34,17 +34,31 @@ def frames() -> tuple[ase.Atoms, np.ndarray]:
     return atoms, rng.random((3, 36, 3)) @ CELL
 
 
-def partials(folder: Path, atoms: ase.Atoms, positions: np.ndarray, q: np.ndarray) -> dict[str, np.ndarray]:
-    """⟨ρ_a ρ_b*⟩ / N at each q (n_q, 3) 1/Å; both orders of unlike elements together."""
+def trajectory(folder: Path, atoms: ase.Atoms, positions: np.ndarray) -> tuple[Any, Any]:
+    """The module dynasor, and its trajectory of these positions; skips where dynasor is not installed."""
     dynasor: Any = pytest.importorskip("dynasor")
     images = [ase.Atoms(atoms.numbers, positions=one, cell=atoms.cell, pbc=True) for one in positions]
     ase.io.write(folder / "frames.extxyz", images)
     members = {one: np.flatnonzero(atoms.symbols == one).tolist() for one in dict.fromkeys(atoms.symbols)}
-    trajectory = dynasor.Trajectory(
+    return dynasor, dynasor.Trajectory(
         str(folder / "frames.extxyz"), trajectory_format="extxyz", atomic_indices=members, length_unit="Angstrom"
     )
-    sample = dynasor.compute_static_structure_factors(trajectory, q)
-    return {
-        name.removeprefix("Sq_"): sample[name].ravel() for name in sample.available_correlation_functions
-        if name.startswith("Sq_")
-    }  # fmt: skip
+
+
+def partials(folder: Path, atoms: ase.Atoms, positions: np.ndarray, q: np.ndarray) -> dict[str, np.ndarray]:
+    """⟨ρ_a ρ_b*⟩ / N at each q (n_q, 3) 1/Å; both orders of unlike elements together."""
+    dynasor, frames = trajectory(folder, atoms, positions)
+    sample = dynasor.compute_static_structure_factors(frames, q)
+    names = [name for name in sample.available_correlation_functions if name.startswith("Sq_")]
+    return {name.removeprefix("Sq_"): sample[name].ravel() for name in names}
+
+
+def intermediate(
+    folder: Path, atoms: ase.Atoms, positions: np.ndarray, q: np.ndarray, n_lags: int
+) -> dict[str, np.ndarray]:
+    """F(q, t), collective and of single atoms, as dynasor names them, (n_q, n_lags)."""
+    dynasor, frames = trajectory(folder, atoms, positions)
+    sample = dynasor.compute_dynamic_structure_factors(
+        frames, q, dt=1.0, window_size=n_lags - 1, calculate_incoherent=True
+    )
+    return {name: sample[name] for name in sample.available_correlation_functions if name.startswith("Fqt_")}

@@ -67,6 +67,20 @@ def test_metadynamics_finds_the_exact_free_energy(tmp_path: Path) -> None:
     assert float(re.findall(r"deviation (\S+) kJ/mol", text)[0]) < 2.0
 
 
+def test_silica_is_melted_quenched_and_compared_with_what_was_measured(shared: Path, tmp_path: Path) -> None:
+    from lammps_oracle import potentials
+
+    measured = shared / "ref_sq" / "dissolve" / "SiO2_NIMROD.mint01"
+    potential = potentials() / "SiO.tersoff"
+    options = ("--experiment", measured, "--supercell", 1, "--rate", 2000, "--out", tmp_path / "silica")
+    text = output(EXAMPLES / "silica" / "silica.py", potential, *options, folder=tmp_path)
+    # 24 atoms, quenched within 2 ps, have their neighbours; each of their few wavevectors has an intensity of its own,
+    # and R says nothing yet
+    assert 1.5 < float(re.findall(r"g\(Si–O\): first peak at (\S+) Å", text)[0]) < 1.8
+    assert re.search(r"\(F\(q\)\): R = \d\.\d+, χ² = \S+ a point at 5\d\d points", text)
+    assert (tmp_path / "silica" / "silica.run" / "analysis" / "structure-factor.png").exists()
+
+
 def test_the_error_of_a_diffusion_coefficient_is_its_scatter(tmp_path: Path) -> None:
     text = output(EXAMPLES / "04_diffusion.py", "--short", folder=tmp_path)
     # the scatter of ten values is known to 1 / √18: 0.24, four of which are allowed

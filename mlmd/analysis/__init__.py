@@ -36,6 +36,7 @@ ANALYSES: dict[str, str] = {
     "coordination": "mlmd.analysis.coordination:coordination",
     "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
+    "dynamic-structure-factor": "mlmd.analysis.scattering.dynamic:dynamic_structure_factor",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

@@ -179,8 +179,11 @@ def _drift(value: object) -> object:
 class Analysis(Table):
     """What is computed from the last stage when the run has finished."""
 
-    run: Annotated[tuple[Literal["diffusion", "rdf", "fes", "deposition"], ...], Field(strict=False)] = Field(
-        default=(), description="analyses: diffusion, rdf, fes, deposition"
+    run: Annotated[
+        tuple[Literal["diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "fes", "deposition"], ...],
+        Field(strict=False),
+    ] = Field(
+        default=(), description="analyses: diffusion, rdf, structure-factor, dynamic-structure-factor, fes, deposition"
     )
     charges: dict[Symbol, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict, description="charge of each mobile element in e, for the conductivity"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PROMINENCE = 0.2
 """Of the height of the highest peak above the lowest value: what stands out less is no peak."""
-N_ERRORS = 4.0
-"""How many standard errors a peak stands out at least, where they are known."""
+N_ERRORS, N_SPREADS = 4.0, 2.0
+"""How many errors, and times the scatter over wavevectors, a peak stands out at least, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class StructureFactor:
         curve = self.curve(name)
         values = curve.values
         where, found = find_peaks(values, prominence=PROMINENCE * float(values.max() - values.min()))
-        where = where[found["prominences"] > N_ERRORS * np.nan_to_num(curve.error[where])]
+        spread = np.zeros_like(values) if curve.spread is None else curve.spread
+        least = np.maximum(N_ERRORS * np.nan_to_num(curve.error), N_SPREADS * np.nan_to_num(spread))
+        where = where[found["prominences"] > least[where]]
         step = np.gradient(self.q) if len(self.q) > 1 else np.zeros(1)
         return [
             Peak(

@@ -80,8 +80,8 @@ def structure_factor(
     if method == "direct":
         points = wavevectors(trajectory.cells[frames].mean(axis=0), q_max, bin_width, points_per_bin, seed)
         q = points.q
-        at_points = _at_points(trajectory, blocks, points)
-        fz, spread = points.average(at_points), points.spread(at_points.mean(axis=0))
+        fz, at_points = _at_points(trajectory, blocks, points)
+        spread = points.spread(at_points)
     else:
         q = bin_width * np.arange(1, 1 + math.floor(q_max / bin_width + 1e-9))
         edges = np.linspace(0.0, furthest, 1 + max(1, round(furthest / R_BIN)))
@@ -132,21 +132,24 @@ def _half_height(trajectory: Trajectory) -> float:
     return float(0.5 / np.linalg.norm(np.linalg.inv(trajectory.cells.mean(axis=0)), axis=0).max())
 
 
-def _at_points(trajectory: Trajectory, blocks: list[np.ndarray], points: Wavevectors) -> np.ndarray:
-    """Faber–Ziman partials of each block at every wavevector, (n_blocks, n_pairs, n_q)."""
+def _at_points(trajectory: Trajectory, blocks: list[np.ndarray], points: Wavevectors) -> tuple[np.ndarray, np.ndarray]:
+    """Faber–Ziman partials: powder averages of each block (n_blocks, n_pairs, n_q), means at points (n_pairs, n)."""
     density = Density(points.indices)
     members = [trajectory.atoms_of([one]) for one in trajectory.elements]
     pairs = partials.pairs_of(trajectory.elements)
-    found = np.zeros((len(blocks), len(pairs), len(points.indices)))
-    for number, block in enumerate(blocks):
+    averages, total = [], np.zeros((len(pairs), len(points.indices)))
+    for block in blocks:
+        found = np.zeros_like(total)
         for frame in block.tolist():
             frames = next(trajectory.chunks(frame, frame + 1))
             fractional = frames.positions[0] @ np.linalg.inv(frames.cells[0])
             parts = [density(fractional[atoms]) / math.sqrt(len(atoms)) for atoms in members]
             for index, (a, b) in enumerate(pairs):
-                found[number, index] += parts[a].real * parts[b].real + parts[a].imag * parts[b].imag
-        found[number] /= len(block)
-    return partials.faber_ziman(found, _concentrations(trajectory))
+                found[index] += parts[a].real * parts[b].real + parts[a].imag * parts[b].imag
+        averages.append(points.average(found / len(block)))
+        total += found / len(block) / len(blocks)
+    shares = _concentrations(trajectory)
+    return partials.faber_ziman(np.array(averages), shares), partials.faber_ziman(total, shares)
 
 
 def _pair_functions(trajectory: Trajectory, blocks: list[np.ndarray], edges: np.ndarray) -> tuple[np.ndarray, float]:
@@ -180,7 +183,7 @@ def _totals(
     if points is None or at_points is None:
         scatter = np.abs(partials.distinct(1.0 + spread, shares, np.abs(weights.amplitudes)))
     else:
-        each = partials.distinct(at_points.mean(axis=0), shares, weights.amplitudes[:, points.bins])
+        each = partials.distinct(at_points, shares, weights.amplitudes[:, points.bins])
         scatter = points.spread(each)
     mean = (shares @ weights.amplitudes) ** 2
     square = shares @ weights.amplitudes**2

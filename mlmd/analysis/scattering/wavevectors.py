@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlmd.errors import InputError
 
-MAX_POINTS = 2e7
-"""Points of the reciprocal lattice that are looked at: about 1 GB while they are sorted into shells."""
+MAX_POINTS, MAX_DRAWN_FROM = 1e7, 3e8
+"""Points of the reciprocal lattice that are used, or among which is drawn: about 1 GB, or half a minute."""
 
 
 @dataclass(frozen=True)
@@ -63,47 +64,66 @@ def wavevectors(
         seed: of the draw.
 
     Raises:
-        InputError: when there is no point up to q_max, or there are more than `MAX_POINTS`.
+        InputError: when there is no point up to q_max, or there are too many.
     """
-    indices, lengths = _half_space(cell, q_max)
-    if not len(indices):
-        smallest = np.linalg.norm(reciprocal(cell), axis=1).min()
+    _check_number(cell, q_max, points_per_bin)
+    n_bins = int(np.ceil(q_max / bin_width - 1e-9))
+
+    def bins_of(lengths: np.ndarray) -> np.ndarray:
+        return np.minimum((lengths / bin_width).astype(np.int64), n_bins - 1)
+
+    n_all = sum((np.bincount(bins_of(each[1]), minlength=n_bins) for each in _planes(cell, q_max)), np.zeros(n_bins))
+    part = np.ones(n_bins) if points_per_bin is None else points_per_bin / np.maximum(n_all, 1)
+    rng, indices, lengths = np.random.default_rng(seed), [], []
+    for some, long in _planes(cell, q_max):
+        k = np.abs(some[:, 1])
+        kept = rng.random(k.max(initial=0) + 1)[k] < part[bins_of(long)]
+        indices.append(some[kept])
+        lengths.append(long[kept])
+    return _sorted(np.concatenate(indices), np.concatenate(lengths), bins_of, n_all.astype(np.int64))
+
+
+def _sorted(
+    indices: np.ndarray, lengths: np.ndarray, bins_of: Callable[[np.ndarray], np.ndarray], n_all: np.ndarray
+) -> Wavevectors:
+    """The points in the order of their bins, of which empty ones are left out."""
+    raw = bins_of(lengths)
+    order = np.argsort(raw, kind="stable")
+    there, bins, n_points = np.unique(raw[order], return_inverse=True, return_counts=True)
+    lengths = lengths[order]
+    q = np.add.reduceat(lengths, np.cumsum(n_points) - n_points) / n_points
+    return Wavevectors(indices[order], lengths, bins, q, n_points, n_all[there])
+
+
+def _check_number(cell: np.ndarray, q_max: float, points_per_bin: int | None) -> None:
+    rows = reciprocal(cell)
+    smallest = np.linalg.norm(np.array(list(np.ndindex(3, 3, 3)))[1:] @ rows - rows.sum(axis=0), axis=1)
+    shortest = float(smallest[smallest > 1e-9].min())
+    if shortest > q_max:
         raise InputError(
-            f"q_max = {q_max:g} 1/Å: the cell allows no wavevector up to there; its smallest is {smallest:.3g} 1/Å."
+            f"q_max = {q_max:g} 1/Å: the cell allows no wavevector up to there; its smallest is {shortest:.3g} 1/Å."
         )
-    raw = np.minimum((lengths / bin_width).astype(np.int64), int(np.ceil(q_max / bin_width - 1e-9)) - 1)
-    n_all = np.bincount(raw)
-    part = np.ones(len(n_all)) if points_per_bin is None else points_per_bin / np.maximum(n_all, 1)
-    _, row = np.unique(indices[:, 0] * (np.abs(indices[:, 1]).max() + 1) + np.abs(indices[:, 1]), return_inverse=True)
-    kept = np.flatnonzero(np.random.default_rng(seed).random(row.max() + 1)[row] < part[raw])
-    kept = kept[np.argsort(raw[kept], kind="stable")]
-    there, bins, n_points = np.unique(raw[kept], return_inverse=True, return_counts=True)
-    n_all = n_all[there]
-    q = np.add.reduceat(lengths[kept], np.cumsum(n_points) - n_points) / n_points
-    return Wavevectors(indices[kept], lengths[kept], bins, q, n_points, n_all)
+    expected = 2.0 / 3.0 * np.pi * q_max**3 / abs(np.linalg.det(rows))
+    most = MAX_POINTS if points_per_bin is None else MAX_DRAWN_FROM
+    if expected > most:
+        largest = q_max * (most / expected) ** (1 / 3)
+        raise InputError(
+            f"q_max = {q_max:g} 1/Å means {expected:.1e} wavevectors in this cell; at most {most:.0e} can be "
+            f"looked at. Give a q_max up to {largest:.3g} 1/Å, or take S(q) from g(r)."
+        )
 
 
-def _half_space(cell: np.ndarray, q_max: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points h > 0, or h = 0 and k > 0, or h = k = 0 and l > 0, with their lengths, plane by plane."""
+def _planes(cell: np.ndarray, q_max: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Points h > 0, or h = 0 and k > 0, or h = k = 0 and l > 0, and their lengths, those of one h at a time."""
     rows = reciprocal(cell)
     # |h| = |q · a₁| / 2π is at most |q| |a₁| / 2π
     n = np.floor(q_max * np.linalg.norm(cell, axis=1) / (2.0 * np.pi) * (1.0 + 1e-12)).astype(int)
-    expected = 2.0 / 3.0 * np.pi * q_max**3 / abs(np.linalg.det(rows))
-    if expected > MAX_POINTS:
-        largest = q_max * (MAX_POINTS / expected) ** (1 / 3)
-        raise InputError(
-            f"q_max = {q_max:g} 1/Å means {expected:.1e} wavevectors in this cell; at most {MAX_POINTS:.0e} can be "
-            f"looked at. Give a q_max up to {largest:.3g} 1/Å, or take S(q) from g(r)."
-        )
     grids = np.meshgrid(np.arange(-n[1], n[1] + 1), np.arange(-n[2], n[2] + 1), indexing="ij")
     k, ell = (axis.ravel() for axis in grids)
     plane = k[:, None] * rows[1] + ell[:, None] * rows[2]
-    indices, lengths = [], []
     for h in range(n[0] + 1):
         length = np.linalg.norm(plane + h * rows[0], axis=1)
         inside = length <= q_max * (1.0 + 1e-12)
         if h == 0:
             inside &= (k > 0) | ((k == 0) & (ell > 0))
-        indices.append(np.stack([np.full(inside.sum(), h), k[inside], ell[inside]], axis=1))
-        lengths.append(length[inside])
-    return np.concatenate(indices), np.concatenate(lengths)
+        yield np.stack([np.full(inside.sum(), h), k[inside], ell[inside]], axis=1), length[inside]

@@ -43,6 +43,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
     "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
     "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
+    "dynamic-structure-factor": (
+        "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
+        "F(q, t) and S(q, ω): how densities and atoms lose their memory.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
