@@ -23,6 +23,7 @@ ANALYSES: dict[str, str] = {
     "rdf": "mlmd.analysis.rdf:rdf",
     "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
+    "protein": "mlmd.analysis.protein:protein",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

@@ -21,6 +21,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
+    "protein": (
+        "mlmd.cli.analyze.protein:protein",
+        "RMSD, mobility, folding, hydrogen bonds and contacts of a protein.",
+    ),
     "fes": ("mlmd.cli.analyze.fes:fes", "Free energy along what was biased."),
 }
 """Name -> where the command is, and a line of help."""
