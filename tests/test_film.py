@@ -164,6 +164,8 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert [layer.structures["fcc"].value for layer in result.layers] == [0, *[1] * 5, 0]
     assert {layer.face for layer in result.layers if layer.number >= 0} == {"100"}
     assert result.exposed.value == 16
+    (grain,) = result.grains
+    assert len(grain.atoms) == 5 * 16 and grain.face[0] == "100"
     assert result.thickness.value == pytest.approx(3 * SPACING, abs=0.05)
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
