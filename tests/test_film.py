@@ -24,6 +24,8 @@ from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_si
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.io.growing import open_growing_file, open_growth
+from mlmd.report import write_report
+from mlmd.rundir import open_run
 
 LABELLED = Path(__file__).with_name("common_neighbours.extxyz")
 """Rattled fcc, bcc, hcp, an icosahedron and a slab; `ovito` is its adaptive common neighbour analysis (OVITO 3.17)."""
@@ -162,6 +164,8 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert [layer.structures["fcc"].value for layer in result.layers] == [0, *[1] * 5, 0]
     assert {layer.face for layer in result.layers if layer.number >= 0} == {"100"}
     assert result.exposed.value == 16
+    (grain,) = result.grains
+    assert len(grain.atoms) == 5 * 16 and grain.face[0] == "100"
     assert result.thickness.value == pytest.approx(3 * SPACING, abs=0.05)
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
@@ -201,8 +205,9 @@ def write_book(path: Path, stuck: int, lost: int) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deposit")
+    options = 'frozen = { below = 2 }\nanalysis = { run = ["deposition"] }\n'
     later = STAGE + '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.5 ps"\n'
-    return simulate(deposit_input(folder, later), folder / "run", threads=1).path
+    return simulate(deposit_input(folder, later, options=options), folder / "run", threads=1).path
 
 
 def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
@@ -220,6 +225,12 @@ def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
     arrived = ase.io.read(run / "final.extxyz").arrays["id"] >= len(argon_slab())
     held = result.course.coverage[-1] * result.monolayer + result.course.flying[-1]
     assert round(held) == arrived.sum()
+
+
+def test_an_input_may_ask_for_it_and_the_report_shows_it(run: Path, tmp_path: Path) -> None:
+    page = write_report(open_run(run), tmp_path).read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "analysis" / "deposition.json").read_text())["monolayer_atoms"] == 18
+    assert "Deposition" in page and "roughness" in page and "not done" not in page
 
 
 def test_the_command_writes_its_files_and_names_faces(run: Path, tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def test_no_interface_is_found_where_there_is_none(rng: np.random.Generator) -> 
     result = of(rng.random((N_FRAMES, 400, 3)) @ CELL, "Ar400")
     assert [one.slab for one in result.curves] == [None] * len(result.curves)
     assert "no interfaces" in str(result)
+    layered = np.tile(ase.build.fcc100("Ar", (5, 4, 20), a=6.0, orthogonal=True).positions, (N_FRAMES, 1, 1))
+    result = of(layered + 0.2 * rng.normal(size=layered.shape), "Ar400")
+    assert [one.slab for one in result.curves] == [None] * len(result.curves)  # 20 layers are not a slab of the cell
 
 
 def test_every_atom_and_charge_is_counted_once(rng: np.random.Generator) -> None:

@@ -37,6 +37,7 @@ ANALYSES: dict[str, str] = {
     "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
     "dynamic-structure-factor": "mlmd.analysis.scattering.dynamic:dynamic_structure_factor",
+    "protein": "mlmd.analysis.protein:protein",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }

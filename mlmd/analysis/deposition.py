@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import Film, Scale, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of
+from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.height_map import HeightMap
 from mlmd.analysis.layers import Layers, density_along, layers_along
 from mlmd.analysis.sticking import Sticking, sticking
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 N_BLOCKS = 10
 """Parts of the time of growth whose scatter gives the error of the rate."""
+_MOST_GRAINS = 4
+"""Told in words; all are in the JSON file."""
 _TOUCH = 1.4
 """Bonds: below this atoms touch, where the run does not say."""
 _SHELL = {"fcc": 1.25, "bcc": 1.42}
@@ -86,6 +90,8 @@ class DepositionResult:
     """Atoms per Å³ at the heights of the profile."""
     map: HeightMap
     """Of the last frame."""
+    grains: tuple[Grain, ...]
+    """Of film and slab in the last frame, the largest first."""
     lattice: str | None
     """With whose faces layers were compared."""
     n_last: int
@@ -110,6 +116,14 @@ class DepositionResult:
                 for one in self.sticking
             ),
         ]  # fmt: skip
+        if self.grains:
+            shown = [
+                f"{one.lattice}, {len(one.atoms)} atoms, ({face}) tilted by {tilt:.1f}°"
+                for one in self.grains[:_MOST_GRAINS]
+                for face, tilt in [one.face]
+            ]
+            more = len(self.grains) - len(shown)
+            lines.append(f"grains: {'; '.join(shown)}{f'; and {more} more' if more else ''}")
         return "\n".join([*lines, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +138,7 @@ class DepositionResult:
             "sticking": [one.to_json() for one in self.sticking],
             "lattice": self.lattice,
             "layers": [one.to_json() for one in self.layers],
+            "grains": [one.to_json() for one in self.grains],
             "profile": {
                 "z_A": np.round(self.profile.heights[::every], 4).tolist(),
                 **{f"{name}_per_A3": np.round(rho[::every], 6).tolist() for name, rho in self.by_element.items()},
@@ -205,7 +220,7 @@ def deposition(
         monolayer, _course(times, course),
         film_layers(films, profile, int(profile.of(own.peaks[-1:])[0]), monolayer, lattice),
         coverage, thickness, roughness, start.map.roughness, exposed, _rate(times, course[:, 0]), stuck, profile,
-        _by_element(films, profile, kernel), films[-1].map, lattice, len(films),
+        _by_element(films, profile, kernel), films[-1].map, _grains(films[-1]), lattice, len(films),
         _notes(films, start, stuck, lattice), origin,
     )  # fmt: skip
 
@@ -236,6 +251,11 @@ def _rate(times: np.ndarray, coverage: np.ndarray) -> Estimate:
     rates = np.diff(coverage[ends]) / np.diff(times[ends]) * 1e6
     error = float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else math.nan
     return Estimate(float(total), error, "ML/ns", float(len(rates)))
+
+
+def _grains(film: Film) -> tuple[Grain, ...]:
+    types = structure_types(film.positions, film.cell, film.pbc)
+    return grains(film.positions, film.cell, film.pbc, types)
 
 
 def _by_element(films: Sequence[Film], profile: Layers, kernel: float) -> dict[str, np.ndarray]:
