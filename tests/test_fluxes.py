@@ -10,7 +10,9 @@ from classical import silicon
 from runs import assert_same_run, fcc_argon, run_in_parts, skewed, stopping, write_input
 
 from mlmd import units
+from mlmd.config import load_simulate
 from mlmd.engine.run import simulate
+from mlmd.engine.schedule import stage_records
 from mlmd.engine.verify import verify
 from mlmd.errors import InputError, Stopped
 from mlmd.io.log import read_log
@@ -41,6 +43,13 @@ def test_fluxes_of_a_stopped_and_continued_run_are_those_of_one_run(stages: str,
     assert_same_run(tmp_path / "one", tmp_path / "parts", (FLUXES,))
     steps = fluxes_of(tmp_path / "one")["step"]
     assert steps[0] == 0 and np.all(np.diff(steps) == 3)
+
+
+def test_fluxes_come_every_5_fs_or_every_longer_step_where_nothing_is_said(tmp_path: Path) -> None:
+    for timestep, every in (("1 fs", 5), ("2 fs", 2), ("5 fs", 1), ("10 fs", 1)):
+        options = f'timestep = "{timestep}"'
+        config = load_simulate(write_input(tmp_path, NVT, options=options, output='fluxes = ["stress"]'))
+        assert stage_records(config)[0].fluxes_every == every
 
 
 def test_fluxes_after_the_checkpoint_are_written_anew(tmp_path: Path) -> None:
@@ -129,7 +138,7 @@ def test_a_changed_file_of_fluxes_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "stages", "says"),
     [
-        ('fluxes = ["stress"]', NVT, 'every = "5 fs"'),
+        ("fluxes = []", NVT, "fluxes"),
         ('every = "5 fs"', NVT, "Say which"),
         ('fluxes = ["stress"]\nevery = "1 fs"', NVT, "shorter than the timestep"),
         ('fluxes = ["strain"]\nevery = "5 fs"', NVT, "strain"),

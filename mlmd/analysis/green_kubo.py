@@ -90,8 +90,13 @@ class GreenKubo:
             "temperature_K": self.temperature,
             "volume_A3": self.volume,
             "notes": list(self.notes),
-            "provenance": [asdict(one) for one in self.provenance],
+            **self._origin(),
         }
+
+    def _origin(self) -> dict[str, Any]:
+        """Where the fluxes are from: of one run as its provenance, of several a list."""
+        origins = [{**asdict(one), "counted": "lines of fluxes"} for one in self.provenance]
+        return {"provenance": origins[0]} if len(origins) == 1 else {"provenance": None, "runs": origins}
 
     def to_csv(self) -> str:
         """The correlation and its integral, at growing distances of time."""

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from mlmd.config.simulate import Simulate
 
 Flux = Literal["stress", "heat", "current"]
+EVERY = 5.0
+"""fs between lines, or the timestep where it is longer."""
+
+
+def flux_steps(run: Simulate) -> int:
+    """Steps from one line of fluxes to the next; 0 without fluxes."""
+    if not run.output.fluxes:
+        return 0
+    every = run.output.every or max(EVERY, run.timestep)
+    return max(1, round(every / run.timestep))
 
 
 def flux_problems(run: Simulate) -> Iterator[str]:
@@ -21,9 +31,7 @@ def flux_problems(run: Simulate) -> Iterator[str]:
         yield 'output: every: it is the time between lines of fluxes.csv. Say which: fluxes = ["stress"].'
     if not fluxes:
         return
-    if every is None:
-        yield 'output: fluxes: how often? Write every = "5 fs"; the time should be much shorter than they last.'
-    elif every < run.timestep and run.dynamics:
+    if every is not None and every < run.timestep and run.dynamics:
         shown = with_unit(every, "time")
         yield f"output: every: {shown} is shorter than the timestep, {with_unit(run.timestep, 'time')}."
     if any(isinstance(stage, Rerun) for stage in run.stage):

@@ -41,8 +41,6 @@ def physics_hash(model: Simulate) -> str:
     data.pop("guard")
     data.pop("uncertainty", None)
     data["output"].pop("checkpoint_every")
-    if not data["output"].get("fluxes"):
-        data["output"].pop("fluxes", None)  # runs that began before there was such a key go on
     for stage in data["stage"]:
         stage.pop("duration", None)
         if not stage.get("bias"):

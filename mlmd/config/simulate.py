@@ -83,13 +83,16 @@ class Output(Table):
         description="simulated time between spreads of forces in log.csv, of a potential that knows them; every tenth "
         "line when left out",
     )
-    fluxes: Annotated[tuple[Flux, ...], Field(strict=False)] = Field(
-        default=(),
+    fluxes: Annotated[tuple[Flux, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        examples=[["stress"]],
         description="what is written to fluxes.csv for Green-Kubo integrals: stress (the pressure tensor), heat, "
         "current (of the charges in [analysis] or in the structure file)",
     )
     every: Time | None = Field(
-        default=None, examples=["5 fs"], description="simulated time between lines of fluxes.csv"
+        default=None,
+        examples=["5 fs"],
+        description="simulated time between lines of fluxes.csv; 5 fs, or a longer timestep, when left out",
     )
     checkpoint_every: WallTime = Field(default=60.0, description="wall-clock time between checkpoints")
 

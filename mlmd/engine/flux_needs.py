@@ -18,7 +18,7 @@ def check_fluxes(config: Simulate, potential: Potential, atoms: ase.Atoms) -> No
         InputError: for a stress without a volume or of a potential without one, the heat flux of a potential that does
             not divide energy and virial among atoms, and a current without charges.
     """
-    fluxes = config.output.fluxes
+    fluxes = config.output.fluxes or ()
     name = getattr(potential, "source", "the potential")
     if "stress" in fluxes and not atoms.pbc.all():
         raise InputError("output: fluxes: stress needs a volume: a cell periodic in all three directions.")

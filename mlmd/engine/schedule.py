@@ -8,6 +8,7 @@ from pathlib import Path
 from mlmd.config import NPT, NVT, Deposit, Dynamics, Rerun, Schedule, Simulate, Stage
 from mlmd.config.bias import files_of_biases
 from mlmd.config.files import structure_file
+from mlmd.config.fluxes import flux_steps
 from mlmd.config.needed import files_of_table
 from mlmd.config.stages import temperatures_of
 from mlmd.rundir import StageRecord, open_run
@@ -30,17 +31,11 @@ def stage_records(config: Simulate, steps: Sequence[int] = ()) -> tuple[StageRec
                 trajectory_every=max(1, round(config.output.trajectory_every / config.timestep)),
                 barostat=stage.barostat.kind if isinstance(stage, NPT) else None,
                 shape=_shape(stage),
-                fluxes_every=_fluxes_every(config),
+                fluxes_every=flux_steps(config),
             )
         )  # fmt: skip
         first_step += n_steps
     return tuple(records)
-
-
-def _fluxes_every(config: Simulate) -> int:
-    """Steps between lines of fluxes, which are written at the same steps in all stages; 0 without."""
-    every = config.output.every
-    return 0 if every is None else max(1, round(every / config.timestep))
 
 
 def _of_rerun(index: int, stage: Rerun, timestep: float, steps: Sequence[int]) -> StageRecord:
