@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from mlmd import models
 from mlmd.errors import MlmdError
 from mlmd.report.references import PAPERS, Reference, from_words
 from mlmd.rundir import Run
@@ -68,7 +69,8 @@ def potential_sentences(run: Run) -> Iterator[tuple[str, tuple[Reference, ...]]]
 
 def _sentence(run: Run, table: Mapping[str, Any], begin: str) -> tuple[str, tuple[Reference, ...]]:
     path = PurePath(str(table.get("path") or ""))
-    kind = str(table.get("kind") or _ENDINGS.get(path.suffix, ""))
+    known = (_ENDINGS[ending] for ending in path.suffixes if ending in _ENDINGS)
+    kind = str(table.get("kind") or next(known, "nep" if path.name == "nep.txt" else ""))
     digest = _digest(run, table)
     spec, card = _read(Path(str(table["path"])), digest) if table.get("path") else ({}, {})
     words, papers = _of_kind(kind, spec)
@@ -118,14 +120,15 @@ def _read(path: Path, digest: str | None) -> tuple[Mapping[str, Any], Mapping[st
     """Spec and card of a file of mlmd's; empty of others, and where it is no longer there or no longer the same."""
     from mlmd.potentials.modelfile import read_card, read_spec
 
-    if path.suffix != ".mlmd" or not path.is_file():
+    if path.suffix != ".mlmd":
         return {}, {}
-    try:
-        with path.open("rb") as file:
-            same = digest in (None, hashlib.file_digest(file, "sha256").hexdigest())
-        return (read_spec(path), read_card(path)) if same else ({}, {})
-    except (MlmdError, OSError, ValueError):
-        return {}, {}
+    for place in filter(None, (path, models.find(path.stem))):  # one that comes with mlmd may have moved with it
+        try:
+            if digest in (None, hashlib.sha256(place.read_bytes()).hexdigest()):
+                return read_spec(place), read_card(place)
+        except (MlmdError, OSError, ValueError):
+            continue
+    return {}, {}
 
 
 def _errors(card: Mapping[str, Any]) -> list[str]:

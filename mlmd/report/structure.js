@@ -34,7 +34,7 @@ function structure(figure) {
     }
     return { ...frame, n, points, lines, kinds: decode(frame.kinds, Uint8Array), bonds: decode(frame.bonds, Uint16Array) };
   });
-  let current = frames.length - 1, turn, scale, shift;
+  let current = frames.length - 1, turn, fitted, scale, shift;
   const canvas = make("canvas", { tabIndex: 0 }), controls = make("div", { className: "controls" });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${figure.getAttribute("aria-label")}; arrows turn, plus and minus zoom, 0 goes back`);
@@ -42,7 +42,7 @@ function structure(figure) {
   const look = (azimuth, elevation) => {
     const [ca, sa, ce, se] = [Math.cos(azimuth), Math.sin(azimuth), Math.cos(elevation), Math.sin(elevation)];
     turn = [[ca, sa, 0], [-sa * se, ca * se, ce], [sa * ce, -ca * ce, se]];
-    scale = 1; shift = [0, 0];
+    fitted = turn; scale = 1; shift = [0, 0];
     soon();
   };
   const rotate = (x, y) => {
@@ -52,7 +52,7 @@ function structure(figure) {
     soon();
   };
   const zoom = (factor) => { scale = Math.min(40, Math.max(0.3, scale * factor)); soon(); };
-  const soon = drawn(canvas, () => render(canvas, frames[current], { turn, scale, shift, elements: given.elements, balls }));
+  const soon = drawn(canvas, () => render(canvas, frames[current], { turn, fitted, scale, shift, elements: given.elements, balls }));
 
   const buttons = frames.map((frame, index) => {
     const button = make("button", { type: "button", textContent: frame.name });
@@ -93,19 +93,32 @@ function structure(figure) {
   look(given.azimuth, given.elevation);
 }
 
-/** Everything as seen from the front, the farthest first: atoms, bonds, and short pieces of the edges of the cell. */
-function render(canvas, frame, { turn, scale, shift, elements, balls }) {
-  const { context: c, width, height } = sharp(canvas);
-  const ends = frame.lines.flat(), low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
-  const grow = (x, y, z) => [x, y, z].forEach((value, k) => { low[k] = Math.min(low[k], value); high[k] = Math.max(high[k], value); });
-  for (let i = 0; i < frame.n; i++) grow(frame.points[3 * i], frame.points[3 * i + 1], frame.points[3 * i + 2]);
-  ends.forEach((point) => grow(...point));
+/** Middle of the atoms, the farthest of them from it, and how far they reach sideways and upwards as seen at first. */
+function extent(frame, fitted) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity], reach = [1, 1, 1];
+  const each = (use) => {
+    for (let i = 0; i < frame.n; i++) use([frame.points[3 * i], frame.points[3 * i + 1], frame.points[3 * i + 2]]);
+    if (frame.bulk) frame.lines.flat().forEach(use);
+  };
+  each((point) => point.forEach((value, k) => { low[k] = Math.min(low[k], value); high[k] = Math.max(high[k], value); }));
   const middle = low.map((value, k) => (value + high[k]) / 2);
-  const span = Math.hypot(...low.map((value, k) => high[k] - value)) / 2 + 1.5;
-  const size = scale * 0.5 * Math.min(width * 1.3, height * 1.5) / span, far = span * 6;
+  let span = 1;
+  each((point) => {
+    const from = point.map((value, k) => value - middle[k]);
+    span = Math.max(span, Math.hypot(...from));
+    fitted.forEach((row, k) => { reach[k] = Math.max(reach[k], Math.abs(row[0] * from[0] + row[1] * from[1] + row[2] * from[2])); });
+  });
+  return { middle, span, reach };
+}
+
+/** Everything as seen from the front, the farthest first: atoms, bonds, and short pieces of the edges of the cell. */
+function render(canvas, frame, { turn, fitted, scale, shift, elements, balls }) {
+  const { context: c, width, height } = sharp(canvas);
+  const { middle, span, reach } = extent(frame, fitted);
+  const size = scale * 0.43 * Math.min(width / (reach[0] + 1), height / (reach[1] + 1)), far = span * 6;
   const seen = (x, y, z) => {
     const [a, b, d] = [x - middle[0], y - middle[1], z - middle[2]];
-    const depth = turn[2][0] * a + turn[2][1] * b + turn[2][2] * d, near = size * far / (far - depth);
+    const depth = turn[2][0] * a + turn[2][1] * b + turn[2][2] * d, near = size * far / Math.max(far - depth, 0.2 * far);
     return [width / 2 + shift[0] + near * (turn[0][0] * a + turn[0][1] * b + turn[0][2] * d), height / 2 + shift[1] - near * (turn[1][0] * a + turn[1][1] * b + turn[1][2] * d), depth, near];
   };
   const atoms = new Array(frame.n), things = [];
