@@ -152,14 +152,12 @@ def _over_one_axis(names: Sequence[str], table: np.ndarray) -> Plot | None:
     table = table[np.isfinite(table[:, 0])]
     table = table[np.unique(_few(len(table)))]
     panels: dict[tuple[str, str], list[Curve]] = {}
-    column = 1
-    while column < len(names):
+    for column in range(1, len(names)):
         follows = column + 1 < len(names) and _is_error(names[column + 1], names[column])
         own = panels.setdefault(_quantity(names[column]), [])
         y, error = table[:, column], table[:, column + 1] if follows else None
         if not _is_error(names[column], "") and np.isfinite(y).sum() >= 2:
             own.append(Curve(_short(names[column]), table[:, 0], y, error, shown=len(own) < 8))
-        column += 2 if follows else 1
     shown = tuple(
         Panel(f"{name} ({unit})" if unit else name, tuple(curves[:MAX_CURVES]))
         for (name, unit), curves in panels.items()

@@ -13,7 +13,7 @@ from mlmd.report.references import PAPERS, Reference, from_words
 from mlmd.rundir import Run
 
 _KINDS = {
-    "mtp": ("a moment tensor potential", "mtp"),
+    "mtp": ("a moment tensor potential", "mtp mlip"),
     "moments": ("moment tensor descriptors", "mtp"),
     "nep": ("a neuroevolution potential", "nep"),
     "hdnnp": ("a high-dimensional neural network potential", "hdnnp"),
@@ -37,7 +37,7 @@ _KINDS = {
     "mace": ("a MACE model", ""),
     "none": ("no potential", ""),
 }
-"""Kind of a potential or of a descriptor -> in words, the key of its paper."""
+"""Kind of a potential or of a descriptor -> in words, the keys of its papers."""
 _ENDINGS = {
     ".mtp": "mtp",
     ".almtp": "mtp",
@@ -98,9 +98,9 @@ def _of_kind(kind: str, spec: Mapping[str, Any]) -> tuple[str, tuple[Reference, 
         name = str(descriptor.get("kind", ""))
         words, key = _KINDS.get(name, (name, ""))
         regressor = (spec.get("regressor") or {}).get("kind", "a")
-        return f"{regressor} fit of {words}", (PAPERS[key],) if key else ()
+        return f"{regressor} fit of {words}", tuple(PAPERS[one] for one in key.split())
     words, key = _KINDS.get(kind or str(spec.get("kind", "")), (kind, ""))
-    return words, (PAPERS[key],) if key else ()
+    return words, tuple(PAPERS[one] for one in key.split())
 
 
 def _parameters(table: Mapping[str, Any]) -> list[str]:
