@@ -24,6 +24,7 @@ from mlmd.report.curves import from_table, packed, running_mean, thinned
 from mlmd.report.formulas import MEANINGS
 from mlmd.report.methods import methods, neat
 from mlmd.report.references import PAPERS, bibliography, from_words
+from mlmd.report.results import section
 from mlmd.report.structure import MAX_ATOMS, view, views
 from mlmd.rundir import Run, open_run
 
@@ -83,6 +84,28 @@ def test_curves_come_with_their_errors_and_over_their_own_axis(tmp_path: Path) -
 def test_tables_that_are_no_curves_are_not_drawn(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     assert from_table(tmp_path / "a.csv") == ()
+
+
+def test_numbers_and_notes_of_a_result_are_found_however_deep_they_lie(tmp_path: Path) -> None:
+    energy = {"value": 0.25, "error": 0.01, "low": 0.23, "high": 0.27, "unit": "eV"}
+    points = [
+        {"temperature_K": kelvin, "value": {"value": 1e-5, "error": 1e-6, "unit": "cm²/s", "n_independent": 9},
+         "notes": ["slow"] * (kelvin == 300.0)}
+        for kelvin in (300.0, 400.0)
+    ]  # fmt: skip
+    one = {
+        "laws": {"one line": {"parameters": {"E": energy}}},
+        "points": points,
+        "notes": ["300 K (a.run): slow", "few"],
+    }
+    (tmp_path / "odd.json").write_text(json.dumps({"quantities": {"D": one}, "notes": ["of all"], "n_runs": 2}))
+    found = section("odd", tmp_path)
+    assert [table.heads[0] for table in found.tables] == [
+        "quantities · D · laws · one line", "quantities · D · points", "quantity",
+    ]  # fmt: skip
+    assert found.tables[0].rows == (("parameters", "0.250(10) eV"),)
+    assert found.tables[1].rows == (("300.0", "1.00(10)e-05 cm²/s"), ("400.0", "1.00(10)e-05 cm²/s"))
+    assert found.notes == ("of all", "D: 300 K (a.run): slow", "D: few") and found.title == "Odd"
 
 
 def run_of(folder: Path, name: str, atoms: ase.Atoms, **manifest: Any) -> Run:

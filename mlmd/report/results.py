@@ -131,14 +131,14 @@ def section(name: str, folder: Path, run: Run | None = None) -> Section:
             name, told.title, told.formula,
             tuple(PAPERS[key] for key in told.papers), " ".join(filter(None, [_origin(provenance), *_words_of(data)])),
             picture.read_bytes() if picture.exists() else None, from_table(folder / f"{name}.csv"),
-            tuple(_tables(data)), tuple(dict.fromkeys(notes)), _headlines(data),
+            tuple(_tables(data)), tuple(_once(notes)), _headlines(data),
         )  # fmt: skip
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return _empty(name, f"{folder / name}.json is damaged: {error!r}. Analyse again.")
 
 
 def _is_estimate(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"value", "error", "unit", "n_independent"}
+    return isinstance(value, dict) and value.keys() >= {"value", "error", "unit"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Group:
 def _groups(data: Mapping[str, Any], title: str = "", depth: int = 4) -> Iterator[_Group]:
     """The groups of a result, however deep they lie."""
     for key, value in data.items():
-        listed, here = isinstance(value, list), f"{title} {_words(str(key))}".strip()
+        listed, here = isinstance(value, list), f"{title} · {_words(str(key))}".removeprefix(" · ")
         found = _named(value) if isinstance(value, list) else value
         if not isinstance(found, dict) or _is_estimate(found) or key == "provenance":
             continue
@@ -167,7 +167,7 @@ def _groups(data: Mapping[str, Any], title: str = "", depth: int = 4) -> Iterato
 
 def _named(entries: list[Any]) -> dict[str, Any]:
     """A list of entries by what they are called, else by number."""
-    keys = ("name", "quantity", "element", "species", "pair", "layer", "number", "label")
+    keys = ("name", "quantity", "element", "species", "pair", "layer", "number", "label", "run", "temperature_K")
     return {
         str(next((entry[key] for key in keys if key in entry), number)): entry
         for number, entry in enumerate(entries, 1)
@@ -175,10 +175,24 @@ def _named(entries: list[Any]) -> dict[str, Any]:
     }
 
 
-def _notes_of(data: Mapping[str, Any]) -> Iterator[str]:
-    for group in _groups(data):
-        for key, entry in group.entries.items():
-            yield from (f"{key}: {note}" for note in entry.get("notes") or ())
+def _notes_of(data: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """Notes at any depth, with the name of what they are about."""
+    for key, value in data.items():
+        found = _named(value) if isinstance(value, list) and key != "notes" else value
+        if key == "notes" and name:
+            yield from (f"{name}: {note}" for note in value or ())
+        elif isinstance(found, dict) and key != "provenance":
+            yield from _notes_of(found, name if isinstance(value, list) else str(key))
+
+
+def _once(notes: Sequence[str]) -> list[str]:
+    """Without those that another one repeats, with more of where it belongs."""
+    bodies = {note: note.partition(": ")[2] or note for note in notes}
+    return [
+        note
+        for note, body in bodies.items()
+        if not any(len(other) > len(note) and other.endswith(body) for other in bodies)
+    ]
 
 
 def _words_of(data: Mapping[str, Any]) -> list[str]:
@@ -226,7 +240,7 @@ def _cell(value: Any) -> str:
 
 def _number(value: Any) -> str | None:
     """An estimate as text; None where there is no value."""
-    estimate = from_dict(value) if _is_estimate(value) else None
+    estimate = from_dict({"n_independent": None} | value) if _is_estimate(value) else None
     return str(estimate) if estimate is not None and estimate.determined else None
 
 
