@@ -269,6 +269,18 @@ def test_a_biased_stage_is_marked_on_the_page_and_in_its_analyses(
     assert "Stage 3: this stage was biased" not in page_of(folder).text
 
 
+def test_biases_of_the_input_are_told_as_those_of_a_file_are(
+    tmp_path: Path, rng: np.random.Generator, stages: tuple[StageRecord, ...]
+) -> None:
+    bias = [{"kind": "metadynamics"}, {"kind": "upper-wall"}, {"kind": "upper-wall"}]
+    tables = [{"kind": "minimize"}, {"kind": "nvt", "bias": []}, {"kind": "nvt", "bias": bias}]
+    folder = argon_run(tmp_path / "a.run", rng, stages, input={"stage": tables})
+    text = page_of(folder).text
+    assert "Stage 3: this stage was biased: metadynamics, upper-wall acted" in text and "Stage 2: this" not in text
+    result = analysis.run_all(open_run(folder), ["rdf"])[0]
+    assert any("this stage was biased: metadynamics" in note for note in result.to_json()["notes"])
+
+
 def test_what_was_not_determined_is_neither_a_headline_nor_a_number(tmp_path: Path, rng: np.random.Generator) -> None:
     atoms = ase.Atoms("Li4Y4", positions=12.0 * rng.random((8, 3)), cell=[12.0] * 3, pbc=True)
     ballistic = rng.normal(size=(4, 3)) * np.arange(351.0)[:, None, None]

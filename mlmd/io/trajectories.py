@@ -105,21 +105,23 @@ def _mean_temperature(run: Run, record: StageRecord, origin: Provenance) -> floa
 
 
 def bias_of(run: Run, record: StageRecord) -> str | None:
-    """Name of the PLUMED input that acted on a stage; None without one, or when its energy was zero throughout."""
+    """The PLUMED input, or the kinds of biases, that acted on a stage; None when their energy was zero throughout."""
     if record.kind == "rerun":  # nothing moved
         return None
     stages = run.manifest.get("input", {}).get("stage", [])
     stage = stages[record.index] if record.index < len(stages) else {}
     if any(bias.get("kind") == "hyperdynamics" for bias in stage.get("bias") or ()):
         return "hyperdynamics"
-    plumed = stage.get("plumed")
-    if not plumed:
+    plumed, kinds = stage.get("plumed"), [str(bias.get("kind")) for bias in stage.get("bias") or ()]
+    if not plumed and not kinds:
         return None
     if run.log.exists():
         log = read_log(run.log)
         inside = log["stage"] == record.index + 1
         if inside.any() and not log["bias energy [eV]"][inside].any():
             return None
+    if not plumed:
+        return ", ".join(dict.fromkeys(kinds))
     return Path(plumed["file"] if isinstance(plumed, dict) else str(plumed)).name
 
 

@@ -59,7 +59,7 @@ def course(run: Run, log: Log) -> Plot:
         panels.append(Panel(name, tuple(curves)))
     span = (time[-1] - time[0]) / max(1, len(time) - 1) * window
     notes = [f"The running mean is over {span:.3g} ps."] if len(time) >= _PARTS else []
-    if len(time) > MAX_POINTS:
+    if len(time) > 2 * MAX_POINTS:
         notes.append(
             f"Of {len(time):,} lines of the log the lowest and highest of every {2 * len(time) // MAX_POINTS:,}."
         )

@@ -19,6 +19,8 @@ MAX_POINTS = 2000
 MAX_BYTES = 20e6
 """Of a table of curves that is still read."""
 MAX_PANELS = 6
+_AXES = re.compile("q|r|t|z|w|ω|lag|time|frequency|angle|distance|energy", re.I)
+"""Names of columns that begin a table of their own beside another."""
 MAX_CURVES = 24
 """Of a panel."""
 
@@ -118,35 +120,44 @@ def thinned(x: np.ndarray, y: np.ndarray, most: int = MAX_POINTS) -> tuple[np.nd
     return x[rows], y[rows]
 
 
-def from_table(path: Path) -> Plot | None:
+def from_table(path: Path) -> tuple[Plot, ...]:
     """The curves of an analysis: the first column is the axis, columns of errors belong to the one before.
 
+    Further axes may follow, as r after q, each with its own columns; rows in which an axis is empty are not of it.
+
     Returns:
-        The plot, one panel for each quantity; None where the table holds no curves over one rising axis.
+        A plot for each axis, with one panel for each quantity; none where the first column does not rise.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            return None
+            return ()
         names, table = _numbers(path)
     except (OSError, ValueError, csv.Error):
-        return None
-    if len(names) < 2 or len(table) < 3 or not (np.diff(table[:, 0]) > 0.0).all():
-        return None
-    keep = np.unique(_few(len(table)))
-    x = table[keep, 0]
+        return ()
+    if len(names) < 2 or not _rises(table[:, 0]):
+        return ()
+    starts = [0, *(n for n in range(1, len(names)) if _AXES.fullmatch(_split(names[n])[0]) and _rises(table[:, n]))]
+    plots = (_over_one_axis(names[a:b], table[:, a:b]) for a, b in pairwise([*starts, len(names)]))
+    return tuple(plot for plot in plots if plot is not None)
+
+
+def _rises(column: np.ndarray) -> bool:
+    """Whether a column is an axis."""
+    filled = column[np.isfinite(column)]
+    return len(filled) >= 3 and bool((np.diff(filled) > 0.0).all())
+
+
+def _over_one_axis(names: Sequence[str], table: np.ndarray) -> Plot | None:
+    """The columns behind an axis, one panel for each quantity."""
+    table = table[np.isfinite(table[:, 0])]
+    table = table[np.unique(_few(len(table)))]
     panels: dict[tuple[str, str], list[Curve]] = {}
-    column = 1
-    while column < len(names):
-        error = None
-        if column + 1 < len(names) and _is_error(names[column + 1], names[column]):
-            error = table[keep, column + 1]
-        if _is_error(names[column], ""):
-            column += 1
-            continue
+    for column in range(1, len(names)):
+        follows = column + 1 < len(names) and _is_error(names[column + 1], names[column])
         own = panels.setdefault(_quantity(names[column]), [])
-        if np.isfinite(table[:, column]).sum() >= 2:
-            own.append(Curve(_short(names[column]), x, table[keep, column], error, shown=len(own) < 8))
-        column += 1 if error is None else 2
+        y, error = table[:, column], table[:, column + 1] if follows else None
+        if not _is_error(names[column], "") and np.isfinite(y).sum() >= 2:
+            own.append(Curve(_short(names[column]), table[:, 0], y, error, shown=len(own) < 8))
     shown = tuple(
         Panel(f"{name} ({unit})" if unit else name, tuple(curves[:MAX_CURVES]))
         for (name, unit), curves in panels.items()
@@ -182,7 +193,7 @@ def _split(name: str) -> tuple[str, str]:
 def _is_error(name: str, of: str) -> bool:
     """Whether a column holds errors, of the column with another name where one is given."""
     words = _split(name)[0].lower()
-    if not re.search(r"\b(error|std|stderr|±)$|^(error|std)\b", words):
+    if not re.search(r"\b(error|std|stderr|±)$|^(error|std)\b|\bscatter\b", words):
         return False
     left = re.sub(r"\s*\b(error|std|stderr|of)\b\s*|±", "", words)
     return not of or not left or left in _split(of)[0].lower()

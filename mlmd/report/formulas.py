@@ -38,6 +38,10 @@ MEANINGS = {
     "rotation": Meaning("Rotation", "C_l(t) = ⟨P_l(u(0) · u(t))⟩ of the bond vectors u"),
     "adf": Meaning("Angular distribution", "P(θ) of the angles between two neighbours of an atom"),
     "coordination": Meaning("Coordination", "neighbours of an atom within the cutoff"),
+    "bonds": Meaning(
+        "Bond lifetimes", "S(t): share of the bonds that were never broken up to t; C(t): of those that are there at t"
+    ),
+    "conductivity": Meaning("Ionic conductivity", "σ = 1 / 3VkT ∫ ⟨J(0) · J(t)⟩ dt (Green–Kubo)", ("kubo",)),
     "structure-factor": Meaning(
         "Structure factor", "S(q) = ⟨|Σ_j exp(i q · r_j)|²⟩ / N, and its partials and weighted sums", ("keen",)
     ),

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from mlmd.report.formulas import meaning
+from mlmd.report.origin import text_of
 from mlmd.report.potential import potential_sentences
 from mlmd.report.references import PAPERS, Reference, bibliography, from_words, numbered
-from mlmd.rundir import Run, describe_targets
+from mlmd.rundir import MESSAGES, Run, describe_targets
 
 Sentence = tuple[str, tuple[Reference, ...]]
 _THOUSANDS = {"fs": ("fs", "ps", "ns", "µs"), "bar": ("bar", "kbar")}
@@ -29,6 +30,7 @@ _BIASES = {
     "hyperdynamics": ("bond-boost hyperdynamics", ("hyperdynamics", "bond-boost")),
 }
 """Kind -> in words, papers."""
+_BEAMS = {"energy": "an energy of", "speed": "a speed of", "temperature": "speeds of a source at"}
 _HIDDEN = {"kind", "cv", "walkers", "file", "kernel"}
 """Keys of a bias that say nothing in a sentence."""
 
@@ -66,7 +68,7 @@ def neat(value: Any) -> str:
     ladder = _THOUSANDS.get(unit, ())
     while ladder and abs(number) >= 1e3 and ladder[1:]:
         number, ladder = number / 1e3, ladder[1:]
-    unit = ladder[0] if ladder else unit.replace("1/", "per ")
+    unit = ladder[0] if ladder else unit.replace("1/", "per ").replace("^2", "²").replace("^3", "³")
     return f"{number:.6g} {unit}".strip()
 
 
@@ -94,9 +96,10 @@ def _system(run: Run) -> Iterator[Sentence]:
     openmm = f"OpenMM {versions['openmm']}" if "openmm" in versions else "OpenMM"
     version = run.manifest.get("mlmd", "of unknown version")
     moves = any(one.n_steps for one in run.stages)
-    what = "Molecular dynamics" if moves else "Calculations"
+    what, were = ("Molecular dynamics", "was") if moves else ("Calculations", "were")
+    count = f"{len(atoms):,} atom{'' if len(atoms) == 1 else 's'}"
     yield (
-        f"{what} of {atoms.get_chemical_formula('metal')} ({len(atoms):,} atoms{origin}{cell}) were run with mlmd "
+        f"{what} of {atoms.get_chemical_formula('metal')} ({count}{origin}{cell}) {were} run with mlmd "
         f"{version} on {openmm}.",
         _papers("openmm8"),
     )
@@ -111,8 +114,10 @@ def _dynamics(run: Run) -> Iterator[Sentence]:
         velocities = given.get("velocities")
         if velocities == "file":
             parts.append("velocities were read with the structure")
-        elif velocities:
-            parts.append(f"velocities were drawn at {neat(velocities)}")
+        else:
+            first = next(one for one in run.stages if one.n_steps)
+            drawn = neat(velocities) if velocities else f"{first.temperature[0]:g} K" if first.temperature else ""
+            parts += [f"velocities were drawn at {drawn}"] if drawn else []
     seed = run.manifest.get("seed")
     if seed is not None:
         parts.append(f"{'the' if parts else 'The'} random seed was {seed}")
@@ -132,16 +137,22 @@ def _dynamics(run: Run) -> Iterator[Sentence]:
 def _stages(run: Run) -> Iterator[Sentence]:
     """One sentence for each stage, and one for its biases."""
     tables = (run.manifest.get("input") or {}).get("stage") or []
+    told = re.search(r"by PLUMED (\S+?),", text_of(run.path / MESSAGES))
+    version = f" {told[1]}" if told else ""
     for number, record in enumerate(run.stages, 1):
         table = tables[number - 1] if number <= len(tables) and isinstance(tables[number - 1], Mapping) else {}
         head = f"Stage {number}: " if len(run.stages) > 1 else ""
         time = f" for {neat(f'{record.n_steps * record.timestep} fs')}" if record.n_steps else ""
-        kelvin = "" if record.temperature is None else f" at {describe_targets(record.temperature, ' → ')} K"
+        kelvin = (
+            ""
+            if record.temperature is None or record.kind == "deposit"
+            else f" at {describe_targets(record.temperature, ' → ')} K"
+        )
         text, papers = _STAGES.get(record.kind, _other)(table)
         pressure = "" if record.pressure is None else f" and {describe_targets(record.pressure, ' → ')} bar"
-        told = text.format(where=f"{kelvin}{pressure}{time}", kind=record.kind)
-        yield f"{head}{told if head else told[:1].upper() + told[1:]}.", papers
-        yield from _biases(table, f"In stage {number}" if head else "In this stage")
+        words = text.format(where=f"{kelvin}{pressure}{time}", kind=record.kind)
+        yield f"{head}{words if head else words[:1].upper() + words[1:]}.", papers
+        yield from _biases(table, f"In stage {number}" if head else "In this stage", version)
 
 
 def _minimize(table: Mapping[str, Any]) -> Sentence:
@@ -188,7 +199,7 @@ def _deposit(table: Mapping[str, Any]) -> Sentence:
     rate = f", {table['flux']}" if table.get("flux") else rate
     total = f", {table['total']} in all" if table.get("total") else ""
     beam = table.get("beam") or {}
-    speed = next((f" with {key} {neat(beam[key])}" for key in ("energy", "speed", "temperature") if beam.get(key)), "")
+    speed = next((f" with {phrase} {neat(beam[key])}" for key, phrase in _BEAMS.items() if beam.get(key)), "")
     direction = f", direction {beam['direction']}" if beam.get("direction") else ""
     bath = table.get("bath") or {}
     held = (
@@ -210,10 +221,10 @@ def _other(table: Mapping[str, Any]) -> Sentence:
 _STAGES = {"minimize": _minimize, "nve": _nve, "nvt": _nvt, "npt": _npt, "deposit": _deposit, "rerun": _rerun}
 
 
-def _biases(table: Mapping[str, Any], where: str) -> Iterator[Sentence]:
+def _biases(table: Mapping[str, Any], where: str, version: str) -> Iterator[Sentence]:
     if isinstance(plumed := table.get("plumed"), Mapping):
         name = PurePath(str(plumed.get("file", "an input"))).name
-        yield f"{where} PLUMED acted as told by {name}.", _papers("plumed", "plumed2")
+        yield f"{where} PLUMED{version} acted as told by {name}.", _papers("plumed", "plumed2")
     for bias in table.get("bias") or ():
         kind = str(bias.get("kind", "bias"))
         words, keys = _BIASES.get(kind, (kind, ()))

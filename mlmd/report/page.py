@@ -66,7 +66,7 @@ class Chapter:
     course: Picture | None
     structure: Picture | None
     elements: tuple[tuple[str, str], ...]
-    analyses: tuple[tuple[Section, str | None, Picture | None], ...]
+    analyses: tuple[tuple[Section, str | None, tuple[Picture, ...]], ...]
     """Each with its picture as a data URI, and its curves."""
     input_text: str
     resolved: str
@@ -152,7 +152,8 @@ def _digest(text: str) -> str:
 
 def _subtitle(run: Run) -> str:
     kinds = " → ".join(stage.kind for stage in run.stages)
-    return f"{run.atoms.get_chemical_formula('metal')}, {len(run.atoms):,} atoms; {kinds}"
+    n = len(run.atoms)
+    return f"{run.atoms.get_chemical_formula('metal')}, {n:,} atom{'' if n == 1 else 's'}; {kinds}"
 
 
 def _structure(run: Run, shown: Sequence[View]) -> Picture:
@@ -185,9 +186,9 @@ def _course(run: Run, log: Log) -> Picture | None:
     return Picture(uri(course_figure(plot)), names_of(plot), plot.packed(), plot.notes)
 
 
-def shown_section(one: Section) -> tuple[Section, str | None, Picture | None]:
+def shown_section(one: Section) -> tuple[Section, str | None, tuple[Picture, ...]]:
     """An analysis with its picture as a data URI, and its curves for the script."""
-    curves = None if one.plot is None else Picture("", names_of(one.plot), one.plot.packed())
+    curves = tuple(Picture("", names_of(plot), plot.packed()) for plot in one.plots)
     return one, None if one.picture is None else _png(one.picture), curves
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from mlmd import models
 from mlmd.errors import MlmdError
 from mlmd.report.references import PAPERS, Reference, from_words
 from mlmd.rundir import Run
 
 _KINDS = {
-    "mtp": ("a moment tensor potential", "mtp"),
+    "mtp": ("a moment tensor potential", "mtp mlip"),
     "moments": ("moment tensor descriptors", "mtp"),
     "nep": ("a neuroevolution potential", "nep"),
     "hdnnp": ("a high-dimensional neural network potential", "hdnnp"),
@@ -36,7 +37,7 @@ _KINDS = {
     "mace": ("a MACE model", ""),
     "none": ("no potential", ""),
 }
-"""Kind of a potential or of a descriptor -> in words, the key of its paper."""
+"""Kind of a potential or of a descriptor -> in words, the keys of its papers."""
 _ENDINGS = {
     ".mtp": "mtp",
     ".almtp": "mtp",
@@ -68,7 +69,8 @@ def potential_sentences(run: Run) -> Iterator[tuple[str, tuple[Reference, ...]]]
 
 def _sentence(run: Run, table: Mapping[str, Any], begin: str) -> tuple[str, tuple[Reference, ...]]:
     path = PurePath(str(table.get("path") or ""))
-    kind = str(table.get("kind") or _ENDINGS.get(path.suffix, ""))
+    known = (_ENDINGS[ending] for ending in path.suffixes if ending in _ENDINGS)
+    kind = str(table.get("kind") or next(known, "nep" if path.name == "nep.txt" else ""))
     digest = _digest(run, table)
     spec, card = _read(Path(str(table["path"])), digest) if table.get("path") else ({}, {})
     words, papers = _of_kind(kind, spec)
@@ -96,9 +98,9 @@ def _of_kind(kind: str, spec: Mapping[str, Any]) -> tuple[str, tuple[Reference, 
         name = str(descriptor.get("kind", ""))
         words, key = _KINDS.get(name, (name, ""))
         regressor = (spec.get("regressor") or {}).get("kind", "a")
-        return f"{regressor} fit of {words}", (PAPERS[key],) if key else ()
+        return f"{regressor} fit of {words}", tuple(PAPERS[one] for one in key.split())
     words, key = _KINDS.get(kind or str(spec.get("kind", "")), (kind, ""))
-    return words, (PAPERS[key],) if key else ()
+    return words, tuple(PAPERS[one] for one in key.split())
 
 
 def _parameters(table: Mapping[str, Any]) -> list[str]:
@@ -118,14 +120,15 @@ def _read(path: Path, digest: str | None) -> tuple[Mapping[str, Any], Mapping[st
     """Spec and card of a file of mlmd's; empty of others, and where it is no longer there or no longer the same."""
     from mlmd.potentials.modelfile import read_card, read_spec
 
-    if path.suffix != ".mlmd" or not path.is_file():
+    if path.suffix != ".mlmd":
         return {}, {}
-    try:
-        with path.open("rb") as file:
-            same = digest in (None, hashlib.file_digest(file, "sha256").hexdigest())
-        return (read_spec(path), read_card(path)) if same else ({}, {})
-    except (MlmdError, OSError, ValueError):
-        return {}, {}
+    for place in filter(None, (path, models.find(path.stem))):  # one that comes with mlmd may have moved with it
+        try:
+            if digest in (None, hashlib.sha256(place.read_bytes()).hexdigest()):
+                return read_spec(place), read_card(place)
+        except (MlmdError, OSError, ValueError):
+            continue
+    return {}, {}
 
 
 def _errors(card: Mapping[str, Any]) -> list[str]:

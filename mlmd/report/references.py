@@ -102,7 +102,7 @@ def numbered(texts: Sequence[tuple[str, tuple[Reference, ...]]]) -> tuple[str, t
     sentences = []
     for text, references in texts:
         order += [one for one in dict.fromkeys(references) if one not in order]
-        marks = ", ".join(str(order.index(one) + 1) for one in dict.fromkeys(references))
+        marks = ", ".join(map(str, sorted({order.index(one) + 1 for one in references})))
         sentences.append(f"{text.removesuffix('.')} [{marks}]." if marks else text)
     return " ".join(sentences), tuple(order)
 

@@ -24,7 +24,8 @@ _MAX_ROWS = 200
 """Of a table in the page."""
 _UNITS = {
     "K": "K", "A": "Å", "A2": "Å²", "A3": "Å³", "ps": "ps", "fs": "fs", "ns": "ns", "eV": "eV", "e": "e", "bar": "bar",
-    "deg": "°", "g_cm3": "g/cm³", "per_A": "1/Å", "per_A3": "1/Å³", "per_ps": "1/ps", "eV_A": "eV/Å", "GPa": "GPa",
+    "deg": "°", "g_cm3": "g/cm³", "per_A": "1/Å", "per_A3": "1/Å³", "1/A": "1/Å", "1/A3": "1/Å³", "per_ps": "1/ps",
+    "eV_A": "eV/Å", "GPa": "GPa",
 }  # fmt: skip
 """Endings of keys -> units as they are written."""
 _TOLD = ("formula", "definition", "normalisation", "method")
@@ -42,7 +43,7 @@ class Section:
     origin: str
     picture: bytes | None
     """PNG."""
-    plot: Plot | None
+    plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     headlines: tuple[tuple[str, str], ...]
@@ -93,7 +94,7 @@ def _found(folder: Path) -> dict[str, Path]:
 
 def _empty(name: str, note: str) -> Section:
     told = meaning(name)
-    return Section(name, told.title, told.formula, (), "", None, None, (), (note,), ())
+    return Section(name, told.title, told.formula, (), "", None, (), (), (note,), ())
 
 
 def not_writable(folder: Path, error: OSError) -> StorageError:
@@ -127,17 +128,17 @@ def section(name: str, folder: Path, run: Run | None = None) -> Section:
             notes += _stale(run, provenance)
         picture = folder / f"{name}.png"
         return Section(
-            name, told.title, " ".join([told.formula, *_words_of(data)]).strip(),
-            tuple(PAPERS[key] for key in told.papers), _origin(provenance),
+            name, told.title, told.formula,
+            tuple(PAPERS[key] for key in told.papers), " ".join(filter(None, [_origin(provenance), *_words_of(data)])),
             picture.read_bytes() if picture.exists() else None, from_table(folder / f"{name}.csv"),
-            tuple(_tables(data)), tuple(dict.fromkeys(notes)), _headlines(data),
+            tuple(_tables(data)), tuple(_once(notes)), _headlines(data),
         )  # fmt: skip
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return _empty(name, f"{folder / name}.json is damaged: {error!r}. Analyse again.")
 
 
 def _is_estimate(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"value", "error", "unit", "n_independent"}
+    return isinstance(value, dict) and value.keys() >= {"value", "error", "unit"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class _Group:
 def _groups(data: Mapping[str, Any], title: str = "", depth: int = 4) -> Iterator[_Group]:
     """The groups of a result, however deep they lie."""
     for key, value in data.items():
-        listed, here = isinstance(value, list), f"{title} {_words(str(key))}".strip()
+        listed, here = isinstance(value, list), f"{title} · {_words(str(key))}".removeprefix(" · ")
         found = _named(value) if isinstance(value, list) else value
         if not isinstance(found, dict) or _is_estimate(found) or key == "provenance":
             continue
@@ -166,7 +167,7 @@ def _groups(data: Mapping[str, Any], title: str = "", depth: int = 4) -> Iterato
 
 def _named(entries: list[Any]) -> dict[str, Any]:
     """A list of entries by what they are called, else by number."""
-    keys = ("name", "quantity", "element", "pair", "layer", "label")
+    keys = ("name", "quantity", "element", "species", "pair", "layer", "number", "label", "run", "temperature_K")
     return {
         str(next((entry[key] for key in keys if key in entry), number)): entry
         for number, entry in enumerate(entries, 1)
@@ -174,10 +175,24 @@ def _named(entries: list[Any]) -> dict[str, Any]:
     }
 
 
-def _notes_of(data: Mapping[str, Any]) -> Iterator[str]:
-    for group in _groups(data):
-        for key, entry in group.entries.items():
-            yield from (f"{key}: {note}" for note in entry.get("notes") or ())
+def _notes_of(data: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """Notes at any depth, with the name of what they are about."""
+    for key, value in data.items():
+        found = _named(value) if isinstance(value, list) and key != "notes" else value
+        if key == "notes" and name:
+            yield from (f"{name}: {note}" for note in value or ())
+        elif isinstance(found, dict) and key != "provenance":
+            yield from _notes_of(found, name if isinstance(value, list) else str(key))
+
+
+def _once(notes: Sequence[str]) -> list[str]:
+    """Without those that another one repeats, with more of where it belongs."""
+    bodies = {note: note.partition(": ")[2] or note for note in notes}
+    return [
+        note
+        for note, body in bodies.items()
+        if not any(len(other) > len(note) and other.endswith(body) for other in bodies)
+    ]
 
 
 def _words_of(data: Mapping[str, Any]) -> list[str]:
@@ -199,8 +214,14 @@ def _tables(data: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _table(group: _Group) -> Table:
-    told = [key for entry in group.entries.values() for key, value in entry.items() if _is_told(value, group.listed)]
-    columns = list(dict.fromkeys(told))
+    columns = list(
+        dict.fromkeys(
+            key
+            for name, entry in group.entries.items()
+            for key, value in entry.items()
+            if _is_told(value, group.listed) and str(value) != name
+        )
+    )
     rows = [(name, *(_cell(entry.get(column)) for column in columns)) for name, entry in group.entries.items()]
     more = ((f"… {len(rows) - _MAX_ROWS:,} more", *[""] * len(columns)),) if len(rows) > _MAX_ROWS else ()
     return Table((group.title, *map(_words, columns)), (*rows[:_MAX_ROWS], *more))
@@ -219,13 +240,13 @@ def _cell(value: Any) -> str:
 
 def _number(value: Any) -> str | None:
     """An estimate as text; None where there is no value."""
-    estimate = from_dict(value) if _is_estimate(value) else None
+    estimate = from_dict({"n_independent": None} | value) if _is_estimate(value) else None
     return str(estimate) if estimate is not None and estimate.determined else None
 
 
 def _words(key: str) -> str:
     """``first_peak`` as words, ``temperature_K`` with its unit in brackets; an index, as in ``D_x``, stays one."""
-    found = re.fullmatch(r"(.*[a-z0-9])_(" + "|".join(map(re.escape, _UNITS)) + ")", key)
+    found = re.fullmatch(r"(.*\w)_(" + "|".join(map(re.escape, _UNITS)) + ")", key)
     if found is not None:
         return f"{_words(found[1])} ({_UNITS[found[2]]})"
     return re.sub(r"_(?=\w\w)", " ", key)

@@ -31,7 +31,9 @@ class Table:
 
 def stage_table(run: Run, log: Log) -> Table:
     """One line for each stage; means of those whose target is constant."""
-    shown = {name: column for name, column in _OF_STAGES.items() if not log or column in log}
+    shown = {
+        name: column for name, column in _OF_STAGES.items() if not log or np.isfinite(log.get(column, np.nan)).any()
+    }
     conserves = any(stage.kind == "nve" for stage in run.stages)
     drift = (_DRIFT,) if conserves and (not log or "energy per atom [eV]" in log) else ()
     rows = (_stage_row(number, stage, log, run, shown, drift) for number, stage in enumerate(run.stages, 1))

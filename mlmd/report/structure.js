@@ -4,24 +4,28 @@ function decode(text, Kind) {
   return new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 }
 
-/** A ball of a colour, drawn once and then copied. */
-function ball(colour) {
-  const size = 64, canvas = make("canvas", { width: size, height: size }), c = canvas.getContext("2d");
-  const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+/** Balls of a colour in every size that is asked for, each drawn once and then copied: scaling would take long. */
+function balls(colour) {
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)), drawn = [];
   const shade = (factor, white) => `rgb(${[r, g, b].map((x) => Math.round(Math.min(255, x * factor + 255 * white))).join(",")})`;
-  const light = c.createRadialGradient(size * 0.36, size * 0.34, size * 0.02, size / 2, size / 2, size / 2);
-  light.addColorStop(0, shade(0.55, 0.45));
-  light.addColorStop(0.45, shade(1, 0));
-  light.addColorStop(1, shade(0.55, 0));
-  c.fillStyle = light;
-  c.beginPath(); c.arc(size / 2, size / 2, size / 2 - 1.5, 0, 7); c.fill();
-  c.strokeStyle = "rgba(0,0,0,.55)"; c.lineWidth = 2; c.stroke();
-  return canvas;
+  return (size) => {
+    if (drawn[size]) return drawn[size];
+    const canvas = make("canvas", { width: size, height: size }), c = canvas.getContext("2d"), line = Math.max(0.6, size / 32);
+    const light = c.createRadialGradient(size * 0.36, size * 0.34, size * 0.02, size / 2, size / 2, size / 2);
+    light.addColorStop(0, shade(0.55, 0.45));
+    light.addColorStop(0.45, shade(1, 0));
+    light.addColorStop(1, shade(0.55, 0));
+    c.fillStyle = light;
+    c.beginPath(); c.arc(size / 2, size / 2, Math.max(0.5, size / 2 - line), 0, 7); c.fill();
+    c.strokeStyle = "rgba(0,0,0,.55)"; c.lineWidth = line; c.stroke();
+    drawn[size] = canvas;
+    return canvas;
+  };
 }
 
 function structure(figure) {
   const given = JSON.parse(figure.dataset.structure);
-  const balls = given.elements.map((element) => ball(element.color));
+  const looks = given.elements.map((element) => balls(element.color));
   const frames = given.frames.map((frame) => {
     const scaled = decode(frame.positions, Uint16Array), n = scaled.length / 3, points = new Float64Array(3 * n);
     for (let i = 0; i < 3 * n; i++) points[i] = frame.low[i % 3] + scaled[i] / 65535 * frame.span;
@@ -34,7 +38,7 @@ function structure(figure) {
     }
     return { ...frame, n, points, lines, kinds: decode(frame.kinds, Uint8Array), bonds: decode(frame.bonds, Uint16Array) };
   });
-  let current = frames.length - 1, turn, scale, shift;
+  let current = frames.length - 1, turn, fitted, scale, shift;
   const canvas = make("canvas", { tabIndex: 0 }), controls = make("div", { className: "controls" });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${figure.getAttribute("aria-label")}; arrows turn, plus and minus zoom, 0 goes back`);
@@ -42,7 +46,7 @@ function structure(figure) {
   const look = (azimuth, elevation) => {
     const [ca, sa, ce, se] = [Math.cos(azimuth), Math.sin(azimuth), Math.cos(elevation), Math.sin(elevation)];
     turn = [[ca, sa, 0], [-sa * se, ca * se, ce], [sa * ce, -ca * ce, se]];
-    scale = 1; shift = [0, 0];
+    fitted = turn; scale = 1; shift = [0, 0];
     soon();
   };
   const rotate = (x, y) => {
@@ -52,7 +56,7 @@ function structure(figure) {
     soon();
   };
   const zoom = (factor) => { scale = Math.min(40, Math.max(0.3, scale * factor)); soon(); };
-  const soon = drawn(canvas, () => render(canvas, frames[current], { turn, scale, shift, elements: given.elements, balls }));
+  const soon = drawn(canvas, () => render(canvas, frames[current], { turn, fitted, scale, shift, elements: given.elements, looks }));
 
   const buttons = frames.map((frame, index) => {
     const button = make("button", { type: "button", textContent: frame.name });
@@ -93,19 +97,32 @@ function structure(figure) {
   look(given.azimuth, given.elevation);
 }
 
-/** Everything as seen from the front, the farthest first: atoms, bonds, and short pieces of the edges of the cell. */
-function render(canvas, frame, { turn, scale, shift, elements, balls }) {
-  const { context: c, width, height } = sharp(canvas);
-  const ends = frame.lines.flat(), low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
-  const grow = (x, y, z) => [x, y, z].forEach((value, k) => { low[k] = Math.min(low[k], value); high[k] = Math.max(high[k], value); });
-  for (let i = 0; i < frame.n; i++) grow(frame.points[3 * i], frame.points[3 * i + 1], frame.points[3 * i + 2]);
-  ends.forEach((point) => grow(...point));
+/** Middle of the atoms, the farthest of them from it, and how far they reach sideways and upwards as seen at first. */
+function extent(frame, fitted) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity], reach = [1, 1, 1];
+  const each = (use) => {
+    for (let i = 0; i < frame.n; i++) use([frame.points[3 * i], frame.points[3 * i + 1], frame.points[3 * i + 2]]);
+    if (frame.bulk) frame.lines.flat().forEach(use);
+  };
+  each((point) => point.forEach((value, k) => { low[k] = Math.min(low[k], value); high[k] = Math.max(high[k], value); }));
   const middle = low.map((value, k) => (value + high[k]) / 2);
-  const span = Math.hypot(...low.map((value, k) => high[k] - value)) / 2 + 1.5;
-  const size = scale * 0.5 * Math.min(width * 1.3, height * 1.5) / span, far = span * 6;
+  let span = 1;
+  each((point) => {
+    const from = point.map((value, k) => value - middle[k]);
+    span = Math.max(span, Math.hypot(...from));
+    fitted.forEach((row, k) => { reach[k] = Math.max(reach[k], Math.abs(row[0] * from[0] + row[1] * from[1] + row[2] * from[2])); });
+  });
+  return { middle, span, reach };
+}
+
+/** Everything as seen from the front, the farthest first: atoms, bonds, and short pieces of the edges of the cell. */
+function render(canvas, frame, { turn, fitted, scale, shift, elements, looks }) {
+  const { context: c, width, height } = sharp(canvas);
+  const { middle, span, reach } = extent(frame, fitted);
+  const size = scale * 0.43 * Math.min(width / (reach[0] + 1), height / (reach[1] + 1)), far = span * 6;
   const seen = (x, y, z) => {
     const [a, b, d] = [x - middle[0], y - middle[1], z - middle[2]];
-    const depth = turn[2][0] * a + turn[2][1] * b + turn[2][2] * d, near = size * far / (far - depth);
+    const depth = turn[2][0] * a + turn[2][1] * b + turn[2][2] * d, near = size * far / Math.max(far - depth, 0.2 * far);
     return [width / 2 + shift[0] + near * (turn[0][0] * a + turn[0][1] * b + turn[0][2] * d), height / 2 + shift[1] - near * (turn[1][0] * a + turn[1][1] * b + turn[1][2] * d), depth, near];
   };
   const atoms = new Array(frame.n), things = [];
@@ -126,14 +143,17 @@ function render(canvas, frame, { turn, scale, shift, elements, balls }) {
   }
   things.sort((one, other) => one[0] - other[0]);
   const edge = tone("soft"), share = frame.bonds.length ? 0.6 : 1;
+  const ratio = canvas.width / width;
+  c.setTransform(1, 0, 0, 1, 0, 0);  // in the dots of the screen
   for (const [, what, p, q] of things) {
     if (what === 0) {
-      const [x, y, , near] = atoms[p], kind = frame.kinds[p], radius = elements[kind].radius * share * near;
-      c.drawImage(balls[kind], x - radius, y - radius, 2 * radius, 2 * radius);
+      const [x, y, , near] = atoms[p], kind = frame.kinds[p];
+      const size = Math.min(512, Math.max(2, Math.round(2 * elements[kind].radius * share * near * ratio)));
+      c.drawImage(looks[kind](size), Math.round(x * ratio - size / 2), Math.round(y * ratio - size / 2));
     } else {
       c.strokeStyle = what === 1 ? "rgb(140,140,140)" : edge;
-      c.lineWidth = what === 1 ? Math.max(1, 0.22 * p[3]) : 1.2;
-      c.beginPath(); c.moveTo(p[0], p[1]); c.lineTo(q[0], q[1]); c.stroke();
+      c.lineWidth = ratio * (what === 1 ? Math.max(1, 0.22 * p[3]) : 1.2);
+      c.beginPath(); c.moveTo(p[0] * ratio, p[1] * ratio); c.lineTo(q[0] * ratio, q[1] * ratio); c.stroke();
     }
   }
 }

@@ -43,6 +43,8 @@ class View:
     """(n, 3) Å."""
     cell: np.ndarray | None
     """(3, 3) Å, rows are vectors; None without a cell."""
+    bulk: bool
+    """Whether the cell is periodic in all directions, so that all of it is to be seen."""
     bonds: np.ndarray
     """(n_bonds, 2) indices."""
     note: str = ""
@@ -71,7 +73,7 @@ def view(name: str, atoms: ase.Atoms) -> View:
         note = f"Of {len(atoms):,} atoms those within {distance[chosen].max():.3g} Å of the middle along y."
         atoms = atoms[chosen]
     cell = atoms.cell.array if atoms.pbc.any() and abs(atoms.cell.volume) > 0.0 else None
-    return View(name, atoms.numbers, atoms.positions, cell, _bonds(atoms), note)
+    return View(name, atoms.numbers, atoms.positions, cell, bool(atoms.pbc.all()), _bonds(atoms), note)
 
 
 def _last(run: Run) -> tuple[str, ase.Atoms] | None:
@@ -94,10 +96,11 @@ def _last_of_trajectory(run: Run) -> tuple[str, ase.Atoms] | None:
 
     from mlmd.io.trajectories import cells_of, open_frames
 
+    name = "last frame" if run.manifest.get("state") == "done" else "last frame so far"
     if not run.trajectory.exists():
         return None
     if run.trajectory.suffix == ".extxyz":
-        return "last frame so far", ase.io.read(run.trajectory, index=-1)  # type: ignore[return-value]
+        return name, ase.io.read(run.trajectory, index=-1)  # type: ignore[return-value]
     reader = open_frames(run.trajectory)
     rows = range(max(0, reader.n_frames - 1), reader.n_frames)
     if not rows or reader.n_atoms != len(run.atoms):
@@ -106,7 +109,7 @@ def _last_of_trajectory(run: Run) -> tuple[str, ase.Atoms] | None:
     orientation = np.array(run.manifest.get("orientation", np.eye(3)), dtype=float)
     atoms.set_cell(cells_of(reader, rows, atoms, orientation)[0])
     atoms.positions[:] = reader.read(rows)[0]
-    return "last frame so far", atoms
+    return name, atoms
 
 
 def _bonds(atoms: ase.Atoms) -> np.ndarray:
@@ -139,7 +142,7 @@ def packed(shown: Sequence[View]) -> str:
             {
                 "name": one.name, "note": one.note, "low": [round(float(x), 4) for x in low], "span": span,
                 "positions": _base64(scaled), "kinds": _base64(np.searchsorted(kinds, one.numbers).astype("u1")),
-                "bonds": _base64(one.bonds.astype("<u2")),
+                "bonds": _base64(one.bonds.astype("<u2")), "bulk": one.bulk,
                 "cell": None if one.cell is None else [[round(float(x), 4) for x in row] for row in one.cell],
             }
         )  # fmt: skip
