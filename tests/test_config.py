@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from mlmd import config
+from mlmd.analysis import ANALYSES
+from mlmd.config.simulate import AnalysisName
 from mlmd.errors import InputError
 
 HEAD = 'structure = "a.cif"\npotential = "b.mtp"\ntimestep = "2 fs"\n'
@@ -318,3 +320,8 @@ def test_reading_an_input_imports_no_heavy_package() -> None:
     code = "import sys, mlmd.config; print([m for m in ('torch','openmm','ase','numpy') if m in sys.modules])"
     done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_analysis_but_those_that_must_be_told_more_can_be_asked_for_in_an_input() -> None:
+    assert set(ANALYSES) - set(get_args(AnalysisName)) == {"sites", "rotation", "arrhenius"}
+    assert set(get_args(AnalysisName)) <= set(ANALYSES)

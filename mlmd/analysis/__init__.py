@@ -91,7 +91,7 @@ def run_all(
         run: an open run folder.
         names: of `ANALYSES`.
         charges: e, by element, for the conductivity.
-        drift: what is taken to be at rest in diffusion.
+        drift: what is taken to be at rest where atoms move away.
         folder: for the results; by default `FOLDER` of the run.
 
     Returns:
@@ -104,7 +104,8 @@ def run_all(
     from mlmd.io.growing import open_growth
     from mlmd.io.trajectories import open_run
 
-    options: dict[str, dict[str, Any]] = {"diffusion": {"charges": charges, "drift": drift}}
+    of_drift = {name: {"drift": drift} for name in ("van-hove", "density", "vacf")}
+    options: dict[str, dict[str, Any]] = {**of_drift, "diffusion": {"charges": charges, "drift": drift}}
     results: list[Result | Unavailable] = []
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)

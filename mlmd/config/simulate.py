@@ -7,7 +7,7 @@ description is what ``mlmd new`` and the option table print.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -179,14 +179,19 @@ def _drift(value: object) -> object:
     return choice(value, ("cell", "none"), "a kind of drift")
 
 
+AnalysisName = Literal[
+    "diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "van-hove", "density", "vacf", "adf",
+    "coordination", "order", "bonds", "profile", "protein", "deposition", "viscosity", "thermal-conductivity",
+    "conductivity", "fes",
+]  # fmt: skip
+"""Those that can be done without being told more."""
+
+
 class Analysis(Table):
     """What is computed from the last stage when the run has finished."""
 
-    run: Annotated[
-        tuple[Literal["diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "fes", "deposition"], ...],
-        Field(strict=False),
-    ] = Field(
-        default=(), description="analyses: diffusion, rdf, structure-factor, dynamic-structure-factor, fes, deposition"
+    run: Annotated[tuple[AnalysisName, ...], Field(strict=False)] = Field(
+        default=(), description=f"analyses: {', '.join(get_args(AnalysisName))}"
     )
     charges: dict[Symbol, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict, description="charge of each mobile element in e, for the conductivity"

@@ -46,6 +46,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "dynamic-structure-factor": (
         "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
         "F(q, t) and S(q, ω): how densities and atoms lose their memory.",
+    ),
     "protein": (
         "mlmd.cli.analyze.protein:protein",
         "RMSD, mobility, folding, hydrogen bonds and contacts of a protein.",
