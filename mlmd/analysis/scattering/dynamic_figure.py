@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.analysis.figures import color, label, legend, new_figure, plain_ticks
 
 if TYPE_CHECKING:
     from mlmd.analysis.scattering.dynamic import DynamicStructureFactor
@@ -37,5 +37,6 @@ def dynamic_figure(result: DynamicStructureFactor) -> Figure:
         )
     label(times, "q (1/Å)", "time to 1/e (ps)")
     times.set_yscale("log")
+    plain_ticks(times)
     legend(times)
     return figure
