@@ -149,6 +149,12 @@ def test_the_methods_name_what_was_set_and_every_number_leads_to_a_paper(tmp_pat
     assert found.bibtex.count("@article{") == len(shown) and found.bibtex.count("{") == found.bibtex.count("}")
 
 
+def test_the_methods_do_not_claim_what_has_not_been_run(tmp_path: Path, salt: ase.Atoms) -> None:
+    plan = "has not finished (stopped): what is said of its stages is as planned"
+    assert plan in methods(run_of(tmp_path / "a.run", "quickstart.toml", salt, state="stopped")).text
+    assert "not finished" not in methods(run_of(tmp_path / "b.run", "quickstart.toml", salt)).text
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

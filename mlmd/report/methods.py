@@ -258,6 +258,9 @@ def _asked_for(run: Run) -> Iterator[Sentence]:
 
 
 def _output(run: Run) -> Iterator[Sentence]:
+    state = str(run.manifest.get("state", "unknown"))
+    if state != "done":
+        yield f"The run has not finished ({state}): what is said of its stages is as planned.", ()
     given = (run.manifest.get("input") or {}).get("output") or {}
     if given.get("trajectory_every") and any(one.n_steps for one in run.stages):
         yield f"Frames were kept every {neat(given['trajectory_every'])}.", ()
