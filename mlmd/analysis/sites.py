@@ -19,7 +19,7 @@ from mlmd.analysis.diffusion import D_UNIT, diffusion
 from mlmd.analysis.einstein import MIN_WINDOWS, fit_from
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path, mean_cell, still
-from mlmd.analysis.places import GRID, MOST_POINTS, Places, from_density, from_structure
+from mlmd.analysis.places import GRID, LEAST, MOST_POINTS, Places, from_density, from_structure
 from mlmd.analysis.visits import Visits, follow
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -202,6 +202,7 @@ def sites(
     reference: ase.Atoms | Path | None = None,
     core: float | None = None,
     apart: float = APART,
+    least: float = LEAST,
     drift: str | Sequence[str] = "cell",
 ) -> SitesResult:
     """Sites of an element, their occupancies, and the jumps between them.
@@ -222,6 +223,7 @@ def sites(
         reference: a structure with the sites, or its file; by default they are maxima of the density.
         core: Å, radius of the cores; by default `CORE` of the shortest distance between sites, at most `LARGEST_CORE`.
         apart: Å; of maxima of the density that are closer, the higher one is a site.
+        least: of the highest maximum; lower ones are no sites.
         drift: what is at rest: ``"cell"``, ``"none"``, or elements of a framework.
 
     Raises:
@@ -231,10 +233,10 @@ def sites(
     check_path(trajectory, "An analysis of sites")
     if not trajectory.pbc.all():
         raise InputError("Sites are looked for in a cell that is periodic in all three directions.")
-    if not apart > 0.0:
-        raise InputError(f"apart = {apart:g} Å: sites have a distance above zero.")
+    if not (apart > 0.0 and 0.0 < least <= 1.0):
+        raise InputError(f"apart = {apart:g} Å, least = {least:g}: needed apart > 0 and 0 < least <= 1.")
     atoms, rest = trajectory.atoms_of([element]), still(trajectory, drift)
-    places = _places(trajectory, element, atoms, rest, reference, apart)
+    places = _places(trajectory, element, atoms, rest, reference, apart, least)
     shortest = places.nearest_distance()
     core = min(CORE * shortest, LARGEST_CORE) if core is None else core
     if not 0.0 < core < 0.5 * shortest:
@@ -248,7 +250,7 @@ def sites(
 
 def _places(
     trajectory: Trajectory, element: str, atoms: np.ndarray, rest: np.ndarray,
-    reference: ase.Atoms | Path | None,     apart: float,
+    reference: ase.Atoms | Path | None, apart: float, least: float,
 ) -> Places:  # fmt: skip
     cell, others = mean_cell(trajectory), framework(trajectory, rest, without=[element])
     if reference is not None:
@@ -261,7 +263,7 @@ def _places(
     for part in counted(trajectory, atoms, cell, (a, b, c), rest):
         total += part
         n_parts += 1
-    return from_density(total / n_parts, cell, apart, others)
+    return from_density(total / n_parts, cell, apart, others, least)
 
 
 def _result(
