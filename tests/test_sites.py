@@ -177,6 +177,8 @@ def test_maxima_that_are_close_are_one_site_also_across_the_border(
     found = np.sort((places.reduced[:, 0] + 0.5) % 1.0 - 0.5) * 6.0
     # half of a point of the grid, and what the other place leaves within 0.6 Å
     assert len(found) == len(expected) and np.allclose(found, expected, atol=0.1)
+    highest = sites(trajectory, element="Li", apart=0.6, least=0.9, drift="none").places.reduced
+    assert len(highest) == 1 and highest[0, 0] > 0.5  # the other one is two thirds as high
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["unwrapped", "wrapped"])

@@ -63,7 +63,7 @@ class Places:
         return atoms
 
 
-def from_density(values: np.ndarray, cell: np.ndarray, apart: float, rest: ase.Atoms) -> Places:
+def from_density(values: np.ndarray, cell: np.ndarray, apart: float, rest: ase.Atoms, least: float = LEAST) -> Places:
     """Maxima of a density, the highest first; of two that are closer than `apart` the higher one stays.
 
     Args:
@@ -71,13 +71,14 @@ def from_density(values: np.ndarray, cell: np.ndarray, apart: float, rest: ase.A
         cell: (3, 3) Å.
         apart: Å.
         rest: atoms at rest, for the classes.
+        least: of the highest maximum; lower ones are left out.
 
     Raises:
         InputError: when there is no density.
     """
     field = smoothed(values, cell, SMOOTH)
     tops: np.ndarray = np.argwhere(
-        (field == maximum_filter(field, size=3, mode="wrap")) & (field >= LEAST * field.max())
+        (field == maximum_filter(field, size=3, mode="wrap")) & (field >= least * field.max())
     )
     if not field.max() > 0.0 or not len(tops):
         raise InputError("There are no sites: the density has no maximum.")

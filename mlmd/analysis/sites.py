@@ -13,13 +13,24 @@ import ase
 import numpy as np
 
 from mlmd import units
-from mlmd.analysis.blocks import block_of, jackknife
+from mlmd.analysis.blocks import block_of
 from mlmd.analysis.density import counted, framework
 from mlmd.analysis.diffusion import D_UNIT, diffusion
 from mlmd.analysis.einstein import MIN_WINDOWS, fit_diffusive
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.jumps import (
+    by_block,
+    correlation,
+    jump_diffusion,
+    jump_length,
+    jump_rate,
+    ratio,
+    residence,
+    returns,
+    survival,
+)
 from mlmd.analysis.paths import check_path, mean_cell, still
-from mlmd.analysis.places import GRID, MOST_POINTS, Places, from_density, from_structure
+from mlmd.analysis.places import GRID, LEAST, MOST_POINTS, Places, from_density, from_structure
 from mlmd.analysis.visits import Visits, follow
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -202,6 +213,7 @@ def sites(
     reference: ase.Atoms | Path | None = None,
     core: float | None = None,
     apart: float = APART,
+    least: float = LEAST,
     drift: str | Sequence[str] = "cell",
 ) -> SitesResult:
     """Sites of an element, their occupancies, and the jumps between them.
@@ -222,6 +234,7 @@ def sites(
         reference: a structure with the sites, or its file; by default they are maxima of the density.
         core: Å, radius of the cores; by default `CORE` of the shortest distance between sites, at most `LARGEST_CORE`.
         apart: Å; of maxima of the density that are closer, the higher one is a site.
+        least: of the highest maximum; lower ones are no sites.
         drift: what is at rest: ``"cell"``, ``"none"``, or elements of a framework.
 
     Raises:
@@ -231,10 +244,10 @@ def sites(
     check_path(trajectory, "An analysis of sites")
     if not trajectory.pbc.all():
         raise InputError("Sites are looked for in a cell that is periodic in all three directions.")
-    if not apart > 0.0:
-        raise InputError(f"apart = {apart:g} Å: sites have a distance above zero.")
+    if not (apart > 0.0 and 0.0 < least <= 1.0):
+        raise InputError(f"apart = {apart:g} Å, least = {least:g}: needed apart > 0 and 0 < least <= 1.")
     atoms, rest = trajectory.atoms_of([element]), still(trajectory, drift)
-    places = _places(trajectory, element, atoms, rest, reference, apart)
+    places = _places(trajectory, element, atoms, rest, reference, apart, least)
     shortest = places.nearest_distance()
     core = min(CORE * shortest, LARGEST_CORE) if core is None else core
     if not 0.0 < core < 0.5 * shortest:
@@ -248,7 +261,7 @@ def sites(
 
 def _places(
     trajectory: Trajectory, element: str, atoms: np.ndarray, rest: np.ndarray,
-    reference: ase.Atoms | Path | None,     apart: float,
+    reference: ase.Atoms | Path | None, apart: float, least: float,
 ) -> Places:  # fmt: skip
     cell, others = mean_cell(trajectory), framework(trajectory, rest, without=[element])
     if reference is not None:
@@ -261,7 +274,7 @@ def _places(
     for part in counted(trajectory, atoms, cell, (a, b, c), rest):
         total += part
         n_parts += 1
-    return from_density(total / n_parts, cell, apart, others)
+    return from_density(total / n_parts, cell, apart, others, least)
 
 
 def _result(
@@ -273,88 +286,24 @@ def _result(
     block = block_of(visits.n_frames, n_blocks)
     frames = np.bincount(block)
     n_sites = len(places.reduced)
-    occupied, occupied_error = _ratio(visits.held, np.broadcast_to(frames[:, None], visits.held.shape))
-    left = _by_block(visits, block, visits.origin, n_sites)
-    stays = tuple(_time(visits.held[:, [site]], left[:, [site]], interval) for site in range(n_sites))
+    occupied, occupied_error = ratio(visits.held, np.broadcast_to(frames[:, None], visits.held.shape))
+    left = by_block(visits, block, visits.origin, n_sites)
+    stays = tuple(residence(visits.held[:, [site]], left[:, [site]], interval) for site in range(n_sites))
     kinds = np.array([places.names.index(label) for label in places.classes])
     member = np.eye(len(places.names))[kinds]  # (n_sites, n_classes)
-    present, rate_all = visits.held.sum(axis=1), _by_block(visits, block, np.zeros_like(visits.frame), 1)[:, 0]
+    present, rate_all = visits.held.sum(axis=1), by_block(visits, block, np.zeros_like(visits.frame), 1)[:, 0]
     squares = np.bincount(block[visits.frame], np.sum(visits.vector**2, axis=1), n_blocks)
-    rate = _rate(present, rate_all, interval)
-    jump = _diffusion(present, squares, rate_all, interval)
+    rate = jump_rate(present, rate_all, interval)
+    jump = jump_diffusion(present, squares, rate_all, interval)
     tracer = _tracer(trajectory, element, rate, drift)
     return SitesResult(
         element, n_atoms, places, core, occupied, occupied_error, stays,
         tuple(_class(visits, places, member, index, left, frames, interval) for index in range(len(places.names))),
-        _transitions(visits, places, kinds, member, block, interval), visits, rate, _length(visits.vector),
-        _returns(visits, block), jump, tracer, _correlation(tracer, jump),
+        _transitions(visits, places, kinds, member, block, interval), visits, rate, jump_length(visits.vector),
+        returns(visits, block), jump, tracer, correlation(tracer, jump),
         drift if isinstance(drift, str) else tuple(drift),
         (*_notes(visits, rate, interval), *trajectory.provenance.notes), trajectory.provenance,
     )  # fmt: skip
-
-
-def _by_block(visits: Visits, block: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Jumps by block and group, (n_blocks, n_groups)."""
-    index = block[visits.frame] * n_groups + group
-    return np.bincount(index, minlength=len(visits.held) * n_groups).reshape(-1, n_groups)
-
-
-def _ratio(over: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Σ over / Σ under of blocks (n_blocks, ...), and its error by the jackknife."""
-    value, error = jackknife(np.stack([over, under], axis=1), _quotient)
-    return value, error
-
-
-def _quotient(sums: np.ndarray) -> np.ndarray:
-    return np.divide(sums[0], sums[1], out=np.full(np.shape(sums[0]), np.nan), where=sums[1] > 0)
-
-
-def _counted(over: np.ndarray, under: np.ndarray, n: float, unit: str) -> Estimate:
-    """A ratio that rests on n events: its error is at least 1/√n of it; not determined without events."""
-    value, error = (float(x) for x in _ratio(over, under))
-    if n < 1 or not math.isfinite(value):
-        return Estimate(math.nan, math.nan, unit, 0.0)
-    return Estimate(value, max(value / math.sqrt(n), error if math.isfinite(error) else 0.0), unit, float(n))
-
-
-def _time(held: np.ndarray, left: np.ndarray, interval: float) -> Estimate:
-    """Time on sites over the number of times that they were left; columns are added up."""
-    return _counted(held.sum(axis=1) * interval, left.sum(axis=1), left.sum(), "ps")
-
-
-def _rate(held: np.ndarray, jumps: np.ndarray, interval: float) -> Estimate:
-    """Jumps over time; nought with the error of one jump where there is none."""
-    if not jumps.sum():
-        time = held.sum() * interval
-        return Estimate(0.0, 1.0 / time if time > 0.0 else math.nan, "1/ps", 0.0)
-    return _counted(jumps, held * interval, jumps.sum(), "1/ps")
-
-
-def _diffusion(held: np.ndarray, squares: np.ndarray, jumps: np.ndarray, interval: float) -> Estimate:
-    n = jumps.sum()
-    if not n:
-        return Estimate(0.0, math.nan, D_UNIT, 0.0)
-    return _counted(squares, 6.0 * held * interval * 1e3 / units.CM2_PER_S, n, D_UNIT)
-
-
-def _length(vectors: np.ndarray) -> Estimate:
-    lengths = np.linalg.norm(vectors, axis=1)
-    if len(lengths) < 2:
-        return Estimate(float(lengths.mean()) if len(lengths) else math.nan, math.nan, "Å", float(len(lengths)))
-    return Estimate(float(lengths.mean()), float(lengths.std(ddof=1) / math.sqrt(len(lengths))), "Å", len(lengths))
-
-
-def _returns(visits: Visits, block: np.ndarray) -> Estimate:
-    """Of the jumps that have one before them, those that take it back."""
-    follows = np.zeros(len(visits.atom), dtype=bool)
-    follows[1:] = visits.atom[1:] == visits.atom[:-1]
-    n = int(follows.sum())
-    if not n:
-        return Estimate(math.nan, math.nan, "", 0.0)
-    over, under = (np.bincount(block[visits.frame[one]], minlength=len(visits.held)) for one in (visits.back, follows))
-    value, error = (float(x) for x in _ratio(over, under))
-    least = math.sqrt(max(value * (1.0 - value), 1.0 / n) / n)
-    return Estimate(value, max(error if math.isfinite(error) else 0.0, least), "", float(n))
 
 
 def _tracer(trajectory: Trajectory, element: str, rate: Estimate, drift: str | Sequence[str]) -> Estimate:
@@ -378,40 +327,17 @@ def _tracer(trajectory: Trajectory, element: str, rate: Estimate, drift: str | S
     return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, 2.0 / (3.0 * line.relative_variance))
 
 
-def _correlation(tracer: Estimate, jump: Estimate) -> Estimate:
-    """f = D / D_J; their errors are taken as independent."""
-    if not (tracer.determined and jump.determined and jump.value > 0.0):
-        return Estimate(math.nan, math.nan, "", math.nan)
-    value = tracer.value / jump.value
-    error = math.hypot(tracer.error / jump.value, value * jump.error / jump.value)
-    return Estimate(value, error, "", min(tracer.n_independent, jump.n_independent))
-
-
 def _class(
     visits: Visits, places: Places, member: np.ndarray, index: int, left: np.ndarray, frames: np.ndarray,
     interval: float,
 ) -> SiteClass:  # fmt: skip
     its = member[:, index] > 0.0
     held = visits.held[:, its].sum(axis=1)
-    value, error = _ratio(held / its.sum(), frames)
+    value, error = ratio(held / its.sum(), frames)
     return SiteClass(
         places.names[index], int(its.sum()), Estimate(float(value), float(error), "", float(len(frames))),
-        _time(visits.held[:, its], left[:, its], interval), _survival(visits, np.flatnonzero(its), interval),
+        residence(visits.held[:, its], left[:, its], interval), survival(visits, np.flatnonzero(its), interval),
     )  # fmt: skip
-
-
-def _survival(visits: Visits, sites: np.ndarray, interval: float) -> np.ndarray:
-    """Kaplan and Meier's estimate from the stays on some sites whose beginning was seen, (n, 2)."""
-    site, duration, begun, ended = visits.stays()
-    chosen = begun & np.isin(site, sites)
-    duration, ended = duration[chosen], ended[chosen]
-    times = np.unique(duration[ended])
-    at_risk = len(duration) - np.searchsorted(np.sort(duration), times)
-    ends = np.searchsorted(np.sort(duration[ended]), times, side="right") - np.searchsorted(
-        np.sort(duration[ended]), times
-    )
-    alive = np.cumprod(1.0 - ends / np.maximum(at_risk, 1))
-    return np.stack([np.append(0.0, times * interval), np.append(1.0, alive)], axis=1)
 
 
 def _transitions(
@@ -424,8 +350,8 @@ def _transitions(
         those = (kinds[visits.origin] == a) & (kinds[visits.target] == b)
         if those.any():
             jumps = np.bincount(block[visits.frame[those]], minlength=len(held))
-            rate = _rate(held[:, a], jumps, interval)
-            found.append(Transition(first, second, int(those.sum()), rate, _length(visits.vector[those])))
+            rate = jump_rate(held[:, a], jumps, interval)
+            found.append(Transition(first, second, int(those.sum()), rate, jump_length(visits.vector[those])))
     return tuple(found)
 
 

@@ -26,15 +26,19 @@ if TYPE_CHECKING:
 @click.option(
     "--apart", type=Length(), default="1 Å", show_default=True, help="Closer maxima of the density are one site."
 )
+@click.option(
+    "--least", default=0.05, show_default=True, help="Maxima lower than this, of the highest one, are no sites."
+)
 @drift_option
 def sites(
     trajectory: Trajectory, answer: Answer, element: str, reference: Path | None, core: float | None, apart: float,
+    least: float,
     drift: str | list[str],
 ) -> None:  # fmt: skip
     """Sites of an element in RUN: occupancies, jumps and their rates, residence times, jump diffusion."""
     from mlmd.analysis.sites import sites as compute
 
-    result = compute(trajectory, element=element, reference=reference, core=core, apart=apart, drift=drift)
+    result = compute(trajectory, element=element, reference=reference, core=core, apart=apart, least=least, drift=drift)
     answer.give(result, lambda: _table(result), _notes(result))
 
 
