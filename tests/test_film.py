@@ -170,6 +170,28 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
 
+def test_a_film_of_another_metal_is_looked_at_by_its_own_measure(tmp_path: Path, rng: np.random.Generator) -> None:
+    copper = ase.build.fcc100("Cu", (8, 8, 3), a=A["fcc"], periodic=False)
+    side = 8 * A["fcc"] / math.sqrt(2)
+    lithium = ase.build.bcc100("Li", (6, 6, 4), a=side / 6).positions  # fits: a = 3.41 Å
+    lithium[:, 2] += copper.positions[:, 2].max() + 2.4 - lithium[:, 2].min()
+    frames = []
+    for n_layers in (0, 4):
+        positions = np.concatenate([copper.positions, lithium[: 36 * n_layers]])
+        symbols = ["Cu"] * len(copper) + ["Li"] * 36 * n_layers
+        positions = positions + 0.03 * rng.normal(size=positions.shape)
+        frames.append(ase.Atoms(symbols, positions, cell=[side, side, 60.0], pbc=(True, True, False)))
+    ase.io.write(tmp_path / "film.extxyz", frames, format="extxyz")
+    result = deposition(open_growing_file(tmp_path / "film.extxyz", interval=1000.0), last=1)
+    assert result.lattice == "bcc"
+    assert [layer.face for layer in result.layers] == [None] * 3 + ["100"] * 4
+    assert [layer.composition for layer in result.layers] == [{"Cu": 1.0}] * 3 + [{"Li": 1.0}] * 4
+    assert result.coverage.value == pytest.approx(4 * 36 / 64)
+    coordination = [layer.coordination.value for layer in result.layers]
+    assert (coordination[0], coordination[1]) == (8, 12)  # fcc, one shell
+    assert (coordination[5], coordination[6]) == (13, 9)  # bcc, two shells; one below the top, and the top
+
+
 def test_a_slab_that_drifts_has_the_same_layers(tmp_path: Path, rng: np.random.Generator) -> None:
     growth = open_growing_file(grow(tmp_path / "film.extxyz", rng, 16, drift=0.7), interval=1000.0)
     result = deposition(growth, last=2, lattice="none")
