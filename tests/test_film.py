@@ -170,6 +170,28 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
 
+def test_a_film_of_another_metal_is_looked_at_by_its_own_measure(tmp_path: Path, rng: np.random.Generator) -> None:
+    copper = ase.build.fcc100("Cu", (8, 8, 3), a=A["fcc"], periodic=False)
+    side = 8 * A["fcc"] / math.sqrt(2)
+    lithium = ase.build.bcc100("Li", (6, 6, 4), a=side / 6).positions  # fits: a = 3.41 Å
+    lithium[:, 2] += copper.positions[:, 2].max() + 2.4 - lithium[:, 2].min()
+    frames = []
+    for n_layers in (0, 4):
+        positions = np.concatenate([copper.positions, lithium[: 36 * n_layers]])
+        symbols = ["Cu"] * len(copper) + ["Li"] * 36 * n_layers
+        positions = positions + 0.03 * rng.normal(size=positions.shape)
+        frames.append(ase.Atoms(symbols, positions, cell=[side, side, 60.0], pbc=(True, True, False)))
+    ase.io.write(tmp_path / "film.extxyz", frames, format="extxyz")
+    result = deposition(open_growing_file(tmp_path / "film.extxyz", interval=1000.0), last=1)
+    assert result.lattice == "bcc"
+    assert [layer.face for layer in result.layers] == [None] * 3 + ["100"] * 4
+    assert [layer.composition for layer in result.layers] == [{"Cu": 1.0}] * 3 + [{"Li": 1.0}] * 4
+    assert result.coverage.value == pytest.approx(4 * 36 / 64)
+    coordination = [layer.coordination.value for layer in result.layers]
+    assert (coordination[0], coordination[1]) == (8, 12)  # fcc, one shell
+    assert (coordination[5], coordination[6]) == (13, 9)  # bcc, two shells; one below the top, and the top
+
+
 def test_a_slab_that_drifts_has_the_same_layers(tmp_path: Path, rng: np.random.Generator) -> None:
     growth = open_growing_file(grow(tmp_path / "film.extxyz", rng, 16, drift=0.7), interval=1000.0)
     result = deposition(growth, last=2, lattice="none")
@@ -206,8 +228,8 @@ def write_book(path: Path, stuck: int, lost: int) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deposit")
     options = 'frozen = { below = 2 }\nanalysis = { run = ["deposition"] }\n'
-    later = STAGE + '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.5 ps"\n'
-    return simulate(deposit_input(folder, later, options=options), folder / "run", threads=1).path
+    around = [f'[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "{time} ps"\n' for time in (0.1, 0.5)]
+    return simulate(deposit_input(folder, STAGE.join(around), options=options), folder / "run", threads=1).path
 
 
 def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
@@ -221,7 +243,7 @@ def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
     assert (total.species, total.stuck, total.lost, total.undecided) == ("all", stuck, lost, 16 - stuck - lost)
     assert {one.species for one in result.sticking} == {"Ar", "He", "all"}
     assert result.monolayer == len(argon_slab()) // 4
-    assert result.course.times[-1] == pytest.approx(2500.0)
+    assert result.course.times[-1] == pytest.approx(2600.0)
     arrived = ase.io.read(run / "final.extxyz").arrays["id"] >= len(argon_slab())
     held = result.course.coverage[-1] * result.monolayer + result.course.flying[-1]
     assert round(held) == arrived.sum()
@@ -236,7 +258,7 @@ def test_an_input_may_ask_for_it_and_the_report_shows_it(run: Path, tmp_path: Pa
 def test_the_command_writes_its_files_and_names_faces(run: Path, tmp_path: Path) -> None:
     answer = mlmd("analyze", "deposition", run, "--out", tmp_path / "a", "--last", 2)
     assert answer.code == 0, answer.err
-    for word in ("Stage 1 (deposit)", "sticking of Ar", "roughness", "ML/ns", "(100)"):
+    for word in ("Stage 2 (deposit)", "sticking of Ar", "roughness", "ML/ns", "(100)"):
         assert word in answer.out
     data = json.loads((tmp_path / "a" / "deposition.json").read_text())
     assert {layer["number"] for layer in data["layers"]} >= {-3, -2, -1, 0}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mlmd.analysis.common_neighbours import structure_types
-from mlmd.analysis.grains import Grain, grains, misorientation
+from mlmd.analysis.common_neighbours import BCC, FCC, structure_types
+from mlmd.analysis.grains import Grain, grains, misorientation, orientations
+from mlmd.analysis.surroundings import bond_length, pairs_within
 
 A = {"fcc": 3.6, "bcc": 2.9}
 
@@ -69,3 +70,17 @@ def test_equivalent_ways_to_turn_a_cube_are_the_same() -> None:
     one = Rotation.random(rng=np.random.default_rng(1)).as_matrix()
     other = one[[1, 2, 0]] * np.array([[-1.0], [-1.0], [1.0]])  # axes in another order, two of them reversed
     assert misorientation(one[None], other[None])[0] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("lattice", "kind"), [("fcc", FCC), ("bcc", BCC)])
+def test_every_atom_knows_how_it_is_turned(lattice: str, kind: int, rng: np.random.Generator) -> None:
+    turn = Rotation.random(rng=rng)
+    positions = ball(lattice, turn)
+    positions += 0.08 * rng.normal(size=positions.shape)
+    cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    inside = structure_types(positions, cell, pbc) == kind
+    near = pairs_within(2.0 * bond_length(positions, cell, pbc), positions, cell, pbc)
+    axes = orientations(near.nearest(14)[0][inside], kind)
+    off = np.degrees(misorientation(axes, np.broadcast_to(turn.inv().as_matrix(), axes.shape)))
+    # a neighbour at 2.5 Å is 0.08 √2 Å or 2.6° off its direction along either axis; six or twelve are averaged
+    assert np.median(off) < 2.0

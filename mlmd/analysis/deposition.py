@@ -18,7 +18,7 @@ import numpy as np
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import Film, Scale, check_plane, film_of
-from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of
+from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
 from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.height_map import HeightMap
 from mlmd.analysis.layers import Layers, density_along, layers_along
@@ -177,7 +177,7 @@ def deposition(
         growth: the frames; the slab is who was there at first.
         kernel: width of the Gaussians that give the density along z, Å.
         last: frames at the end by which the film is described.
-        contact: Å below which atoms touch; by default what the run says, or 1.4 bonds.
+        contact: Å below which atoms touch; by default what the run says, or 1.4 bonds of the slab.
         grid: spacing of the height map, Å.
         lattice: with whose faces layers are compared, "fcc" or "bcc", or "none"; by default that of the element of
             which most has arrived, at room conditions.
@@ -196,11 +196,15 @@ def deposition(
         raise InputError(f"{path}: most atoms of the slab have fewer than six others within 12 Å: that is no slab.")
     touch = contact or growth.contact or _TOUCH * bond
     final = np.arange(max(0, growth.n_frames - last), growth.n_frames)
-    look = Scale(bond, touch, _SHELL["fcc"] * bond, grid)
+    everyone = {int(number) for one in growth.moments([0, growth.n_frames - 1]) for number in one.numbers}
+    everyone |= set(bare.numbers.tolist())
+    look = Scale(bond, touch, dict.fromkeys(everyone, bond), grid)
     films = [film_of(one, bare, look) for one in growth.moments(final)]
     lattice = lattice_of(films[-1], lattice)
-    bond = films[-1].bond(bond)
-    look = Scale(bond, touch, _SHELL[lattice or "fcc"] * bond, grid)  # now that it is known what has grown
+    grown = set(films[-1].numbers[films[-1].arrived].tolist())
+    bonds = {number: films[-1].bond(bond) if number in grown else bond for number in everyone}
+    shells = {number: _SHELL[lattice_of_element(number) or "fcc"] * length for number, length in bonds.items()}
+    look = Scale(films[-1].bond(bond), touch, shells, grid)  # now that it is known what has grown
     films = [film_of(one, bare, look) for one in growth.moments(final)]
     start = film_of(bare, bare, look)
     profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), kernel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,8 @@ class Scale:
     """Between nearest neighbours."""
     contact: float
     """Below which atoms touch."""
-    shell: float
-    """Below which they are neighbours."""
+    shells: Mapping[int, float]
+    """Below which they are neighbours, by atomic number, or a bond; for two elements the mean of both."""
     grid: float
     """Between points of the height map."""
 
@@ -94,13 +95,15 @@ def film_of(moment: Moment, bare: Moment, scale: Scale) -> Film:
     old = dict(zip(bare.ids.tolist(), bare.positions[:, 2].tolist(), strict=True))
     moved = moment.positions[slab, 2] - [old[one] for one in moment.ids[slab].tolist()]
     positions = moment.positions - [0.0, 0.0, float(np.median(moved))]  # a slab that nothing holds drifts
-    pairs = pairs_within(max(scale.contact, scale.shell), positions, moment.cell, moment.pbc)
+    pairs = pairs_within(max(scale.contact, *scale.shells.values()), positions, moment.cell, moment.pbc)
     touching = pairs.within(scale.contact)
     ones = np.ones(len(touching.centres), dtype=bool)
     bonds = coo_matrix((ones, (touching.centres, touching.neighbours)), shape=(len(positions), len(positions)))
     _, cluster = connected_components(bonds, directed=False)
     kept = cluster == np.bincount(cluster[slab]).argmax()
-    return _kept(moment, positions, kept, slab, pairs.within(scale.shell), scale)
+    shells = np.array([scale.shells.get(number, scale.bond) for number in moment.numbers.tolist()])
+    near = pairs.within(0.5 * (shells[pairs.centres] + shells[pairs.neighbours]))
+    return _kept(moment, positions, kept, slab, near, scale)
 
 
 def _kept(

@@ -72,7 +72,12 @@ def lattice_of(film: Film, given: str | None) -> str | None:
         if given not in (*LATTICES, "none"):
             raise InputError(f"lattice = {given!r} is not known. {did_you_mean(given, (*LATTICES, 'none'))}")
         return None if given == "none" else given
-    state = reference_states[_main_element(film)]
+    return lattice_of_element(_main_element(film))
+
+
+def lattice_of_element(number: int) -> str | None:
+    """fcc or bcc, where the element with an atomic number has one of these at room conditions."""
+    state = reference_states[number]
     lattice = None if state is None else str(state["symmetry"])
     return lattice if lattice in LATTICES else None
 
@@ -99,7 +104,8 @@ def film_layers(
         filling = average(np.array([one.sum() / monolayer for one in atoms]), "ML")
         likeness: list[dict[str, Likeness]] = []
         if lattice is not None and index >= zero and filling.value >= FULL_ENOUGH:
-            likeness = [_likeness(films[p], layers[p], index, profile, lattice) for p in some[-COMPARED:]]
+            compared = [_likeness(films[p], layers[p], index, profile, lattice) for p in some[-COMPARED:]]
+            likeness = [one for one in compared if one]
         found.append(
             FilmLayer(
                 index - zero,
@@ -119,9 +125,11 @@ def film_layers(
 
 
 def _likeness(film: Film, layers: np.ndarray, index: int, profile: Layers, lattice: str) -> dict[str, Likeness]:
-    """With each face, of one layer; below it counts what is of the elements that the film is made of."""
+    """With each face, of a layer: what is of the elements of the film; empty where that is too little."""
     film_only = np.isin(film.numbers, film.numbers[film.arrived] if film.arrived.any() else film.numbers)
-    layer, below = layers == index, (layers < index) & film_only
+    layer, below = (layers == index) & film_only, (layers < index) & film_only
+    if layer.sum() < 0.5 * (layers == index).sum():
+        return {}
     # From peak to peak; an edge of the whole profile lies in the vacuum.
     spacings = np.diff(profile.peaks)
     width = float(spacings[min(max(index - 1, 0), len(spacings) - 1)]) if len(spacings) else 0.0

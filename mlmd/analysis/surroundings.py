@@ -23,8 +23,8 @@ class Pairs:
     distances: np.ndarray
     """(n_pairs,) Å."""
 
-    def within(self, cutoff: float) -> Pairs:
-        """Those closer than a smaller cutoff, Å."""
+    def within(self, cutoff: float | np.ndarray) -> Pairs:
+        """Those closer than a smaller cutoff, Å, or each than its own (n_pairs,)."""
         near = self.distances < cutoff
         return Pairs(self.n_atoms, self.centres[near], self.neighbours[near], self.vectors[near], self.distances[near])
 

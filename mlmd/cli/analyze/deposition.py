@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--kernel", default=0.3, show_default=True, help="Å, width of the Gaussians that give the density along z."
 )
-@click.option("--contact", type=float, help="Å below which atoms touch [default: the run's, or 1.4 bonds].")
+@click.option("--contact", type=float, help="Å below which atoms touch [default: the run's, or 1.4 bonds of the slab].")
 @click.option("--grid", default=0.4, show_default=True, help="Å between points of the height map.")
 @click.option("--lattice", help="Whose faces layers are compared with: fcc, bcc, none [default: the element's].")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
