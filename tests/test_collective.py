@@ -253,5 +253,7 @@ def test_the_command_tells_all_of_it(rng: np.random.Generator, tmp_path: Path) -
     for words_of_it in ("D_1,1,0", "Collective conductivity", "Haven ratio", "t(Li)", "Yeh–Hummer"):
         assert words_of_it in answer.out
     found = json.loads((tmp_path / "out" / "diffusion.json").read_text())
-    assert found["collective"]["transference"].keys() == {"Li", "Cl"}
+    assert found["transference"].keys() == {"Li", "Cl"}
+    low, high = found["collective_conductivity_95"]
+    assert 0.0 < low < found["collective_conductivity"]["value"] < high
     assert found["elements"]["Li"]["D_1,1,0"]["unit"] == "cm²/s"

@@ -95,8 +95,8 @@ class DiffusionResult:
         return {
             "analysis": self.name,
             "elements": {one.element: _element_json(one) for one in self.species},
-            "conductivity": None if self.conductivity is None else _with_interval(self.conductivity),
-            "collective": None if self.collective is None else _collective_json(self.collective),
+            **_with_interval("conductivity", self.conductivity),
+            **_collective_json(self.collective),
             "charges_e": dict(self.charges),
             "temperature_K": self.temperature,
             "volume_A3": None if math.isnan(self.volume) else self.volume,
@@ -293,7 +293,7 @@ def _left_out(carriers: Sequence[ElementDiffusion], fixed: Sequence[str]) -> lis
 def _element_json(one: ElementDiffusion) -> dict[str, Any]:
     return {
         "n_atoms": one.n_atoms,
-        "D": _with_interval(one.coefficient),
+        **_with_interval("D", one.coefficient),
         **{f"D_{axis}": estimate.to_dict() for axis, estimate in one.along.items()},
         "D_endless": None if one.endless is None else one.endless.to_dict(),
         "window_ps": None if one.window is None else [lag / 1e3 for lag in one.window],
@@ -302,14 +302,19 @@ def _element_json(one: ElementDiffusion) -> dict[str, Any]:
     }
 
 
-def _collective_json(one: Collective) -> dict[str, Any]:
+def _collective_json(one: Collective | None) -> dict[str, Any]:
+    if one is None:
+        return {"collective_conductivity": None, "haven_ratio": None, "transference": {}}
     return {
-        "conductivity": _with_interval(one.conductivity),
-        **{f"conductivity_{axis}": estimate.to_dict() for axis, estimate in one.along.items()},
-        "haven_ratio": None if one.haven is None else _with_interval(one.haven),
-        "transference": {element: estimate.to_dict() for element, estimate in one.transference.items()},
+        **_with_interval("collective_conductivity", one.conductivity),
+        "collective_along": {axis: {"conductivity": estimate.to_dict()} for axis, estimate in one.along.items()},
+        **_with_interval("haven_ratio", one.haven),
+        "transference": {element: {"t": estimate.to_dict()} for element, estimate in one.transference.items()},
     }
 
 
-def _with_interval(one: Estimate) -> dict[str, Any]:
-    return {**one.to_dict(), "interval_95": [*one.interval()] if one.determined else None}
+def _with_interval(name: str, one: Estimate | None) -> dict[str, Any]:
+    """An estimate, and its interval of 95 % beside it."""
+    if one is None or not one.determined:
+        return {name: None if one is None else one.to_dict()}
+    return {name: one.to_dict(), f"{name}_95": [*one.interval()]}

@@ -36,8 +36,9 @@ steadier error, and miss what is slower."""
 _MIN_WAVES = 4
 _AHEAD = 2
 """Octaves of later beginnings with which a line has to agree."""
-_MARGIN = 2
-"""Octaves that are left out where local motion was seen: its rest is still there when it is too small to be seen."""
+_AFTER_INERTIA, _AFTER_HOPS = 1, 2
+"""Octaves that are left out where other motion was seen, whose rest is still there when it is too small to be seen.
+Inertia, which makes the MSD rise ever faster, is forgotten exponentially; hops that are taken back, more slowly."""
 _THREE_SIGMA = 0.00135
 _NO_FLUCTUATION = 1e-10
 """Relative fluctuation that is rounding: ballistic motion, or none."""
@@ -181,8 +182,10 @@ def fit_diffusive(statistics: WindowStatistics, msd: np.ndarray, n_frames: int, 
             lines[first] = lines.get(first) or _fit(statistics.longer(first), msd, n_frames)
         line, *later = (lines[first] for first in starts[attempt : attempt + 1 + _AHEAD])
         if all(_agree(line, other, n_frames) for other in later):
-            chosen = min(attempt + _MARGIN, len(starts) - 1) if attempt else 0
-            return fit_from(statistics, msd, n_frames, int(statistics.lags[starts[chosen]]))
+            convex = attempt and lines[starts[attempt - 1]].slope < line.slope
+            margin = (_AFTER_INERTIA if convex else _AFTER_HOPS) if attempt else 0
+            chosen = starts[min(attempt + margin, len(starts) - 1)]
+            return fit_from(statistics, msd, n_frames, int(statistics.lags[chosen]))
     return None
 
 
