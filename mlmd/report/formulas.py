@@ -39,7 +39,7 @@ MEANINGS = {
     "adf": Meaning("Angular distribution", "P(θ) of the angles between two neighbours of an atom"),
     "coordination": Meaning("Coordination", "neighbours of an atom within the cutoff"),
     "order": Meaning(
-        "Bond-orientational order", "q_l² = 4π / (2l + 1) Σ_m |⟨Y_lm⟩|², means over the neighbours of an atom (Steinhardt)"
+        "Bond-orientational order", "q_l² = 4π / (2l + 1) Σ_m |⟨Y_lm⟩|², means over neighbours (Steinhardt)"
     ),
     "bonds": Meaning(
         "Bond lifetimes", "S(t): share of the bonds that were never broken up to t; C(t): of those that are there at t"
