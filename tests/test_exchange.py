@@ -435,6 +435,11 @@ def test_verify_looks_at_all_replicas_and_at_what_holds_them_together(tmp_path: 
         assert answer.code == 4 and said in answer.out, answer.out
         assert not json.loads(mlmd("verify", out, "--json").out)["ok"]
         damaged.write_bytes(kept[damaged])
+    manifest = out / "70K" / "run.json"
+    manifest.rename(out / "kept")
+    answer = mlmd("verify", out)
+    assert answer.code == 4 and "70K has files of a run, and no run.json" in answer.out and "waits" not in answer.out
+    (out / "kept").rename(manifest)
     newest = sorted((out / "60K" / "checkpoint").glob("*.ckpt"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     answer = mlmd("verify", out)

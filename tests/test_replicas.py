@@ -267,6 +267,11 @@ WRONG = {
     "walkers alone": ('walkers = 2\ntemperatures = ["60 K", "70 K"]', NVT, "walkers: all walkers fill one free"),
     "walkers of nothing": ("walkers = 2", NVT, 'write walkers = { folder = ..., number = "replica" } in a bias'),
     "walkers not listed": ("seeds = 2", BIASED.replace("KIND", "abf"), "[replicas] lists no walkers"),
+    "other count": (
+        "walkers = 2",
+        BIASED.replace("KIND", "abf").replace('number = "replica"', 'number = "replica", count = 3'),
+        "count = 3 in the bias, and [replicas] walkers = 2",
+    ),
     "one walker": ("walkers = 1", BIASED.replace("KIND", "abf"), "replicas: walkers: 1: at least 2 is needed."),
     "empty": ("", NVT, "replicas: nothing is listed: give temperatures, pressures or seeds."),
     "empty list": ("temperatures = []", NVT, "replicas: temperatures: "),

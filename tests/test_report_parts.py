@@ -137,7 +137,7 @@ def test_the_methods_name_what_was_set_and_every_number_leads_to_a_paper(tmp_pat
     for words in (
         "10 atoms, from a 2 × 1 × 2 supercell of li3ycl6.cif", "angles 90, 90, 120°", "OpenMM 8.6.1", "Li3YCl6.mlmd",
         "cutoff 5.0 Å", "errors (RMSE) for its test set: energy 0.566 meV/atom", "time step was 3 fs",
-        "drawn at 2000 K", "seed was 1", "by FIRE in ASE until no force exceeded 0.05 eV/Å", "for 3 ps",
+        "drawn at 2000 K", "seed was 1", "by FIRE in ASE, to forces below 0.05 eV/Å or for", "for 3 ps",
         "Langevin thermostat (middle scheme, friction 1 per ps)", "for 48 ps",
         "Nosé–Hoover chain (3 thermostats, 10 per ps)", "every 60 fs",
     ):  # fmt: skip
@@ -172,6 +172,40 @@ def test_the_methods_know_every_kind_of_input(tmp_path: Path, salt: ase.Atoms, n
     assert words in found.text and not re.search(r"None|nan|[{}?]|\[\]", found.text)
     marks = [int(mark) for group in re.findall(r"\[([\d, ]+)\]", found.text) for mark in group.split(", ")]
     assert list(dict.fromkeys(marks)) == list(range(1, len(found.references) + 1))
+
+
+def described(folder: Path, kind: str, atoms: ase.Atoms, table: dict[str, Any]) -> str:
+    """What is said of a run of one stage with such a table in its input."""
+    record = stage(0, 0, 30, kind=kind)
+    given = {"stage": [{"kind": kind, **table}], "timestep": "2.0 fs", "output": {"trajectory_every": "20.0 fs"}}
+    write_run(folder, atoms, (record,), atoms.positions[None], input=given)
+    return methods(open_run(folder)).text
+
+
+def test_the_methods_of_a_rerun_do_not_say_that_atoms_moved(tmp_path: Path, salt: ase.Atoms) -> None:
+    table = {"trajectory": "/somewhere/odd{1}.xyz", "first": 3, "last": 20, "every": 4}
+    text = described(tmp_path / "a.run", "rerun", salt, table)
+    assert "every 4th of the frames from number 3 to number 20 (counted from 0) of odd{1}.xyz" in text
+    assert not re.search("dynamics|velocities|time step|Frames were kept| ps", text)
+
+
+def test_the_methods_of_a_deposition_tell_its_beam_and_its_bath(tmp_path: Path, salt: ase.Atoms) -> None:
+    beam = {"energy": "0.2 eV", "direction": "normal", "angle": "45.0 deg", "azimuth": "10.0 deg"}
+    bath = {"temperature": "300.0 K", "below": "6.2 Å", "above": "2.5 Å", "elements": ["Cu"], "friction": "1.0 1/ps"}
+    table = {"species": [{"file": "o2{a}.xyz"}], "every": "1000.0 fs", "beam": beam, "bath": bath}
+    text = described(tmp_path / "a.run", "deposit", salt, table)
+    assert "Deposition of o2{a}.xyz" in text and "direction 45 deg from the normal, azimuth 10 deg" in text
+    assert "atoms of Cu below 6.2 Å and above 2.5 Å were kept at 300 K by Langevin dynamics" in text
+    assert "friction 1 per ps" in text
+
+
+@pytest.mark.parametrize(("factor", "tempered"), [("off", False), (10.0, True)])
+def test_metadynamics_with_hills_of_one_height_is_not_called_well_tempered(
+    tmp_path: Path, salt: ase.Atoms, factor: object, tempered: bool
+) -> None:
+    bias = {"kind": "metadynamics", "cv": [{"kind": "distance"}], "bias_factor": factor}
+    text = described(tmp_path / "a.run", "nvt", salt, {"bias": [bias]})
+    assert ("well-tempered" in text) == tempered and "metadynamics acted on distance" in text
 
 
 def test_a_paper_that_is_named_in_words_is_known_and_listed_once() -> None:
@@ -236,6 +270,9 @@ def test_the_last_frame_is_that_of_the_crash_or_of_the_end_or_the_last_so_far(tm
     ase.io.write(folder / "crash" / "last.extxyz", [atoms, atoms])
     (folder / "run.json").write_text((folder / "run.json").read_text().replace('"running"', '"failed"'))
     assert views(open_run(folder))[1].name == "where it failed"
+    atoms.positions[:] = np.nan
+    ase.io.write(folder / "crash" / "last.extxyz", [atoms, atoms])
+    assert [one.name for one in views(open_run(folder))] == ["first frame"]  # of what failed there is nothing to show
     (folder / "crash" / "last.extxyz").write_text("2\ntorn")
     assert [one.name for one in views(open_run(folder))] == ["first frame"]
 

@@ -106,6 +106,7 @@ def run_all(
 
     of_drift = {name: {"drift": drift} for name in ("van-hove", "density", "vacf")}
     options: dict[str, dict[str, Any]] = {**of_drift, "diffusion": {"charges": charges, "drift": drift}}
+    options["profile"] = {"charges": charges or None, "drift": drift if isinstance(drift, str) else list(drift)}
     results: list[Result | Unavailable] = []
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)

@@ -56,9 +56,10 @@ def _print(found: Elastic) -> None:
     for name in ("", "xx", "yy", "zz", "yz", "xz", "xy"):
         table.add_column(name, justify="right")
     unit = float("nan")
+    tiny = 1e-4 * max(1.0, float(abs(found.tensor).max()))
     for row, name in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
         cells = (
-            "0" if abs(value) <= max(2.0 * error, 1e-4) else str(Estimate(value, error, "", unit))
+            "0" if max(abs(value), error) <= tiny else str(Estimate(value, error, "", unit))
             for value, error in zip(found.tensor[row], found.error[row], strict=True)
         )
         table.add_row(name, *cells)

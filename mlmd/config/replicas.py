@@ -426,8 +426,17 @@ def _stage(stage: Any, own: Mapping[str, Any], count: int | None) -> Any:
             _stage(one, {"at": own.get("at"), "number": own.get("number")}, count) for one in _biases(stage)
         ]
     if count is not None and (given := _walkers(stage)).get("number") == WORD:
-        filled["walkers"] = {"count": count, **given, "number": own.get("number")}
+        filled["walkers"] = {**given, "count": _count(given, count), "number": own.get("number")}
     return filled
+
+
+def _count(given: Mapping[str, Any], count: int) -> Any:
+    """How many walkers there are: others beside those of this input are waited for by nobody."""
+    if given.get("count", count) != count:
+        raise InputError(
+            f"walkers: count = {given['count']} in the bias, and [replicas] walkers = {count}. Leave count out."
+        )
+    return count
 
 
 def _put(value: Any, own: Any) -> Any:

@@ -365,7 +365,8 @@ def _deposit_problems(run: Simulate) -> Iterator[str]:
             f"output: trajectory_format: {run.output.trajectory_format} holds frames of one size; a run with a deposit "
             'stage needs "extxyz", or leave the key out.'
         )
-    if run.analysis is not None and run.analysis.run and isinstance(run.stage[-1], Deposit):
+    of_same_atoms = run.analysis is not None and set(run.analysis.run) - {"deposition"}
+    if of_same_atoms and isinstance(run.stage[-1], Deposit):
         yield "analysis: atoms come and go in the last stage, deposit. Add a stage of nvt, which is analysed then."
 
 

@@ -12,7 +12,7 @@ from mlmd.engine.status import REPLICAS, names_in, read_list
 from mlmd.engine.together import COMMITS, obstacle, read_commits
 from mlmd.engine.verify import Verdict, verify
 from mlmd.errors import StorageError
-from mlmd.rundir import LOG, MANIFEST, is_running
+from mlmd.rundir import CHECKPOINTS, LOG, MANIFEST, is_running
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,21 @@ def verify_replicas(folder: Path) -> Verdicts:
     if "exchange" in read_list(folder) and begun:
         wrong, checked = _exchanges(folder, verdicts)
         problems += wrong
-    waiting = tuple(name for name in names if name not in begun)
+    lost = [name for name in names if name not in begun and _has_content(folder / name)]
+    problems += [f"{folder / name} has files of a run, and no {MANIFEST}: restore it from a backup" for name in lost]
+    waiting = tuple(name for name in names if name not in begun and name not in lost)
     return Verdicts(verdicts, waiting, tuple(problems), checked)
+
+
+def _has_content(folder: Path) -> bool:
+    """Whether a run has written something there."""
+    return (folder / LOG).exists() or any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 
 def _exchanges(folder: Path, verdicts: Mapping[str, Verdict]) -> tuple[list[str], tuple[str, ...]]:
     """What is wrong with the moments that replicas can go back to together, and what is right."""
     if any(is_running(one.run) for one in verdicts.values()):  # what they have written changes while it is read
-        return [], ()
+        return [], (f"{COMMITS} and {EXCHANGES} were not looked at, as the replicas run",)
     try:
         commits = read_commits(folder)
     except StorageError as error:

@@ -29,6 +29,12 @@ _CHANGING = {
 """Shown where they change."""
 
 
+def _changes(column: np.ndarray) -> bool:
+    """Whether a column has two different numbers; some may be missing."""
+    there = column[np.isfinite(column)]
+    return len(there) > 0 and float(np.ptp(there)) > 0.0
+
+
 def n_atoms(run: Run, log: Log) -> np.ndarray:
     """Atoms in each line of the log; there is a column where their number changes."""
     return log.get("atoms", np.full(len(log["step"]), len(run.atoms)))
@@ -44,7 +50,7 @@ def course(run: Run, log: Log) -> Plot:
     if "potential energy [eV]" in log:  # AGNI has none
         shown["potential energy (eV/atom)"] = log["potential energy [eV]"] / n_atoms(run, log)
         shown["total energy (eV/atom)"] = log["energy per atom [eV]"]
-    shown |= {name: log[key] for name, key in _CHANGING.items() if key in log and np.ptp(log[key]) > 0.0}
+    shown |= {name: log[key] for name, key in _CHANGING.items() if key in log and _changes(log[key])}
     parts, window = parts_of(log["stage"]), max(3, len(time) // _PARTS)
     few = np.unique(np.linspace(0, len(time) - 1, min(len(time), MAX_POINTS // 2)).astype(int))
     panels = []

@@ -195,8 +195,8 @@ def _is_error(name: str, of: str) -> bool:
     words = _split(name)[0].lower()
     if not re.search(r"\b(error|std|stderr|±)$|^(error|std)\b|\bscatter\b", words):
         return False
-    left = re.sub(r"\s*\b(error|std|stderr|of)\b\s*|±", "", words)
-    return not of or not left or left in _split(of)[0].lower()
+    left, right = (re.sub(r"\s*\b(error|std|stderr|of)\b\s*|±", "", one) for one in (words, _split(of)[0].lower()))
+    return not of or not left or left in right
 
 
 def _quantity(name: str) -> tuple[str, str]:

@@ -53,16 +53,23 @@ MEANINGS = {
         ("van-hove",),
     ),
     "deposition": Meaning(
-        "Deposition", "coverage = atoms of the film / atoms of a layer; sticking = stuck / arrived", ("cna",)
+        "Deposition",
+        "coverage = atoms of the film / atoms of a layer of the slab; sticking = stuck / (stuck + lost)",
+        ("cna", "soap"),
     ),
     "profile": Meaning(
         "Profiles",
         "ρ(z) = ⟨Σ_i δ(z − z_i)⟩ / area; an interface is ρ = ½(ρ₁ + ρ₂) − ½(ρ₁ − ρ₂) tanh((z − z₀) / w)",
     ),
     "protein": Meaning("Protein", "structure of the protein against time", ("mdtraj", "dssp")),
-    "viscosity": Meaning("Viscosity", "η = V / kT ∫ ⟨P_xy(0) P_xy(t)⟩ dt (Green–Kubo)", ("kubo",)),
+    "viscosity": Meaning(
+        "Viscosity",
+        "η = V / kT ∫ ⟨P_ab(0) P_ab(t)⟩ dt (Green–Kubo), a mean over the five components of the traceless tensor",
+        ("kubo",),
+    ),
     "thermal-conductivity": Meaning(
-        "Thermal conductivity", "κ = V / 3kT² ∫ ⟨J(0) · J(t)⟩ dt (Green–Kubo)", ("kubo", "heat-flux")
+        "Thermal conductivity", "κ = 1 / (3V kT²) ∫ ⟨Q(0) · Q(t)⟩ dt (Green–Kubo), Q the heat flux times the volume",
+        ("kubo", "heat-flux"),
     ),
     "vacf": Meaning(
         "Velocity autocorrelation",

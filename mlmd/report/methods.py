@@ -14,7 +14,7 @@ from mlmd.report.formulas import meaning
 from mlmd.report.origin import text_of
 from mlmd.report.potential import potential_sentences
 from mlmd.report.references import PAPERS, Reference, bibliography, from_words, numbered
-from mlmd.rundir import MESSAGES, Run, describe_targets
+from mlmd.rundir import MESSAGES, Run, StageRecord, describe_targets
 
 Sentence = tuple[str, tuple[Reference, ...]]
 _THOUSANDS = {"fs": ("fs", "ps", "ns", "µs"), "bar": ("bar", "kbar")}
@@ -33,6 +33,8 @@ _BIASES = {
 _BEAMS = {"energy": "an energy of", "speed": "a speed of", "temperature": "speeds of a source at"}
 _HIDDEN = {"kind", "cv", "walkers", "file", "kernel"}
 """Keys of a bias that say nothing in a sentence."""
+_WHERE = "{where}"
+"""Where temperature, pressure and duration of a stage are put into its words."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ def neat(value: Any) -> str:
     return f"{number:.6g} {unit}".strip()
 
 
+def _is_dynamics(record: StageRecord) -> bool:
+    """Whether atoms move in time: steps of a rerun are those of its frames."""
+    return bool(record.n_steps) and record.kind != "rerun"
+
+
+def _moves(run: Run) -> bool:
+    return any(map(_is_dynamics, run.stages))
+
+
 def _papers(*keys: str) -> tuple[Reference, ...]:
     return tuple(PAPERS[key] for key in keys)
 
@@ -95,7 +106,7 @@ def _system(run: Run) -> Iterator[Sentence]:
         origin = f", from {'a ' if many else ''}{many}{source}"
     openmm = f"OpenMM {versions['openmm']}" if "openmm" in versions else "OpenMM"
     version = run.manifest.get("mlmd", "of unknown version")
-    moves = any(one.n_steps for one in run.stages)
+    moves = _moves(run)
     what, were = ("Molecular dynamics", "was") if moves else ("Calculations", "were")
     count = f"{len(atoms):,} atom{'' if len(atoms) == 1 else 's'}"
     yield (
@@ -109,13 +120,13 @@ def _dynamics(run: Run) -> Iterator[Sentence]:
     """Time step, velocities, seed, and what was held."""
     given = run.manifest.get("input") or {}
     parts = []
-    if given.get("timestep") and any(one.n_steps for one in run.stages):
+    if given.get("timestep") and _moves(run):
         parts.append(f"The time step was {neat(given['timestep'])}")
         velocities = given.get("velocities")
         if velocities == "file":
             parts.append("velocities were read with the structure")
         else:
-            first = next(one for one in run.stages if one.n_steps)
+            first = next(one for one in run.stages if _is_dynamics(one))
             drawn = neat(velocities) if velocities else f"{first.temperature[0]:g} K" if first.temperature else ""
             parts += [f"velocities were drawn at {drawn}"] if drawn else []
     seed = run.manifest.get("seed")
@@ -142,7 +153,7 @@ def _stages(run: Run) -> Iterator[Sentence]:
     for number, record in enumerate(run.stages, 1):
         table = tables[number - 1] if number <= len(tables) and isinstance(tables[number - 1], Mapping) else {}
         head = f"Stage {number}: " if len(run.stages) > 1 else ""
-        time = f" for {neat(f'{record.n_steps * record.timestep} fs')}" if record.n_steps else ""
+        time = f" for {neat(f'{record.n_steps * record.timestep} fs')}" if _is_dynamics(record) else ""
         kelvin = (
             ""
             if record.temperature is None or record.kind == "deposit"
@@ -150,24 +161,27 @@ def _stages(run: Run) -> Iterator[Sentence]:
         )
         text, papers = _STAGES.get(record.kind, _other)(table)
         pressure = "" if record.pressure is None else f" and {describe_targets(record.pressure, ' → ')} bar"
-        words = text.format(where=f"{kelvin}{pressure}{time}", kind=record.kind)
+        # not `format`: the text has names of files, in which braces may stand
+        words = text.replace("{where}", f"{kelvin}{pressure}{time}").replace("{kind}", record.kind)
         yield f"{head}{words if head else words[:1].upper() + words[1:]}.", papers
         yield from _biases(table, f"In stage {number}" if head else "In this stage", version)
 
 
 def _minimize(table: Mapping[str, Any]) -> Sentence:
     cell = " of atoms and cell" if table.get("cell") else ""
-    limit = f" until no force exceeded {neat(table['max_force'])}" if table.get("max_force") else ""
-    return f"energy minimization{cell} by FIRE in ASE{limit}", _papers("fire", "ase")
+    pressed = f" at {neat(table['pressure'])}" if table.get("cell") and table.get("pressure") else ""
+    limit = f", to forces below {neat(table['max_force'])}" if table.get("max_force") else ""
+    most = f" or for {table['max_steps']:,} steps" if limit and table.get("max_steps") else ""
+    return f"energy minimization{cell}{pressed} by FIRE in ASE{limit}{most}", _papers("fire", "ase")
 
 
 def _nve(table: Mapping[str, Any]) -> Sentence:
-    return "constant energy (NVE){where} by leapfrog Verlet", ()
+    return f"constant energy (NVE){_WHERE} by leapfrog Verlet", ()
 
 
 def _nvt(table: Mapping[str, Any]) -> Sentence:
     text, papers = _thermostat(table)
-    return f"constant volume (NVT){{where}}{text}", papers
+    return f"constant volume (NVT){_WHERE}{text}", papers
 
 
 def _npt(table: Mapping[str, Any]) -> Sentence:
@@ -176,7 +190,7 @@ def _npt(table: Mapping[str, Any]) -> Sentence:
     every = f", a trial move every {barostat['every']} steps" if barostat.get("every") else ""
     kind = f"{barostat['kind']} " if barostat.get("kind") else ""
     text += f" and an {kind}Monte Carlo barostat{every}".replace("an flex", "a flex").replace("an Monte", "a Monte")
-    return f"constant pressure (NPT){{where}}{text}", (*papers, *_papers("barostat"))
+    return f"constant pressure (NPT){_WHERE}{text}", (*papers, *_papers("barostat"))
 
 
 def _thermostat(table: Mapping[str, Any]) -> Sentence:
@@ -200,22 +214,45 @@ def _deposit(table: Mapping[str, Any]) -> Sentence:
     total = f", {table['total']} in all" if table.get("total") else ""
     beam = table.get("beam") or {}
     speed = next((f" with {phrase} {neat(beam[key])}" for key, phrase in _BEAMS.items() if beam.get(key)), "")
-    direction = f", direction {beam['direction']}" if beam.get("direction") else ""
+    direction = f", direction {_direction(beam)}" if beam.get("direction") else ""
     bath = table.get("bath") or {}
-    held = (
-        f"; atoms below {neat(bath['below'])} were kept at {neat(bath['temperature'])}, the others moved freely"
-        if {"below", "temperature"} <= bath.keys()
-        else ""
+    held, papers = _bath(bath) if {"below", "temperature"} <= bath.keys() else (", all atoms moving freely", ())
+    return (
+        f"deposition of {' and '.join(species) or 'atoms'}{_WHERE}{speed}{direction}{rate}{total}{held}", papers
+    )  # fmt: skip
+
+
+def _direction(beam: Mapping[str, Any]) -> str:
+    """Of arrivals: an angle says how far from the normal, for a cone at most."""
+    angle = beam.get("angle")
+    if not angle or float(str(angle).split()[0]) == 0.0 or beam["direction"] == "cosine":
+        return str(beam["direction"])
+    if beam["direction"] == "cone":
+        return f"in a cone of {neat(angle)} about the normal"
+    return f"{neat(angle)} from the normal, azimuth {neat(beam.get('azimuth', '0 deg'))}"
+
+
+def _bath(bath: Mapping[str, Any]) -> Sentence:
+    above = f" and above {neat(bath['above'])}" if bath.get("above") else ""
+    elements = f" of {', '.join(bath['elements'])}" if bath.get("elements") else ""
+    friction = f", friction {neat(bath['friction'])}" if bath.get("friction") else ""
+    return (
+        f"; atoms{elements} below {neat(bath['below'])}{above} were kept at {neat(bath['temperature'])} by Langevin "
+        f"dynamics (middle scheme{friction}), the others moved freely",
+        _papers("middle"),
     )
-    return f"deposition of {' and '.join(species) or 'atoms'}{{where}}{speed}{direction}{rate}{total}{held}", ()
 
 
 def _rerun(table: Mapping[str, Any]) -> Sentence:
-    return f"energies of the frames of {PurePath(str(table.get('trajectory', 'a trajectory'))).name}", ()
+    which = f"every {table['every']}th" if table.get("every", 1) > 1 else "all"
+    ends = [f"{word} {table[key]}" for word, key in (("from number", "first"), ("to number", "last")) if table.get(key)]
+    between = f" {' '.join(ends)} (counted from 0)" if ends else ""
+    name = PurePath(str(table.get("trajectory", "a trajectory"))).name
+    return f"energies and forces of {which} of the frames{between} of {name}", ()
 
 
 def _other(table: Mapping[str, Any]) -> Sentence:
-    return "{kind}{where}", ()
+    return f"{{kind}}{_WHERE}", ()
 
 
 _STAGES = {"minimize": _minimize, "nve": _nve, "nvt": _nvt, "npt": _npt, "deposit": _deposit, "rerun": _rerun}
@@ -228,7 +265,7 @@ def _biases(table: Mapping[str, Any], where: str, version: str) -> Iterator[Sent
     for bias in table.get("bias") or ():
         kind = str(bias.get("kind", "bias"))
         words, keys = _BIASES.get(kind, (kind, ()))
-        if kind == "metadynamics" and bias.get("bias_factor"):
+        if kind == "metadynamics" and bias.get("bias_factor") not in (None, "off"):
             words, keys = "well-tempered metadynamics", (*keys, "well-tempered")
         if kind == "abf" and bias.get("extended"):
             keys = (*keys, "czar")
@@ -262,7 +299,7 @@ def _output(run: Run) -> Iterator[Sentence]:
     if state != "done":
         yield f"The run has not finished ({state}): what is said of its stages is as planned.", ()
     given = (run.manifest.get("input") or {}).get("output") or {}
-    if given.get("trajectory_every") and any(one.n_steps for one in run.stages):
+    if given.get("trajectory_every") and _moves(run):
         yield f"Frames were kept every {neat(given['trajectory_every'])}.", ()
 
 

@@ -65,6 +65,7 @@ function plot(figure) {
         if (Number.isFinite(there)) { low = Math.min(low, there); high = Math.max(high, there); }
       }
     }
+    if (!Number.isFinite(low)) { return [0, 1]; }
     return low < high ? [low, high] : [low - 0.5, low + 0.5];
   };
   let range = all(), repaints = [];

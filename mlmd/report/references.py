@@ -62,7 +62,7 @@ PAPERS = _read((Path(__file__).parent / "papers.bib").read_text(encoding="utf-8"
 
 _PLACE = re.compile(r"(\d+),\s*([A-Z]?\d+)(?:[–-]\d+)?,?\s*\(?(\d{4})")
 _TOLD = re.compile(r"(?P<authors>.+), (?P<journal>[^,]+?) (?P<volume>\d+), (?P<pages>\w+) \((?P<year>\d{4})\)\.?")
-_DOI = re.compile(r"10\.\d{4,9}/[^\s;,]+")
+_DOI = re.compile(r"10\.\d{4,9}/[^\s;,]*[^\s;,.)\]]")
 
 
 def from_words(words: str) -> Reference:

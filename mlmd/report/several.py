@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlmd.errors import MlmdError
+from mlmd.errors import MlmdError, StorageError
 from mlmd.io.log import read_log
 from mlmd.report.course import course_figure, n_atoms, parts_of
 from mlmd.report.curves import MAX_CURVES, MAX_POINTS, Curve, Panel, Plot, names_of, running_mean
@@ -82,6 +82,8 @@ def runs_in(path: Path) -> list[Path]:
         found = [path / name for name in names_in(path) if (path / name / MANIFEST).exists()]
     else:
         found = sorted(one.parent for one in path.glob(f"*/{MANIFEST}"))
+    if not found and (path / REPLICAS).exists():
+        raise StorageError(f"{path} has replicas, and none of them has begun: there is nothing to show yet.")
     return found or [open_run(path).path]  # which says why it is none
 
 

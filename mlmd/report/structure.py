@@ -56,7 +56,8 @@ def views(run: Run) -> tuple[View, ...]:
     last = _last(run)
     if last is not None:
         found.append(last)
-    return tuple(view(name, atoms) for name, atoms in found if len(atoms))
+    shown = (view(name, atoms) for name, atoms in found)
+    return tuple(one for one in shown if len(one.numbers))  # of a crash there may be no atom with a finite position
 
 
 def view(name: str, atoms: ase.Atoms) -> View:
@@ -64,6 +65,8 @@ def view(name: str, atoms: ase.Atoms) -> View:
     atoms = atoms.copy()
     atoms.calc = None
     atoms = atoms[np.isfinite(atoms.positions).all(axis=1)]
+    if not len(atoms):
+        return View(name, atoms.numbers, atoms.positions, None, False, np.zeros((0, 2), dtype=int), "")
     if atoms.pbc.any():
         atoms.wrap(eps=1e-3)
     note = ""

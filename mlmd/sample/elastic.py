@@ -237,6 +237,8 @@ class _Crystal:
             best, coarse = (_birch_murnaghan(volumes[::step], energies[::step]) for step in (1, 2))
         except (RuntimeError, ValueError):
             return {}
+        if not volumes.min() < best[3] < volumes.max():
+            return {}
         quantities = ("energy", "bulk modulus", "derivative of the bulk modulus", "volume")
         of_one = ("eV", "GPa", "", "Å³")
         return {
