@@ -174,6 +174,9 @@ def test_a_neutral_current_does_not_depend_on_what_is_at_rest(rng: np.random.Gen
     assert not any("add up" in note for one in results for note in one.notes)
     alone = conducting(positions, "Li10Cl10", {"Li": 1.0}, drift="cell")
     assert any("add up to +10 e" in note for note in alone.notes)
+    charged = conducting(positions, "Li10Cl10", {"Li": 1.0, "Cl": -0.5}, drift="cell")
+    assert charged.collective is not None and not charged.collective.conductivity.determined
+    assert any("not neutral depends on what is at rest" in note for note in charged.notes)
     assert not any("add up" in note for note in conducting(positions, "Li10Cl10", {"Li": 1.0}, drift=["Cl"]).notes)
 
 
@@ -184,6 +187,14 @@ def test_a_current_of_one_species_is_relative_to_the_framework(rng: np.random.Ge
     still = conducting(lithium, "Li10", {"Li": 1.0})
     assert carried.collective is not None and still.collective is not None
     assert np.allclose(carried.collective.msd.total, still.collective.msd.total, rtol=1e-6, atol=1e-9)
+
+
+def test_one_charged_element_has_the_conductivity_of_all_whose_charges_are_given(rng: np.random.Generator) -> None:
+    silver, iodide = walk(rng, 1000, 10, 0.2), 0.3 * walk(rng, 1000, 10, 0.1)
+    positions = np.concatenate([silver, iodide], axis=1)
+    one, both = (conducting(positions, "Ag10I10", {"Ag": 1.0, **more}, drift="cell") for more in ({}, {"I": -1.0}))
+    assert one.collective is not None and both.collective is not None
+    assert np.allclose(one.collective.msd.total, both.collective.msd.total, rtol=1e-6, atol=1e-9)
 
 
 # --- directions --------------------------------------------------------------------------------------------------

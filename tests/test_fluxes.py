@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ase
 import numpy as np
 import pytest
 from classical import silicon
@@ -11,10 +12,11 @@ from runs import assert_same_run, fcc_argon, run_in_parts, skewed, stopping, wri
 
 from mlmd import units
 from mlmd.config import load_simulate
+from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.run import simulate
 from mlmd.engine.schedule import stage_records
 from mlmd.engine.verify import verify
-from mlmd.errors import InputError, Stopped
+from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.io.log import read_log
 from mlmd.potentials.modelfile import save
 from mlmd.rundir import FLUXES, LOG
@@ -167,3 +169,26 @@ def test_a_heat_flux_that_reaches_far_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="neighbours of neighbours carry heat too"):
         simulate(path, tmp_path / "run")
+
+
+def test_a_current_is_relative_to_the_elements_without_a_charge(tmp_path: Path) -> None:
+    config = load_simulate(write_input(tmp_path, NVE, output=f"{OUTPUT}\n[analysis]\ncharges = {{ Li = 1 }}\n"))
+    salt = ase.Atoms("Li2Cl3", positions=np.arange(15.0).reshape(5, 3))
+    charges = charges_for_current(config, salt)
+    assert charges is not None and charges[:2].tolist() == [1.0, 1.0] and charges.sum() == pytest.approx(0.0, abs=1e-12)
+    velocities = np.random.default_rng(0).normal(size=(5, 3))
+    at_rest = velocities[2:].mean(axis=0)
+    assert np.allclose(charges @ velocities, (velocities[:2] - at_rest).sum(axis=0))
+
+
+def test_charges_do_not_change_in_the_middle_of_a_current(tmp_path: Path) -> None:
+    path = write_input(tmp_path, NVT, output=f"{OUTPUT}\n{CHARGES}")
+    simulate(path, tmp_path / "run", threads=1)
+    path.write_text(path.read_text().replace("Ar = 0.5", "Ar = 1.5").replace("500 fs", "900 fs"))
+    with pytest.raises(StorageError, match=r"analysis\.charges\.Ar: was 0\.5, is 1\.5"):
+        simulate(path, tmp_path / "run", threads=1)
+
+
+def test_an_integral_without_its_flux_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'viscosity: it is made of a flux.*fluxes = \["stress"\]'):
+        load_simulate(write_input(tmp_path, NVE, output='[analysis]\nrun = ["viscosity"]'))

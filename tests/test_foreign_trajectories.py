@@ -14,6 +14,7 @@ from command_line import mlmd
 from lammps_oracle import require_lammps
 
 from mlmd.errors import InputError, StorageError
+from mlmd.io.lammps_dump import open_lammps_dump
 from mlmd.io.trajectories import open_trajectory
 
 RUN = """
@@ -129,6 +130,24 @@ def test_a_damaged_dump_is_named_and_a_torn_last_frame_is_not_seen(folder: Path,
         path.write_text(text[:place] + new + text[place + 7 :])
         with pytest.raises(StorageError, match=said):
             list(open_trajectory(path).chunks())
+
+
+def test_frames_that_are_there_twice_or_at_odd_steps_are_refused(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "xu.lammpstrj").read_bytes()
+    third, fourth = open_lammps_dump(folder / "xu.lammpstrj").offsets[3:5]
+    path = tmp_path / "again.lammpstrj"
+    path.write_bytes(content[:fourth] + content[third:])
+    with pytest.raises(InputError, match=r"not at equal distances: 40 steps at first, and 0 before frame 4"):
+        open_trajectory(path, interval=160.0)
+    with pytest.raises(InputError, match="itself tells 160 fs between its first frames, and 10 fs"):
+        open_trajectory(folder / "xu.lammpstrj", interval=10.0)
+    assert open_trajectory(folder / "xu.lammpstrj", interval=160.5).times[-1] == 1605.0
+
+
+def test_a_structure_in_another_order_is_refused(tmp_path: Path) -> None:
+    path = write_h5md(tmp_path / "a.h5md", images=True)
+    with pytest.raises(InputError, match=r"atom 1 \(counted from 0\) is Cl there and Li in the structure"):
+        open_trajectory(path, ase.Atoms("LiLiClClCl", POSITIONS[0], cell=CELLS[0], pbc=True))
 
 
 # -- H5MD --------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from mlmd.analysis.cepstrum import zero_frequency
 from mlmd.analysis.green_kubo import conductivity, running, thermal_conductivity, viscosity
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
+from mlmd.io.fluxes import read_fluxes
 
 TEMPERATURE, VOLUME, INTERVAL = 300.0, 8000.0, 5.0
 """K, Å³, fs."""
@@ -103,6 +104,19 @@ def written(folder: Path, columns: dict[str, np.ndarray], **changed: float) -> P
     rows = "\n".join(",".join(f"{value:.12g}" for value in row) for row in np.stack(list(table.values()), axis=1))
     path.write_text(",".join(table) + f"\n{rows}\n")
     return path
+
+
+def test_of_a_file_with_several_stages_the_last_counts_unless_another_is_named(tmp_path: Path) -> None:
+    noise, _ = relaxing(np.random.default_rng(6), 10.0, (6, 4000))
+    names = ("xx", "yy", "zz", "yz", "xz", "xy")
+    columns = {f"pressure {axes} [bar]": 300.0 * one for axes, one in zip(names, noise, strict=True)}
+    stage, kelvin = np.repeat([1.0, 2.0], 2000), np.repeat([300.0, 900.0], 2000)
+    path = written(tmp_path, {"stage": stage, **columns, "temperature [K]": kelvin})
+    assert read_fluxes(path).temperature == 900.0 and read_fluxes(path, 1).temperature == 300.0
+    with pytest.raises(InputError, match="stage 3 has no lines. There are 1, 2"):
+        read_fluxes(path, 3)
+    with pytest.raises(InputError, match="no column of stages"):
+        read_fluxes(written(tmp_path, columns), 1)
 
 
 def test_coefficients_have_their_units(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def collective_conduction(
 ) -> Collective:  # fmt: skip
     """Conductivity, Haven ratio and transference numbers of a trajectory.
 
+    A current of charges that do not add up to zero depends on what is at rest. The missing charges are those of the
+    elements that were given none: unless `drift` says otherwise, these are at rest. (Relative to the centre of mass
+    the conductivity of one mobile element would be too small by the square of the mass fraction of the others.)
+
     The fit begins where the motion of single ions is diffusive, or later, and has the weights of theirs: those that
     one noisy curve would give itself favour what it happens to be.
 
@@ -63,13 +67,25 @@ def collective_conduction(
         temperature: K.
         carriers: lines and MSDs of the elements whose D is part of the Nernst–Einstein conductivity, at least one.
     """
+    net = sum(charge * len(trajectory.atoms_of([element])) for element, charge in charges.items())
+    notes: tuple[str, ...] = ()
+    if drift == "none" and abs(net) >= _NEUTRAL:
+        notes = (
+            f"collective conductivity: the charges add up to {net:+g} e, so that the current depends on what is at "
+            "rest, and that is the cell, as was asked for (drift)",
+        )
+    elif drift == "cell" and abs(net) >= _NEUTRAL:
+        drift, notes = _framework(trajectory, charges, net)
+        if not drift:
+            value = Estimate(np.nan, np.nan, "S/cm", 0.0)
+            path = msd_of_path(np.zeros((trajectory.n_frames, 3)), trajectory.provenance.interval, "P")
+            return Collective(value, dict.fromkeys("xyz", value), None, {}, None, path, notes)
     paths = charge_paths(trajectory, charges, drift)
     total = sum(paths.values(), start=np.zeros((trajectory.n_frames, 3)))
     interval = trajectory.provenance.interval
     msd = msd_of_path(total, interval, "P")
     earliest = max(line.first_lag for line, _ in carriers.values())
     line = fit_diffusive(msd.windows["xyz"], msd.total, trajectory.n_frames, earliest)
-    notes = _about_charges(trajectory, charges) if drift in ("cell", "none") else ()
     if line is None:
         value = Estimate(np.nan, np.nan, "S/cm", 0.0)
         why = "collective conductivity: no diffusive regime of the charge displacement: run longer"
@@ -146,11 +162,17 @@ def _transference(
     return numbers
 
 
-def _about_charges(trajectory: Trajectory, charges: Mapping[str, float]) -> tuple[str, ...]:
-    net = sum(charge * len(trajectory.atoms_of([element])) for element, charge in charges.items())
-    if abs(net) < _NEUTRAL:
-        return ()
-    return (
-        f"collective conductivity: the charges add up to {net:+g} e, so it is that of a current relative to what is "
-        "taken to be at rest (drift); with the charges of all elements it would be the same for all",
+def _framework(
+    trajectory: Trajectory, charges: Mapping[str, float], net: float
+) -> tuple[list[str], tuple[str, ...]]:  # fmt: skip
+    """Elements without a charge, relative to which others carry it, and what to say; none where all have one."""
+    others = [element for element in trajectory.elements if not charges.get(element)]
+    if not others:
+        return [], (
+            f"collective conductivity: all elements have charges, which add up to {net:+g} e: the current of a system "
+            "that is not neutral depends on what is at rest. Give charges that add up to zero, or a framework (drift).",
+        )
+    return others, (
+        f"collective conductivity: the charges add up to {net:+g} e, so that the current is that relative to the "
+        f"elements without one ({', '.join(others)}); with the charges of all elements it would be the same for all",
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlmd import units
 from mlmd.analysis.collective import Collective, collective_conduction
-from mlmd.analysis.einstein import Line, fit_diffusive, same_line
+from mlmd.analysis.einstein import Line, error_of, fit_diffusive, same_line
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.finite_size import yeh_hummer
 from mlmd.analysis.msd import AXES, MSD, mean_squared_displacements
@@ -167,7 +167,7 @@ def diffusion(
     msds = mean_squared_displacements(trajectory, chosen, drift, along)
     interval = trajectory.provenance.interval
     species = tuple(_endless(_element(msd, trajectory.n_frames, interval), rise) for msd in msds.values())
-    conductivity, notes = _conductivity(species, charges, temperature, trajectory.volume(), drift)
+    conductivity, notes = _conductivity(species, charges, temperature, trajectory, drift)
     collective = _collective(trajectory, species, charges, drift, temperature)
     return DiffusionResult(
         species, conductivity, charges, temperature, trajectory.volume(),
@@ -227,10 +227,14 @@ def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
 
 
 def _conductivity(
-    species: Sequence[ElementDiffusion], charges: Mapping[str, float], temperature: float | None, volume: float,
-    drift: str | Sequence[str],
+    species: Sequence[ElementDiffusion], charges: Mapping[str, float], temperature: float | None,
+    trajectory: Trajectory, drift: str | Sequence[str],
 ) -> tuple[Estimate | None, tuple[str, ...]]:  # fmt: skip
-    """Of the elements that have a charge and a D and are not at rest by definition; notes say who was left out."""
+    """Of the elements that have a charge and a D and are not at rest by definition; notes say who was left out.
+
+    The error is that of the slow fluctuations of the sum: ions of two elements may move together.
+    """
+    volume, n_frames = trajectory.volume(), trajectory.n_frames
     if not charges:
         return None, ()
     if temperature is None or not temperature > 0.0:
@@ -246,11 +250,21 @@ def _conductivity(
     factors = [one.n_atoms * charges[one.element] ** 2 / (volume * units.KB * temperature) for one in charged]
     scale = units.S_PER_CM / units.CM2_PER_S
     value = sum(factor * one.coefficient.value for factor, one in zip(factors, charged, strict=True))
-    error = math.hypot(*(factor * one.coefficient.error for factor, one in zip(factors, charged, strict=True)))
+    error = _error_of_sum(factors, charged, n_frames) * units.CM2_PER_S / (6.0 * trajectory.provenance.interval)
     n_independent = min((one.coefficient.n_independent for one in charged), default=math.nan)
     return Estimate(value * scale, error * scale, "S/cm", n_independent), tuple(
         f"conductivity: {note}" for note in notes
     )
+
+
+def _error_of_sum(factors: Sequence[float], charged: Sequence[ElementDiffusion], n_frames: int) -> float:
+    """Of Σ factor · slope, with what the slopes of elements have in common; of atoms that do not move 0."""
+    lines = [(factor, one.line) for factor, one in zip(factors, charged, strict=True) if one.line is not None]
+    if not lines:
+        return 0.0
+    waves = np.sum([factor * line.waves for factor, line in lines], axis=0)
+    spread = sum(factor * line.spread for factor, line in lines)
+    return math.hypot(error_of(waves, max(line.first_lag for _, line in lines), n_frames), spread)
 
 
 def _fixed(drift: str | Sequence[str]) -> tuple[str, ...]:

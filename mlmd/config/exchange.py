@@ -13,6 +13,11 @@ from mlmd.config.stages import NPT, NVE, NVT, Dynamics, Minimize, Rerun, Stage, 
 from mlmd.errors import InputError
 from mlmd.units import with_unit
 
+OF_PATHS = frozenset(
+    ("diffusion", "van-hove", "density", "vacf", "bonds", "dynamic-structure-factor", "viscosity", "conductivity",
+     "thermal-conductivity")
+)  # fmt: skip
+"""Analyses that follow atoms, or a flux, in time."""
 STATIC = (Umbrella, UpperWall, LowerWall)
 """Biases whose energy is a function of the positions alone, so that it can be told of the positions of another."""
 
@@ -101,11 +106,12 @@ def _problems(
         )
     elif all(n_steps[index] <= round(steps) for index in stages):
         yield f"exchange_every: {shown} is not shorter than any stage with exchanges: there would be none."
-    if first.analysis is not None and "diffusion" in first.analysis.run:
-        yield (
-            "analysis: diffusion: atoms jump where replicas exchange, and have no path to diffuse along. Leave it out, "
-            "or exchange_every."
-        )
+    for name in () if first.analysis is None else first.analysis.run:
+        if name in OF_PATHS:
+            yield (
+                f"analysis: {name}: atoms jump where replicas exchange, and have no path to follow in time. Leave it "
+                "out, or exchange_every."
+            )
 
 
 def _stage_problems(first: Simulate) -> Iterator[str]:

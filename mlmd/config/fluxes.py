@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlmd.config.simulate import Simulate
 
 Flux = Literal["stress", "heat", "current"]
+NEEDED: dict[str, Flux] = {"viscosity": "stress", "thermal-conductivity": "heat", "conductivity": "current"}
+"""Analysis -> the flux that it is made of."""
 EVERY = 5.0
 """fs between lines, or the timestep where it is longer."""
 
@@ -27,6 +29,9 @@ def flux_steps(run: Simulate) -> int:
 def flux_problems(run: Simulate) -> Iterator[str]:
     """Fluxes that mean nothing in a run, or that cannot be known."""
     fluxes, every = run.output.fluxes, run.output.every
+    for name in () if run.analysis is None else run.analysis.run:
+        if (needed := NEEDED.get(name)) and needed not in (fluxes or ()):
+            yield f'analysis: {name}: it is made of a flux. Let the run write it: [output] fluxes = ["{needed}"].'
     if every is not None and not fluxes:
         yield 'output: every: it is the time between lines of fluxes.csv. Say which: fluxes = ["stress"].'
     if not fluxes:

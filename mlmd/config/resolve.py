@@ -28,13 +28,16 @@ def from_resolved(data: dict[str, Any]) -> Simulate:
 def physics_hash(model: Simulate) -> str:
     """SHA-256 of everything that a continued run may not change.
 
-    Left out are the durations of stages, `checkpoint_every`, the analyses, the `route` of a TorchScript module, guard
+    Left out are the durations of stages, `checkpoint_every`, the analyses (but for charges of a current that the run
+    writes), the `route` of a TorchScript module, guard
     and uncertainty, which move no atom, and the folders of files: a run that was moved with its input is the same run.
     What the files contain is hashed in
     ``run.json``.
     """
     data = resolved(model)
-    data.pop("analysis", None)
+    analysis = data.pop("analysis", None) or {}
+    if "current" in (data["output"].get("fluxes") or ()):
+        data["charges of the current"] = analysis.get("charges")
     for table in data["potential"]:
         if table.get("kind") == "torchscript":
             table.pop("route", None)

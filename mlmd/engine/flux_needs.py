@@ -40,10 +40,17 @@ def check_fluxes(config: Simulate, potential: Potential, atoms: ase.Atoms) -> No
 
 
 def charges_for_current(config: Simulate, atoms: ase.Atoms) -> np.ndarray | None:
-    """(n_atoms,) e: by element from the input, elements that it does not name 0; else those of the structure file."""
+    """(n_atoms,) e: by element from the input, else those of the structure file.
+
+    Charges that do not add up to zero make a current that depends on what is at rest. What is missing is spread over
+    the atoms of the elements that were given none, in proportion to their masses: then Σ q v is the current relative
+    to their centre of mass.
+    """
     by_element = {} if config.analysis is None else config.analysis.charges
     if by_element:
-        return np.array([by_element.get(symbol, 0.0) for symbol in atoms.symbols])
+        named = np.array([by_element.get(symbol, 0.0) for symbol in atoms.symbols])
+        without = np.where(named == 0.0, atoms.get_masses(), 0.0)
+        return np.asarray(named - named.sum() * without / without.sum() if without.any() else named)
     charges = atoms.arrays.get("initial_charges")
     return None if charges is None else np.array(charges, dtype=float)
 

@@ -60,7 +60,10 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
         return
     old, new = dict(_flat(run.manifest["input"])), dict(_flat(resolved(config)))
     for key in sorted(old.keys() | new.keys()):
-        if key.startswith(("analysis", "guard", "uncertainty")) or key.endswith(("duration", "checkpoint_every")):
+        of_current = key.startswith("analysis.charges") and "current" in (config.output.fluxes or ())
+        if not of_current and key.startswith(("analysis", "guard", "uncertainty")):
+            continue
+        if key.endswith(("duration", "checkpoint_every")):
             continue
         if key.endswith(("structure", "path", "file", "kernel", "parameters", "trajectory")) and _name(
             old.get(key)

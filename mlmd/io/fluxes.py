@@ -61,7 +61,7 @@ def read_fluxes(
         StorageError: when a file cannot be read.
     """
     if isinstance(path, str | Path) and Path(path).is_file():
-        return _series(read_log(Path(path)), str(path), None, None, first_time, last_time)
+        return _series(_of_file(read_log(Path(path)), path, stage), str(path), None, None, first_time, last_time)
     run = path if isinstance(path, Run) else open_run(path)
     if not (run.path / FLUXES).exists():
         raise InputError(
@@ -90,6 +90,21 @@ def read_fluxes(
     return _series(
         {name: values[own] for name, values in table.items()}, str(run.path), run, record, first_time, last_time
     )
+
+
+def _of_file(table: dict[str, np.ndarray], path: Path | str, stage: int | None) -> dict[str, np.ndarray]:
+    """The lines of one stage, where a file has several: the last unless another is asked for."""
+    stages = table.get("stage")
+    if stages is None or not len(stages):
+        if stage is not None:
+            raise InputError(f"{path} has no column of stages. Leave --stage out, or choose with --from and --to.")
+        return table
+    number = int(stages[-1]) if stage is None else stage
+    own = stages == number
+    if not own.any():
+        there = ", ".join(f"{n:g}" for n in np.unique(stages))
+        raise InputError(f"{path}: stage {number} has no lines. There are {there}.")
+    return {name: values[own] for name, values in table.items()}
 
 
 def _series(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SAME_CELL = 1e-4
 """Å: cells of a file this close to the initial structure's are that cell, which is known exactly (XTC is float32)."""
 
+_SAME_INTERVAL = 0.01
+"""Relative difference of times in single precision, or with few digits."""
+
 _OPENERS: dict[str, Callable[[Path], FrameReader]] = {
     ".dcd": open_dcd,
     ".xtc": open_xtc,
@@ -214,6 +217,7 @@ def open_trajectory(
         topology = _first_frame(path, reader)
     atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
     _check_atoms(path, reader.n_atoms, len(atoms))
+    _check_elements(path, reader, atoms)
     times = _foreign_times(path, reader, interval)
     inside = (times >= (-np.inf if first_time is None else first_time)) & (
         times <= (np.inf if last_time is None else last_time)
@@ -315,12 +319,44 @@ def _check_atoms(path: Path, in_file: int, in_structure: int) -> None:
         raise InputError(f"{path} has {in_file} atoms, its structure {in_structure}.")
 
 
+def _check_elements(path: Path, reader: FrameReader, atoms: ase.Atoms) -> None:
+    """A structure in another order than the file would give atoms the elements of others."""
+    told: np.ndarray | None = getattr(reader, "numbers", None)
+    if told is None:
+        return
+    different = np.flatnonzero((told[0] if told.ndim == 2 else told) != atoms.numbers)
+    if len(different):
+        from ase.data import chemical_symbols
+
+        first = int(different[0])
+        theirs, ours = (told[0] if told.ndim == 2 else told)[first], atoms.numbers[first]
+        raise InputError(
+            f"{path}: atom {first} (counted from 0) is {chemical_symbols[theirs]} there and {chemical_symbols[ours]} "
+            "in the structure. Give a structure with the atoms in the order of the file."
+        )
+
+
 def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> np.ndarray:
-    if interval is not None:
-        return interval * np.arange(reader.n_frames)
+    """fs of all frames; what is said must not contradict what the file tells."""
+    if isinstance(reader, LammpsDumpReader) and len(set(np.diff(reader.steps).tolist())) > 1:
+        apart = np.diff(reader.steps)
+        odd = int(np.flatnonzero(apart != apart[0])[0]) + 1
+        raise InputError(
+            f"{path}: frames are not at equal distances: {apart[0]:,} steps at first, and {apart[odd - 1]:,} before "
+            f"frame {odd} (counted from 0), at step {reader.steps[odd]:,}. A frame may be there twice after a restart: "
+            "write the file anew without it, or cut it there."
+        )
     told: np.ndarray | None = getattr(reader, "times", None)
-    if told is not None:
+    if interval is None and told is not None:
         return told
+    if interval is not None:
+        own = np.diff(told) if told is not None else np.zeros(0)
+        if len(own) and (own > 0.0).all() and np.abs(own - interval).max() > _SAME_INTERVAL * interval:
+            raise InputError(
+                f"{path} itself tells {own[0]:g} fs between its first frames, and {interval:g} fs were given. Leave "
+                "the interval out, or see which is right."
+            )
+        return interval * np.arange(reader.n_frames)
     raise InputError(f'{path} does not tell the time between frames. Give interval=... in fs (--interval "10 fs").')
 
 
