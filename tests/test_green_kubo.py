@@ -113,7 +113,7 @@ def test_of_a_file_with_several_stages_the_last_counts_unless_another_is_named(t
     stage, kelvin = np.repeat([1.0, 2.0], 2000), np.repeat([300.0, 900.0], 2000)
     path = written(tmp_path, {"stage": stage, **columns, "temperature [K]": kelvin})
     assert read_fluxes(path).temperature == 900.0 and read_fluxes(path, 1).temperature == 300.0
-    with pytest.raises(InputError, match="stage 3 has no lines. There are 1, 2"):
+    with pytest.raises(InputError, match=r"stage 3 has no lines\. There are 1, 2"):
         read_fluxes(path, 3)
     with pytest.raises(InputError, match="no column of stages"):
         read_fluxes(written(tmp_path, columns), 1)
