@@ -89,6 +89,21 @@ def test_a_crystal_that_shears_by_itself_is_not_stable() -> None:
     assert any("not stable" in note for note in found.notes)
 
 
+def test_what_is_no_crystal_at_rest_has_no_numbers_that_mislead() -> None:
+    far = elastic(ARGON, ase.build.bulk("Ar", "fcc", 5.9), relax=False)  # its minimum is at 5.24 Å
+    assert not far.equation_of_state and any("no minimum of the energy" in note for note in far.notes)
+    slab = ase.build.fcc111("Ar", (1, 1, 4), a=5.25, vacuum=8.0, periodic=True)
+    found = elastic(ARGON, slab, relax=False, with_equation=False)
+    assert any("Å along c are empty" in note for note in found.notes)
+    assert not elastic(ARGON, ase.build.bulk("Ar", "fcc", 5.3), with_equation=False).notes
+
+
+def test_a_crystal_that_is_not_stable_has_no_moduli_of_its_inverse() -> None:
+    found = moduli(np.diag([100.0, 100.0, 100.0, 40.0, 40.0, -5.0]))
+    assert np.isnan(found["shear (Reuss)"]) and np.isnan(found["universal anisotropy"])
+    assert found["bulk (Voigt)"] == pytest.approx(100.0 / 3.0)
+
+
 def test_a_stress_that_is_left_is_told() -> None:
     found = elastic(silicon(), ase.build.bulk("Si", "diamond", 5.3), relax=False, with_equation=False)
     assert any("GPa is left in the cell" in note for note in found.notes)

@@ -76,6 +76,16 @@ def test_a_crystal_that_falls_apart_has_imaginary_frequencies() -> None:
     assert any("not stable" in note for note in found.notes)
 
 
+def test_a_small_supercell_and_a_stress_are_told() -> None:
+    pytest.importorskip("phonopy")
+    argon = ase.build.bulk("Ar", "fcc", 5.1, cubic=True)
+    small = phonons(ARGON, argon, repeats=(2, 2, 2), relax=False)
+    assert any("10.2 Å high, less than twice the cutoff of the potential (8 Å)" in note for note in small.notes)
+    assert any("GPa is left in the cell" in note for note in small.notes)
+    usual = phonons(ARGON, ase.build.bulk("Ar", "fcc", 5.25, cubic=True))
+    assert usual.repeats == (4, 4, 4) and not usual.notes
+
+
 def test_the_command_writes_bands_and_thermodynamics(tmp_path: Path) -> None:
     pytest.importorskip("phonopy")
     ase.io.write(tmp_path / "cu.extxyz", ase.build.bulk("Cu"))

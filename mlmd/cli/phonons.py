@@ -12,7 +12,9 @@ from mlmd.errors import InputError
 
 @click.command()
 @structure_options
-@click.option("--supercell", metavar="A,B,C", help="Repeats of the cell [default: 12 Å and more in height].")
+@click.option(
+    "--supercell", metavar="A,B,C", help="Repeats of the cell [default: 12 Å, or twice the cutoff, in height]."
+)
 @click.option("--displacement", default=0.01, show_default=True, help="Å.")
 @click.option("--as-is", is_flag=True, help="Do not relax atoms and cell first.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for JSON, CSV and PNG [default: phonons].")

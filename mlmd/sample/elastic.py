@@ -30,6 +30,12 @@ from mlmd.potentials.evaluate import evaluator
 if TYPE_CHECKING:
     from mlmd.sample.method import PotentialMethod
 
+VACUUM = 6.0
+"""Å: no two layers of a crystal are farther apart."""
+NO_MINIMUM = (
+    "no equation of state: no minimum of the energy lies within the volumes that were tried. Relax the cell first "
+    "(leave out --as-is)"
+)
 STRAIN = 2e-3
 """Of the smaller of both differences."""
 FORCE, STEPS = 1e-4, 10_000
@@ -143,7 +149,11 @@ def elastic(
             which: Estimate(value, abs(other[which] - another[which]) / 3.0, _MODULI[which], float("nan"))
             for which, value in best.items()
         },
-        equation_of_state=equation, notes=tuple(_notes(tensor, rest, clamped=clamped)),
+        equation_of_state=equation,
+        notes=(
+            *_notes(tensor, rest, clamped=clamped), *gaps(atoms),
+            *((NO_MINIMUM,) if with_equation and not equation else ()),
+        ),
     )  # fmt: skip
 
 
@@ -171,15 +181,14 @@ def moduli(tensor: np.ndarray) -> dict[str, float]:
     """Moduli of a powder of crystals with a tensor (6, 6) GPa, in the order of `_MODULI`.
 
     The universal anisotropy is 5 G_V / G_R + B_V / B_R - 6, zero of an isotropic crystal (Ranganathan and
-    Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504, 2008). What needs the inverse is nan of a singular tensor.
+    Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504, 2008). What needs the inverse is nan of a crystal that is not
+    stable, which has no such modulus.
     """
     diagonal, across = np.trace(tensor[:3, :3]), tensor[0, 1] + tensor[0, 2] + tensor[1, 2]
     shears = np.trace(tensor[3:, 3:])
     bulk_voigt, shear_voigt = (diagonal + 2.0 * across) / 9.0, (diagonal - across + 3.0 * shears) / 15.0
-    try:
-        s = np.linalg.inv(tensor)
-    except np.linalg.LinAlgError:
-        s = np.full((6, 6), np.nan)
+    stable = np.linalg.eigvalsh(tensor)[0] > 0.0
+    s = np.linalg.inv(tensor) if stable else np.full((6, 6), np.nan)
     between = s[0, 1] + s[0, 2] + s[1, 2]
     bulk_reuss = 1.0 / (np.trace(s[:3, :3]) + 2.0 * between)
     shear_reuss = 15.0 / (4.0 * np.trace(s[:3, :3]) - 4.0 * between + 3.0 * np.trace(s[3:, 3:]))
@@ -260,6 +269,21 @@ def _birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[float, 
     equation.fit(warn=False)
     energy, bulk, derivative, volume = map(float, equation.eos_parameters)
     return energy, bulk / ase.units.GPa, derivative, volume
+
+
+def gaps(atoms: ase.Atoms) -> list[str]:
+    """What to say of a cell with vacuum, which is no crystal."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    found = []
+    for axis, height, place in zip("abc", heights, atoms.get_scaled_positions().T, strict=True):
+        ordered = np.sort(place % 1.0)
+        widest = height * float(np.diff(ordered, append=ordered[0] + 1.0).max())
+        if widest > max(VACUUM, 0.5 * height) and len(atoms) > 1:
+            found.append(
+                f"{widest:.3g} Å along {axis} are empty: these are numbers of a slab or a molecule in its cell, and "
+                "per volume of the cell they mean little"
+            )
+    return found
 
 
 def _notes(tensor: np.ndarray, rest: np.ndarray, *, clamped: bool) -> list[str]:

@@ -20,8 +20,9 @@ from ase.cell import Cell
 from mlmd import units
 from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
-from mlmd.potentials import Evaluator, Potential
+from mlmd.potentials import Evaluator, Potential, has_stress
 from mlmd.potentials.evaluate import evaluator
+from mlmd.sample.elastic import REST, at_rest, gaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,7 +144,8 @@ def phonons(
         atoms: periodic in all directions, a small cell.
         name: of the structure, for messages.
         relax: move atoms and cell to where neither force nor stress is left first.
-        repeats: of the cell along its vectors in the supercell; by default as many as make it `LENGTH` high.
+        repeats: of the cell along its vectors in the supercell; by default as many as make it `LENGTH` high, and
+            twice the cutoff of the potential.
         displacement: Å.
         temperatures: K, of the thermodynamic functions.
         device: where the potential computes.
@@ -158,12 +160,11 @@ def phonons(
     if not 1e-4 <= displacement <= 0.2:
         raise InputError(f"a displacement of {displacement:g} Å: give one from 1e-4 to 0.2; {DISPLACEMENT:g} is usual.")
     if relax:
-        from mlmd.sample.elastic import at_rest
-
         atoms = at_rest(potential, atoms, name, device)
     if repeats is None:
         heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-        repeats = [max(1, int(np.ceil(LENGTH / height - 1e-6))) for height in heights]
+        length = max(LENGTH, 2.0 * float(getattr(potential, "cutoff", 0.0)))
+        repeats = [max(1, int(np.ceil(length / height - 1e-6))) for height in heights]
     times = _checked(repeats)
     near, far = (_force_constants(phonopy, potential, atoms, times, n * displacement, device) for n in (1, 2))
     kelvins = np.asarray(temperatures, dtype=float)
@@ -187,7 +188,7 @@ def phonons(
         free_energy=units.EV_PER_KJMOL * np.asarray(thermal.free_energy) / n_primitive,
         entropy=_PER_KB * np.asarray(thermal.entropy) / n_primitive,
         heat_capacity=_PER_KB * np.asarray(thermal.heat_capacity) / n_primitive,
-        quantities=quantities, notes=tuple(_notes(lowest, relax=relax)),
+        quantities=quantities, notes=(*_notes(lowest, relax=relax), *_doubts(potential, atoms, times, device)),
     )  # fmt: skip
 
 
@@ -254,6 +255,29 @@ def _bands(made: Any) -> tuple[tuple[tuple[float, str], ...], np.ndarray, np.nda
     made.run_qpoints(path.kpts)
     labels = tuple((float(x) / (2 * np.pi), name) for x, name in zip(at, names, strict=True))
     return labels, distances / (2 * np.pi), np.asarray(made.qpoints.frequencies)
+
+
+def _doubts(potential: Potential, atoms: ase.Atoms, repeats: Sequence[int], device: str) -> list[str]:
+    """A supercell in which an atom meets its own image, a stress that is left, and vacuum."""
+    notes = gaps(atoms)
+    heights = np.array(repeats) / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    cutoff = float(getattr(potential, "cutoff", 0.0))
+    if heights.min() < 2.0 * cutoff:
+        notes.append(
+            f"the supercell is {heights.min():.3g} Å high, less than twice the cutoff of the potential ({cutoff:g} Å): "
+            "an atom that is displaced meets its images, and frequencies between the waves that fit are wrong. Give "
+            "more --supercell"
+        )
+    if has_stress(potential):
+        found = evaluator(potential, atoms.numbers, atoms.pbc, device=device).evaluate(
+            atoms.positions, atoms.cell.array
+        )
+        left = float(np.abs(found.virial).max()) / atoms.get_volume() / ase.units.GPa
+        if left > REST:
+            notes.append(
+                f"a stress of {left:.3g} GPa is left in the cell: frequencies are those of that strained crystal"
+            )
+    return notes
 
 
 def _notes(lowest: float, *, relax: bool) -> list[str]:
