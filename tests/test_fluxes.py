@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ase
+import ase.units
 import numpy as np
 import pytest
 from classical import silicon
@@ -101,6 +103,45 @@ def test_fluxes_turn_with_the_crystal(tmp_path: Path) -> None:
         np.stack([[each[f"pressure {''.join(sorted(a + b))} [bar]"] for a in "xyz"] for b in "xyz"]) for each in found
     )
     assert np.abs(np.einsum("ab,act,cd->bdt", rotation, one, rotation) - other).max() < 1e-8 * np.abs(one).max()
+
+
+def mixed() -> ase.Atoms:
+    """Argon with krypton."""
+    atoms = fcc_argon(2)
+    atoms.symbols[::3] = "Kr"
+    return atoms
+
+
+HEAT = OUTPUT.replace('["stress", "heat", "current"]', '["heat"]')
+
+
+def test_number_fluxes_of_a_mixture_stand_beside_its_heat_and_add_up_to_no_momentum(tmp_path: Path) -> None:
+    atoms = mixed()
+    atoms.set_velocities(0.01 * np.random.default_rng(0).standard_normal((len(atoms), 3)))
+    given = atoms.get_velocities() - atoms.get_momenta().sum(axis=0) / atoms.get_masses().sum()
+    stage = NVE.replace("90 K", "file")
+    found = fluxes_of(simulate(write_input(tmp_path, stage, atoms=atoms, output=HEAT), tmp_path / "run").path)
+    ar, kr = (np.stack([found[f"number flux {one} {axis} [Å/fs]"] for axis in "xyz"], axis=1) for one in ("Ar", "Kr"))
+    # ASE's velocities are in its own unit of time; those of the first line are half a step later than in the file
+    first = given[atoms.symbols == "Ar"].sum(axis=0) * ase.units.fs
+    assert np.abs(ar[0] - first).max() < 1e-2 * np.abs(ar).max()
+    momentum = 39.948 * ar + 83.798 * kr
+    assert np.abs(momentum).max() < 1e-6 * np.abs(39.948 * ar).max()
+    alone = write_input(tmp_path / "alone", NVE, output=HEAT)
+    assert not any("number" in name for name in fluxes_of(simulate(alone, tmp_path / "alone" / "run").path))
+
+
+def test_a_run_that_was_begun_without_number_fluxes_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_input(tmp_path, NVE, atoms=mixed(), output=HEAT)
+    whole = fluxes_of(simulate(path, tmp_path / "one", threads=1).path)
+    with monkeypatch.context() as before, pytest.raises(Stopped):
+        before.setattr("mlmd.engine.fluxes.Fluxes._counts", lambda *_: False)
+        simulate(path, tmp_path / "parts", progress=stopping(tmp_path / "parts", 30), threads=1)
+    parts = fluxes_of(simulate(path, tmp_path / "parts", threads=1).path)
+    assert set(whole) - set(parts) == {name for name in whole if name.startswith("number flux")} != set()
+    assert all(np.array_equal(values, whole[name]) for name, values in parts.items())
 
 
 def test_heat_flows_through_a_potential_without_a_kernel_as_with_one(
