@@ -184,6 +184,7 @@ def test_a_changed_file_of_fluxes_is_found(tmp_path: Path) -> None:
         ('fluxes = ["stress"]\nevery = "1 fs"', NVT, "shorter than the timestep"),
         ('fluxes = ["strain"]\nevery = "5 fs"', NVT, "strain"),
         ('fluxes = ["current"]\nevery = "5 fs"', NVT, "no charges are known, and they are not guessed"),
+        ('fluxes = ["current"]\nevery = "5 fs"\n[analysis]\ncharges = { Ar = 0 }', NVT, r"\(Ar\) has the charge 0"),
         (
             'fluxes = ["heat"]\nevery = "5 fs"',
             f"{NVT}\n{WALL}",
