@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import mlmd
-from runs import write_input
+from runs import fcc_argon, write_input
 from scipy.signal import lfilter
 
 from mlmd import units
@@ -19,6 +19,7 @@ from mlmd.analysis.cepstrum import zero_frequency
 from mlmd.analysis.green_kubo import conductivity, running, thermal_conductivity, viscosity
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
+from mlmd.rundir import FLUXES
 
 TEMPERATURE, VOLUME, INTERVAL = 300.0, 8000.0, 5.0
 """K, Å³, fs."""
@@ -207,6 +208,21 @@ def test_without_fluxes_of_elements_the_zero_of_energies_is_told(tmp_path: Path)
     heat = {name: values for name, values in columns.items() if name.startswith("heat")}
     assert any("arbitrary zero" in note for note in thermal_conductivity(written(tmp_path, heat)).notes)
     assert not any("arbitrary zero" in note for note in thermal_conductivity(written(tmp_path, columns)).notes)
+
+
+def test_a_run_of_two_elements_is_freed_of_one_and_told_where_it_is_not(tmp_path: Path) -> None:
+    atoms = fcc_argon(2)
+    atoms.symbols[::3] = "Kr"
+    output = 'log_every = "1 ps"\ntrajectory_every = "5 ps"\nfluxes = ["heat"]\nevery = "15 fs"'
+    stage = 'velocities = "250 K"\n[[stage]]\nkind = "nve"\nduration = "30 ps"'
+    run = simulate(write_input(tmp_path, stage, atoms=atoms, output=output), tmp_path / "run", threads=1)
+    freed = thermal_conductivity(run)
+    assert len(freed.freed_of) == 1 and not any("arbitrary zero" in note for note in freed.notes)
+    table = [line.split(",") for line in (run.path / FLUXES).read_text().splitlines()]
+    kept = [column for column, name in enumerate(table[0]) if not name.startswith("number flux")]
+    (run.path / FLUXES).write_text("".join(",".join(row[column] for column in kept) + "\n" for row in table))
+    older = thermal_conductivity(run)
+    assert not older.freed_of and any("if Kr, Ar diffuse" in note for note in older.notes)
 
 
 def test_the_running_integral_of_a_flux_that_is_not_freed_is_not_read(tmp_path: Path) -> None:

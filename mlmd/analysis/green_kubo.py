@@ -188,7 +188,7 @@ def green_kubo(
         freed_of=freed_of,
         notes=(
             *_notes(series, coefficient, read, found, until),
-            *(_freed(freed_of) if kind is _THERMAL else ()),
+            *_freed(freed_of),
             *(zero_of_energies(series, freed_of) if kind is _THERMAL else ()),
         ),
         provenance=tuple(one.provenance for one in series),

@@ -95,14 +95,15 @@ def independent(flows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 def zero_of_energies(series: Sequence[FluxSeries], freed: Sequence[str]) -> list[str]:
     """What to know where the fluxes of elements are not written, so that κ may depend on the zero of energies."""
-    told = next((one for one in series if any(map(NUMBER_FLUX.fullmatch, one.columns))), None)
+    if any(NUMBER_FLUX.fullmatch(column) for column in series[0].columns):
+        return []
     folder = Path(series[0].provenance.path)
     elements = tuple(dict.fromkeys(open_run(folder).atoms.symbols)) if folder.is_dir() else ()
-    # without current the flux of one of two elements of different charge does not flow, nor that of the other
+    # freed of a current the heat flux is freed of the one independent flux that two elements have
     most = 1 + len(freed)
-    if told is not None or 0 < len(elements) <= most:
+    if 0 < len(elements) <= most:
         return []
-    who = f"{', '.join(elements)}" if elements else f"several elements (more than {most})"
+    who = ", ".join(elements) or f"several elements (more than {most})"
     return [
         f"the heat flux is not freed of the number fluxes of elements, which are not written: if {who} diffuse, this κ "
         "depends on the arbitrary zero of the energy of atoms and means nothing; where none diffuse it is right. A new "
