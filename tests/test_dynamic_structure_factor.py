@@ -104,6 +104,36 @@ def test_correlations_are_sums_over_all_origins(rng: np.random.Generator) -> Non
     assert np.allclose(of_atoms, exact)
 
 
+def test_correlations_take_little_memory_beside_what_is_correlated(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tracemalloc
+
+    density = rng.normal(size=(2000, 200)) + 1j * rng.normal(size=(2000, 200))
+    turns, indices = rng.normal(size=(2000, 200, 3)), np.array([[1, -2, 3]])
+    for name, correlated in (
+        ("densities", lambda: correlate(density, density, 100)),
+        ("atoms", lambda: self_correlate(turns, indices, 100)),
+    ):
+        whole = correlated()
+        monkeypatch.setattr("mlmd.analysis.scattering.correlations.TRANSFORM_BYTES", 5e5)
+        tracemalloc.start()
+        parts = correlated()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        monkeypatch.undo()
+        assert np.allclose(parts, whole, rtol=0.0, atol=1e-12 * np.abs(whole).max()), name
+        assert peak < 0.5 * density.nbytes, name  # at once it was several times as much as the densities
+
+
+def test_single_atoms_may_be_read_some_at_a_time(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = ase.Atoms("Ar7", positions=12.0 * rng.random((7, 3)), cell=CELL, pbc=True)
+    frames = atoms.positions + np.cumsum(0.1 * rng.normal(size=(60, 7, 3)), axis=0)
+    whole = of(atoms, frames).memories["F_self Ar"].values
+    monkeypatch.setattr("mlmd.analysis.scattering.dynamic.SELF_BYTES", 24 * 60 * 2)  # two atoms at once
+    assert np.allclose(of(atoms, frames).memories["F_self Ar"].values, whole, rtol=0.0, atol=1e-12)
+
+
 def test_what_does_not_relax_has_no_relaxation_time() -> None:
     lags = np.arange(50)
     assert relaxation_time(np.exp(-lags / 7.3), 2.0) == pytest.approx(14.6, rel=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ase
+import ase.units
 import numpy as np
 import pytest
 from classical import silicon
@@ -105,6 +106,45 @@ def test_fluxes_turn_with_the_crystal(tmp_path: Path) -> None:
     assert np.abs(np.einsum("ab,act,cd->bdt", rotation, one, rotation) - other).max() < 1e-8 * np.abs(one).max()
 
 
+def mixed() -> ase.Atoms:
+    """Argon with krypton."""
+    atoms = fcc_argon(2)
+    atoms.symbols[::3] = "Kr"
+    return atoms
+
+
+HEAT = OUTPUT.replace('["stress", "heat", "current"]', '["heat"]')
+
+
+def test_number_fluxes_of_a_mixture_stand_beside_its_heat_and_add_up_to_no_momentum(tmp_path: Path) -> None:
+    atoms = mixed()
+    atoms.set_velocities(0.01 * np.random.default_rng(0).standard_normal((len(atoms), 3)))
+    given = atoms.get_velocities() - atoms.get_momenta().sum(axis=0) / atoms.get_masses().sum()
+    stage = NVE.replace("90 K", "file")
+    found = fluxes_of(simulate(write_input(tmp_path, stage, atoms=atoms, output=HEAT), tmp_path / "run").path)
+    ar, kr = (np.stack([found[f"number flux {one} {axis} [Å/fs]"] for axis in "xyz"], axis=1) for one in ("Ar", "Kr"))
+    # ASE's velocities are in its own unit of time; those of the first line are half a step later than in the file
+    first = given[atoms.symbols == "Ar"].sum(axis=0) * ase.units.fs
+    assert np.abs(ar[0] - first).max() < 1e-2 * np.abs(ar).max()
+    momentum = 39.948 * ar + 83.798 * kr
+    assert np.abs(momentum).max() < 1e-6 * np.abs(39.948 * ar).max()
+    alone = write_input(tmp_path / "alone", NVE, output=HEAT)
+    assert not any("number" in name for name in fluxes_of(simulate(alone, tmp_path / "alone" / "run").path))
+
+
+def test_a_run_that_was_begun_without_number_fluxes_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_input(tmp_path, NVE, atoms=mixed(), output=HEAT)
+    whole = fluxes_of(simulate(path, tmp_path / "one", threads=1).path)
+    with monkeypatch.context() as before, pytest.raises(Stopped):
+        before.setattr("mlmd.engine.fluxes.Fluxes._counts", lambda *_: False)
+        simulate(path, tmp_path / "parts", progress=stopping(tmp_path / "parts", 30), threads=1)
+    parts = fluxes_of(simulate(path, tmp_path / "parts", threads=1).path)
+    assert set(whole) - set(parts) == {name for name in whole if name.startswith("number flux")} != set()
+    assert all(np.array_equal(values, whole[name]) for name, values in parts.items())
+
+
 def test_heat_flows_through_a_potential_without_a_kernel_as_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +185,7 @@ def test_a_changed_file_of_fluxes_is_found(tmp_path: Path) -> None:
         ('fluxes = ["stress"]\nevery = "1 fs"', NVT, "shorter than the timestep"),
         ('fluxes = ["strain"]\nevery = "5 fs"', NVT, "strain"),
         ('fluxes = ["current"]\nevery = "5 fs"', NVT, "no charges are known, and they are not guessed"),
+        ('fluxes = ["current"]\nevery = "5 fs"\n[analysis]\ncharges = { Ar = 0 }', NVT, r"\(Ar\) has the charge 0"),
         (
             'fluxes = ["heat"]\nevery = "5 fs"',
             f"{NVT}\n{WALL}",

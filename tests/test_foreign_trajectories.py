@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from command_line import mlmd
 from lammps_oracle import require_lammps
+from mdtraj.formats import XTCTrajectoryFile
 
 from mlmd.errors import InputError, StorageError
+from mlmd.io.h5md import open_h5md
 from mlmd.io.lammps_dump import open_lammps_dump
 from mlmd.io.trajectories import open_trajectory
+from mlmd.io.xtc import open_xtc
 
 RUN = """
 units metal
@@ -188,6 +191,52 @@ def test_h5md_is_read_in_its_units_with_its_images(tmp_path: Path) -> None:
     (frames,) = trajectory.chunks(start=1, step=2, atoms=np.array([4, 1]))
     assert np.abs(frames.cells - CELLS[1::2]).max() < 1e-12
     assert np.abs(frames.positions - (POSITIONS + IMAGES @ CELLS)[1::2, [4, 1]]).max() < 1e-12
+
+
+def test_h5md_may_have_its_box_in_another_unit(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_h5md(tmp_path / "a.h5md", images=True)
+    with h5py.File(path, "a") as file:
+        file["particles/all/box/edges/value"][...] = CELLS
+        file["particles/all/box/edges/value"].attrs["unit"] = "Angstrom"
+    (frames,) = open_trajectory(path).chunks()
+    assert np.abs(frames.cells - CELLS).max() < 1e-12
+    assert np.abs(frames.positions - (POSITIONS + IMAGES @ CELLS)).max() < 1e-12
+
+
+def test_h5md_with_images_and_no_cell_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_h5md(tmp_path / "a.h5md", images=True)
+    with h5py.File(path, "a") as file:
+        del file["particles/all/box/edges"]
+    with pytest.raises(InputError, match="crossed the cell, and no /particles/all/box/edges"):
+        open_trajectory(path)
+
+
+@pytest.mark.parametrize("name", ["a.h5md", "a.xtc"])
+def test_few_atoms_of_many_take_little_memory(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # frames of files are whole: 36 MB of all atoms to give 12 kB
+    import tracemalloc
+
+    positions = np.random.default_rng(2).uniform(0.0, 30.0, (1000, 1500, 3)).astype(np.float32)
+    if name.endswith("xtc"):
+        with XTCTrajectoryFile(str(tmp_path / name), "w") as file:
+            file.write(positions / 10.0)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(tmp_path / name, "w") as file:
+            file["particles/all/position/value"] = positions
+            file["particles/all/position/value"].attrs["unit"] = "Angstrom"
+    monkeypatch.setattr("mlmd.io.frames.CHUNK_BYTES", 1e6)
+    reader = open_xtc(tmp_path / name) if name.endswith("xtc") else open_h5md(tmp_path / name)
+    chosen = np.array([7, 1400])
+    reader.read(range(2), chosen)
+    tracemalloc.start()
+    found = reader.read(range(1, 1000, 3), chosen)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.abs(found - positions[1::3, chosen]).max() < 6e-3  # half of the digit of XTC
+    assert peak < 5e6
 
 
 def test_h5md_may_have_one_box_for_all_frames(tmp_path: Path) -> None:

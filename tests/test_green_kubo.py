@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import mlmd
-from runs import write_input
+from runs import fcc_argon, write_input
 from scipy.signal import lfilter
 
+from mlmd import units
 from mlmd.analysis import write
 from mlmd.analysis.cepstrum import zero_frequency
 from mlmd.analysis.green_kubo import conductivity, running, thermal_conductivity, viscosity
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.io.fluxes import read_fluxes
+from mlmd.rundir import FLUXES
 
 TEMPERATURE, VOLUME, INTERVAL = 300.0, 8000.0, 5.0
 """K, Å³, fs."""
@@ -80,6 +82,20 @@ def test_a_flux_is_freed_of_a_current_it_is_carried_by() -> None:
         misses.append(math.log(found.value / truth) / found.relative_error)
     assert np.mean(np.abs(misses) < 1.96) >= 0.88  # 100 draws tell 95 % to 2.2 %
     assert abs(np.mean(misses)) < 0.5
+
+
+def test_a_flux_is_freed_of_as_many_flows_as_five_elements_have() -> None:
+    # more flows than the three components of a vector
+    rng, misses, errors = np.random.default_rng(12), [], []
+    for _ in range(100):
+        own, truth = relaxing(rng, 5.0, (3, 20000))
+        flows = np.stack([relaxing(rng, tau, (3, 20000))[0] for tau in (3.0, 5.0, 8.0, 12.0)])
+        carried = own + np.einsum("f,fct->ct", [3.0, -1.0, 20.0, 0.2], flows)
+        found = zero_frequency(np.stack([carried, *flows]), 1.0)
+        misses.append(math.log(found.value / truth) / found.relative_error)
+        errors.append(found.relative_error)
+    assert np.mean(np.abs(misses) < 1.96) >= 0.88  # 100 draws tell 95 % to 2.2 %
+    assert abs(np.mean(misses)) < 0.5 and np.mean(errors) < 0.15
 
 
 def test_the_running_integral_of_relaxing_noise_is_the_closed_form() -> None:
@@ -162,6 +178,93 @@ def test_a_flux_that_is_sampled_too_rarely_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(6).standard_normal((3, 20_000))
     columns = {f"current {axis} [e Å/fs]": noise[n] for n, axis in enumerate("xyz")}
     assert any("too rarely" in note for note in conductivity(written(tmp_path, columns)).notes)
+
+
+def mixture(rng: np.random.Generator, zeros: tuple[float, ...]) -> tuple[dict[str, np.ndarray], float]:
+    """Fluxes of three elements at rest as a whole, with zeros of the energies of atoms (eV), and κ without flows."""
+    own, whole = relaxing(rng, 5.0, (3, 20_000))
+    momenta = np.stack([relaxing(rng, 8.0, (3, 20_000))[0] for _ in range(2)])
+    momenta = np.concatenate([momenta, -momenta.sum(axis=0, keepdims=True)])
+    flows = momenta / np.array([7.0, 35.0, 40.0])[:, None, None]
+    heat = own + np.einsum("s,sct->ct", zeros, flows)
+    columns = {f"heat flux {axis} [eV Å/fs]": heat[n] for n, axis in enumerate("xyz")}
+    for element, flow in zip(("Li", "Cl", "Ar"), flows, strict=True):
+        columns |= {f"number flux {element} {axis} [Å/fs]": flow[n] for n, axis in enumerate("xyz")}
+    per_kappa = units.W_PER_MK / (VOLUME * units.KB * TEMPERATURE**2)
+    return columns, 0.5 * per_kappa * whole * INTERVAL
+
+
+def test_the_conductivity_of_a_mixture_does_not_depend_on_the_zero_of_the_energies_of_atoms(tmp_path: Path) -> None:
+    results = []
+    for zeros in ((0.0, 0.0, 0.0), (1.0, -2.0, 4.0), (300.0, 40.0, -500.0)):
+        columns, truth = mixture(np.random.default_rng(10), zeros)
+        results.append(thermal_conductivity(written(tmp_path, columns)))
+    values = [one.coefficient.value for one in results]
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-5)  # twelve digits of a flux a thousand times as large
+    assert abs(values[0] - truth) < 3.0 * results[0].coefficient.error
+    # two of three are independent where the whole is at rest
+    assert len(results[0].freed_of) == 2 and any("freed of the number flux" in note for note in results[0].notes)
+
+
+def test_the_current_is_no_flow_of_its_own_where_charges_are_those_of_elements(tmp_path: Path) -> None:
+    columns, _ = mixture(np.random.default_rng(11), (1.0, -2.0, 4.0))
+    alone = thermal_conductivity(written(tmp_path, columns))
+    for axis in "xyz":
+        charged = (columns[f"number flux {element} {axis} [Å/fs]"] for element in ("Li", "Cl"))
+        columns[f"current {axis} [e Å/fs]"] = np.subtract(*charged)
+    with_current = thermal_conductivity(written(tmp_path, columns))
+    assert len(with_current.freed_of) == 2
+    assert with_current.coefficient.value == pytest.approx(alone.coefficient.value, rel=1e-5)
+
+
+def test_without_fluxes_of_elements_the_zero_of_energies_is_told(tmp_path: Path) -> None:
+    columns, _ = mixture(np.random.default_rng(10), (1.0, -2.0, 4.0))
+    heat = {name: values for name, values in columns.items() if name.startswith("heat")}
+    assert any("arbitrary zero" in note for note in thermal_conductivity(written(tmp_path, heat)).notes)
+    assert not any("arbitrary zero" in note for note in thermal_conductivity(written(tmp_path, columns)).notes)
+
+
+def test_a_run_of_two_elements_is_freed_of_one_and_told_where_it_is_not(tmp_path: Path) -> None:
+    atoms = fcc_argon(2)
+    atoms.symbols[::3] = "Kr"
+    output = 'log_every = "1 ps"\ntrajectory_every = "5 ps"\nfluxes = ["heat"]\nevery = "15 fs"'
+    stage = 'velocities = "250 K"\n[[stage]]\nkind = "nve"\nduration = "30 ps"'
+    run = simulate(write_input(tmp_path, stage, atoms=atoms, output=output), tmp_path / "run", threads=1)
+    freed = thermal_conductivity(run)
+    assert len(freed.freed_of) == 1 and not any("arbitrary zero" in note for note in freed.notes)
+    table = [line.split(",") for line in (run.path / FLUXES).read_text().splitlines()]
+    kept = [column for column, name in enumerate(table[0]) if not name.startswith("number flux")]
+    (run.path / FLUXES).write_text("".join(",".join(row[column] for column in kept) + "\n" for row in table))
+    older = thermal_conductivity(run)
+    assert not older.freed_of and any("if Kr, Ar diffuse" in note for note in older.notes)
+
+
+def test_the_running_integral_of_a_flux_that_is_not_freed_is_not_read(tmp_path: Path) -> None:
+    result = thermal_conductivity(written(tmp_path, mixture(np.random.default_rng(10), (30.0, 0.0, 0.0))[0]))
+    assert not result.running.determined and "integral up to" not in str(result)
+    assert result.to_csv().startswith("t [fs],correlation not freed,κ(t) not freed [W/(m K)]")
+    legend = result.figure().axes[0].get_legend()
+    assert legend is not None and "running integral, not freed" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_run_that_is_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise, _ = relaxing(np.random.default_rng(8), 5.0, (3, 2000))
+    path = written(tmp_path, {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")})
+    (tmp_path / "link.csv").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for again in (path, Path(path.name), tmp_path / "link.csv"):
+        with pytest.raises(InputError, match="is given twice"):
+            thermal_conductivity([path, again])
+
+
+def test_runs_with_and_without_a_current_are_not_averaged(tmp_path: Path) -> None:
+    noise, _ = relaxing(np.random.default_rng(8), 5.0, (6, 2000))
+    heat = {f"heat flux {axis} [eV Å/fs]": noise[n] for n, axis in enumerate("xyz")}
+    current = {f"current {axis} [e Å/fs]": noise[n + 3] for n, axis in enumerate("xyz")}
+    paths = [written(tmp_path, heat | current), written(tmp_path, heat)]
+    for order in (paths, paths[::-1]):
+        with pytest.raises(InputError, match=rf"{paths[1].name} has no column of the electric current"):
+            thermal_conductivity(order)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,61 @@ def test_velocities_of_frames_and_of_positions_say_the_same(tmp_path: Path) -> N
     answer = mlmd("analyze", "vacf", run.path, "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["velocities_from_positions"] is False
+
+
+@dataclass(frozen=True)
+class WithVelocities(ArrayReader):
+    """Frames in memory that have velocities."""
+
+    stored: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def velocities(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """(n, n_atoms, 3) Å/fs."""
+        chosen: np.ndarray = self.stored[slice(frames.start, frames.stop, frames.step)][:, atoms]
+        return chosen
+
+
+def with_velocities(trajectory: Trajectory) -> Trajectory:
+    """The same frames, with velocities in the file."""
+    assert isinstance(trajectory.reader, ArrayReader)
+    positions = trajectory.reader.positions
+    velocities = np.gradient(positions, trajectory.provenance.interval, axis=0)
+    return replace(trajectory, reader=WithVelocities(positions, None, stored=velocities))
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["positions", "velocities"])
+def test_atoms_that_are_held_have_no_modes(stored: bool) -> None:
+    # one hydrogen on springs, beside two atoms that are held
+    times = 5.0 * np.arange(4000)[:, None]
+    angular = 2e-3 * np.pi * np.array([3.0, 4.0, 5.0])
+    reach = np.sqrt(2.0 * units.KB * TEMPERATURE / (units.KINETIC * 1.008 * angular**2))
+    held = np.broadcast_to([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], (4000, 2, 3))
+    positions = np.concatenate([(reach * np.cos(angular * times))[:, None], held], axis=1)
+    trajectory = moving(positions, 5.0, np.array([1, 3, 3]), np.array([1.008, 6.94, 6.94]))
+    result = vacf(with_velocities(trajectory) if stored else trajectory)
+    assert result.n_modes == 3 and [one.element for one in result.elements] == ["H"]
+    assert result.temperature.value == pytest.approx(TEMPERATURE, rel=0.02)  # differences over 5 fs of 5 THz hide 0.4 %
+    assert any("2 atoms never move" in note for note in result.notes)
+    with pytest.raises(InputError, match="Li is at rest"):
+        vacf(trajectory, elements=["Li"])
+
+
+def test_an_element_that_is_the_reference_is_not_shown() -> None:
+    trajectory, _ = oscillators(20.0)
+    trajectory = replace(trajectory, numbers=np.where(np.arange(30) == 0, 29, trajectory.numbers))
+    result = vacf(trajectory, drift=["Cu"])
+    assert [one.element for one in result.elements] == ["Ar", "Kr"] and np.isfinite(result.total).all()
+    assert any("Cu is at rest" in note for note in result.notes)
+
+
+def test_one_atom_does_not_move_relative_to_itself() -> None:
+    trajectory, _ = oscillators(20.0)
+    assert isinstance(trajectory.reader, ArrayReader)
+    alone = moving(trajectory.reader.positions[:, :1], 20.0, np.array([18]), np.array([40.0]))
+    for one in (alone, with_velocities(alone)):
+        with pytest.raises(InputError, match='Give drift = "none"'):
+            vacf(one)
+        assert vacf(one, drift="none").n_modes == 3
 
 
 def test_results_are_written(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ Marcolongo, Baroni, Sci. Rep. 7, 15835, 2017). P is twice the number of Akaike's
 alike and leaves a bias at zero that is as large as the error: with it 45 to 90 % of the intervals of 95 % hold the
 truth for noise of one or two correlation times, or with a vibration; with twice as many 92 to 95 % (of 1,000) where a
 series has 500 of the longest time, and 81 to 93 % where it has 100. Of several coupled currents the first is freed of
-the others by 1 / (S⁻¹)₁₁ (Bertossa, Grasselli, Ercole, Baroni, Phys. Rev. Lett. 122, 255901, 2019).
+the others by 1 / (S⁻¹)₁₁ (Bertossa, Grasselli, Ercole, Baroni, Phys. Rev. Lett. 122, 255901, 2019), which takes
+more components than currents: of as many currents parts of the series count as further components.
 """
 
 from __future__ import annotations
@@ -68,13 +69,12 @@ def zero_frequency(fluxes: np.ndarray, interval: float, cutoff: float | None = N
         cutoff: 1/fs, the highest frequency to use; by default where the spectrum has fallen to `FALLEN`.
 
     Raises:
-        InputError: for a series that is too short, that is constant, or more fluxes than components.
+        InputError: for a series that is too short, or that is constant.
     """
+    fluxes = _parts(fluxes)
     n_fluxes, n_components, n_times = fluxes.shape
     if n_times < 2 * FEWEST:
         raise InputError(f"the fluxes are known at {n_times} times; {2 * FEWEST} at least are needed.")
-    if n_fluxes > n_components:
-        raise InputError(f"{n_fluxes} coupled fluxes need as many components, and there are {n_components}.")
     periodogram = reduced_periodogram(fluxes, interval)
     if not (np.isfinite(periodogram).all() and (periodogram > 0.0).all()):
         raise InputError("the flux does not fluctuate: it is constant, or one of several that are the same.")
@@ -111,6 +111,16 @@ def zero_frequency(fluxes: np.ndarray, interval: float, cutoff: float | None = N
         smooth=smooth,
         n_independent=n_dof * n_used / n_kept,
     )
+
+
+def _parts(fluxes: np.ndarray) -> np.ndarray:
+    """Fluxes, in the fewest parts that make more components than coupled fluxes."""
+    n_fluxes, n_components, n_times = fluxes.shape
+    if n_fluxes == 1 or n_fluxes < n_components:
+        return fluxes
+    n_parts = -(-(n_fluxes + 1) // n_components)
+    length = n_times // n_parts
+    return fluxes[..., : n_parts * length].reshape(n_fluxes, n_parts * n_components, length)
 
 
 def reduced_periodogram(fluxes: np.ndarray, interval: float) -> np.ndarray:

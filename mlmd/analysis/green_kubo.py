@@ -6,15 +6,16 @@
 
 each averaged over its components, t from 0 to ∞. The integral is half the spectrum at zero frequency, which is found
 from the cepstrum with its error (`mlmd.analysis.cepstrum`); the integral as it runs with the time is given beside it,
-with the error of blocks, and read where the correlation first is within two errors of zero. Where a run writes
-the current too, the heat flux is freed of it: κ is then without electric current, as it is measured.
+with the error of blocks, and read where the correlation first is within two errors of zero. The heat flux is freed of
+the flows of matter (`mlmd.analysis.heat_flux`): κ is without these, as it is measured, and the running integral, which
+is that of the flux with them, is not read then.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,11 @@ from scipy import fft
 from mlmd import units
 from mlmd.analysis.cepstrum import ZeroFrequency, zero_frequency
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.heat_flux import CURRENT, heat_and_flows, together, zero_of_energies
 from mlmd.errors import InputError
 from mlmd.io.fluxes import FluxSeries, read_fluxes
 from mlmd.io.frames import Provenance
-from mlmd.rundir import Run
+from mlmd.rundir import FLUXES, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +41,6 @@ ROWS = 1000
 APART = 4.0
 """Standard errors between both estimates from which on a reader is told."""
 PRESSURE = tuple(f"pressure {axes} [bar]" for axes in ("xx", "yy", "zz", "yz", "xz", "xy"))
-HEAT = tuple(f"heat flux {axis} [eV Å/fs]" for axis in "xyz")
-CURRENT = tuple(f"current {axis} [e Å/fs]" for axis in "xyz")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class GreenKubo:
     symbol: str
     coefficient: Estimate
     running: Estimate
-    """The integral up to `cutoff_time`, error of blocks."""
+    """The integral up to `cutoff_time`, error of blocks; not determined for a flux that was freed of others."""
     cutoff_time: float
     """fs, where the correlation first is within two errors of zero; nan where that is not seen."""
     lags: np.ndarray
@@ -69,6 +69,8 @@ class GreenKubo:
     """K."""
     volume: float
     """Å³."""
+    freed_of: tuple[str, ...]
+    """Flows of matter that the flux was freed of; not in `correlation` and `integral`."""
     notes: tuple[str, ...]
     provenance: tuple[Provenance, ...]
     """Of each run."""
@@ -85,6 +87,7 @@ class GreenKubo:
             "coefficient": self.coefficient.to_dict(),
             "running_integral": self.running.to_dict(),
             "running_integral_until_fs": None if math.isnan(self.cutoff_time) else self.cutoff_time,
+            "freed_of": list(self.freed_of),
             "cepstral_coefficients": self.spectrum.n_coefficients,
             "cutoff_frequency_THz": 1e3 * self.spectrum.cutoff,
             "temperature_K": self.temperature,
@@ -102,8 +105,8 @@ class GreenKubo:
         """The correlation and its integral, at growing distances of time."""
         rows = np.unique(np.geomspace(1, len(self.lags), ROWS).astype(int)) - 1
         columns = (self.lags, self.correlation, self.integral, self.integral_error)
-        unit = self.coefficient.unit
-        head = f"t [fs],correlation,{self.symbol}(t) [{unit}],error [{unit}]\n"
+        unit, which = self.coefficient.unit, " not freed" if self.freed_of else ""
+        head = f"t [fs],correlation{which},{self.symbol}(t){which} [{unit}],error [{unit}]\n"
         return head + "".join(",".join(f"{column[row]:.8g}" for column in columns) + "\n" for row in rows)
 
     def figure(self) -> Figure:
@@ -120,8 +123,8 @@ class _Kind:
     name: str
     symbol: str
     unit: str
-    fluxes: Callable[[FluxSeries], np.ndarray]
-    """(n_fluxes, n_components, n_times)."""
+    fluxes: Callable[[Sequence[FluxSeries]], tuple[np.ndarray, tuple[str, ...]]]
+    """(n_fluxes, n_components, n_times), and what those after the first are."""
     factor: Callable[[float, float], float]
     """Of the integral, from temperature (K) and volume (Å³)."""
 
@@ -156,16 +159,15 @@ def green_kubo(
         cutoff: THz, the highest frequency that is used; by default where the spectrum has fallen for good.
 
     Raises:
-        InputError: without fluxes or a volume, out of equilibrium, for runs of different states, and for a series that
-            is too short.
+        InputError: without fluxes or a volume, out of equilibrium, for runs of different states, the same one twice,
+            and a series that is too short.
     """
     given = [runs] if isinstance(runs, Run | Path | str) else list(runs)
     series = [read_fluxes(one, stage, first_time, last_time) for one in given]
     _check_same_state(series)
     interval = series[0].provenance.interval
     n_times = min(one.provenance.n_frames for one in series)
-    # several runs are more components of one flux
-    fluxes = np.concatenate([kind.fluxes(one)[..., :n_times] for one in series], axis=1)
+    fluxes, freed_of = kind.fluxes([_beginning(one, n_times) for one in series])
     temperature, volume = (float(np.mean([getattr(one, name) for one in series])) for name in ("temperature", "volume"))
     if not volume > 0.0:
         raise InputError(f"{series[0].provenance.path}: {kind.name} needs a volume: a cell periodic in all directions.")
@@ -175,15 +177,20 @@ def green_kubo(
     lags, correlation, error_of_it, integral, error = running(fluxes[0], interval)
     until = _decorrelated(correlation, error_of_it)
     read = Estimate(math.nan, math.nan, kind.unit, math.nan)
-    if until is not None:
+    if until is not None and not freed_of:
         read = Estimate(factor * integral[until], factor * error[until], kind.unit, float(N_BLOCKS))
     coefficient = Estimate(value, value * found.relative_error, kind.unit, found.n_independent)
     return GreenKubo(
         name=kind.name, symbol=kind.symbol, coefficient=coefficient, running=read,
-        cutoff_time=math.nan if until is None else float(lags[until]),
+        cutoff_time=float(lags[until]) if until is not None and read.determined else math.nan,
         lags=lags, correlation=correlation / correlation[0], integral=factor * integral, integral_error=factor * error,
         spectrum=found, scale=0.5 * factor, temperature=temperature, volume=volume,
-        notes=_notes(series, coefficient, read, found, freed=len(fluxes) > 1),
+        freed_of=freed_of,
+        notes=(
+            *_notes(series, coefficient, read, found, until),
+            *_freed(freed_of),
+            *(zero_of_energies(series, freed_of) if kind is _THERMAL else ()),
+        ),
         provenance=tuple(one.provenance for one in series),
     )  # fmt: skip
 
@@ -229,6 +236,11 @@ def _check_same_state(series: Sequence[FluxSeries]) -> None:
     if not series:
         raise InputError("no run is given.")
     first = series[0]
+    for number, each in enumerate(series):
+        if _file(each) in map(_file, series[:number]):
+            raise InputError(
+                f"{each.provenance.path} is given twice, and is no run independent of itself. Give it once."
+            )
     for other in series[1:]:
         for what, one, two, apart in (
             ("the interval of their fluxes", first.provenance.interval, other.provenance.interval, 1e-3),
@@ -242,8 +254,27 @@ def _check_same_state(series: Sequence[FluxSeries]) -> None:
                 )
 
 
+def _file(series: FluxSeries) -> Path:
+    """Where its lines are, whatever it is called."""
+    path = Path(series.provenance.path).resolve()
+    return (path / FLUXES).resolve() if path.is_dir() else path
+
+
+def _beginning(series: FluxSeries, n_times: int) -> FluxSeries:
+    return replace(series, columns={name: values[:n_times] for name, values in series.columns.items()})
+
+
+def _freed(flows: Sequence[str]) -> tuple[str, ...]:
+    if not flows:
+        return ()
+    return (
+        f"the heat flux was freed of {' and '.join(flows)}, as in a measurement without such flows; the running "
+        "integral in the files is that of the heat flux with them",
+    )
+
+
 def _notes(
-    series: Sequence[FluxSeries], coefficient: Estimate, read: Estimate, found: ZeroFrequency, *, freed: bool
+    series: Sequence[FluxSeries], coefficient: Estimate, read: Estimate, found: ZeroFrequency, until: int | None
 ) -> tuple[str, ...]:
     notes = [note for one in series for note in one.provenance.notes]
     kinds = {one.provenance.kind for one in series}
@@ -259,43 +290,33 @@ def _notes(
             "the spectrum has not fallen at the highest frequency that the interval allows: fluxes are written too "
             "rarely (every), and what is faster is counted at lower frequencies"
         )
-    if not read.determined:
+    if until is None:
         notes.append("the correlation is not seen to end: the series is too short for it")
-    elif not freed and abs(read.value - coefficient.value) > APART * math.hypot(read.error, coefficient.error):
+    elif read.determined and abs(read.value - coefficient.value) > APART * math.hypot(read.error, coefficient.error):
         notes.append(
             f"the running integral, {read}, is far from the value of the spectrum, {coefficient}: look at the picture, "
             "and choose the highest frequency with --cutoff"
         )
-    if freed:
-        notes.append("the heat flux was freed of the electric current, as in a measurement without one")
     return tuple(dict.fromkeys(notes))
 
 
-def _traceless(series: FluxSeries) -> np.ndarray:
+def _traceless(series: Sequence[FluxSeries]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Five components of the pressure in eV/Å³, independent and of one variance in a fluid."""
-    xx, yy, zz, yz, xz, xy = units.BAR * series[PRESSURE]
-    return np.stack([yz, xz, xy, 0.5 * (xx - yy), (2.0 * zz - xx - yy) / math.sqrt(12.0)])[None]
-
-
-def _heat(series: FluxSeries) -> np.ndarray:
-    """The heat flux, and the current where it fluctuates."""
-    heat = series[HEAT]
-    if CURRENT[0] not in series.columns:
-        return heat[None]
-    current = series[CURRENT]
-    # where all atoms have one charge to mass, the current is the momentum, which is conserved: rounding is left
-    flows = np.ptp(current, axis=1).min() > 1e-6
-    return np.stack([heat, current]) if flows else heat[None]
+    parts = []
+    for one in series:
+        xx, yy, zz, yz, xz, xy = units.BAR * one[PRESSURE]
+        parts += [yz, xz, xy, 0.5 * (xx - yy), (2.0 * zz - xx - yy) / math.sqrt(12.0)]
+    return np.stack(parts)[None], ()
 
 
 _VISCOSITY = _Kind(
     "viscosity", "η", "mPa s", _traceless, lambda temperature, volume: units.MPA_S * volume / (units.KB * temperature)
 )
 _THERMAL = _Kind(
-    "thermal-conductivity", "κ", "W/(m K)", _heat,
+    "thermal-conductivity", "κ", "W/(m K)", heat_and_flows,
     lambda temperature, volume: units.W_PER_MK / (volume * units.KB * temperature**2),
 )  # fmt: skip
 _IONIC = _Kind(
-    "conductivity", "σ", "S/cm", lambda series: series[CURRENT][None],
+    "conductivity", "σ", "S/cm", lambda series: (together(series, CURRENT)[None], ()),
     lambda temperature, volume: units.S_PER_CM / (volume * units.KB * temperature),
 )  # fmt: skip

@@ -21,7 +21,8 @@ def green_kubo_figure(result: GreenKubo) -> Figure:
     unit, value = result.coefficient.unit, result.coefficient
     rows = np.unique(np.geomspace(2, len(result.lags), _N_POINTS).astype(int)) - 1
     times, curve, error = (part[rows] for part in (result.lags / 1e3, result.integral, result.integral_error))
-    integral.plot(times, curve, color=color(0), linewidth=1.3, label="running integral")
+    name = "running integral, not freed" if result.freed_of else "running integral"
+    integral.plot(times, curve, color=color(0), linewidth=1.3, label=name)
     integral.fill_between(times, curve - error, curve + error, color=color(0), alpha=0.2, linewidth=0)
     integral.axhline(value.value, color="black", linewidth=1.2, label=f"{result.symbol} = {value}")
     integral.axhspan(value.value - value.error, value.value + value.error, color="black", alpha=0.15, linewidth=0)

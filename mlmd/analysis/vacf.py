@@ -4,8 +4,8 @@
     g_e(ν) = (2 / k_B T) Σ_j m_j ∫ ⟨v_j(0) · v_j(t)⟩ exp(-2πiνt) dt,
 
 with k_B T from the same velocities, so that ∫ g dν over all elements is the number of modes: 3N, or 3N - 3 with the
-centre of mass at rest. Segments of the trajectory that overlap by half, under a Hann window, give the spectrum (Welch,
-1967); their scatter gives its errors.
+centre of mass at rest, of the N atoms that move: where some never do, these are at rest instead. Segments of the
+trajectory that overlap by half, under a Hann window, give the spectrum (Welch, 1967); their scatter gives its errors.
 
 Where a trajectory has no velocities they are differences of positions, (r(t + Δ) - r(t)) / Δ, means over an interval:
 their spectrum is that of the velocities times (sin πνΔ / πνΔ)², which is divided out. What is faster than 1/2Δ is then
@@ -39,6 +39,10 @@ SEGMENTS = 10
 BLOCK_BYTES = 128e6
 SEEN = 0.1
 """Of the temperature: as far the kinetic energy of differences may be from that of the velocities."""
+STILL = 1e-6
+"""Å, or Å/fs: who never goes further, or faster, is held."""
+AT_REST = 1e-9
+"""Of the kinetic energy: an element with less is what the others move against."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,14 @@ def vacf(
     Args:
         trajectory: frames at equal intervals, several in a period of the fastest vibration.
         elements: that are shown; by default all. Modes are counted by all atoms.
-        drift: what is at rest: "cell" (centre of mass), "none", or elements of a framework.
+        drift: what is at rest: "cell" (centre of mass; the atoms that never move where there are such), "none", or
+            elements of a framework.
         resolution: THz between points of the spectrum; a trajectory that is shorter than 10 / resolution has a coarser
             one.
 
     Raises:
-        InputError: for too few frames, unequal intervals, replicas that exchanged, and atoms that do not move.
+        InputError: for too few frames, unequal intervals, replicas that exchanged, atoms that do not move, and one
+            atom relative to itself.
     """
     if trajectory.provenance.exchanged:
         raise InputError(
@@ -153,7 +159,8 @@ def vacf(
             f"{trajectory.provenance.path}: {trajectory.n_frames} frames are too few: {SEGMENTS} segments of "
             f"{SEGMENTS} frames at least are needed."
         )
-    n_modes = 3 * trajectory.n_atoms - (3 if drift == "cell" else 0)
+    n_held = int(np.count_nonzero(~read.moving))
+    n_modes = 3 * (trajectory.n_atoms - n_held) - (3 if drift == "cell" and not n_held else 0)
     sums = {element: _sums(read, trajectory, element, length) for element in trajectory.elements}
     frequencies = 1e3 * np.arange(length // 2 + 1) / (length * interval)
     if read.from_positions:
@@ -165,24 +172,30 @@ def vacf(
     weights[0] *= 0.5
     if length % 2 == 0:
         weights[-1] *= 0.5
-    thermal = sum(one.powers @ weights for one in sums.values()) / n_modes
-    if not thermal.mean() > 0.0:
-        raise InputError(f"{trajectory.provenance.path}: no atom moves.")
+    kinetic = {element: one.powers @ weights for element, one in sums.items()}
+    thermal = sum(kinetic.values()) / n_modes
+    moving = [one for one, energy in kinetic.items() if energy.mean() > AT_REST * n_modes * thermal.mean()]
     n_independent = read.n_times / length
-    shown = tuple(elements) if elements else trajectory.elements
+    shown = tuple(elements) if elements else tuple(moving)
     trajectory.atoms_of(shown)  # raises for one that does not occur
+    for element in shown:
+        if element not in moving:
+            raise InputError(f"{trajectory.provenance.path}: {element} is at rest and has no vibrations. Leave it out.")
     temperature = _mean(thermal / units.KB, "K", n_independent)
     return VACFResult(
         lags=interval * np.arange(length // 2),
         frequencies=frequencies,
         elements=tuple(
-            _motion(trajectory, element, sums[element], thermal.mean(), frequencies, weights, n_independent)
-            for element in shown
+            _motion(element, sums[element], thermal.mean(), frequencies, weights, n_independent) for element in shown
         ),
         temperature=temperature,
         n_modes=n_modes,
         from_positions=read.from_positions,
-        notes=(*trajectory.provenance.notes, *_notes(trajectory, temperature, resolution, width, read.from_positions)),
+        notes=(
+            *trajectory.provenance.notes,
+            *_rest(n_held, [one for one in trajectory.elements if one not in moving]),
+            *_notes(trajectory, temperature, resolution, width, read.from_positions),
+        ),
         provenance=trajectory.provenance,
     )
 
@@ -198,6 +211,14 @@ class _Velocities:
             self._stored = None
         self.from_positions = self._stored is None
         self.n_times = trajectory.n_frames - (1 if self.from_positions else 0)
+        self.moving = self._moving()
+        """(n_atoms,) bool."""
+        if not self.moving.any():
+            raise InputError(f"{trajectory.provenance.path}: no atom moves.")
+        if drift == "cell" and trajectory.n_atoms == 1:
+            raise InputError('One atom is at rest relative to its own centre of mass. Give drift = "none".')
+        if drift == "cell" and not self.moving.all():  # who is held is at rest, and takes up momentum
+            self._drift = "none"
         self._rest = self._motion_of_rest()
 
     def of(self, atoms: np.ndarray) -> Iterator[np.ndarray]:
@@ -206,14 +227,34 @@ class _Velocities:
         for first in range(0, len(atoms), at_once):
             yield self._read(atoms[first : first + at_once]) - self._rest
 
+    def _moving(self) -> np.ndarray:
+        """(n_atoms,) which atoms are not held; only those that are still at first are looked at further."""
+        trajectory = self._trajectory
+        if self._stored is not None:
+            first = self._stored_in(trajectory.rows[:SEGMENTS])
+        else:
+            first = next(unwrapped(trajectory))
+            first = first - first[0]
+        moving = np.abs(first).max(axis=(0, 2)) > STILL
+        still = np.flatnonzero(~moving)
+        at_once = max(1, int(BLOCK_BYTES / (24 * self.n_times)))
+        for begin in range(0, len(still), at_once):
+            some = still[begin : begin + at_once]
+            reach = np.abs(self._read(some)) * (1.0 if self._stored is not None else trajectory.provenance.interval)
+            moving[some] = reach.max(axis=(1, 2)) > STILL
+        return moving
+
+    def _stored_in(self, rows: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """(n, n_atoms, 3) Å/fs of the file."""
+        found: np.ndarray | None = None if self._stored is None else self._stored(rows, atoms)
+        if found is None:
+            raise InputError(f"{self._trajectory.provenance.path}: some frames have velocities and others do not.")
+        return found
+
     def _read(self, atoms: np.ndarray) -> np.ndarray:
         trajectory = self._trajectory
         if self._stored is not None:
-            found = self._stored(trajectory.rows, atoms)
-            if found is None:
-                raise InputError(f"{trajectory.provenance.path}: some frames have velocities and others do not.")
-            own: np.ndarray = found.transpose(1, 2, 0)
-            return own
+            return self._stored_in(trajectory.rows, atoms).transpose(1, 2, 0)
         paths, frame = np.empty((len(atoms), 3, trajectory.n_frames)), 0
         for positions in unwrapped(trajectory, atoms):
             paths[:, :, frame : frame + len(positions)] = positions.transpose(1, 2, 0)
@@ -239,8 +280,9 @@ class _Velocities:
 
 @dataclass
 class _Sums:
-    """Of an element, by segment."""
+    """Of the atoms of an element that move, by segment."""
 
+    n_atoms: int
     powers: np.ndarray
     """(n_segments, n_frequencies) Σ m |v(ν)|², one-sided, eV/THz."""
     products: np.ndarray
@@ -249,6 +291,7 @@ class _Sums:
 
 def _sums(read: _Velocities, trajectory: Trajectory, element: str, length: int) -> _Sums:
     atoms, interval = trajectory.atoms_of([element]), trajectory.provenance.interval
+    atoms = atoms[read.moving[atoms]]
     starts = range(0, read.n_times - length + 1, length // 2)
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * (np.arange(length) + 0.5) / length)
     # both signs of the frequency together; fs to 1/THz
@@ -265,19 +308,18 @@ def _sums(read: _Velocities, trajectory: Trajectory, element: str, length: int) 
             powers[number] += scale * np.einsum("a,adf->f", masses, seen)
             whole = np.einsum("adf->f", np.abs(fft.rfft(part, size, axis=2)) ** 2)
             products[number] += fft.irfft(whole, size)[:n_lags] / (length - np.arange(n_lags))
-    return _Sums(powers, products)
+    return _Sums(len(atoms), powers, products)
 
 
 def _motion(
-    trajectory: Trajectory, element: str, sums: _Sums, thermal: float, frequencies: np.ndarray, weights: np.ndarray,
-    n_independent: float,
+    element: str, sums: _Sums, thermal: float, frequencies: np.ndarray, weights: np.ndarray, n_independent: float
 ) -> Motion:  # fmt: skip
     root = math.sqrt(n_independent)
     normed = sums.products / sums.products[:, 0].mean()
     densities = sums.powers / thermal
     means = (densities * frequencies) @ weights / (densities @ weights)
     return Motion(
-        element, len(trajectory.atoms_of([element])),
+        element, sums.n_atoms,
         normed.mean(axis=0), normed.std(axis=0, ddof=1) / root,
         densities.mean(axis=0), densities.std(axis=0, ddof=1) / root,
         _mean(means, "THz", n_independent),
@@ -287,6 +329,13 @@ def _motion(
 def _mean(values: np.ndarray, unit: str, n_independent: float) -> Estimate:
     """Of segments, which overlap: as many count as fit beside each other."""
     return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n_independent), unit, n_independent)
+
+
+def _rest(n_held: int, elements: Sequence[str]) -> Iterator[str]:
+    if n_held:
+        yield f"{n_held} atoms never move: they have no modes, and the others move against them"
+    if elements:
+        yield f"{', '.join(elements)} is at rest, and is not shown"
 
 
 def _notes(

@@ -235,7 +235,8 @@ class Course:
         if self.watch is not None:
             stage.deviations = Deviations(self.folder, job.config.uncertainty, self.present.atoms, self.messages)
         if job.config.output.fluxes:
-            stage.fluxes = Fluxes(self.folder, job.config.output.fluxes, charges_for_current(job.config, job.atoms))
+            charges = charges_for_current(job.config, job.atoms)
+            stage.fluxes = Fluxes(self.folder, job.config.output.fluxes, charges, job.atoms.get_chemical_symbols())
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),

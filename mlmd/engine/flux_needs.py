@@ -16,7 +16,7 @@ def check_fluxes(config: Simulate, potential: Potential, atoms: ase.Atoms) -> No
 
     Raises:
         InputError: for a stress without a volume or of a potential without one, the heat flux of a potential that does
-            not divide energy and virial among atoms, and a current without charges.
+            not divide energy and virial among atoms, and a current without charges or of charges that are all 0.
     """
     fluxes = config.output.fluxes or ()
     name = getattr(potential, "source", "the potential")
@@ -28,6 +28,12 @@ def check_fluxes(config: Simulate, potential: Potential, atoms: ase.Atoms) -> No
         raise InputError(
             "output: fluxes: current: no charges are known, and they are not guessed. Give those of the elements that "
             'move, [analysis] charges = { Li = 1 }, or a structure file with charges ("initial_charges").'
+        )
+    if "current" in fluxes and not np.any(charges_for_current(config, atoms)):
+        raise InputError(
+            f"output: fluxes: current: every atom ({', '.join(dict.fromkeys(atoms.symbols))}) has the charge 0, and no "
+            "current flows. Give charges of the elements that move, [analysis] charges = { Li = 1 }, or leave current "
+            "out."
         )
     if "heat" in fluxes and not _knows_heat(potential, atoms):
         raise InputError(

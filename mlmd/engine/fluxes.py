@@ -5,6 +5,8 @@ Heat flux times volume, V J = Σ_i e_i v_i - Σ_i B_i v_i in eV Å/fs, with e_i 
 atom and B_i its nine-component virial (`mlmd.potentials.virials_of`; Fan et al., Phys. Rev. B 92, 094301, 2015): this
 is d/dt Σ r_i e_i of a body in vacuum, which with the symmetric part of B_i it is not.
 Current I = Σ_i q_i v_i in e Å/fs.
+Number flux of an element, Σ v_i of its atoms in Å/fs, beside the heat flux of several elements: the zero of the energy
+of an atom is arbitrary, and adds a multiple of these to the heat flux.
 
 Velocities are those at the time of the positions: the integrators leave them half a step behind, v + F dt / 2m.
 """
@@ -30,23 +32,40 @@ COLUMNS = {
     "heat": tuple(f"heat flux {axis} [eV Å/fs]" for axis in "xyz"),
     "current": tuple(f"current {axis} [e Å/fs]" for axis in "xyz"),
 }
+NUMBER = "number flux {element} {axis} [Å/fs]"
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 class Fluxes(AppendOnly):
     """fluxes.csv: one row of numbers at each of its steps, in the user's orientation."""
 
-    def __init__(self, folder: Path, kinds: Sequence[str], charges: np.ndarray | None) -> None:
-        """Take the run folder, which fluxes of `COLUMNS`, and charges (n_atoms,) e for the current."""
+    def __init__(
+        self, folder: Path, kinds: Sequence[str], charges: np.ndarray | None, symbols: Sequence[str]
+    ) -> None:  # fmt: skip
+        """Take the run folder, which fluxes of `COLUMNS`, charges (n_atoms,) e for the current, and elements."""
         self._kinds, self._charges = tuple(kinds), charges
+        elements = tuple(dict.fromkeys(symbols))
+        self._members = {one: np.array(symbols) == one for one in elements} if self._counts(folder, elements) else {}
         self.details = "heat" in kinds
         """Whether energies and virials of atoms are needed."""
         super().__init__(folder / FLUXES)
 
+    def _counts(self, folder: Path, elements: Sequence[str]) -> bool:
+        """Whether number fluxes are written; a file that was begun without keeps its columns."""
+        if "heat" not in self._kinds or len(elements) < 2:
+            return False
+        path = folder / FLUXES
+        if not path.exists() or not path.stat().st_size:
+            return True
+        with path.open(encoding="utf-8") as file:
+            return NUMBER.format(element=elements[0], axis="x") in file.readline()
+
     def header(self) -> bytes:
         """Names with units."""
         names = ["step", "stage", "time [ps]", "temperature [K]", "volume [Å^3]"]
-        return (",".join([*names, *(name for kind in self._kinds for name in COLUMNS[kind])]) + "\n").encode()
+        names += [name for kind in self._kinds for name in COLUMNS[kind]]
+        names += [NUMBER.format(element=element, axis=axis) for element in self._members for axis in "xyz"]
+        return (",".join(names) + "\n").encode()
 
     def take(self, stage: DynamicsStage) -> None:
         """Write the present moment of a stage."""
@@ -71,6 +90,8 @@ class Fluxes(AppendOnly):
                 yield from frame.to_user(heat_flux(found.energies, found.virials, masses, velocities))
             else:
                 yield from frame.to_user(self._charges @ velocities)
+        for members in self._members.values():
+            yield from frame.to_user(velocities[members].sum(axis=0))
 
 
 def heat_flux(energies: np.ndarray, virials: np.ndarray, masses: np.ndarray, velocities: np.ndarray) -> np.ndarray:

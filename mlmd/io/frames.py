@@ -171,6 +171,16 @@ class Trajectory:
             yield Frames(self.reader.read(self.rows[where], atoms), self.cells[where], self.times[where])
 
 
+def spans(frames: range, n_atoms: int) -> Iterator[range]:
+    """Frames, some at a time: so many that all atoms from the first to the last of them are about `CHUNK_BYTES`.
+
+    For readers of files in which frames are stored whole, whatever atoms are asked for.
+    """
+    size = max(1, int(CHUNK_BYTES / (24 * max(1, n_atoms) * frames.step)))
+    for first in range(0, len(frames), size):
+        yield frames[first : first + size]
+
+
 @dataclass(frozen=True)
 class ArrayReader:
     """Frames that are already in memory."""

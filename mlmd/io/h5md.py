@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.errors import InputError, ModelError, StorageError
+from mlmd.io.frames import spans
 
 if TYPE_CHECKING:
     import ase
@@ -28,7 +29,9 @@ class H5MDReader:
     n_atoms: int
     n_frames: int
     scale: float
-    """Å in a unit of length of the file."""
+    """Å in the unit of length of positions."""
+    box_scale: float
+    """Å in the unit of length of the box."""
     times: np.ndarray | None
     """(n_frames,) fs, where the file tells their unit."""
     images: bool
@@ -58,16 +61,19 @@ class H5MDReader:
 
     def read(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Positions of some atoms in some frames, (n, n_atoms, 3) Å, float64."""
-        rows = slice(frames.start, frames.stop, frames.step)
+        found = np.empty((len(frames), len(np.arange(self.n_atoms)[atoms]), 3))
+        cells = self.cells(frames) if self.images else None
+        done = 0
         with _opened(self.path) as file:
             particles = file[self.group]
-            positions = np.asarray(particles["position/value"][rows], dtype=float)[:, atoms]
-            images = np.asarray(particles["image/value"][rows], dtype=float)[:, atoms] if self.images else None
-        if images is not None:
-            cells = self.cells(frames)
-            assert cells is not None
-            return positions * self.scale + images @ cells
-        return positions * self.scale
+            for part in spans(frames, self.n_atoms):
+                rows, own = slice(part.start, part.stop, part.step), slice(done, done + len(part))
+                found[own] = particles["position/value"][rows][:, atoms]
+                found[own] *= self.scale
+                if cells is not None:
+                    found[own] += np.asarray(particles["image/value"][rows][:, atoms], dtype=float) @ cells[own]
+                done += len(part)
+        return found
 
     def cells(self, frames: range) -> np.ndarray | None:
         """Cells, (n, 3, 3) Å, rows are vectors; None without a box."""
@@ -79,7 +85,7 @@ class H5MDReader:
             edges = box["edges"]
             changing = hasattr(edges, "keys")  # a group with a value of each frame, or one dataset for all
             values = edges["value"][rows] if changing else np.asarray(edges[()])[None]
-        values = np.asarray(values, dtype=float) * self.scale
+        values = np.asarray(values, dtype=float) * self.box_scale
         matrices = values if values.shape[1:] == (3, 3) else values[:, :, None] * np.eye(3)
         return matrices if changing else np.repeat(matrices, len(frames), axis=0)
 
@@ -89,7 +95,8 @@ def open_h5md(path: Path) -> H5MDReader:
 
     Raises:
         ModelError: without h5py.
-        InputError: when it has several groups of particles, or its unit of length is not told.
+        InputError: when it has several groups of particles, its unit of length is not told, or it counts how often
+            atoms have crossed a cell that it does not tell.
         StorageError: when the file is missing, no H5MD file, or has no positions.
     """
     if not path.is_file():
@@ -110,8 +117,15 @@ def open_h5md(path: Path) -> H5MDReader:
         images = "image/value" in particles
         if images and particles["image/value"].shape != values.shape:
             raise StorageError(f"{path}: /{name}/image/value is {particles['image/value'].shape}, not {values.shape}.")
+        edges = particles.get("box/edges")
+        if images and edges is None:
+            raise InputError(
+                f"{path} has /{name}/image, how often atoms have crossed the cell, and no /{name}/box/edges, the cell. "
+                "Write the edges into the file, or take image out of it and say whether positions are unwrapped."
+            )
+        scale = _scale(path, f"{name}/position/value", values)
         return H5MDReader(
-            path, name, int(values.shape[1]), int(values.shape[0]), _scale(path, name, values),
+            path, name, int(values.shape[1]), int(values.shape[0]), scale, _box_scale(path, name, edges, scale),
             _times(particles["position"]), images, _numbers(particles),
         )  # fmt: skip
 
@@ -132,13 +146,22 @@ def _unit(item: Any) -> str | None:
     return unit.decode() if isinstance(unit, bytes) else None if unit is None else str(unit)
 
 
-def _scale(path: Path, name: str, values: Any) -> float:
+def _box_scale(path: Path, name: str, edges: Any, scale: float) -> float:
+    """Of the box, which may have a unit of its own; else that of positions."""
+    if edges is None:
+        return scale
+    where = f"{name}/box/edges/value" if hasattr(edges, "keys") else f"{name}/box/edges"
+    values = edges["value"] if hasattr(edges, "keys") else edges
+    return scale if _unit(values) is None else _scale(path, where, values)
+
+
+def _scale(path: Path, where: str, values: Any) -> float:
     unit = _unit(values)
     if unit not in _LENGTHS:
         got = "does not tell its unit of length" if unit is None else f"has lengths in {unit!r}"
         raise InputError(
             f"{path} {got}; one of {', '.join(_LENGTHS)} is needed. Write it into the file with h5py: "
-            f"file['{name}/position/value'].attrs['unit'] = 'Angstrom'."
+            f"file['{where}'].attrs['unit'] = 'Angstrom'."
         )
     return _LENGTHS[unit]
 

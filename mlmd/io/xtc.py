@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mlmd.errors import StorageError
+from mlmd.io.frames import spans
 
 ANGSTROM_PER_NM = 10.0
 _HEADER = struct.Struct(">3i f 9f i")
@@ -45,10 +46,13 @@ class XTCReader:
 
         if not frames:
             return np.zeros((0, len(np.arange(self.n_atoms)[atoms]), 3))
+        found = []
         with XTCTrajectoryFile(str(self.path)) as file:
-            file.seek(frames.start)
-            positions = file.read(n_frames=frames[-1] - frames.start + 1)[0]
-        return positions[:: frames.step, atoms].astype(np.float64) * ANGSTROM_PER_NM
+            for part in spans(frames, self.n_atoms):
+                file.seek(part.start)
+                positions = file.read(n_frames=part[-1] - part.start + 1)[0]
+                found.append(positions[:: part.step, atoms].astype(np.float64) * ANGSTROM_PER_NM)
+        return np.concatenate(found)
 
     def cells(self, frames: range) -> np.ndarray | None:
         """Cells, (n, 3, 3) Å, rows are vectors, or None when the file has no cells."""

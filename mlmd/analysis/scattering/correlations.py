@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import fft
+
+TRANSFORM_BYTES = 32e6
+"""Of a transform, with the zeros behind it: so many series are transformed at once."""
 
 
 def correlate(a: np.ndarray, b: np.ndarray, n_lags: int) -> np.ndarray:
@@ -17,11 +22,13 @@ def correlate(a: np.ndarray, b: np.ndarray, n_lags: int) -> np.ndarray:
     """
     n = len(a)
     size = fft.next_fast_len(2 * n)
-    of_a = fft.fft(a, size, axis=0)
-    of_b = of_a if b is a else fft.fft(b, size, axis=0)
-    # the real part of the spectrum is that of both orders together
-    found = fft.ifft((of_a * of_b.conj()).real, axis=0).real[:n_lags]
-    return np.asarray(found / (n - np.arange(n_lags))[:, None])
+    found = np.empty((n_lags, a.shape[1]))
+    for some in _some(a.shape[1], size):
+        of_a = fft.fft(a[:, some], size, axis=0)
+        of_b = of_a if b is a else fft.fft(b[:, some], size, axis=0)
+        # the real part of the spectrum is that of both orders together
+        found[:, some] = fft.ifft((of_a * of_b.conj()).real, axis=0).real[:n_lags]
+    return found / (n - np.arange(n_lags))[:, None]
 
 
 def self_correlate(fractional: np.ndarray, indices: np.ndarray, n_lags: int) -> np.ndarray:
@@ -36,12 +43,21 @@ def self_correlate(fractional: np.ndarray, indices: np.ndarray, n_lags: int) -> 
     size = fft.next_fast_len(2 * n)
     found = np.empty((n_lags, len(indices)))
     for number, index in enumerate(indices):
-        turns = fractional @ index
-        angles = 2.0 * np.pi * (turns - np.rint(turns))
-        phases = np.cos(angles) + 1j * np.sin(angles)
-        spectrum = (np.abs(fft.fft(phases, size, axis=0)) ** 2).sum(axis=1)
-        found[:, number] = fft.ifft(spectrum).real[:n_lags]
+        powers = np.zeros(size)
+        for some in _some(fractional.shape[1], size):
+            turns = fractional[:, some] @ index
+            angles = 2.0 * np.pi * (turns - np.rint(turns))
+            phases = np.cos(angles) + 1j * np.sin(angles)
+            powers += (np.abs(fft.fft(phases, size, axis=0)) ** 2).sum(axis=1)
+        found[:, number] = fft.ifft(powers).real[:n_lags]
     return found / (n - np.arange(n_lags))[:, None]
+
+
+def _some(n_series: int, size: int) -> Iterator[slice]:
+    """Series, so many at a time that their complex transforms of a size are `TRANSFORM_BYTES`."""
+    at_once = max(1, int(TRANSFORM_BYTES / (16 * size)))
+    for first in range(0, n_series, at_once):
+        yield slice(first, first + at_once)
 
 
 def spectrum(correlation: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:

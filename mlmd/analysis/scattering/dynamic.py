@@ -24,6 +24,8 @@ N_BLOCKS = 5
 """Parts of the trajectory whose scatter gives the error."""
 MAX_BYTES = 1e9
 """Of ρ(q, t) of all frames."""
+SELF_BYTES = 256e6
+"""Of the positions of single atoms in all frames; of more the file is read again."""
 SELF_POINTS = 10
 """Wavevectors in a bin at most at which single atoms are followed."""
 
@@ -257,9 +259,20 @@ def _selves(
     for element in trajectory.elements:
         atoms = trajectory.atoms_of([element])
         atoms = np.sort(rng.permutation(atoms)[:most])
-        fractional = np.concatenate([frames.positions @ inverse for frames in trajectory.chunks(atoms=atoms)])
-        sums = np.array([self_correlate(fractional[part], points.indices[few], n_lags) for part in parts])
+        sums = np.zeros((len(parts), n_lags, len(few)))
+        for some in np.array_split(atoms, math.ceil(24 * trajectory.n_frames * len(atoms) / SELF_BYTES)):
+            fractional = _fractional(trajectory, some, inverse)
+            sums += [self_correlate(fractional[part], points.indices[few], n_lags) for part in parts]
         found[f"F_self {element}"] = np.add.reduceat(sums, np.cumsum(count) - count, axis=-1) / (count * len(atoms))
+    return found
+
+
+def _fractional(trajectory: Trajectory, atoms: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """(n_frames, n_atoms, 3) in units of the cell vectors."""
+    found, done = np.empty((trajectory.n_frames, len(atoms), 3)), 0
+    for frames in trajectory.chunks(atoms=atoms):
+        found[done : done + len(frames.positions)] = frames.positions @ inverse
+        done += len(frames.positions)
     return found
 
 

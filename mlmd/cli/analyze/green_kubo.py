@@ -56,8 +56,8 @@ thermal_conductivity = _command(
     "thermal-conductivity", "thermal_conductivity",
     """Thermal conductivity of RUNs that wrote their heat flux, from its fluctuations.
 
-    The runs have [output] fluxes = ["heat"], and "current" too where ions move: the heat flux is then freed of it.
-    Several are averaged.
+    The runs have [output] fluxes = ["heat"]. The heat flux is freed of the number fluxes of elements, which are
+    written beside it, and of a "current". Several are averaged.
     """,
 )  # fmt: skip
 conductivity = _command(
