@@ -204,7 +204,7 @@ def test_a_slab_that_drifts_has_the_same_layers(tmp_path: Path, rng: np.random.G
 def test_an_interval_of_sticking_covers_the_truth_as_often_as_it_says(tmp_path: Path) -> None:
     n, covered = 20, {}
     for stuck in range(n + 1):
-        (found,) = sticking(write_book(tmp_path / "book.csv", stuck, n - stuck), 0.0, 1e9)
+        (found,) = sticking(write_book(tmp_path / "book.csv", (stuck, n - stuck)), 0.0, 1e9)
         assert found.coefficient.value == stuck / n and 0.0 < found.coefficient.error < 0.12
         covered[stuck] = found.interval
     for truth in (0.5, 0.8, 0.9, 0.95):
@@ -212,16 +212,30 @@ def test_an_interval_of_sticking_covers_the_truth_as_often_as_it_says(tmp_path: 
         assert inside > 0.91  # 0.95 on average over truths; counts are whole numbers
 
 
-def write_book(path: Path, stuck: int, lost: int) -> Path:
-    """A book whose arrivals appear one after the other, bounce, and then stick or leave; one flies at the end."""
+def write_book(path: Path, *stages: tuple[int, int]) -> Path:
+    """A book of stages whose arrivals appear one after the other, bounce, and stick or leave; one of each is undecided.
+
+    Each stage, with so many that stick and that leave, is a nanosecond after the one before and counts from 1 again.
+    """
     rows = ["step,time [ps],arrival,what,species,atoms,x [Å],y [Å],z [Å],vx [Å/ps],vy [Å/ps],vz [Å/ps],tries"]
-    for number in range(1, stuck + lost + 2):
-        fate = ["inserted", "reflected", "stuck" if number <= stuck else "escaped"]
-        for what in fate[: 3 if number <= stuck + lost else 1]:
-            rows.append(f"{number},{number},{number},{what},Cu,{number},0,0,0,0,0,0,")
-    rows.append("1,1,0,escaped,Cu,1,0,0,0,0,0,0,")  # an atom of the slab
+    for stage, (stuck, lost) in enumerate(stages):
+        for number in range(1, stuck + lost + 2):
+            fate = ["inserted", "reflected", "stuck" if number <= stuck else "escaped"]
+            for what in fate[: 3 if number <= stuck + lost else 1]:
+                rows.append(f"{number},{1000 * stage + number},{number},{what},Cu,{number},0,0,0,0,0,0,")
+        rows.append("1,1,0,escaped,Cu,1,0,0,0,0,0,0,")  # an atom of the slab
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
+
+
+def test_arrivals_of_two_stages_with_the_same_numbers_are_different_ones(tmp_path: Path) -> None:
+    path = write_book(tmp_path / "book.csv", (10, 0), (0, 10))
+    (found,) = sticking(path, 0.0, 1e9)
+    assert (found.stuck, found.lost, found.undecided) == (10, 10, 2)
+    (second,) = sticking(path, 1e6, 1e9)
+    assert (second.stuck, second.lost, second.undecided) == (0, 10, 1)
+    (first,) = sticking(path, 0.0, 1e6)
+    assert (first.stuck, first.lost, first.undecided) == (10, 0, 1)
 
 
 @pytest.fixture(scope="module")
