@@ -18,7 +18,7 @@ from slabs import STAGE, argon_slab, book, deposit_input
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.deposition import deposition
 from mlmd.analysis.height_map import height_map
-from mlmd.analysis.layers import layers_along
+from mlmd.analysis.layers import layers_along, top_layer
 from mlmd.analysis.sticking import sticking
 from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_similarity
 from mlmd.engine.run import simulate
@@ -78,6 +78,32 @@ def test_layers_are_counted_until_their_atoms_overlap(rng: np.random.Generator) 
     assert np.abs(found.edges[1:-1] - (0.75 + 1.5 * np.arange(7))).max() < 0.25  # of 50 atoms on both sides
     assert np.trapezoid(found.density, found.heights) == pytest.approx(400, rel=1e-6)
     assert layers_along(heights + 1.0 * rng.normal(size=400), 1, 0.3).n_layers < 4  # 2 √(1.0² + 0.3²) > 1.5
+
+
+LOW_INDEX = {
+    "fcc100": 16, "fcc110": 16, "fcc111": 16, "bcc100": 16, "bcc110": 16, "bcc111": 16,
+}  # fmt: skip
+"""Atoms of a layer of 4 x 4 cells: all faces have one atom in a cell."""
+
+
+@pytest.mark.parametrize("face", LOW_INDEX)
+def test_a_monolayer_is_the_top_layer_of_every_low_index_face_cold_and_warm(
+    face: str, rng: np.random.Generator
+) -> None:
+    element, a = ("Cu", 3.62) if face.startswith("fcc") else ("Fe", 2.87)
+    atoms = getattr(ase.build, face)(element, (4, 4, 9), a=a, vacuum=8)
+    for displacement in (0.0, 0.1):  # of copper at 300 K
+        heights = atoms.positions[:, 2] + displacement * rng.normal(size=len(atoms))
+        top = top_layer(heights)
+        assert np.flatnonzero(top).tolist() == list(range(8 * 16, 9 * 16))
+    with_adatoms = np.append(heights, heights.max() + np.array([0.9, 1.0, 2.6]))
+    assert np.array_equal(np.flatnonzero(top_layer(with_adatoms)), np.flatnonzero(top))
+
+
+def test_a_glass_has_no_monolayer_and_a_sheet_is_one(rng: np.random.Generator) -> None:
+    assert top_layer(0.4 * rng.random(32)).all()
+    with pytest.raises(InputError, match="no layers along z"):
+        top_layer(12.0 * rng.random(3000))
 
 
 def test_the_height_map_is_the_highest_ball_at_every_point_of_a_skew_cell(rng: np.random.Generator) -> None:
@@ -168,6 +194,19 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert len(grain.atoms) == 5 * 16 and grain.face[0] == "100"
     assert result.thickness.value == pytest.approx(3 * SPACING, abs=0.05)
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
+
+
+def test_an_adatom_at_the_beginning_is_no_monolayer(tmp_path: Path, rng: np.random.Generator) -> None:
+    frames = ase.io.read(grow(tmp_path / "film.extxyz", rng, 16), index=":")
+    for atoms in frames:
+        extra = ase.Atoms("Cu", [site(2, 5)], cell=atoms.cell, pbc=atoms.pbc)
+        extra.set_array("id", np.array([10_000]))
+        atoms.extend(extra)
+    frames[0].positions[frames[0].arrays["id"] == 10_000] = site(1, 5)
+    ase.io.write(tmp_path / "more.extxyz", frames[:2], format="extxyz")
+    result = deposition(open_growing_file(tmp_path / "more.extxyz", interval=1000.0), last=1, lattice="none")
+    assert result.monolayer == 16 and result.coverage.value == pytest.approx(1.0)
+    assert any("on the top layer of the bare slab at the beginning: 1;" in note for note in result.notes)
 
 
 def test_a_film_of_another_metal_is_looked_at_by_its_own_measure(tmp_path: Path, rng: np.random.Generator) -> None:

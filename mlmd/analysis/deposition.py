@@ -21,12 +21,12 @@ from mlmd.analysis.film import Film, Scale, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
 from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.height_map import HeightMap
-from mlmd.analysis.layers import Layers, density_along, layers_along
+from mlmd.analysis.layers import NARROW, Layers, density_along, layers_along, top_layer
 from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surroundings import bond_length
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance
-from mlmd.io.growing import Growth
+from mlmd.io.growing import Growth, Moment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -191,6 +191,11 @@ def deposition(
         raise InputError("kernel, grid, contact, last and max_frames have to be positive.")
     bare, path = growth.bare, growth.provenance.path
     check_plane(bare, path)
+    try:
+        top = top_layer(bare.positions[:, 2])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    monolayer, surface = int(top.sum()), bare.positions[top, 2]
     bond = bond_length(bare.positions, bare.cell, bare.pbc)
     if not np.isfinite(bond):
         raise InputError(f"{path}: most atoms of the slab have fewer than six others within 12 Å: that is no slab.")
@@ -208,8 +213,6 @@ def deposition(
     films = [film_of(one, bare, look) for one in growth.moments(final)]
     start = film_of(bare, bare, look)
     profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), kernel)
-    own = layers_along(bare.positions[:, 2], 1, kernel)
-    monolayer = int((own.of(bare.positions[:, 2]) == own.n_layers - 1).sum())
     frames = np.unique(np.linspace(0, growth.n_frames - 1, min(max_frames, growth.n_frames)).astype(int))
     course = np.array([_counts(film_of(one, bare, look), start, profile, monolayer) for one in growth.moments(frames)])
     ends = np.array([_counts(film, start, profile, monolayer) for film in films])
@@ -222,10 +225,10 @@ def deposition(
     times = growth.times[frames]
     return DepositionResult(
         monolayer, _course(times, course),
-        film_layers(films, profile, int(profile.of(own.peaks[-1:])[0]), monolayer, lattice),
+        film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, lattice),
         coverage, thickness, roughness, start.map.roughness, exposed, _rate(times, course[:, 0]), stuck, profile,
         _by_element(films, profile, kernel), films[-1].map, _grains(films[-1]), lattice, len(films),
-        _notes(films, start, stuck, lattice), origin,
+        (*_slab_notes(bare, surface, profile), *_notes(films, start, stuck, lattice)), origin,
     )  # fmt: skip
 
 
@@ -274,6 +277,23 @@ def _by_element(films: Sequence[Film], profile: Layers, kernel: float) -> dict[s
         / (len(films) * area)
         for number in dict.fromkeys(numbers.tolist())
     }
+
+
+def _slab_notes(bare: Moment, surface: np.ndarray, profile: Layers) -> tuple[str, ...]:
+    """What a monolayer of the slab is not, given the heights of its top layer."""
+    notes = []
+    above = int((bare.positions[:, 2] > surface.max()).sum())
+    if above:
+        notes.append(
+            f"atoms on the top layer of the bare slab at the beginning: {above}; beside its {len(surface)} they are no layer"
+        )
+    n_layers = layers_along(bare.positions[:, 2], 1, NARROW).n_layers
+    if profile.n_layers < n_layers:
+        notes.append(
+            f"the bare slab has {n_layers} layers, and of slab and film only {profile.n_layers} can be told apart: what "
+            "is told of layers is of several; lower the kernel"
+        )
+    return tuple(notes)
 
 
 def _notes(films: Sequence[Film], start: Film, stuck: Sequence[Sticking], lattice: str | None) -> tuple[str, ...]:
