@@ -196,6 +196,28 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
 
+def test_a_slab_wrapped_across_the_cell_is_the_same_slab(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = grow(tmp_path / "film.extxyz", rng, 16, drift=7.0)
+    frames = ase.io.read(path, index=":")
+    for atoms in frames:
+        atoms.pbc = True
+        atoms.cell[2] = [2.0, 1.0, 60.0]
+    ase.io.write(tmp_path / "whole.extxyz", frames, format="extxyz")
+    for atoms in frames:
+        atoms.positions[:, 2] -= 2.5  # two layers of four are above the border
+        atoms.wrap()
+    ase.io.write(tmp_path / "wrapped.extxyz", frames, format="extxyz")
+    whole, wrapped = (
+        deposition(open_growing_file(tmp_path / f"{name}.extxyz", interval=1000.0), last=2, lattice="none")
+        for name in ("whole", "wrapped")
+    )
+    assert wrapped.monolayer == 16 and np.allclose(wrapped.course.coverage, [0, 1, 2, 3])
+    # the height map's grid begins at the origin, where the atoms are not the same: 0.4 Å of corrugation
+    assert wrapped.thickness.value == pytest.approx(whole.thickness.value, abs=0.05)
+    assert wrapped.roughness.value == pytest.approx(whole.roughness.value, abs=0.05)
+    assert [one.filling.value for one in wrapped.layers] == [one.filling.value for one in whole.layers]
+
+
 def test_an_adatom_at_the_beginning_is_no_monolayer(tmp_path: Path, rng: np.random.Generator) -> None:
     frames = ase.io.read(grow(tmp_path / "film.extxyz", rng, 16), index=":")
     for atoms in frames:
@@ -323,6 +345,7 @@ def test_the_command_writes_its_files_and_names_faces(run: Path, tmp_path: Path)
 def test_what_cannot_be_analysed_is_one_message(run: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     film = grow(tmp_path / "film.extxyz", rng, 16)
     bulk = ase.build.bulk("Cu", cubic=True).repeat(2)
+    ase.io.write(tmp_path / "upright.extxyz", bulk, format="extxyz")
     bulk.rotate(20, "x", rotate_cell=True)
     ase.io.write(tmp_path / "bulk.extxyz", bulk, format="extxyz")
     ase.io.write(
@@ -330,6 +353,10 @@ def test_what_cannot_be_analysed_is_one_message(run: Path, tmp_path: Path, rng: 
     )
     for arguments, message in (
         ((film,), "--interval"),
+        (
+            (tmp_path / "upright.extxyz", "--interval", "1 ps"),
+            "there is no vacuum: along z the cell repeats every 7.22",
+        ),
         ((film, "--interval", "1 ps", "--lattice", "sc"), "'sc' is not known"),
         ((film, "--interval", "1 ps", "--stage", 1), "is a file"),
         ((film, "--interval", "1 ps", "--from", "1 ns"), "no frame lies between"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.estimate import Estimate, average
-from mlmd.analysis.film import Film, Scale, check_plane, film_of
+from mlmd.analysis.film import Film, Scale, below_the_vacuum, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
 from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.height_map import HeightMap
@@ -191,15 +191,16 @@ def deposition(
         raise InputError("kernel, grid, contact, last and max_frames have to be positive.")
     bare, path = growth.bare, growth.provenance.path
     check_plane(bare, path)
-    try:
-        top = top_layer(bare.positions[:, 2])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    monolayer, surface = int(top.sum()), bare.positions[top, 2]
     bond = bond_length(bare.positions, bare.cell, bare.pbc)
     if not np.isfinite(bond):
         raise InputError(f"{path}: most atoms of the slab have fewer than six others within 12 Å: that is no slab.")
     touch = contact or growth.contact or _TOUCH * bond
+    try:
+        bare = below_the_vacuum(bare, touch)
+        top = top_layer(bare.positions[:, 2])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    monolayer, surface = int(top.sum()), bare.positions[top, 2]
     final = np.arange(max(0, growth.n_frames - last), growth.n_frames)
     everyone = {int(number) for one in growth.moments([0, growth.n_frames - 1]) for number in one.numbers}
     everyone |= set(bare.numbers.tolist())
@@ -285,13 +286,14 @@ def _slab_notes(bare: Moment, surface: np.ndarray, profile: Layers) -> tuple[str
     above = int((bare.positions[:, 2] > surface.max()).sum())
     if above:
         notes.append(
-            f"atoms on the top layer of the bare slab at the beginning: {above}; beside its {len(surface)} they are no layer"
+            f"atoms on the top layer of the bare slab at the beginning: {above}; beside its {len(surface)} they are no "
+            "layer"
         )
     n_layers = layers_along(bare.positions[:, 2], 1, NARROW).n_layers
     if profile.n_layers < n_layers:
         notes.append(
-            f"the bare slab has {n_layers} layers, and of slab and film only {profile.n_layers} can be told apart: what "
-            "is told of layers is of several; lower the kernel"
+            f"the bare slab has {n_layers} layers, and of slab and film only {profile.n_layers} can be told apart: "
+            "what is told of layers is of several; lower the kernel"
         )
     return tuple(notes)
 

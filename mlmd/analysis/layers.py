@@ -83,8 +83,8 @@ def top_layer(heights: np.ndarray) -> np.ndarray:
     full = np.flatnonzero(sizes >= 0.5 * np.median(sizes))
     if cut.n_layers == 1 and np.ptp(heights) > _THIN:
         raise InputError(
-            f"the atoms of the slab, {np.ptp(heights):.3g} Å thick, are in no layers along z, so that ML means nothing: "
-            "it has to be a crystal with a face at right angles to z, at rest."
+            f"the atoms of the slab, {np.ptp(heights):.3g} Å thick, are in no layers along z, so that ML means "
+            "nothing: it has to be a crystal with a face at right angles to z, at rest."
         )
     spacing = float(np.median(np.diff(cut.peaks[full]))) if len(full) > 1 else 0.0
     near = np.abs(cut.peaks - cut.peaks[full[-1]]) < 0.5 * spacing
