@@ -17,9 +17,12 @@ from slabs import STAGE, argon_slab, book, deposit_input
 
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.deposition import deposition
+from mlmd.analysis.deposition_notes import of_arrivals, of_the_lattice
+from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import height_map
 from mlmd.analysis.layers import layers_along, top_layer
-from mlmd.analysis.sticking import sticking
+from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_similarity
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
@@ -229,6 +232,50 @@ def test_an_adatom_at_the_beginning_is_no_monolayer(tmp_path: Path, rng: np.rand
     result = deposition(open_growing_file(tmp_path / "more.extxyz", interval=1000.0), last=1, lattice="none")
     assert result.monolayer == 16 and result.coverage.value == pytest.approx(1.0)
     assert any("on the top layer of the bare slab at the beginning: 1;" in note for note in result.notes)
+
+
+def test_a_rest_after_growth_and_an_atom_that_leaves_change_no_rate() -> None:
+    times = 1e3 * np.arange(1001.0)  # 1 ns
+    coverage = np.clip(np.floor(times / 1250.0) / 16, 0.0, 5.0)  # 5 ML in 100 ps
+    coverage[990:] -= 1 / 16
+    found = growth_rate(times, coverage)
+    assert found.value == pytest.approx(50.0, rel=0.01) and found.error < 1.0
+    assert growth_rate(times, coverage, [(0.0, 1e6)]).value == pytest.approx(50.0, rel=0.01)
+
+
+def test_few_arrivals_have_the_rate_at_which_they_come() -> None:
+    times = 1e2 * np.arange(521.0)
+    # 20 in 40 ps after 4 ps, which land 1.5 ps later; 36 are a layer, and all are there for the last 8 ps
+    coverage = np.clip(np.floor((times - 5500.0) / 2000.0 + 1.0 + 1e-9), 0, 20) / 36
+    assert growth_rate(times, coverage, [(4e3, 48e3)]).value == pytest.approx(1e3 / 2 / 36, rel=0.01)
+
+
+def test_the_time_between_two_stages_of_deposition_does_not_count() -> None:
+    times = 1e3 * np.arange(61.0)
+    coverage = np.interp(times, [0, 20e3, 40e3, 60e3], [0.0, 1.0, 1.0, 2.0])
+    assert growth_rate(times, coverage, [(0, 20e3), (40e3, 60e3)]).value == pytest.approx(50.0)
+
+
+def test_the_error_of_a_rate_is_its_scatter(rng: np.random.Generator) -> None:
+    times = 1e3 * np.arange(401.0)
+    found = [growth_rate(times, rng.poisson(0.5, 401).cumsum() / 16) for _ in range(200)]
+    scatter = np.std([one.value for one in found])
+    claimed = math.sqrt(np.mean([one.error**2 for one in found]))
+    assert np.mean([one.value for one in found]) == pytest.approx(500 / 16, rel=0.02)  # 0.5 %: of 200 runs
+    assert claimed == pytest.approx(scatter, rel=0.15)  # 5 % of scatter of 200, 3 % of ten parts
+
+
+def test_notes_tell_what_the_words_do_not_mean() -> None:
+    (note,) = of_arrivals([Sticking("H2O", Estimate(1.0, 0.1, "", 1.0), (0.2, 1.0), 1, 0, 0, 0)])
+    assert "a flux in ML counts molecules: one H2O adds 3 atoms" in note
+    assert not of_arrivals([Sticking("Cu", Estimate(1.0, 0.1, "", 1.0), (0.2, 1.0), 1, 0, 0, 0)])
+    crystals = {name: ase.build.bulk("Ti", name, a=a).repeat(6) for name, a in (("hcp", 2.95), ("fcc", 4.1))}
+    types = {name: structure_types(one.positions, one.cell.array, one.pbc) for name, one in crystals.items()}
+    assert "no fcc or bcc lattice, and none was given" in of_the_lattice(None, None, types["hcp"])[0]
+    assert "of hcp none are told" in of_the_lattice(None, None, types["hcp"])[1]
+    (note,) = of_the_lattice("none", None, types["fcc"])
+    assert "as asked" in note
+    assert not of_the_lattice(None, "fcc", types["fcc"])
 
 
 def test_a_film_of_another_metal_is_looked_at_by_its_own_measure(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from mlmd.errors import InputError, StorageError
 from mlmd.io.extxyz import open_extxyz
 from mlmd.io.frames import Provenance
-from mlmd.rundir import DEPOSITION, Run
+from mlmd.rundir import DEPOSITION, Run, StageRecord
 from mlmd.rundir import open_run as open_folder
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Growth:
     """Table of what became of each arrival."""
     begin: float
     """fs: arrivals since then belong here."""
+    depositing: tuple[tuple[float, float], ...]
+    """fs, from when to when something arrives, in order; empty where it is not known."""
     provenance: Provenance
 
     @property
@@ -141,11 +143,22 @@ def open_growth(
     contact = _length(options[first].get("contact")) if first < len(options) else None
     number = deposits[0] if stage is None else stage
     record = run.stages[number - 1]
-    start = sum(one.n_steps * one.timestep for one in run.stages if one.index < record.index)
+    start = _begin(run, record)
     return Growth(
         reader, rows, kept, moment_of(run.atoms, 0.0), contact, run.path / DEPOSITION,
-        start if first_time is None else first_time, _origin(run.path, kept, number, record.kind),
+        start if first_time is None else first_time, _depositing(run), _origin(run.path, kept, number, record.kind),
     )  # fmt: skip
+
+
+def _begin(run: Run, stage: StageRecord) -> float:
+    """fs since the beginning of the run at which a stage begins."""
+    return sum(one.n_steps * one.timestep for one in run.stages if one.index < stage.index)
+
+
+def _depositing(run: Run) -> tuple[tuple[float, float], ...]:
+    """fs at which stages of deposition begin and end."""
+    stages = [(_begin(run, one), one) for one in run.stages if one.kind == "deposit"]
+    return tuple((begin, begin + one.n_steps * one.timestep) for begin, one in stages)
 
 
 def open_growing_file(
@@ -172,7 +185,7 @@ def open_growing_file(
     rows = _between(path, np.arange(reader.n_frames), times, first_time, last_time)
     (first,) = reader.structures(range(1))
     kept = times[rows.start : rows.stop]
-    return Growth(reader, rows, kept, moment_of(first, 0.0), None, None, 0.0, _origin(path, kept, None, None))
+    return Growth(reader, rows, kept, moment_of(first, 0.0), None, None, 0.0, (), _origin(path, kept, None, None))
 
 
 def _opened(path: Path) -> Structures:
