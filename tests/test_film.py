@@ -221,6 +221,42 @@ def test_a_slab_wrapped_across_the_cell_is_the_same_slab(tmp_path: Path, rng: np
     assert [one.filling.value for one in wrapped.layers] == [one.filling.value for one in whole.layers]
 
 
+def write_dump(path: Path, frames: list[list[int]], columns: str = "id element xs ys zs ix iy iz") -> Path:
+    """A text dump of atoms in these orders; who has the number k is at (k, 0, k) Å in a cell of 10 Å from -1 Å."""
+    lines = []
+    for step, ids in enumerate(frames):
+        lines += ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", str(len(ids))]
+        lines += ["ITEM: BOX BOUNDS pp pp pp", *["-1 9"] * 3, f"ITEM: ATOMS {columns}"]
+        for one in ids:
+            place = (one + 1) / 10
+            told = {"id": one, "element": "Cu", "xs": place, "ys": 0.1, "zs": place - 1, "ix": 0, "iy": 0, "iz": 1}
+            lines.append(" ".join(str(told[word]) for word in columns.split()))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_atoms_of_a_dump_keep_their_identity_when_one_leaves(tmp_path: Path) -> None:
+    growth = open_growing_file(write_dump(tmp_path / "a.lammpstrj", [[1, 2, 3], [5, 1, 3]]), interval=1.0)
+    for moment, ids in zip(growth.moments(), ([1, 2, 3], [5, 1, 3]), strict=True):
+        assert moment.ids.tolist() == ids and moment.numbers.tolist() == [29] * 3
+        assert np.allclose(moment.positions, [[one, 0.0, one] for one in ids])
+        assert np.allclose(moment.cell, 10.0 * np.eye(3)) and moment.pbc.all()
+
+
+def test_atoms_without_identities_may_come_but_not_go(tmp_path: Path) -> None:
+    columns = "element xs ys zs ix iy iz"
+    path = write_dump(tmp_path / "a.lammpstrj", [[1, 2], [1, 2, 3]], columns)
+    assert [len(one.ids) for one in open_growing_file(path, interval=1.0).moments()] == [2, 3]
+    with pytest.raises(InputError, match="frame 2 has 2 atoms, the one before 3, and its atoms have no id"):
+        open_growing_file(write_dump(path, [[1, 2], [1, 2, 3], [1, 3]], columns), interval=1.0)
+    bare = [ase.Atoms("Cu2"), ase.Atoms("Cu")]
+    ase.io.write(tmp_path / "a.extxyz", bare, format="extxyz")
+    ase.io.write(tmp_path / "a.traj", bare)
+    for name in ("a.extxyz", "a.traj"):
+        with pytest.raises(InputError, match="no id"):
+            open_growing_file(tmp_path / name, interval=1.0)
+
+
 def test_an_adatom_at_the_beginning_is_no_monolayer(tmp_path: Path, rng: np.random.Generator) -> None:
     frames = ase.io.read(grow(tmp_path / "film.extxyz", rng, 16), index=":")
     for atoms in frames:

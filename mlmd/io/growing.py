@@ -12,6 +12,7 @@ import numpy as np
 from mlmd.errors import InputError, StorageError
 from mlmd.io.extxyz import open_extxyz
 from mlmd.io.frames import Provenance
+from mlmd.io.growing_dump import open_growing_dump
 from mlmd.rundir import DEPOSITION, Run, StageRecord
 from mlmd.rundir import open_run as open_folder
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ID = "id"
 """Array of a frame that says which atom is which."""
-_DUMPS = {".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text", ".traj": "traj"}
+_DUMPS = (".lammpstrj", ".dump")
 
 
 class Structures(Protocol):
@@ -29,6 +30,10 @@ class Structures(Protocol):
     @property
     def n_frames(self) -> int:
         """Complete frames in the file."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """(n_frames,) atoms of each."""
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""
@@ -96,6 +101,11 @@ class _InMemory:
     def n_frames(self) -> int:
         """Number of frames."""
         return len(self.frames)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(n_frames,) atoms of each."""
+        return tuple(len(atoms) for atoms in self.frames)
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""
@@ -172,7 +182,8 @@ def open_growing_file(
         first_time, last_time: fs; by default all frames.
 
     Raises:
-        InputError: without an interval, for a format that is not known, and when no frame lies between the times.
+        InputError: without an interval, for a format that is not known, when no frame lies between the times, and when
+            atoms leave that have no identity.
         StorageError: when the file cannot be read.
     """
     path = Path(path)
@@ -184,6 +195,7 @@ def open_growing_file(
     times = interval * np.arange(reader.n_frames)
     rows = _between(path, np.arange(reader.n_frames), times, first_time, last_time)
     (first,) = reader.structures(range(1))
+    _check_identities(path, reader, first)
     kept = times[rows.start : rows.stop]
     return Growth(reader, rows, kept, moment_of(first, 0.0), None, None, 0.0, (), _origin(path, kept, None, None))
 
@@ -194,21 +206,25 @@ def _opened(path: Path) -> Structures:
     ending = path.suffix.lower()
     if ending in (".extxyz", ".xyz"):
         return open_extxyz(path, varying=True)
-    if ending not in _DUMPS:
-        raise InputError(f"{path}: atoms that come and go are read from .extxyz, .xyz, {', '.join(_DUMPS)}.")
+    if ending in _DUMPS:
+        return open_growing_dump(path)
+    if ending != ".traj":
+        raise InputError(f"{path}: atoms that come and go are read from .extxyz, .xyz, .traj, {', '.join(_DUMPS)}.")
     try:
-        if ending != ".traj" and not _names_elements(path):
-            raise InputError(f"{path} has no column of elements. Write it with `dump_modify ... element`.")
-        return _InMemory(list(ase.io.iread(path, index=":", format=_DUMPS[ending])))
+        return _InMemory(list(ase.io.iread(path, index=":", format="traj")))
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _names_elements(path: Path) -> bool:
-    """Whether a LAMMPS text dump has a column of elements; ASE takes the number of a type for that of an element."""
-    with path.open(errors="replace") as file:
-        columns = next((line.split() for line in file if line.startswith("ITEM: ATOMS")), [])
-    return "element" in columns
+def _check_identities(path: Path, reader: Structures, first: ase.Atoms) -> None:
+    """See that nobody leaves where atoms have no identity."""
+    fallen = np.flatnonzero(np.diff(reader.sizes) < 0)
+    if not first.has(ID) and len(fallen):
+        frame = int(fallen[0]) + 1
+        raise InputError(
+            f"{path}: frame {frame} has {reader.sizes[frame]} atoms, the one before {reader.sizes[frame - 1]}, and its "
+            "atoms have no id by which it could be told who left. Write the column id."
+        )
 
 
 def _between(path: Path, rows: np.ndarray, times: np.ndarray, first: float | None, last: float | None) -> range:
