@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from command_line import mlmd
 from made_runs import stage, write_run
+from scipy.signal import lfilter
 from scipy.spatial.transform import Rotation
 
+from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.protein import protein
+from mlmd.analysis.residues import _fluctuation
 from mlmd.errors import InputError
 from mlmd.io.trajectories import from_arrays
 
@@ -123,6 +126,19 @@ def test_means_of_a_protein_that_unfolds_are_flagged(chignolin: Path, rng: np.ra
     swollen = 10.0 * frames.xyz * np.linspace(1.0, 1.3, N_FRAMES)[:, None, None]
     result = protein(from_arrays(swollen, atoms, interval=1.0, unwrapped=True), topology=chignolin)
     assert any("radius of gyration" in note and "drifts" in note for note in result.notes)
+
+
+def test_the_error_of_a_fluctuation_is_its_scatter_or_is_not_known(rng: np.random.Generator) -> None:
+    def fluctuation(memory: float) -> Estimate:
+        kept = np.exp(-1.0 / memory)
+        sizes = lfilter([np.sqrt(1.0 - kept**2)], [1.0, -kept], rng.normal(size=(1200, 3)), axis=0)[1000:]
+        return _fluctuation(sizes[:, None])
+
+    found = [fluctuation(2.0) for _ in range(100)]
+    claimed = np.sqrt(np.mean([one.error**2 for one in found]))
+    assert claimed == pytest.approx(np.std([one.value for one in found]), rel=0.25)  # 7 % of a scatter of 100
+    unknown = [np.isnan(fluctuation(100.0).error) for _ in range(100)]
+    assert sum(unknown) > 70  # two independent frames; now and then they seem more
 
 
 def test_a_run_folder_brings_its_topology(chignolin: Path, rng: np.random.Generator, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from mlmd.analysis.chain import Selected, selected
 from mlmd.analysis.conformations import conformations, contact_pairs, joined
 from mlmd.analysis.estimate import Estimate, average
-from mlmd.analysis.residues import HydrogenBond, Residue, bonds_of, residues_of
+from mlmd.analysis.residues import FEW, HydrogenBond, Residue, bonds_of, residues_of
 from mlmd.errors import InputError, StorageError
 from mlmd.io.frames import Provenance, Trajectory
 
@@ -133,10 +133,11 @@ def protein(
     if len(pairs):
         series.append(("contacts", "", contacts.sum(axis=1).astype(float)))
     found = tuple(Series(name, unit, values, average(values, unit)) for name, unit, values in series)
+    residues = residues_of(chosen.topology, moved, fitted, angles, structure)
     return ProteinResult(
-        selection, words, trajectory.times, found, residues_of(chosen.topology, moved, fitted, angles, structure),
+        selection, words, trajectory.times, found, residues,
         bonds_of(chosen.topology, bonds), _contact_map(chosen.topology.n_residues, pairs, contacts),
-        (*trajectory.provenance.notes, *_notes(found)), trajectory.provenance,
+        (*trajectory.provenance.notes, *_notes(found), *_mobility_notes(residues)), trajectory.provenance,
     )  # fmt: skip
 
 
@@ -191,4 +192,15 @@ def _notes(series: tuple[Series, ...]) -> tuple[str, ...]:
     return (
         f"{', '.join(doubtful)}: the trajectory is short beside the times in which this changes, or it drifts; the "
         "mean is not that of equilibrium",
+    )
+
+
+def _mobility_notes(residues: tuple[Residue, ...]) -> tuple[str, ...]:
+    told = [one.fluctuation for one in residues if one.fluctuation is not None]
+    unknown = sum(math.isnan(one.error) for one in told)
+    if not unknown:
+        return ()
+    return (
+        f"RMSF: fewer than {FEW:g} independent frames stand behind {unknown} of {len(told)} values, whose errors are "
+        "not known; in a longer trajectory they are larger",
     )
