@@ -401,6 +401,7 @@ def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
     assert (total.species, total.stuck, total.lost, total.undecided) == ("all", stuck, lost, 16 - stuck - lost)
     assert {one.species for one in result.sticking} == {"Ar", "He", "all"}
     assert result.monolayer == len(argon_slab()) // 4
+    assert open_growth(run).depositing == ((100.0, 2100.0),)
     assert result.course.times[-1] == pytest.approx(2600.0)
     arrived = ase.io.read(run / "final.extxyz").arrays["id"] >= len(argon_slab())
     held = result.course.coverage[-1] * result.monolayer + result.course.flying[-1]
