@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import ase
+import ase.build
 import ase.io
 import numpy as np
 import openmm
@@ -25,6 +26,7 @@ from mlmd.config import Beam, Deposit
 from mlmd.engine.arrivals import Plan, arrival, cluster_of, distances, leaving, surface_of, velocity_of
 from mlmd.engine.layer import layer_integrator, set_layer, set_wall
 from mlmd.engine.run import simulate
+from mlmd.engine.slab import _interval
 from mlmd.errors import InputError, SimulationError
 from mlmd.io.trajectories import open_run
 from mlmd.potentials.committee import Committee
@@ -70,6 +72,14 @@ def test_a_flux_in_layers_counts_the_atoms_of_the_top_layer(tmp_path: Path) -> N
     simulate(deposit_input(tmp_path, stage), tmp_path / "run", threads=1)
     rows = book(tmp_path / "run")
     assert rows["step"][rows["what"] == "inserted"].tolist() == [0, 100, 200, 300]
+
+
+@pytest.mark.parametrize("face", ["100", "110", "111"])
+def test_a_layer_of_flux_is_a_layer_of_bcc_iron_also_where_layers_are_close(face: str) -> None:
+    atoms = getattr(ase.build, f"bcc{face}")("Fe", (4, 4, 9), a=2.87, vacuum=8)
+    area = abs(np.linalg.det(atoms.cell.array[:2, :2]))
+    stage = stage_of(every=None, flux="1 ML/ns")
+    assert _interval(stage, atoms, area) == pytest.approx(1e6 / 16)  # as many as deposition counts: `top_layer`
 
 
 def test_a_flux_per_area_is_that_of_the_region() -> None:

@@ -17,9 +17,12 @@ from slabs import STAGE, argon_slab, book, deposit_input
 
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.deposition import deposition
+from mlmd.analysis.deposition_notes import of_arrivals, of_the_lattice
+from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import height_map
-from mlmd.analysis.layers import layers_along
-from mlmd.analysis.sticking import sticking
+from mlmd.analysis.layers import layers_along, top_layer
+from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_similarity
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
@@ -78,6 +81,32 @@ def test_layers_are_counted_until_their_atoms_overlap(rng: np.random.Generator) 
     assert np.abs(found.edges[1:-1] - (0.75 + 1.5 * np.arange(7))).max() < 0.25  # of 50 atoms on both sides
     assert np.trapezoid(found.density, found.heights) == pytest.approx(400, rel=1e-6)
     assert layers_along(heights + 1.0 * rng.normal(size=400), 1, 0.3).n_layers < 4  # 2 √(1.0² + 0.3²) > 1.5
+
+
+LOW_INDEX = {
+    "fcc100": 16, "fcc110": 16, "fcc111": 16, "bcc100": 16, "bcc110": 16, "bcc111": 16,
+}  # fmt: skip
+"""Atoms of a layer of 4 x 4 cells: all faces have one atom in a cell."""
+
+
+@pytest.mark.parametrize("face", LOW_INDEX)
+def test_a_monolayer_is_the_top_layer_of_every_low_index_face_cold_and_warm(
+    face: str, rng: np.random.Generator
+) -> None:
+    element, a = ("Cu", 3.62) if face.startswith("fcc") else ("Fe", 2.87)
+    atoms = getattr(ase.build, face)(element, (4, 4, 9), a=a, vacuum=8)
+    for displacement in (0.0, 0.1):  # of copper at 300 K
+        heights = atoms.positions[:, 2] + displacement * rng.normal(size=len(atoms))
+        top = top_layer(heights)
+        assert np.flatnonzero(top).tolist() == list(range(8 * 16, 9 * 16))
+    with_adatoms = np.append(heights, heights.max() + np.array([0.9, 1.0, 2.6]))
+    assert np.array_equal(np.flatnonzero(top_layer(with_adatoms)), np.flatnonzero(top))
+
+
+def test_a_glass_has_no_monolayer_and_a_sheet_is_one(rng: np.random.Generator) -> None:
+    assert top_layer(0.4 * rng.random(32)).all()
+    with pytest.raises(InputError, match="no layers along z"):
+        top_layer(12.0 * rng.random(3000))
 
 
 def test_the_height_map_is_the_highest_ball_at_every_point_of_a_skew_cell(rng: np.random.Generator) -> None:
@@ -170,6 +199,121 @@ def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.ran
     assert result.roughness.value == pytest.approx(result.bare_roughness, abs=0.05)
 
 
+def test_a_slab_wrapped_across_the_cell_is_the_same_slab(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = grow(tmp_path / "film.extxyz", rng, 16, drift=7.0)
+    frames = ase.io.read(path, index=":")
+    for atoms in frames:
+        atoms.pbc = True
+        atoms.cell[2] = [2.0, 1.0, 60.0]
+    ase.io.write(tmp_path / "whole.extxyz", frames, format="extxyz")
+    for atoms in frames:
+        atoms.positions[:, 2] -= 2.5  # two layers of four are above the border
+        atoms.wrap()
+    ase.io.write(tmp_path / "wrapped.extxyz", frames, format="extxyz")
+    whole, wrapped = (
+        deposition(open_growing_file(tmp_path / f"{name}.extxyz", interval=1000.0), last=2, lattice="none")
+        for name in ("whole", "wrapped")
+    )
+    assert wrapped.monolayer == 16 and np.allclose(wrapped.course.coverage, [0, 1, 2, 3])
+    # the height map's grid begins at the origin, where the atoms are not the same: 0.4 Å of corrugation
+    assert wrapped.thickness.value == pytest.approx(whole.thickness.value, abs=0.05)
+    assert wrapped.roughness.value == pytest.approx(whole.roughness.value, abs=0.05)
+    assert [one.filling.value for one in wrapped.layers] == [one.filling.value for one in whole.layers]
+
+
+def write_dump(path: Path, frames: list[list[int]], columns: str = "id element xs ys zs ix iy iz") -> Path:
+    """A text dump of atoms in these orders; who has the number k is at (k, 0, k) Å in a cell of 10 Å from -1 Å."""
+    lines = []
+    for step, ids in enumerate(frames):
+        lines += ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", str(len(ids))]
+        lines += ["ITEM: BOX BOUNDS pp pp pp", *["-1 9"] * 3, f"ITEM: ATOMS {columns}"]
+        for one in ids:
+            place = (one + 1) / 10
+            told = {"id": one, "element": "Cu", "xs": place, "ys": 0.1, "zs": place - 1, "ix": 0, "iy": 0, "iz": 1}
+            lines.append(" ".join(str(told[word]) for word in columns.split()))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_atoms_of_a_dump_keep_their_identity_when_one_leaves(tmp_path: Path) -> None:
+    growth = open_growing_file(write_dump(tmp_path / "a.lammpstrj", [[1, 2, 3], [5, 1, 3]]), interval=1.0)
+    for moment, ids in zip(growth.moments(), ([1, 2, 3], [5, 1, 3]), strict=True):
+        assert moment.ids.tolist() == ids and moment.numbers.tolist() == [29] * 3
+        assert np.allclose(moment.positions, [[one, 0.0, one] for one in ids])
+        assert np.allclose(moment.cell, 10.0 * np.eye(3)) and moment.pbc.all()
+
+
+def test_atoms_without_identities_may_come_but_not_go(tmp_path: Path) -> None:
+    columns = "element xs ys zs ix iy iz"
+    path = write_dump(tmp_path / "a.lammpstrj", [[1, 2], [1, 2, 3]], columns)
+    assert [len(one.ids) for one in open_growing_file(path, interval=1.0).moments()] == [2, 3]
+    with pytest.raises(InputError, match="frame 2 has 2 atoms, the one before 3, and its atoms have no id"):
+        open_growing_file(write_dump(path, [[1, 2], [1, 2, 3], [1, 3]], columns), interval=1.0)
+    bare = [ase.Atoms("Cu2"), ase.Atoms("Cu")]
+    ase.io.write(tmp_path / "a.extxyz", bare, format="extxyz")
+    ase.io.write(tmp_path / "a.traj", bare)
+    for name in ("a.extxyz", "a.traj"):
+        with pytest.raises(InputError, match="no id"):
+            open_growing_file(tmp_path / name, interval=1.0)
+
+
+def test_an_adatom_at_the_beginning_is_no_monolayer(tmp_path: Path, rng: np.random.Generator) -> None:
+    frames = ase.io.read(grow(tmp_path / "film.extxyz", rng, 16), index=":")
+    for atoms in frames:
+        extra = ase.Atoms("Cu", [site(2, 5)], cell=atoms.cell, pbc=atoms.pbc)
+        extra.set_array("id", np.array([10_000]))
+        atoms.extend(extra)
+    frames[0].positions[frames[0].arrays["id"] == 10_000] = site(1, 5)
+    ase.io.write(tmp_path / "more.extxyz", frames[:2], format="extxyz")
+    result = deposition(open_growing_file(tmp_path / "more.extxyz", interval=1000.0), last=1, lattice="none")
+    assert result.monolayer == 16 and result.coverage.value == pytest.approx(1.0)
+    assert any("on the top layer of the bare slab at the beginning: 1;" in note for note in result.notes)
+
+
+def test_a_rest_after_growth_and_an_atom_that_leaves_change_no_rate() -> None:
+    times = 1e3 * np.arange(1001.0)  # 1 ns
+    coverage = np.clip(np.floor(times / 1250.0) / 16, 0.0, 5.0)  # 5 ML in 100 ps
+    coverage[990:] -= 1 / 16
+    found = growth_rate(times, coverage)
+    assert found.value == pytest.approx(50.0, rel=0.01) and found.error < 1.0
+    assert growth_rate(times, coverage, [(0.0, 1e6)]).value == pytest.approx(50.0, rel=0.01)
+
+
+def test_few_arrivals_have_the_rate_at_which_they_come() -> None:
+    times = 1e2 * np.arange(521.0)
+    # 20 in 40 ps after 4 ps, which land 1.5 ps later; 36 are a layer, and all are there for the last 8 ps
+    coverage = np.clip(np.floor((times - 5500.0) / 2000.0 + 1.0 + 1e-9), 0, 20) / 36
+    assert growth_rate(times, coverage, [(4e3, 48e3)]).value == pytest.approx(1e3 / 2 / 36, rel=0.01)
+
+
+def test_the_time_between_two_stages_of_deposition_does_not_count() -> None:
+    times = 1e3 * np.arange(61.0)
+    coverage = np.interp(times, [0, 20e3, 40e3, 60e3], [0.0, 1.0, 1.0, 2.0])
+    assert growth_rate(times, coverage, [(0, 20e3), (40e3, 60e3)]).value == pytest.approx(50.0)
+
+
+def test_the_error_of_a_rate_is_its_scatter(rng: np.random.Generator) -> None:
+    times = 1e3 * np.arange(401.0)
+    found = [growth_rate(times, rng.poisson(0.5, 401).cumsum() / 16) for _ in range(200)]
+    scatter = np.std([one.value for one in found])
+    claimed = math.sqrt(np.mean([one.error**2 for one in found]))
+    assert np.mean([one.value for one in found]) == pytest.approx(500 / 16, rel=0.02)  # 0.5 %: of 200 runs
+    assert claimed == pytest.approx(scatter, rel=0.15)  # 5 % of scatter of 200, 3 % of ten parts
+
+
+def test_notes_tell_what_the_words_do_not_mean() -> None:
+    (note,) = of_arrivals([Sticking("H2O", Estimate(1.0, 0.1, "", 1.0), (0.2, 1.0), 1, 0, 0, 0)])
+    assert "a flux in ML counts molecules: one H2O adds 3 atoms" in note
+    assert not of_arrivals([Sticking("Cu", Estimate(1.0, 0.1, "", 1.0), (0.2, 1.0), 1, 0, 0, 0)])
+    crystals = {name: ase.build.bulk("Ti", name, a=a).repeat(6) for name, a in (("hcp", 2.95), ("fcc", 4.1))}
+    types = {name: structure_types(one.positions, one.cell.array, one.pbc) for name, one in crystals.items()}
+    assert "no fcc or bcc lattice, and none was given" in of_the_lattice(None, None, types["hcp"])[0]
+    assert "of hcp none are told" in of_the_lattice(None, None, types["hcp"])[1]
+    (note,) = of_the_lattice("none", None, types["fcc"])
+    assert "as asked" in note
+    assert not of_the_lattice(None, "fcc", types["fcc"])
+
+
 def test_a_film_of_another_metal_is_looked_at_by_its_own_measure(tmp_path: Path, rng: np.random.Generator) -> None:
     copper = ase.build.fcc100("Cu", (8, 8, 3), a=A["fcc"], periodic=False)
     side = 8 * A["fcc"] / math.sqrt(2)
@@ -204,7 +348,7 @@ def test_a_slab_that_drifts_has_the_same_layers(tmp_path: Path, rng: np.random.G
 def test_an_interval_of_sticking_covers_the_truth_as_often_as_it_says(tmp_path: Path) -> None:
     n, covered = 20, {}
     for stuck in range(n + 1):
-        (found,) = sticking(write_book(tmp_path / "book.csv", stuck, n - stuck), 0.0, 1e9)
+        (found,) = sticking(write_book(tmp_path / "book.csv", (stuck, n - stuck)), 0.0, 1e9)
         assert found.coefficient.value == stuck / n and 0.0 < found.coefficient.error < 0.12
         covered[stuck] = found.interval
     for truth in (0.5, 0.8, 0.9, 0.95):
@@ -212,16 +356,30 @@ def test_an_interval_of_sticking_covers_the_truth_as_often_as_it_says(tmp_path: 
         assert inside > 0.91  # 0.95 on average over truths; counts are whole numbers
 
 
-def write_book(path: Path, stuck: int, lost: int) -> Path:
-    """A book whose arrivals appear one after the other, bounce, and then stick or leave; one flies at the end."""
+def write_book(path: Path, *stages: tuple[int, int]) -> Path:
+    """A book of stages whose arrivals appear one after the other, bounce, and stick or leave; one of each is undecided.
+
+    Each stage, with so many that stick and that leave, is a nanosecond after the one before and counts from 1 again.
+    """
     rows = ["step,time [ps],arrival,what,species,atoms,x [Å],y [Å],z [Å],vx [Å/ps],vy [Å/ps],vz [Å/ps],tries"]
-    for number in range(1, stuck + lost + 2):
-        fate = ["inserted", "reflected", "stuck" if number <= stuck else "escaped"]
-        for what in fate[: 3 if number <= stuck + lost else 1]:
-            rows.append(f"{number},{number},{number},{what},Cu,{number},0,0,0,0,0,0,")
-    rows.append("1,1,0,escaped,Cu,1,0,0,0,0,0,0,")  # an atom of the slab
+    for stage, (stuck, lost) in enumerate(stages):
+        for number in range(1, stuck + lost + 2):
+            fate = ["inserted", "reflected", "stuck" if number <= stuck else "escaped"]
+            for what in fate[: 3 if number <= stuck + lost else 1]:
+                rows.append(f"{number},{1000 * stage + number},{number},{what},Cu,{number},0,0,0,0,0,0,")
+        rows.append("1,1,0,escaped,Cu,1,0,0,0,0,0,0,")  # an atom of the slab
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
+
+
+def test_arrivals_of_two_stages_with_the_same_numbers_are_different_ones(tmp_path: Path) -> None:
+    path = write_book(tmp_path / "book.csv", (10, 0), (0, 10))
+    (found,) = sticking(path, 0.0, 1e9)
+    assert (found.stuck, found.lost, found.undecided) == (10, 10, 2)
+    (second,) = sticking(path, 1e6, 1e9)
+    assert (second.stuck, second.lost, second.undecided) == (0, 10, 1)
+    (first,) = sticking(path, 0.0, 1e6)
+    assert (first.stuck, first.lost, first.undecided) == (10, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +401,7 @@ def test_a_run_is_analysed_from_its_deposition_to_its_end(run: Path) -> None:
     assert (total.species, total.stuck, total.lost, total.undecided) == ("all", stuck, lost, 16 - stuck - lost)
     assert {one.species for one in result.sticking} == {"Ar", "He", "all"}
     assert result.monolayer == len(argon_slab()) // 4
+    assert open_growth(run).depositing == ((100.0, 2100.0),)
     assert result.course.times[-1] == pytest.approx(2600.0)
     arrived = ase.io.read(run / "final.extxyz").arrays["id"] >= len(argon_slab())
     held = result.course.coverage[-1] * result.monolayer + result.course.flying[-1]
@@ -270,6 +429,7 @@ def test_the_command_writes_its_files_and_names_faces(run: Path, tmp_path: Path)
 def test_what_cannot_be_analysed_is_one_message(run: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     film = grow(tmp_path / "film.extxyz", rng, 16)
     bulk = ase.build.bulk("Cu", cubic=True).repeat(2)
+    ase.io.write(tmp_path / "upright.extxyz", bulk, format="extxyz")
     bulk.rotate(20, "x", rotate_cell=True)
     ase.io.write(tmp_path / "bulk.extxyz", bulk, format="extxyz")
     ase.io.write(
@@ -277,6 +437,10 @@ def test_what_cannot_be_analysed_is_one_message(run: Path, tmp_path: Path, rng: 
     )
     for arguments, message in (
         ((film,), "--interval"),
+        (
+            (tmp_path / "upright.extxyz", "--interval", "1 ps"),
+            "there is no vacuum: along z the cell repeats every 7.22",
+        ),
         ((film, "--interval", "1 ps", "--lattice", "sc"), "'sc' is not known"),
         ((film, "--interval", "1 ps", "--stage", 1), "is a file"),
         ((film, "--interval", "1 ps", "--from", "1 ns"), "no frame lies between"),

@@ -11,8 +11,10 @@ import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
+from scipy.signal import lfilter
 
 from mlmd import units
+from mlmd.analysis.interface import find_slab
 from mlmd.analysis.profile import Curve, ProfileResult, profile
 from mlmd.errors import InputError
 from mlmd.io.trajectories import from_arrays
@@ -66,6 +68,61 @@ def test_interfaces_are_found_within_their_errors(rng: np.random.Generator) -> N
     known = 400 / area / (25.0 + 0.1 * 35.0)  # ∫ of the profile, whose tangents move nothing from one side to the other
     assert abs(slab.inside.value - known) < 4.0 * slab.inside.error
     assert slab.outside.value == pytest.approx(0.1 * known, rel=0.1)
+
+
+BINS = np.arange(0.125, 60.0, 0.25)
+
+
+def wandering(rng: np.random.Generator, memory: float, n_frames: int) -> np.ndarray:
+    """(n_frames, n_bins) a slab with noise, whose place, scattered by 1 Å, forgets itself in `memory` frames."""
+    kept = np.exp(-1.0 / memory)
+    places = lfilter([np.sqrt(1.0 - kept**2)], [1.0, -kept], rng.normal(size=n_frames + 1000))[1000:, None]
+    tangents = np.tanh(BINS - 20.0 - places) - np.tanh(BINS - 40.0 - places)
+    return 0.1 + 0.45 * tangents + 0.1 * rng.normal(size=(n_frames, len(BINS)))
+
+
+def test_errors_of_interfaces_are_their_scatter_also_when_frames_remember_each_other(rng: np.random.Generator) -> None:
+    found = []
+    for _ in range(100):
+        frames = wandering(rng, 5.0, 500)
+        slab = find_slab(BINS, frames.mean(axis=0), frames - frames.mean(axis=0), "1/Å³", 60.0)
+        assert slab is not None
+        found.append(slab)
+    for name in ("lower", "upper", "thickness"):
+        values = [getattr(one, name) for one in found]
+        scatter = np.std([one.value for one in values])
+        claimed = np.sqrt(np.mean([one.error**2 for one in values]))
+        assert claimed == pytest.approx(scatter, rel=0.25)  # 7 % of a scatter of 100; errors of 50 independent frames
+    assert found[0].thickness.error < 0.2 * found[0].lower.error  # the noise alone: both interfaces move as one
+
+
+def test_an_error_is_not_known_where_frames_remember_each_other_too_long(rng: np.random.Generator) -> None:
+    unknown = 0
+    for _ in range(100):
+        frames = wandering(rng, 50.0, 200)
+        slab = find_slab(BINS, frames.mean(axis=0), frames - frames.mean(axis=0), "1/Å³", 60.0)
+        assert slab is not None
+        unknown += np.isnan(slab.lower.error)
+    assert unknown > 70  # two independent frames; one trajectory in six does not look like it
+
+
+def test_the_result_says_where_errors_are_not_known(rng: np.random.Generator) -> None:
+    place = np.linspace(0.0, 3.0, N_FRAMES)[:, None]  # it drifts from the beginning to the end
+    positions = liquid(rng)
+    positions[..., 2] += place
+    result = of(positions, "Ar400")
+    slab = curve(result, "Ar").slab
+    assert slab is not None and np.isnan(slab.lower.error) and "(?)" in str(result)
+    assert any("frames remember each other" in note for note in result.notes)
+    assert any("2 frames are too few" in note for note in of(positions[:2], "Ar400").notes)
+
+
+def test_a_left_handed_cell_is_not_upside_down(rng: np.random.Generator) -> None:
+    cell = np.array([[0.0, 20.0, 0.0], [20.0, 0.0, 0.0], [0.0, 0.0, 40.0]])
+    frames = rng.random((20, 400, 3)) * [20.0, 20.0, 10.0] + [0.0, 0.0, 5.0]
+    atoms = ase.Atoms("Ar400", frames[0], cell=cell, pbc=(True, True, False))
+    result = profile(from_arrays(frames, atoms, interval=1.0, unwrapped=True), drift="none")
+    assert result.heights[0] > 4.0 and result.heights[-1] < 16.0
 
 
 def test_a_slab_across_the_border_of_the_cell_is_the_same_slab(rng: np.random.Generator) -> None:

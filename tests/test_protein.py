@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import ase
@@ -11,9 +12,14 @@ import numpy as np
 import pytest
 from command_line import mlmd
 from made_runs import stage, write_run
+from scipy.signal import lfilter
 from scipy.spatial.transform import Rotation
 
+from mlmd.analysis import conformations
+from mlmd.analysis.chain import selected
+from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.protein import protein
+from mlmd.analysis.residues import _fluctuation
 from mlmd.errors import InputError
 from mlmd.io.trajectories import from_arrays
 
@@ -96,6 +102,48 @@ def test_the_sides_of_the_cell_cut_nothing(chignolin: Path, rng: np.random.Gener
     assert np.allclose(one.contacts, other.contacts, equal_nan=True)
 
 
+def test_a_chain_that_passes_half_a_cell_stays_on_its_side(tmp_path: Path) -> None:
+    known = mdtraj.Topology()
+    for chain in (known.add_chain(), known.add_chain()):
+        residue = known.add_residue("GLY", chain)
+        atoms = [known.add_atom(name, mdtraj.element.carbon, residue) for name in ("CA", "C", "CB")]
+        for pair in pairwise(atoms):
+            known.add_bond(*pair)
+    own = np.array([[0.0, 0.0, 0.0], [1.5, 0.0, 0.0], [1.5, 1.5, 0.0]])
+    gaps = np.linspace(13.0, 47.0, 9)  # once and a half around a cell of 30 Å
+    positions = np.array([[*own, *(own + np.array([0.0, 0.0, gap]))] for gap in gaps]) + 1.0
+    mdtraj.Trajectory(0.1 * positions[:1], known).save_pdb(str(tmp_path / "two.pdb"))
+    atoms = ase.Atoms("C6", positions[0], cell=[30.0] * 3, pbc=True)
+    trajectory = from_arrays(positions % 30.0, atoms, interval=1.0, unwrapped=False)
+    chosen = selected(trajectory, tmp_path / "two.pdb", "all")
+    for size in (9, 2):  # also from one part of the trajectory to the next
+        parts = [trajectory.chunks(start, start + size, atoms=chosen.atoms) for start in range(0, 9, size)]
+        apart, found = None, []
+        for part in (next(one) for one in parts):
+            whole, apart = chosen._whole(part.positions, part.cells, apart)
+            found += (whole[:, 3:] - whole[:, :3]).mean(axis=1).tolist()
+        assert np.allclose(found, [[0.0, 0.0, gap] for gap in gaps])
+
+
+def test_a_structure_without_hydrogen_has_no_number_of_bonds(chignolin: Path, rng: np.random.Generator) -> None:
+    frames, atoms = jiggled(chignolin, rng)
+    trajectory = from_arrays(10.0 * frames.xyz, atoms, interval=1.0, unwrapped=True)
+    result = protein(trajectory, topology=chignolin, selection="protein and element != H")
+    assert "hydrogen bonds" not in {one.name for one in result.series}
+    assert any("none of the atoms is hydrogen" in note for note in result.notes)
+
+
+def test_contacts_are_the_same_however_many_are_looked_at_at_once(
+    chignolin: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, _ = jiggled(chignolin, rng)
+    contacts, touching = conformations._contacts(frames)
+    monkeypatch.setattr(conformations, "_N_DISTANCES", 10_000)
+    for one, other in zip(conformations._contacts(frames), (contacts, touching), strict=True):
+        assert np.array_equal(one, other)
+    assert touching.sum() == contacts.sum() > 0
+
+
 def test_a_protein_that_only_moves_and_turns_has_no_deviation(chignolin: Path, rng: np.random.Generator) -> None:
     frames, atoms = jiggled(chignolin, rng)
     turned = np.array([Rotation.random(rng=rng).apply(10.0 * frames.xyz[0]) + rng.normal(size=3) for _ in range(20)])
@@ -123,6 +171,19 @@ def test_means_of_a_protein_that_unfolds_are_flagged(chignolin: Path, rng: np.ra
     swollen = 10.0 * frames.xyz * np.linspace(1.0, 1.3, N_FRAMES)[:, None, None]
     result = protein(from_arrays(swollen, atoms, interval=1.0, unwrapped=True), topology=chignolin)
     assert any("radius of gyration" in note and "drifts" in note for note in result.notes)
+
+
+def test_the_error_of_a_fluctuation_is_its_scatter_or_is_not_known(rng: np.random.Generator) -> None:
+    def fluctuation(memory: float) -> Estimate:
+        kept = np.exp(-1.0 / memory)
+        sizes = lfilter([np.sqrt(1.0 - kept**2)], [1.0, -kept], rng.normal(size=(1200, 3)), axis=0)[1000:]
+        return _fluctuation(sizes[:, None])
+
+    found = [fluctuation(2.0) for _ in range(100)]
+    claimed = np.sqrt(np.mean([one.error**2 for one in found]))
+    assert claimed == pytest.approx(np.std([one.value for one in found]), rel=0.25)  # 7 % of a scatter of 100
+    unknown = [np.isnan(fluctuation(100.0).error) for _ in range(100)]
+    assert sum(unknown) > 70  # two independent frames; now and then they seem more
 
 
 def test_a_run_folder_brings_its_topology(chignolin: Path, rng: np.random.Generator, tmp_path: Path) -> None:

@@ -34,22 +34,36 @@ class Selected:
     """Atoms that bonds hold together."""
 
     def frames(self, trajectory: Trajectory) -> Iterator[mdtraj.Trajectory]:
-        """The frames, some at a time, each molecule whole and nearest to the first; there is no cell any more."""
+        """The frames, some at a time, as if there were no cell: each molecule is whole, nearest to the first one in the
+        first frame, and where it has gone from there in all others, less than half a cell from one to the next.
+        """
         import mdtraj
 
+        apart = None
         for part in trajectory.chunks(atoms=self.atoms):
-            positions = self._whole(part.positions, part.cells) if trajectory.pbc.all() else part.positions
+            positions = part.positions
+            if trajectory.pbc.all():
+                positions, apart = self._whole(positions, part.cells, apart)
             yield mdtraj.Trajectory((positions / NM).astype(np.float32), self.topology, time=part.times / 1e3)
 
-    def _whole(self, positions: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """Positions (n_frames, n_atoms, 3) Å in cells (n_frames, 3, 3) Å."""
+    def _whole(
+        self, positions: np.ndarray, cells: np.ndarray, apart: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (n_frames, n_atoms, 3) Å in cells (n_frames, 3, 3) Å, and how far molecules are from the first.
+
+        The latter, (n_molecules, 3) in units of the cell, is that of the last frame, and given that of the frame before
+        the first: a molecule half a cell away would else jump from one side of the first to the other.
+        """
         reduced = np.einsum("tai,tij->taj", positions, np.linalg.inv(cells))
         for atoms, before in self.steps:
             reduced[:, atoms] -= np.rint(reduced[:, atoms] - reduced[:, before])
-        first = reduced[:, self.molecules[0]].mean(axis=1, keepdims=True)
-        for own in self.molecules[1:]:
-            reduced[:, own] -= np.rint(reduced[:, own].mean(axis=1, keepdims=True) - first)
-        return np.einsum("tai,tij->taj", reduced, cells)
+        centres = np.stack([reduced[:, own].mean(axis=1) for own in self.molecules], axis=1)
+        found = centres - centres[:, :1]
+        before = found[0] - np.rint(found[0]) if apart is None else apart
+        followed = np.unwrap(np.concatenate([before[None], found]), period=1.0, axis=0)[1:]
+        for number, own in enumerate(self.molecules):
+            reduced[:, own] += np.rint(followed - found)[:, number, None]
+        return np.einsum("tai,tij->taj", reduced, cells), followed[-1]
 
 
 def selected(trajectory: Trajectory, topology: Path | None, selection: str) -> Selected:

@@ -21,6 +21,9 @@ APART = 3
 _H_BOND = (2.5, math.radians(120.0))
 """Å, and the least angle."""
 
+_N_DISTANCES = 8_000_000
+"""Between heavy atoms, in memory at once: 32 MB in single precision, and some times that within MDTraj."""
+
 Columns = dict[tuple[Any, ...], np.ndarray]
 """What is known of something in each frame, by what it is of."""
 
@@ -34,7 +37,9 @@ class Conformations:
     gyration: np.ndarray
     """(n_frames,) Å."""
     contacts: np.ndarray
-    """(n_frames, n_pairs) bool."""
+    """(n_frames,) how many there are."""
+    touching: np.ndarray
+    """(n_pairs,) frames in which each of `contact_pairs` is one."""
     moved: np.ndarray
     """(n_frames, n, 3) Å, superposed."""
     angles: Columns
@@ -60,11 +65,7 @@ def conformations(
 
     rmsd = NM * mdtraj.rmsd(frames, start, atom_indices=fitted)
     gyration = NM * mdtraj.compute_rg(frames, masses=masses)
-    pairs = contact_pairs(frames.topology)
-    contacts = np.zeros((len(frames), 0), dtype=bool)
-    if len(pairs):
-        gaps, _ = mdtraj.compute_contacts(frames, contacts=pairs, scheme="closest-heavy", periodic=False)
-        contacts = NM * gaps < CONTACT
+    contacts, touching = _contacts(frames)
     angles: Columns = {}
     for name, compute in (("φ", mdtraj.compute_phi), ("ψ", mdtraj.compute_psi)):
         atoms, values = compute(frames, periodic=False)
@@ -77,7 +78,24 @@ def conformations(
         structure = {("dssp", k): column for k, column in enumerate(letters.T) if column[0] != "NA"}
     superposed = frames[:].superpose(start, atom_indices=fitted)
     moved = NM * superposed.xyz[:, fitted]
-    return Conformations(rmsd, gyration, contacts, moved, angles, structure, _hydrogen_bonds(frames))
+    return Conformations(rmsd, gyration, contacts, touching, moved, angles, structure, _hydrogen_bonds(frames))
+
+
+def _contacts(frames: mdtraj.Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """`Conformations.contacts` and `touching`; some pairs at a time, whose atoms have `_N_DISTANCES` at most."""
+    import mdtraj
+
+    pairs = contact_pairs(frames.topology)
+    contacts, touching = np.zeros(len(frames), dtype=int), np.zeros(len(pairs), dtype=int)
+    sizes = np.array([sum(atom.element.symbol != "H" for atom in one.atoms) for one in frames.topology.residues])
+    n_distances = len(frames) * np.cumsum(sizes[pairs].prod(axis=1))
+    for part in np.split(np.arange(len(pairs)), np.flatnonzero(np.diff(n_distances // _N_DISTANCES)) + 1):
+        if len(part):
+            gaps, _ = mdtraj.compute_contacts(frames, contacts=pairs[part], scheme="closest-heavy", periodic=False)
+            near = NM * gaps < CONTACT
+            contacts += near.sum(axis=1)
+            touching[part] = near.sum(axis=0)
+    return contacts, touching
 
 
 def _hydrogen_bonds(frames: mdtraj.Trajectory) -> Columns:

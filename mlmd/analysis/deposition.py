@@ -1,14 +1,14 @@
 """What has grown on a slab: layers, coverage, growth, sticking, roughness, structure, and which faces layers look like.
 
 Heights are along z. A film is who holds on to the slab (`mlmd.analysis.film`). Its layers lie between the minima of the
-density along z (`layers`); a monolayer, ML, is as many atoms as the top layer of the bare slab has. Coverage and
-growth count atoms that were not there at first. The roughness is that of the height map (`height_map`). Layers,
-structure types (`common_neighbours`) and the similarity with faces (`surface_similarity`) are those of the last frames.
+density along z (`layers`); a monolayer, ML, is as many atoms as the top layer of the bare slab has (`top_layer`).
+Coverage and growth count atoms that were not there at first, of molecules too; growth is a slope (`growth_rate`). The
+roughness is that of the height map (`height_map`). Layers, structure types (`common_neighbours`) and the similarity
+with faces (`surface_similarity`) are those of the last frames.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.common_neighbours import structure_types
+from mlmd.analysis.deposition_notes import of_arrivals, of_the_film, of_the_lattice, of_the_slab
 from mlmd.analysis.estimate import Estimate, average
-from mlmd.analysis.film import Film, Scale, check_plane, film_of
+from mlmd.analysis.film import Film, Scale, below_the_vacuum, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
 from mlmd.analysis.grains import Grain, grains
+from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import HeightMap
-from mlmd.analysis.layers import Layers, density_along, layers_along
+from mlmd.analysis.layers import Layers, density_along, layers_along, top_layer
 from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surroundings import bond_length
 from mlmd.errors import InputError
@@ -31,8 +33,6 @@ from mlmd.io.growing import Growth
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-N_BLOCKS = 10
-"""Parts of the time of growth whose scatter gives the error of the rate."""
 _MOST_GRAINS = 4
 """Told in words; all are in the JSON file."""
 _TOUCH = 1.4
@@ -81,7 +81,7 @@ class DepositionResult:
     exposed: Estimate
     """Atoms of the surface, in the last frames."""
     rate: Estimate
-    """ML/ns, between the first arrival and the last."""
+    """ML/ns, from the first rise of the coverage to its plateau, while something arrives."""
     sticking: tuple[Sticking, ...]
     """Empty where no book of the arrivals was kept."""
     profile: Layers
@@ -195,12 +195,18 @@ def deposition(
     if not np.isfinite(bond):
         raise InputError(f"{path}: most atoms of the slab have fewer than six others within 12 Å: that is no slab.")
     touch = contact or growth.contact or _TOUCH * bond
+    try:
+        bare = below_the_vacuum(bare, touch)
+        top = top_layer(bare.positions[:, 2])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    monolayer, surface = int(top.sum()), bare.positions[top, 2]
     final = np.arange(max(0, growth.n_frames - last), growth.n_frames)
     everyone = {int(number) for one in growth.moments([0, growth.n_frames - 1]) for number in one.numbers}
     everyone |= set(bare.numbers.tolist())
     look = Scale(bond, touch, dict.fromkeys(everyone, bond), grid)
     films = [film_of(one, bare, look) for one in growth.moments(final)]
-    lattice = lattice_of(films[-1], lattice)
+    faces = lattice_of(films[-1], lattice)
     grown = set(films[-1].numbers[films[-1].arrived].tolist())
     bonds = {number: films[-1].bond(bond) if number in grown else bond for number in everyone}
     shells = {number: _SHELL[lattice_of_element(number) or "fcc"] * length for number, length in bonds.items()}
@@ -208,8 +214,6 @@ def deposition(
     films = [film_of(one, bare, look) for one in growth.moments(final)]
     start = film_of(bare, bare, look)
     profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), kernel)
-    own = layers_along(bare.positions[:, 2], 1, kernel)
-    monolayer = int((own.of(bare.positions[:, 2]) == own.n_layers - 1).sum())
     frames = np.unique(np.linspace(0, growth.n_frames - 1, min(max_frames, growth.n_frames)).astype(int))
     course = np.array([_counts(film_of(one, bare, look), start, profile, monolayer) for one in growth.moments(frames)])
     ends = np.array([_counts(film, start, profile, monolayer) for film in films])
@@ -220,12 +224,17 @@ def deposition(
         average(series, unit) for series, unit in zip(ends.T[:5], ("ML", "", "Å", "Å", ""), strict=True)
     )
     times = growth.times[frames]
+    types = structure_types(films[-1].positions, films[-1].cell, films[-1].pbc)
     return DepositionResult(
         monolayer, _course(times, course),
-        film_layers(films, profile, int(profile.of(own.peaks[-1:])[0]), monolayer, lattice),
-        coverage, thickness, roughness, start.map.roughness, exposed, _rate(times, course[:, 0]), stuck, profile,
-        _by_element(films, profile, kernel), films[-1].map, _grains(films[-1]), lattice, len(films),
-        _notes(films, start, stuck, lattice), origin,
+        film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces),
+        coverage, thickness, roughness, start.map.roughness, exposed,
+        growth_rate(times, course[:, 0], growth.depositing), stuck, profile, _by_element(films, profile, kernel),
+        films[-1].map, grains(films[-1].positions, films[-1].cell, films[-1].pbc, types), faces, len(films),
+        (
+            *of_the_slab(bare, surface, profile), *of_the_film(films), *of_arrivals(stuck),
+            *of_the_lattice(lattice, faces, types),
+        ), origin,
     )  # fmt: skip
 
 
@@ -244,24 +253,6 @@ def _course(times: np.ndarray, counts: np.ndarray) -> Course:
     return Course(times, coverage, flying, thickness, roughness, exposed, counts[:, 5:])
 
 
-def _rate(times: np.ndarray, coverage: np.ndarray) -> Estimate:
-    """Of growth, from the first frame in which there is more than before to the last: mean and scatter of blocks."""
-    steps = np.flatnonzero(np.diff(coverage) != 0.0)
-    if not len(steps):
-        return Estimate(0.0 if len(times) > 1 else math.nan, math.nan, "ML/ns", math.nan)
-    first, last = int(steps[0]), int(steps[-1]) + 1
-    total = (coverage[last] - coverage[first]) / (times[last] - times[first]) * 1e6
-    ends = np.unique(np.linspace(first, last, N_BLOCKS + 1).astype(int))
-    rates = np.diff(coverage[ends]) / np.diff(times[ends]) * 1e6
-    error = float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else math.nan
-    return Estimate(float(total), error, "ML/ns", float(len(rates)))
-
-
-def _grains(film: Film) -> tuple[Grain, ...]:
-    types = structure_types(film.positions, film.cell, film.pbc)
-    return grains(film.positions, film.cell, film.pbc, types)
-
-
 def _by_element(films: Sequence[Film], profile: Layers, kernel: float) -> dict[str, np.ndarray]:
     """Atoms per Å³ along z, by element."""
     from ase.data import chemical_symbols
@@ -274,23 +265,3 @@ def _by_element(films: Sequence[Film], profile: Layers, kernel: float) -> dict[s
         / (len(films) * area)
         for number in dict.fromkeys(numbers.tolist())
     }
-
-
-def _notes(films: Sequence[Film], start: Film, stuck: Sequence[Sticking], lattice: str | None) -> tuple[str, ...]:
-    notes = []
-    if len(films) < 2:
-        notes.append("one frame has no scatter: errors of what is told of the film are not known")
-    if not films[-1].arrived.any():
-        notes.append("nothing that arrived holds on to the slab: what is told is of the slab")
-    flying = films[-1].n_flying
-    if flying:
-        notes.append(f"{flying} atoms hold on to nothing in the last frame and are left out")
-    holes = float(np.isnan(films[-1].map.heights).mean())
-    if holes:
-        notes.append(f"there is no atom below {holes:.1%} of the plane: roughness and thickness are of the rest")
-    undecided = sum(one.undecided for one in stuck if one.species != "all")
-    if undecided:
-        notes.append(f"{undecided} arrivals neither stuck nor left by the last frame; sticking does not count them")
-    if lattice is None:
-        notes.append("layers were not compared with faces: the element has no fcc or bcc lattice, and none was given")
-    return tuple(notes)

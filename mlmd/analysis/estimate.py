@@ -85,7 +85,7 @@ def from_dict(data: Mapping[str, Any]) -> Estimate:
     return Estimate(value, error, str(data["unit"]), n)
 
 
-def average(series: np.ndarray, unit: str) -> Estimate:
+def average(series: np.ndarray, unit: str, *, least: float = 0.0) -> Estimate:
     """Mean of a stationary series of correlated values.
 
     The error is sqrt(2 τ σ² / n) with the integrated autocorrelation time τ = ½ + Σ ρ(t), summed while the sums of
@@ -94,6 +94,8 @@ def average(series: np.ndarray, unit: str) -> Estimate:
     Args:
         series: (n,) values at equal intervals.
         unit: of the values.
+        least: number of independent values below which the error is not known: of few correlation times it comes out
+            too small. That of a constant is zero, however few they are.
     """
     n = len(series)
     mean = float(np.mean(series)) if n else math.nan
@@ -108,7 +110,8 @@ def average(series: np.ndarray, unit: str) -> Estimate:
     pairs = correlation[: n - n % 2].reshape(-1, 2).sum(axis=1)
     end = int(np.argmax(pairs <= 0.0)) if np.any(pairs <= 0.0) else len(pairs)
     n_independent = n / max(1.0, 2.0 * pairs[:end].sum() - 1.0)
-    return Estimate(mean, math.sqrt(variance / max(n_independent - 1.0, 0.5)), unit, n_independent)
+    error = math.sqrt(variance / max(n_independent - 1.0, 0.5)) if n_independent >= least else math.nan
+    return Estimate(mean, error, unit, n_independent)
 
 
 def _or_none(number: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -20,6 +20,8 @@ EXPOSED = 1.7
 ENOUGH = 20
 """Atoms that tell what bonds among them are like."""
 _FLAT = 1e-6
+_ROUNDING = 1e-9
+"""Å by which the lowest atom is above the border at which it is wrapped."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,42 @@ def check_plane(moment: Moment, path: str) -> None:
         )
 
 
+def below_the_vacuum(bare: Moment, touch: float) -> Moment:
+    """A slab with the largest gap between its atoms' heights above it, where programs have wrapped it into a cell that
+    repeats along z.
+
+    Args:
+        bare: the slab.
+        touch: Å below which atoms touch.
+
+    Raises:
+        InputError: when the gap is not larger than that, as in bulk.
+    """
+    if not bare.pbc[2]:
+        return bare
+    period = abs(float(bare.cell[2, 2]))
+    heights = np.sort(bare.positions[:, 2] % period)
+    gaps = np.diff(heights, append=heights[0] + period)
+    if gaps.max() <= touch:
+        raise InputError(
+            f"there is no vacuum: along z the cell repeats every {period:.4g} Å, and the largest gap between the "
+            f"heights of its first atoms is {gaps.max():.3g} Å, within which atoms touch (contact = {touch:.3g} Å). A "
+            "film grows on a slab with a vacuum above it, which is the first frame."
+        )
+    bottom = heights[(int(gaps.argmax()) + 1) % len(heights)]
+    return replace(bare, positions=_wrapped(bare.positions, bare.cell, bottom - _ROUNDING))
+
+
+def _wrapped(positions: np.ndarray, cell: np.ndarray, start: float) -> np.ndarray:
+    """The images of positions whose z is from `start` to one period of the cell above it."""
+    images: np.ndarray = positions - np.floor((positions[:, 2:] - start) / cell[2, 2]) * cell[2]
+    return images
+
+
 def film_of(moment: Moment, bare: Moment, scale: Scale) -> Film:
     """Find out who belongs to the slab: who touches it, or touches who does, and so on.
+
+    Where the cell repeats along z, atoms are at the images that are above the slab's bottom, less a bond.
 
     Raises:
         InputError: when none of the bare slab's atoms is there.
@@ -93,8 +129,14 @@ def film_of(moment: Moment, bare: Moment, scale: Scale) -> Film:
     if not slab.any():
         raise InputError(f"at {moment.time / 1e3:g} ps no atom of the slab is there: its atoms are known by their id.")
     old = dict(zip(bare.ids.tolist(), bare.positions[:, 2].tolist(), strict=True))
-    moved = moment.positions[slab, 2] - [old[one] for one in moment.ids[slab].tolist()]
+    moved = moment.positions[slab, 2] - np.array([old[one] for one in moment.ids[slab].tolist()])
+    if moment.pbc[2]:  # what wrapping did is undone, about the mean direction on the circle
+        period = abs(float(moment.cell[2, 2]))
+        turn = np.angle(np.exp(2j * np.pi * moved / period).sum()) / (2.0 * np.pi) * period
+        moved = turn + (moved - turn + 0.5 * period) % period - 0.5 * period
     positions = moment.positions - [0.0, 0.0, float(np.median(moved))]  # a slab that nothing holds drifts
+    if moment.pbc[2]:
+        positions = _wrapped(positions, moment.cell, float(bare.positions[:, 2].min()) - scale.bond)
     pairs = pairs_within(max(scale.contact, *scale.shells.values()), positions, moment.cell, moment.pbc)
     touching = pairs.within(scale.contact)
     ones = np.ones(len(touching.centres), dtype=bool)

@@ -1,4 +1,6 @@
-"""Layers of a slab: where the density along its normal has minima."""
+"""Layers of a slab, where the density along its normal has minima, and its top layer, of which a monolayer has as many
+atoms.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from mlmd.errors import InputError
+
 STEP = 0.02
 """Å between points of the density."""
 DEPTH = 0.5
 """A minimum between two layers is lower than this part of the lower of the maxima on its sides."""
+NARROW = 0.1
+"""Å, kernel by which a slab at rest is cut: layers are 0.8 Å apart in (111) of bcc iron."""
+_THIN = 1.0
+"""Å: what is thinner is one layer, as graphene is."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,34 @@ def layers_along(heights: np.ndarray, n_frames: int, kernel: float) -> Layers:
     peaks, valleys = _separate(density)
     edges = np.concatenate([[points[0]], points[valleys], [points[-1]]])
     return Layers(points, density, edges, points[peaks])
+
+
+def top_layer(heights: np.ndarray) -> np.ndarray:
+    """Which atoms (n_atoms,) are of the top layer of a slab at one moment: one monolayer, ML, is as many.
+
+    The slab is cut with a kernel of `NARROW`. The top layer is the highest with at least half as many atoms as the
+    median of the layers, so that no adatom is a layer; an atom nearer to it than half the distance of such layers is
+    one of it that moves.
+
+    Args:
+        heights: (n_atoms,) Å.
+
+    Raises:
+        InputError: where the atoms of something thick are in no layers, as in a glass.
+    """
+    cut = layers_along(heights, 1, NARROW)
+    layer = cut.of(heights)
+    sizes = np.bincount(layer, minlength=cut.n_layers)
+    full = np.flatnonzero(sizes >= 0.5 * np.median(sizes))
+    if cut.n_layers == 1 and np.ptp(heights) > _THIN:
+        raise InputError(
+            f"the atoms of the slab, {np.ptp(heights):.3g} Å thick, are in no layers along z, so that ML means "
+            "nothing: it has to be a crystal with a face at right angles to z, at rest."
+        )
+    spacing = float(np.median(np.diff(cut.peaks[full]))) if len(full) > 1 else 0.0
+    near = np.abs(cut.peaks - cut.peaks[full[-1]]) < 0.5 * spacing
+    near[full[-1]] = True
+    return np.asarray(near[layer])
 
 
 def density_along(heights: np.ndarray, points: np.ndarray, kernel: float) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 
 from mlmd import units
 from mlmd.analysis.common_neighbours import OTHER, structure_types
-from mlmd.analysis.interface import Slab, find_slab
+from mlmd.analysis.estimate import average
+from mlmd.analysis.interface import FEW, Slab, find_slab
 from mlmd.analysis.unwrap import drift_path
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 AXES = ("x", "y", "z")
 """Names of the axes, which are normal to the planes of the other two cell vectors."""
-N_BLOCKS = 10
-"""Parts of the trajectory whose scatter gives errors."""
 _MOVED = 0.5
 """Å of drift that is worth telling."""
 
@@ -39,6 +38,12 @@ class Curve:
     """(n_bins,) standard errors; nan where they are not known."""
     slab: Slab | None
     """The interfaces; None where it does not look like a slab."""
+
+    @property
+    def errors_known(self) -> bool:
+        """Whether there is an error wherever there is a value, and of the interfaces."""
+        told = [] if self.slab is None else [one.error for one in vars(self.slab).values()]
+        return bool(np.isfinite(self.errors[np.isfinite(self.values)]).all() and np.isfinite(told).all())
 
 
 @dataclass(frozen=True)
@@ -133,16 +138,20 @@ def profile(
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
     path = drift_path(trajectory, drift)
     ruler = _ruler(trajectory, index, path, frames, bin_width)
-    blocks = np.array_split(frames, min(N_BLOCKS, len(frames)))
-    counts = np.array([_counted(trajectory, ruler, path, block, order) for block in blocks])
+    counts = np.array([_counted(trajectory, ruler, path, frame, order) for frame in frames.tolist()])
     curves = _curves(trajectory, ruler, counts, charges or {}, order)
     moved = float(np.ptp(path[frames] @ ruler.normal))
     notes = list(trajectory.provenance.notes)
     if moved > _MOVED:
         whose = "" if drift == "cell" else f" of {', '.join([drift] if isinstance(drift, str) else drift)}"
         notes.append(f"the centre of mass{whose} moved over {moved:.2g} Å along {axis}; the profile moves with it")
-    if len(blocks) < 2:
-        notes.append("one frame has no scatter: errors are not known")
+    if len(frames) < FEW:
+        notes.append(f"{len(frames)} frames are too few: errors are not known")
+    elif unknown := [one.name for one in curves if not one.errors_known]:
+        notes.append(
+            f"{', '.join(unknown)}: frames remember each other for more than 1/{FEW:g} of the trajectory, at some "
+            "heights or in where interfaces are; errors there are not known, and the means are not those of equilibrium"
+        )
     period = ruler.length if ruler.periodic else None
     return ProfileResult(axis, ruler.middles, period, curves, len(frames), tuple(notes), trajectory.provenance)
 
@@ -181,7 +190,7 @@ def _ruler(trajectory: Trajectory, index: int, path: np.ndarray, frames: np.ndar
     cell = trajectory.cells.mean(axis=0)
     normal = np.cross(cell[(index + 1) % 3], cell[(index + 2) % 3])
     area = float(np.linalg.norm(normal))
-    normal = normal / area
+    normal = normal / area if normal[index] >= 0.0 else -normal / area  # a left-handed cell is not upside down
     periodic = bool(trajectory.pbc[index])
     start, length = 0.0, abs(float(cell[index] @ normal))
     if not periodic:
@@ -202,56 +211,62 @@ def _positions(trajectory: Trajectory, frame: int) -> np.ndarray:
     return positions
 
 
-def _counted(trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, block: np.ndarray, order: bool) -> np.ndarray:
-    """Mean numbers of atoms in bins, (n_elements + 1, n_bins): by element, and in the last row those in a lattice."""
+def _counted(trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, frame: int, order: bool) -> np.ndarray:
+    """Atoms in bins, (n_elements + 1, n_bins): by element, and in the last row those in a lattice."""
     kinds = np.array([trajectory.elements.index(symbol) for symbol in trajectory.symbols])
     n_kinds = len(trajectory.elements)
-    counts = np.zeros((n_kinds + 1, ruler.n_bins))
-    for frame in block.tolist():
-        positions, cell = _positions(trajectory, frame), trajectory.cells[frame]
-        bins = ruler.bins(positions - path[frame], cell)
-        places = np.bincount(kinds * ruler.n_bins + bins, minlength=n_kinds * ruler.n_bins)
-        counts[:n_kinds] += places.reshape(n_kinds, -1)
-        if order:
-            ordered = structure_types(positions, cell, trajectory.pbc) != OTHER
-            counts[n_kinds] += np.bincount(bins[ordered], minlength=ruler.n_bins)
-    return counts / len(block)
+    counts = np.zeros((n_kinds + 1, ruler.n_bins), dtype=np.int32)
+    positions, cell = _positions(trajectory, frame), trajectory.cells[frame]
+    bins = ruler.bins(positions - path[frame], cell)
+    places = np.bincount(kinds * ruler.n_bins + bins, minlength=n_kinds * ruler.n_bins)
+    counts[:n_kinds] = places.reshape(n_kinds, -1)
+    if order:
+        ordered = structure_types(positions, cell, trajectory.pbc) != OTHER
+        counts[n_kinds] = np.bincount(bins[ordered], minlength=ruler.n_bins)
+    return counts
 
 
 def _curves(
     trajectory: Trajectory, ruler: _Ruler, counts: np.ndarray, charges: Mapping[str, float], order: bool
 ) -> tuple[Curve, ...]:
-    """From the counts of each block (n_blocks, n_elements + 1, n_bins)."""
+    """From the counts of each frame (n_frames, n_elements + 1, n_bins)."""
     elements = trajectory.elements
     trajectory.atoms_of(list(charges))
     missing = [element for element in elements if charges and element not in charges]
     if missing:
         raise InputError(f"charges: none is given for {', '.join(missing)}, and a charge density needs all.")
     atoms = counts[:, : len(elements)]
-    density = atoms / (ruler.area * ruler.length / ruler.n_bins)
+    volume = ruler.area * ruler.length / ruler.n_bins
     masses = np.array([trajectory.masses[trajectory.atoms_of([element])].mean() for element in elements])
-    found = [("mass", "g/cm³", np.einsum("e,beh->bh", masses, density) * units.DENSITY)]
-    found += [(element, "1/Å³", density[:, k]) for k, element in enumerate(elements)]
-    if charges:
-        amounts = np.array([charges[element] for element in elements])
-        found.append(("charge", "e/Å³", np.einsum("e,beh->bh", amounts, density)))
-    total = atoms.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if len(elements) > 1:
-            found += [(f"fraction of {element}", "", atoms[:, k] / total) for k, element in enumerate(elements)]
-        if order:
-            found.append(("order", "", counts[:, -1] / total))
     period = ruler.length if ruler.periodic else None
-    return tuple(_curve(name, unit, blocks, ruler.middles, period) for name, unit, blocks in found)
+
+    def density(name: str, unit: str, amounts: np.ndarray) -> Curve:
+        frames = np.einsum("e,teh->th", amounts / volume, atoms)
+        mean = frames.mean(axis=0)
+        return _curve(name, unit, mean, frames - mean, ruler.middles, period)
+
+    def fraction(name: str, own: np.ndarray) -> Curve:
+        # ⟨n⟩/⟨N⟩, which a frame moves by (n - N ⟨n⟩/⟨N⟩)/⟨N⟩; a mean of n/N would need atoms in every frame
+        total = atoms.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = own.sum(axis=0) / total.sum(axis=0)
+            return _curve(name, "", mean, (own - total * mean) / total.mean(axis=0), ruler.middles, period)
+
+    found = [density("mass", "g/cm³", masses * units.DENSITY)]
+    found += [density(element, "1/Å³", one) for element, one in zip(elements, np.eye(len(elements)), strict=True)]
+    if charges:
+        found.append(density("charge", "e/Å³", np.array([charges[element] for element in elements])))
+    if len(elements) > 1:
+        found += [fraction(f"fraction of {element}", atoms[:, k]) for k, element in enumerate(elements)]
+    if order:
+        found.append(fraction("order", counts[:, -1]))
+    return tuple(found)
 
 
-def _curve(name: str, unit: str, blocks: np.ndarray, heights: np.ndarray, period: float | None) -> Curve:
-    known = np.isfinite(blocks)
-    n = known.sum(axis=0)
-    filled = np.where(known, blocks, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = filled.sum(axis=0) / n
-        spread = np.sqrt((np.where(known, blocks - mean, 0.0) ** 2).sum(axis=0) / (n - 1)) / np.sqrt(n)
-    errors = np.where(n > 1, spread, math.nan)
-    slab = None if name == "charge" else find_slab(heights, blocks, unit, period)
-    return Curve(name, unit, mean, errors, slab)
+def _curve(
+    name: str, unit: str, mean: np.ndarray, deviations: np.ndarray, heights: np.ndarray, period: float | None
+) -> Curve:
+    """From the mean (n_bins,) and by how much each frame is off it, (n_frames, n_bins); nan where no atom ever is."""
+    errors = np.array([average(series, unit, least=FEW).error for series in (mean + deviations).T])
+    slab = None if name == "charge" else find_slab(heights, mean, deviations, unit, period)
+    return Curve(name, unit, mean, np.where(np.isfinite(mean), errors, math.nan), slab)

@@ -19,7 +19,7 @@ import numpy as np
 from mlmd.analysis.chain import Selected, selected
 from mlmd.analysis.conformations import conformations, contact_pairs, joined
 from mlmd.analysis.estimate import Estimate, average
-from mlmd.analysis.residues import HydrogenBond, Residue, bonds_of, residues_of
+from mlmd.analysis.residues import FEW, HydrogenBond, Residue, bonds_of, residues_of
 from mlmd.errors import InputError, StorageError
 from mlmd.io.frames import Provenance, Trajectory
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _DRIFTS = 4.0
 """Standard errors between the halves of a series, beyond which it is told that it drifts."""
+_NO_HYDROGEN = "hydrogen bonds are not told: none of the atoms is hydrogen"
 _FEW = 5.0
 """Independent values, below which a mean is told to be doubtful."""
 
@@ -122,21 +123,26 @@ def protein(
     rmsd, gyration, contacts, moved = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("rmsd", "gyration", "contacts", "moved")
     )
+    touching = np.sum([part.touching for part in parts], axis=0)
     angles, structure, bonds = (joined(parts, name) for name in ("angles", "structure", "bonds"))
     series = [("RMSD", "Å", rmsd), ("radius of gyration", "Å", gyration)]
     if structure:
         letters = np.stack(list(structure.values()), axis=1)
         for name, letter in (("helix", "H"), ("strand", "E"), ("coil", "C")):
             series.append((name, "residues", (letters == letter).sum(axis=1).astype(float)))
-    series.append(("hydrogen bonds", "", np.sum(list(bonds.values()), axis=0) if bonds else np.zeros(len(rmsd))))
+    has_hydrogen = len(chosen.topology.select("element H")) > 0
+    if has_hydrogen:
+        series.append(("hydrogen bonds", "", np.sum(list(bonds.values()), axis=0) if bonds else np.zeros(len(rmsd))))
     pairs = contact_pairs(chosen.topology)
     if len(pairs):
-        series.append(("contacts", "", contacts.sum(axis=1).astype(float)))
+        series.append(("contacts", "", contacts.astype(float)))
     found = tuple(Series(name, unit, values, average(values, unit)) for name, unit, values in series)
+    notes = () if has_hydrogen else (_NO_HYDROGEN,)
+    residues = residues_of(chosen.topology, moved, fitted, angles, structure)
     return ProteinResult(
-        selection, words, trajectory.times, found, residues_of(chosen.topology, moved, fitted, angles, structure),
-        bonds_of(chosen.topology, bonds), _contact_map(chosen.topology.n_residues, pairs, contacts),
-        (*trajectory.provenance.notes, *_notes(found)), trajectory.provenance,
+        selection, words, trajectory.times, found, residues,
+        bonds_of(chosen.topology, bonds), _contact_map(chosen.topology.n_residues, pairs, touching / len(rmsd)),
+        (*trajectory.provenance.notes, *notes, *_notes(found), *_mobility_notes(residues)), trajectory.provenance,
     )  # fmt: skip
 
 
@@ -164,10 +170,10 @@ def _reference(path: Path, chosen: Selected, selection: str) -> mdtraj.Trajector
     return mdtraj.Trajectory(given.xyz, chosen.topology)  # as it stands in the file, whole
 
 
-def _contact_map(n_residues: int, pairs: np.ndarray, contacts: np.ndarray) -> np.ndarray:
+def _contact_map(n_residues: int, pairs: np.ndarray, often: np.ndarray) -> np.ndarray:
     found = np.full((n_residues, n_residues), np.nan)
     if len(pairs):
-        found[pairs[:, 0], pairs[:, 1]] = found[pairs[:, 1], pairs[:, 0]] = contacts.mean(axis=0)
+        found[pairs[:, 0], pairs[:, 1]] = found[pairs[:, 1], pairs[:, 0]] = often
     return found
 
 
@@ -191,4 +197,15 @@ def _notes(series: tuple[Series, ...]) -> tuple[str, ...]:
     return (
         f"{', '.join(doubtful)}: the trajectory is short beside the times in which this changes, or it drifts; the "
         "mean is not that of equilibrium",
+    )
+
+
+def _mobility_notes(residues: tuple[Residue, ...]) -> tuple[str, ...]:
+    told = [one.fluctuation for one in residues if one.fluctuation is not None]
+    unknown = sum(math.isnan(one.error) for one in told)
+    if not unknown:
+        return ()
+    return (
+        f"RMSF: fewer than {FEW:g} independent frames stand behind {unknown} of {len(told)} values, whose errors are "
+        "not known; in a longer trajectory they are larger",
     )

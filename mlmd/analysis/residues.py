@@ -14,8 +14,8 @@ from mlmd.analysis.estimate import Estimate, average
 if TYPE_CHECKING:
     import mdtraj
 
-N_BLOCKS = 10
-"""Parts of the trajectory whose scatter gives the error of a root mean square fluctuation."""
+FEW = 10.0
+"""Independent frames, below which the error of a root mean square fluctuation is not known."""
 RARELY = 0.01
 """Part of the frames: hydrogen bonds that are there less often are not told."""
 
@@ -100,14 +100,20 @@ def _name(residue: Any) -> str:
 
 
 def _fluctuation(positions: np.ndarray) -> Estimate:
-    """√⟨|r - ⟨r⟩|²⟩ of atoms (n_frames, n, 3) Å, about the mean of all frames."""
+    """√⟨|r - ⟨r⟩|²⟩ of atoms (n_frames, n, 3) Å, about the mean of all frames.
+
+    The error is that of the mean of squares. It is not known where places themselves remember too much: squares of a
+    slow motion about its own mean seem to forget in a fraction of its time.
+    """
     squares = ((positions - positions.mean(axis=0)) ** 2).sum(axis=2).mean(axis=1)
     value = math.sqrt(float(squares.mean()))
     if len(squares) < 2 or not value:
         return Estimate(value, math.nan, "Å", float(len(squares)))
-    blocks = np.array([block.mean() for block in np.array_split(squares, min(N_BLOCKS, len(squares)))])
-    error = float(blocks.std(ddof=1)) / math.sqrt(len(blocks)) / (2.0 * value)
-    return Estimate(value, error, "Å", float(len(blocks)))
+    mean = average(squares, "Å²")
+    places = [average(series, "Å") for series in positions.mean(axis=1).astype(float).T]
+    n_independent = min([mean.n_independent, *(one.n_independent for one in places if one.error > 0.0)])
+    error = mean.error / (2.0 * value) if n_independent >= FEW else math.nan
+    return Estimate(value, error, "Å", n_independent)
 
 
 def _direction(values: np.ndarray) -> dict[str, float]:

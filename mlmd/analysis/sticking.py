@@ -51,27 +51,29 @@ def sticking(book: Path, first_time: float, last_time: float) -> tuple[Sticking,
     Args:
         book: deposition.csv of a run.
         first_time, last_time: fs; arrivals that appear before are left out, and what happens later is not looked at.
+            A number that is inserted again, by a later stage, is another arrival.
 
     Raises:
         StorageError: when the file is damaged.
     """
-    kinds: dict[int, str] = {}
-    happened: dict[int, list[str]] = {}
+    opened: dict[int, list[str]] = {}
+    arrivals: list[tuple[str, list[str]]] = []
     try:
         with book.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                time, number = 1e3 * float(row["time [ps]"]), int(row["arrival"])
+                time, number, what = 1e3 * float(row["time [ps]"]), int(row["arrival"]), row["what"]
                 if not number or time > last_time + 1e-6:
                     continue
-                if row["what"] == "inserted" and time >= first_time - 1e-6:
-                    kinds[number] = row["species"]
-                happened.setdefault(number, []).append(row["what"])
+                if what in ("inserted", "absent"):  # every stage counts its arrivals from 1
+                    opened[number] = []
+                    if what == "inserted" and time >= first_time - 1e-6:
+                        arrivals.append((row["species"], opened[number]))
+                opened.setdefault(number, []).append(what)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{book} cannot be read as the table of a deposition: {error}.") from None
-    names = tuple(dict.fromkeys(kinds.values()))
-    fates = {number: happened[number] for number in kinds}
-    found = [_of(name, [fates[number] for number, kind in kinds.items() if kind == name]) for name in names]
-    return (*found, _of("all", list(fates.values()))) if len(found) > 1 else tuple(found)
+    names = tuple(dict.fromkeys(kind for kind, _ in arrivals))
+    found = [_of(name, [fate for kind, fate in arrivals if kind == name]) for name in names]
+    return (*found, _of("all", [fate for _, fate in arrivals])) if len(found) > 1 else tuple(found)
 
 
 def _of(species: str, fates: list[list[str]]) -> Sticking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ase
 import numpy as np
 
+from mlmd.analysis.layers import top_layer
 from mlmd.config import Bath, Deposit, Simulate, Species
 from mlmd.config.deposit import layers
 from mlmd.engine.arrivals import NEIGHBOURS, Plan, arrival, surface_of, typical_speed
@@ -16,8 +17,6 @@ from mlmd.units import with_unit
 
 FLAT = 1e-6
 """Å by which vectors of the cell may leave the plane that they should lie in."""
-LAYER = 1.0
-"""Å below the surface within which atoms are of the top layer."""
 
 
 def plan_of(config: Simulate, number: int, atoms: ase.Atoms, mobile: np.ndarray, potential: Potential) -> Plan:
@@ -46,7 +45,7 @@ def plan_of(config: Simulate, number: int, atoms: ase.Atoms, mobile: np.ndarray,
         surface = _surface(stage, atoms)
         corner, edges = _region(stage, atoms)
         area = abs(float(np.linalg.det(edges)))
-        interval = _interval(stage, atoms, surface, area) / config.timestep
+        interval = _interval(stage, atoms, area) / config.timestep
         names = tuple(kind.get_chemical_formula() for kind in kinds)
         bottom = float(atoms.positions[:, 2].min())
         plan = Plan(stage, kinds, names, interval, corner, edges, bottom, float(potential.cutoff))
@@ -185,16 +184,17 @@ def _region(stage: Deposit, atoms: ase.Atoms) -> tuple[np.ndarray, np.ndarray]:
     return np.array([x_low, y_low]), np.diag([x_high - x_low, y_high - y_low])
 
 
-def _interval(stage: Deposit, atoms: ase.Atoms, surface: float, area: float) -> float:
-    """fs between two arrivals."""
+def _interval(stage: Deposit, atoms: ase.Atoms, area: float) -> float:
+    """fs between two arrivals; of a molecule, ML count it as one."""
     if stage.every is not None:
         return stage.every
     assert stage.flux is not None
     if isinstance(stage.flux, float):
         return 1.0 / (stage.flux * area)
-    top = int((np.abs(atoms.positions[:, 2] - surface) <= LAYER).sum())
-    if not top:
-        raise InputError(f"flux: no atom is within {LAYER:g} Å of the surface, so that ML means nothing.")
+    try:
+        top = int(top_layer(atoms.positions[:, 2]).sum())
+    except InputError as error:
+        raise InputError(f'flux: {error} Give arrivals per area, "5 / nm^2 / ns".') from None
     return 1.0 / (layers(stage.flux) * top * area / abs(float(np.linalg.det(atoms.cell.array[:2, :2]))))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from mlmd.errors import InputError, StorageError
 from mlmd.io.extxyz import open_extxyz
 from mlmd.io.frames import Provenance
-from mlmd.rundir import DEPOSITION, Run
+from mlmd.io.growing_dump import open_growing_dump
+from mlmd.rundir import DEPOSITION, Run, StageRecord
 from mlmd.rundir import open_run as open_folder
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ID = "id"
 """Array of a frame that says which atom is which."""
-_DUMPS = {".lammpstrj": "lammps-dump-text", ".dump": "lammps-dump-text", ".traj": "traj"}
+_DUMPS = (".lammpstrj", ".dump")
 
 
 class Structures(Protocol):
@@ -29,6 +30,10 @@ class Structures(Protocol):
     @property
     def n_frames(self) -> int:
         """Complete frames in the file."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """(n_frames,) atoms of each."""
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""
@@ -69,6 +74,8 @@ class Growth:
     """Table of what became of each arrival."""
     begin: float
     """fs: arrivals since then belong here."""
+    depositing: tuple[tuple[float, float], ...]
+    """fs, from when to when something arrives, in order; empty where it is not known."""
     provenance: Provenance
 
     @property
@@ -94,6 +101,11 @@ class _InMemory:
     def n_frames(self) -> int:
         """Number of frames."""
         return len(self.frames)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(n_frames,) atoms of each."""
+        return tuple(len(atoms) for atoms in self.frames)
 
     def structures(self, frames: range) -> Iterator[ase.Atoms]:
         """The frames as ASE structures."""
@@ -141,11 +153,22 @@ def open_growth(
     contact = _length(options[first].get("contact")) if first < len(options) else None
     number = deposits[0] if stage is None else stage
     record = run.stages[number - 1]
-    start = sum(one.n_steps * one.timestep for one in run.stages if one.index < record.index)
+    start = _begin(run, record)
     return Growth(
         reader, rows, kept, moment_of(run.atoms, 0.0), contact, run.path / DEPOSITION,
-        start if first_time is None else first_time, _origin(run.path, kept, number, record.kind),
+        start if first_time is None else first_time, _depositing(run), _origin(run.path, kept, number, record.kind),
     )  # fmt: skip
+
+
+def _begin(run: Run, stage: StageRecord) -> float:
+    """fs since the beginning of the run at which a stage begins."""
+    return sum(one.n_steps * one.timestep for one in run.stages if one.index < stage.index)
+
+
+def _depositing(run: Run) -> tuple[tuple[float, float], ...]:
+    """fs at which stages of deposition begin and end."""
+    stages = [(_begin(run, one), one) for one in run.stages if one.kind == "deposit"]
+    return tuple((begin, begin + one.n_steps * one.timestep) for begin, one in stages)
 
 
 def open_growing_file(
@@ -159,7 +182,8 @@ def open_growing_file(
         first_time, last_time: fs; by default all frames.
 
     Raises:
-        InputError: without an interval, for a format that is not known, and when no frame lies between the times.
+        InputError: without an interval, for a format that is not known, when no frame lies between the times, and when
+            atoms leave that have no identity.
         StorageError: when the file cannot be read.
     """
     path = Path(path)
@@ -171,8 +195,9 @@ def open_growing_file(
     times = interval * np.arange(reader.n_frames)
     rows = _between(path, np.arange(reader.n_frames), times, first_time, last_time)
     (first,) = reader.structures(range(1))
+    _check_identities(path, reader, first)
     kept = times[rows.start : rows.stop]
-    return Growth(reader, rows, kept, moment_of(first, 0.0), None, None, 0.0, _origin(path, kept, None, None))
+    return Growth(reader, rows, kept, moment_of(first, 0.0), None, None, 0.0, (), _origin(path, kept, None, None))
 
 
 def _opened(path: Path) -> Structures:
@@ -181,21 +206,25 @@ def _opened(path: Path) -> Structures:
     ending = path.suffix.lower()
     if ending in (".extxyz", ".xyz"):
         return open_extxyz(path, varying=True)
-    if ending not in _DUMPS:
-        raise InputError(f"{path}: atoms that come and go are read from .extxyz, .xyz, {', '.join(_DUMPS)}.")
+    if ending in _DUMPS:
+        return open_growing_dump(path)
+    if ending != ".traj":
+        raise InputError(f"{path}: atoms that come and go are read from .extxyz, .xyz, .traj, {', '.join(_DUMPS)}.")
     try:
-        if ending != ".traj" and not _names_elements(path):
-            raise InputError(f"{path} has no column of elements. Write it with `dump_modify ... element`.")
-        return _InMemory(list(ase.io.iread(path, index=":", format=_DUMPS[ending])))
+        return _InMemory(list(ase.io.iread(path, index=":", format="traj")))
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _names_elements(path: Path) -> bool:
-    """Whether a LAMMPS text dump has a column of elements; ASE takes the number of a type for that of an element."""
-    with path.open(errors="replace") as file:
-        columns = next((line.split() for line in file if line.startswith("ITEM: ATOMS")), [])
-    return "element" in columns
+def _check_identities(path: Path, reader: Structures, first: ase.Atoms) -> None:
+    """See that nobody leaves where atoms have no identity."""
+    fallen = np.flatnonzero(np.diff(reader.sizes) < 0)
+    if not first.has(ID) and len(fallen):
+        frame = int(fallen[0]) + 1
+        raise InputError(
+            f"{path}: frame {frame} has {reader.sizes[frame]} atoms, the one before {reader.sizes[frame - 1]}, and its "
+            "atoms have no id by which it could be told who left. Write the column id."
+        )
 
 
 def _between(path: Path, rows: np.ndarray, times: np.ndarray, first: float | None, last: float | None) -> range:

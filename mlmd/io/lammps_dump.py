@@ -29,7 +29,7 @@ _FS = {"metal": 1000.0, "real": 1.0}
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """What stands before the atoms of a frame."""
 
     step: int
@@ -62,7 +62,7 @@ class LammpsDumpReader:
     @property
     def unwrapped(self) -> bool:
         """Whether positions keep going when atoms leave the cell, with what the columns tell."""
-        return _kind(self.path, self.columns)[1]
+        return position_columns(self.path, self.columns)[1]
 
     @cached_property
     def times(self) -> np.ndarray | None:
@@ -78,15 +78,9 @@ class LammpsDumpReader:
         """(n_atoms,) atomic numbers in the order of the ids; None without a column of elements."""
         if "element" not in self.columns or not self.n_frames:
             return None
-        from ase.data import atomic_numbers
-
         at = self.columns.index("element")
         text, _ = self._frame(0)
-        symbols = [line.split()[at].decode() for line in text.splitlines()]
-        unknown = sorted({one for one in symbols if one not in atomic_numbers or one == "X"})
-        if unknown:
-            raise InputError(f"{self.path}: the column element has {', '.join(unknown)}, which is no element.")
-        return np.array([atomic_numbers[one] for one in symbols])[self._order(text, 0)]
+        return numbers_of(self.path, text, at)[self._order(text, 0)]
 
     @property
     def first(self) -> ase.Atoms:
@@ -99,45 +93,39 @@ class LammpsDumpReader:
 
     def read(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Positions of some atoms in some frames, (n, n_atoms, 3) Å, float64."""
-        names, _, scaled = _kind(self.path, self.columns)
+        names, _, scaled = position_columns(self.path, self.columns)
         wanted = [self.columns.index(name) for name in names]
         found = np.empty((len(frames), len(np.arange(self.n_atoms)[atoms]), 3))
         for row, frame in enumerate(frames):
             text, head = self._frame(frame)
-            table = _table(self.path, frame, text, self.n_atoms, wanted)[self._order(text, frame)]
-            positions = table[:, :3]
-            cell, origin = _cell(head)
-            if scaled:
-                positions = positions @ cell + origin
-            if table.shape[1] == 6:
-                positions = positions + table[:, 3:] @ cell
-            found[row] = positions[atoms]
+            table = table_of(self.path, frame, text, self.n_atoms, wanted)[self._order(text, frame)]
+            found[row] = positions_of(table, scaled, head)[atoms]
         return found
 
     def cells(self, frames: range) -> np.ndarray:
         """Cells, (n, 3, 3) Å, rows are vectors."""
-        return np.array([_cell(self._head(frame))[0] for frame in frames]).reshape(-1, 3, 3)
+        return np.array([cell_of(self._head(frame))[0] for frame in frames]).reshape(-1, 3, 3)
 
-    def _frame(self, frame: int) -> tuple[bytes, _Head]:
+    def _frame(self, frame: int) -> tuple[bytes, Head]:
         """The lines of the atoms, and what stands before them."""
         with self.path.open("rb") as file:
             file.seek(self.offsets[frame])
-            head = _read_head(file, self.path, frame)
+            head = read_head(file, self.path, frame)
             assert head is not None
             if head.columns != self.columns:
                 raise StorageError(f"{self.path}: frame {frame} has other columns than the first one.")
             return file.read(self.offsets[frame + 1] - file.tell()), head
 
-    def _head(self, frame: int) -> _Head:
+    def _head(self, frame: int) -> Head:
         with self.path.open("rb") as file:
             file.seek(self.offsets[frame])
-            head = _read_head(file, self.path, frame)
+            head = read_head(file, self.path, frame)
             assert head is not None
             return head
 
     def _order(self, text: bytes, frame: int) -> np.ndarray:
         """Rows in the order of the ids."""
-        ids = _table(self.path, frame, text, self.n_atoms, [self.columns.index("id")])[:, 0]
+        ids = table_of(self.path, frame, text, self.n_atoms, [self.columns.index("id")])[:, 0]
         order = np.argsort(ids, kind="stable")
         if frame and not np.array_equal(ids[order], self._ids):
             raise StorageError(f"{self.path}: frame {frame} does not have the atoms of the first one (column id).")
@@ -146,7 +134,7 @@ class LammpsDumpReader:
     @cached_property
     def _ids(self) -> np.ndarray:
         text, _ = self._frame(0)
-        return np.sort(_table(self.path, 0, text, self.n_atoms, [self.columns.index("id")])[:, 0])
+        return np.sort(table_of(self.path, 0, text, self.n_atoms, [self.columns.index("id")])[:, 0])
 
 
 def open_lammps_dump(path: Path) -> LammpsDumpReader:
@@ -157,34 +145,53 @@ def open_lammps_dump(path: Path) -> LammpsDumpReader:
         StorageError: when the file is missing, is no text dump, or atoms come and go.
     """
     offsets, steps = [0], []
-    first: _Head | None = None
-    try:
-        with path.open("rb") as file:
-            for frame in range(2**63):
-                head = _read_head(file, path, frame)
-                if head is None or not _skip(file, head.n_atoms):
-                    break
-                first = first or head
-                if head.n_atoms != first.n_atoms:
-                    raise StorageError(
-                        f"{path}: frame {frame} has {head.n_atoms} atoms, the first {first.n_atoms}. A trajectory has "
-                        "the same atoms in all its frames."
-                    )
-                offsets.append(file.tell())
-                steps.append(head.step)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+    first: Head | None = None
+    for frame, (head, end) in enumerate(complete_frames(path)):
+        first = first or head
+        if head.n_atoms != first.n_atoms:
+            raise StorageError(
+                f"{path}: frame {frame} has {head.n_atoms} atoms, the first {first.n_atoms}. A trajectory has "
+                "the same atoms in all its frames."
+            )
+        offsets.append(end)
+        steps.append(head.step)
     if first is None:
         return LammpsDumpReader(path, 0, (0,), np.zeros(0, dtype=np.int64), ())
-    if first.units is not None and first.units not in _ANGSTROM:
-        raise InputError(f"{path} has LAMMPS' units {first.units!r}; lengths in Å are needed (metal or real).")
+    check_units(path, first)
     if "id" not in first.columns:
         raise InputError(f"{path} has no column id, and LAMMPS writes atoms in any order. Dump id with them.")
-    _kind(path, first.columns)
+    position_columns(path, first.columns)
     return LammpsDumpReader(path, first.n_atoms, tuple(offsets), np.array(steps, dtype=np.int64), first.columns)
 
 
-def _kind(path: Path, columns: tuple[str, ...]) -> tuple[tuple[str, ...], bool, bool]:
+def complete_frames(path: Path) -> Iterator[tuple[Head, int]]:
+    """What stands before the atoms of each complete frame, and the byte at which it ends.
+
+    Raises:
+        StorageError: when the file is missing or is no text dump.
+    """
+    try:
+        with path.open("rb") as file:
+            for frame in range(2**63):
+                head = read_head(file, path, frame)
+                if head is None or not _skip(file, head.n_atoms):
+                    return
+                yield head, file.tell()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def check_units(path: Path, head: Head) -> None:
+    """See that lengths are in Å, as far as the dump tells its units.
+
+    Raises:
+        InputError: when they are not.
+    """
+    if head.units is not None and head.units not in _ANGSTROM:
+        raise InputError(f"{path} has LAMMPS' units {head.units!r}; lengths in Å are needed (metal or real).")
+
+
+def position_columns(path: Path, columns: tuple[str, ...]) -> tuple[tuple[str, ...], bool, bool]:
     """Columns of the positions (and images), whether they are unwrapped, and whether they are fractions of the cell."""
     has: Callable[[tuple[str, ...]], bool] = set(columns).issuperset
     for names, unwrapped, scaled in (
@@ -198,7 +205,7 @@ def _kind(path: Path, columns: tuple[str, ...]) -> tuple[tuple[str, ...], bool, 
     )
 
 
-def _read_head(file: BinaryIO, path: Path, frame: int) -> _Head | None:
+def read_head(file: BinaryIO, path: Path, frame: int) -> Head | None:
     """The lines before the atoms; None at the end, or where they are torn."""
     step, time, units, n_atoms, bounds = None, None, None, None, None
     box: tuple[str, ...] = ()
@@ -222,7 +229,7 @@ def _read_head(file: BinaryIO, path: Path, frame: int) -> _Head | None:
                 case ["ATOMS"]:
                     if step is None or n_atoms is None or bounds is None:
                         raise StorageError(f"{path}: frame {frame} lacks its step, number of atoms, or box.")
-                    return _Head(step, time, units, n_atoms, box, bounds, tuple(words[1:]))
+                    return Head(step, time, units, n_atoms, box, bounds, tuple(words[1:]))
                 case _:
                     raise StorageError(f"{path}: frame {frame}: {' '.join(words)[:40]!r} is not known in a text dump.")
         except ValueError:
@@ -247,7 +254,7 @@ def _skip(file: BinaryIO, n_lines: int) -> bool:
     return n_read == n_lines and last.endswith(b"\n")
 
 
-def _table(path: Path, frame: int, text: bytes, n_atoms: int, columns: list[int]) -> np.ndarray:
+def table_of(path: Path, frame: int, text: bytes, n_atoms: int, columns: list[int]) -> np.ndarray:
     """(n_atoms, n_columns) numbers of some columns."""
     try:
         table = np.loadtxt(text.decode(errors="replace").splitlines(), usecols=columns, ndmin=2, comments=None)
@@ -258,7 +265,29 @@ def _table(path: Path, frame: int, text: bytes, n_atoms: int, columns: list[int]
     return table
 
 
-def _cell(head: _Head) -> tuple[np.ndarray, np.ndarray]:
+def numbers_of(path: Path, text: bytes, column: int) -> np.ndarray:
+    """(n_atoms,) atomic numbers, from the column of elements.
+
+    Raises:
+        InputError: where it has something else.
+    """
+    from ase.data import atomic_numbers
+
+    symbols = [line.split()[column].decode() for line in text.splitlines()]
+    unknown = sorted({one for one in symbols if one not in atomic_numbers or one == "X"})
+    if unknown:
+        raise InputError(f"{path}: the column element has {', '.join(unknown)}, which is no element.")
+    return np.array([atomic_numbers[one] for one in symbols])
+
+
+def positions_of(table: np.ndarray, scaled: bool, head: Head) -> np.ndarray:
+    """(n_atoms, 3) Å, from the numbers in the columns of `position_columns`: three, or six with images."""
+    cell, origin = cell_of(head)
+    positions = table[:, :3] @ cell + origin if scaled else table[:, :3]
+    return positions + table[:, 3:] @ cell if table.shape[1] == 6 else positions
+
+
+def cell_of(head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Cell vectors as rows and the origin, Å."""
     if head.box[:2] == ("abc", "origin"):
         return head.bounds[:, :3], head.bounds[:, 3]
