@@ -19,7 +19,8 @@ MEANINGS = {
     "diffusion": Meaning(
         "Diffusion",
         "D = lim ⟨|r(t₀ + t) − r(t₀)|²⟩ / 2dt, from the slope of the mean squared displacement where it is linear, by "
-        "generalised least squares with the covariance of overlapping windows; σ = Σ N q² D / V kT (Nernst–Einstein)",
+        "generalised least squares with the covariance of overlapping windows, its error from its slow fluctuations in "
+        "time; σ = Σ N q² D / V kT (Nernst–Einstein), of all ions together lim d/dt ⟨|Σ q Δr|²⟩ / 6V kT",
         ("bayesian-msd",),
     ),
     "rdf": Meaning(
