@@ -102,8 +102,8 @@ def cases() -> Iterator[Case]:
         # a density smoothed over σ is off by σ² A'² / 2kT, and at the rim the slope A' is 15 kT/Å
         hills = f'height = "0.1 kJ/mol", every = "400 fs", bias_factor = 5, width = {model.listed(0.1)}'
         yield Case(model, "metadynamics", hills, times[0], ("hills", "reweight"))
-        kernels = f'barrier = "25 kJ/mol", every = "400 fs", width = {model.listed(kernel)}'
-        # its first kernels are as narrow as σ and push the particle up the walls, where it is stiffer than 40 fs allow
+        kernels = f'barrier = "15 kJ/mol", every = "400 fs", width = {model.listed(kernel)}'
+        # its first kernels are as high as the barrier and as narrow as σ: too stiff for 40 fs, and of 25 kJ/mol for 20 fs
         yield Case(model, "opes", kernels, times[1], ("kernels", "reweight"), timestep=20.0)
         bins = f"width = {model.listed(WIDTH)}, full_samples = 100"
         yield Case(model, "abf", f"{bins}, extended = false", times[2], ("abf",))
