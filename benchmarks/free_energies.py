@@ -98,12 +98,11 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """All of them."""
-    for model, times, kernel in ((WELL, (10.0, 10.0, 3.0, 5.0), 0.05), (VALLEYS, (60.0, 60.0, 8.0, 25.0), 0.07)):
-        # a density smoothed over σ is off by σ² A'² / 2kT, and at the rim the slope A' is 15 kT/Å
+    for model, times in ((WELL, (10.0, 10.0, 3.0, 5.0)), (VALLEYS, (60.0, 60.0, 8.0, 25.0))):
         hills = f'height = "0.1 kJ/mol", every = "400 fs", bias_factor = 5, width = {model.listed(0.1)}'
         yield Case(model, "metadynamics", hills, times[0], ("hills", "reweight"))
-        kernels = f'barrier = "15 kJ/mol", every = "400 fs", width = {model.listed(kernel)}'
-        # its first kernels are as high as the barrier and as narrow as σ: too stiff for 40 fs, and of 25 kJ/mol for 20 fs
+        kernels = f'barrier = "15 kJ/mol", every = "400 fs", width = {model.listed(0.1)}'
+        # first kernels are as high as the barrier: narrower ones, or 40 fs, are unstable at first and end 0.6 kT off
         yield Case(model, "opes", kernels, times[1], ("kernels", "reweight"), timestep=20.0)
         bins = f"width = {model.listed(WIDTH)}, full_samples = 100"
         yield Case(model, "abf", f"{bins}, extended = false", times[2], ("abf",))
