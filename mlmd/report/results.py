@@ -249,7 +249,7 @@ def _words(key: str) -> str:
     found = re.fullmatch(r"(.*\w)_(" + "|".join(map(re.escape, _UNITS)) + ")", key)
     if found is not None:
         return f"{_words(found[1])} ({_UNITS[found[2]]})"
-    return re.sub(r"_(?=\w\w)", " ", key)
+    return re.sub(r"_(?=\w\w)", " ", key).replace("haven", "Haven")
 
 
 def _headlines(data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
