@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.blocks import N_BLOCKS, jackknife, mean_and_error
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.neighbours import Cutoffs, Neighbours, NeighbourSearch, chosen_frames, settled
 from mlmd.errors import InputError
@@ -97,8 +98,7 @@ class ADFResult:
             label = "-".join(one.triplet)
             names += [f"P {label} [1/deg]", f"P {label} error", f"g {label}"]
             columns += [one.density, one.density_error, one.density / _unordered(self.edges)]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """Densities of angles, and over sin θ."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.blocks import N_BLOCKS, block_of, mean_and_error
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.neighbours import Cutoffs, NeighbourSearch, chosen_frames, settled
 from mlmd.errors import InputError
@@ -78,8 +79,7 @@ class CoordinationResult:
         """Mean coordination numbers at each time."""
         names = ["time [ps]", *(f"{one.a}-{one.b}" for one in self.pairs)]
         columns = [self.times / 1e3, *(one.series for one in self.pairs)]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """Distributions, and the course."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.deposition_notes import of_arrivals, of_the_film, of_the_lattice, of_the_slab
 from mlmd.analysis.estimate import Estimate, average
@@ -157,8 +158,7 @@ class DepositionResult:
             course.times / 1e3, course.coverage, course.flying, course.thickness, course.roughness, course.exposed,
             *course.filling.T,
         ]  # fmt: skip
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join([*names, *(f"layer {number} [ML]" for number in numbers)]) + "\n" + rows + "\n"
+        return csv_of([*names, *(f"layer {number} [ML]" for number in numbers)], columns)
 
     def figure(self) -> Figure:
         """Growth, profile, layers, and the map of heights."""

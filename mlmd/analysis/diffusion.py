@@ -11,6 +11,7 @@ import numpy as np
 
 from mlmd import units
 from mlmd.analysis.collective import Collective, collective_conduction
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.einstein import Line, error_of, fit_diffusive, same_line
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.finite_size import yeh_hummer
@@ -115,8 +116,7 @@ class DiffusionResult:
             columns += [one.msd.total, *one.msd.values.T]
         if self.collective is not None:
             names, columns = [*names, "MSD of the charge [e^2 Å^2]"], [*columns, self.collective.msd.total]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """The MSDs and their lines."""

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlmd.analysis.blocks import N_BLOCKS
 from mlmd.analysis.estimate import Estimate
 
-N_BLOCKS = 10
-"""Parts of the time of growth whose scatter gives the error of the rate."""
 _END = 10
 """The plateau is the mean of the last of so many parts of the frames."""
 _OF_A_WALK = math.sqrt(6.0 / 5.0)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import fft
 
 from mlmd.analysis.blocks import N_BLOCKS, jackknife
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.einstein import sampled_lags
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.neighbours import Cutoffs, NeighbourSearch, settled
@@ -102,8 +103,7 @@ class LifetimesResult:
             label = f"{one.a}-{one.b}"
             names += [f"S {label}", f"S {label} error", f"C {label}", f"C {label} error"]
             columns += [*one.continuous.T, *one.intermittent.T]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """S and C over time."""

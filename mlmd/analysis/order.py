@@ -14,6 +14,7 @@ from scipy.special import eval_legendre
 
 from mlmd.analysis.adf import pairs_of_neighbours
 from mlmd.analysis.blocks import N_BLOCKS, block_of, mean_and_error
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.neighbours import Cutoffs, Neighbours, NeighbourSearch, chosen_frames, settled
 from mlmd.errors import InputError
@@ -92,8 +93,7 @@ class OrderResult:
             for degree, density in zip(self.degrees, one.densities, strict=True):
                 names += [f"P q{degree} {one.a}-{one.b}", f"P q{degree} {one.a}-{one.b} error"]
                 columns += [*density.T]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """Distributions of every q_l."""

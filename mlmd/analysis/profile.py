@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd import units
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.common_neighbours import OTHER, structure_types
 from mlmd.analysis.estimate import average
 from mlmd.analysis.interface import FEW, Slab, find_slab
@@ -96,8 +97,7 @@ class ProfileResult:
         for one in self.curves:
             names += [f"{one.name} [{one.unit}]" if one.unit else one.name, f"{one.name} error"]
             columns += [one.values, one.errors]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """Densities, and the rest."""

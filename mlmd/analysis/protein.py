@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.chain import Selected, selected
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.conformations import conformations, contact_pairs, joined
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.residues import FEW, HydrogenBond, Residue, bonds_of, residues_of
@@ -90,8 +91,7 @@ class ProteinResult:
             for angle, values in one.angles.items():
                 names.append(f"{angle} {one.name} [deg]")
                 columns.append(np.degrees(values))
-        rows = "\n".join(",".join(f"{value:.7g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns, digits=7)
 
     def figure(self) -> Figure:
         """Series with their distributions, mobility, secondary structure, dihedral angles and contacts."""

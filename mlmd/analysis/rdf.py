@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -89,8 +90,7 @@ class RDFResult:
             label = f"{one.a}-{one.b}"
             names += [f"g {label}", f"g {label} error", f"n {label}", f"n {label} error"]
             columns += [one.g, one.g_error, one.coordination, one.coordination_error]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """g(r) and coordination numbers."""

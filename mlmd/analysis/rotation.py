@@ -10,6 +10,7 @@ import numpy as np
 
 from mlmd.analysis.blocks import block_of, jackknife, mean_and_error, n_blocks
 from mlmd.analysis.bonds import Bonds, bond_vectors, first_bonds
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.einstein import sampled_lags
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path
@@ -114,8 +115,7 @@ class RotationResult:
         for one in self.relaxations:
             names += [f"C{one.order}", f"C{one.order} error"]
             columns += [one.values, one.errors]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def more_files(self) -> dict[str, str]:
         """Every event of every bond."""

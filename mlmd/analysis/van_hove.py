@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.blocks import block_of, jackknife, mean_and_error, n_blocks
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.einstein import sampled_lags
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.paths import check_path, mean_cell, paths_at_rest, still
@@ -122,8 +123,7 @@ class VanHoveResult:
             for pair in self.distincts:
                 names += [f"Gd {pair.a}-{pair.b} {at}", f"Gd {pair.a}-{pair.b} {at} error"]
                 columns += [pair.g[number], pair.g_error[number]]
-        rows = "\n".join(",".join(f"{value:.8g}" for value in row) for row in np.stack(columns, axis=1))
-        return ",".join(names) + "\n" + rows + "\n"
+        return csv_of(names, columns)
 
     def figure(self) -> Figure:
         """G_s beside its Gaussian, G_d, and the non-Gaussian parameter."""

@@ -80,7 +80,7 @@ class LammpsDumpReader:
             return None
         at = self.columns.index("element")
         text, _ = self._frame(0)
-        return numbers_of(self.path, text, at)[self._order(text, 0)]
+        return numbers_of(self.path, text, at)[np.argsort(self._read_ids(0), kind="stable")]
 
     @property
     def first(self) -> ase.Atoms:
@@ -94,12 +94,12 @@ class LammpsDumpReader:
     def read(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Positions of some atoms in some frames, (n, n_atoms, 3) Å, float64."""
         names, _, scaled = position_columns(self.path, self.columns)
-        wanted = [self.columns.index(name) for name in names]
+        wanted = [self.columns.index(name) for name in ("id", *names)]  # parsed once: the text is what takes the time
         found = np.empty((len(frames), len(np.arange(self.n_atoms)[atoms]), 3))
         for row, frame in enumerate(frames):
             text, head = self._frame(frame)
-            table = table_of(self.path, frame, text, self.n_atoms, wanted)[self._order(text, frame)]
-            found[row] = positions_of(table, scaled, head)[atoms]
+            table = table_of(self.path, frame, text, self.n_atoms, wanted)
+            found[row] = positions_of(table[self._order(table[:, 0], frame), 1:], scaled, head)[atoms]
         return found
 
     def cells(self, frames: range) -> np.ndarray:
@@ -123,9 +123,8 @@ class LammpsDumpReader:
             assert head is not None
             return head
 
-    def _order(self, text: bytes, frame: int) -> np.ndarray:
+    def _order(self, ids: np.ndarray, frame: int) -> np.ndarray:
         """Rows in the order of the ids."""
-        ids = table_of(self.path, frame, text, self.n_atoms, [self.columns.index("id")])[:, 0]
         order = np.argsort(ids, kind="stable")
         if frame and not np.array_equal(ids[order], self._ids):
             raise StorageError(f"{self.path}: frame {frame} does not have the atoms of the first one (column id).")
@@ -133,8 +132,11 @@ class LammpsDumpReader:
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        text, _ = self._frame(0)
-        return np.sort(table_of(self.path, 0, text, self.n_atoms, [self.columns.index("id")])[:, 0])
+        return np.sort(self._read_ids(0))
+
+    def _read_ids(self, frame: int) -> np.ndarray:
+        text, _ = self._frame(frame)
+        return table_of(self.path, frame, text, self.n_atoms, [self.columns.index("id")])[:, 0]
 
 
 def open_lammps_dump(path: Path) -> LammpsDumpReader:

@@ -324,12 +324,13 @@ def _check_elements(path: Path, reader: FrameReader, atoms: ase.Atoms) -> None:
     told: np.ndarray | None = getattr(reader, "numbers", None)
     if told is None:
         return
-    different = np.flatnonzero((told[0] if told.ndim == 2 else told) != atoms.numbers)
+    own = told[0] if told.ndim == 2 else told
+    different = np.flatnonzero(own != atoms.numbers)
     if len(different):
         from ase.data import chemical_symbols
 
         first = int(different[0])
-        theirs, ours = (told[0] if told.ndim == 2 else told)[first], atoms.numbers[first]
+        theirs, ours = own[first], atoms.numbers[first]
         raise InputError(
             f"{path}: atom {first} (counted from 0) is {chemical_symbols[theirs]} there and {chemical_symbols[ours]} "
             "in the structure. Give a structure with the atoms in the order of the file."

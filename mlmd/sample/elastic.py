@@ -271,11 +271,16 @@ def _birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[float, 
     return energy, bulk / ase.units.GPa, derivative, volume
 
 
+def heights_of(atoms: ase.Atoms) -> np.ndarray:
+    """(3,) Å, of the cell across its sides."""
+    heights: np.ndarray = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    return heights
+
+
 def gaps(atoms: ase.Atoms) -> list[str]:
     """What to say of a cell with vacuum, which is no crystal."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
     found = []
-    for axis, height, place in zip("abc", heights, atoms.get_scaled_positions().T, strict=True):
+    for axis, height, place in zip("abc", heights_of(atoms), atoms.get_scaled_positions().T, strict=True):
         ordered = np.sort(place % 1.0)
         widest = height * float(np.diff(ordered, append=ordered[0] + 1.0).max())
         if widest > max(VACUUM, 0.5 * height) and len(atoms) > 1:

@@ -22,7 +22,7 @@ from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
 from mlmd.potentials import Evaluator, Potential, has_stress
 from mlmd.potentials.evaluate import evaluator
-from mlmd.sample.elastic import REST, at_rest, gaps
+from mlmd.sample.elastic import REST, at_rest, gaps, heights_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,9 +162,8 @@ def phonons(
     if relax:
         atoms = at_rest(potential, atoms, name, device)
     if repeats is None:
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
         length = max(LENGTH, 2.0 * float(getattr(potential, "cutoff", 0.0)))
-        repeats = [max(1, int(np.ceil(length / height - 1e-6))) for height in heights]
+        repeats = [max(1, int(np.ceil(length / height - 1e-6))) for height in heights_of(atoms)]
     times = _checked(repeats)
     near, far = (_force_constants(phonopy, potential, atoms, times, n * displacement, device) for n in (1, 2))
     kelvins = np.asarray(temperatures, dtype=float)
@@ -260,7 +259,7 @@ def _bands(made: Any) -> tuple[tuple[tuple[float, str], ...], np.ndarray, np.nda
 def _doubts(potential: Potential, atoms: ase.Atoms, repeats: Sequence[int], device: str) -> list[str]:
     """A supercell in which an atom meets its own image, a stress that is left, and vacuum."""
     notes = gaps(atoms)
-    heights = np.array(repeats) / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    heights = np.array(repeats) * heights_of(atoms)
     cutoff = float(getattr(potential, "cutoff", 0.0))
     if heights.min() < 2.0 * cutoff:
         notes.append(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlmd.analysis.blocks import mean_and_error
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -34,9 +36,8 @@ def curve_of(blocks: np.ndarray, name: str, unit: str = "", spread: np.ndarray |
         blocks: (n_blocks, n).
         name, unit, spread: of the curve.
     """
-    n = len(blocks)
-    error = blocks.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(blocks.shape[1], np.nan)
-    return Curve(name, blocks.mean(axis=0), error, unit, spread)
+    mean, error = mean_and_error(blocks)
+    return Curve(name, mean, error, unit, spread)
 
 
 def find(curves: Sequence[Curve], name: str) -> Curve | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.scattering.correlations import correlate, relaxation_time, self_correlate, spectrum
 from mlmd.analysis.scattering.density import Density
@@ -120,9 +121,8 @@ class DynamicStructureFactor:
         for name, unit, size in (("S(q,w)", "ps", 1e-3), ("C_L(q,w)", "Å²/ps", 1e3)):
             values, errors = self.spectra[name]
             columns += [(f'"{name} [{unit}]"', size * values.ravel()), (f'"{name} error"', size * errors.ravel())]
-        rows = np.stack([column for _, column in columns], axis=1)
-        text = "\n".join(",".join(f"{value:.8g}" for value in row) for row in rows)
-        return ",".join(name for name, _ in columns) + "\n" + text + "\n"
+        names, values_of = zip(*columns, strict=True)
+        return csv_of(names, values_of)
 
     def figure(self) -> Figure:
         """F(q, t) and the spectrum of currents at some q, and the relaxation times."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlmd.analysis.blocks import N_BLOCKS
 from mlmd.analysis.rdf import block_counts
 from mlmd.analysis.scattering import partials
 from mlmd.analysis.scattering.curves import Curve, curve_of, find
@@ -20,8 +21,6 @@ from mlmd.analysis.scattering.weights import Weights, weights_of
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
 
-N_BLOCKS = 10
-"""Parts of the trajectory whose scatter gives the error."""
 R_BIN = 0.02
 """Å, bins of g(r) that is transformed, and steps of what is transformed to r."""
 STATIC = 3.0
