@@ -2,8 +2,8 @@
 
     python examples/silicon/silicon.py [--rate 5] [--supercell 3]
 
-Runs silicon.toml beside this file with the potential that comes with mlmd, some minutes of a core, and draws silicon.png.
-What is done is not done again: the same command continues.
+Runs silicon.toml beside this file with the potential that comes with mlmd, some minutes of a core, and draws
+silicon.png. What is done is not done again: the same command continues.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 FALL = 1700.0
 """K, from the liquid to room temperature."""
 STATES = (("liquid at 2000 K", 2, 3.1), ("amorphous at 300 K", 4, 2.85))
-"""Name, stage of the run, and the distance (Å) within which atoms count as neighbours: the minimum behind the first peak."""
+"""Name, stage of the run, and the distance (Å) within which atoms are neighbours: the minimum behind the first peak."""
 
 
 def prepare(folder: Path, supercell: int, rate: float) -> Path:
