@@ -72,6 +72,11 @@ MEANINGS = {
         "Thermal conductivity", "κ = 1 / (3V kT²) ∫ ⟨Q(0) · Q(t)⟩ dt (Green–Kubo), Q the heat flux times the volume",
         ("kubo", "heat-flux"),
     ),
+    "nemd": Meaning(
+        "Thermal conductivity out of equilibrium",
+        "κ = P / (2A |dT/dz|), P the power from the cold slab to the hot one, A the area of the cell",
+        ("hex",),
+    ),
     "vacf": Meaning(
         "Velocity autocorrelation",
         "C(t) = ⟨v(0) · v(t)⟩ / ⟨v²⟩; its Fourier transform is the vibrational density of states",

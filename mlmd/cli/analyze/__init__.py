@@ -39,6 +39,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.green_kubo:conductivity",
         "Ionic conductivity with the correlation of ions, from fluxes that a run wrote.",
     ),
+    "nemd": ("mlmd.cli.analyze.nemd:nemd", "Thermal conductivity from the gradient that a flow of heat makes."),
     "adf": ("mlmd.cli.analyze.adf:adf", "Distributions of the angles between neighbours."),
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
     "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
