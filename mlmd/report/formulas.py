@@ -77,6 +77,10 @@ MEANINGS = {
         "κ = P / (2A |dT/dz|), P the power from the cold slab to the hot one, A the area of the cell",
         ("hex",),
     ),
+    "infrared": Meaning(
+        "Infrared spectrum",
+        "α n = ∫ ⟨J(0) · J(t)⟩ exp(−2πiνt) dt / (6 c ε₀ V kT), J = Σ q v the current of the charges",
+    ),
     "vacf": Meaning(
         "Velocity autocorrelation",
         "C(t) = ⟨v(0) · v(t)⟩ / ⟨v²⟩; its Fourier transform is the vibrational density of states",
