@@ -29,6 +29,7 @@ ANALYSES: dict[str, str] = {
     "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
     "vacf": "mlmd.analysis.vacf:vacf",
+    "elastic": "mlmd.analysis.strain_fluctuations:strain_fluctuations",
     "infrared": "mlmd.analysis.infrared:infrared",
     "viscosity": "mlmd.analysis.green_kubo:viscosity",
     "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",

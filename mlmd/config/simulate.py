@@ -183,7 +183,7 @@ def _drift(value: object) -> object:
 AnalysisName = Literal[
     "diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "van-hove", "density", "vacf", "adf",
     "coordination", "order", "bonds", "profile", "protein", "deposition", "viscosity", "thermal-conductivity",
-    "conductivity", "nemd", "infrared", "fes",
+    "conductivity", "nemd", "infrared", "elastic", "fes",
 ]  # fmt: skip
 """Those that can be done without being told more."""
 

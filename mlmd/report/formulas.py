@@ -77,6 +77,11 @@ MEANINGS = {
         "κ = P / (2A |dT/dz|), P the power from the cold slab to the hot one, A the area of the cell",
         ("hex",),
     ),
+    "elastic": Meaning(
+        "Elastic constants from fluctuations",
+        "C = kT / V · ⟨Δε Δε⟩⁻¹, ε the strain of the cell against its mean in Voigt order",
+        ("strain-fluctuations",),
+    ),
     "infrared": Meaning(
         "Infrared spectrum",
         "α n = ∫ ⟨J(0) · J(t)⟩ exp(−2πiνt) dt / (6 c ε₀ V kT), J = Σ q v the current of the charges",

@@ -30,6 +30,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
     "vacf": ("mlmd.cli.analyze.vacf:vacf", "Velocity autocorrelation and vibrational density of states."),
+    "elastic": ("mlmd.cli.analyze.elastic:elastic", "Elastic constants from the fluctuations of the cell."),
     "infrared": ("mlmd.cli.analyze.infrared:infrared", "Infrared spectrum from the current of charges."),
     "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
     "thermal-conductivity": (
