@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import mlmd
 from runs import fcc_argon, write_input
+from scipy.spatial.transform import Rotation
 
 from mlmd import units
 from mlmd.analysis import write
@@ -72,6 +73,15 @@ def test_a_strain_does_not_see_how_the_cell_is_turned() -> None:
     # a small strain, against the mean, is what was put in
     stretched = np.diag([10.0, 10.0, 10.0]) @ np.stack([np.eye(3) * (1.0 + e) for e in (-1e-6, 1e-6)])
     assert strains_of(stretched)[1] == pytest.approx([1e-6, 1e-6, 1e-6, 0.0, 0.0, 0.0], rel=1e-5)
+
+
+def test_strains_of_a_cell_that_turns_are_those_of_the_crystal() -> None:
+    rng = np.random.default_rng(5)
+    cells = breathing(rng, cubic(17.0, 12.0, 7.5), 500).cells
+    turns = Rotation.from_rotvec(0.05 * rng.standard_normal((500, 3))).as_matrix()
+    still, turned = (one - one.mean(axis=0) for one in (strains_of(cells), strains_of(cells @ turns)))
+    # the mean of cells that turn by 0.05 is smaller by 2.5e-3, about 1 % of strains; hᵀh in the place of hhᵀ makes 10 %
+    assert (turned - still).std() < 0.02 * still.std()
 
 
 def test_few_independent_strains_have_no_error_and_are_told() -> None:
