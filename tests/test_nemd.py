@@ -271,13 +271,15 @@ def test_a_run_is_analysed_by_a_command(tmp_path: Path) -> None:
 
 def test_lengths_are_put_together_in_files(tmp_path: Path) -> None:
     flows = []
+    # stretched, a gradient is smaller: κ as planted times L / LENGTH
     for number, (length, kappa) in enumerate(((120.0, 0.5), (240.0, 0.7), (480.0, 0.9))):
-        made = planted(np.random.default_rng(number), kappa * length / LENGTH, n_times=1000, crowd=4000.0)
+        made = planted(np.random.default_rng(number), kappa * LENGTH / length, n_times=1000, crowd=4000.0)
         flows.append(flow(replace(made, length=length, counts=made.counts * (length / LENGTH),
                                   kinetic=made.kinetic * (length / LENGTH))))  # fmt: skip
     value, line, notes = extrapolated([one.length for one in flows], [one.conductivity for one in flows])
     from mlmd.analysis.nemd import NEMDResult
 
+    assert [round(one.conductivity.value, 1) for one in flows] == [0.5, 0.7, 0.9]
     result = NEMDResult(tuple(flows), value, line, notes)
     _, csv, _ = write(result, tmp_path)
     table = np.loadtxt(csv, delimiter=",", skiprows=1)
