@@ -26,6 +26,7 @@ STRUCTURE = "structure.extxyz"
 TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
 FLUXES = "fluxes.csv"
+TEMPERATURES = "temperatures.csv"
 DEPOSITION = "deposition.csv"
 HYPER = "hyper.csv"
 PLUMED = "plumed"

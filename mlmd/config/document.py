@@ -23,6 +23,7 @@ from mlmd.config.bias import (
 from mlmd.config.deposit import Bath, Beam, Deposit, Species
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.heat import HeatExchange
 from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.loss import Loss
 from mlmd.config.mlmm import MLMM
@@ -48,6 +49,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[[stage]] kind = "nve"': NVE,
         '[[stage]] kind = "nvt"': NVT,
         '[[stage]] kind = "npt"': NPT,
+        "heat_exchange = { ... }": HeatExchange,
         "temperature = { ... }": Schedule,
         'thermostat = { kind = "langevin" }': Langevin,
         'thermostat = { kind = "nose-hoover" }': NoseHoover,

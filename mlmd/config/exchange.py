@@ -15,7 +15,7 @@ from mlmd.units import with_unit
 
 OF_PATHS = frozenset(
     ("diffusion", "van-hove", "density", "vacf", "bonds", "dynamic-structure-factor", "viscosity", "conductivity",
-     "thermal-conductivity")
+     "thermal-conductivity", "infrared")
 )  # fmt: skip
 """Analyses that follow atoms, or a flux, in time."""
 STATIC = (Umbrella, UpperWall, LowerWall)

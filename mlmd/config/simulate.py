@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mlmd.config.deposit import Deposit
 from mlmd.config.fluxes import Flux, flux_problems
+from mlmd.config.heat import heat_problems
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
@@ -182,7 +183,7 @@ def _drift(value: object) -> object:
 AnalysisName = Literal[
     "diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "van-hove", "density", "vacf", "adf",
     "coordination", "order", "bonds", "profile", "protein", "deposition", "viscosity", "thermal-conductivity",
-    "conductivity", "fes",
+    "conductivity", "nemd", "infrared", "elastic", "fes",
 ]  # fmt: skip
 """Those that can be done without being told more."""
 
@@ -270,7 +271,7 @@ class Simulate(Table):
         """What no single key can know."""
         problems = [
             *_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self),
-            *rerun_problems(self), *flux_problems(self),
+            *rerun_problems(self), *flux_problems(self), *heat_problems(self),
         ]  # fmt: skip
         if problems:
             raise refuse("\n".join(problems))

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
 from mlmd.config.deposit import Deposit
+from mlmd.config.heat import HeatExchange
 from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.quantities import (
     Force,
@@ -151,6 +152,9 @@ class Minimize(Table):
         return 0
 
 
+NO_EXCHANGE = 'A thermostat takes heat from everywhere, and its flow is not known; use kind = "nve" after this stage.'
+
+
 class NVE(Dynamics):
     """Dynamics at constant energy."""
 
@@ -160,6 +164,11 @@ class NVE(Dynamics):
         "pressure": 'NVE has a fixed cell; use kind = "npt".',
     }
     kind: Literal["nve"] = Field(default="nve", description="kind of stage")
+    heat_exchange: HeatExchange | None = Field(
+        default=None,
+        examples=[{"axis": "z", "power": "0.1 eV/ps"}],
+        description="heat that is taken from a cold slab of atoms and given to a hot one, for the thermal conductivity",
+    )
 
 
 class NVT(Dynamics):
@@ -168,6 +177,7 @@ class NVT(Dynamics):
     refused: ClassVar[dict[str, str]] = Dynamics.refused | {
         "pressure": 'NVT has a fixed cell; use kind = "npt".',
         "barostat": 'NVT has a fixed cell; use kind = "npt".',
+        "heat_exchange": NO_EXCHANGE,
     }
     kind: Literal["nvt"] = Field(default="nvt", description="kind of stage")
     temperature: Temperature = Field(
@@ -179,6 +189,7 @@ class NVT(Dynamics):
 class NPT(Dynamics):
     """Dynamics at constant pressure and temperature."""
 
+    refused: ClassVar[dict[str, str]] = Dynamics.refused | {"heat_exchange": NO_EXCHANGE}
     kind: Literal["npt"] = Field(default="npt", description="kind of stage")
     temperature: Temperature = Field(
         examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"], a schedule { points = ... }'

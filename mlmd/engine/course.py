@@ -17,6 +17,7 @@ import openmm
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.config import Minimize, Rerun
+from mlmd.config.heat import heat_exchange_of
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.commit import Commit, machine_of
@@ -29,6 +30,7 @@ from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import ForceFailure, Forces
 from mlmd.engine.guard import ADVICE, save_crash
+from mlmd.engine.heat_exchange import HEAT_COLUMN, Temperatures
 from mlmd.engine.hyperdynamics import HYPER_COLUMNS
 from mlmd.engine.job import Job, warnings_of
 from mlmd.engine.mixed import why_inexact
@@ -48,7 +50,18 @@ from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.on_gpu import why_slow
-from mlmd.rundir import DEPOSITION, FINAL, FLUXES, HYPER, LOG, Messages, Run, StageRecord, write_atomically
+from mlmd.rundir import (
+    DEPOSITION,
+    FINAL,
+    FLUXES,
+    HYPER,
+    LOG,
+    TEMPERATURES,
+    Messages,
+    Run,
+    StageRecord,
+    write_atomically,
+)
 
 ToNextExchange = Generator[None, None, None]
 """Goes on to the next exchange each time."""
@@ -79,6 +92,7 @@ class Course:
         self.watch = watch_of(job, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         more += (FLUXES,) if job.config.output.fluxes else ()
+        more += (TEMPERATURES,) if self._heats else ()
         self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, more)
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
@@ -228,7 +242,8 @@ class Course:
         job, record, bias = self.job, stage.record, stage.forces.bias
         if bias is not None:
             bias.open(self.folder, stage.global_step)
-        columns = [*job.more_columns, *self._counts, *self._clock, *(() if self.watch is None else self.watch.columns)]
+        columns = [*job.more_columns, *self._counts, *self._clock, *self._heats]
+        columns += [] if self.watch is None else self.watch.columns
         log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
@@ -237,10 +252,12 @@ class Course:
         if job.config.output.fluxes:
             charges = charges_for_current(job.config, job.atoms)
             stage.fluxes = Fluxes(self.folder, job.config.output.fluxes, charges, job.atoms.get_chemical_symbols())
+        if stage.exchange is not None:
+            stage.exchange.file = Temperatures(self.folder, stage.exchange.n_slabs)
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),
-            bias=bias, fluxes=stage.fluxes,
+            bias=bias, fluxes=stage.fluxes, temperatures=None if stage.exchange is None else stage.exchange.file,
         )  # fmt: skip
 
     @property
@@ -314,12 +331,22 @@ class Course:
         """Columns of the log that a run with hyperdynamics has."""
         return HYPER_COLUMNS if self.job.boosts else ()
 
+    @property
+    def _heats(self) -> tuple[str, ...]:
+        """Columns of the log that a run has in which heat is exchanged."""
+        return (HEAT_COLUMN,) if any(map(heat_exchange_of, self.job.config.stage)) else ()
+
     def _more(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
-        """What stands in the columns `_counts` and `_clock`."""
+        """What stands in the columns `_counts`, `_clock` and `_heats`."""
         counted = self._counted(deposition)
-        if not self._clock:
+        if not self._clock and not self._heats:
             return counted
-        return lambda stage: [*counted(stage), *self._measured(stage)]
+        return lambda stage: [*counted(stage), *self._measured(stage), *self._exchanged(stage)]
+
+    def _exchanged(self, stage: DynamicsStage) -> list[float]:
+        """What stands in the column `_heats`."""
+        exchange = stage.exchange
+        return [float("nan") if exchange is None else exchange.exchanged(stage.step) for _ in self._heats]
 
     def _measured(self, stage: DynamicsStage) -> list[float]:
         """What the bias of a stage has to say in the columns `_clock`."""

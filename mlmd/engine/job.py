@@ -26,6 +26,7 @@ from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kept_sources, kernel_of, papers_of, scripts_of
 from mlmd.engine.flux_needs import check_fluxes
 from mlmd.engine.frame import Frame, frame_of
+from mlmd.engine.heat_exchange import check_exchange
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
@@ -55,6 +56,7 @@ from mlmd.rundir import (
     PLUMED,
     STOP,
     STRUCTURE,
+    TEMPERATURES,
     TOPOLOGIES,
     StageRecord,
     stage_record,
@@ -62,7 +64,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
-    *(DEPOSITION, FLUXES, HYPER, PLUMED),
+    *(DEPOSITION, FLUXES, HYPER, PLUMED, TEMPERATURES),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -150,6 +152,7 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     _check_cell(config, atoms)
     _check_analysis(config, atoms)
     check_fluxes(config, potential, atoms)
+    check_exchange(config, atoms, body.mobile)
     again = rerun_of(config)
     replay = None if again is None else replay_of(again, config.timestep, atoms)
     records = stage_records(config, () if replay is None else replay.steps.tolist())

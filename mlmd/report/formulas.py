@@ -72,6 +72,20 @@ MEANINGS = {
         "Thermal conductivity", "κ = 1 / (3V kT²) ∫ ⟨Q(0) · Q(t)⟩ dt (Green–Kubo), Q the heat flux times the volume",
         ("kubo", "heat-flux"),
     ),
+    "nemd": Meaning(
+        "Thermal conductivity out of equilibrium",
+        "κ = P / (2A |dT/dz|), P the power from the cold slab to the hot one, A the area of the cell",
+        ("hex",),
+    ),
+    "elastic": Meaning(
+        "Elastic constants from fluctuations",
+        "C = kT / V · ⟨Δε Δε⟩⁻¹, ε the strain of the cell against its mean in Voigt order",
+        ("strain-fluctuations",),
+    ),
+    "infrared": Meaning(
+        "Infrared spectrum",
+        "α n = ∫ ⟨J(0) · J(t)⟩ exp(−2πiνt) dt / (6 c ε₀ V kT), J = Σ q v the current of the charges",
+    ),
     "vacf": Meaning(
         "Velocity autocorrelation",
         "C(t) = ⟨v(0) · v(t)⟩ / ⟨v²⟩; its Fourier transform is the vibrational density of states",

@@ -176,7 +176,15 @@ def _minimize(table: Mapping[str, Any]) -> Sentence:
 
 
 def _nve(table: Mapping[str, Any]) -> Sentence:
-    return f"constant energy (NVE){_WHERE} by leapfrog Verlet", ()
+    flow = table.get("heat_exchange") or {}
+    if not flow:
+        return f"constant energy (NVE){_WHERE} by leapfrog Verlet", ()
+    return (
+        f"constant energy (NVE){_WHERE} by leapfrog Verlet, with {neat(flow.get('power', '?'))} taken from a slab of "
+        f"atoms across {flow.get('axis', '?')} and given to another half a cell away, by scaling of velocities that "
+        f"leaves momenta, every {flow.get('every', '?')} steps",
+        _papers("hex"),
+    )
 
 
 def _nvt(table: Mapping[str, Any]) -> Sentence:
