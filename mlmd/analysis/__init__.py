@@ -36,6 +36,7 @@ ANALYSES: dict[str, str] = {
     "coordination": "mlmd.analysis.coordination:coordination",
     "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
+    "rings": "mlmd.analysis.rings:rings",
     "dynamic-structure-factor": "mlmd.analysis.scattering.dynamic:dynamic_structure_factor",
     "protein": "mlmd.analysis.protein:protein",
     "fes": "mlmd.analysis.fes:fes",

@@ -45,6 +45,7 @@ MEANINGS = {
     "bonds": Meaning(
         "Bond lifetimes", "S(t): share of the bonds that were never broken up to t; C(t): of those that are there at t"
     ),
+    "rings": Meaning("Rings", "closed paths of bonds without a short cut between any two of their atoms", ("rings",)),
     "conductivity": Meaning("Ionic conductivity", "σ = 1 / 3VkT ∫ ⟨J(0) · J(t)⟩ dt (Green–Kubo)", ("kubo",)),
     "structure-factor": Meaning(
         "Structure factor", "S(q) = ⟨|Σ_j exp(i q · r_j)|²⟩ / N, and its partials and weighted sums", ("keen",)

@@ -43,6 +43,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
     "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
     "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
+    "rings": ("mlmd.cli.analyze.rings:rings", "Rings of a network (silicon, silica, glasses), by size."),
     "dynamic-structure-factor": (
         "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
         "F(q, t) and S(q, ω): how densities and atoms lose their memory.",
