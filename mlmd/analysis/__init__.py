@@ -28,6 +28,7 @@ ANALYSES: dict[str, str] = {
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
     "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
+    "adatoms": "mlmd.analysis.adatoms:adatoms",
     "vacf": "mlmd.analysis.vacf:vacf",
     "viscosity": "mlmd.analysis.green_kubo:viscosity",
     "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",

@@ -235,14 +235,13 @@ def deposition(
     types = structure_types(films[-1].positions, films[-1].cell, films[-1].pbc)
     layers = film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces)
     return DepositionResult(
-        monolayer, _course(times, course),
-        layers,
+        monolayer, _course(times, course), layers,
         coverage, thickness, roughness, start.map.roughness, exposed,
         growth_rate(times, course[:, 0], growth.depositing), stuck, profile, _by_element(films, profile, width),
         films[-1].map, grains(films[-1].positions, films[-1].cell, films[-1].pbc, types), faces, len(films),
         (
-            *of_the_slab(bare, surface, profile, width), *of_the_layers(layers), *of_the_film(films), *of_arrivals(stuck),
-            *of_the_lattice(lattice, faces, types),
+            *of_the_slab(bare, surface, profile, width), *of_the_layers(layers), *of_the_film(films),
+            *of_arrivals(stuck), *of_the_lattice(lattice, faces, types),
         ), origin,
     )  # fmt: skip
 

@@ -59,6 +59,9 @@ MEANINGS = {
         "coverage = atoms of the film / atoms of a layer of the slab; sticking = stuck / (stuck + lost)",
         ("cna", "soap"),
     ),
+    "adatoms": Meaning(
+        "Adatoms", "D = lim ⟨|Δr|²⟩ / 4t in the plane; of hops D_J = Σ l² / 4Nt; rate = hops / (adatoms × time)"
+    ),
     "profile": Meaning(
         "Profiles",
         "ρ(z) = ⟨Σ_i δ(z − z_i)⟩ / area; an interface is ρ = ½(ρ₁ + ρ₂) − ½(ρ₁ − ρ₂) tanh((z − z₀) / w)",

@@ -29,6 +29,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
+    "adatoms": ("mlmd.cli.analyze.adatoms:adatoms", "Adatoms of a surface: hops and diffusion in the plane."),
     "vacf": ("mlmd.cli.analyze.vacf:vacf", "Velocity autocorrelation and vibrational density of states."),
     "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
     "thermal-conductivity": (
