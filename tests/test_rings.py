@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.build
@@ -29,7 +30,7 @@ def of(atoms: ase.Atoms, positions: np.ndarray | None = None, **options: object)
     return rings(from_arrays(frames, atoms, interval=1.0, unwrapped=True), **options)  # type: ignore[arg-type]
 
 
-def through(result: RingsResult) -> dict[int, float]:
+def through(result: RingsResult) -> dict[int, Any]:
     return {one.n: pytest.approx(one.through.value) for one in result.sizes}
 
 
