@@ -13,6 +13,7 @@ from command_line import mlmd
 from made_runs import stage, write_run
 
 from mlmd.analysis.adatoms import AdatomsResult, adatoms
+from mlmd.analysis.surface_sites import sites_of_face
 from mlmd.errors import InputError
 from mlmd.io.trajectories import from_arrays
 
@@ -107,6 +108,22 @@ def test_a_few_hops_are_counted_one_by_one_on_sites_that_are_visited_in_passing(
     assert seen.vector[:, :2] / (A / np.sqrt(2)) == pytest.approx(np.array([[1, 0], [0, 1], [1, 0]]), abs=0.03)
     assert not result.species[0].coefficient.determined
     assert any("too few hops" in note or "jumps" in note for note in result.notes)
+
+
+def test_a_hollow_that_is_visited_little_is_a_site_beside_one_that_is_visited_much(rng: np.random.Generator) -> None:
+    """On (111) hollows of fcc and hcp are a / √6 apart; places from one to the other make no maximum at the end."""
+    slab = ase.build.fcc111("Cu", (4, 4, 3), a=A, vacuum=8.0)
+    top, below = (slab.positions[slab.get_tags() == layer] * (1.0, 1.0, 0.0) for layer in (1, 2))
+    cell = np.vstack([slab.cell.array[:2], [0.0, 0.0, 12.0]])
+    bond = A / np.sqrt(2)
+    hcp = below[5]
+    towards = top[np.argsort(np.linalg.norm(top - hcp, axis=1))[0]] - hcp
+    fcc = hcp - towards  # across the bridge that is opposite to a neighbour
+    much = hcp + rng.normal(scale=(0.25, 0.25, 0.0), size=(800, 3))
+    little = fcc + rng.random((700, 1)) * towards + rng.normal(scale=(0.25, 0.25, 0.0), size=(700, 3))
+    found = sites_of_face(np.concatenate([much, little]), top, cell)
+    assert len(found.reduced) == 32 and found.nearest_distance() == pytest.approx(bond / np.sqrt(3), abs=0.1)
+    assert len(sites_of_face(much, top, cell).reduced) == 16
 
 
 def test_a_slab_that_is_wrapped_across_the_cell_has_the_same_adatoms(rng: np.random.Generator) -> None:

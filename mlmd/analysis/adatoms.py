@@ -14,7 +14,7 @@ from mlmd.analysis.film import below_the_vacuum, check_plane
 from mlmd.analysis.layers import layer_spacing, top_layer
 from mlmd.analysis.neighbours import chosen_frames
 from mlmd.analysis.paths import check_path, frames_at_rest, mean_cell, mean_places
-from mlmd.analysis.sites import APART, SitesResult, sites
+from mlmd.analysis.sites import SitesResult, sites
 from mlmd.analysis.surface_sites import is_lattice, sites_of_face
 from mlmd.analysis.surroundings import bond_length, pairs_within
 from mlmd.analysis.unwrap import unwrapped
@@ -238,7 +238,7 @@ def _of_element(
     )  # fmt: skip
     (element,) = own.elements
     top = surface * (1.0, 1.0, 0.0)
-    reference = sites_of_face(flat.reshape(-1, 3), top, cell, APART).atoms(element) if is_lattice(top, cell) else None
+    reference = sites_of_face(flat.reshape(-1, 3), top, cell).atoms(element) if is_lattice(top, cell) else None
     hops = sites(own, element=element, reference=reference, core=core, drift="none")
     whole = diffusion(own, drift="none").species[0]
     return ElementAdatoms(
