@@ -323,5 +323,5 @@ def test_reading_an_input_imports_no_heavy_package() -> None:
 
 
 def test_every_analysis_but_those_that_must_be_told_more_can_be_asked_for_in_an_input() -> None:
-    assert set(ANALYSES) - set(get_args(AnalysisName)) == {"sites", "rotation", "arrhenius"}
+    assert set(ANALYSES) - set(get_args(AnalysisName)) == {"sites", "rotation", "rings", "adatoms", "arrhenius"}
     assert set(get_args(AnalysisName)) <= set(ANALYSES)

@@ -45,6 +45,7 @@ MEANINGS = {
     "bonds": Meaning(
         "Bond lifetimes", "S(t): share of the bonds that were never broken up to t; C(t): of those that are there at t"
     ),
+    "rings": Meaning("Rings", "closed paths of bonds without a short cut between any two of their atoms", ("rings",)),
     "conductivity": Meaning("Ionic conductivity", "σ = 1 / 3VkT ∫ ⟨J(0) · J(t)⟩ dt (Green–Kubo)", ("kubo",)),
     "structure-factor": Meaning(
         "Structure factor", "S(q) = ⟨|Σ_j exp(i q · r_j)|²⟩ / N, and its partials and weighted sums", ("keen",)
@@ -57,6 +58,9 @@ MEANINGS = {
         "Deposition",
         "coverage = atoms of the film / atoms of a layer of the slab; sticking = stuck / (stuck + lost)",
         ("cna", "soap"),
+    ),
+    "adatoms": Meaning(
+        "Adatoms", "D = lim ⟨|Δr|²⟩ / 4t in the plane; of hops D_J = Σ l² / 4Nt; rate = hops / (adatoms × time)"
     ),
     "profile": Meaning(
         "Profiles",

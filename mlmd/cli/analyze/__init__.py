@@ -29,6 +29,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
+    "adatoms": ("mlmd.cli.analyze.adatoms:adatoms", "Adatoms of a surface: hops and diffusion in the plane."),
     "vacf": ("mlmd.cli.analyze.vacf:vacf", "Velocity autocorrelation and vibrational density of states."),
     "elastic": ("mlmd.cli.analyze.elastic:elastic", "Elastic constants from the fluctuations of the cell."),
     "infrared": ("mlmd.cli.analyze.infrared:infrared", "Infrared spectrum from the current of charges."),
@@ -46,6 +47,7 @@ ANALYSES: dict[str, tuple[str, str]] = {
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
     "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
     "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
+    "rings": ("mlmd.cli.analyze.rings:rings", "Rings of a network (silicon, silica, glasses), by size."),
     "dynamic-structure-factor": (
         "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
         "F(q, t) and S(q, ω): how densities and atoms lose their memory.",
