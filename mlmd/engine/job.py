@@ -19,6 +19,7 @@ from mlmd.bias.hyperdynamics import PAPERS
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
+from mlmd.config.ending import stop_of
 from mlmd.config.files import sha256
 from mlmd.config.rerun import rerun_of
 from mlmd.config.stages import hyperdynamics_of
@@ -149,6 +150,7 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
     _check_analysis(config, atoms)
+    _check_ends(config, atoms, body)
     check_fluxes(config, potential, atoms)
     again = rerun_of(config)
     replay = None if again is None else replay_of(again, config.timestep, atoms)
@@ -221,6 +223,21 @@ def _check_analysis(config: Simulate, atoms: ase.Atoms) -> None:
             raise InputError(
                 f"analysis: {key}: the structure has no {absent[0]}. {did_you_mean(absent[0], set(atoms.symbols))}"
             )
+
+
+def _check_ends(config: Simulate, atoms: ase.Atoms, body: Body) -> None:
+    """A stage that ends when the diffusion of an element is known needs that element, and that it may move."""
+    for index, stage in enumerate(config.stage):
+        stop, place = stop_of(config, index), f"stage {index + 1} ({stage.kind}): stop"
+        if stop is None or stop.element is None:
+            continue
+        own = atoms.symbols == stop.element
+        if not own.any():
+            raise InputError(
+                f"{place}: the structure has no {stop.element}. {did_you_mean(stop.element, set(atoms.symbols))}"
+            )
+        if not body.mobile[own].any():
+            raise InputError(f"{place}: all atoms of {stop.element} are frozen, and do not diffuse.")
 
 
 def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping[int, Script]) -> None:
