@@ -18,6 +18,7 @@ import mlmd
 from mlmd.bias.hyperdynamics import PAPERS
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
+from mlmd.bias.stiffness import stiff_kernels
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.ending import stop_of
 from mlmd.config.files import sha256
@@ -334,6 +335,20 @@ def check_biases(job: Job) -> tuple[Said, ...]:
     if job.boosts:
         said.append(Said("", PAPERS, ()))
     return tuple(said)
+
+
+def too_stiff(job: Job) -> Iterator[str]:
+    """Biases whose kernels the timestep cannot follow, in sentences."""
+    body, positions = job.body, job.frame.to_engine(job.atoms.positions)
+    cell = np.where(body.pbc[:, None], job.cell, 0.0)
+    for index, script in job.scripts.items():
+        target = job.stages[index].temperature
+        if job.replay is None:  # where nothing moves
+            yield from stiff_kernels(
+                script, positions=positions, cell=cell, inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0),
+                charges=charges_of(job), timestep=job.config.timestep,
+                temperature=None if target is None else target[0], kernel=kernel_of(job.config, index),
+            )  # fmt: skip
 
 
 def what_plumed_says(said: Sequence[Said]) -> Iterator[str]:

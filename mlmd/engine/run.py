@@ -114,7 +114,7 @@ def _simulate(
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, prepare, what_plumed_says
+    from mlmd.engine.job import check_biases, prepare, too_stiff, what_plumed_says
     from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
 
@@ -132,7 +132,7 @@ def _simulate(
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     if begins:
-        for text in what_plumed_says(said):
+        for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
             messages(text)
     request.limit(settings.max_hours)
     with ending(run, messages):
