@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--walkers", type=int, default=1)
     parser.add_argument("--error", type=float, default=0.1)
     parser.add_argument("--shaken", type=float, default=0.0)
-    parser.add_argument("--frames", type=int, default=2000, help="the longest walk")
+    parser.add_argument("--frames", type=int, default=1200, help="the longest walk")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     courses = [_course(draw, given) for draw in range(given.draws)]
