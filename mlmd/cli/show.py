@@ -225,6 +225,8 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         facts["frames"] = sum(number for _, _, number in stage.frames)
     if stage.n_steps:
         facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
+    if stage.end is not None:
+        facts["ended"] = f"at step {stage.end.step:,} of {stage.end.planned:,}: {stage.end.why}"
     for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):
         if ends is not None:
             facts[name] = ends[0] if len(set(ends)) == 1 else list(ends)

@@ -22,6 +22,7 @@ from mlmd.config.quantities import (
     Time,
     refuse,
 )
+from mlmd.config.stop import Stop
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.config.timed import Timed
 from mlmd.units import with_unit
@@ -129,6 +130,11 @@ class Dynamics(Timed):
             [{"kind": "umbrella", "cv": {"kind": "distance", "atoms": [0, 1]}, "at": "3 Å", "spring": "10 eV/Å^2"}]
         ],
         description="biases, { kind, ... } each, that mlmd writes as bias.dat in the run folder or carries out itself",
+    )
+    stop: Stop | None = Field(
+        default=None,
+        examples=[{"quantity": "D:Li", "relative_error": 0.1}],
+        description="end this stage before its duration is over, when a quantity is known well enough",
     )
 
 

@@ -26,6 +26,7 @@ from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
 from mlmd.engine.drift import drift_of
+from mlmd.engine.early_end import EarlyEnd, Ends, as_header, early_end, ends_in, with_told
 from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import ForceFailure, Forces
@@ -98,6 +99,9 @@ class Course:
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
         self._ring = ring
+        self._ends: Ends = {}
+        self._early: EarlyEnd | None = None
+        """What may end the stage that goes on before its last step."""
         self._open: tuple[DynamicsStage, StageFiles, Deposition | None] | None = None
         """The stage that goes on."""
         self.saved: str | None = None
@@ -116,6 +120,8 @@ class Course:
         """Run to the end, with a rest wherever others have to come to the same exchange first."""
         saved = self.commit.load() if self._ring is None else self._ring.load(self)
         self.saved = None if saved is None else saved.name
+        self._ends = ends_in(saved, self.job.stages, self.job.config)
+        self._tell_ends()
         slow = why_slow(self.job.potential, self._device)
         if slow:
             self.messages(slow)
@@ -133,7 +139,8 @@ class Course:
             self._follow(restored(self.present, saved.arrays))
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
         reached = (0, -1) if saved is None else saved.position
-        for record in self.run.stages:
+        for index in range(len(self.run.stages)):
+            record = self.run.stages[index]  # one before it may have ended early
             if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
                 continue
             # PLUMED opens its files in the current folder; who takes turns is put there at each of them
@@ -157,11 +164,14 @@ class Course:
         clock, first = time.perf_counter(), 0 if saved is None else saved.position[1]
         dynamics = yield from self._dynamics(record, particles, saved)
         seconds = time.perf_counter() - clock
-        speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
+        n_done = dynamics.step - first
+        speed = n_done * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
-        self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        self.messages(f"{name} done: {n_done:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        if (end := self._ends.get(record.index)) is not None:
+            self.messages(f"{name} ended at step {end.step:,} of {end.planned:,}: {end.why}")
         bias = dynamics.forces.bias
-        if bias is not None and (summary := bias.ends(record.last_step)) is not None:
+        if bias is not None and (summary := bias.ends(dynamics.global_step)) is not None:
             self.messages(f"{name}: {summary}")
         self.messages(f"time of {name}: {observe.where_time_went(dynamics, seconds)}", echo=False)
         return dynamics.particles()
@@ -193,6 +203,9 @@ class Course:
         self._pass_again(stage, resumed=saved is not None)
         files = self._open_files(stage, deposition)
         self._open = stage, files, deposition
+        self._early = None
+        if deposition is None and self._ring is None:
+            self._early = early_end(self.run, self.job.config, record, stage.forces.bias, files, self.messages)
         try:
             if saved is None:
                 self._save(stage, files, deposition)
@@ -214,7 +227,7 @@ class Course:
         self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None
     ) -> Generator[None, None, DynamicsStage]:
         """Run a stage; another one is given back where atoms have come or gone."""
-        record, look = stage.record, deposition if self._ring is None else self._ring
+        record, look = stage.record, self._ring or deposition or self._early
         while True:
             if deposition is not None and (change := deposition.change(stage)) is not None:
                 stage = self._changed(record, change, deposition, stage)
@@ -222,11 +235,23 @@ class Course:
                 self._open = stage, files, deposition
             while self._ring is not None and self._ring.waits(record, stage.step):
                 yield
-            if stage.step == record.n_steps:
+            if self._has_ended(stage):
                 return stage
             pause = partial(self._pause, stage, files, deposition)
             assert files.trajectory is not None
             stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=look)
+
+    def _has_ended(self, stage: DynamicsStage) -> bool:
+        """Whether a stage is at its end, be it an early one, which its checkpoint then tells."""
+        end = None if self._early is None else self._early.end
+        if end is not None:
+            self._ends[stage.record.index] = end
+        return end is not None or stage.step == stage.record.n_steps
+
+    def _tell_ends(self) -> None:
+        """Let the manifest say how stages have ended; a checkpoint has said so before."""
+        self.run = self.commit.run = with_told(self.run, self.job.stages, self._ends)
+        self._biased = replace(self._biased, run=self.run)
 
     def failure(self, error: SimulationError) -> BaseException:
         """What a failure of the stage that goes on is to a person."""
@@ -280,8 +305,8 @@ class Course:
         self.saved = content.name
 
     def _numbered(self, header: Mapping[str, Any]) -> dict[str, Any]:
-        """The header of a checkpoint, with the number of exchanges where there are any."""
-        return {**header, **({} if self._ring is None else {"exchanges": self._ring.n_done})}
+        """The header of a checkpoint, with how stages have ended, and the number of exchanges where there are any."""
+        return {**header, **as_header(self._ends), **({} if self._ring is None else {"exchanges": self._ring.n_done})}
 
     def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         files.commit()
@@ -293,7 +318,7 @@ class Course:
 
     def _pause(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         """Make a checkpoint where one is due, and stop where that is asked for."""
-        ended = stage.step == stage.record.n_steps
+        ended = self._has_ended(stage)
         if self._ring is not None:
             self._ring.pause(ended=ended)
             return
@@ -301,6 +326,8 @@ class Course:
         due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
         if ended or due or reason:
             self._save(stage, files, deposition)
+        if ended:
+            self._tell_ends()
         if reason and not ended:
             when = f"step {stage.global_step:,} ({stage.time / PS:g} ps)"
             raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from mlmd.config import Minimize, Rerun, Simulate, check_files, load_simulate
+from mlmd.config.ending import stop_of
 from mlmd.config.replicas import load_runs, slurm_of
 from mlmd.config.rerun import rerun_of
+from mlmd.config.stop import FIRST_LOOK
 from mlmd.engine import slab
+from mlmd.engine.early_end import strides_of
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
+from mlmd.engine.job import Job, check_biases, models_of, prepare, too_stiff, warnings_of
 from mlmd.engine.mixed import field_platform
 from mlmd.engine.replay import cell_notes
 from mlmd.engine.replicas import shares
@@ -302,9 +305,24 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
                     f"{place}: height, {plan.stage.height:g} Å, is less than the cutoff of the potential, "
                     f"{plan.cutoff:g} Å: what arrives feels the surface as it appears"
                 )
+    notes += [*dict.fromkeys(too_stiff(job)), *_early_ends(job)]
     if job.config.seed is None and job.replay is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)
+
+
+def _early_ends(job: Job) -> Iterator[str]:
+    """Stages that may be shorter than they are said to be."""
+    for record in job.stages:
+        place = f"stage {record.index + 1} ({record.kind})"
+        if (stop := stop_of(job.config, record.index)) is not None:
+            every = (record.log_every if stop.in_log else record.trajectory_every) * record.timestep
+            yield (
+                f"{place} ends before, when {stop.quantity} has a relative error of {stop.relative_error:g}: it is "
+                f"looked at after {FIRST_LOOK * every / 1e3:g} ps, and whenever the stage is a quarter longer"
+            )
+        if (script := job.scripts.get(record.index)) is not None and strides_of(script):
+            yield f"{place} ends before, where COMMITTOR of {script.path.name} finds a basin"
 
 
 def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:

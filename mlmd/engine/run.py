@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.device import device_error
-from mlmd.engine.folder import existing_run
-from mlmd.engine.schedule import stage_records
+from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import DeviceError, MlmdError, SimulationError, Stopped, StorageError
 from mlmd.rundir import (
@@ -28,9 +27,11 @@ from mlmd.rundir import (
     Messages,
     Run,
     default_folder,
+    ends_of,
     open_run,
     reserved,
     stage_record,
+    with_ends,
     write_atomically,
     write_manifest,
 )
@@ -100,15 +101,11 @@ def simulate(
                 f"{folder} is one of several replicas that exchange, and cannot go on alone. The command that began "
                 f"all of them, with --out {folder.parent}, continues them."
             )
-        if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
+        if run is not None and is_finished(run, config):
             return run
         # from here on: a signal while a model is loaded is heard too, and answered after the first step
         with stop_requests(folder / STOP) as request:
             return _simulate(source, config, folder, run, settings, request)
-
-
-def _grown(run: Run, config: Simulate) -> bool:
-    return any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(config), strict=True))
 
 
 def _simulate(
@@ -117,7 +114,7 @@ def _simulate(
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, prepare, what_plumed_says
+    from mlmd.engine.job import check_biases, prepare, too_stiff, what_plumed_says
     from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
 
@@ -135,7 +132,7 @@ def _simulate(
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     if begins:
-        for text in what_plumed_says(said):
+        for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
             messages(text)
     request.limit(settings.max_hours)
     with ending(run, messages):
@@ -232,7 +229,7 @@ def go_on(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
             f"{run.path}: the name of a model stands for something else now than when the run began: it was "
             f"{_listed(before)}, is {_listed(weights)}. Install the release that it began with, or give another --out."
         )
-    stages = [stage_record(record) for record in job.stages]
+    stages = [stage_record(record) for record in with_ends(job.stages, ends_of(run.stages))]
     write_atomically(run.path / "input.toml", source.read_bytes())
     now = {"at": _now(), "versions": versions(), "platform": hardware}
     changes = {"state": "running", "input": resolved(job.config), "stages": stages}
@@ -250,8 +247,8 @@ def _now() -> str:
 
 
 def set_state(run: Run, state: str) -> Run:
-    """Write into the manifest how a run stands."""
-    changed = replace(run, manifest={**run.manifest, "state": state})
+    """Write into the manifest how a run stands; it may have been told of stages that have ended meanwhile."""
+    changed = replace(run, manifest={**open_run(run.path).manifest, "state": state})
     write_manifest(run.path, changed.manifest)
     return changed
 

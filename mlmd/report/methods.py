@@ -164,6 +164,8 @@ def _stages(run: Run) -> Iterator[Sentence]:
         # not `format`: the text has names of files, in which braces may stand
         words = text.replace("{where}", f"{kelvin}{pressure}{time}").replace("{kind}", record.kind)
         yield f"{head}{words if head else words[:1].upper() + words[1:]}.", papers
+        if record.end is not None and record.end.early:
+            yield f"It ended before the {neat(f'{record.planned * record.timestep} fs')} planned: {record.end.why}.", ()
         yield from _biases(table, f"In stage {number}" if head else "In this stage", version)
 
 
