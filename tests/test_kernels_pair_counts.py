@@ -80,11 +80,12 @@ def test_analyses_count_the_same_without_kernels() -> None:
 
 
 def test_a_shell_of_a_crystal_is_in_one_bin_also_where_that_begins() -> None:
-    atoms = bulk("Cu", a=4.0, cubic=True) * (3, 3, 3)
+    a = 4.05  # Å, 81 bins
+    atoms = bulk("Al", a=a, cubic=True) * (3, 3, 3)
     shift = np.random.default_rng(0).uniform(-50, 50, 3)
     edges = np.linspace(0.0, 6.0, 121)
     counts = pair_counter(np.zeros(len(atoms), dtype=int), 1, edges)(atoms.positions + shift, atoms.cell.array)[0, 0]
-    shells = {4.0 / 2**0.5: 12, 4.0: 6, 4.0 * 1.5**0.5: 24, 4.0 * 2**0.5: 12}
+    shells = {a / 2**0.5: 12, a: 6, a * 1.5**0.5: 24, a * 2**0.5: 12}
     expected = np.zeros(120, dtype=int)
     expected[bins_of(np.array([*shells]), edges)] = np.array([*shells.values()]) * len(atoms)
     assert np.array_equal(counts, expected)
