@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import ase
@@ -86,6 +87,21 @@ def test_blocks_of_atoms_give_what_all_at_once_give(
     parts = mean_squared_displacements(trajectory(positions))["Ar"]
     assert np.allclose(whole.values, parts.values, rtol=1e-12, atol=1e-13)
     assert np.allclose(whole.windows["xyz"].waves, parts.windows["xyz"].waves, rtol=1e-9)
+
+
+def test_paths_of_one_block_of_atoms_are_in_memory_at_once(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions = walk(rng, 400, 1500, STEP)
+    monkeypatch.setattr(msd_module, "READ_BYTES", 6e6)
+    monkeypatch.setattr(msd_module, "TRANSFORM_BYTES", 2e5)
+    monkeypatch.setattr("mlmd.io.frames.CHUNK_BYTES", 2e5)
+    tracemalloc.start()
+    mean_squared_displacements(trajectory(positions), drift="none")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert positions.nbytes > 14e6
+    assert peak < 8e6  # a block, and chunks and transforms besides it; two blocks are 12 MB
 
 
 def test_elements_are_told_apart(rng: np.random.Generator) -> None:
