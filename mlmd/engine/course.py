@@ -17,9 +17,9 @@ import openmm
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.config import Minimize, Rerun
-from mlmd.config.heat import heat_exchange_of
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.columns import exchanges_heat, more_columns, more_values
 from mlmd.engine.commit import Commit, machine_of
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
 from mlmd.engine.descent import between_stages, go_down
@@ -31,8 +31,7 @@ from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import ForceFailure, Forces
 from mlmd.engine.guard import ADVICE, save_crash
-from mlmd.engine.heat_exchange import HEAT_COLUMN, Temperatures
-from mlmd.engine.hyperdynamics import HYPER_COLUMNS
+from mlmd.engine.heat_exchange import Temperatures
 from mlmd.engine.job import Job, warnings_of
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
@@ -93,7 +92,7 @@ class Course:
         self.watch = watch_of(job, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         more += (FLUXES,) if job.config.output.fluxes else ()
-        more += (TEMPERATURES,) if self._heats else ()
+        more += (TEMPERATURES,) if exchanges_heat(job) else ()
         self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, more)
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
@@ -267,8 +266,7 @@ class Course:
         job, record, bias = self.job, stage.record, stage.forces.bias
         if bias is not None:
             bias.open(self.folder, stage.global_step)
-        columns = [*job.more_columns, *self._counts, *self._clock, *self._heats]
-        columns += [] if self.watch is None else self.watch.columns
+        columns = [*more_columns(job), *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
@@ -341,46 +339,6 @@ class Course:
             arrays |= deposition.state()
         return replace(content, header=self._numbered(content.header), arrays=arrays)
 
-    @property
-    def _counts(self) -> list[str]:
-        """Columns of the log that a run has in which atoms come and go."""
-        return ["atoms", "bath temperature [K]"] if self.job.deposits else []
-
-    def _counted(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
-        """What stands in the columns `_counts`."""
-        if not self._counts:
-            return lambda stage: []
-        bathed = deposition is not None and deposition.plan.stage.bath is not None
-        return lambda stage: [stage.body.n_atoms, stage.guarded_temperature() if bathed else float("nan")]
-
-    @property
-    def _clock(self) -> tuple[str, ...]:
-        """Columns of the log that a run with hyperdynamics has."""
-        return HYPER_COLUMNS if self.job.boosts else ()
-
-    @property
-    def _heats(self) -> tuple[str, ...]:
-        """Columns of the log that a run has in which heat is exchanged."""
-        return (HEAT_COLUMN,) if any(map(heat_exchange_of, self.job.config.stage)) else ()
-
-    def _more(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
-        """What stands in the columns `_counts`, `_clock` and `_heats`."""
-        counted = self._counted(deposition)
-        if not self._clock and not self._heats:
-            return counted
-        return lambda stage: [*counted(stage), *self._measured(stage), *self._exchanged(stage)]
-
-    def _exchanged(self, stage: DynamicsStage) -> list[float]:
-        """What stands in the column `_heats`."""
-        exchange = stage.exchange
-        return [float("nan") if exchange is None else exchange.exchanged(stage.step) for _ in self._heats]
-
-    def _measured(self, stage: DynamicsStage) -> list[float]:
-        """What the bias of a stage has to say in the columns `_clock`."""
-        bias = stage.forces.bias
-        found = {} if bias is None else bias.measures(stage.global_step)
-        return [found.get(name, float("nan")) for name in self._clock]
-
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
     def _deposition(self, record: StageRecord, saved: Checkpoint | None) -> Deposition | None:
@@ -442,7 +400,7 @@ class Course:
             watch=self.watch, drift=drift_of(stage, config, job.potential, self.messages),
             spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
-            more=self._more(deposition), first_step=step,
+            more=more_values(self.job, deposition), first_step=step,
             force=self._torch_force(),
         )  # fmt: skip
         if deposition is not None and not restart:
