@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import secrets
 import shutil
@@ -281,7 +282,11 @@ def ending(run: Run, messages: Messages) -> Iterator[None]:
 def _storage_error(run: Run, error: OSError) -> StorageError:
     free = shutil.disk_usage(run.path).free / 1e6
     place = error.filename or run.path
+    room = f"{free:,.1f} MB are free on the disk of the run folder"
+    do = "make room"
+    if error.errno == errno.EFBIG:
+        room, do = "Files have a limit here (ulimit -f)", "raise it"
     return StorageError(
-        f"{place}: {error.strerror or error}. {free:,.1f} MB are free on the disk of the run folder. Nothing before "
-        "the last checkpoint is lost: make room, and the same command continues."
+        f"{place}: {error.strerror or error}. {room}. Nothing before the last checkpoint is lost: {do}, and the same "
+        "command continues."
     )

@@ -98,7 +98,8 @@ def verify(folder: Path | str) -> Verdict:
         checked += [f"{name}, {entry['size']:,} bytes" for name, entry in files.items() if name not in wrong]
         excess = {name: size for name in names if (size := _excess(run.path, files, name)) > 0}
     if not running:
-        problems += _of_log(run) + _of_state(run, excess)
+        # of a run that is done, what lies beyond an older checkpoint belongs to the one that is damaged
+        problems += _of_log(run) + _of_state(run, {} if damaged else excess)
     return Verdict(run, _step(run, saved[0][1]) if saved else None, tuple(problems), excess, tuple(checked))
 
 
