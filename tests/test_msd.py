@@ -161,6 +161,16 @@ def test_wrapped_positions_that_cannot_be_followed_are_refused(rng: np.random.Ge
         mean_squared_displacements(wrapped)
 
 
+def test_wrapped_positions_that_were_said_to_be_unwrapped_are_refused(rng: np.random.Generator) -> None:
+    positions = walk(rng, 300, 8, 0.5)
+    assert mean_squared_displacements(trajectory(positions))
+    for pressed in (1.0, 1.01):  # of a cell that keeps its size, and of one that does not
+        cells = CUBE * np.linspace(1.0, pressed, len(positions))[:, None, None]
+        wrapped = trajectory(positions % 10.0, cells=None if pressed == 1.0 else cells)
+        with pytest.raises(InputError, match=r"are wrapped.*--wrapped"):
+            mean_squared_displacements(wrapped)
+
+
 # --- under a barostat -------------------------------------------------------------------------------------------
 
 

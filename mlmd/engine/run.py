@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import secrets
 import shutil
@@ -102,6 +103,13 @@ def simulate(
                 f"all of them, with --out {folder.parent}, continues them."
             )
         if run is not None and is_finished(run, config):
+            from mlmd.engine.verify import shortened
+
+            if lost := shortened(run):
+                raise StorageError(
+                    f"{folder}: the run is complete, but {'; '.join(lost)}. `mlmd repair {folder}` goes back to a "
+                    "checkpoint from which this command does the end again."
+                )
             return run
         # from here on: a signal while a model is loaded is heard too, and answered after the first step
         with stop_requests(folder / STOP) as request:
@@ -278,7 +286,11 @@ def ending(run: Run, messages: Messages) -> Iterator[None]:
 def _storage_error(run: Run, error: OSError) -> StorageError:
     free = shutil.disk_usage(run.path).free / 1e6
     place = error.filename or run.path
+    room = f"{free:,.1f} MB are free on the disk of the run folder"
+    do = "make room"
+    if error.errno == errno.EFBIG:
+        room, do = "Files have a limit here (ulimit -f)", "raise it"
     return StorageError(
-        f"{place}: {error.strerror or error}. {free:,.1f} MB are free on the disk of the run folder. Nothing before "
-        "the last checkpoint is lost: make room, and the same command continues."
+        f"{place}: {error.strerror or error}. {room}. Nothing before the last checkpoint is lost: {do}, and the same "
+        "command continues."
     )

@@ -292,8 +292,10 @@ def open_frames(path: Path, *, varying: bool = False) -> FrameReader:
 
     Raises:
         InputError: for an ending that is not known.
-        StorageError: when the file cannot be read.
+        StorageError: when the file cannot be read, or is empty.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise StorageError(f"{path} is empty: it has no frames. Did what wrote it get so far?")
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
         return open_extxyz(path, varying=varying) if opener is open_extxyz else opener(path)
