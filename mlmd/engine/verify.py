@@ -104,7 +104,7 @@ def verify(folder: Path | str) -> Verdict:
 
 
 def shortened(run: Run) -> list[str]:
-    """Files of a finished run that have lost their end, by their sizes alone, which takes no time; `verify` looks at all."""
+    """Files of a finished run that have lost their end, by their sizes alone; `verify` looks at all of them."""
     saved, _ = _readable(run)
     files: Mapping[str, Mapping[str, Any]] = saved[0][1].header["files"] if saved else {}
     return [
