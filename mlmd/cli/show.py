@@ -206,10 +206,10 @@ def _training(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path / TRAINING} is damaged: {type(error).__name__}: {error}.") from None
     if "model" in manifest:
         from mlmd.config.fits import OF_ENVIRONMENTS
-        from mlmd.config.pairs import OF_STRUCTURES
+        from mlmd.config.pairs import WHOLE
         from mlmd.potentials.modelfile import read_card
 
-        of_structures = given["descriptor"].get("kind") in OF_STRUCTURES
+        of_structures = given["descriptor"].get("kind") in WHOLE
         of_structures |= given["fit"].get("kernel") in OF_ENVIRONMENTS and given["fit"].get("kind") == "kernel-ridge"
         facts |= {
             "model" if of_structures else "potential": str(path / manifest["model"]),

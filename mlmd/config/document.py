@@ -34,7 +34,7 @@ from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.slurm import Slurm
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Rerun, Schedule
-from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property, StructureCombination
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
@@ -103,6 +103,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "mbtr"': ManyBodyTensor,
         "[[descriptor.terms]]": MBTRTerm,
         '[descriptor] kind = "average"': Average,
+        "descriptor = [ ... ], of structures": StructureCombination,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,

@@ -38,7 +38,7 @@ _UNTOLD = ("[key]", "[ramp]", "[schedule]", "[list]", "[ladder]")
 """Parts of places that stand in no file."""
 _ALTERNATIVE = re.compile(r"str|bool|constrained-\w+|(literal|tuple|function-\w+)\[.*\]")
 """What pydantic calls the ways of writing a value that has several; they stand in no file either."""
-_OF_A_LIST = ("combined", "parts")
+_OF_A_LIST = ("combined", "combined-structures", "parts")
 """Where descriptors stand that are written as a list."""
 _NOUNS = {"of": "descriptor of atoms"}
 """What is chosen, where its key does not say so."""
@@ -132,6 +132,11 @@ def _unknown_kind(tag: str, known: list[str], location: tuple[Any, ...]) -> str:
     why = "it describes whole structures" if tag in OF_STRUCTURES else WHY_ALONE.get(tag)
     if "parts" in location and why:
         alone = "" if noun == "of" else "Give it alone and without a list. "
+        if alone and tag in OF_STRUCTURES:
+            average = '{ kind = "average", of = "acsf" }'
+            alone = (
+                f"Give it alone, or with others of whole structures, such as the average of one of atoms, {average}. "
+            )
         several = f"Several can be {', '.join(known[:-1])} and {known[-1]}."
         return f"{tag!r} cannot be one of several descriptors: {why}. {alone}{several}"
     if noun == "fit" and tag in OF_ENVIRONMENTS:
