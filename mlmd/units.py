@@ -61,6 +61,14 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
         "bar s": 1.0, "bars": 1.0, "Pa s": 1e-5, "Pas": 1e-5, "mPa s": 1e-8, "mPas": 1e-8, "cP": 1e-8, "P": 1e-6,
     },
     "length": {"Å": 1.0, "A": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "bohr": 0.529177210544},
+    "inverse length": {
+        "1/Å": 1.0, "/Å": 1.0, "1/A": 1.0, "Å^-1": 1.0, "1/nm": 0.1, "/nm": 0.1, "1/bohr": 1 / 0.529177210544,
+        "/bohr": 1 / 0.529177210544,
+    },
+    "inverse area": {
+        "1/Å^2": 1.0, "/Å^2": 1.0, "1/A^2": 1.0, "Å^-2": 1.0, "1/nm^2": 0.01, "/nm^2": 0.01,
+        "1/bohr^2": 1 / 0.529177210544**2, "/bohr^2": 1 / 0.529177210544**2,
+    },
     "energy": {"eV": 1.0, "meV": 1e-3, "kJ/mol": EV_PER_KJMOL, "kcal/mol": EV_PER_KCALMOL, "hartree": 27.211386245981},
     "force": {"eV/Å": 1.0, "eV/A": 1.0, "meV/Å": 1e-3, "meV/A": 1e-3, "kJ/mol/nm": EV_PER_KJMOL / 10},
     "rate": {
@@ -82,6 +90,7 @@ DEFAULT_UNIT: Final[dict[str, str]] = {
     "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "viscosity": "mPa s", "length": "Å",
     "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu",
     "angle": "deg", "speed": "Å/ps", "power": "eV/ps", "flux": "1/nm^2/ns",
+    "inverse length": "1/Å", "inverse area": "1/Å^2",
 }  # fmt: skip
 """The unit in which a bare number is read."""
 
@@ -112,7 +121,7 @@ def parse(value: object, quantity: str) -> float:
         if match is None:
             raise InputError(f"{value!r} is not a {quantity}. {example}")
         number, unit = float(match[1]), match[2].replace(" ", "") or default
-        for raised, plain in (("³", "^3"), ("²", "^2"), ("⁻¹", "^-1")):
+        for raised, plain in (("⁻¹", "^-1"), ("⁻²", "^-2"), ("³", "^3"), ("²", "^2")):
             unit = unit.replace(raised, plain)
         if unit not in table:
             raise InputError(f"{value!r}: {match[2]!r} is not a unit of {quantity}. {did_you_mean(unit, table)}")

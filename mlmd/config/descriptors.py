@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Pl
 from pydantic_core import PydanticCustomError
 
 from mlmd.config.quantities import InputPath, Quantity, choice, refuse, symbol
+from mlmd.config.symmetry import Functions
 from mlmd.config.table import NONEMPTY, KindTable, Table, of_kind
 from mlmd.units import with_unit
 
@@ -107,10 +108,10 @@ class ACSF(DescriptorKind):
     cutoff_smooth: CutoffSmooth = Field(
         default=None, description="distance from which it falls; 0 Å when left out; not for tanh"
     )
-    functions: Literal["even", "radii", "selected"] = Field(
+    functions: Functions = Field(
         default="even",
         description="even: evenly spaced; radii: with widths by the radii of the elements; selected: those of many "
-        "that tell the training data apart",
+        'that tell the training data apart; or a list of functions, [{ kind = "G2", eta = "0.5 1/Å^2" }, ...]',
     )
     n_radial: int = Field(default=8, ge=1, le=64, description="radial functions (G2) for every element")
     n_angular: int = Field(
@@ -149,18 +150,38 @@ class ACSF(DescriptorKind):
         _check_smooth(self.cutoff_function, self.cutoff_smooth, self.cutoff)
         if self.functions == "radii" and self.weighted:
             raise refuse("weighted: radii are those of elements, whose neighbours must be told apart.")
+        listed = not isinstance(self.functions, str)
         for others, names in _OF_OTHER_SETS.items():
-            for name in names if self.functions not in others else ():
+            for name in names if listed or self.functions not in others else ():
                 given, default = getattr(self, name), ACSF.model_fields[name].default
-                if given != default and not (name == "n_angular" and given == 0):
+                if given != default and (listed or not (name == "n_angular" and given == 0)):
                     kinds = " and ".join(f'"{one}"' for one in others)
-                    raise refuse(f'{name}: functions are "{self.functions}"; this belongs to {kinds}.')
+                    own = "a list" if listed else f'"{self.functions}"'
+                    raise refuse(f"{name}: functions are {own}; this belongs to {kinds}.")
+        self._check_listed()
         return self
+
+    def _check_listed(self) -> None:
+        """Functions of a list see as far as the descriptor does, and say something of `weighted` when it is set."""
+        if isinstance(self.functions, str):
+            return
+        own, reaches = with_unit(self.cutoff, "length"), [one.cutoff or self.cutoff for one in self.functions]
+        for number, reach in enumerate(reaches, 1):
+            if reach > self.cutoff:
+                raise refuse(
+                    f"functions {number} ({self.functions[number - 1].kind}): cutoff: {with_unit(reach, 'length')} is "
+                    f"above the cutoff of the descriptor, {own}. Make that longer."
+                )
+        if max(reaches) < self.cutoff:
+            raise refuse(f"cutoff: {own}, but no function of the list sees beyond {with_unit(max(reaches), 'length')}.")
+        if self.weighted and all(one.neighbours for one in self.functions):
+            raise refuse("weighted: every function of the list is of certain elements. Leave elements out, or this.")
 
 
 _OF_OTHER_SETS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("even",): ("n_radial",),
     ("even", "radii"): ("n_angular",),
+    ("even", "radii", "selected"): ("zetas", "angular"),
     ("radii",): ("radii", "scales"),
     ("selected",): ("n_functions", "selection"),
 }

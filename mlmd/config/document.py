@@ -35,6 +35,7 @@ from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, Unce
 from mlmd.config.slurm import Slurm
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Rerun, Schedule
 from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property, StructureCombination
+from mlmd.config.symmetry import G1, G2, G3, G4, G5
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
@@ -92,6 +93,11 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         "data = { ... }, test = { ... }": DataTable,
         '[descriptor] kind = "mtp"': MTP,
         '[descriptor] kind = "acsf"': ACSF,
+        'functions = [{ kind = "G1" }]': G1,
+        'functions = [{ kind = "G2" }]': G2,
+        'functions = [{ kind = "G3" }]': G3,
+        'functions = [{ kind = "G4" }]': G4,
+        'functions = [{ kind = "G5" }]': G5,
         '[descriptor] kind = "soap"': SOAP,
         '[descriptor] kind = "snap"': SNAP,
         '[descriptor] kind = "agni"': AGNI,

@@ -40,7 +40,7 @@ _ALTERNATIVE = re.compile(r"str|bool|constrained-\w+|(literal|tuple|function-\w+
 """What pydantic calls the ways of writing a value that has several; they stand in no file either."""
 _OF_A_LIST = ("combined", "combined-structures", "parts")
 """Where descriptors stand that are written as a list."""
-_NOUNS = {"of": "descriptor of atoms"}
+_NOUNS = {"of": "descriptor of atoms", "functions": "symmetry function"}
 """What is chosen, where its key does not say so."""
 
 
@@ -128,7 +128,8 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
 
 def _unknown_kind(tag: str, known: list[str], location: tuple[Any, ...]) -> str:
     """A word that is no kind of what is chosen: why not here, what it is, or the closest known one."""
-    noun = next(part for part in reversed(location) if isinstance(part, str) and part not in _OF_A_LIST)
+    untold = (*_OF_A_LIST, *_UNTOLD)
+    noun = next(part for part in reversed(location) if isinstance(part, str) and part not in untold)
     why = "it describes whole structures" if tag in OF_STRUCTURES else WHY_ALONE.get(tag)
     if "parts" in location and why:
         alone = "" if noun == "of" else "Give it alone and without a list. "
@@ -164,7 +165,7 @@ def place_of(location: tuple[Any, ...], data: Any) -> str:
             data = data[part] if part < len(data) else None
             kind = data.get("kind") if isinstance(data, Mapping) else None
             number = str(part + 1) + (f" ({kind})" if isinstance(kind, str) else "")
-            if words and words[-1] in ("stage", "potential", "data", "test", "descriptor", "bias", "cv"):
+            if words and words[-1] in ("stage", "potential", "data", "test", "descriptor", "functions", "bias", "cv"):
                 words[-1] += f" {number}"
             else:
                 words.append(f"item {part + 1}")

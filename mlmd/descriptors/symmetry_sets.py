@@ -1,4 +1,4 @@
-"""Sets of symmetry functions for all elements: evenly spaced, by the radii of atoms, and large ones to choose from.
+"""Sets of symmetry functions for all elements: evenly spaced, by the radii of atoms, large ones to choose from; one.
 
 With `weighted` a function of one element of neighbours, or of two, becomes one of all elements, whose terms are
 multiplied by the atomic numbers of the neighbours, so that there are as many functions whatever the number of elements
@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ase.data import atomic_numbers, covalent_radii, vdw_radii
 
 from mlmd import units
-from mlmd.descriptors.symmetry_functions import SymmetryFunction
+from mlmd.descriptors.symmetry_functions import RADIAL, SymmetryFunction
 from mlmd.errors import InputError
 
 RADII = {"covalent": covalent_radii, "van-der-waals": vdw_radii}
@@ -160,6 +161,38 @@ def by_radii(
 def _growing(cutoff: float, n: int) -> list[float]:
     """η = (n^(m/n) / r_c)², m = 0 ... n."""
     return [(n ** (m / n) / cutoff) ** 2 for m in range(n + 1)]
+
+
+def everywhere(
+    elements: Sequence[str],
+    kind: str,
+    centres: Sequence[str],
+    neighbours: Sequence[str],
+    cutoff: float,
+    *,
+    weighted: bool = False,
+    **shape: Any,
+) -> list[SymmetryFunction]:
+    """One function for some centres and, where no neighbours are named, for every element or every two elements.
+
+    Args:
+        elements: symbols, in the order of the species.
+        kind: G1 ... G5.
+        centres: the functions are of each of them.
+        neighbours: of all functions; none for all elements.
+        cutoff: Å.
+        weighted: of all elements together instead of each.
+        shape: parameters, as of `SymmetryFunction`.
+
+    Raises:
+        InputError: for impossible values.
+    """
+    of: list[tuple[str, ...]] = [tuple(neighbours)]
+    if not neighbours and not weighted:
+        n_neighbours = 1 if kind in RADIAL else 2
+        of = list(itertools.combinations_with_replacement(elements, n_neighbours))
+    made = [SymmetryFunction(kind, centre, near, cutoff, **shape) for centre in centres for near in of]
+    return [one.ordered(elements) for one in _checked(made)]
 
 
 def _set(

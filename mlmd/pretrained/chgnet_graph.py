@@ -27,7 +27,7 @@ class CHGNetGraph(Native):
         """
         made: Any = external.calculator
         network = made.model.requires_grad_(False).eval()
-        super().__init__(external, network, torch.float32)
+        super().__init__(external, network, next(network.parameters()).dtype)
         if not network.mlp_first:
             raise ValueError("its energy is no sum over atoms")
         self._reach = float(network.graph_converter.bond_graph_cutoff)

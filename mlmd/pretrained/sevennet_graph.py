@@ -34,7 +34,8 @@ class SevenNetGraph(Native):
             ValueError: when no module of it gives energies of atoms.
         """
         made: Any = external.calculator
-        super().__init__(external, made.model.requires_grad_(False), torch.float32)
+        network = made.model.requires_grad_(False)
+        super().__init__(external, network, next(network.parameters()).dtype)
         self._column: Tensor = made.model.z_to_onehot_tensor
         self._modal = None if made.modal is None else int(made.model.modal_map[made.modal])
         givers = [n for n, module in enumerate(made.model) if getattr(module, "key_output", None) == _ENERGIES]
@@ -119,16 +120,16 @@ class Convolution:
         """Take a convolution of the network that `fits`."""
         from e3nn.o3 import wigner_3j
 
-        product = module.convolution
+        product, dtype = module.convolution, next(module.weight_nn.parameters()).dtype
         self._weights, self._denominator = module.weight_nn, module.denominator
         self._shapes = [(n, irrep.dim) for n, irrep in product.irreps_in1]
         self._harmonics = [irrep.dim for _, irrep in product.irreps_in2]
         self._paths, self._coefficients = [], []
         for one in product.instructions:
             ends = product.irreps_in1[one.i_in1].ir, product.irreps_in2[one.i_in2].ir, product.irreps_out[one.i_out].ir
-            coupling = one.path_weight * wigner_3j(*(irrep.l for irrep in ends))
+            coupling = one.path_weight * wigner_3j(*(irrep.l for irrep in ends)).to(dtype)
             self._paths.append(Path(one.i_in1, one.i_in2, ends[0].dim, ends[2].dim))
-            self._coefficients.append(coupling.transpose(0, 1).reshape(ends[1].dim, -1).to(torch.float32))
+            self._coefficients.append(coupling.transpose(0, 1).reshape(ends[1].dim, -1))
         self._n_weights = [self._shapes[path.features][0] for path in self._paths]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The symmetry functions of a training: evenly spaced, by radii, or those of many that tell the training data apart."""
+"""The symmetry functions of a training: evenly spaced, by radii, those of many that tell the data apart, or a list."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from mlmd.config import ACSF
+from mlmd.config.symmetry import ListedFunction
 from mlmd.descriptors.symmetry import Symmetry
 from mlmd.descriptors.symmetry_functions import SymmetryFunction
-from mlmd.descriptors.symmetry_sets import by_radii, evenly_spaced, pool
+from mlmd.descriptors.symmetry_sets import by_radii, evenly_spaced, everywhere, pool
 from mlmd.errors import InputError
 from mlmd.fitting.points import farthest, leading
 from mlmd.io.labelled import LabelledFrame
@@ -70,6 +71,33 @@ def symmetry_functions(
             if not given.n_angular:
                 many = [one for one in many if one.kind == "G2"]
             return selected(descriptor_of(given, many, elements), frames, given.n_functions, given.selection, seed)
+        case _:
+            return _listed(given, elements)
+
+
+def _listed(given: ACSF, elements: Sequence[str]) -> list[SymmetryFunction]:
+    """Those of a list, in its order, each for all elements that it leaves open."""
+    found: dict[SymmetryFunction, int] = {}
+    for number, one in enumerate(given.functions, 1):
+        assert isinstance(one, ListedFunction)
+        place = f"descriptor: functions {number} ({one.kind}): "
+        for symbol in {*one.neighbours, one.centre or elements[0]}:
+            if symbol not in elements:
+                raise InputError(f"{place}{symbol} is none of the elements, {', '.join(elements)}.")
+        centres = elements if one.centre is None else (one.centre,)
+        cutoff = given.cutoff if one.cutoff is None else one.cutoff
+        for made in everywhere(
+            elements, one.kind, centres, one.neighbours, cutoff, weighted=given.weighted, **one.shape
+        ):
+            if (before := found.setdefault(made, number)) != number:
+                raise InputError(f"{place}{made} is already one of functions {before}. Remove one of them.")
+    described = {one.centre for one in found}
+    if without := [symbol for symbol in elements if symbol not in described]:
+        raise InputError(
+            f"descriptor: functions: none is of centre {' or '.join(without)}: atoms of every element need a "
+            "description. Leave centre out somewhere, or add functions."
+        )
+    return [*found]
 
 
 def descriptor_of(given: ACSF, functions: Sequence[SymmetryFunction], elements: Sequence[str]) -> Symmetry:
