@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import assert_same_run, fcc_argon, read_log, run_in_parts, write_input
+from slabs import STAGE, deposit_input
 
 from mlmd.analysis.diffusion import diffusion
 from mlmd.config import load_simulate
@@ -183,6 +184,15 @@ def test_a_mean_of_the_log_can_end_a_stage_of_its_own(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("0.02", "0.001"))
     with pytest.raises(StorageError, match="the stages behind it have begun"):
         simulate(path, run.path, threads=1)
+
+
+def test_the_diffusion_of_what_was_deposited_can_end_a_stage(tmp_path: Path) -> None:
+    """No atom of it is there when the run begins."""
+    path = deposit_input(tmp_path, STAGE + HOT.format("60 K", "2.6 ps") + STOP.format(0.2).replace("Ar", "He"))
+    path.write_text(path.read_text().replace("100 fs", "25 fs") + "\n[guard]\nenabled = false\n")
+    run = simulate(path, tmp_path / "run", threads=1)
+    end = run.stages[1].end
+    assert end is not None and "D(He)" in end.why
 
 
 # --- what makes no sense ------------------------------------------------------------------------------------------
