@@ -11,6 +11,7 @@ from runs import assert_same_run, fcc_argon, read_log, run_in_parts, write_input
 from slabs import STAGE, deposit_input
 
 from mlmd.analysis.diffusion import diffusion
+from mlmd.analysis.estimate import average
 from mlmd.config import load_simulate
 from mlmd.config.stop import looks, next_look
 from mlmd.engine.run import simulate
@@ -157,6 +158,14 @@ def test_a_run_that_was_stopped_on_the_way_knows_at_the_same_step(tmp_path: Path
     run = run_in_parts(tmp_path / "input.toml", tmp_path / "in parts", steps, threads=1)
     assert run.stages == once.stages
     assert_same_run(once.path, run.path)
+
+
+def test_a_mean_of_the_log_is_believed_from_fifty_independent_values_on(tmp_path: Path) -> None:
+    """Of fewer, a correlation time that is a part of the series is seen too short, and the error too small."""
+    run = simulate(thermal(tmp_path, 0.5), tmp_path / "run", threads=1)
+    log, (stage,) = read_log(run), run.stages
+    assert stage.end is not None and stage.end.early
+    assert average(log["temperature"][log["stage"] == 1], "K").n_independent >= 50
 
 
 def test_a_stage_that_is_over_before_says_how_much_longer_it_takes(tmp_path: Path) -> None:
