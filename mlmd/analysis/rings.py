@@ -14,7 +14,7 @@ from mlmd.analysis.neighbours import Cutoffs, chosen_frames, settled
 from mlmd.analysis.ring_search import Network, primitive_rings
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
-from mlmd.neighbors import find_pairs
+from mlmd.pairs import find_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
