@@ -84,6 +84,7 @@ def test_hops_at_a_known_rate_give_the_diffusion_of_a_random_walk_also_on_a_slab
     assert abs(one.hops.rate.value - rate) < 3 * one.hops.rate.error < 0.2 * rate
     assert one.hops.length.value == pytest.approx(length, abs=0.02)
     assert abs(one.hop_diffusion.value - exact) < 3 * one.hop_diffusion.error < 0.2 * exact
+    assert one.hop_diffusion.n_independent == len(one.hops.visits.atom)
     assert abs(one.coefficient.value - exact) < 3 * one.coefficient.error < exact
     assert len(one.hops.places.reduced) == 36 and result.coverage.value == pytest.approx(4 / 36)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import assert_same_run, fcc_argon, read_log, run_in_parts, write_input
+from slabs import STAGE, deposit_input
 
 from mlmd.analysis.diffusion import diffusion
+from mlmd.analysis.estimate import average
 from mlmd.config import load_simulate
 from mlmd.config.stop import looks, next_look
 from mlmd.engine.run import simulate
@@ -158,6 +160,14 @@ def test_a_run_that_was_stopped_on_the_way_knows_at_the_same_step(tmp_path: Path
     assert_same_run(once.path, run.path)
 
 
+def test_a_mean_of_the_log_is_believed_from_fifty_independent_values_on(tmp_path: Path) -> None:
+    """Of fewer, a correlation time that is a part of the series is seen too short, and the error too small."""
+    run = simulate(thermal(tmp_path, 0.5), tmp_path / "run", threads=1)
+    log, (stage,) = read_log(run), run.stages
+    assert stage.end is not None and stage.end.early
+    assert average(log["temperature"][log["stage"] == 1], "K").n_independent >= 50
+
+
 def test_a_stage_that_is_over_before_says_how_much_longer_it_takes(tmp_path: Path) -> None:
     path = thermal(tmp_path, 0.0001, "1.5 ps")
     run = simulate(path, tmp_path / "run", threads=1)
@@ -183,6 +193,15 @@ def test_a_mean_of_the_log_can_end_a_stage_of_its_own(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("0.02", "0.001"))
     with pytest.raises(StorageError, match="the stages behind it have begun"):
         simulate(path, run.path, threads=1)
+
+
+def test_the_diffusion_of_what_was_deposited_can_end_a_stage(tmp_path: Path) -> None:
+    """No atom of it is there when the run begins."""
+    path = deposit_input(tmp_path, STAGE + HOT.format("60 K", "2.6 ps") + STOP.format(0.2).replace("Ar", "He"))
+    path.write_text(path.read_text().replace("100 fs", "25 fs") + "\n[guard]\nenabled = false\n")
+    run = simulate(path, tmp_path / "run", threads=1)
+    end = run.stages[1].end
+    assert end is not None and "D(He)" in end.why
 
 
 # --- what makes no sense ------------------------------------------------------------------------------------------

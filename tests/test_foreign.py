@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,16 @@ def test_only_the_beginning_of_a_huge_pickle_is_read(tmp_path: Path) -> None:
         long = b"X" + size.to_bytes(4, "little") + b"x" * size
         for parts, kind in zip((own + long, long + own), found, strict=True):
             assert framework_of(archive(tmp_path / "a.model", **{"data.pkl": b"\x80\x02" + parts + b"."})) == kind
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_pickle_is_not_unpacked_where_its_first_bytes_cannot_be_had_alone(packed: int, tmp_path: Path) -> None:
+    """Some hundred bytes of bzip2 are some hundred million zeros."""
+    own = b"\x80\x02cmace.modules.models\nScaleShiftMACE\n."
+    with zipfile.ZipFile(tmp_path / "a.model", "w", packed) as file, file.open("model/data.pkl", "w") as part:
+        for piece in (own, *[bytes(1_000_000)] * 30):
+            part.write(piece)
+    tracemalloc.start()
+    found, most = framework_of(tmp_path / "a.model"), tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is None and most < 10e6

@@ -124,6 +124,13 @@ def test_cells_that_do_not_change_in_all_ways_are_refused(tmp_path: Path) -> Non
         strain_fluctuations(open_run(run, last_time=1000.0))
 
 
+def test_a_molecule_has_no_strain() -> None:
+    atoms = ase.Atoms("Ar2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 3.8]])
+    frames = np.tile(atoms.positions, (200, 1, 1))
+    with pytest.raises(InputError, match="periodic in all three directions"):
+        strain_fluctuations(from_arrays(frames, atoms, interval=1.0, unwrapped=True, temperature=TEMPERATURE))
+
+
 def test_a_run_is_analysed_by_a_command(tmp_path: Path) -> None:
     path = write_input(tmp_path, crystal("flexible", "8 ps", "40 K"), potential=ARGON, output=OUTPUT)
     run = simulate(path, tmp_path / "run", threads=1)

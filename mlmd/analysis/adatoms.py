@@ -240,16 +240,17 @@ def _of_element(
     top = surface * (1.0, 1.0, 0.0)
     reference = sites_of_face(flat.reshape(-1, 3), top, cell).atoms(element) if is_lattice(top, cell) else None
     hops = sites(own, element=element, reference=reference, core=core, drift="none")
-    whole = diffusion(own, drift="none").species[0]
+    whole, tracer = diffusion(own, drift="none").species[0], hops.tracer_diffusion
+    # displacements are counted along three axes there, and there are two; hops are as many in both
     return ElementAdatoms(
-        element, len(atoms), _in_plane(hops.tracer_diffusion), {axis: whole.along[axis] for axis in "xy"},
-        _in_plane(hops.jump_diffusion), hops,
+        element, len(atoms), replace(_in_plane(tracer), n_independent=IN_PLANE * tracer.n_independent),
+        {axis: whole.along[axis] for axis in "xy"}, _in_plane(hops.jump_diffusion), hops,
     )  # fmt: skip
 
 
 def _in_plane(one: Estimate) -> Estimate:
     """D of a path in a plane from what it is in space."""
-    return Estimate(IN_PLANE * one.value, IN_PLANE * one.error, one.unit, IN_PLANE * one.n_independent)
+    return replace(one, value=IN_PLANE * one.value, error=IN_PLANE * one.error)
 
 
 def _notes(

@@ -118,6 +118,8 @@ def strain_fluctuations(trajectory: Trajectory) -> ElasticFluctuations:
         InputError: when the cell does not change in all six ways, without a temperature, and for too few frames.
     """
     origin, temperature = trajectory.provenance, trajectory.temperature
+    if not trajectory.pbc.all():
+        raise InputError(f"{origin.path}: strains are those of a cell that is periodic in all three directions.")
     if temperature is None:
         raise InputError(f'{origin.path} tells no temperature. Give it: --temperature "300 K".')
     if trajectory.n_frames < 10 * N_BLOCKS:

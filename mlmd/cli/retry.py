@@ -17,7 +17,8 @@ from mlmd.rundir import LOST, MANIFEST
 
 _CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS}
 """How drivers end a process when they cannot even raise an error."""
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""SIGHUP too: a terminal that closes tells only its own group, which the child is not of."""
 
 
 def with_retries(arguments: Sequence[str], folder: Path, retries: int) -> int:

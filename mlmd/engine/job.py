@@ -235,6 +235,10 @@ def _check_ends(config: Simulate, atoms: ase.Atoms, body: Body) -> None:
         stop, place = stop_of(config, index), f"stage {index + 1} ({stage.kind}): stop"
         if stop is None or stop.element is None:
             continue
+        earlier = (one for one in config.stage[:index] if isinstance(one, Deposit))
+        arrived = {species.element for one in earlier for species in one.species}
+        if arrived & {stop.element, None}:  # None: of a molecule, which may have any
+            continue
         own = atoms.symbols == stop.element
         if not own.any():
             raise InputError(

@@ -40,6 +40,8 @@ _LINE = 1 << 20
 _PICKLE = 1 << 22
 """Bytes of a pickle that are looked at: names of classes come before, and beside, those of parameters."""
 _OPERATIONS = 100_000
+_IN_PARTS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How parts of an archive may be packed; PyTorch stores them as they are."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -76,8 +78,9 @@ def _of_archive(archive: zipfile.ZipFile) -> str | None:
         return next((kind for kind in _OF_SCRIPTS if kind in scripts), None)
     if ("model", "package_metadata.txt") in names:
         return "nequip" if any(parts[:1] == ("nequip",) for parts in names) else None
-    pickled = [name for name in archive.namelist() if PurePosixPath(name).parts[1:] == ("data.pkl",)]
-    if len(pickled) != 1:
+    pickled = [part for part in archive.infolist() if PurePosixPath(part.filename).parts[1:] == ("data.pkl",)]
+    # bytes of bzip2 and LZMA cannot be had some at a time here: a few hundred of them may fill the memory
+    if len(pickled) != 1 or pickled[0].compress_type not in _IN_PARTS:
         return None
     with archive.open(pickled[0]) as file:
         modules, words = _words(file.read(_PICKLE))

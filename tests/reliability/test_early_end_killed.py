@@ -22,7 +22,7 @@ COMMITTOR = "d: DISTANCE ATOMS=1,2\nCOMMITTOR ARG=d STRIDE=7 BASIN_LL1=0.382 BAS
 
 @pytest.mark.row("R03")
 def test_a_run_killed_at_every_write_of_its_early_ends_ends_at_the_same_steps(tmp_path: Path) -> None:
-    output = 'log_every = "5 fs"\ntrajectory_every = "100 fs"\ncheckpoint_every = "0.2 s"'
+    output = 'log_every = "20 fs"\ntrajectory_every = "100 fs"\ncheckpoint_every = "0.2 s"'
     path, errors = write_input(tmp_path, STAGES, output=output), tmp_path / "errors"
     (tmp_path / "c.dat").write_text(COMMITTOR)
     assert mlmd(["simulate", path, "--out", tmp_path / "one", "--threads", 1], errors) == 0

@@ -135,3 +135,27 @@ def test_a_failure_of_the_device_is_told_as_such_and_costs_no_crash(
     assert not (folder / "run" / "crash").exists()
     monkeypatch.setattr(Breaking, "evaluate", Trap.evaluate)
     assert mlmd("simulate", folder / "input.toml", "--out", folder / "run").code == 0
+
+
+def test_a_terminal_that_closes_ends_the_process_that_works_too(tmp_path: Path) -> None:
+    """Only the group of the terminal hears of it; nobody would ever end the run in the other."""
+    begun, works = tmp_path / "begun", tmp_path / "works.sh"
+    works.write_text(f'#!/bin/sh\necho $$ > "{begun}.tmp"; mv "{begun}.tmp" "{begun}"; exec sleep 60\n')
+    works.chmod(0o755)
+    words = (
+        "import sys; from pathlib import Path; from mlmd.cli.retry import with_retries; "
+        f"sys.executable = {str(works)!r}; sys.exit(with_retries([], Path(), 1))"
+    )
+    with subprocess.Popen([sys.executable, "-c", words]) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)  # handlers are set after the child has begun
+        process.send_signal(signal.SIGHUP)
+        code = process.wait(timeout=30)
+    try:
+        os.kill(int(begun.read_text()), signal.SIGKILL)
+        left = True
+    except ProcessLookupError:
+        left = False
+    assert not left and code == 128 + signal.SIGHUP
