@@ -1,4 +1,4 @@
-"""Errors of potentials on the test sets of mlearn, beside those of the published potentials, as the README's table.
+"""Errors of potentials on the test sets of mlearn, beside published ones, as in docs/shipped-potentials.md.
 
     python benchmarks/accuracy.py --data FOLDER                     # the potentials that come with mlmd
     python benchmarks/accuracy.py --data FOLDER Cu silicon.mlmd     # names or files, of Li, Si, Cu or Ni

@@ -3,6 +3,7 @@
     python benchmarks/analysis.py structure-factor [--atoms 10000] [--wavevectors 2000]
     python benchmarks/analysis.py msd [--atoms 10000] [--frames 1000] --python PYTHON
     python benchmarks/analysis.py rdf [--atoms 10000] [--frames 50] --python PYTHON
+    python benchmarks/analysis.py streaming [--atoms 10000] [--gigabytes 1]
 
 dynasor is compared with where it is installed (`pip install dynasor`), freud and MDAnalysis in an environment of their
 own (`pip install freud-analysis MDAnalysis tidynamics`), whose Python is named.
@@ -13,10 +14,11 @@ from __future__ import annotations
 import argparse
 
 import beside_others
+import streaming
 import structure_factors
 from machine import machine
 
-PARTS = {"structure-factor": structure_factors, "msd": beside_others, "rdf": beside_others}
+PARTS = {"structure-factor": structure_factors, "msd": beside_others, "rdf": beside_others, "streaming": streaming}
 """Name -> what adds its options and runs it."""
 
 

@@ -16,19 +16,20 @@ HERE = Path(__file__).parent
 OWN = {
     "msd": "import sys, json, time, resource\nimport ase\n"
     "from mlmd.io.trajectories import open_trajectory\nfrom mlmd.analysis.msd import mean_squared_displacements\n"
-    "begun = time.perf_counter()\n"
+    "begun, used = time.perf_counter(), time.process_time()\n"
     "t = open_trajectory(sys.argv[1], ase.Atoms('Ar' + sys.argv[2], cell=[50.0] * 3, pbc=True), unwrapped=True,"
     " interval=100.0)\n"
     "value = mean_squared_displacements(t, ['Ar'], 'none')['Ar'].total[100]\n",
     "rdf": "import sys, json, time, resource\nimport ase\n"
     "from mlmd.io.trajectories import open_trajectory\nfrom mlmd.analysis.rdf import rdf\n"
-    "begun = time.perf_counter()\n"
+    "begun, used = time.perf_counter(), time.process_time()\n"
     "t = open_trajectory(sys.argv[1], ase.Atoms('Ar' + sys.argv[2], cell=[50.0] * 3, pbc=True), unwrapped=True,"
     " interval=100.0)\n"
     "value = rdf(t, r_max=10.0, bin_width=0.05, max_frames=t.n_frames).pairs[0].g[100]\n",
 }
 END = (
-    "print(json.dumps({'seconds': time.perf_counter() - begun, 'value': float(value),"
+    "print(json.dumps({'seconds': time.perf_counter() - begun, 'processor': time.process_time() - used,"
+    " 'value': float(value),"
     " 'megabytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))\n"
 )
 
@@ -57,11 +58,12 @@ def run(options: argparse.Namespace) -> None:
             for name, command in commands.items():
                 found[name].append(_asked(list(map(str, command)), options.python == command[0]))
     print(f"{task}: {options.atoms:,} atoms × {options.frames:,} frames of {path.suffix[1:]}, one thread each")
-    print(f"{'':12}{'seconds':>9}{'MB':>8}{'times mlmd':>12}{'value':>14}")
-    least = min(one["seconds"] for one in found["mlmd"])
+    print(f"{'':12}{'seconds':>9}{'of processor':>14}{'MB':>8}{'times mlmd':>12}{'value':>14}")
+    least = min(one["processor"] for one in found["mlmd"])
     for name, results in found.items():
-        best = min(results, key=lambda one: one["seconds"])
-        numbers = f"{best['seconds']:9.2f}{best['megabytes']:8.0f}{best['seconds'] / least:12.1f}"
+        best = min(results, key=lambda one: one["processor"])  # a busy machine makes all else longer
+        numbers = f"{best['seconds']:9.2f}{best['processor']:14.2f}{best['megabytes']:8.0f}"
+        numbers += f"{best['processor'] / least:12.1f}"
         print(f"{name:12}{numbers}{best['value']:14.6g}")
 
 

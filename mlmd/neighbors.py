@@ -1,8 +1,7 @@
-"""Pairs of atoms closer than a cutoff, and a list of them that stays valid for many steps.
+"""Pairs of atoms as graphs for torch, and a list of them that stays valid for many steps.
 
-Pairs are searched by the compiled kernels, and by vesin where nothing is compiled. They come out in one canonical
-order (centre, neighbour, cell vectors crossed), so that sums over them are the same whichever of the two searched,
-whatever the number of threads and however often the list was built.
+They are in one canonical order (centre, neighbour, cell vectors crossed), so that sums over them are the same whoever
+searched, whatever the number of threads and however often the list was built.
 """
 
 from __future__ import annotations
@@ -13,103 +12,22 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-import vesin
-from ase.geometry import complete_cell
 from torch import Tensor
 
+from mlmd import pairs
 from mlmd.errors import InputError, SimulationError
 from mlmd.graph import Graph
-from mlmd.kernels import library
-from mlmd.kernels.pairs import Neighbours
+from mlmd.pairs import MARGIN, first_not_finite, spanning
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-# Searches and we round differently: search a little further than needed, then keep by our own distances.
-_MARGIN = 1e-9
-# A cell whose vectors of unit length span less than this has no volume.
-_FLAT = 1e-6
 
 
 def find_pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All ordered pairs (i, j, s) with |positions[j] + s @ cell - positions[i]| up to the cutoff.
-
-    An atom is its own neighbour through the boundary when the cell is smaller than the cutoff. Positions may
-    lie outside the cell; vectors of directions without periodicity are not looked at and may be zero. Pairs
-    beyond the cutoff by less than 1e-9 Å may be listed too.
-
-    Args:
-        positions: (n_atoms, 3) Å, finite.
-        cell: (3, 3) Å, rows are vectors.
-        pbc: (3,) bool.
-        cutoff: Å.
-
-    Returns:
-        pairs (2, n_pairs) int64 and shifts (n_pairs, 3) int64, sorted by i, then j, then s.
-
-    Raises:
-        InputError: when the periodic cell vectors have no volume, or a position is not finite.
-        SimulationError: when an atom is absurdly far away.
-    """
-    if cutoff <= 0 or len(positions) == 0:
-        return np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    if not np.isfinite(positions).all():
-        raise InputError(f"{_first_not_finite(positions)} is not finite.")
-    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
-    box = _spanning(cell, periodic)
-    return (_found_by_vesin if library() is None else _found_by_kernels)(positions, box, periodic, cutoff + _MARGIN)
-
-
-def _found_by_kernels(
-    positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `find_pairs`, in a cell with a volume."""
-    near = Neighbours(np.zeros(len(positions), dtype=np.int32), pbc, cutoff)
-    n_threads = torch.get_num_threads()
-    near.search(positions, box, n_threads)
-    return near.pairs(n_threads=n_threads)
-
-
-def _found_by_vesin(
-    positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `find_pairs`, in a cell with a volume."""
-    search = vesin.NeighborList(cutoff=cutoff, full_list=True)
-    pairs, shifts = search.compute(points=positions, box=box, periodic=pbc, quantities="PS")
-    pairs, shifts = pairs.astype(np.int64).T, shifts.astype(np.int64)
-    order = _canonical_order(pairs, shifts, len(positions))
-    return np.ascontiguousarray(pairs[:, order]), shifts[order]
-
-
-def _spanning(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """The periodic cell vectors, completed by unit vectors at right angles to them."""
-    periodic = np.where(pbc[:, None], np.asarray(cell, dtype=np.float64), 0.0)
-    lengths = np.linalg.norm(periodic, axis=1)
-    if (lengths[pbc] > 0).all():
-        complete = np.asarray(complete_cell(periodic), dtype=np.float64)
-        if abs(np.linalg.det(complete / np.linalg.norm(complete, axis=1)[:, None])) > _FLAT:
-            return complete
-    raise InputError(
-        f"the cell has no volume: its periodic vectors are {periodic[pbc].tolist()} Å. "
-        "Give independent vectors, or set pbc to false along the directions without one."
-    )
-
-
-def _canonical_order(pairs: np.ndarray, shifts: np.ndarray, n_atoms: int) -> np.ndarray:
-    """Permutation that sorts pairs by centre, neighbour and shifts: one integer key where it fits 63 bits."""
-    if pairs.shape[1] == 0:
-        return np.zeros(0, dtype=np.int64)
-    low = shifts.min(axis=0)
-    span = (shifts.max(axis=0) - low + 1).tolist()
-    if n_atoms * n_atoms * span[0] * span[1] * span[2] >= 2**63:
-        return np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
-    key = pairs[0] * n_atoms + pairs[1]
-    for axis in range(3):
-        key = key * span[axis] + (shifts[:, axis] - low[axis])
-    # torch sorts nearly ordered integers several times faster than numpy
-    return torch.argsort(torch.from_numpy(key), stable=True).numpy()
+    """As `mlmd.pairs.find_pairs`, by as many threads as torch has."""
+    return pairs.find_pairs(positions, cell, pbc, cutoff, torch.get_num_threads())
 
 
 def volume(cell: np.ndarray, pbc: np.ndarray) -> float:
@@ -125,9 +43,9 @@ def geometry(structure: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     positions = np.array(structure.positions, dtype=np.float64, order="C")
     if not np.isfinite(positions).all():
-        raise InputError(f"{structure.get_chemical_formula()}: {_first_not_finite(positions)} is not finite.")
+        raise InputError(f"{structure.get_chemical_formula()}: {first_not_finite(positions)} is not finite.")
     cell, pbc = np.array(structure.cell.array, dtype=np.float64), np.array(structure.pbc, dtype=bool)
-    _spanning(cell, pbc)
+    spanning(cell, pbc)
     return positions, cell, pbc
 
 
@@ -203,11 +121,6 @@ def check_skin(skin: object) -> float:
     return float(skin)
 
 
-def _first_not_finite(positions: np.ndarray) -> str:
-    atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
-    return f"the position {positions[atom].tolist()} of atom {atom}"
-
-
 class SkinList:
     """Pairs of one system in motion, searched a skin beyond the cutoff and reused while none is missing.
 
@@ -254,7 +167,7 @@ class SkinList:
         Raises:
             SimulationError: when a position is not finite.
         """
-        if not self._slack(positions, cell) > _MARGIN:  # also when the slack is nan
+        if not self._slack(positions, cell) > MARGIN:  # also when the slack is nan
             self._search(positions, cell)
         if self._cell is None or not np.array_equal(cell, self._cell):
             self._set_cell(cell)
@@ -280,7 +193,7 @@ class SkinList:
         reference, old_cell = self._searched
         strain = 0.0
         if not np.array_equal(cell, old_cell):
-            deformation = np.linalg.solve(_spanning(old_cell, self._pbc), _spanning(cell, self._pbc))
+            deformation = np.linalg.solve(spanning(old_cell, self._pbc), spanning(cell, self._pbc))
             strain = 1.0 - float(np.linalg.svd(deformation, compute_uv=False)[-1])
             reference = reference @ deformation
         moved = positions - reference
@@ -292,7 +205,7 @@ class SkinList:
         positions = np.array(positions, dtype=np.float64, order="C")
         cell = np.array(cell, dtype=np.float64, order="C")
         if not np.isfinite(positions).all():
-            raise SimulationError(f"{_first_not_finite(positions)} is not finite. Try a smaller timestep.")
+            raise SimulationError(f"{first_not_finite(positions)} is not finite. Try a smaller timestep.")
         pairs, shifts = find_pairs(positions, cell, self._pbc, self.cutoff + self.skin)
         end = int(np.searchsorted(pairs[0], self._n_centres))  # they are sorted by their centres
         pairs, shifts = np.ascontiguousarray(pairs[:, :end]), shifts[:end]

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ STRUCTURE = "structure.extxyz"
 TOPOLOGIES = ("topology.pdb", "topology.cif")
 LOG = "log.csv"
 FLUXES = "fluxes.csv"
+TEMPERATURES = "temperatures.csv"
 DEPOSITION = "deposition.csv"
 HYPER = "hyper.csv"
 PLUMED = "plumed"
@@ -42,6 +43,27 @@ REPLICAS = "replicas.json"
 
 
 @dataclass(frozen=True)
+class End:
+    """How a stage has ended in which something looked for a reason to end it."""
+
+    step: int
+    """Of the stage, at which it ended."""
+    planned: int
+    """Steps that the input asks for."""
+    why: str
+    """In words; also where it has gone on to its last step, and why it did."""
+    quantity: str | None = None
+    """Whose error was looked at; None where a bias has ended the stage."""
+    relative_error: float | None = None
+    """That was reached, where the stage has ended for it."""
+
+    @property
+    def early(self) -> bool:
+        """Whether it has ended before its last step."""
+        return self.step < self.planned
+
+
+@dataclass(frozen=True)
 class StageRecord:
     """What a reader of the folder needs to know about one stage."""
 
@@ -50,7 +72,7 @@ class StageRecord:
     first_step: int
     """Global step at which the stage begins."""
     n_steps: int
-    """Planned steps; 0 for a minimisation."""
+    """Planned steps, or those that were done where it has ended before; 0 for a minimisation."""
     timestep: float
     """fs."""
     temperature: tuple[float, ...] | None
@@ -67,6 +89,13 @@ class StageRecord:
     """Steps of the frames of a rerun, as ranges: the first, steps from one to the next, and how many."""
     fluxes_every: int = 0
     """Steps between lines of `FLUXES`; 0 without."""
+    end: End | None = None
+    """How it has ended, where something looked for a reason."""
+
+    @property
+    def planned(self) -> int:
+        """Steps that the input asks for; targets go from one to the next within these."""
+        return self.n_steps if self.end is None else self.end.planned
 
     @property
     def ramped(self) -> bool:
@@ -74,7 +103,7 @@ class StageRecord:
         return any(targets is not None and len(set(targets)) > 1 for targets in (self.temperature, self.pressure))
 
     def target_temperature(self, share: float) -> float | None:
-        """K, after a share (0 to 1) of the stage; None without a thermostat.
+        """K, after a share (0 to 1) of the planned stage; None without a thermostat.
 
         With targets T₀ ... T_n in equal times and x = n share - i within the i-th part, T_i + (T_{i+1} - T_i) x, or
         T_i (T_{i+1} / T_i)^x where the shape is exponential.
@@ -183,7 +212,31 @@ def default_folder(input_path: Path) -> Path:
 def _stage(record: Mapping[str, Any]) -> StageRecord:
     pairs = {key: tuple(record[key]) if record[key] is not None else None for key in ("temperature", "pressure")}
     frames = tuple((begin, step, number) for begin, step, number in record.get("frames", ()))
-    return StageRecord(**{**record, **pairs, "frames": frames})
+    end = None if record.get("end") is None else End(**record["end"])
+    return StageRecord(**{**record, **pairs, "frames": frames, "end": end})
+
+
+def with_ends(stages: Sequence[StageRecord], ends: Mapping[int, End]) -> tuple[StageRecord, ...]:
+    """Stages as planned, some of which have ended: they are as long as they were, and those behind begin earlier.
+
+    Args:
+        stages: as planned.
+        ends: index of a stage -> how it has ended.
+    """
+    if not ends:
+        return tuple(stages)
+    found, first_step = [], 0
+    for stage in stages:
+        end = ends.get(stage.index)
+        n_steps = stage.n_steps if end is None else end.step
+        found.append(replace(stage, first_step=first_step, n_steps=n_steps, end=end))
+        first_step += n_steps
+    return tuple(found)
+
+
+def ends_of(stages: Sequence[StageRecord]) -> dict[int, End]:
+    """Index of a stage -> how it has ended, for `with_ends`."""
+    return {stage.index: stage.end for stage in stages if stage.end is not None}
 
 
 def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
@@ -196,7 +249,7 @@ def describe_targets(targets: Sequence[float], arrow: str = "→") -> str:
 
 def stage_record(stage: StageRecord) -> dict[str, Any]:
     """A stage as it stands in the manifest; what is usual is not told, as it was before there was anything else."""
-    usual = (("shape", "linear"), ("frames", ()), ("fluxes_every", 0))
+    usual = (("shape", "linear"), ("frames", ()), ("fluxes_every", 0), ("end", None))
     return {key: value for key, value in asdict(stage).items() if (key, value) not in usual}
 
 
@@ -249,6 +302,13 @@ def is_running(run: Run) -> bool:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replace run.json in one atomic step."""
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def with_stages(run: Run, stages: Sequence[StageRecord]) -> Run:
+    """The run with other records of its stages, written to its manifest."""
+    changed = replace(run, manifest={**run.manifest, "stages": [stage_record(stage) for stage in stages]})
+    write_manifest(run.path, changed.manifest)
+    return changed
 
 
 def write_atomically(path: Path, content: bytes) -> None:

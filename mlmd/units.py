@@ -41,6 +41,15 @@ MPA_S: Final = _E / 1e-30 * 1e-15 * 1e3
 W_PER_MK: Final = _E / (1e-15 * 1e-10)
 """One eV/(fs Å K) in W/(m K) (thermal conductivity)."""
 
+LIGHT: Final = 299792458.0 * 1e10 / 1e15
+"""Speed of light, Å/fs, exact."""
+PERMITTIVITY: Final = 8.8541878188e-12 * 1e-10 / _E  # F/m, CODATA 2022
+"""Of the vacuum, e²/(eV Å)."""
+PER_CM: Final = 1e-10 / 1e-2
+"""One 1/cm in 1/Å."""
+KM_PER_MOL: Final = _NA * (1e-10 / 1e-2) ** 2 * 1e-2 / 1e3
+"""One Å²/cm of a molecule in km/mol (intensity of absorption)."""
+
 _UNITS: Final[dict[str, dict[str, float]]] = {
     "time": {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9, "µs": 1e9, "μs": 1e9, "ms": 1e12, "s": 1e15},
     "wall time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
@@ -58,6 +67,7 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
         "1/fs": 1.0, "1/ps": 1e-3, "1/ns": 1e-6, "/fs": 1.0, "/ps": 1e-3, "/ns": 1e-6,
         "fs^-1": 1.0, "ps^-1": 1e-3, "ns^-1": 1e-6, "THz": 1e-3,
     },
+    "power": {"eV/fs": 1.0, "eV/ps": 1e-3, "eV/ns": 1e-6, "W": 1e-15 / _E, "µW": 1e-21 / _E, "nW": 1e-24 / _E},
     "angle": {"rad": 1.0, "deg": math.pi / 180.0, "°": math.pi / 180.0},
     "mass": {"amu": 1.0, "u": 1.0, "Da": 1.0, "g/mol": 1.0},
     "speed": {"Å/fs": 1.0, "A/fs": 1.0, "Å/ps": 1e-3, "A/ps": 1e-3, "nm/ps": 1e-2, "m/s": 1e-5, "km/s": 1e-2},
@@ -71,7 +81,7 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
 DEFAULT_UNIT: Final[dict[str, str]] = {
     "time": "fs", "wall time": "s", "temperature": "K", "pressure": "bar", "viscosity": "mPa s", "length": "Å",
     "energy": "eV", "force": "eV/Å", "rate": "1/ps", "mass": "amu",
-    "angle": "deg", "speed": "Å/ps", "flux": "1/nm^2/ns",
+    "angle": "deg", "speed": "Å/ps", "power": "eV/ps", "flux": "1/nm^2/ns",
 }  # fmt: skip
 """The unit in which a bare number is read."""
 

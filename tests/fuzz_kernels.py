@@ -15,6 +15,7 @@ import numpy as np
 from mlmd.errors import MlmdError, SimulationError
 from mlmd.kernels import Fused, Kernel
 from mlmd.kernels.design import Features
+from mlmd.kernels.pair_counts import PairCounts
 
 WITH_FEATURES = ("moments", "radial-angular", "snap", "soap", "symmetry")
 """Families that give features and their Jacobian products too."""
@@ -79,6 +80,21 @@ def run_features(kernel: Kernel, n_species: int, generator: np.random.Generator)
     return refused
 
 
+def run_counts(generator: np.random.Generator) -> int:
+    """Pairs of every system by distance; gives how many were refused."""
+    refused = 0
+    for positions, cell, pbc in systems(generator):
+        count = PairCounts(generator.integers(0, 2, len(positions)), 3, pbc, 4.0, 7)
+        try:
+            with np.errstate(all="ignore"):
+                for n_threads in (0, 2):
+                    count(positions, cell, n_threads)
+                count(positions * 1.1, cell * 1.1)
+        except (SimulationError, MemoryError):
+            refused += 1
+    return refused
+
+
 def spoiled(kernel: Kernel, generator: np.random.Generator) -> Kernel:
     """Parameters that are too short, too long, or wrong in a place."""
     integers, numbers = kernel.integers.copy(), kernel.numbers.copy()
@@ -99,6 +115,7 @@ def spoiled(kernel: Kernel, generator: np.random.Generator) -> Kernel:
 def main() -> None:
     """Run everything."""
     generator, stored = np.random.default_rng(0), np.load(sys.argv[1])
+    print(f"{run_counts(generator)} systems refused whose pairs cannot be counted")
     names = sorted({key.split("/")[0] for key in stored.files})
     for name in names:
         family, precision = str(stored[f"{name}/family"]), str(stored[f"{name}/precision"])

@@ -37,6 +37,9 @@ duration = "20 fs"
 """
 NPT = INPUT.replace("nvt", "npt") + 'pressure = "1 bar"\n'
 BIAS = "d: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=0.4 KAPPA=10\n"
+METAD = (
+    'bias = [{ kind = "metadynamics", cv = { kind = "distance", atoms = [%s] }, width = "0.1 Å", bias_factor = -8 }]\n'
+)
 CIF = """data_x
 _cell_length_a 9
 _cell_length_b 9
@@ -206,6 +209,14 @@ CASES = [
     Case("empty potential file", 6, ("a.mlmd", "empty"), from_file("a.mlmd"), {"a.mlmd": b""}),
     Case("pickle", 6, ("a.pt", "can execute code"), from_file("a.pt"), {"a.pt": pickle.dumps({"a": 1})}),
     Case("web page", 6, ("a.mlmd", "failed download"), from_file("a.mlmd"), {"a.mlmd": "<!DOCTYPE html><html></html>"}),
+    Case("replica without replicas", 2, ('"replica"', "no table [replicas]"), INPUT.replace('"10 K"', '"replica"')),
+    Case("bias factor below one", 2, ("bias_factor: -8: more than 1.0 is needed, or", "off"), INPUT + METAD % "0, 1"),
+    Case(
+        "atom of a variable below zero",
+        2,
+        ("cv: atoms: item 2: -1: at least 0 is needed, or a list.",),
+        INPUT + (METAD % "0, -1").replace("-8", "8"),
+    ),
     Case("no plumed file", 2, ("none.dat", "cannot be read"), INPUT + 'plumed = "none.dat"\n'),
     Case(
         "plumed syntax",

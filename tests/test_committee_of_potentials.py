@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from click.testing import CliRunner
 from made_data import thermal
 from random_soap import random_soap
 
 from mlmd import models
 from mlmd.cli import group
+from mlmd.config.files import sha256
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.graph import Graph
@@ -113,6 +115,25 @@ def test_a_command_writes_it_and_a_run_has_its_spread(tmp_path: Path) -> None:
     )
     simulate(tmp_path / "in.toml", tmp_path / "run")
     assert "spread" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+
+
+def test_a_member_may_be_a_table_as_an_input_has_it(tmp_path: Path) -> None:
+    """Models of other programs have options, and are stored by how they are made."""
+    emt, out = '{ kind = "ase", calculator = "ase.calculators.emt:EMT", elements = ["Cu"] }', tmp_path / "mean.mlmd"
+    answer = CliRunner().invoke(group, ["committee", "Cu", emt, "-o", str(out)])
+    assert answer.exit_code == 0, answer.output
+    assert modelfile.read_card(out)["made of"] == ["Cu", emt]
+    atoms, alone = copper(), copper()
+    alone.calc = EMT()
+    expected = 0.5 * (predictor(members()[0])(atoms).energy + alone.get_potential_energy())
+    assert predictor(modelfile.load(out, trust=[f"sha256:{sha256(out)}"]))(atoms).energy == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("member", ['{ kind = "ase", ', '{ kind = "ase" } and more', '{ kind = "acse" }', "{}"])
+def test_a_table_that_is_none_is_one_message(member: str, tmp_path: Path) -> None:
+    answer = CliRunner().invoke(group, ["committee", "Cu", member, "-o", str(tmp_path / "mean.mlmd")])
+    assert isinstance(answer.exception, InputError)
+    assert not (tmp_path / "mean.mlmd").exists()
 
 
 def test_data_calibrate_its_spread_so_that_errors_are_as_large_as_it(tmp_path: Path) -> None:

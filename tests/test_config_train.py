@@ -216,6 +216,32 @@ WRONG = [
     (DATA + 'descriptor = ["acsf", "agni"]', "'agni' cannot be one of several descriptors: it describes directions"),
     (DATA + 'descriptor = ["mbtr", "acsf"]', "'mbtr' cannot be one of several descriptors: it describes whole struc"),
     (
+        DATA + 'descriptor = ["acsf", "coulomb"]',
+        'such as the average of one of atoms, { kind = "average", of = "acsf" }',
+    ),
+    (
+        DATA + 'descriptor = ["coulomb", "coulomb"]\nfit = "gap"',
+        '"coulomb + coulomb" describes whole structures. Fit by',
+    ),
+    (
+        DATA + 'descriptor = ["coulomb", "coulomb"]\nfit = { kind = "kernel-ridge", width = [1, 2, 3] }',
+        "fit: width: a list of 3 is given, and 2 descriptors are given. Give a list with one for each.",
+    ),
+    (
+        DATA + 'descriptor = "coulomb"\nfit = { kind = "kernel-ridge", width = [1] }',
+        "fit: width: a list of 1 is given, and one descriptor is. Give one.",
+    ),
+    (
+        DATA + 'descriptor = ["coulomb", "coulomb"]\nfit = { kind = "kernel-ridge", width = [1, -2] }',
+        "a number above 0",
+    ),
+    (
+        DATA + 'descriptor = [{ kind = "coulomb", form = "random", noise = 1, n_draws = 3 }, '
+        '{ kind = "coulomb", form = "random", noise = 2, n_draws = 4 }]',
+        "n_draws: random matrices of 3 and of 4 draws stand side by side",
+    ),
+    (DATA + 'descriptor = ["coulomb", { kind = "average", of = "agni" }]', 'descriptor 2 (average): of: "agni" cannot'),
+    (
         DATA + 'descriptor = { kind = "average", of = ["agni", "soap"] }',
         "directions, for forces without an energy. Several can be",
     ),

@@ -14,10 +14,11 @@ import pytest
 from classical import silicon
 from command_line import mlmd
 
+from mlmd.analysis.moduli import moduli
 from mlmd.ase import Calculator
 from mlmd.errors import InputError
 from mlmd.potentials.pair import LennardJones
-from mlmd.sample.elastic import elastic, moduli
+from mlmd.sample.elastic import elastic
 
 ARGON = LennardJones(epsilon="0.0104 eV", sigma="3.4 Å", cutoff="10 Å", onset="6 Å")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from averages import mean
 from command_line import mlmd
+from documentation import ROOT, blocks
 from mdtraj.formats import DCDTrajectoryFile
 from runs import assert_same_run, read_log, write_input
 
@@ -566,12 +566,10 @@ def test_the_structure_of_each_replica_is_read_once(tmp_path: Path, monkeypatch:
     assert len(asked) == 3
 
 
-def test_the_example_of_the_readme_is_understood(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
-    blocks = re.findall(r"^```toml\n(.*?)^```$", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.M)
+def test_the_example_of_the_docs_is_understood(tmp_path: Path) -> None:
     path = tmp_path / "input.toml"
-    path.write_text(next(block for block in blocks if "exchange_every" in block), encoding="utf-8")
-    shutil.copy(root / "inputs" / "li3ycl6.cif", tmp_path)
+    path.write_text(next(block for block in blocks("toml") if "exchange_every" in block), encoding="utf-8")
+    shutil.copy(ROOT / "inputs" / "li3ycl6.cif", tmp_path)
     runs = load_runs(path)
     assert [one.temperature for one in runs.replicas] == list(Ladder(lowest=300.0, highest=420.0, count=6).values())
     assert runs.exchange is not None and runs.exchange.every == 500

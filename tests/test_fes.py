@@ -23,9 +23,11 @@ from command_line import mlmd
 from made_runs import stage, write_run
 from runs import write_input
 
+from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased, PlumedUnits, biased_run, units_in
+from mlmd.analysis.course import course_of, seen_twice
 from mlmd.analysis.fes import Files, biased_files, fes, free_energy
-from mlmd.analysis.free_energy import FreeEnergy
+from mlmd.analysis.free_energy import FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import offset
 from mlmd.analysis.landscape import basins
@@ -33,6 +35,7 @@ from mlmd.bias.plumed import find_kernel
 from mlmd.bias.statement import split_statements
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, StorageError
+from mlmd.io.frames import Provenance
 from mlmd.io.plumed_table import read_plumed_table
 from mlmd.potentials import POTENTIALS
 from mlmd.rundir import open_run
@@ -255,6 +258,18 @@ def test_errors_cover_the_truth(tmp_path: Path) -> None:
     assert all(2.0 < value < 35.0 for value in chi2.values())
 
 
+def test_a_place_that_one_block_alone_has_seen_is_no_minimum() -> None:
+    # a far visit to the edge of an umbrella weighs thousands of times what lies beneath it, and has no error
+    density = np.tile([1.0, 4.0, 9.0, 4.0, 1.0, 0.0], (10, 1))
+    density[6, 5] = 1000.0
+    course = seen_twice(course_of((Axis("x", "Å", 0.0, 6.0, 6, periodic=False),), density, KT))
+    origin = Provenance("run", 1, "nvt", 0.0, 1.0, 0.1, 10)
+    found = summarise(course, 300.0, "umbrella windows and MBAR", "lines", (), origin)
+    assert [one.position[0].value for one in found.minima] == [2.5]
+    assert found.values[2] == 0.0
+    assert np.isnan([found.values[5], found.errors[5]]).all()
+
+
 def test_several_walkers_are_added_up(tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 5, 60, 6.0)
     table = read_plumed_table(hills)
@@ -305,6 +320,17 @@ def test_umbrellas_give_the_harmonic_well_beneath_them(tmp_path: Path) -> None:
     assert not [note for note in found.notes if "overlap" in note]
     apart = fes([runs[0], runs[-1]])
     assert [note for note in apart.notes if "overlap" in note]
+
+
+def test_a_folder_of_windows_is_as_good_as_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("pymbar")
+    rng = np.random.default_rng(6)
+    runs = [umbrella(tmp_path / f"w{n}", c, rng) for n, c in enumerate(CENTRES)]
+    (tmp_path / "replicas.json").write_text("{}")
+    answer = mlmd("analyze", "fes", tmp_path)
+    assert answer.code == 0, answer.err
+    assert f"{fes(runs).minima[0].position[0].value:.2f}" in answer.out
+    assert (tmp_path / "analysis" / "fes.json").is_file()
 
 
 def test_the_lowest_way_between_two_basins_is_found() -> None:

@@ -21,7 +21,7 @@ from mlmd.analysis.deposition_notes import of_arrivals, of_the_lattice
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import height_map
-from mlmd.analysis.layers import layers_along, top_layer
+from mlmd.analysis.layers import kernel_for, layer_spacing, layers_along, top_layer
 from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surface_similarity import FACES, lattice_constant, surface_similarity
 from mlmd.engine.run import simulate
@@ -107,6 +107,49 @@ def test_a_glass_has_no_monolayer_and_a_sheet_is_one(rng: np.random.Generator) -
     assert top_layer(0.4 * rng.random(32)).all()
     with pytest.raises(InputError, match="no layers along z"):
         top_layer(12.0 * rng.random(3000))
+
+
+@pytest.mark.parametrize("face", LOW_INDEX)
+def test_the_kernel_that_is_taken_tells_the_layers_of_every_low_index_face_apart(
+    face: str, rng: np.random.Generator
+) -> None:
+    element, a = ("Cu", 3.62) if face.startswith("fcc") else ("Fe", 2.87)
+    atoms = getattr(ase.build, face)(element, (4, 4, 9), a=a, vacuum=8)
+    width = kernel_for(layer_spacing(atoms.positions[:, 2]))
+    # less than SCATTER, at which minima are as deep as they have to be: 320 atoms of a layer tell them to a tenth
+    frames = atoms.positions[:, 2] + 0.18 * rng.normal(size=(20, len(atoms)))
+    assert layers_along(frames.ravel(), 20, width).n_layers == 9
+    # (0.3 · 0.83 Å)² - (0.2 Å)², of a distance that is known to 0.02 Å
+    assert width == pytest.approx(0.148 if face == "bcc111" else 0.3, abs=0.01)
+
+
+def iron_on_iron(path: Path, rng: np.random.Generator) -> Path:
+    """Two layers on the (111) face of bcc iron, 0.83 Å apart, all at once."""
+    whole = ase.build.bcc111("Fe", (4, 4, 9), a=2.87, periodic=False)
+    whole = whole[np.argsort(whole.positions[:, 2], kind="stable")]
+    whole.set_cell([*whole.cell.array[:2], [0.0, 0.0, 60.0]])
+    whole.pbc = (True, True, False)
+    whole.info.clear()
+    whole.set_array("id", np.arange(len(whole)))
+    grown = whole.copy()
+    grown.positions += 0.1 * rng.normal(size=grown.positions.shape)
+    ase.io.write(path, [whole[: 7 * 16], grown], format="extxyz")
+    return path
+
+
+def test_layers_of_111_of_bcc_are_told_apart_and_look_like_it(tmp_path: Path, rng: np.random.Generator) -> None:
+    film = open_growing_file(iron_on_iron(tmp_path / "film.extxyz", rng), interval=1000.0)
+    result = deposition(film, last=1)
+    grown = [layer for layer in result.layers if layer.number > 0]
+    assert [layer.filling.value for layer in grown] == [1.0, 1.0] and result.monolayer == 16
+    assert [layer.face for layer in grown] == ["111", "111"]
+    assert "layers of the slab are 0.83 Å apart: cut by a kernel of 0.15 Å" in result.notes
+    merged = deposition(film, last=1, kernel=0.3)
+    (only,) = merged.layers
+    assert only.similarity and only.face is None
+    assert any("lower the kernel" in note for note in merged.notes)
+    assert any("0, are several that move across each other" in note for note in merged.notes)
+    assert not any("several" in note for note in result.notes)
 
 
 def test_the_height_map_is_the_highest_ball_at_every_point_of_a_skew_cell(rng: np.random.Generator) -> None:

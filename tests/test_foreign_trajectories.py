@@ -17,7 +17,7 @@ from mdtraj.formats import XTCTrajectoryFile
 from mlmd.errors import InputError, StorageError
 from mlmd.io.h5md import open_h5md
 from mlmd.io.lammps_dump import open_lammps_dump
-from mlmd.io.trajectories import open_trajectory
+from mlmd.io.trajectories import open_frames, open_trajectory
 from mlmd.io.xtc import open_xtc
 
 RUN = """
@@ -264,3 +264,10 @@ def test_h5md_that_does_not_tell_is_asked_for_what_is_missing(tmp_path: Path) ->
     (tmp_path / "b.h5").write_bytes(b"\x89HDF damaged")
     with pytest.raises(StorageError, match=r"b\.h5 cannot be read as HDF5"):
         open_trajectory(tmp_path / "b.h5", atoms)
+
+
+@pytest.mark.parametrize("name", ["a.xtc", "a.dcd", "a.lammpstrj", "a.extxyz", "XDATCAR", "a.traj"])
+def test_an_empty_file_is_told_to_be_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(StorageError, match=f"{name} is empty"):
+        open_frames(tmp_path / name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlmd.analysis import ANALYSES
 from mlmd.cli import COMMANDS
 from mlmd.descriptors import DESCRIPTORS
 from mlmd.fitting import REGRESSORS
@@ -37,7 +38,8 @@ IMPORTS = {
     "analysis": {"io", "rundir", "descriptors", "bias", "neighbors"},
     "descriptors": {"kernels", "graph", "precision"},
     "fitting": {"kernels", "precision"},
-    "neighbors": {"graph", "kernels"},
+    "neighbors": {"graph", "pairs"},
+    "pairs": {"kernels"},
     "graph": set(),
     "kernels": {"graph"},
     "precision": set(),
@@ -233,6 +235,14 @@ def test_help_imports_nothing_slow() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(SLOW) & set(answer.stdout.split())
+
+
+def test_analyses_start_without_torch() -> None:
+    """Which takes seconds; the layers of a film are told apart by a descriptor of it."""
+    modules = sorted({target.split(":")[0] for name, target in ANALYSES.items() if name != "deposition"})
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"torch", "vesin"} & set(answer.stdout.split())
 
 
 def test_every_command_is_listed_by_the_help() -> None:

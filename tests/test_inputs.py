@@ -25,7 +25,7 @@ from mlmd.units import DENSITY
 INPUTS = Path(__file__).parents[1] / "inputs"
 STUDENT = INPUTS / "li3ycl6_student"
 TRAININGS = sorted(INPUTS.glob("train_*.toml"))
-OWN = ["quickstart.toml", "argon.toml", "metadynamics.toml", "eabf.toml", "deposit_copper.toml"]
+OWN = ["quickstart.toml", "argon.toml", "heat_flow.toml", "metadynamics.toml", "eabf.toml", "deposit_copper.toml"]
 PUBLISHED = ["li3ycl6.toml", "npt_copper.toml"]
 PROTEINS = ["protein.toml", "alanine.toml"]
 """Run by `tests/pretrained/test_protein.py`, with the environment that they need."""

@@ -16,11 +16,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 
-from mlmd import neighbors
 from mlmd.errors import InputError, SimulationError
 from mlmd.kernels import CHOICE, library
 from mlmd.kernels.pairs import Neighbours, Rows
 from mlmd.neighbors import build_graph, find_pairs
+from mlmd.pairs import spanning
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the kernels are not compiled, or switched off")
 
@@ -39,7 +39,7 @@ def found_by_ase(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: f
 
 def found_by_vesin(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: float) -> np.ndarray:
     periodic = np.array(pbc)
-    box = neighbors._spanning(cell, periodic)
+    box = spanning(cell, periodic)
     search = vesin.NeighborList(cutoff=cutoff, full_list=True)
     return table(*search.compute(points=positions, box=box, periodic=periodic, quantities="ijS"))
 

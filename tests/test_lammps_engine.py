@@ -392,6 +392,11 @@ def test_without_an_mpi_library_it_is_said_what_to_install() -> None:
     [
         ("plumed", bath("langevin") + 'plumed = "plumed.dat"\n', "a bias needs all atoms in one process"),
         (
+            "heat",
+            '[[stage]]\nkind = "nve"\nduration = "1 ps"\nheat_exchange = { power = "0.1 eV/ps" }\n',
+            "slabs of atoms are not in one process",
+        ),
+        (
             "rerun",
             '[[stage]]\nkind = "rerun"\ntrajectory = "atoms.extxyz"\n',
             "moves nothing that processes could share",

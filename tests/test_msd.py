@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import ase
@@ -88,6 +89,21 @@ def test_blocks_of_atoms_give_what_all_at_once_give(
     assert np.allclose(whole.windows["xyz"].waves, parts.windows["xyz"].waves, rtol=1e-9)
 
 
+def test_paths_of_one_block_of_atoms_are_in_memory_at_once(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions = walk(rng, 400, 1500, STEP)
+    monkeypatch.setattr(msd_module, "READ_BYTES", 6e6)
+    monkeypatch.setattr(msd_module, "TRANSFORM_BYTES", 2e5)
+    monkeypatch.setattr("mlmd.io.frames.CHUNK_BYTES", 2e5)
+    tracemalloc.start()
+    mean_squared_displacements(trajectory(positions), drift="none")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert positions.nbytes > 14e6
+    assert peak < 8e6  # a block, and chunks and transforms besides it; two blocks are 12 MB
+
+
 def test_elements_are_told_apart(rng: np.random.Generator) -> None:
     positions = np.concatenate([walk(rng, 40, 3, 1.0), walk(rng, 40, 5, 0.1)], axis=1)
     msds = mean_squared_displacements(trajectory(positions, symbols="Li3Cl5"), drift="none")
@@ -143,6 +159,16 @@ def test_wrapped_positions_that_cannot_be_followed_are_refused(rng: np.random.Ge
     wrapped = trajectory(10.0 * rng.random((20, 8, 3)), unwrapped=False)
     with pytest.raises(InputError, match="do not tell where they went"):
         mean_squared_displacements(wrapped)
+
+
+def test_wrapped_positions_that_were_said_to_be_unwrapped_are_refused(rng: np.random.Generator) -> None:
+    positions = walk(rng, 300, 8, 0.5)
+    assert mean_squared_displacements(trajectory(positions))
+    for pressed in (1.0, 1.01):  # of a cell that keeps its size, and of one that does not
+        cells = CUBE * np.linspace(1.0, pressed, len(positions))[:, None, None]
+        wrapped = trajectory(positions % 10.0, cells=None if pressed == 1.0 else cells)
+        with pytest.raises(InputError, match=r"are wrapped.*--wrapped"):
+            mean_squared_displacements(wrapped)
 
 
 # --- under a barostat -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The README cannot drift: what it shows is validated or run, and its lists and tables are the program's.
+"""README and docs/ cannot drift: what they show is validated or run, and their lists and tables are the program's.
 
-``python tests/test_readme.py`` writes the lists of options and the tables of potentials into the README; the table of
+``python tests/test_readme.py`` writes the lists of options and the tables of potentials into their pages; the table of
 errors needs the reference data (``MLMD_DATA``).
 """
 
@@ -21,14 +21,15 @@ import pytest
 from ase.build import bulk, molecule
 from ase.io import write
 from command_line import mlmd
+from documentation import README, ROOT, blocks, pages, whole_text
 
 from mlmd import config, models
 from mlmd.cli import COMMANDS
 from mlmd.cli.show import facts_of_models
+from mlmd.config.replicas import load_runs
 from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
 
-README = Path(__file__).parents[1] / "README.md"
-DATA = Path(os.environ.get("MLMD_DATA", README.parents[1] / "shared" / "data"))
+DATA = Path(os.environ.get("MLMD_DATA", ROOT.parent / "shared" / "data"))
 
 ROUGH = """structure = "copper.extxyz"
 timestep = "3 fs"
@@ -54,28 +55,20 @@ log_every = "30 fs"
 
 
 def marked(name: str) -> str:
-    """What stands in the README between the marks of a part that is written by the program."""
-    (text,) = re.findall(f"<!-- {name} -->\n(.*)<!-- end of {name} -->", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert isinstance(text, str)
-    return text
+    """What stands between the marks of a part that is written by the program."""
+    (part,) = re.findall(f"<!-- {name} -->\n(.*)<!-- end of {name} -->", whole_text(), re.DOTALL)
+    assert isinstance(part, str)
+    return part
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [text for name, text in fenced if name == language]
-
-
-def table_of_options() -> str:
-    """The lists of options as the README shows them."""
-    return (
-        "".join(f"\n### `mlmd {name}`\n\n{config.option_table(name).strip()}\n" for name in ("simulate", "train"))
-        + "\n"
-    )
+def lists_of_options(command: str) -> str:
+    """The options of a command's input, each table of the file below a heading that links can name."""
+    lines = config.option_table(command).strip().splitlines()
+    return "\n" + "".join(f"{line}\n" if not line or line.startswith("|") else f"## {line}\n" for line in lines) + "\n"
 
 
 def table_of_models() -> str:
-    """`mlmd models` as the README shows it."""
+    """`mlmd models` as the page of these potentials shows it."""
     rows = [{**facts, "elements": ", ".join(facts["elements"])} for facts in facts_of_models()]
     cells = [["–" if cell is None else shown(cell) if isinstance(cell, float) else str(cell) for cell in row.values()]
              for row in rows]  # fmt: skip
@@ -97,25 +90,31 @@ def list_of_notes() -> str:
 
 def table_of_errors(data: Path) -> str:
     """What the benchmark prints."""
-    command = [sys.executable, str(README.parent / "benchmarks" / "accuracy.py"), "--data", str(data / "mlearn")]
-    environment = {**os.environ, "PYTHONPATH": str(README.parent)}
+    command = [sys.executable, str(ROOT / "benchmarks" / "accuracy.py"), "--data", str(data / "mlearn")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-PARTS = {"options": table_of_options, "models": table_of_models, "notes": list_of_notes}
-"""Mark in the README -> what must stand there."""
+PARTS = {
+    "options of simulate": lambda: lists_of_options("simulate"),
+    "options of train": lambda: lists_of_options("train"),
+    "models": table_of_models,
+    "notes": list_of_notes,
+}
+"""Mark in a page -> what must stand there."""
 
 
 def rewrite() -> None:
-    """Put everything that is written by the program into the README."""
+    """Put everything that is written by the program into its page."""
     parts = dict(PARTS)
     if (DATA / "mlearn").is_dir():
         parts["accuracy"] = lambda: table_of_errors(DATA)
     for name, made in parts.items():
-        text = README.read_text(encoding="utf-8")
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, after = text.index(start) + len(start), text.index(end)
-        README.write_text(text[:before] + made() + text[after:], encoding="utf-8")
+        (page,) = (one for one in pages() if start in one.read_text(encoding="utf-8"))
+        old = page.read_text(encoding="utf-8")
+        before, after = old.index(start) + len(start), old.index(end)
+        page.write_text(old[:before] + made() + old[after:], encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -135,6 +134,28 @@ def test_the_table_of_errors_is_what_the_benchmark_prints(shared: Path) -> None:
         assert [float(one) for one in line[1:]] == pytest.approx([float(one) for one in expected[1:]], rel=0.02)
 
 
+def test_the_readme_can_be_read_in_one_go_and_names_every_page() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 350
+    assert sorted(page for page in pages() if page != README) == sorted((ROOT / "docs").rglob("*.md"))
+
+
+def test_the_speeds_in_the_readme_are_those_of_their_page() -> None:
+    words = " ".join(README.read_text(encoding="utf-8").split())
+    section = README.read_text(encoding="utf-8").partition("\n## Speed\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(rows) > 5
+    measured = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").splitlines()
+    assert set(rows) <= set(measured)
+    for program, potential in (("calorine", "NEP"), ("LAMMPS", "SNAP")):
+        times = [
+            int(ratio)
+            for line in measured
+            if re.match(rf"\| U?{potential}.*\| {program}", line)
+            for ratio in re.findall(r"\((\d+)\)", line.split(program)[1])
+        ]
+        assert f"{potential} is {min(times)} to {max(times)} times as fast as in {program}" in words
+
+
 def test_there_are_two_commands() -> None:
     first, second = blocks("sh")
     assert first.count("\n") == second.count("\n") == 1
@@ -150,11 +171,31 @@ def test_the_example_input_is_valid(tmp_path: Path) -> None:
     assert [stage.kind for stage in run.stage] == ["minimize", "nvt", "npt", "nvt"]
 
 
+# ways to name a potential and sweeps have tests of their own
+@pytest.mark.parametrize("shown", [b for b in blocks("toml") if not b.startswith("potential =") and "[sweep]" not in b])
+def test_every_input_that_is_shown_is_understood(shown: str, tmp_path: Path) -> None:
+    path = tmp_path / "input.toml"
+    tables = tomllib.loads(shown)
+    if "data" in tables:
+        path.write_text(shown, encoding="utf-8")
+        assert config.load_train(path).data
+        return
+    # what a part of an input leaves out
+    stage = '[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "1 ns"\n'
+    before = "" if "structure" in tables else 'structure = "a.cif"\ntimestep = "1 fs"\n'
+    before += "" if {"structure", "potential"} & set(tables) else 'potential = "Cu"\n'
+    before += stage if "bias" in tables else ""
+    behind = "" if {"stage", "bias"} & set(tables) else stage
+    path.write_text(before + shown + behind, encoding="utf-8")
+    runs = [one.config for one in load_runs(path).replicas] if "replicas" in tables else [config.load_simulate(path)]
+    assert runs and all(run.stage for run in runs)
+
+
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the README's training and a run to sample; the current one."""
-    text = next(block for block in blocks("toml") if block.startswith("data ="))
-    (tmp_path / "fitted.toml").write_text(text, encoding="utf-8")
+    """A folder with the training of the docs and a run to sample; the current one."""
+    fitted = next(block for block in blocks("toml") if block.startswith("data ="))
+    (tmp_path / "fitted.toml").write_text(fitted, encoding="utf-8")
     swept = next(block for block in blocks("toml") if "[sweep]" in block)
     (tmp_path / "compared.toml").write_text(swept, encoding="utf-8")
     (tmp_path / "rough.toml").write_text(ROUGH, encoding="utf-8")
@@ -164,7 +205,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_example_training_says_nothing_but_defaults_and_what_it_must(training: Path) -> None:
-    # the README explains what happens when nothing is said; only data, groups and card have no default to show
+    # the page explains what happens when nothing is said; only data, groups and card have no default to show
     shown = config.load_train(training / "fitted.toml")
     bare = training / "bare.toml"
     bare.write_text('data = "labelled.extxyz"\n', encoding="utf-8")
@@ -199,8 +240,8 @@ def test_the_commands_that_learn_and_predict_a_property_work_one_after_the_other
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = next(block for block in blocks("toml") if "[property]" in block)
-    Path("gaps.toml").write_text(text, encoding="utf-8")
+    gaps = next(block for block in blocks("toml") if "[property]" in block)
+    Path("gaps.toml").write_text(gaps, encoding="utf-8")
     names = ("CH4", "H2O", "NH3", "CO2", "C2H2", "C2H4", "C2H6", "CH3OH", "HCN", "H2CO")
     structures = [molecule(name) for name in names]
     for atoms in structures:
@@ -217,12 +258,12 @@ def test_the_commands_that_learn_and_predict_a_property_work_one_after_the_other
 
 def after(folder: str) -> str:
     """The table of the files in a folder."""
-    text = README.read_text(encoding="utf-8").partition(f"| file of `{folder}/` |")
-    return "| file |" + text[2].partition("\n\n")[0]
+    table = whole_text().partition(f"| file of `{folder}/` |")[2]
+    return "| file |" + table.partition("\n\n")[0]
 
 
 def potentials() -> list[str]:
-    """The lines of the README that show how a potential is named."""
+    """The lines that show how a potential is named."""
     lines = next(block for block in blocks("toml") if block.startswith("potential =")).splitlines()
     assert len(lines) > 3
     return lines
@@ -263,12 +304,12 @@ def test_the_python_runs(
     moments = Moments(elements=("Cu",), cutoff=5.0, min_distance=1.5, level=8, scaling=0.1)
     mtp.save(LearnedPotential(moments, Linear(n_features=moments.n_features, n_kinds=1)), tmp_path / "fitted.mtp")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(README), "exec"), {})
+    exec(compile(code, "docs", "exec"), {})
     assert capsys.readouterr().out
 
 
 def test_the_lines_that_load_files_in_python_are_calls_that_are_possible() -> None:
-    calls = re.findall(r"`(\w+)\.load\((.+?)\)`", README.read_text(encoding="utf-8"))
+    calls = re.findall(r"`(\w+)\.load\((.+?)\)`", whole_text())
     assert {"nep_file", "hdnnp"} < {module for module, _ in calls}
     for module, arguments in calls:
         call = ast.parse(f"load({arguments})", mode="eval").body
@@ -287,7 +328,7 @@ def test_every_command_is_listed() -> None:
 
 def test_every_input_is_listed() -> None:
     listed = re.findall(r"`(\w+\.toml)`", after("inputs"))
-    assert sorted(listed) == sorted(path.name for path in (README.parent / "inputs").glob("*.toml"))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "inputs").glob("*.toml"))
 
 
 def test_errors_of_descriptors_and_fits_are_compared_with_those_of_snap() -> None:
@@ -313,31 +354,31 @@ def test_errors_of_descriptors_and_fits_are_compared_with_those_of_snap() -> Non
 def test_every_structure_format_is_listed() -> None:
     from mlmd.io.structures import FORMATS
 
-    text = README.read_text(encoding="utf-8")
-    assert [ending for ending in FORMATS if f"`{ending}`" not in text] == []
+    shown = whole_text()
+    assert [ending for ending in FORMATS if f"`{ending}`" not in shown] == []
 
 
 def test_every_file_of_ours_that_is_named_is_there() -> None:
-    named = re.findall(r"`((?:benchmarks|tests|inputs|examples|mlmd)/[\w./]*)`", README.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:benchmarks|tests|inputs|examples|docs|mlmd)/[\w./]*)`", whole_text())
     assert len(named) > 5
-    assert [name for name in named if not (README.parent / name).exists()] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_no_benchmark_looks_for_data_where_a_user_has_none() -> None:
-    asking = [path for path in (README.parent / "benchmarks").glob("*.py") if '"--data"' in path.read_text("utf-8")]
+    asking = [path for path in (ROOT / "benchmarks").glob("*.py") if '"--data"' in path.read_text("utf-8")]
     assert len(asking) > 8
     assert [path.name for path in asking if not re.search(r'"--data".*required=True', path.read_text("utf-8"))] == []
 
 
 def test_every_exit_code_is_listed() -> None:
-    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)}
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", whole_text(), re.MULTILINE)}
     errors: list[type[MlmdError]] = [MlmdError, *MlmdError.__subclasses__()]
     assert {InputError, SimulationError, StorageError, ModelError, Stopped} <= set(errors)
     assert listed == {0, *(error.exit_code for error in errors)}
 
 
 def test_the_map_shows_every_part_of_the_package() -> None:
-    package = README.parent / "mlmd"
+    package = ROOT / "mlmd"
     drawn = next(block for block in blocks("") if block.startswith("mlmd/"))
     parts = {path.name for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     shown = set(re.findall(r"\b(\w+\.py|\w+(?=/ ))", drawn))

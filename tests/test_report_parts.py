@@ -221,6 +221,22 @@ def test_a_paper_that_is_named_in_words_is_known_and_listed_once() -> None:
     assert len(keys) == len(set(keys)) == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("Müller, Z. Phys. 12, 3 (1999)", "muller1999"),
+        ("Mu\u0308ller, Z. Phys. 12, 3 (1999)", "muller1999"),
+        ("Øksendal and Łoś, J. Test 1, 2 (2001)", "oksendal2001"),
+        ("Иванов, Ж. эксп. теор. физ. 5, 10 (1980)", "paper1980"),
+        ("in preparation", "in"),
+        ("2019", "paper2019"),
+    ],
+)
+def test_keys_of_bibtex_are_of_letters_that_bibtex_knows(words: str, key: str) -> None:
+    assert from_words(words).key == key
+    assert f"{{{key}," in bibliography([from_words(words)])
+
+
 def test_every_paper_is_complete_and_every_analysis_names_papers_that_are_there() -> None:
     for one in PAPERS.values():
         assert re.fullmatch(r"10\.\d{4,9}/\S+", one.doi) and 1900 < int(one.year) < 2100 and one.pages and one.volume

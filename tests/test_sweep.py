@@ -80,20 +80,16 @@ def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(plac
     assert "an even number" in found[2].problem and "quadratic" in found[1].problem
 
 
-@pytest.mark.parametrize(
-    ("text", "of"),
-    [
-        ('descriptor = "coulomb"\n[fit]\nradial = "plain"\n', '"coulomb" is for'),
-        ('descriptor = "coulomb"\nfit = "gap"\n', '"coulomb" is for'),
-        ('descriptor = { kind = "average", of = "agni" }\n', '"average" is for'),
-        ('descriptor = "snap"\nfit = "kernel-ridge"\n', '"kernel-ridge" is for'),
-        ('descriptor = "snap"\nproperty = "gap"\n', "property: it is learned of"),
-    ],
-)
-def test_of_whole_structures_the_last_reason_is_the_only_one(place: Path, text: str, of: str) -> None:
-    with pytest.raises(InputError) as caught:
-        load_sweep(written(place, text + "[sweep]\nloss.energy = [0.1]\n"))
-    assert str(caught.value) == (f"in.toml: {of} whole structures: only potentials are swept. `mlmd train` takes it.")
+def test_a_property_and_a_potential_are_not_compared(place: Path) -> None:
+    found = load_sweep(written(place, '[sweep]\ndescriptor = ["mtp", "coulomb", "snap"]\n'))
+    assert [one.label for one in found if one.config] == ["mtp", "snap"]
+    assert found[1].problem == (
+        "it learns one number of each structure, and mtp learns a potential: their errors cannot be compared."
+    )
+    with pytest.raises(InputError, match="property: all trainings must have the same structures, the same test"):
+        load_sweep(written(place, 'descriptor = "coulomb"\n[sweep]\nproperty = ["gap", "spread"]\n'))
+    with pytest.raises(InputError, match='"gap" is for atoms, and "coulomb" describes whole structures'):
+        load_sweep(written(place, 'descriptor = "coulomb"\nfit = "gap"\n[sweep]\nelements = [["Cu"]]\n'))
 
 
 def test_combinations_that_are_left_out_are_not_counted(place: Path) -> None:
@@ -115,7 +111,6 @@ def test_combinations_that_are_left_out_are_not_counted(place: Path) -> None:
         ("[sweep]\nseed = [1, 2]\n", "seed: all trainings must have the same structures"),
         ('[sweep]\ndescriptor.level = [1, 3]\n', "in.toml: descriptor: level: 1: an even number"),
         ("[sweep]\nlevle = [1]\n", "levle"),
-        ('descriptor = "coulomb"\n[sweep]\nfit = ["linear"]\n', "only potentials are swept"),
         ('[sweep]\n"data.path" = ["x"]\n', "data.path: all trainings must have the same structures"),
         ("[sweep]\n" + "".join(f"fit.a{index} = [1, 2]\n" for index in range(12)), "4,096 combinations; 1,000"),
     ],

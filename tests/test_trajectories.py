@@ -132,6 +132,10 @@ def test_some_atoms_can_be_read_alone(tmp_path: Path, atoms: ase.Atoms, position
     assert lithium.tolist() == [0, 1, 2, 3]
     read = next(trajectory.chunks(atoms=lithium[::2])).positions
     assert np.abs(read - positions[:, [0, 2]]).max() < PRECISION[kind]
+    for some in ([0, 1, 2], [1, 2], [2, 1], [3], [-2, -1], []):  # next to each other in the file, and not
+        read = next(trajectory.chunks(atoms=np.array(some, dtype=int))).positions
+        assert np.abs(read - positions[:, some]).max(initial=0.0) < PRECISION[kind]
+        assert read.shape == (N_FRAMES, len(some), 3)
 
 
 def test_an_unfinished_run_has_the_frames_written_by_now(

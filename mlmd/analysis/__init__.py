@@ -28,22 +28,29 @@ ANALYSES: dict[str, str] = {
     "structure-factor": "mlmd.analysis.scattering.structure_factor:structure_factor",
     "profile": "mlmd.analysis.profile:profile",
     "deposition": "mlmd.analysis.deposition:deposition",
+    "adatoms": "mlmd.analysis.adatoms:adatoms",
     "vacf": "mlmd.analysis.vacf:vacf",
+    "elastic": "mlmd.analysis.strain_fluctuations:strain_fluctuations",
+    "infrared": "mlmd.analysis.infrared:infrared",
     "viscosity": "mlmd.analysis.green_kubo:viscosity",
     "thermal-conductivity": "mlmd.analysis.green_kubo:thermal_conductivity",
     "conductivity": "mlmd.analysis.green_kubo:conductivity",
+    "nemd": "mlmd.analysis.nemd:nemd",
     "adf": "mlmd.analysis.adf:adf",
     "coordination": "mlmd.analysis.coordination:coordination",
     "order": "mlmd.analysis.order:order",
     "bonds": "mlmd.analysis.lifetimes:lifetimes",
+    "rings": "mlmd.analysis.rings:rings",
     "dynamic-structure-factor": "mlmd.analysis.scattering.dynamic:dynamic_structure_factor",
     "protein": "mlmd.analysis.protein:protein",
     "fes": "mlmd.analysis.fes:fes",
     "arrhenius": "mlmd.analysis.arrhenius:arrhenius",
 }
 """Name -> the function that does it."""
-OF_RUNS = {"fes", "arrhenius", "viscosity", "thermal-conductivity", "conductivity"}
+OF_RUNS = {"fes", "arrhenius", "viscosity", "thermal-conductivity", "conductivity", "nemd"}
 """Those that take run folders; others take a trajectory."""
+OF_ONE_RUN = {"infrared"}
+"""And those that take one."""
 GROWING = {"deposition"}
 """And those that take one in which atoms come."""
 
@@ -101,24 +108,33 @@ def run_all(
         InputError: for a name that is not known.
         StorageError: when the trajectory cannot be read.
     """
-    from mlmd.io.growing import open_growth
-    from mlmd.io.trajectories import open_run
-
     of_drift = {name: {"drift": drift} for name in ("van-hove", "density", "vacf")}
     options: dict[str, dict[str, Any]] = {**of_drift, "diffusion": {"charges": charges, "drift": drift}}
+    options["infrared"] = options["diffusion"]
     options["profile"] = {"charges": charges or None, "drift": drift if isinstance(drift, str) else list(drift)}
     results: list[Result | Unavailable] = []
     for name in names:
         analysis = find("mlmd.analyses", name, ANALYSES)
         try:
-            subject = [run] if name in OF_RUNS else open_growth(run) if name in GROWING else open_run(run)
-            result: Result = analysis(subject, **options.get(name, {}))
+            result: Result = analysis(_subject(run, name), **options.get(name, {}))
         except InputError as error:
             results.append(Unavailable(name, str(error)))
         else:
             write(result, folder or run.path / FOLDER)
             results.append(result)
     return results
+
+
+def _subject(run: Run, name: str) -> Any:
+    """What an analysis of the last stage of a run takes."""
+    from mlmd.io.growing import open_growth
+    from mlmd.io.trajectories import open_run
+
+    if name in OF_RUNS:
+        return [run]
+    if name in OF_ONE_RUN:
+        return run
+    return open_growth(run) if name in GROWING else open_run(run)
 
 
 def write(result: Result, folder: Path) -> tuple[Path, Path, Path]:

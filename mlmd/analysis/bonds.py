@@ -9,6 +9,7 @@ import numpy as np
 
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
+from mlmd.pairs import find_pairs
 
 STRETCHED = 1.5
 """Times the cutoff: a bond that is longer is broken."""
@@ -49,8 +50,6 @@ def first_bonds(trajectory: Trajectory, center: str, ligand: str, cutoff: float)
     Raises:
         InputError: for unknown elements, without bonds, and for a cell in which a bond could be to two images.
     """
-    import vesin
-
     if not cutoff > 0.0:
         raise InputError(f"cutoff = {cutoff:g} Å: bonds have a length above zero.")
     first, second = trajectory.atoms_of([center]), trajectory.atoms_of([ligand])
@@ -65,11 +64,9 @@ def first_bonds(trajectory: Trajectory, center: str, ligand: str, cutoff: float)
                 f"cutoff = {cutoff:g} Å: the cell is only {lowest:.2f} Å across, and a bond could be to several images "
                 f"of an atom. Give up to {0.5 * lowest / STRETCHED:.2f} Å, or a larger cell."
             )
-    search = vesin.NeighborList(cutoff=cutoff, full_list=True)
-    i, j = search.compute(frames.positions[0], frames.cells[0], periodic=periodic, quantities="ij")
+    (i, j), _ = find_pairs(frames.positions[0], frames.cells[0], trajectory.pbc, cutoff)
     chosen = np.isin(i, first) & np.isin(j, second)
-    order = np.lexsort((j[chosen], i[chosen]))
-    centers, ligands = i[chosen][order].astype(int), j[chosen][order].astype(int)
+    centers, ligands = i[chosen], j[chosen]
     if not len(centers):
         raise InputError(
             f"No {ligand} is within {cutoff:g} Å of a {center} in the first frame. Give a larger --cutoff, or other "

@@ -84,7 +84,8 @@ def zero_frequency(fluxes: np.ndarray, interval: float, cutoff: float | None = N
     if n_used < FEWEST:
         raise InputError(
             f"only {n_used} points of the spectrum lie below {1e3 * frequencies[max(0, n_used - 1)]:.3g} THz, where it "
-            f"has fallen, and {FEWEST} are needed: the series is too short for the time that the flux is correlated."
+            f"has fallen, and {FEWEST} are needed: the series is too short for the time that the flux is correlated. "
+            f"Run {math.ceil(FEWEST / max(1, n_used))} times as long, or longer."
         )
     n_dof = n_components - n_fluxes + 1
     # ln(χ²_2n / 2n_components) has this mean

@@ -70,22 +70,24 @@ def _types(vectors: np.ndarray, distances: np.ndarray) -> np.ndarray:
 
 
 def _signatures(vectors: np.ndarray, cutoffs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, b, c) of each bond, (n_atoms, N) each; c is right where b is at most 6."""
+    """(n, b, c) of each bond, (n_atoms, N) each. Sets of neighbours are the bits of numbers."""
     between = np.linalg.norm(vectors[:, :, None] - vectors[:, None], axis=3)
     bonded = between < cutoffs[:, None, None]
     bonded &= ~np.eye(vectors.shape[1], dtype=bool)
-    n_common = bonded.sum(axis=2)
-    # bonds among the common neighbours of each bond: (atom, bond j, neighbour k, neighbour l)
-    among = bonded[:, :, :, None] & bonded[:, :, None, :] & bonded[:, None]
-    n_bonds = among.sum(axis=(2, 3)) // 2
-    return n_common, n_bonds, _largest_cluster(among)
+    bits = np.left_shift(1, np.arange(vectors.shape[1])).astype(np.uint16)
+    common = (bonded * bits).sum(axis=2, dtype=np.uint16)
+    # of the common neighbours k of bond j, those that k is bonded to: (atom, j, k)
+    among = np.where(bonded, common[:, :, None] & common[:, None], np.uint16(0))
+    degree = np.bitwise_count(among)
+    return np.bitwise_count(common), degree.sum(axis=2) // 2, _largest_cluster(among, degree, bits)
 
 
-def _largest_cluster(among: np.ndarray) -> np.ndarray:
-    """(n_atoms, N) bonds in the largest connected set, from the bonds among common neighbours (n_atoms, N, N, N)."""
-    degree = among.sum(axis=3)
-    reached = among | np.eye(among.shape[3], dtype=bool)
-    for _ in range(3):  # 2³ steps lead everywhere among six
-        reached = (reached.astype(np.float32) @ reached.astype(np.float32)) > 0.0
-    bonds_of_cluster = np.einsum("ajkl,ajl->ajk", reached, degree) // 2
-    return np.where(degree > 0, bonds_of_cluster, 0).max(axis=2)
+def _largest_cluster(among: np.ndarray, degree: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """(n_atoms, N) bonds in the largest connected set, from the bonds among common neighbours (n_atoms, N, N)."""
+    reached = among | bits
+    for k, bit in enumerate(bits):  # what is reached through k, one k after the other (Warshall 1962)
+        reached |= np.where(reached & bit, reached[:, :, k, None], np.uint16(0))
+    ends = np.zeros(among.shape, dtype=np.uint8)
+    for k, bit in enumerate(bits):
+        ends += np.where(reached & bit, degree[:, :, k, None], np.uint8(0))
+    return ends.max(axis=2) // 2

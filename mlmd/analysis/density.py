@@ -128,7 +128,7 @@ class DensityResult:
         }
 
     def figure(self) -> Figure:
-        """Densities in projection along the vectors of the cell."""
+        """Densities in projection along the vectors of the cell, and as an isosurface."""
         from mlmd.analysis.density_figure import density_figure
 
         return density_figure(self)
@@ -270,7 +270,7 @@ def _density_of(
     variance = np.maximum(squares / n_parts - values**2, 0.0) / max(n_parts - 1, 1)
     error = np.sqrt(variance) if n_parts > 1 else np.full(shape, np.nan)
     highest = np.unravel_index(int(np.argmax(values)), shape)
-    level, volume = _held(values, voxel)
+    level, volume = held(values, voxel)
     a, b, c = (float(index / n) for index, n in zip(highest, shape, strict=True))
     along = [np.stack(mean_and_error(np.array(one)), axis=1) for one in planes]
     return ElementDensity(
@@ -280,7 +280,7 @@ def _density_of(
     )  # fmt: skip
 
 
-def _held(values: np.ndarray, voxel: float) -> tuple[float, float]:
+def held(values: np.ndarray, voxel: float) -> tuple[float, float]:
     """The density above which `HELD` of the atoms are, and the volume there."""
     ordered = np.sort(values, axis=None)[::-1]
     sums = np.cumsum(ordered)

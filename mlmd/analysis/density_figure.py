@@ -1,13 +1,18 @@
-"""The picture of probability densities: projections along the vectors of the cell."""
+"""The picture of probability densities: projections along the vectors of the cell, and an isosurface."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import LightSource
 from matplotlib.figure import Figure
+from scipy.signal import resample
 
+from mlmd.analysis.density import HELD, held, smoothed
 from mlmd.analysis.figures import label, new_figure
+from mlmd.analysis.isosurface import isosurface
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,15 +22,57 @@ if TYPE_CHECKING:
 _PLANES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 """Vectors of the cell in the plane, and the one along which is summed."""
 
+_SMOOTH = 0.3
+"""Å, of the Gaussian before a surface is drawn: counts on a fine grid have none."""
+_MOST_POINTS = 30
+"""Along a vector of the cell: a surface that is drawn in a second or two."""
+
 
 def density_figure(result: DensityResult) -> Figure:
     """A row for each element; atoms that stay at their places are small circles."""
     n = len(result.elements)
-    figure, axes = new_figure(n, 3, width=12.0, height=0.4 + 3.6 * n)
+    figure, axes = new_figure(n, 4, width=16.0, height=0.4 + 3.6 * n)
     for row, one in enumerate(result.elements):
         for column, plane in enumerate(_PLANES):
-            _draw(axes[3 * row + column], figure, result, one, plane)
+            _draw(axes[4 * row + column], figure, result, one, plane)
+        axes[4 * row + 3].remove()
+        space: Any = figure.add_subplot(n, 4, 4 * row + 4, projection="3d", computed_zorder=False)
+        _draw_surface(space, result, one)
     return figure
+
+
+def _draw_surface(axes: Any, result: DensityResult, one: ElementDensity) -> None:
+    """The surface within which `HELD` of the atoms are, of the density folded with a Gaussian."""
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
+
+    field = smoothed(one.values, result.cell, _SMOOTH)
+    for axis, n in enumerate(field.shape):
+        if n > _MOST_POINTS:  # of a periodic field without what is narrower than the Gaussian: nothing is lost
+            field = resample(field, _MOST_POINTS, axis=axis)
+    triangles = isosurface(field, held(field, 1.0)[0]) @ result.cell
+    if len(triangles):  # there are none where the density is the same everywhere
+        surface = Poly3DCollection(
+            triangles,
+            facecolors="#0072B2",
+            edgecolors="#0072B2",
+            linewidths=0.1,
+            shade=True,
+            lightsource=LightSource(225, 45),
+            zorder=2,
+        )
+        axes.add_collection3d(surface)
+    others = result.framework[[symbol != one.element for symbol in result.framework.symbols]]
+    if len(others):
+        axes.scatter(*others.positions.T, s=5, color="#D55E00", alpha=0.5, depthshade=False, zorder=1)
+    corners = np.array(list(product((0, 1), repeat=3)))
+    edges = [(a, b) for a in corners for b in corners if (b - a).min() >= 0 and (b - a).sum() == 1]
+    axes.add_collection3d(Line3DCollection(np.array(edges) @ result.cell, colors="#333333", linewidths=0.7, zorder=1))
+    ends = corners @ result.cell
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
+    axes.set_box_aspect(high - low)
+    axes.set_axis_off()
+    axes.set_title(f"{HELD:.0%} of {one.element} are inside", fontsize=8, color="#0072B2")
 
 
 def _draw(axes: Axes, figure: Figure, result: DensityResult, one: ElementDensity, plane: tuple[int, int, int]) -> None:

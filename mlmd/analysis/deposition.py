@@ -17,14 +17,14 @@ import numpy as np
 
 from mlmd.analysis.columns import csv_of
 from mlmd.analysis.common_neighbours import structure_types
-from mlmd.analysis.deposition_notes import of_arrivals, of_the_film, of_the_lattice, of_the_slab
+from mlmd.analysis.deposition_notes import of_arrivals, of_the_film, of_the_lattice, of_the_layers, of_the_slab
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import Film, Scale, below_the_vacuum, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
 from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import HeightMap
-from mlmd.analysis.layers import Layers, density_along, layers_along, top_layer
+from mlmd.analysis.layers import Layers, density_along, kernel_for, layer_spacing, layers_along, top_layer
 from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surroundings import bond_length
 from mlmd.errors import InputError
@@ -168,14 +168,15 @@ class DepositionResult:
 
 
 def deposition(
-    growth: Growth, *, kernel: float = 0.3, last: int = 10, contact: float | None = None, grid: float = 0.4,
+    growth: Growth, *, kernel: float | None = None, last: int = 10, contact: float | None = None, grid: float = 0.4,
     lattice: str | None = None, max_frames: int = 500,
 ) -> DepositionResult:  # fmt: skip
     """Analyse what has grown on a slab.
 
     Args:
         growth: the frames; the slab is who was there at first.
-        kernel: width of the Gaussians that give the density along z, Å.
+        kernel: width of the Gaussians that give the density along z, Å; by default 0.3 Å, or what tells the layers of
+            the bare slab apart where these are closer than 1.2 Å (`mlmd.analysis.layers.kernel_for`).
         last: frames at the end by which the film is described.
         contact: Å below which atoms touch; by default what the run says, or 1.4 bonds of the slab.
         grid: spacing of the height map, Å.
@@ -187,7 +188,13 @@ def deposition(
         InputError: for a cell without a plane, lengths that are not positive, a slab without neighbours.
         StorageError: when the frames or the book of arrivals cannot be read.
     """
-    if not (kernel > 0.0 and grid > 0.0 and last >= 1 and max_frames >= 1 and (contact is None or contact > 0.0)):
+    if not (
+        (kernel is None or kernel > 0.0)
+        and grid > 0.0
+        and last >= 1
+        and max_frames >= 1
+        and (contact is None or contact > 0.0)
+    ):
         raise InputError("kernel, grid, contact, last and max_frames have to be positive.")
     bare, path = growth.bare, growth.provenance.path
     check_plane(bare, path)
@@ -213,7 +220,8 @@ def deposition(
     look = Scale(films[-1].bond(bond), touch, shells, grid)  # now that it is known what has grown
     films = [film_of(one, bare, look) for one in growth.moments(final)]
     start = film_of(bare, bare, look)
-    profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), kernel)
+    width = kernel_for(layer_spacing(bare.positions[:, 2])) if kernel is None else kernel
+    profile = layers_along(np.concatenate([film.positions[:, 2] for film in films]), len(films), width)
     frames = np.unique(np.linspace(0, growth.n_frames - 1, min(max_frames, growth.n_frames)).astype(int))
     course = np.array([_counts(film_of(one, bare, look), start, profile, monolayer) for one in growth.moments(frames)])
     ends = np.array([_counts(film, start, profile, monolayer) for film in films])
@@ -225,15 +233,15 @@ def deposition(
     )
     times = growth.times[frames]
     types = structure_types(films[-1].positions, films[-1].cell, films[-1].pbc)
+    layers = film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces)
     return DepositionResult(
-        monolayer, _course(times, course),
-        film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces),
+        monolayer, _course(times, course), layers,
         coverage, thickness, roughness, start.map.roughness, exposed,
-        growth_rate(times, course[:, 0], growth.depositing), stuck, profile, _by_element(films, profile, kernel),
+        growth_rate(times, course[:, 0], growth.depositing), stuck, profile, _by_element(films, profile, width),
         films[-1].map, grains(films[-1].positions, films[-1].cell, films[-1].pbc, types), faces, len(films),
         (
-            *of_the_slab(bare, surface, profile), *of_the_film(films), *of_arrivals(stuck),
-            *of_the_lattice(lattice, faces, types),
+            *of_the_slab(bare, surface, profile, width), *of_the_layers(layers), *of_the_film(films),
+            *of_arrivals(stuck), *of_the_lattice(lattice, faces, types),
         ), origin,
     )  # fmt: skip
 

@@ -9,14 +9,23 @@ from ase.formula import Formula
 
 from mlmd.analysis.common_neighbours import HCP, OTHER
 from mlmd.analysis.film import Film
-from mlmd.analysis.layers import NARROW, Layers, layers_along
+from mlmd.analysis.film_layers import FilmLayer
+from mlmd.analysis.layers import NARROW, WIDEST, Layers, kernel_for, layer_spacing, layers_along
 from mlmd.analysis.sticking import Sticking
 from mlmd.io.growing import Moment
 
+OVERFULL = 1.5
+"""ML: a layer with more is not one."""
 
-def of_the_slab(bare: Moment, surface: np.ndarray, profile: Layers) -> tuple[str, ...]:
-    """What a monolayer is not, given the heights of the top layer of the bare slab and the layers of the film."""
+
+def of_the_slab(bare: Moment, surface: np.ndarray, profile: Layers, kernel: float) -> tuple[str, ...]:
+    """What a monolayer is not, given the heights of the top layer of the bare slab, the layers of the film, and the
+    kernel that cut them.
+    """
     notes = []
+    spacing = layer_spacing(bare.positions[:, 2])
+    if kernel_for(spacing) < WIDEST:
+        notes.append(f"layers of the slab are {spacing:.2f} Å apart: cut by a kernel of {kernel:.2g} Å")
     above = int((bare.positions[:, 2] > surface.max()).sum())
     if above:
         notes.append(
@@ -30,6 +39,17 @@ def of_the_slab(bare: Moment, surface: np.ndarray, profile: Layers) -> tuple[str
             "what is told of layers is of several; lower the kernel"
         )
     return tuple(notes)
+
+
+def of_the_layers(layers: Sequence[FilmLayer]) -> tuple[str, ...]:
+    """Which layers are several."""
+    overfull = [str(layer.number) for layer in layers if layer.filling.value > OVERFULL]
+    if not overfull:
+        return ()
+    return (
+        f"layers with more than {OVERFULL} ML, {', '.join(overfull)}, are several that move across each other: their "
+        "height, filling and face are those of all together",
+    )
 
 
 def of_the_film(films: Sequence[Film]) -> tuple[str, ...]:

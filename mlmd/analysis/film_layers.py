@@ -18,6 +18,8 @@ from mlmd.errors import InputError, did_you_mean
 
 FULL_ENOUGH = 0.3
 """ML: with fewer atoms a layer is not compared with faces."""
+ALIKE = 0.6
+"""S with the face that a layer is told to be like; of a gas it is less."""
 COMPARED = 3
 """Frames, from the last ones, in which layers are compared with faces: a second for each layer of each."""
 
@@ -45,8 +47,9 @@ class FilmLayer:
 
     @property
     def face(self) -> str | None:
-        """The face that it is most like."""
-        return max(self.similarity, key=lambda face: self.similarity[face].value) if self.similarity else None
+        """The face that it is most like; none where that is as little as a gas is like one."""
+        best = max(self.similarity, key=lambda face: self.similarity[face].value, default=None)
+        return None if best is None or self.similarity[best].value < ALIKE else best
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""

@@ -17,6 +17,16 @@ DEPTH = 0.5
 """A minimum between two layers is lower than this part of the lower of the maxima on its sides."""
 NARROW = 0.1
 """Å, kernel by which a slab at rest is cut: layers are 0.8 Å apart in (111) of bcc iron."""
+WIDEST = 0.3
+"""Å, kernel for layers that are far enough apart for it."""
+SCATTER = 0.2
+"""Å: layers whose atoms scatter by as much along z are told apart by `kernel_for`."""
+_APART = 0.3
+"""Of the distance of layers: the width of theirs with which Gaussians have minima of `DEPTH` between them.
+
+Equal ones of width v at a distance d add up to 1 + 2 exp(-2π²v²/d²) cos(2πz/d) and what is smaller, whose minimum is
+half of its maximum at v = d √(ln 6 / 2π²).
+"""
 _THIN = 1.0
 """Å: what is thinner is one layer, as graphene is."""
 
@@ -78,18 +88,42 @@ def top_layer(heights: np.ndarray) -> np.ndarray:
         InputError: where the atoms of something thick are in no layers, as in a glass.
     """
     cut = layers_along(heights, 1, NARROW)
-    layer = cut.of(heights)
-    sizes = np.bincount(layer, minlength=cut.n_layers)
-    full = np.flatnonzero(sizes >= 0.5 * np.median(sizes))
+    full = _full(cut, heights)
     if cut.n_layers == 1 and np.ptp(heights) > _THIN:
         raise InputError(
             f"the atoms of the slab, {np.ptp(heights):.3g} Å thick, are in no layers along z, so that ML means "
             "nothing: it has to be a crystal with a face at right angles to z, at rest."
         )
-    spacing = float(np.median(np.diff(cut.peaks[full]))) if len(full) > 1 else 0.0
-    near = np.abs(cut.peaks - cut.peaks[full[-1]]) < 0.5 * spacing
+    near = np.abs(cut.peaks - cut.peaks[full[-1]]) < 0.5 * _spacing(cut, full)
     near[full[-1]] = True
-    return np.asarray(near[layer])
+    return np.asarray(near[cut.of(heights)])
+
+
+def layer_spacing(heights: np.ndarray) -> float:
+    """Å between the layers of a slab at one moment, cut as by `top_layer`, of atoms at heights (n_atoms,); 0 of one."""
+    cut = layers_along(heights, 1, NARROW)
+    return _spacing(cut, _full(cut, heights))
+
+
+def kernel_for(spacing: float) -> float:
+    """Å, the widest kernel up to `WIDEST` that tells apart layers at a distance whose atoms scatter by `SCATTER`.
+
+    Layers of (111) of bcc iron are 0.83 Å apart, and need 0.15 Å. It is never below `NARROW`.
+    """
+    if spacing == 0.0:
+        return WIDEST
+    return float(np.sqrt(np.clip((_APART * spacing) ** 2 - SCATTER**2, NARROW**2, WIDEST**2)))
+
+
+def _full(cut: Layers, heights: np.ndarray) -> np.ndarray:
+    """Those of the layers of a slab, indices, that have at least half as many atoms as their median."""
+    sizes = np.bincount(cut.of(heights), minlength=cut.n_layers)
+    return np.flatnonzero(sizes >= 0.5 * np.median(sizes))
+
+
+def _spacing(cut: Layers, full: np.ndarray) -> float:
+    """Å between layers with these indices; 0 of one."""
+    return float(np.median(np.diff(cut.peaks[full]))) if len(full) > 1 else 0.0
 
 
 def density_along(heights: np.ndarray, points: np.ndarray, kernel: float) -> np.ndarray:

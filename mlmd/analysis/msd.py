@@ -20,9 +20,9 @@ from mlmd.analysis.unwrap import drift_path, unwrapped
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
 
-READ_BYTES = 256e6
+READ_BYTES = 128e6
 """Positions in memory at once."""
-TRANSFORM_BYTES = 64e6
+TRANSFORM_BYTES = 16e6
 """Of them, what is Fourier transformed at once."""
 MAX_WINDOWS = 100_000
 """Windows of one lag that are looked at one by one."""
@@ -120,15 +120,16 @@ def _msd_of(trajectory: Trajectory, element: str, rest: np.ndarray, directions: 
 
 
 def _blocks(trajectory: Trajectory, atoms: np.ndarray, rest: np.ndarray) -> Iterator[np.ndarray]:
-    """Paths of some atoms at a time relative to their first position, (n_atoms, 3, n_frames) Å."""
+    """Paths of some atoms at a time relative to their first position, (n_atoms, 3, n_frames) Å, until the next ones."""
     per_atom = 24 * trajectory.n_frames
     n_read, n_block = max(1, int(READ_BYTES / per_atom)), max(1, int(TRANSFORM_BYTES / (4 * per_atom)))
+    room = np.empty((min(n_read, len(atoms)), 3, trajectory.n_frames))  # one for all: a block of it may still be held
     for first in range(0, len(atoms), n_read):
-        part = atoms[first : first + n_read]
-        paths, frame = np.empty((len(part), 3, trajectory.n_frames)), 0
+        part, frame = atoms[first : first + n_read], 0
+        paths = room[: len(part)]
         for positions in unwrapped(trajectory, part):
             stop = frame + len(positions)
-            paths[:, :, frame:stop] = (positions - rest[frame:stop, None]).transpose(1, 2, 0)
+            np.subtract(positions.transpose(1, 2, 0), rest[frame:stop].T, out=paths[:, :, frame:stop])
             frame = stop
         paths -= paths[:, :, :1].copy()  # small numbers: the sums below are differences of squares
         for start in range(0, len(part), n_block):

@@ -10,6 +10,7 @@ import numpy as np
 from mlmd.analysis.rdf import rdf
 from mlmd.errors import InputError
 from mlmd.io.frames import Trajectory
+from mlmd.pairs import find_pairs
 
 Cutoffs = Mapping[tuple[str, str], float]
 """Å by pair of elements, in either order."""
@@ -88,8 +89,6 @@ class NeighbourSearch:
     """Pairs within the cutoffs in one frame after another."""
 
     def __init__(self, trajectory: Trajectory, cutoffs: Cutoffs) -> None:
-        import vesin
-
         elements = tuple(dict.fromkeys(element for pair in cutoffs for element in pair))
         self.atoms = trajectory.atoms_of(elements)
         """Indices of the atoms that take part, as they have to be read."""
@@ -103,17 +102,16 @@ class NeighbourSearch:
             raise InputError(
                 "Neighbours are looked for in a cell that is periodic in all three directions, or in none."
             )
-        self._search = vesin.NeighborList(cutoff=float(self._reach.max()), full_list=True)
 
     def __call__(self, positions: np.ndarray, cell: np.ndarray) -> Neighbours:
         """Pairs of a frame of `atoms`, positions (n_atoms, 3) Å."""
-        if self._periodic:  # the search is most exact with all atoms inside
-            reduced = positions @ np.linalg.inv(cell)
-            positions = (reduced - np.floor(reduced)) @ cell
-        i, j, vectors, distances = self._search.compute(positions, cell, self._periodic, "ijDd", copy=True)
-        near = np.flatnonzero(distances <= self._reach[self._kinds[i], self._kinds[j]])
-        order = near[np.argsort(i[near], kind="stable")]
-        return Neighbours(self.atoms[i[order]], self.atoms[j[order]], vectors[order])
+        pbc = np.full(3, self._periodic)
+        (i, j), shifts = find_pairs(positions, cell, pbc, float(self._reach.max()))
+        vectors = positions[j] - positions[i]
+        if self._periodic:
+            vectors += shifts @ cell
+        near = np.einsum("pi,pi->p", vectors, vectors) <= self._reach[self._kinds[i], self._kinds[j]] ** 2
+        return Neighbours(self.atoms[i[near]], self.atoms[j[near]], vectors[near])
 
 
 def chosen_frames(trajectory: Trajectory, most: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.pair_counts import check_pairs, pair_counter
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 N_BLOCKS = 10
 """Parts of the trajectory whose scatter gives the error."""
-MAX_PAIRS = 2e7
-"""Pairs in a frame: about 2 GB of memory, and a second."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,15 @@ def rdf(
 
     Raises:
         InputError: without three periodic directions, for unknown elements, a bin that is not smaller than r_max, or
-            an r_max with more than `MAX_PAIRS` pairs.
+            an r_max with more pairs than can be counted.
     """
     if not trajectory.pbc.all():
         raise InputError("A radial distribution function needs a density: a cell periodic in all three directions.")
     if not 0.0 < bin_width < r_max < math.inf:
         raise InputError(f"r_max = {r_max:g} Å and bin_width = {bin_width:g} Å: needed 0 < bin_width < r_max.")
     chosen = tuple(dict.fromkeys(elements)) if elements else trajectory.elements
-    _check_pairs(trajectory, len(trajectory.atoms_of(chosen)), r_max)
+    n_atoms = len(trajectory.atoms_of(chosen))
+    check_pairs(0.5 * n_atoms**2, trajectory.volume(), r_max, "in every frame")
     edges = np.linspace(0.0, r_max, 1 + max(1, round(r_max / bin_width)))
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
     blocks = np.array_split(frames, min(N_BLOCKS, len(frames)))
@@ -142,23 +142,13 @@ def rdf(
     return RDFResult(middles, edges, pairs, len(frames), _notes(trajectory, r_max), trajectory.provenance)
 
 
-def _check_pairs(trajectory: Trajectory, n_atoms: int, r_max: float) -> None:
-    per_volume = 0.5 * n_atoms**2 / trajectory.volume() * 4.0 / 3.0 * math.pi  # pairs in a frame are this times r³
-    if per_volume * r_max**3 > MAX_PAIRS:
-        largest = math.floor(10.0 * (MAX_PAIRS / per_volume) ** (1 / 3)) / 10.0
-        raise InputError(
-            f"r_max = {r_max:g} Å means about {per_volume * r_max**3:.1e} pairs in every frame; at most "
-            f"{MAX_PAIRS:.0e} are counted. Give r_max up to {largest:g} Å (--r-max), or fewer elements."
-        )
-
-
 def block_counts(
     trajectory: Trajectory, elements: Sequence[str], blocks: list[np.ndarray], edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean neighbour counts (n_blocks, n_pairs_of_elements, n_bins) and volumes (n_blocks,) Å³."""
     atoms = trajectory.atoms_of(elements)
     kinds = np.array([list(elements).index(symbol) for symbol in trajectory.symbols[atoms]])
-    count = _PairCounter(kinds, len(elements), edges)
+    count = pair_counter(kinds, len(elements), edges)
     counts = np.zeros((len(blocks), len(elements) * (len(elements) + 1) // 2, len(edges) - 1))
     volumes = np.zeros(len(blocks))
     upper = np.triu_indices(len(elements))  # in the order of combinations_with_replacement
@@ -170,28 +160,6 @@ def block_counts(
         counts[number] /= len(block)
         volumes[number] /= len(block)
     return counts, volumes
-
-
-class _PairCounter:
-    """Histograms of distances in one frame after another."""
-
-    def __init__(self, kinds: np.ndarray, n_kinds: int, edges: np.ndarray) -> None:
-        import vesin
-
-        self._kinds, self._shape = kinds, (n_kinds, n_kinds, len(edges) - 1)
-        self._per_length = (len(edges) - 1) / edges[-1]
-        self._search = vesin.NeighborList(cutoff=float(edges[-1]), full_list=False)
-
-    def __call__(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """Ordered pairs (centre, neighbour) by kinds and distance, (n_kinds, n_kinds, n_bins)."""
-        # Atoms may be many cells away from home; the search is fastest and most exact with all of them inside.
-        reduced = positions @ np.linalg.inv(cell)
-        inside = (reduced - np.floor(reduced)) @ cell
-        i, j, distances = self._search.compute(inside, cell, periodic=True, quantities="ijd", copy=False)
-        bins = np.minimum((distances * self._per_length).astype(np.int64), self._shape[2] - 1)
-        index = np.ravel_multi_index((self._kinds[i], self._kinds[j], bins), self._shape)
-        half = np.bincount(index, minlength=int(np.prod(self._shape))).reshape(self._shape)
-        return half + half.transpose(1, 0, 2)
 
 
 def _distribution(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlmd.neighbors import find_pairs
+from mlmd.pairs import find_pairs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
-from mlmd.analysis.course import N_BLOCKS, Course, from_density, histogram
+from mlmd.analysis.course import N_BLOCKS, Course, from_density, histogram, seen_twice
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.weighted_fes import GROWING, UNWEIGHABLE, colvar_of, scaled_period
 from mlmd.errors import InputError
@@ -81,7 +81,7 @@ def from_umbrellas(
         left_out.append(_mbar(_of(windows, rest), axes, lengths, kt, guess)[0])
         so_far.append(_mbar(_of(windows, up_to), axes, lengths, kt, guess)[0])
     fractions = np.arange(1, n_blocks + 1) / n_blocks
-    course = Course(axes, values, np.array(left_out), fractions, np.array(so_far))
+    course = seen_twice(Course(axes, values, np.array(left_out), fractions, np.array(so_far)))
     return course, n_lines, list(dict.fromkeys(notes))
 
 

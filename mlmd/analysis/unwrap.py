@@ -20,6 +20,10 @@ from mlmd.io.frames import Frames, Trajectory
 
 LARGEST_STEP = 0.4
 """Of the cell between frames; beyond, the image an atom moved to is a guess."""
+JUMP = 0.75
+"""Of the cell between frames: what no atom moves, and what one does that comes back on the other side."""
+ONE_CELL = 1.01
+"""Of the cell: what wrapped positions extend over, with the rounding of a file."""
 
 
 def unwrapped(trajectory: Trajectory, atoms: slice | np.ndarray = slice(None)) -> Iterator[np.ndarray]:
@@ -33,23 +37,59 @@ def unwrapped(trajectory: Trajectory, atoms: slice | np.ndarray = slice(None)) -
         (n_frames_of_chunk, n_atoms, 3) Å.
 
     Raises:
-        InputError: when the positions are wrapped and atoms move too far between frames to be followed.
+        InputError: when the positions are wrapped and atoms move too far between frames to be followed; and at the end
+            when those of a file were said to be unwrapped and are not.
     """
+    doubt = _Doubt(trajectory) if trajectory.unwrapped and trajectory.provenance.stage is None else None
     if not trajectory.pbc.any() or (trajectory.unwrapped and trajectory.constant_cell):
         for frames in trajectory.chunks(atoms=atoms):
+            if doubt is not None and trajectory.pbc.any():
+                doubt.see(np.einsum("tai,tij->taj", frames.positions, _inverse(frames)))
             yield frames.positions
+        if doubt is not None:
+            doubt.tell()
         return
     mean_cell = trajectory.cells.mean(axis=0)
     follow = _Follower(trajectory)
     for frames in trajectory.chunks(atoms=atoms):
         reduced = np.einsum("tai,tij->taj", frames.positions, _inverse(frames))
+        if doubt is not None:
+            doubt.see(reduced)
         yield (reduced if trajectory.unwrapped else follow(reduced)) @ mean_cell
+    if doubt is not None:
+        doubt.tell()
 
 
 def _inverse(frames: Frames) -> np.ndarray:
     if np.abs(np.linalg.det(frames.cells)).min() < 1e-6:
         raise InputError("A periodic trajectory needs a cell with a volume in every frame.")
     return np.linalg.inv(frames.cells)
+
+
+class _Doubt:
+    """Whether positions that were said to be unwrapped jump by a cell from frame to frame, and never leave one cell."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._pbc = trajectory.pbc
+        self._path = trajectory.provenance.path
+        self._last: np.ndarray | None = None
+        self._jumped = np.zeros(3, dtype=bool)
+        self._lowest, self._highest = np.full(3, np.inf), np.full(3, -np.inf)
+
+    def see(self, reduced: np.ndarray) -> None:
+        before = reduced[:1] if self._last is None else self._last
+        steps = np.diff(np.concatenate([before, reduced]), axis=0)
+        self._jumped |= (np.abs(steps) > JUMP).any(axis=(0, 1))
+        self._lowest = np.minimum(self._lowest, reduced.min(axis=(0, 1), initial=np.inf))
+        self._highest = np.maximum(self._highest, reduced.max(axis=(0, 1), initial=-np.inf))
+        self._last = reduced[-1:]
+
+    def tell(self) -> None:
+        if (self._pbc & self._jumped & (self._highest - self._lowest < ONE_CELL)).any():
+            raise InputError(
+                f"{self._path}: these positions are wrapped: atoms jump by a cell from one frame to the next, and none "
+                "is ever outside of one cell. Say unwrapped=False (--wrapped)."
+            )
 
 
 class _Follower:

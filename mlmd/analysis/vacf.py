@@ -151,7 +151,7 @@ def vacf(
     if not resolution > 0.0:
         raise InputError(f"a resolution of {resolution:g} THz: it has to be above zero.")
     interval = trajectory.provenance.interval
-    read = _Velocities(trajectory, drift)
+    read = Velocities(trajectory, drift)
     longest = read.n_times // SEGMENTS
     length = min(longest, math.ceil(1e3 / (resolution * interval)))
     if length < SEGMENTS:
@@ -200,7 +200,7 @@ def vacf(
     )
 
 
-class _Velocities:
+class Velocities:
     """Velocities of a trajectory, some atoms at a time: its own, or differences of its positions."""
 
     def __init__(self, trajectory: Trajectory, drift: str | Sequence[str]) -> None:
@@ -289,7 +289,7 @@ class _Sums:
     """(n_segments, n_lags) Σ v(0) · v(t), mean over times, Å²/fs²."""
 
 
-def _sums(read: _Velocities, trajectory: Trajectory, element: str, length: int) -> _Sums:
+def _sums(read: Velocities, trajectory: Trajectory, element: str, length: int) -> _Sums:
     atoms, interval = trajectory.atoms_of([element]), trajectory.provenance.interval
     atoms = atoms[read.moving[atoms]]
     starts = range(0, read.n_times - length + 1, length // 2)

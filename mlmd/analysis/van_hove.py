@@ -17,6 +17,7 @@ from mlmd.analysis.blocks import block_of, jackknife, mean_and_error, n_blocks
 from mlmd.analysis.columns import csv_of
 from mlmd.analysis.einstein import sampled_lags
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.pair_counts import bins_of, check_pairs, pair_counter
 from mlmd.analysis.paths import check_path, mean_cell, paths_at_rest, still
 from mlmd.analysis.unwrap import unwrapped
 from mlmd.errors import InputError
@@ -25,8 +26,6 @@ from mlmd.io.frames import Provenance, Trajectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_PAIRS = 2e7
-"""Pairs between two frames: about 2 GB of memory, and a second."""
 KEPT_BYTES = 256e6
 """Frames that wait in memory for their partner at another time."""
 N_LAGS = 4
@@ -265,7 +264,8 @@ def _distinct_parts(
 ) -> tuple[DistinctPart, ...]:  # fmt: skip
     """All pairs between two frames, without those of an atom with itself."""
     atoms = trajectory.atoms_of(elements)
-    _check_pairs(trajectory, len(atoms), float(edges[-1]))
+    both = 2.0 * len(atoms) ** 2  # of two frames seen as one
+    check_pairs(both, trajectory.volume(), float(edges[-1]), "between two frames")
     cell, n_kinds = mean_cell(trajectory), len(elements)
     kinds = np.array([list(elements).index(symbol) for symbol in trajectory.symbols[atoms]])
     max_origins = max(2, min(max_origins, int(KEPT_BYTES / (48 * len(atoms) * len(steps)))))
@@ -293,16 +293,6 @@ def _distinct_parts(
     )
 
 
-def _check_pairs(trajectory: Trajectory, n_atoms: int, r_max: float) -> None:
-    per_volume = 2.0 * n_atoms**2 / trajectory.volume() * 4.0 / 3.0 * math.pi  # of two frames seen as one
-    if per_volume * r_max**3 > MAX_PAIRS:
-        largest = math.floor(10.0 * (MAX_PAIRS / per_volume) ** (1 / 3)) / 10.0
-        raise InputError(
-            f"r_max = {r_max:g} Å means about {per_volume * r_max**3:.1e} pairs between two frames; at most "
-            f"{MAX_PAIRS:.0e} are counted. Give r_max up to {largest:g} Å (--r-max), or fewer elements."
-        )
-
-
 def _keep(trajectory: Trajectory, atoms: np.ndarray, needed: np.ndarray, rest: np.ndarray) -> dict[int, np.ndarray]:
     """Some frames of a trajectory, by number."""
     kept, first = {}, 0
@@ -318,32 +308,22 @@ class _CrossCounter:
     """Histograms of distances from atoms of one frame to atoms of another."""
 
     def __init__(self, kinds: np.ndarray, n_kinds: int, edges: np.ndarray, cell: np.ndarray) -> None:
-        import vesin
-
-        self._kinds, self._shape, self._cell = kinds, (n_kinds, n_kinds, len(edges) - 1), cell
-        self._per_length = (len(edges) - 1) / edges[-1]
-        self._search = vesin.NeighborList(cutoff=float(edges[-1]), full_list=False)
+        self._kinds, self._shape, self._edges = kinds, (n_kinds, n_kinds, len(edges) - 1), edges
+        self._cell = cell
+        # Both frames are one system of twice the atoms, of which only pairs across are wanted.
+        across = np.kron([[0, 1], [1, 0]], np.ones((n_kinds, n_kinds))) > 0
+        self._count = pair_counter(np.concatenate([kinds, n_kinds + kinds]), 2 * n_kinds, edges, across)
 
     def __call__(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Pairs of different atoms, symmetrised in their order, (n_kinds, n_kinds, n_bins)."""
-        reduced = np.concatenate([before, after]) @ np.linalg.inv(self._cell)
-        both = (reduced - np.floor(reduced)) @ self._cell
-        i, j, distances = self._search.compute(both, self._cell, periodic=True, quantities="ijd", copy=False)
-        n = len(before)
-        across = (i < n) != (j < n)
-        i, j, distances = i[across], j[across], distances[across]
-        first, last = np.minimum(i, j), np.maximum(i, j) - n
-        counts = self._histogram(self._kinds[first], self._kinds[last], distances)
+        n_kinds, _, n_bins = self._shape
+        counts = self._count(np.concatenate([before, after]), self._cell)[:n_kinds, n_kinds:].copy()
         # An atom and its own images are among the pairs; the one image that it has really become is the self part.
-        own = np.linalg.norm(after - before, axis=1)
-        inside = own * self._per_length < self._shape[2]
-        counts -= self._histogram(self._kinds[inside], self._kinds[inside], own[inside])
+        own = bins_of(np.linalg.norm(after - before, axis=1), self._edges)
+        inside = own < n_bins
+        itself = np.bincount(self._kinds[inside] * n_bins + own[inside], minlength=n_kinds * n_bins)
+        counts[range(n_kinds), range(n_kinds)] -= itself.reshape(n_kinds, n_bins)
         return 0.5 * (counts + counts.transpose(1, 0, 2))
-
-    def _histogram(self, a: np.ndarray, b: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        bins = np.minimum((distances * self._per_length).astype(np.int64), self._shape[2] - 1)
-        index = np.ravel_multi_index((a, b, bins), self._shape)
-        return np.bincount(index, minlength=int(np.prod(self._shape))).reshape(self._shape)
 
 
 def _summary(one: SelfPart) -> str:

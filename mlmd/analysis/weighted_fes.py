@@ -9,7 +9,7 @@ import numpy as np
 from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import add_up
-from mlmd.analysis.course import LEFT_OUT, N_PARTS, Course, course_of, cut, cut_times, histogram
+from mlmd.analysis.course import LEFT_OUT, N_PARTS, Course, course_of, cut, cut_times, histogram, seen_twice
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import axes_of, hills_of, offset
 from mlmd.errors import InputError
@@ -87,7 +87,7 @@ def from_weights(
         notes.append(f"the weights are those of {n_independent:.0f} lines: few lines have nearly all the weight")
     part = cut_times(time[inside])
     densities = np.array([histogram(axes, samples[inside][part == n], weights[part == n]) for n in range(N_PARTS)])
-    return course_of(axes, densities, case.kt), int(inside.sum()), notes
+    return seen_twice(course_of(axes, densities, case.kt)), int(inside.sum()), notes
 
 
 def _samples(

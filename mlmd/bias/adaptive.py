@@ -66,6 +66,11 @@ class _Adaptive(Bias):
         return self._plumed.ends(step)
 
     @property
+    def plumed(self) -> PlumedBias:
+        """What computes the variables, and whatever else the script says."""
+        return self._plumed
+
+    @property
     def pending(self) -> bool:  # type: ignore[override]
         """PLUMED's."""
         return self._plumed.pending
@@ -97,6 +102,11 @@ class _Adaptive(Bias):
     def close(self) -> None:
         """Close PLUMED's files."""
         self._plumed.close()
+
+
+def plumed_of(bias: Bias | None) -> PlumedBias | None:
+    """The PLUMED in a bias; None where there is none."""
+    return bias.plumed if isinstance(bias, _Adaptive) else bias if isinstance(bias, PlumedBias) else None
 
 
 class ExtendedBias(_Adaptive):

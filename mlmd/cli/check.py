@@ -116,10 +116,13 @@ def _print_sweep(result: SweepPreview) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    facts = _facts_of_training(result.known[0])
+    from mlmd.train.property_preview import PropertyPreview
+
+    first = result.known[0]
+    facts = _facts(first)
     left = f", {result.n_left_out} of {len(result.trainings)} combinations left out" if result.n_left_out else ""
-    common = {key: value for key, value in facts.items() if key in ("training", "labels", "groups", "test")}
-    processes = result.known[0].n_processes
+    common = {key: value for key, value in facts.items() if key in ("training", "property", "labels", "groups", "test")}
+    processes = getattr(first, "n_processes", 1)  # what is learned of structures is fitted in one
     print_facts(
         result.input,
         {
@@ -135,7 +138,8 @@ def _print_sweep(result: SweepPreview) -> None:
         table.add_column(heading, justify="right" if heading in ("unknowns", "time") else "left")
     for one in result.trainings:
         if one.training:
-            n_unknowns, hours = one.training.n_linear + one.training.n_radial, one.training.hours
+            given, hours = one.training, one.training.hours
+            n_unknowns = given.n_unknowns if isinstance(given, PropertyPreview) else given.n_linear + given.n_radial
             row = (one.training.model, f"{n_unknowns:,}", _duration(hours))
         else:
             row = (f"left out: {one.problem}" if one.problem else "not looked at", "", "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mlmd.cli.evaluate import bar, key_options, keys_of, trust_option
+from mlmd.errors import InputError
 
 
 @click.command()
@@ -27,22 +30,43 @@ def committee(
 ) -> None:  # fmt: skip
     """Write one potential that is the mean of several; where they disagree it has a spread.
 
-    MODEL is a file, or the name of a potential that comes with mlmd: of any kinds, fitted to the same labels. The file
-    holds all members, and evaluating it takes as long as all of them. A file that exists is not replaced.
+    MODEL is a file, the name of a potential that comes with mlmd, or a table as an input would have it, such as
+    '{ kind = "sevennet", name = "7net-0" }': of any kinds, fitted to the same labels. The file holds all members (of
+    models of other programs how they are made), and evaluating it takes as long as all of them. A file that exists is
+    not replaced.
 
     The spread is the standard deviation of the members' forces. With --data it is multiplied by a factor with which the
     errors of these forces are as large as it says; without, it is not calibrated, and mostly too small.
     """
-    from mlmd.cli.evaluate import load_model, trust_of_each
+    from mlmd.cli.evaluate import load_model, load_table, trust_of_each
     from mlmd.io.labelled import read_labelled
     from mlmd.train.mean import write
 
     keys = keys_of((energy_key, forces_key, stress_key, virial_key, group_key), type_map)
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)] if data else None
-    shares = trust_of_each(models, trust)
-    members = {model: load_model(model, elements, "{}", "cpu", shares[model]) for model in models}
+    shares = trust_of_each([model for model in models if not _is_table(model)], trust)
+    members = {
+        model: load_table(_table(model), model, "cpu")
+        if _is_table(model)
+        else load_model(model, elements, "{}", "cpu", shares[model])
+        for model in models
+    }
     with bar(hush=frames is None) as progress:
         made = write(members, out, frames, progress)
     factor = "not calibrated: give --data" if frames is None else f"calibrated by a factor of {made.calibration:.3g}"
     click.echo(f"Potential: {out}: the mean of {len(models)}, for {', '.join(made.elements)}")
     click.echo(f"Spread of forces: {factor}")
+
+
+def _is_table(model: str) -> bool:
+    return model.lstrip().startswith("{")
+
+
+def _table(model: str) -> dict[str, Any]:
+    """A member written as in an input."""
+    try:
+        return dict(tomllib.loads(f"member = {model}")["member"])
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"{model} is no table of TOML ({error}). Write for example '{{ kind = \"chgnet\" }}'."
+        ) from None

@@ -173,19 +173,25 @@ def trust_of_each(models: Sequence[str], trust: Sequence[str]) -> dict[str, tupl
 
 def load_model(model: str, elements: str | None, options: str, device: str, trust: Sequence[str] = ()) -> Potential:
     """The potential of a file or a kind, on its device; `trust` is joined with what the options trust."""
-    import torch
-    from pydantic import ValidationError
-
-    from mlmd.config.explain import explain
-    from mlmd.config.potential import PotentialTable, file_or_kind
-    from mlmd.potentials.device import choose_device
-    from mlmd.potentials.load import load_potential
+    from mlmd.config.potential import file_or_kind
     from mlmd.sample.method import parse_options
 
     table: dict[str, Any] = {**file_or_kind(model)}
     if elements is not None:
         table["elements"] = elements.replace(",", " ").split()
-    table |= with_trust(parse_options(options), trust)
+    return load_table(table | with_trust(parse_options(options), trust), model, device)
+
+
+def load_table(table: Mapping[str, Any], model: str, device: str) -> Potential:
+    """The potential of a table as an input has it, on its device; `model` is what it is called in a message."""
+    import torch
+    from pydantic import ValidationError
+
+    from mlmd.config.explain import explain
+    from mlmd.config.potential import PotentialTable
+    from mlmd.potentials.device import choose_device
+    from mlmd.potentials.load import load_potential
+
     try:
         checked = PotentialTable.model_validate(table)
     except ValidationError as error:

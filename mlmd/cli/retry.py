@@ -52,7 +52,8 @@ def without_retries(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    child = subprocess.Popen([sys.executable, "-m", "mlmd", *arguments])
+    # of a group of its own: Ctrl-C at the terminal would reach it twice, from there and from here
+    child = subprocess.Popen([sys.executable, "-m", "mlmd", *arguments], process_group=0)
 
     def forward(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd import models
 from mlmd.cli.show_run import facts_of_output
-from mlmd.config.files import TRAINING, files_of_potential, folder_of, has_parts, sha256
+from mlmd.config.files import CLASSES, TRAINING, files_of_potential, folder_of, has_parts, sha256
 from mlmd.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def facts_of(path: Path) -> dict[str, Any]:
     if not path.exists() and "@" not in path.name:
         if shipped := models.find(str(path)):
             return _potential(shipped)
-        hint = models.hint(path.name) if path.name == path.stem else ""
-        raise InputError(f"{path}: no such file or folder. {hint}".rstrip())
+        raise InputError(f"{path}: no such file or folder. {_hint(path)}".rstrip())
     if path.is_dir() and (path / TRAINING).exists():
         return _training(path)
-    if path.is_dir() and has_parts(path) and not (path / "run.json").exists():
+    if path.is_dir() and (has_parts(path) or (path / CLASSES).is_file()) and not (path / "run.json").exists():
         return _potential(path)
     if path.is_dir():
         from mlmd.rundir import open_run
@@ -53,6 +52,15 @@ def facts_of(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
     of_run = facts_of_output(path)
     return of_run or (_structure(path) if _is_structure(path) else _potential(path))
+
+
+def _hint(path: Path) -> str:
+    """What a word that is no file may mean: a kind of potential, or a misspelt name of one that comes with mlmd."""
+    from mlmd.potentials import POTENTIALS
+
+    if str(path) in POTENTIALS:
+        return f"It is a kind of potential: give its options, mlmd show {path} --options '{{...}}'."
+    return models.hint(path.name) if path.name == path.stem else ""
 
 
 def facts_of_kind(name: str, options: str, trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -198,10 +206,10 @@ def _training(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path / TRAINING} is damaged: {type(error).__name__}: {error}.") from None
     if "model" in manifest:
         from mlmd.config.fits import OF_ENVIRONMENTS
-        from mlmd.config.pairs import OF_STRUCTURES
+        from mlmd.config.pairs import WHOLE
         from mlmd.potentials.modelfile import read_card
 
-        of_structures = given["descriptor"].get("kind") in OF_STRUCTURES
+        of_structures = given["descriptor"].get("kind") in WHOLE
         of_structures |= given["fit"].get("kernel") in OF_ENVIRONMENTS and given["fit"].get("kind") == "kernel-ridge"
         facts |= {
             "model" if of_structures else "potential": str(path / manifest["model"]),
@@ -217,6 +225,8 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         facts["frames"] = sum(number for _, _, number in stage.frames)
     if stage.n_steps:
         facts |= {"steps": stage.n_steps, "timestep [fs]": stage.timestep}
+    if stage.end is not None:
+        facts["ended"] = f"at step {stage.end.step:,} of {stage.end.planned:,}: {stage.end.why}"
     for name, ends in (("temperature [K]", stage.temperature), ("pressure [bar]", stage.pressure)):
         if ends is not None:
             facts[name] = ends[0] if len(set(ends)) == 1 else list(ends)
@@ -258,6 +268,8 @@ def _potential(path: Path) -> dict[str, Any]:
     kind = load.recognise(path)
     if kind == "mlmd" and (foreign := _foreign_parts(path)):
         return foreign
+    if unopened := _program(path, kind):
+        return unopened
     if kind == "mtp":  # such a file counts its species and does not name them: any names will do to look at it
         table["elements"] = _stand_ins(path)
     if kind == "hdnnp":  # the numbers of these files are in units that they do not name: they are shown as they are
@@ -273,7 +285,8 @@ def _potential(path: Path) -> dict[str, Any]:
             told[0] += ", not calibrated"
         facts["tells of its errors"] = told
     if kind != "mlmd":  # files of other programs are called by their own name
-        facts["kind"] = kind
+        facts = facts | {"kind": kind} | ({} if "licence" in facts else {"licence": "the file names none"})
+    facts.setdefault("executes", "nothing that is in the file")
     if others := files_of_potential(path)[1:]:
         facts["files"] = [path.name, *(file.name for file in others)]
     facts["card"] = {key: value for key, value in facts.get("card", {}).items() if key not in facts and key != "cutoff"}
@@ -282,6 +295,25 @@ def _potential(path: Path) -> dict[str, Any]:
     if kind == "mtp":
         facts["elements"] = f"{len(potential.elements)}, which the file does not name"
     return facts
+
+
+def _program(path: Path, kind: str) -> dict[str, Any] | None:
+    """Facts about the file of a framework that executes code, which is not opened to look at it; None for others."""
+    from mlmd.potentials.foreign import EXECUTED
+    from mlmd.potentials.trust import PREFIX
+
+    if kind not in EXECUTED:
+        return None
+    digest = PREFIX + sha256(path)
+    return {
+        "what": "potential of another program, which was not opened",
+        "kind": kind,
+        "size [MB]": round(path.stat().st_size / 1e6, 3),
+        "executes": EXECUTED[kind],
+        "to use it": f'{{ path = "{path}", trust = "{digest}" }}',
+        "to know more": f"mlmd show {path} --trust {digest}",
+        "elsewhere": 'python = "env/bin/python" beside them, of an environment that has the framework',
+    }
 
 
 def _foreign_parts(path: Path) -> dict[str, Any] | None:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from mlmd.train.sweep import Outcome, Sweep, SweepStep
 
 
+_POTENTIALS = ("energy [meV/atom]", "forces [meV/Å]", "stress [MPa]")
+
+
 @click.command()
 @training_options("sweep", "sweep", "results")
 def sweep(input_file: Path, out: Path | None, processes: int | None, as_json: bool, quiet: bool) -> None:
-    """Train one potential for every combination of the lists in [sweep] of INPUT_FILE, and compare them.
+    """Train one model for every combination of the lists in [sweep] of INPUT_FILE, and compare them.
 
-    The rest of the file is an input of `mlmd train`. A table and a plot show the errors for the test structures beside
-    the time of an evaluation; * marks potentials that no other beats in both. The same command again continues, and
-    more values in the lists are added to what is there.
+    The rest of the file is an input of `mlmd train`, of potentials or of a property. A table and a plot show the errors
+    for the test structures beside the time of an evaluation; * marks models that no other beats in both. The same
+    command again continues, and more values in the lists are added to what is there.
     """
     from mlmd.train.sweep import sweep as sweep_input
 
@@ -51,7 +54,9 @@ def _tell(result: Sweep) -> None:
     from mlmd.train.sweep import error_of
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("energy [meV/atom]", "forces [meV/Å]", "stress [MPa]", "training [s]", "evaluation [µs/atom]")
+    quantity = next((one.quantity for one in result.outcomes if one.quantity), "")
+    errors = [f"{word}, {quantity}" for word in ("MAE", "RMSE")] if quantity else _POTENTIALS
+    columns = (*errors, "training [s]", "evaluation [µs/atom]")
     for heading in ("", "values", *columns):
         table.add_column(escape(heading), justify="right" if heading in columns else "left")
     trained = [one for one in result.outcomes if one.model]
@@ -66,5 +71,6 @@ def _tell(result: Sweep) -> None:
 
 def _numbers(one: Outcome) -> list[str]:
     """Errors and times in three digits."""
-    values = (one.energy, one.forces, one.stress, one.seconds, one.microseconds)
+    errors = (one.mae, one.rmse) if one.quantity else (one.energy, one.forces, one.stress)
+    values = (*errors, one.seconds, one.microseconds)
     return ["–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values]

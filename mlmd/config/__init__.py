@@ -30,7 +30,15 @@ from mlmd.config.stages import (
     Schedule,
     Stage,
 )
-from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
+from mlmd.config.structures import (
+    Average,
+    CoulombMatrix,
+    ManyBodyTensor,
+    MBTRTerm,
+    Property,
+    StructureCombination,
+    structure_parts,
+)
 from mlmd.config.timed import Timed
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
 
@@ -84,6 +92,7 @@ __all__ = [
     "Simulate",
     "Species",
     "Stage",
+    "StructureCombination",
     "Timed",
     "Train",
     "Trained",
@@ -105,6 +114,7 @@ __all__ = [
     "parts_of",
     "physics_hash",
     "resolved",
+    "structure_parts",
     "template",
     "training_hash",
     "unnamed",

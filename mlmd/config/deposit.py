@@ -174,6 +174,7 @@ class Deposit(Timed):
             ("plumed", "bias"),
             "PLUMED knows a fixed number of atoms. Bias a run of its own that starts from final.extxyz.",
         ),
+        "stop": "A growing film has no mean to know well enough. It belongs to a stage of nve, nvt or npt.",
         "velocity": 'It is called beam here: beam = { energy = "0.2 eV" }.',
         "near": "It is called min_distance here.",
     }

@@ -23,6 +23,7 @@ from mlmd.config.bias import (
 from mlmd.config.deposit import Bath, Beam, Deposit, Species
 from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
+from mlmd.config.heat import HeatExchange
 from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.loss import Loss
 from mlmd.config.mlmm import MLMM
@@ -33,7 +34,7 @@ from mlmd.config.resolve import resolved
 from mlmd.config.simulate import Analysis, Frozen, Guard, Output, Simulate, UncertaintyLimits
 from mlmd.config.slurm import Slurm
 from mlmd.config.stages import NPT, NVE, NVT, Barostat, Langevin, Minimize, NoseHoover, Plumed, Rerun, Schedule
-from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property
+from mlmd.config.structures import Average, CoulombMatrix, ManyBodyTensor, MBTRTerm, Property, StructureCombination
 from mlmd.config.table import Table
 from mlmd.config.toml import inline
 from mlmd.config.train import Card, DataTable, Train, Uncertainty
@@ -48,6 +49,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[[stage]] kind = "nve"': NVE,
         '[[stage]] kind = "nvt"': NVT,
         '[[stage]] kind = "npt"': NPT,
+        "heat_exchange = { ... }": HeatExchange,
         "temperature = { ... }": Schedule,
         'thermostat = { kind = "langevin" }': Langevin,
         'thermostat = { kind = "nose-hoover" }': NoseHoover,
@@ -101,6 +103,7 @@ TABLES: dict[str, dict[str, type[Table]]] = {
         '[descriptor] kind = "mbtr"': ManyBodyTensor,
         "[[descriptor.terms]]": MBTRTerm,
         '[descriptor] kind = "average"': Average,
+        "descriptor = [ ... ], of structures": StructureCombination,
         '[fit] kind = "linear"': LinearFit,
         '[fit] kind = "random-features"': RandomFeaturesFit,
         '[fit] kind = "gap"': GAPFit,

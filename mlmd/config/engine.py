@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from mlmd.config.heat import heat_exchange_of
 from mlmd.config.quantities import Quantity, Repeats
 from mlmd.config.stages import Deposit, Dynamics, Rerun
 from mlmd.config.table import Table
@@ -49,6 +50,8 @@ def engine_problems(run: Simulate) -> Iterator[str]:
             yield f"{place}: atoms that arrive are for the OpenMM engine. {other}."
         elif isinstance(stage, Rerun):
             yield f"{place}: a rerun moves nothing that processes could share. {other}."
+        elif heat_exchange_of(stage) is not None:
+            yield f"{place}: heat_exchange: slabs of atoms are not in one process. {other}."
         elif isinstance(stage, Dynamics) and (stage.plumed is not None or stage.bias):
             what = "plumed" if stage.plumed is not None else "bias"
             yield f"{place}: {what}: a bias needs all atoms in one process. {other}."

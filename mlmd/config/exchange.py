@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlmd.config.bias import LowerWall, Umbrella, UpperWall
 from mlmd.config.deposit import Deposit
+from mlmd.config.ending import stop_of
 from mlmd.config.simulate import Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Dynamics, Minimize, Rerun, Stage, temperatures_of
 from mlmd.errors import InputError
@@ -15,7 +16,7 @@ from mlmd.units import with_unit
 
 OF_PATHS = frozenset(
     ("diffusion", "van-hove", "density", "vacf", "bonds", "dynamic-structure-factor", "viscosity", "conductivity",
-     "thermal-conductivity")
+     "thermal-conductivity", "infrared")
 )  # fmt: skip
 """Analyses that follow atoms, or a flux, in time."""
 STATIC = (Umbrella, UpperWall, LowerWall)
@@ -125,6 +126,8 @@ def _stage_problems(first: Simulate) -> Iterator[str]:
             yield f"{place}: replicas that exchange need a temperature in every stage of dynamics. Use nvt."
         if isinstance(stage, Deposit):
             yield f"{place}: replicas that exchange need the same atoms in all, and in this stage atoms arrive."
+        if stop_of(first, number - 1) is not None:
+            yield f"{place}: stop: replicas that exchange end together, each at its duration. Leave it out."
         for bias in stage.bias if isinstance(stage, Dynamics) else ():
             if not isinstance(bias, STATIC):
                 yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,6 +19,7 @@ _NEEDED = {
     "int_type": "a whole number is needed.",
     "int_from_float": "a whole number is needed.",
     "float_type": "a number is needed.",
+    "float_parsing": "a number is needed.",
     "finite_number": "a finite number is needed.",
     "string_type": "text in quotes is needed.",
     "tuple_type": "a list is needed.",
@@ -34,7 +36,9 @@ _NEEDED = {
 
 _UNTOLD = ("[key]", "[ramp]", "[schedule]", "[list]", "[ladder]")
 """Parts of places that stand in no file."""
-_OF_A_LIST = ("combined", "parts")
+_ALTERNATIVE = re.compile(r"str|bool|constrained-\w+|(literal|tuple|function-\w+)\[.*\]")
+"""What pydantic calls the ways of writing a value that has several; they stand in no file either."""
+_OF_A_LIST = ("combined", "combined-structures", "parts")
 """Where descriptors stand that are written as a list."""
 _NOUNS = {"of": "descriptor of atoms"}
 """What is chosen, where its key does not say so."""
@@ -43,10 +47,35 @@ _NOUNS = {"of": "descriptor of atoms"}
 def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
     """One line for each mistake, in the order of the model's keys."""
     lines: dict[str, None] = {}  # a set that keeps its order
-    for details in error.errors(include_url=False):
+    for details in _joined(error.errors(include_url=False)):
         for line in _lines(details, model, data):
             lines[line] = None
     return [line for line in lines if not _is_misspelt(line, lines)]
+
+
+def _joined(errors: Iterable[Any]) -> Iterator[Any]:
+    """The mistakes, where the alternatives of one value are one mistake that names them.
+
+    What is wrong within a list that is one of them says more than that the list is none of the others.
+    """
+    joined: dict[tuple[Any, ...], list[Any]] = {}
+    for details in errors:
+        place = tuple(p for p in details["loc"] if not (isinstance(p, str) and _ALTERNATIVE.fullmatch(p)))
+        joined.setdefault(place, []).append(details)
+    for place, several in joined.items():
+        if all(details["loc"] == place for details in several):
+            yield from several
+        elif not any(len(other) > len(place) and other[: len(place)] == place for other in joined):
+            first, *others = (_needed(details).removesuffix(" is needed.") for details in several)
+            message = f"{shorten(several[0]['input'])}: {', or '.join([f'{first} is needed', *others])}."
+            yield {**several[0], "loc": place, "type": "mlmd", "ctx": {"message": message}}
+
+
+def _needed(details: Any) -> str:
+    """What a place takes, in words."""
+    if details["type"] == "literal_error":
+        return details["ctx"]["expected"].replace("'", '"') + " is needed."
+    return _NEEDED[details["type"]].format(**details.get("ctx", {})) if details["type"] in _NEEDED else details["msg"]
 
 
 def _is_misspelt(line: str, lines: Iterable[str]) -> bool:
@@ -89,7 +118,7 @@ def _wrong(details: Any, location: tuple[Any, ...], context: Mapping[str, Any]) 
         return f"{shorten(value)} is not known here. {did_you_mean(str(value), known)}"
     if location[-1] == "stage" and isinstance(value, Mapping):
         return "stages are a list; write [[stage]] with double brackets."
-    needed = _NEEDED[kind].format(**context) if kind in _NEEDED else details["msg"]
+    needed = _needed(details)
     if kind == "tuple_type" and isinstance(value, str):
         needed = f"a list is needed, [{shorten(value)}]."
     elif needed == _NEEDED["model_type"] and isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
@@ -103,6 +132,11 @@ def _unknown_kind(tag: str, known: list[str], location: tuple[Any, ...]) -> str:
     why = "it describes whole structures" if tag in OF_STRUCTURES else WHY_ALONE.get(tag)
     if "parts" in location and why:
         alone = "" if noun == "of" else "Give it alone and without a list. "
+        if alone and tag in OF_STRUCTURES:
+            average = '{ kind = "average", of = "acsf" }'
+            alone = (
+                f"Give it alone, or with others of whole structures, such as the average of one of atoms, {average}. "
+            )
         several = f"Several can be {', '.join(known[:-1])} and {known[-1]}."
         return f"{tag!r} cannot be one of several descriptors: {why}. {alone}{several}"
     if noun == "fit" and tag in OF_ENVIRONMENTS:

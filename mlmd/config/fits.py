@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, PlainValidator, model_serializer, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_serializer, model_validator
 
 from mlmd.config.quantities import EACH, EachQuantity, Quantity, choice, refuse, shorten
 from mlmd.config.table import KindTable, of_kind
@@ -289,6 +289,21 @@ OF_ENVIRONMENTS = ("average", "rematch")
 """Kernels of structures that compare their atoms."""
 
 
+def _width(value: object) -> float | tuple[float, ...] | str:
+    """A number, one for each descriptor, or the word for those that predict best what they have not seen."""
+    if not isinstance(value, list | tuple):
+        return _positive_or_tried(value)
+    widths = tuple(one for one in map(_positive_or_tried, value) if isinstance(one, float))
+    if len(widths) != len(value) or not widths:
+        raise refuse(f'{shorten(value)}: a number for each descriptor is needed. Or "{CROSS_VALIDATION}" for all.')
+    return widths
+
+
+def _listed(value: object) -> object:
+    """A tuple as a file has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _positive_or_tried(value: object) -> float | str:
     """A number, or the word for the one that predicts best what it has not seen."""
     if value == CROSS_VALIDATION:
@@ -310,10 +325,12 @@ class KernelRidgeFit(KindTable):
         "cosine; or the product of the rows; average and rematch compare the atoms of two structures, each with each "
         "or best matched, and go with a descriptor of atoms",
     )
-    width: Annotated[float | str, PlainValidator(_positive_or_tried)] = Field(
+    width: Annotated[
+        float | tuple[float, ...] | str, PlainValidator(_width), PlainSerializer(_listed, return_type=Any)
+    ] = Field(
         default=CROSS_VALIDATION,
         description="length scale of the laplacian or the gaussian kernel, in units of the features; a number, or "
-        "the one that predicts best what it has not seen",
+        "the one that predicts best what it has not seen; of several descriptors each has its own, a list",
     )
     power: int | None = Field(
         default=None,
@@ -345,6 +362,13 @@ class KernelRidgeFit(KindTable):
         if self.kernel != "rematch" and self.gamma is not None:
             raise refuse(f"gamma: the {self.kernel} kernel has none; leave it out.")
         return self
+
+    def wrong_length(self, n: int) -> str | None:
+        """What is wrong where there are more or fewer widths than descriptors, n; None where they fit."""
+        if not isinstance(self.width, tuple) or len(self.width) == n > 1:
+            return None
+        needed = f"{n} descriptors are given. Give a list with one for each" if n > 1 else "one descriptor is. Give one"
+        return f"fit: width: a list of {len(self.width)} is given, and {needed}."
 
     @property
     def of_environments(self) -> bool:

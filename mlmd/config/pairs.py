@@ -8,7 +8,7 @@ from typing import Any, get_args
 from mlmd.config.descriptors import MTP, SOAP, AtomDescriptor, Combination, Trained, parts_of
 from mlmd.config.fits import FitTable, GAPFit, KernelFit, KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.config.quantities import refuse
-from mlmd.config.structures import StructureDescriptor
+from mlmd.config.structures import StructureDescriptor, structure_parts
 from mlmd.config.table import KindTable, Table
 
 
@@ -21,6 +21,8 @@ OF_ATOMS = _kinds(AtomDescriptor)
 """Descriptors of the surroundings of atoms: potentials, with forces."""
 OF_STRUCTURES = _kinds(StructureDescriptor)
 """Descriptors of whole structures: one number of each."""
+WHOLE = (*OF_STRUCTURES, "combined-structures")
+"""These, and several of them side by side."""
 STRUCTURE_FITS = ("linear", "random-features", "kernel-ridge")
 """Fits that descriptors of structures go with; the last one has no forces and goes with no others."""
 ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "kernel-ridge")
@@ -76,7 +78,7 @@ ANY_USE = "options without a use are left out"
 
 def of_structures(descriptor: KindTable, fit: KindTable | None = None) -> bool:
     """Whether one number of each structure is learned, and not a potential."""
-    return descriptor.kind in OF_STRUCTURES or compares_atoms(fit)
+    return descriptor.kind in WHOLE or compares_atoms(fit)
 
 
 def compares_atoms(fit: KindTable | None) -> bool:
@@ -95,9 +97,9 @@ def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, gi
     Raises:
         PydanticCustomError: saying what goes together.
     """
-    kind, way = descriptor.kind, fit.kind
+    kind, way = " + ".join(one.kind for one in structure_parts(descriptor)) or descriptor.kind, fit.kind
     if isinstance(fit, KernelRidgeFit) and fit.of_environments:
-        _check_atoms(kind, fit.kernel)
+        _check_atoms(kind, fit.kernel, whole=descriptor.kind in WHOLE)
     elif not of_structures(descriptor):
         if way not in ATOM_FITS:
             matched = "" if kind in WHY_ALONE else '; or compare atoms by kernel = "rematch"'
@@ -116,6 +118,8 @@ def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, gi
             f'fit: "{way}" is for atoms, and "{kind}" describes whole structures. Fit by {_list(STRUCTURE_FITS)}; or '
             f"describe atoms by {_list(tuple(one for one in OF_ATOMS if way in fits_of(one)))}."
         )
+    if isinstance(fit, KernelRidgeFit) and (problem := fit.wrong_length(max(1, len(structure_parts(descriptor))))):
+        raise refuse(problem)
     for option, why in UNUSED.get(type(fit), {}).items():
         if option in fit.model_fields_set:
             raise refuse(f'fit: {option}: has no meaning with "{kind}": {why}. Leave it out.')
@@ -144,9 +148,9 @@ def _averaged(kind: str) -> str:
     return "" if kind in WHY_ALONE else f', for example {{ kind = "average", of = {of} }}'
 
 
-def _check_atoms(kind: str, kernel: str) -> None:
+def _check_atoms(kind: str, kernel: str, *, whole: bool) -> None:
     """A kernel of atoms needs the rows of atoms."""
-    if kind in OF_STRUCTURES:
+    if whole:
         raise refuse(
             f'fit: kernel: "{kernel}" compares the atoms of two structures, and "{kind}" gives one row of a whole '
             'structure. Give a descriptor of atoms, such as descriptor = "soap"; or another kernel.'

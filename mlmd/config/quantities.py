@@ -60,6 +60,8 @@ class Quantity:
         try:
             number = parse(value, self.name)
         except InputError as error:
+            if value == "replica" and self.name in ("temperature", "pressure"):
+                raise refuse(f'"replica" stands here, and no table [replicas] lists {self.name}s.') from None
             hint = "".join(f' Or "{word}".' for word, _ in self.words)
             raise refuse(f"{error}{hint}") from None
         if self.above is not None and number <= self.above:

@@ -12,8 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from mlmd.config.deposit import Deposit
+from mlmd.config.ending import stop_problems
 from mlmd.config.engine import Engine, engine_problems
 from mlmd.config.fluxes import Flux, flux_problems
+from mlmd.config.heat import heat_problems
 from mlmd.config.mlmm import MLMM
 from mlmd.config.potential import Potentials
 from mlmd.config.quantities import (
@@ -44,6 +46,7 @@ from mlmd.config.stages import (
     bias_problems,
     temperatures_of,
 )
+from mlmd.config.stop import Stop
 from mlmd.config.table import Table, named
 from mlmd.config.timed import MAX_STEPS
 from mlmd.units import with_unit
@@ -183,7 +186,7 @@ def _drift(value: object) -> object:
 AnalysisName = Literal[
     "diffusion", "rdf", "structure-factor", "dynamic-structure-factor", "van-hove", "density", "vacf", "adf",
     "coordination", "order", "bonds", "profile", "protein", "deposition", "viscosity", "thermal-conductivity",
-    "conductivity", "fes",
+    "conductivity", "nemd", "infrared", "elastic", "fes",
 ]  # fmt: skip
 """Those that can be done without being told more."""
 
@@ -263,6 +266,11 @@ class Simulate(Table):
     uncertainty: UncertaintyLimits = Field(
         default=UncertaintyLimits(), description="what happens where the potential is not sure"
     )
+    stop: Stop | None = Field(
+        default=None,
+        examples=[{"quantity": "D:Li", "relative_error": 0.1}],
+        description="end the last stage of dynamics when a quantity is known well enough",
+    )
     analysis: Analysis | None = Field(default=None, description="what is computed when the run has finished")
 
     @model_validator(mode="before")
@@ -276,7 +284,8 @@ class Simulate(Table):
         """What no single key can know."""
         problems = [
             *_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self),
-            *rerun_problems(self), *flux_problems(self), *engine_problems(self),
+            *rerun_problems(self), *flux_problems(self), *heat_problems(self), *stop_problems(self),
+            *engine_problems(self),
         ]  # fmt: skip
         if problems:
             raise refuse("\n".join(problems))

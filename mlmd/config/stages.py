@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mlmd.config.bias import ABF, OPESExpanded, Steered, Written
 from mlmd.config.deposit import Deposit
+from mlmd.config.heat import HeatExchange
 from mlmd.config.hyperdynamics import Hyperdynamics
 from mlmd.config.quantities import (
     Force,
@@ -21,6 +22,7 @@ from mlmd.config.quantities import (
     Time,
     refuse,
 )
+from mlmd.config.stop import Stop
 from mlmd.config.table import NONEMPTY, Table, named
 from mlmd.config.timed import Timed
 from mlmd.units import with_unit
@@ -129,6 +131,11 @@ class Dynamics(Timed):
         ],
         description="biases, { kind, ... } each, that mlmd writes as bias.dat in the run folder or carries out itself",
     )
+    stop: Stop | None = Field(
+        default=None,
+        examples=[{"quantity": "D:Li", "relative_error": 0.1}],
+        description="end this stage before its duration is over, when a quantity is known well enough",
+    )
 
 
 class Minimize(Table):
@@ -151,6 +158,9 @@ class Minimize(Table):
         return 0
 
 
+NO_EXCHANGE = 'A thermostat takes heat from everywhere, and its flow is not known; use kind = "nve" after this stage.'
+
+
 class NVE(Dynamics):
     """Dynamics at constant energy."""
 
@@ -160,6 +170,11 @@ class NVE(Dynamics):
         "pressure": 'NVE has a fixed cell; use kind = "npt".',
     }
     kind: Literal["nve"] = Field(default="nve", description="kind of stage")
+    heat_exchange: HeatExchange | None = Field(
+        default=None,
+        examples=[{"axis": "z", "power": "0.1 eV/ps"}],
+        description="heat that is taken from a cold slab of atoms and given to a hot one, for the thermal conductivity",
+    )
 
 
 class NVT(Dynamics):
@@ -168,6 +183,7 @@ class NVT(Dynamics):
     refused: ClassVar[dict[str, str]] = Dynamics.refused | {
         "pressure": 'NVT has a fixed cell; use kind = "npt".',
         "barostat": 'NVT has a fixed cell; use kind = "npt".',
+        "heat_exchange": NO_EXCHANGE,
     }
     kind: Literal["nvt"] = Field(default="nvt", description="kind of stage")
     temperature: Temperature = Field(
@@ -179,6 +195,7 @@ class NVT(Dynamics):
 class NPT(Dynamics):
     """Dynamics at constant pressure and temperature."""
 
+    refused: ClassVar[dict[str, str]] = Dynamics.refused | {"heat_exchange": NO_EXCHANGE}
     kind: Literal["npt"] = Field(default="npt", description="kind of stage")
     temperature: Temperature = Field(
         examples=["300 K"], description='temperature; a ramp is ["300 K", "600 K"], a schedule { points = ... }'

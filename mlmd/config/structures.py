@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
@@ -168,10 +168,62 @@ class Average(DescriptorKind):
 
 
 StructureDescriptor = CoulombMatrix | ManyBodyTensor | Average
+
+
+class StructureCombination(DescriptorKind):
+    """Several descriptors of whole structures, whose features stand side by side."""
+
+    kind: Literal["combined-structures"] = Field(
+        default="combined-structures", description="kind of descriptor: several of whole structures"
+    )
+    parts: Annotated[
+        tuple[Annotated[StructureDescriptor, Field(discriminator="kind"), of_kind("mtp")], ...],
+        Field(strict=False),
+        NONEMPTY,
+    ] = Field(description="tables of coulomb, mbtr and average; descriptor = [a, b] says the same")
+
+    @model_validator(mode="after")
+    def _draws_alike(self) -> StructureCombination:
+        """Every draw of a structure is one row."""
+        draws = sorted({one.n_draws for one in self.parts if isinstance(one, CoulombMatrix) and one.form == "random"})
+        if len(draws) > 1:
+            raise refuse(
+                f"n_draws: random matrices of {' and of '.join(map(str, draws))} draws stand side by side, and each "
+                "draw makes a row of all descriptors. Give the same number for all."
+            )
+        return self
+
+
+def structure_parts(descriptor: Table) -> tuple[CoulombMatrix | ManyBodyTensor | Average, ...]:
+    """The descriptors of structures that one consists of: itself where it is no combination, none of one of atoms."""
+    if isinstance(descriptor, StructureCombination):
+        return descriptor.parts
+    return (descriptor,) if isinstance(descriptor, StructureDescriptor) else ()
+
+
+def only_structures(value: object) -> bool:
+    """Whether a list, as an input has it, is of descriptors of whole structures: of some, and of none of atoms."""
+    if not isinstance(value, list | tuple):
+        return False
+    kinds = {one if isinstance(one, str) else one.get("kind", "mtp") for one in value if isinstance(one, str | Mapping)}
+    return bool(kinds & _WHOLE) and not kinds & _OF_ATOMS
+
+
+def _of_structures(value: object) -> object:
+    """A list of descriptors of structures is their combination, also where it is written as a table."""
+    parts = value.get("parts") if isinstance(value, Mapping) and value.get("kind") == "combined" else value
+    return {"kind": "combined-structures", "parts": parts} if only_structures(parts) else value
+
+
+_WHOLE, _OF_ATOMS = (
+    frozenset(table.model_fields["kind"].default for table in get_args(tables))
+    for tables in (StructureDescriptor, AtomDescriptor)
+)
 AnyDescriptorTable = Annotated[
-    AtomDescriptor | StructureDescriptor,
+    AtomDescriptor | StructureDescriptor | StructureCombination,
     Field(discriminator="kind"),
     of_kind("mtp"),
     BeforeValidator(of_model),
     BeforeValidator(of_list),
+    BeforeValidator(_of_structures),
 ]

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlmd.config.explain import explain
-from mlmd.config.pairs import ANY_USE, OF_STRUCTURES
+from mlmd.config.pairs import ANY_USE, of_structures
 from mlmd.config.read import read_toml
 from mlmd.config.resolve import training_hash
 from mlmd.config.train import Train
@@ -22,8 +22,8 @@ from mlmd.errors import InputError
 
 MOST = 1000
 """Trainings; more are a mistake in the lists."""
-_NOT_SWEPT = ("data", "test", "test_fraction", "seed", "card")
-"""What decides which structures are tested on, so that errors of different trainings can be compared, and the card."""
+_NOT_SWEPT = ("data", "test", "test_fraction", "seed", "card", "property")
+"""What decides what is learned and which structures are tested on, so that errors can be compared, and the card."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,23 @@ def load_sweep(path: str | Path) -> tuple[Choice, ...]:
             if first != one.label:  # by options that these descriptors and fits have no use for
                 one = Choice(one.label, None, f"it is the same training as {first}: what differs has no use here.")
         found.append(one)
+    found = _alike(found)
     if not any(one.config for one in found):
         raise InputError("\n".join(f"{path.name}: {line}" for line in found[0].problem.splitlines()))
     return tuple(found)
+
+
+def _alike(found: list[Choice]) -> list[Choice]:
+    """Potentials only, or only models of one property, as the first one is: errors of others are of something else."""
+    whole = [one.config is not None and of_structures(one.config.descriptor, one.config.fit) for one in found]
+    first = next((number for number, one in enumerate(found) if one.config), 0)
+    kinds = ("a potential", "one number of each structure")
+    return [
+        one if one.config is None or whole[number] == whole[first]
+        else Choice(one.label, None, f"it learns {kinds[whole[number]]}, and {found[first].label} learns "
+                    f"{kinds[whole[first]]}: their errors cannot be compared.")
+        for number, one in enumerate(found)
+    ]  # fmt: skip
 
 
 def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
@@ -87,8 +101,8 @@ def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         raise InputError(f"{name}: the list is empty; give the values to try.")
     elif place[0] in _NOT_SWEPT:
         raise InputError(
-            f"{name}: all trainings must have the same structures and the same test, or their errors could not be "
-            "compared. Give it once, outside of the table."
+            f"{name}: all trainings must have the same structures, the same test and the same property, or their "
+            "errors could not be compared. Give it once, outside of the table."
         )
     else:
         yield place, table
@@ -97,29 +111,16 @@ def _lists(table: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any], path: Path) -> Choice:
     """The input with the chosen values; whole tables first, so that others are set within them."""
     label = ", ".join(_told(place, value) for place, value in choice.items())
-    end = ": only potentials are swept. `mlmd train` takes it."
     filled: dict[str, Any] = _copy(data)
     try:
         for place in sorted(choice, key=len):
             _put(filled, place, _copy(choice[place]))
-        # first of all: what else is wrong with it would be mended in vain
-        for key, kinds in (("descriptor", OF_STRUCTURES), ("fit", ("kernel-ridge",))):
-            if (kind := _kind(filled.get(key))) in kinds:
-                return Choice(label, None, f'"{kind}" is for whole structures{end}')
-        if "property" in filled:
-            return Choice(label, None, f"property: it is learned of whole structures{end}")
         config = Train.model_validate(filled, context={"folder": path.absolute().parent, ANY_USE: True})
     except ValidationError as error:
         return Choice(label, None, "\n".join(explain(error, Train, filled)))
     except InputError as error:
         return Choice(label, None, str(error))
     return Choice(label, config)
-
-
-def _kind(table: Any) -> str | None:
-    """The kind that a table, or a word in its place, names; None where it names none that could be known."""
-    kind = table.get("kind") if isinstance(table, Mapping) else table
-    return kind if isinstance(kind, str) else None
 
 
 def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

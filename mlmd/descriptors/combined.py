@@ -1,7 +1,7 @@
-"""Several descriptors of the same atoms side by side: the features of an atom are those of all, one after another.
+"""Several descriptors side by side: the features of an atom, or of a structure, are those of all, one after another.
 
 Two-body and many-body terms (Bartók and Csányi, Int. J. Quantum Chem. 115, 1051, 2015), or functions of different reach
-and resolution, are made so.
+and resolution, are made so; of structures also what differs in kind, such as charges and angles.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from mlmd.registry import below, find
 class Combined(torch.nn.Module):
     """x = (x_1, x_2, ...); every part keeps its own cutoff."""
 
-    kind = "atom"
+    kind: str
+    """What all parts describe: ``"atom"`` or ``"structure"``."""
     parts: Sequence[Descriptor]
 
     def __init__(self, parts: Sequence[Descriptor]) -> None:
         """Join descriptors.
 
         Args:
-            parts: of atoms, of the same elements in the same order.
+            parts: all of atoms or all of structures, of the same elements in the same order.
 
         Raises:
             InputError: without parts, and when they do not go together.
@@ -39,13 +40,19 @@ class Combined(torch.nn.Module):
         if not parts:
             raise InputError("a combination of no descriptors describes nothing.")
         for part in parts:
-            if part.kind != "atom":
-                raise InputError(f"{type(part).__name__} describes a {part.kind}; only descriptors of atoms combine.")
+            if part.kind not in ("atom", "structure"):
+                raise InputError(f"{type(part).__name__} describes a {part.kind}; such descriptors do not combine.")
+            if part.kind != parts[0].kind:
+                whole, other = (part, parts[0]) if part.kind == "structure" else (parts[0], part)
+                raise InputError(
+                    f"{type(whole).__name__} describes a structure and {type(other).__name__} an atom; only "
+                    "descriptors of atoms combine with those of atoms. Average the latter over each structure."
+                )
             if part.elements != parts[0].elements:
                 shown = " and of ".join(", ".join(one.elements) for one in (parts[0], part))
                 raise InputError(f"descriptors of {shown} do not combine; elements and their order must be the same.")
         self.parts = torch.nn.ModuleList(parts)  # type: ignore[assignment,arg-type]
-        self.elements = parts[0].elements
+        self.kind, self.elements = parts[0].kind, parts[0].elements
         self.cutoff = max(part.cutoff for part in parts)
         ends = [0, *itertools.accumulate(part.n_features for part in parts)]
         self.columns = tuple(slice(first, last) for first, last in itertools.pairwise(ends))
@@ -56,7 +63,7 @@ class Combined(torch.nn.Module):
         """Of the part that needs the most memory for an atom."""
 
     def features(self, graph: Graph, centres: slice | None = None) -> Tensor:
-        """(n_atoms, n_features), or only the rows of some consecutive atoms."""
+        """(n_atoms, n_features), or only the rows of some consecutive atoms; (n_structures, n_features)."""
         rows = [part.features(within(graph, part.cutoff), centres) for part in self.parts]
         return torch.cat(rows, dim=1)
 

@@ -19,17 +19,19 @@ from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.config import Minimize, Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.columns import exchanges_heat, more_columns, more_values
 from mlmd.engine.commit import Commit, machine_of
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
 from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
 from mlmd.engine.drift import drift_of
+from mlmd.engine.early_end import EarlyEnd, Ends, as_header, early_end, ends_in, with_told
 from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import ForceFailure, Forces
 from mlmd.engine.guard import ADVICE, save_crash
-from mlmd.engine.hyperdynamics import HYPER_COLUMNS
+from mlmd.engine.heat_exchange import Temperatures
 from mlmd.engine.job import Job, warnings_of
 from mlmd.engine.mixed import why_inexact
 from mlmd.engine.observe import Moment
@@ -48,7 +50,18 @@ from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator, has_energy
 from mlmd.potentials.on_gpu import why_slow
-from mlmd.rundir import DEPOSITION, FINAL, FLUXES, HYPER, LOG, Messages, Run, StageRecord, write_atomically
+from mlmd.rundir import (
+    DEPOSITION,
+    FINAL,
+    FLUXES,
+    HYPER,
+    LOG,
+    TEMPERATURES,
+    Messages,
+    Run,
+    StageRecord,
+    write_atomically,
+)
 
 ToNextExchange = Generator[None, None, None]
 """Goes on to the next exchange each time."""
@@ -82,11 +95,15 @@ class Course:
         self.watch = watch_of(job, messages, self._device)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         more += (FLUXES,) if job.config.output.fluxes else ()
+        more += (TEMPERATURES,) if exchanges_heat(job) else ()
         self.commit = Commit(run, job.scripts.values(), machine_of(job, hardware), messages, more)
         self._biased = Biased(job, run, messages)
         self._memory: dict[str, np.ndarray] = {}
         """What biases remember beyond PLUMED's files, also of stages before."""
         self._ring = ring
+        self._ends: Ends = {}
+        self._early: EarlyEnd | None = None
+        """What may end the stage that goes on before its last step."""
         self._open: tuple[DynamicsStage, StageFiles, Deposition | None] | None = None
         """The stage that goes on."""
         self.saved: str | None = None
@@ -105,6 +122,8 @@ class Course:
         """Run to the end, with a rest wherever others have to come to the same exchange first."""
         saved = self.commit.load() if self._ring is None else self._ring.load(self)
         self.saved = None if saved is None else saved.name
+        self._ends = ends_in(saved, self.job.stages, self.job.config)
+        self._tell_ends()
         slow = why_slow(self.job.potential, self._device)
         if slow:
             self.messages(slow)
@@ -122,7 +141,8 @@ class Course:
             self._follow(restored(self.present, saved.arrays))
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
         reached = (0, -1) if saved is None else saved.position
-        for record in self.run.stages:
+        for index in range(len(self.run.stages)):
+            record = self.run.stages[index]  # one before it may have ended early
             if record.index < reached[0] or (record.index == reached[0] and reached[1] >= record.n_steps):
                 continue
             # PLUMED opens its files in the current folder; who takes turns is put there at each of them
@@ -146,11 +166,14 @@ class Course:
         clock, first = time.perf_counter(), 0 if saved is None else saved.position[1]
         dynamics = yield from self._dynamics(record, particles, saved)
         seconds = time.perf_counter() - clock
-        speed = (record.n_steps - first) * record.timestep * 1e-6 * 86400 / seconds
+        n_done = dynamics.step - first
+        speed = n_done * record.timestep * 1e-6 * 86400 / seconds
         moves = "" if dynamics.barostat is None else f"; {dynamics.barostat.describe()}"
-        self.messages(f"{name} done: {record.n_steps - first:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        self.messages(f"{name} done: {n_done:,} steps in {seconds:.1f} s, {speed:.3g} ns/day{moves}")
+        if (end := self._ends.get(record.index)) is not None:
+            self.messages(f"{name} ended at step {end.step:,} of {end.planned:,}: {end.why}")
         bias = dynamics.forces.bias
-        if bias is not None and (summary := bias.ends(record.last_step)) is not None:
+        if bias is not None and (summary := bias.ends(dynamics.global_step)) is not None:
             self.messages(f"{name}: {summary}")
         self.messages(f"time of {name}: {observe.where_time_went(dynamics, seconds)}", echo=False)
         return dynamics.particles()
@@ -182,6 +205,9 @@ class Course:
         self._pass_again(stage, resumed=saved is not None)
         files = self._open_files(stage, deposition)
         self._open = stage, files, deposition
+        self._early = None
+        if deposition is None and self._ring is None:
+            self._early = early_end(self.run, self.job.config, record, stage.forces.bias, files, self.messages)
         try:
             if saved is None:
                 self._save(stage, files, deposition)
@@ -206,7 +232,7 @@ class Course:
         self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None
     ) -> Generator[None, None, DynamicsStage]:
         """Run a stage; another one is given back where atoms have come or gone."""
-        record, look = stage.record, deposition if self._ring is None else self._ring
+        record, look = stage.record, self._ring or deposition or self._early
         while True:
             if deposition is not None and (change := deposition.change(stage)) is not None:
                 stage = self._changed(record, change, deposition, stage)
@@ -214,11 +240,23 @@ class Course:
                 self._open = stage, files, deposition
             while self._ring is not None and self._ring.waits(record, stage.step):
                 yield
-            if stage.step == record.n_steps:
+            if self._has_ended(stage):
                 return stage
             pause = partial(self._pause, stage, files, deposition)
             assert files.trajectory is not None
             stage.run(files.log, files.trajectory, pause=pause, progress=self.progress, look=look)
+
+    def _has_ended(self, stage: DynamicsStage) -> bool:
+        """Whether a stage is at its end, be it an early one, which its checkpoint then tells."""
+        end = None if self._early is None else self._early.end
+        if end is not None:
+            self._ends[stage.record.index] = end
+        return end is not None or stage.step == stage.record.n_steps
+
+    def _tell_ends(self) -> None:
+        """Let the manifest say how stages have ended; a checkpoint has said so before."""
+        self.run = self.commit.run = with_told(self.run, self.job.stages, self._ends)
+        self._biased = replace(self._biased, run=self.run)
 
     def failure(self, error: SimulationError) -> BaseException:
         """What a failure of the stage that goes on is to a person."""
@@ -234,7 +272,7 @@ class Course:
         job, record, bias = self.job, stage.record, stage.forces.bias
         if bias is not None:
             bias.open(self.folder, stage.global_step)
-        columns = [*job.more_columns, *self._counts, *self._clock, *(() if self.watch is None else self.watch.columns)]
+        columns = [*more_columns(job), *(() if self.watch is None else self.watch.columns)]
         log = Log(self.folder / LOG, columns, has_energy=has_energy(job.potential))
         kind, frame_time = self.run.manifest["trajectory"]["format"], record.trajectory_every * record.timestep
         trajectory = open_trajectory(self.run.trajectory, kind, self.present.atoms, frame_time)
@@ -243,10 +281,12 @@ class Course:
         if job.config.output.fluxes:
             charges = charges_for_current(job.config, job.atoms)
             stage.fluxes = Fluxes(self.folder, job.config.output.fluxes, charges, job.atoms.get_chemical_symbols())
+        if stage.exchange is not None:
+            stage.exchange.file = Temperatures(self.folder, stage.exchange.n_slabs)
         return StageFiles(
             log, trajectory, stage.deviations,
             book=None if deposition is None else deposition.open_book(),
-            bias=bias, fluxes=stage.fluxes,
+            bias=bias, fluxes=stage.fluxes, temperatures=None if stage.exchange is None else stage.exchange.file,
         )  # fmt: skip
 
     @property
@@ -269,8 +309,8 @@ class Course:
         self.saved = content.name
 
     def _numbered(self, header: Mapping[str, Any]) -> dict[str, Any]:
-        """The header of a checkpoint, with the number of exchanges where there are any."""
-        return {**header, **({} if self._ring is None else {"exchanges": self._ring.n_done})}
+        """The header of a checkpoint, with how stages have ended, and the number of exchanges where there are any."""
+        return {**header, **as_header(self._ends), **({} if self._ring is None else {"exchanges": self._ring.n_done})}
 
     def _save(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         files.commit()
@@ -282,7 +322,7 @@ class Course:
 
     def _pause(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         """Make a checkpoint where one is due, and stop where that is asked for."""
-        ended = stage.step == stage.record.n_steps
+        ended = self._has_ended(stage)
         if self._ring is not None:
             self._ring.pause(ended=ended)
             return
@@ -290,6 +330,8 @@ class Course:
         due = time.monotonic() - self.commit.saved_at >= self.job.config.output.checkpoint_every
         if ended or due or reason:
             self._save(stage, files, deposition)
+        if ended:
+            self._tell_ends()
         if reason and not ended:
             when = f"step {stage.global_step:,} ({stage.time / PS:g} ps)"
             raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")
@@ -302,36 +344,6 @@ class Course:
         if deposition is not None:
             arrays |= deposition.state()
         return replace(content, header=self._numbered(content.header), arrays=arrays)
-
-    @property
-    def _counts(self) -> list[str]:
-        """Columns of the log that a run has in which atoms come and go."""
-        return ["atoms", "bath temperature [K]"] if self.job.deposits else []
-
-    def _counted(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
-        """What stands in the columns `_counts`."""
-        if not self._counts:
-            return lambda stage: []
-        bathed = deposition is not None and deposition.plan.stage.bath is not None
-        return lambda stage: [stage.body.n_atoms, stage.guarded_temperature() if bathed else float("nan")]
-
-    @property
-    def _clock(self) -> tuple[str, ...]:
-        """Columns of the log that a run with hyperdynamics has."""
-        return HYPER_COLUMNS if self.job.boosts else ()
-
-    def _more(self, deposition: Deposition | None) -> Callable[[DynamicsStage], list[float]]:
-        """What stands in the columns `_counts` and `_clock`."""
-        counted = self._counted(deposition)
-        if not self._clock:
-            return counted
-        return lambda stage: [*counted(stage), *self._measured(stage)]
-
-    def _measured(self, stage: DynamicsStage) -> list[float]:
-        """What the bias of a stage has to say in the columns `_clock`."""
-        bias = stage.forces.bias
-        found = {} if bias is None else bias.measures(stage.global_step)
-        return [found.get(name, float("nan")) for name in self._clock]
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
@@ -394,7 +406,7 @@ class Course:
             watch=self.watch, drift=drift_of(stage, config, job.potential, self.messages),
             spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
-            more=self._more(deposition), first_step=step,
+            more=more_values(self.job, deposition), first_step=step,
             force=self._torch_force(),
         )  # fmt: skip
         if deposition is not None and not restart:

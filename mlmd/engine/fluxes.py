@@ -70,7 +70,7 @@ class Fluxes(AppendOnly):
     def take(self, stage: DynamicsStage) -> None:
         """Write the present moment of a stage."""
         body, step = stage.body, stage.global_step
-        velocities = _on_time(stage)
+        velocities = on_time(stage)
         volume = float(np.linalg.det(stage.forces.cell)) if body.pbc.all() else float("nan")
         values = [body.temperature(body.kinetic_energy(velocities)), volume, *self._values(stage, velocities, volume)]
         time = f"{stage.time / PS:.15g}"
@@ -108,7 +108,7 @@ def heat_flux(energies: np.ndarray, virials: np.ndarray, masses: np.ndarray, vel
     return carried
 
 
-def _on_time(stage: DynamicsStage) -> np.ndarray:
+def on_time(stage: DynamicsStage) -> np.ndarray:
     """(n_atoms, 3) Å/fs in the engine's frame, at the time of the positions."""
     velocities, body = stage.velocities(), stage.body
     if len(body.constraints[0]):  # these have forces too, which are not known

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mlmd.config import Simulate, physics_hash, resolved
+from mlmd.config.ending import stop_of
 from mlmd.config.files import sha256
+from mlmd.config.stop import Stop
 from mlmd.engine.schedule import files_of, stage_records
 from mlmd.errors import StorageError
-from mlmd.rundir import MANIFEST, MESSAGES, PLUMED, STRUCTURE, TOPOLOGIES, Run, open_run
+from mlmd.rundir import MANIFEST, MESSAGES, PLUMED, STRUCTURE, TOPOLOGIES, End, Run, StageRecord, open_run
 
 _BEGUN = {"lock", MESSAGES, PLUMED} | {
     name + end
@@ -55,6 +57,27 @@ def existing_run(folder: Path, config: Simulate) -> Run | None:
     return run
 
 
+def is_finished(run: Run, config: Simulate) -> bool:
+    """Whether a run is at its end, and the input asks for no more: neither for more time nor for a smaller error."""
+    pairs = zip(run.stages, stage_records(config), strict=True)
+    ended = all(_still_ended(old, new, config) for old, new in pairs if old.kind != "rerun")
+    return ended and run.manifest["state"] == "done"
+
+
+def _still_ended(old: StageRecord, new: StageRecord, config: Simulate) -> bool:
+    """Whether a stage that has come to its end is there by the present input, too."""
+    return holds(old.end or End(old.n_steps, old.n_steps, ""), new.n_steps, stop_of(config, old.index))
+
+
+def holds(end: End, planned: int, stop: Stop | None) -> bool:
+    """Whether a stage that ended goes no further with as many steps and this `stop`, which may ask for more now."""
+    if not end.early:
+        return planned <= end.planned
+    if end.quantity is None or end.relative_error is None:
+        return True
+    return stop is not None and stop.quantity == end.quantity and end.relative_error <= stop.relative_error
+
+
 def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
     if physics_hash(config) == run.manifest["physics_hash"]:
         return
@@ -63,7 +86,7 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
         of_current = key.startswith("analysis.charges") and "current" in (config.output.fluxes or ())
         if not of_current and key.startswith(("analysis", "guard", "uncertainty", "engine.grid", "engine.skin")):
             continue
-        if key.endswith(("duration", "checkpoint_every")):
+        if key.endswith(("duration", "checkpoint_every")) or "stop" in key.split("."):
             continue
         if key.endswith(("structure", "path", "file", "kernel", "parameters", "trajectory")) and _name(
             old.get(key)
@@ -102,12 +125,15 @@ def _changed_lengths(run: Run, config: Simulate) -> Iterator[str]:
     for old, new in zip(run.stages, stage_records(config), strict=True):
         if old.kind == "rerun":  # as long as its trajectory, which is compared by its content
             continue
-        if old.n_steps == new.n_steps:
+        place, last = f"stage {old.index + 1} ({old.kind})", old.index == len(run.stages) - 1
+        early = old.end is not None and old.end.early
+        if early and not last and not _still_ended(old, new, config):
+            yield f"{place}: stop: it has ended, and the stages behind it have begun from there"
+        if old.planned == new.n_steps:
             continue
-        place = f"stage {old.index + 1} ({old.kind})"
-        if new.n_steps < old.n_steps:
-            yield f"{place}: duration: it was {old.n_steps} steps, is {new.n_steps}; a stage cannot shrink"
-        elif old.index != len(run.stages) - 1:
+        if new.n_steps < old.planned:
+            yield f"{place}: duration: it was {old.planned} steps, is {new.n_steps}; a stage cannot shrink"
+        elif not last:
             yield f"{place}: duration: only the last stage can grow"
         elif old.ramped:
             yield f"{place}: duration: a ramp cannot grow, its slope would change"

@@ -18,7 +18,9 @@ import mlmd
 from mlmd.bias.hyperdynamics import PAPERS
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
+from mlmd.bias.stiffness import stiff_kernels
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
+from mlmd.config.ending import stop_of
 from mlmd.config.files import sha256
 from mlmd.config.rerun import rerun_of
 from mlmd.config.stages import hyperdynamics_of
@@ -26,6 +28,7 @@ from mlmd.engine.arrivals import Plan
 from mlmd.engine.biases import Adaptive, kept_sources, kernel_of, papers_of, scripts_of
 from mlmd.engine.flux_needs import check_fluxes
 from mlmd.engine.frame import Frame, frame_of
+from mlmd.engine.heat_exchange import check_exchange
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.lammps.cell import check_cell
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
@@ -57,6 +60,7 @@ from mlmd.rundir import (
     PLUMED,
     STOP,
     STRUCTURE,
+    TEMPERATURES,
     TOPOLOGIES,
     StageRecord,
     stage_record,
@@ -64,7 +68,7 @@ from mlmd.rundir import (
 
 RESERVED = {
     *(LOG, MANIFEST, MESSAGES, STRUCTURE, FINAL, CHECKPOINTS, CRASH, STOP),
-    *(DEPOSITION, FLUXES, HYPER, PLUMED),
+    *(DEPOSITION, FLUXES, HYPER, PLUMED, TEMPERATURES),
     *("trajectory.dcd", "trajectory.xtc", "trajectory.extxyz"),
     *TOPOLOGIES,
     *("model_devi.out", "candidates.extxyz", "analysis", "input.toml", "lock", "plumed.log", "report.html"),
@@ -152,7 +156,9 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     _check_cell(config, atoms)
     _check_division(config, potential, atoms)
     _check_analysis(config, atoms)
+    _check_ends(config, atoms, body)
     check_fluxes(config, potential, atoms)
+    check_exchange(config, atoms, body.mobile)
     again = rerun_of(config)
     replay = None if again is None else replay_of(again, config.timestep, atoms)
     records = stage_records(config, () if replay is None else replay.steps.tolist())
@@ -231,6 +237,21 @@ def _check_analysis(config: Simulate, atoms: ase.Atoms) -> None:
             raise InputError(
                 f"analysis: {key}: the structure has no {absent[0]}. {did_you_mean(absent[0], set(atoms.symbols))}"
             )
+
+
+def _check_ends(config: Simulate, atoms: ase.Atoms, body: Body) -> None:
+    """A stage that ends when the diffusion of an element is known needs that element, and that it may move."""
+    for index, stage in enumerate(config.stage):
+        stop, place = stop_of(config, index), f"stage {index + 1} ({stage.kind}): stop"
+        if stop is None or stop.element is None:
+            continue
+        own = atoms.symbols == stop.element
+        if not own.any():
+            raise InputError(
+                f"{place}: the structure has no {stop.element}. {did_you_mean(stop.element, set(atoms.symbols))}"
+            )
+        if not body.mobile[own].any():
+            raise InputError(f"{place}: all atoms of {stop.element} are frozen, and do not diffuse.")
 
 
 def _check_forces_alone(config: Simulate, potential: Potential, scripts: Mapping[int, Script]) -> None:
@@ -327,6 +348,20 @@ def check_biases(job: Job) -> tuple[Said, ...]:
     if job.boosts:
         said.append(Said("", PAPERS, ()))
     return tuple(said)
+
+
+def too_stiff(job: Job) -> Iterator[str]:
+    """Biases whose kernels the timestep cannot follow, in sentences."""
+    body, positions = job.body, job.frame.to_engine(job.atoms.positions)
+    cell = np.where(body.pbc[:, None], job.cell, 0.0)
+    for index, script in job.scripts.items():
+        target = job.stages[index].temperature
+        if job.replay is None:  # where nothing moves
+            yield from stiff_kernels(
+                script, positions=positions, cell=cell, inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0),
+                charges=charges_of(job), timestep=job.config.timestep,
+                temperature=None if target is None else target[0], kernel=kernel_of(job.config, index),
+            )  # fmt: skip
 
 
 def what_plumed_says(said: Sequence[Said]) -> Iterator[str]:

@@ -15,11 +15,16 @@ import numpy as np
 import torch
 
 from mlmd.config import Minimize, Rerun, Simulate, check_files, load_simulate
+from mlmd.config.bias import OPES, Metadynamics
+from mlmd.config.ending import stop_of
 from mlmd.config.replicas import load_runs, slurm_of
 from mlmd.config.rerun import rerun_of
+from mlmd.config.stages import Dynamics
+from mlmd.config.stop import FIRST_LOOK
 from mlmd.engine import slab
+from mlmd.engine.early_end import strides_of
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, models_of, prepare, warnings_of
+from mlmd.engine.job import Job, check_biases, models_of, prepare, too_stiff, warnings_of
 from mlmd.engine.mixed import field_platform
 from mlmd.engine.replay import cell_notes
 from mlmd.engine.replicas import shares
@@ -34,7 +39,7 @@ from mlmd.potentials.evaluate import predictor
 from mlmd.potentials.on_gpu import why_slow
 from mlmd.pretrained.reference import compare
 from mlmd.rundir import StageRecord, describe_targets
-from mlmd.units import BAR, DENSITY
+from mlmd.units import BAR, DENSITY, with_unit
 
 BUDGET = 2.0
 """Seconds of force calls, unless a single call takes longer."""
@@ -273,7 +278,7 @@ def _memory() -> float:
 
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
-    notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job)]
+    notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job), *_doubtful_biases(job)]
     if job.replay is not None:
         notes += [*job.replay.notes, *(one for script in job.scripts.values() for one in cell_notes(script, job.atoms))]
     platform, properties = choose_platform("auto", None, device)
@@ -302,9 +307,24 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
                     f"{place}: height, {plan.stage.height:g} Å, is less than the cutoff of the potential, "
                     f"{plan.cutoff:g} Å: what arrives feels the surface as it appears"
                 )
+    notes += [*dict.fromkeys(too_stiff(job)), *_early_ends(job)]
     if job.config.seed is None and job.replay is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)
+
+
+def _early_ends(job: Job) -> Iterator[str]:
+    """Stages that may be shorter than they are said to be."""
+    for record in job.stages:
+        place = f"stage {record.index + 1} ({record.kind})"
+        if (stop := stop_of(job.config, record.index)) is not None:
+            every = (record.log_every if stop.in_log else record.trajectory_every) * record.timestep
+            yield (
+                f"{place} ends before, when {stop.quantity} has a relative error of {stop.relative_error:g}: it is "
+                f"looked at after {FIRST_LOOK * every / 1e3:g} ps, and whenever the stage is a quarter longer"
+            )
+        if (script := job.scripts.get(record.index)) is not None and strides_of(script):
+            yield f"{place} ends before, where COMMITTOR of {script.path.name} finds a basin"
 
 
 def _suspicions(job: Job, first: Evaluation) -> Iterator[str]:
@@ -341,6 +361,19 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
                 f"stage {record.index + 1} ({stage.kind}): {stage.duration:.12g} fs is no whole number of steps; "
                 f"it will be {record.n_steps:,} steps, {length:.12g} fs"
             )
+
+
+def _doubtful_biases(job: Job) -> Iterator[str]:
+    """Biases that would never act, and that the speed does not count them."""
+    for number, stage in enumerate(job.config.stage, 1):
+        if isinstance(stage, Dynamics):
+            place = f"stage {number} ({stage.kind})"
+            for bias in stage.bias:
+                if isinstance(bias, Metadynamics | OPES) and bias.every > stage.duration:
+                    every, length = (with_unit(value, "time") for value in (bias.every, stage.duration))
+                    yield f"{place}: {bias.kind}: every, {every}, is longer than the stage, {length}: nothing is added"
+            if stage.bias or stage.plumed is not None:
+                yield f"{place}: the speed leaves out the bias; PLUMED takes some 0.1 to 0.4 ms a step"
 
 
 def _pressure(job: Job, first: Evaluation) -> float | None:

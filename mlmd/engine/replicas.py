@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import check_files
-from mlmd.config.replicas import Replica, Runs, base_seed, load_runs
-from mlmd.engine.folder import existing_run
+from mlmd.config.replicas import Runs, base_seed, load_runs
+from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.run import Options
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
-from mlmd.engine.schedule import stage_records
 from mlmd.engine.status import Status, names_in, reached, read_list, status
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import InputError, MlmdError, ModelError, SimulationError, Stopped, StorageError
-from mlmd.rundir import MANIFEST, REPLICAS, STOP, Messages, Run, default_folder, open_run, reserved, write_atomically
+from mlmd.rundir import MANIFEST, REPLICAS, STOP, Messages, default_folder, open_run, reserved, write_atomically
 
 if TYPE_CHECKING:
     from mlmd.engine.job import Job
@@ -272,17 +271,11 @@ def _begin(source: Path, folder: Path, runs: Runs, seed: int) -> list[str]:
     for one in replicas:
         own = folder / one.name
         own.mkdir(exist_ok=True)
-        if (own / MANIFEST).exists() and _is_done(open_run(own), one):
+        if (own / MANIFEST).exists() and is_finished(open_run(own), one.config):
             continue
         write_atomically(own / "input.toml", one.text().encode())
         left.append(one.name)
     return left
-
-
-def _is_done(run: Run, replica: Replica) -> bool:
-    """Whether a run is at its end, also where its last stage has grown."""
-    grown = any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(replica.config), strict=True))
-    return run.manifest["state"] == "done" and not grown
 
 
 # -- the processes ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import secrets
 import shutil
@@ -16,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.device import device_error
-from mlmd.engine.folder import existing_run
+from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.lammps.processes import refuse_mpirun
-from mlmd.engine.schedule import stage_records
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import DeviceError, MlmdError, SimulationError, Stopped, StorageError
 from mlmd.rundir import (
@@ -29,9 +29,11 @@ from mlmd.rundir import (
     Messages,
     Run,
     default_folder,
+    ends_of,
     open_run,
     reserved,
     stage_record,
+    with_ends,
     write_atomically,
     write_manifest,
 )
@@ -138,7 +140,14 @@ def _lead(source: Path, config: Simulate, folder: Path, settings: Options, team:
                 f"{folder} is one of several replicas that exchange, and cannot go on alone. The command that began "
                 f"all of them, with --out {folder.parent}, continues them."
             )
-        if run is not None and run.manifest["state"] == "done" and not _grown(run, config):
+        if run is not None and is_finished(run, config):
+            from mlmd.engine.verify import shortened
+
+            if lost := shortened(run):
+                raise StorageError(
+                    f"{folder}: the run is complete, but {'; '.join(lost)}. `mlmd repair {folder}` goes back to a "
+                    "checkpoint from which this command does the end again."
+                )
             return run
         # from here on: a signal while a model is loaded is heard too, and answered after the first step
         with stop_requests(folder / STOP) as request:
@@ -150,10 +159,6 @@ def divided(config: Simulate) -> bool:
     return config.engine is not None and config.engine.kind == "lammps"
 
 
-def _grown(run: Run, config: Simulate) -> bool:
-    return any(new.n_steps > old.n_steps for old, new in zip(run.stages, stage_records(config), strict=True))
-
-
 def _simulate(
     source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, request: StopRequest,
     team: Team | None,
@@ -161,7 +166,7 @@ def _simulate(
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, prepare, what_plumed_says
+    from mlmd.engine.job import check_biases, prepare, too_stiff, what_plumed_says
     from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
 
@@ -182,7 +187,7 @@ def _simulate(
     (folder / STOP).unlink(missing_ok=True)
     messages = Messages(folder, settings.tell)
     if begins:
-        for text in what_plumed_says(said):
+        for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
             messages(text)
     request.limit(settings.max_hours)
     with ending(run, messages):
@@ -281,7 +286,7 @@ def go_on(source: Path, job: Job, run: Run, hardware: dict[str, Any]) -> Run:
             f"{run.path}: the name of a model stands for something else now than when the run began: it was "
             f"{_listed(before)}, is {_listed(weights)}. Install the release that it began with, or give another --out."
         )
-    stages = [stage_record(record) for record in job.stages]
+    stages = [stage_record(record) for record in with_ends(job.stages, ends_of(run.stages))]
     write_atomically(run.path / "input.toml", source.read_bytes())
     now = {"at": _now(), "versions": versions(), "platform": hardware}
     changes = {"state": "running", "input": resolved(job.config), "stages": stages}
@@ -299,8 +304,8 @@ def _now() -> str:
 
 
 def set_state(run: Run, state: str) -> Run:
-    """Write into the manifest how a run stands."""
-    changed = replace(run, manifest={**run.manifest, "state": state})
+    """Write into the manifest how a run stands; it may have been told of stages that have ended meanwhile."""
+    changed = replace(run, manifest={**open_run(run.path).manifest, "state": state})
     write_manifest(run.path, changed.manifest)
     return changed
 
@@ -330,7 +335,11 @@ def ending(run: Run, messages: Messages) -> Iterator[None]:
 def _storage_error(run: Run, error: OSError) -> StorageError:
     free = shutil.disk_usage(run.path).free / 1e6
     place = error.filename or run.path
+    room = f"{free:,.1f} MB are free on the disk of the run folder"
+    do = "make room"
+    if error.errno == errno.EFBIG:
+        room, do = "Files have a limit here (ulimit -f)", "raise it"
     return StorageError(
-        f"{place}: {error.strerror or error}. {free:,.1f} MB are free on the disk of the run folder. Nothing before "
-        "the last checkpoint is lost: make room, and the same command continues."
+        f"{place}: {error.strerror or error}. {room}. Nothing before the last checkpoint is lost: {do}, and the same "
+        "command continues."
     )

@@ -33,9 +33,9 @@ class RunProcess:
 
     def stop(self) -> None:
         """Ask it to end after a checkpoint; asked twice, at once."""
-        self.asked = True
+        number, self.asked = signal.SIGINT if self.asked else signal.SIGTERM, True
         with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(number)
 
     def last_words(self) -> str:
         """Why it ended: what it said, else how it was ended."""

@@ -106,5 +106,5 @@ def usual_temperature(record: StageRecord, config: Simulate, earlier: Sequence[S
     """
     if record.kind == "deposit":
         return None
-    targets = [one.temperature[-1] for one in earlier if one.temperature is not None]
+    targets = [one.target_temperature(one.n_steps / one.planned) for one in earlier if one.temperature is not None]
     return targets[-1] if targets else config.start_temperature

@@ -14,6 +14,7 @@ import openmm
 
 from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Deposit, Guard
+from mlmd.config.heat import heat_exchange_of
 from mlmd.engine import observe
 from mlmd.engine.barostat import Barostat, Molecules
 from mlmd.engine.deviation import Deviations
@@ -22,6 +23,7 @@ from mlmd.engine.fluxes import Fluxes
 from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
 from mlmd.engine.guard import Thermometer, check_distances
+from mlmd.engine.heat_exchange import Exchange
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Trajectory, log_columns
 from mlmd.engine.system import (
@@ -137,6 +139,8 @@ class DynamicsStage:
         self.barostat = None
         if isinstance(stage, NPT):
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
+        table = heat_exchange_of(stage)
+        self.exchange = None if table is None else Exchange(table, record.timestep)
         self._molecules = None if body.molecules is None else Molecules(body.molecules, body.masses)
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guard, self._guarded = guard, guard.enabled
@@ -210,6 +214,8 @@ class DynamicsStage:
             grids.append(RAMP_EVERY)
         if self.record.fluxes_every:
             grids.append(self.record.fluxes_every)
+        if self.exchange is not None:
+            grids += [self.exchange.every, self.exchange.write_every]
         longest = max(1, int(LONGEST_BLOCK / seconds_per_step)) if seconds_per_step else 1
         due = [self.step + grid - self.step % grid for grid in grids]
         if self._guarded:
@@ -248,6 +254,8 @@ class DynamicsStage:
             self._look()
         if self.barostat is not None and isinstance(self.stage, NPT) and self.step % self.stage.barostat.every == 0:
             self._change_volume()
+        if self.exchange is not None:
+            self.exchange.take_turn(self)
         if self._guarded and self.global_step >= self._thermometer.next_look:
             usual = self.target_temperature or self._usual_temperature
             someone = self._layer is None or self._layer.any()

@@ -10,6 +10,7 @@ from mlmd.bias import Bias
 from mlmd.engine.deposit import Book
 from mlmd.engine.deviation import Deviations
 from mlmd.engine.fluxes import Fluxes
+from mlmd.engine.heat_exchange import Temperatures
 from mlmd.engine.outputs import ExtXYZ, Log, Trajectory
 
 
@@ -25,10 +26,11 @@ class StageFiles:
     bias: Bias | None
     """Keeps its files itself."""
     fluxes: Fluxes | None = None
+    temperatures: Temperatures | None = None
 
     @property
-    def _own(self) -> list[Log | Trajectory | Deviations | Book | Fluxes]:
-        some = (self.log, self.trajectory, self.deviations, self.book, self.fluxes)
+    def _own(self) -> list[Log | Trajectory | Deviations | Book | Fluxes | Temperatures]:
+        some = (self.log, self.trajectory, self.deviations, self.book, self.fluxes, self.temperatures)
         return [file for file in some if file is not None]
 
     def commit(self) -> None:

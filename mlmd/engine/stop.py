@@ -1,4 +1,9 @@
-"""Requests to stop: signals, a time limit, a file named STOP. The run then makes a checkpoint and ends with code 75."""
+"""Requests to stop: signals, a time limit, a file named STOP. The run then makes a checkpoint and ends with code 75.
+
+A scheduler repeats itself: Slurm sends SIGTERM at the end of a job's time to each process, after SIGUSR1 where it was
+told to warn, and again when a job is cancelled meanwhile. However many of them come, the run makes its checkpoint; what
+waits for nothing is SIGKILL, which follows by itself. Only a person at a terminal is taken at a second word: Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ class StopRequest:
         self._deadline: float | None = None
         self._signal: str | None = None
         self.insisted = False
-        """Whether a second signal has come, which waits for nothing."""
+        """Whether Ctrl-C has come after another request, and waits for nothing."""
 
     def limit(self, max_hours: float | None) -> None:
         """Stop after so many hours from now."""
@@ -39,10 +44,10 @@ class StopRequest:
         return None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._signal:  # the second one is meant: no more waiting for a step to end
+        if self._signal and number == signal.SIGINT:  # no more waiting for a step to end
             self.insisted = True
             raise KeyboardInterrupt
-        self._signal = signal.Signals(number).name
+        self._signal = self._signal or signal.Signals(number).name
 
 
 @contextmanager

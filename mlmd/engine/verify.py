@@ -98,8 +98,20 @@ def verify(folder: Path | str) -> Verdict:
         checked += [f"{name}, {entry['size']:,} bytes" for name, entry in files.items() if name not in wrong]
         excess = {name: size for name in names if (size := _excess(run.path, files, name)) > 0}
     if not running:
-        problems += _of_log(run) + _of_state(run, excess)
+        # of a run that is done, what lies beyond an older checkpoint belongs to the one that is damaged
+        problems += _of_log(run) + _of_state(run, {} if damaged else excess)
     return Verdict(run, _step(run, saved[0][1]) if saved else None, tuple(problems), excess, tuple(checked))
+
+
+def shortened(run: Run) -> list[str]:
+    """Files of a finished run that have lost their end, by their sizes alone; `verify` looks at all of them."""
+    saved, _ = _readable(run)
+    files: Mapping[str, Mapping[str, Any]] = saved[0][1].header["files"] if saved else {}
+    return [
+        f"{name} has {_size(run.path / name):,} bytes, and had {entry['size']:,}"
+        for name, entry in files.items()
+        if _size(run.path / name) < entry["size"]
+    ]
 
 
 def plan_repair(folder: Path | str) -> Repair | None:

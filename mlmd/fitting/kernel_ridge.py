@@ -2,6 +2,11 @@
 
 e(x) = Σ_s α_s k(x, x_s) + c,   (K + λ I) α = y - c,   c the mean of y
 
+The features of several descriptors side by side are each counted in a unit of their own, so that of the Gaussian and
+the Laplacian kernel each has its width, k(x, y) = Π_p k_p(x_p, y_p): structures are alike that are so for every
+descriptor, and what is fitted may depend on all of them together, as with any features. A sum of kernels would add up a
+function of each and nothing else.
+
 (Rupp, IJQC 115, 1058, 2015; with the Coulomb matrix and the Laplacian kernel: Rupp, Tkatchenko, Müller and von
 Lilienfeld, PRL 108, 058301, 2012).
 """
@@ -9,7 +14,7 @@ Lilienfeld, PRL 108, 058301, 2012).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +57,7 @@ class KernelRidge(Expansion):
         width: float | None = None,
         power: int | None = None,
         regularisation: float = 1e-8,
+        units: Sequence[tuple[int, float]] | None = None,
     ) -> None:
         """Without numbers, to be fitted or loaded.
 
@@ -63,6 +69,8 @@ class KernelRidge(Expansion):
             width: ℓ of the Gaussian and the Laplacian kernel, in units of the features.
             power: ζ of the polynomial kernel.
             regularisation: λ, in units of the kernel: the variance of the noise over that of the targets.
+            units: of each descriptor the number of its features and the unit in which the kernel counts them, in which
+                the width is then too; 1 for all by default.
 
         Raises:
             InputError: for impossible settings.
@@ -70,6 +78,10 @@ class KernelRidge(Expansion):
         if not 0 <= regularisation < math.inf:
             raise InputError(f"a regularisation of {regularisation} is impossible; it is 0 or positive.")
         super().__init__(n_features=n_features, n_kinds=n_kinds, n_basis=n_points)
+        given = units if units is not None else [(n_features, 1.0)]
+        if sum(n for n, _ in given) != n_features or not all(0 < unit < math.inf for _, unit in given):
+            raise InputError(f"units {given} are not positive ones of {n_features} features.")
+        self.units = None if units is None else tuple((int(n), float(unit)) for n, unit in units)
         self.kernel, self.regularisation = kernel, float(regularisation)
         self.width, self.power = None if width is None else float(width), power
         self._kernel = kernel_named(kernel, width=self.width, power=power)
@@ -88,7 +100,7 @@ class KernelRidge(Expansion):
         if not bool(torch.isfinite(features).all() and torch.isfinite(targets).all()):
             raise InputError("the features or the targets have numbers that are not finite.")
         points, targets = features.detach().double(), targets.detach().double()
-        matrix = self._kernel.values(points, points)
+        matrix = self._kernel.values(self._counted(points), self._counted(points))
         matrix.diagonal().add_(self.regularisation)
         mean = targets.mean()
         try:
@@ -106,16 +118,25 @@ class KernelRidge(Expansion):
 
     def basis(self, features: Tensor, kinds: Tensor) -> Tensor:
         """k(x_i, x_s), (n, n_basis), whatever the kinds; torch differentiates it."""
-        return self._kernel.values(features, self.points.to(features.dtype))
+        return self._kernel.values(self._counted(features), self._counted(self.points.to(features.dtype)))
 
     def slopes(self, features: Tensor, kinds: Tensor, directions: Tensor) -> Tensor:
         """(n, n_basis, n_directions), derivatives of k along directions (n, n_features, n_directions) of rows."""
-        return self._kernel.slopes(features, self.points.to(features.dtype), directions)
+        points = self._counted(self.points.to(features.dtype))
+        return self._kernel.slopes(self._counted(features), points, self._counted(directions.mT).mT)
 
     def prior(self) -> Tensor:
         """K^½, (n_basis, n_basis): ‖K^½ α‖² = α' K α, which λ multiplies."""
-        values, vectors = torch.linalg.eigh(self._kernel.values(self.points, self.points))
+        points = self._counted(self.points)
+        values, vectors = torch.linalg.eigh(self._kernel.values(points, points))
         return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+    def _counted(self, features: Tensor) -> Tensor:
+        """Features (..., n_features) in the units of their descriptors."""
+        if self.units is None:
+            return features
+        sizes, units = zip(*self.units, strict=True)
+        return features / features.new_tensor(units).repeat_interleave(torch.tensor(sizes, device=features.device))
 
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> KernelRidge:
@@ -133,5 +154,6 @@ class KernelRidge(Expansion):
             "width": self.width,
             "power": self.power,
             "regularisation": self.regularisation,
+            "units": None if self.units is None else [list(one) for one in self.units],
         }
         return {name: value for name, value in spec.items() if value is not None}

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlmd.errors import InputError, did_you_mean
 
-CHUNK_BYTES = 32e6
+CHUNK_BYTES = 8e6
 """Size of a chunk of positions when the caller does not say."""
 
 

@@ -198,8 +198,6 @@ def open_trajectory(
             atoms do not match, or no frame lies between the times.
         StorageError: when the file cannot be read.
     """
-    from mlmd.io.structures import read_structure
-
     path = Path(path)
     reader = open_frames(path)
     told: bool | None = getattr(reader, "unwrapped", None)
@@ -215,7 +213,7 @@ def open_trajectory(
         )
     if topology is None:
         topology = _first_frame(path, reader)
-    atoms = read_structure(Path(topology)) if isinstance(topology, Path | str) else topology
+    atoms = _structure(topology)
     _check_atoms(path, reader.n_atoms, len(atoms))
     _check_elements(path, reader, atoms)
     times = _foreign_times(path, reader, interval)
@@ -232,6 +230,14 @@ def open_trajectory(
         reader, rows, times, cells_of(reader, rows, atoms, np.eye(3)), atoms.numbers, atoms.get_masses(), atoms.pbc,
         unwrapped, temperature, _provenance(path, times, None, None),
     )  # fmt: skip
+
+
+def _structure(given: ase.Atoms | Path | str) -> ase.Atoms:
+    if not isinstance(given, Path | str):
+        return given
+    from mlmd.io.structures import read_structure
+
+    return read_structure(Path(given))
 
 
 def _first_frame(path: Path, reader: FrameReader) -> ase.Atoms:
@@ -286,8 +292,10 @@ def open_frames(path: Path, *, varying: bool = False) -> FrameReader:
 
     Raises:
         InputError: for an ending that is not known.
-        StorageError: when the file cannot be read.
+        StorageError: when the file cannot be read, or is empty.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise StorageError(f"{path} is empty: it has no frames. Did what wrote it get so far?")
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
         return open_extxyz(path, varying=varying) if opener is open_extxyz else opener(path)

@@ -34,6 +34,7 @@ class XTCReader:
     steps: np.ndarray
     """(n_frames,) steps, as written in the file."""
     _cells: np.ndarray
+    _offsets: np.ndarray
 
     @property
     def n_frames(self) -> int:
@@ -48,6 +49,7 @@ class XTCReader:
             return np.zeros((0, len(np.arange(self.n_atoms)[atoms]), 3))
         found = []
         with XTCTrajectoryFile(str(self.path)) as file:
+            file.offsets = self._offsets  # MDTraj would go through the whole file for them
             for part in spans(frames, self.n_atoms):
                 file.seek(part.start)
                 positions = file.read(n_frames=part[-1] - part.start + 1)[0]
@@ -70,10 +72,12 @@ def open_xtc(path: Path) -> XTCReader:
     times: list[float] = []
     steps: list[int] = []
     cells: list[list[float]] = []
+    offsets: list[int] = []
     n_atoms = 0
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
+            begin = 0
             while len(header := file.read(_HEADER.size)) == _HEADER.size:
                 magic, n_atoms, step, time, *cell, _ = _HEADER.unpack(header)
                 if magic != _MAGIC:
@@ -81,6 +85,8 @@ def open_xtc(path: Path) -> XTCReader:
                 file.seek(_body_size(file.read(_COMPRESSION_HEADER), n_atoms), 1)
                 if file.tell() > size:
                     break
+                offsets.append(begin)
+                begin = file.tell()
                 times.append(time)
                 steps.append(step)
                 cells.append(cell)
@@ -89,7 +95,10 @@ def open_xtc(path: Path) -> XTCReader:
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     boxes = np.array(cells, dtype=float).reshape(-1, 3, 3) * ANGSTROM_PER_NM
-    return XTCReader(path, n_atoms, np.array(times, dtype=float) * 1e3, np.array(steps, dtype=np.int64), boxes)
+    return XTCReader(
+        path, n_atoms, np.array(times, dtype=float) * 1e3, np.array(steps, dtype=np.int64), boxes,
+        np.array(offsets, dtype=np.int64),
+    )  # fmt: skip
 
 
 def _body_size(head: bytes, n_atoms: int) -> int:

@@ -39,6 +39,7 @@ _FUNCTIONS = {
     "mlmd_system_counts": (None, (_HANDLE, _ARRAY)),
     "mlmd_system_rows": (None, (_HANDLE, *[_ARRAY] * 4)),
     "mlmd_system_list": (_COUNT, (_HANDLE, ctypes.c_double, _INT, _COUNT, *[_ARRAY] * 3)),
+    "mlmd_pair_counts": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT, _INT, _ARRAY, _ARRAY)),
     "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 8, *_MESSAGE)),
     "mlmd_descriptor_new": (
         _INT,

@@ -1,6 +1,6 @@
 """The compiled search for pairs: neighbours of atoms as kernels see them, and as lists of pairs.
 
-`mlmd.neighbors.find_pairs` is what finds the pairs of a structure, by this or by vesin.
+`mlmd.pairs.find_pairs` is what finds the pairs of a structure, by this or by vesin.
 """
 
 from __future__ import annotations

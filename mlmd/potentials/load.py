@@ -18,6 +18,7 @@ from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.committee import Committee
+from mlmd.potentials.foreign import framework_of
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -193,15 +194,17 @@ def describe(potential: Potential, path: Path | None = None) -> dict[str, Any]:
 
 
 def recognise(path: Path) -> str:
-    """The kind of potential in a file, by what the file begins with, or by its suffix.
+    """The kind of potential in a file, by what is in it, or by its suffix; nothing in it is executed.
 
     Raises:
         InputError: when there is no such file.
-        ModelError: when it can execute code, is damaged, or is nothing that mlmd knows.
+        ModelError: when it is damaged, or nothing that mlmd knows, as a program of which only the user knows the kind.
     """
     if is_folder(path):
         return "hdnnp"
     if path.is_dir():
+        if kind := framework_of(path):
+            return kind
         raise InputError(f"potential {without_settings(path)}")
     if not path.is_file():
         raise InputError("potential " + (f"{path}: not a file." if path.exists() else no_such_potential(path)))
@@ -214,8 +217,11 @@ def recognise(path: Path) -> str:
             return kind
     if path.suffix in BY_SUFFIX:
         return BY_SUFFIX[path.suffix]
+    if kind := framework_of(path):
+        return kind
     known = ".mlmd, .mtp, NEP, .snapcoeff, GAP, EAM, .sw and .tersoff files and folders of n2p2"
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}.")
+    others = "files of MACE, NequIP, SevenNet, CHGNet, MatterSim, DeePMD-kit, metatomic, Nequix and ANI"
+    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}, and recognises {others}.")
 
 
 _KIND = 'say what it is, e.g. { kind = "torchscript", path = "FILE", trust = "sha256:..." }'

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.average import Average
+from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.compiled import pair_cutoff
 from mlmd.descriptors.coulomb import Coulomb
 from mlmd.descriptors.likeness import Likeness
@@ -177,7 +178,8 @@ def composition_part(structures: Sequence[Atoms], elements: Sequence[str], basel
 
 def _together(descriptor: Descriptor, structures: Sequence[Atoms]) -> Iterator[slice]:
     """Consecutive structures that are worked through together."""
-    alone = isinstance(descriptor, Average | Likeness) or getattr(descriptor, "form", "") == "random"
+    parts = descriptor.parts if isinstance(descriptor, Combined) else [descriptor]
+    alone = any(isinstance(one, Average | Likeness) or getattr(one, "form", "") == "random" for one in parts)
     begin, n_atoms = 0, 0
     for number, atoms in enumerate(structures):
         if number > begin and (alone or n_atoms + len(atoms) > ATOMS_AT_ONCE):
@@ -188,7 +190,10 @@ def _together(descriptor: Descriptor, structures: Sequence[Atoms]) -> Iterator[s
 
 
 def _rows(descriptor: Descriptor, structures: Sequence[Atoms], n_draws: int) -> Tensor:
-    """(n_structures, n_draws, n_features)."""
+    """(n_structures, n_draws, n_features); beside draws of one descriptor others are the same in each."""
+    if isinstance(descriptor, Combined):
+        parts = [_rows(part, structures, n_draws) for part in descriptor.parts]
+        return torch.cat([rows.expand(-1, n_draws, -1) for rows in parts], dim=2)
     cutoff = pair_cutoff(descriptor.local) if isinstance(descriptor, Average | Likeness) else descriptor.cutoff
     graph = build_graph(list(structures), cutoff)
     with torch.no_grad():

@@ -130,6 +130,7 @@ class External(torch.nn.Module):
             "calculator": facts["class"],
             **told,
             "gives": known,
+            "executes": "its program and what that opens, with all rights of who runs it",
             "arguments": dict(recipe.arguments),
             "runs in": f"{where}, {recipe.python or sys.executable}, Python {facts['python']}",
             "versions": dict(facts["versions"]),

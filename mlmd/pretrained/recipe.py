@@ -70,7 +70,8 @@ class Recipe:
         hint = ""
         if self.install and "there is no module" in why:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
-            hint = f" Install it: {pip} {self.install}."
+            other = "" if self.python else ' With python = "env/bin/python" it runs in another environment that has it.'
+            hint = f"{other} Install it: {pip} {self.install}."
             why = why.partition(": pip install")[0]
         elif file and "path" in self.arguments and self.calculator is None:
             why = why.rstrip(".")

@@ -45,6 +45,7 @@ MEANINGS = {
     "bonds": Meaning(
         "Bond lifetimes", "S(t): share of the bonds that were never broken up to t; C(t): of those that are there at t"
     ),
+    "rings": Meaning("Rings", "closed paths of bonds without a short cut between any two of their atoms", ("rings",)),
     "conductivity": Meaning("Ionic conductivity", "σ = 1 / 3VkT ∫ ⟨J(0) · J(t)⟩ dt (Green–Kubo)", ("kubo",)),
     "structure-factor": Meaning(
         "Structure factor", "S(q) = ⟨|Σ_j exp(i q · r_j)|²⟩ / N, and its partials and weighted sums", ("keen",)
@@ -57,6 +58,9 @@ MEANINGS = {
         "Deposition",
         "coverage = atoms of the film / atoms of a layer of the slab; sticking = stuck / (stuck + lost)",
         ("cna", "soap"),
+    ),
+    "adatoms": Meaning(
+        "Adatoms", "D = lim ⟨|Δr|²⟩ / 4t in the plane; of hops D_J = Σ l² / 4Nt; rate = hops / (adatoms × time)"
     ),
     "profile": Meaning(
         "Profiles",
@@ -71,6 +75,20 @@ MEANINGS = {
     "thermal-conductivity": Meaning(
         "Thermal conductivity", "κ = 1 / (3V kT²) ∫ ⟨Q(0) · Q(t)⟩ dt (Green–Kubo), Q the heat flux times the volume",
         ("kubo", "heat-flux"),
+    ),
+    "nemd": Meaning(
+        "Thermal conductivity out of equilibrium",
+        "κ = P / (2A |dT/dz|), P the power from the cold slab to the hot one, A the area of the cell",
+        ("hex",),
+    ),
+    "elastic": Meaning(
+        "Elastic constants from fluctuations",
+        "C = kT / V · ⟨Δε Δε⟩⁻¹, ε the strain of the cell against its mean in Voigt order",
+        ("strain-fluctuations",),
+    ),
+    "infrared": Meaning(
+        "Infrared spectrum",
+        "α n = ∫ ⟨J(0) · J(t)⟩ exp(−2πiνt) dt / (6 c ε₀ V kT), J = Σ q v the current of the charges",
     ),
     "vacf": Meaning(
         "Velocity autocorrelation",

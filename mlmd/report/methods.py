@@ -164,6 +164,8 @@ def _stages(run: Run) -> Iterator[Sentence]:
         # not `format`: the text has names of files, in which braces may stand
         words = text.replace("{where}", f"{kelvin}{pressure}{time}").replace("{kind}", record.kind)
         yield f"{head}{words if head else words[:1].upper() + words[1:]}.", papers
+        if record.end is not None and record.end.early:
+            yield f"It ended before the {neat(f'{record.planned * record.timestep} fs')} planned: {record.end.why}.", ()
         yield from _biases(table, f"In stage {number}" if head else "In this stage", version)
 
 
@@ -176,7 +178,15 @@ def _minimize(table: Mapping[str, Any]) -> Sentence:
 
 
 def _nve(table: Mapping[str, Any]) -> Sentence:
-    return f"constant energy (NVE){_WHERE} by leapfrog Verlet", ()
+    flow = table.get("heat_exchange") or {}
+    if not flow:
+        return f"constant energy (NVE){_WHERE} by leapfrog Verlet", ()
+    return (
+        f"constant energy (NVE){_WHERE} by leapfrog Verlet, with {neat(flow.get('power', '?'))} taken from a slab of "
+        f"atoms across {flow.get('axis', '?')} and given to another half a cell away, by scaling of velocities that "
+        f"leaves momenta, every {flow.get('every', '?')} steps",
+        _papers("hex"),
+    )
 
 
 def _nvt(table: Mapping[str, Any]) -> Sentence:

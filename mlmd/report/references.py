@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ PAPERS = _read((Path(__file__).parent / "papers.bib").read_text(encoding="utf-8"
 
 _PLACE = re.compile(r"(\d+),\s*([A-Z]?\d+)(?:[–-]\d+)?,?\s*\(?(\d{4})")
 _TOLD = re.compile(r"(?P<authors>.+), (?P<journal>[^,]+?) (?P<volume>\d+), (?P<pages>\w+) \((?P<year>\d{4})\)\.?")
+_SPELT = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i"})
+"""Letters that are not one of ASCII with a mark."""
 _DOI = re.compile(r"10\.\d{4,9}/[^\s;,]*[^\s;,.)\]]")
 
 
@@ -77,13 +80,19 @@ def from_words(words: str) -> Reference:
         if doi is not None and one.doi == doi[0].rstrip("."):
             return one
     told = _TOLD.fullmatch(re.sub(r",?\s*(?:doi:|https://doi.org/)?10\.\d{4,9}/\S+", "", words).strip())
-    first, year = re.search(r"[^\W\d_]{2,}", words), re.search(r"\b(?:19|20)\d\d\b", words)
-    key = f"{first[0] if first else 'paper'}{year[0] if year else ''}".lower()
-    found = doi[0].rstrip(".") if doi is not None else ""
+    key, found = _key(words), doi[0].rstrip(".") if doi is not None else ""
     if told is None:
         return Reference(key, words, doi=found)
     authors = re.sub(r",? and |, ", " and ", told["authors"].replace(" et al.", " and others"))
     return Reference(key, told[0], authors, "", told["journal"], told["volume"], told["pages"], told["year"], found)
+
+
+def _key(words: str) -> str:
+    """The first word and the year in letters and digits of ASCII, which are all that BibTeX knows in a key."""
+    composed = unicodedata.normalize("NFKC", words)
+    first, year = re.search(r"[^\W\d_]{2,}", composed), re.search(r"\b(?:19|20)[0-9]{2}\b", composed)
+    spelt = unicodedata.normalize("NFKD", first[0].lower().translate(_SPELT)) if first else ""
+    return (re.sub(r"[^a-z]", "", spelt) or "paper") + (year[0] if year else "")
 
 
 def bibliography(references: Iterable[Reference]) -> str:

@@ -45,6 +45,8 @@ def _stage_row(
 ) -> tuple[str, ...]:
     """A stage with the means of what is shown of its log."""
     duration = f"{stage.n_steps * stage.timestep / 1e3:,.6g}" if stage.n_steps else "–"
+    if stage.end is not None and stage.end.early:
+        duration += f" of {stage.planned * stage.timestep / 1e3:,.6g}"
     first = (f"{number} {stage.kind}", target_of(stage), duration)
     rows = log["stage"] == stage.index + 1 if log else np.zeros(0, bool)
     if rows.sum() < 2 or stage.ramped:

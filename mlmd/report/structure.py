@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.errors import MlmdError
+from mlmd.pairs import find_pairs
 from mlmd.rundir import CRASH, FINAL, Run
 
 if TYPE_CHECKING:
@@ -117,7 +118,6 @@ def _last_of_trajectory(run: Run) -> tuple[str, ase.Atoms] | None:
 
 def _bonds(atoms: ase.Atoms) -> np.ndarray:
     """Pairs inside the cell closer than `_BONDED` covalent radii, of which at least one is of a nonmetal."""
-    import vesin
     from ase.data import covalent_radii
 
     none = np.zeros((0, 2), dtype=int)
@@ -125,13 +125,12 @@ def _bonds(atoms: ase.Atoms) -> np.ndarray:
     nonmetal = np.isin(atoms.numbers, list(_NONMETALS))
     if not nonmetal.any() or len(atoms) < 2:
         return none
-    search = vesin.NeighborList(cutoff=float(2.0 * _BONDED * radii.max()), full_list=False)
-    box = np.diag(np.ptp(atoms.positions, axis=0) + 10.0)
-    i, j, distances = search.compute(atoms.positions, box, periodic=False, quantities="ijd")
-    near = (distances < _BONDED * (radii[i] + radii[j])) & (nonmetal[i] | nonmetal[j])
-    found = np.stack([i[near], j[near]], axis=1).astype(int)
-    order = np.lexsort(found.T[::-1])
-    return found[order] if len(found) <= MAX_BONDS else none
+    none_periodic = np.zeros(3, dtype=bool)
+    (i, j), _ = find_pairs(atoms.positions, np.zeros((3, 3)), none_periodic, float(2.0 * _BONDED * radii.max()))
+    distances = np.linalg.norm(atoms.positions[j] - atoms.positions[i], axis=1)
+    near = (i < j) & (distances < _BONDED * (radii[i] + radii[j])) & (nonmetal[i] | nonmetal[j])
+    found = np.stack([i[near], j[near]], axis=1)
+    return found if len(found) <= MAX_BONDS else none
 
 
 def packed(shown: Sequence[View]) -> str:

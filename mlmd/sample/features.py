@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from mlmd.config import of_structures
 from mlmd.config.explain import explain
-from mlmd.config.pairs import ANY_USE, DESCRIPTORS_IN_FILES, OF_STRUCTURES
+from mlmd.config.pairs import ANY_USE, DESCRIPTORS_IN_FILES, WHOLE
 from mlmd.config.read import read_toml
+from mlmd.config.structures import only_structures
 from mlmd.config.train import Train
 from mlmd.descriptors import Descriptor
 from mlmd.descriptors.compiled import pair_cutoff
@@ -147,7 +148,7 @@ def of_training(
     data: dict[str, Any] = {"data": "structures", "descriptor": given}
     if kind == "agni":
         data["fit"] = {"kind": "agni"}  # which goes with no other
-    elif kind not in OF_STRUCTURES:
+    elif kind not in WHOLE and not only_structures(_listed(given)):
         data["fit"] = {"kind": "linear", "radial": "plain"}
     try:
         config = Train.model_validate(data, context={"folder": folder or Path.cwd(), ANY_USE: True})
@@ -159,6 +160,11 @@ def of_training(
     pairs = (closest_neighbour(frame.atoms, cutoff) for frame in frames)
     shortest = min((float(pair[2]) for pair in pairs if pair is not None), default=float("inf"))
     return make_descriptor(config, frames, shortest, elements)
+
+
+def _listed(given: object) -> object:
+    """Several descriptors, as a list; what else is given as it is."""
+    return given.get("parts") if isinstance(given, Mapping) and given.get("kind") == "combined" else given
 
 
 def describe(descriptor: Descriptor, frames: Sequence[LabelledFrame]) -> Features:

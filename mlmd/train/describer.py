@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlmd.config import Average, CoulombMatrix, KernelRidgeFit, LinearFit, ManyBodyTensor, Train
-from mlmd.config.table import Table
-from mlmd.descriptors import Descriptor, average, coulomb, likeness, mbtr
+from mlmd.config import (
+    Average,
+    CoulombMatrix,
+    KernelRidgeFit,
+    LinearFit,
+    ManyBodyTensor,
+    StructureCombination,
+    Train,
+)
+from mlmd.config.table import KindTable, Table
+from mlmd.descriptors import Descriptor, average, combined, coulomb, likeness, mbtr
 from mlmd.errors import InputError
 from mlmd.io.labelled import LabelledFrame
 from mlmd.train.atom_descriptor import make_descriptor
@@ -35,17 +43,24 @@ def structure_descriptor(config: Train, frames: Sequence[LabelledFrame], element
             gamma = (fit.gamma or GAMMA) if fit.kernel == "rematch" else None
             local = _of_atoms(config, given, frames, elements)
             return likeness.Likeness(local, fit.kernel, power=fit.power or POWER, gamma=gamma)
-        match given:
-            case CoulombMatrix():
-                return _coulomb(given, max(len(frame.atoms) for frame in frames), elements)
-            case ManyBodyTensor():
-                terms = [term.model_dump(exclude_none=True) for term in given.terms]
-                return mbtr.MBTR(elements=elements, terms=terms)
-            case Average():
-                return average.Average(_of_atoms(config, given.of, frames, elements), given.pooling)
+        if isinstance(given, StructureCombination):
+            return combined.Combined([_single(config, one, frames, elements) for one in given.parts])
+        return _single(config, given, frames, elements)
     except InputError as error:
         raise InputError(f"descriptor: {str(error).removeprefix('descriptor: ')}") from None
-    raise InputError(f'descriptor: "{given.kind}" describes atoms, not whole structures.')
+
+
+def _single(config: Train, given: KindTable, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:
+    """One of several, or the only one."""
+    match given:
+        case CoulombMatrix():
+            return _coulomb(given, max(len(frame.atoms) for frame in frames), elements)
+        case ManyBodyTensor():
+            terms = [term.model_dump(exclude_none=True) for term in given.terms]
+            return mbtr.MBTR(elements=elements, terms=terms)
+        case Average():
+            return average.Average(_of_atoms(config, given.of, frames, elements), given.pooling)
+    raise InputError(f'"{given.kind}" describes atoms, not whole structures.')
 
 
 def _of_atoms(config: Train, given: Table, frames: Sequence[LabelledFrame], elements: Sequence[str]) -> Descriptor:

@@ -118,12 +118,14 @@ def learning_figure(curve: LearningCurve) -> Figure:
 
 
 def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
-    """Errors for test structures against the time of an evaluation, of all potentials of a sweep.
+    """Errors for test structures against the time of an evaluation, of all models of a sweep.
 
     Colours are descriptors, marks are fits; a line joins those that no other beats in both, and they are listed.
     """
+    from mlmd.train.sweep import error_of
+
     figure, (axes,) = new_figure(1, 1, width=8.0, height=4.2)
-    shown = [(one, one.microseconds, one.energy if one.forces is None else one.forces) for one in outcomes]
+    shown = [(one, one.microseconds, error_of(one)) for one in outcomes]
     known = [(one, x, y) for one, x, y in shown if x is not None and y is not None]
     descriptors = list(dict.fromkeys(one.descriptor for one, _, _ in known))
     fits = list(dict.fromkeys(one.fit for one, _, _ in known))
@@ -143,7 +145,9 @@ def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
     listed = "\n".join(f"{number}  {text}" for number, (_, _, text) in enumerate(best, 1))
     axes.text(1.02, 0.0, listed, transform=axes.transAxes, fontsize=7, color=_INK, va="bottom")
     only_energies = all(one.forces is None for one, _, _ in known)
-    label(axes, "evaluation (µs/atom)", "RMSE, energy (meV/atom)" if only_energies else "RMSE, forces (meV/Å)")
+    of_potentials = "RMSE, energy (meV/atom)" if only_energies else "RMSE, forces (meV/Å)"
+    quantity = next((one.quantity for one, _, _ in known), "")
+    label(axes, "evaluation (µs/atom)", f"MAE, {quantity}" if quantity else of_potentials)
     plain_ticks(axes)
     axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

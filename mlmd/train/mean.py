@@ -26,7 +26,7 @@ def write(
     """Store a committee with a card that names its members and says what its spread was calibrated with.
 
     Args:
-        members: by the names that the card has for them.
+        members: by the names that the card has for them: files, or tables as they were written.
         path: a new file.
         frames: with forces that no member has learned from, whose errors the spread is made as large as; without them
             it stays the standard deviation of the members.
@@ -58,6 +58,6 @@ def write(
                 "all of them. Give other data, or none."
             )
         of_spread = found
-    names = [Path(name).name for name in members]
+    names = [name if name.lstrip().startswith("{") else Path(name).name for name in members]
     modelfile.save(made, path, {"name": path.stem, "made of": names, **facts_of(of_spread, None)})
     return made

@@ -91,7 +91,12 @@ def _learned(
     targets = torch.from_numpy(training.values - training.parts)
     if state.settings is None:
         state.settings = settings_of(
-            job.fit, training.rows, targets, seed, lambda done, total: progress(Step("choosing the width", done, total))
+            job.fit,
+            training.rows,
+            targets,
+            seed,
+            lambda done, total: progress(Step("choosing the width", done, total)),
+            job.shares,
         )
     settings = state.settings
     model, found = _model(job, settings, training.rows, targets)
@@ -150,7 +155,7 @@ def _model(
     job: PropertyJob, settings: Settings, rows: Tensor, targets: Tensor, among: np.ndarray | None = None
 ) -> tuple[PropertyModel, Settings]:
     """A model fitted to some structures, `among` all where these are few."""
-    regressor, found = fitted(job.fit, settings, rows, targets, job.config.seed, among)
+    regressor, found = fitted(job.fit, settings, rows, targets, job.config.seed, among, job.shares)
     model = PropertyModel(job.descriptor, regressor, job.quantity, job.n_draws)
     model.baseline.copy_(torch.from_numpy(job.baseline))
     return model, found
@@ -183,7 +188,7 @@ def _curve(
 def _facts(job: PropertyJob, found: Settings, values: np.ndarray) -> dict[str, Any]:
     """What the fit found, and how large errors would be without it."""
     said = {
-        "width": found.width,
+        "width": found.width if found.width is None or found.units is None else list(found.units),
         "regularisation": found.regularisation,
         "left out, RMSE": found.error,
         "mean absolute deviation of the training set": float(np.abs(values - values.mean()).mean()),

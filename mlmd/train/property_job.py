@@ -19,9 +19,11 @@ from mlmd.config import (
     Trained,
     load_train,
     parts_of,
+    structure_parts,
 )
 from mlmd.config.files import sha256
 from mlmd.descriptors import Descriptor
+from mlmd.descriptors.combined import Combined
 from mlmd.descriptors.likeness import Likeness
 from mlmd.errors import InputError, some_of
 from mlmd.io.labelled import LabelledFrame
@@ -65,6 +67,11 @@ class PropertyJob:
     """(n_elements,) part of the value of an atom; zero unless the property is extensive."""
 
     @property
+    def shares(self) -> tuple[slice, ...]:
+        """Columns of each of several descriptors; none where there is one."""
+        return self.descriptor.columns if isinstance(self.descriptor, Combined) else ()
+
+    @property
     def name(self) -> str:
         """Of the model."""
         return self.config.card.name or self.source.stem
@@ -95,8 +102,9 @@ def prepare_property(source: Path) -> PropertyJob:
     descriptor = structure_descriptor(config, [*training, *test], elements)
     if isinstance(descriptor, Likeness):
         refuse_environments(training, descriptor.local.n_features)
-    local = config.descriptor.of if isinstance(config.descriptor, Average) else config.descriptor
-    models = [sha256(one.model) for one in parts_of(local) if isinstance(one, Trained)]
+    parts = structure_parts(config.descriptor) or (config.descriptor,)
+    local = [one.of if isinstance(one, Average) else one for one in parts]
+    models = [sha256(one.model) for few in local for one in parts_of(few) if isinstance(one, Trained)]
     return PropertyJob(
         source=source,
         config=config,
@@ -107,7 +115,7 @@ def prepare_property(source: Path) -> PropertyJob:
         digest=hashlib.sha256(" ".join([digest(training), digest(test), *models]).encode()).hexdigest(),
         findings=tuple(findings),
         descriptor=descriptor,
-        n_draws=config.descriptor.n_draws if isinstance(config.descriptor, CoulombMatrix) else 1,
+        n_draws=max(one.n_draws if isinstance(one, CoulombMatrix) else 1 for one in parts),
         baseline=part,
     )
 

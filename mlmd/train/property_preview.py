@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train, naming
+from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit, check_files, load_train, naming, structure_parts
 from mlmd.descriptors.likeness import Likeness
 from mlmd.fitting.kernels import kernel_named
-from mlmd.fitting.leave_one_out import FACTORS
+from mlmd.fitting.leave_one_out import FACTORS, n_tried
 from mlmd.potentials.property import composition_part, environments_of, rows_of
 from mlmd.potentials.threads import undivided
 from mlmd.train.memory import bytes_of_environments
@@ -101,7 +101,8 @@ def _previewed(job: PropertyJob) -> PropertyPreview:
 
 def _model(job: PropertyJob) -> str:
     """What is fitted to what, in a few words."""
-    kind, fit, descriptor = job.config.descriptor.kind, job.config.fit.kind, job.descriptor
+    given, fit, descriptor = job.config.descriptor, job.config.fit.kind, job.descriptor
+    kind = " + ".join(one.kind for one in structure_parts(given)) or given.kind
     if isinstance(descriptor, Likeness):
         return f"{descriptor.local.n_features:,} features of {kind} for each atom, {fit}, {descriptor.form}"
     return f"{descriptor.n_features:,} features of {kind}, {fit}"
@@ -127,10 +128,10 @@ def _cost(job: PropertyJob) -> tuple[float, int]:
     parts = composition_part([frame.atoms for frame in few], job.descriptor.elements, torch.from_numpy(job.baseline))
     targets = torch.tensor([frame.value for frame in few], dtype=torch.float64) - torch.from_numpy(parts)
     begin = time.perf_counter()
-    settings = settings_of(job.fit, rows, targets, job.config.seed, lambda done, total: None)
+    settings = settings_of(job.fit, rows, targets, job.config.seed, lambda done, total: None, job.shares)
     chosen = time.perf_counter() - begin
     begin = time.perf_counter()
-    regressor, _ = fitted(job.fit, settings, rows, targets, job.config.seed)
+    regressor, _ = fitted(job.fit, settings, rows, targets, job.config.seed, shares=job.shares)
     solved = time.perf_counter() - begin
     # rows by columns by the fewer of them; the learning curve fits an eighth, a quarter and a half of the rows too
     n_columns = regressor.n_basis
@@ -176,7 +177,8 @@ def _seconds_of_kernels(job: PropertyJob, fit: KernelRidgeFit, rows: torch.Tenso
     of_three = _seconds_to_take_apart()
     n, n_test = len(job.train) * job.n_draws, len(job.test) * job.n_draws
     n_chosen = min(len(job.train), CHOSEN_FROM)
-    n_widths = len(FACTORS) if fit.kernel in ("gaussian", "laplacian") and not isinstance(fit.width, float) else 1
+    searched = fit.kernel in ("gaussian", "laplacian") and isinstance(fit.width, str)
+    n_widths = (n_tried(len(job.shares)) if job.shares else len(FACTORS)) if searched else 1
     chosen = of_two * n_chosen**2 + n_widths * of_three * n_chosen**3
     # the smaller fits of the learning curve add a third of the pairs and a seventh of the triples
     return chosen + of_two * (2.7 * n**2 + 1.9 * n * n_test) + 1.15 * of_three * n**3 / _EIGEN_OVER_CHOLESKY

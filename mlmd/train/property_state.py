@@ -73,4 +73,7 @@ class PropertyState:
                 raise OtherVersion
             rows[: len(known)] = torch.from_numpy(known)
             self.n_done[name] = len(known)
-        self.settings = None if numbers["settings"] is None else Settings(**numbers["settings"])
+        kept = numbers["settings"]
+        if kept is not None and kept.get("units") is not None:  # JSON has lists
+            kept = kept | {"units": tuple(kept["units"])}
+        self.settings = None if kept is None else Settings(**kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from mlmd.config import KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.errors import InputError
 from mlmd.fitting.expansion import Expansion
 from mlmd.fitting.kernel_ridge import KernelRidge, solved
-from mlmd.fitting.leave_one_out import Choice, choose, choose_strength
+from mlmd.fitting.leave_one_out import choose, choose_strength, choose_units
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.fitting.ridge import Evidence, evidence, ridge
@@ -36,12 +36,19 @@ class Settings:
 
     width: float | None = None
     regularisation: float | None = None
+    units: tuple[float, ...] | None = None
+    """Of the features of each of several descriptors; their widths where the kernel has one."""
     error: float | None = None
     """Of structures that were left out, root mean square, where settings were chosen by it."""
 
 
 def settings_of(
-    fit: StructureFit, rows: Tensor, targets: Tensor, seed: int, tried: Callable[[int, int], None]
+    fit: StructureFit,
+    rows: Tensor,
+    targets: Tensor,
+    seed: int,
+    tried: Callable[[int, int], None],
+    shares: Sequence[slice] = (),
 ) -> Settings:
     """Width and regularisation of a fit, those of the input or the best ones.
 
@@ -51,11 +58,11 @@ def settings_of(
         targets: (n_structures,).
         seed: of random features, and of the structures from which settings are chosen.
         tried: called with the number of widths done and of all.
+        shares: columns of each of several descriptors.
 
     Raises:
         InputError: when the descriptor does not tell structures apart.
     """
-    chosen: Choice
     order = np.random.default_rng(seed).permutation(len(rows))[:CHOSEN_FROM]
     # one draw of each: several of one structure would predict each other
     some, of_some = rows[order, 0], targets[order]
@@ -69,24 +76,49 @@ def settings_of(
             best: tuple[float, float] | None = None
             for number, factor in enumerate(_WIDTHS):
                 width = factor * 3 * rows.shape[2] ** 0.5
-                found = _evident(_random(fit, width, some, seed), some, of_some)[1]
+                found = _evident(_random(fit, width, some, seed, shares), some, of_some)[1]
                 assert found is not None
                 best = max(best or (found.log_evidence, width), (found.log_evidence, width))
                 tried(number + 1, len(_WIDTHS))
             assert best is not None
             return Settings(width=best[1])
         case KernelRidgeFit():
-            width = fit.width if isinstance(fit.width, float) else None
-            strength = fit.regularisation if isinstance(fit.regularisation, float) else None
-            if fit.of_environments and strength is None:  # the rows are the kernel
-                chosen = choose_strength(some[:, order], of_some)
-                return Settings(regularisation=chosen.regularisation, error=chosen.error)
-            if strength is not None and (width is not None or fit.kernel not in ("gaussian", "laplacian")):
-                return Settings(width=width, regularisation=strength)
-            chosen = choose(
-                some, of_some, kernel=fit.kernel, width=width, power=fit.power, regularisation=strength, tried=tried
-            )
-            return Settings(width=chosen.width, regularisation=chosen.regularisation, error=chosen.error)
+            return _of_kernel(fit, some, of_some, some[:, order] if fit.of_environments else None, tried, shares)
+
+
+def _of_kernel(
+    fit: KernelRidgeFit,
+    rows: Tensor,
+    targets: Tensor,
+    matrix: Tensor | None,
+    tried: Callable[[int, int], None],
+    shares: Sequence[slice],
+) -> Settings:
+    """Of a kernel of rows (n, n_features), or of a kernel (n, n) that is known as a matrix."""
+    width = fit.width if isinstance(fit.width, float) else None
+    strength = fit.regularisation if isinstance(fit.regularisation, float) else None
+    if matrix is not None and strength is None:
+        chosen = choose_strength(matrix, targets)
+        return Settings(regularisation=chosen.regularisation, error=chosen.error)
+    if shares:
+        widths = fit.width if isinstance(fit.width, tuple) else None if width is None else (width,) * len(shares)
+        units, chosen = choose_units(
+            rows,
+            targets,
+            shares,
+            kernel=fit.kernel,
+            widths=widths,
+            power=fit.power,
+            regularisation=strength,
+            tried=tried,
+        )
+        return Settings(chosen.width, chosen.regularisation, units, chosen.error)
+    if strength is not None and (width is not None or fit.kernel not in ("gaussian", "laplacian")):
+        return Settings(width=width, regularisation=strength)
+    chosen = choose(
+        rows, targets, kernel=fit.kernel, width=width, power=fit.power, regularisation=strength, tried=tried
+    )
+    return Settings(width=chosen.width, regularisation=chosen.regularisation, error=chosen.error)
 
 
 def fitted(
@@ -96,6 +128,7 @@ def fitted(
     targets: Tensor,
     seed: int,
     among: np.ndarray | None = None,
+    shares: Sequence[slice] = (),
 ) -> tuple[StructureRegressor, Settings]:
     """A regressor, and the settings with what it found itself.
 
@@ -106,6 +139,7 @@ def fitted(
         targets: (n_structures,).
         seed: of random features.
         among: columns of the rows that belong to these structures, where rows are kernels; all by default.
+        shares: columns of each of several descriptors.
 
     Raises:
         InputError: when there are too many coefficients, or rows are so alike that the fit has no solution.
@@ -124,7 +158,7 @@ def fitted(
             return polynomial, replace(settings, regularisation=strength)
         case RandomFeaturesFit():
             assert settings.width is not None
-            random = _random(fit, settings.width, flat, seed)
+            random = _random(fit, settings.width, flat, seed, shares)
             strength, _ = _evident(random, flat, targets)
             return random, replace(settings, regularisation=strength)
         case KernelRidgeFit():
@@ -137,6 +171,7 @@ def fitted(
                 width=settings.width,
                 power=fit.power,
                 regularisation=settings.regularisation,
+                units=None if settings.units is None else _counted(settings.units, shares),
             )
             kernel.fit(flat, targets)
             return kernel, settings
@@ -163,10 +198,21 @@ def _of_kernels(
     return regressor
 
 
-def _random(fit: RandomFeaturesFit, width: float, rows: Tensor, seed: int) -> RandomFeatures:
-    """Random functions of standardised features."""
+def _counted(units: Sequence[float], shares: Sequence[slice]) -> list[tuple[int, float]]:
+    """Columns and unit of each descriptor."""
+    return [(own.stop - own.start, unit) for own, unit in zip(shares, units, strict=True)]
+
+
+def _random(
+    fit: RandomFeaturesFit, width: float, rows: Tensor, seed: int, shares: Sequence[slice] = ()
+) -> RandomFeatures:
+    """Random functions of standardised features; several descriptors count the same, however many features each has."""
     random = RandomFeatures(n_features=rows.shape[1], n_random=fit.n_random, function=fit.function, width=width)
     random.standardise(rows)
+    scaled = (rows - random.shift) / random.scale
+    for own in shares:
+        size = float(scaled[:, own].square().sum(dim=1).mean())  # features that vary
+        random.scale[own] *= (size * len(shares) / rows.shape[1]) ** 0.5 or 1.0
     random.randomise(torch.Generator().manual_seed(seed))
     return random
 

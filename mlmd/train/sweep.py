@@ -1,4 +1,7 @@
-"""``mlmd sweep``: a training for every combination of values, and which of them are worth their time."""
+"""``mlmd sweep``: a training for every combination of values, and which of them are worth their time.
+
+All trainings are of potentials, or all of one property of whole structures.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlmd.config import naming, parts_of, resolved, training_hash, unnamed
+from mlmd.config import naming, of_structures, parts_of, resolved, structure_parts, training_hash, unnamed
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.config.train import Train
 from mlmd.errors import InputError, SimulationError, Stopped, StorageError
 from mlmd.rundir import write_atomically
+from mlmd.train.error_table import ErrorTable
 from mlmd.train.folder import MANIFEST, write_json
 from mlmd.train.run import Step, train
 
 RESULTS = "sweep.json"
 INPUTS = "inputs"
 _LONGEST_LABEL = 60
+_PREDICTED = 50
+"""Structures whose prediction is timed."""
 _FORMAT = {"format": "mlmd-sweep", "version": 1}
+
+
+OF_POTENTIALS = ("energy", "forces", "stress")
+"""Errors of an outcome that a property has not."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +51,27 @@ class Outcome:
     folder: str = ""
     """Of the training, within that of the sweep."""
     model: str = ""
-    """The potential, within the folder of the sweep."""
+    """The potential, or the model of a property, within the folder of the sweep."""
     energy: float | None = None
     """RMSE for the test structures, meV/atom."""
     forces: float | None = None
     """RMSE, meV/Å."""
     stress: float | None = None
     """RMSE, MPa."""
+    mae: float | None = None
+    """Mean absolute error of a property for the test structures, in its unit."""
+    rmse: float | None = None
+    """The same, root mean square."""
+    quantity: str = ""
+    """What is learned of whole structures, with its unit; empty for potentials."""
     seconds: float | None = None
     """Of the training, by the clock; of all parts of it where it was stopped."""
     microseconds: float | None = None
-    """Of an evaluation for each atom, one thread."""
+    """Of an evaluation for each atom, one thread; of a property, of predicting test structures."""
     best: bool = False
     """Whether no other is both faster and more accurate."""
     problem: str = ""
-    """Why there is no potential."""
+    """Why there is no model."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +187,9 @@ def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def error_of(outcome: Outcome) -> float | None:
-    """The error that a potential is judged by: of its forces, or of its energies where the test has no forces."""
+    """What is judged by: the error of forces, or of energies where the test has no forces; the MAE of a property."""
+    if outcome.quantity:
+        return outcome.mae
     return outcome.energy if outcome.forces is None else outcome.forces
 
 
@@ -183,9 +201,7 @@ def check_test(combinations: Sequence[Choice]) -> None:
     """
     config = next(one.config for one in combinations if one.config)
     if config.test is None and config.test_fraction == 0:
-        raise InputError(
-            "test_fraction: 0 leaves no structures to compare the potentials on. Leave it out, or give test."
-        )
+        raise InputError("test_fraction: 0 leaves no structures to compare the models on. Leave it out, or give test.")
 
 
 def _begin(folder: Path) -> dict[str, Outcome]:
@@ -217,7 +233,8 @@ def _blank(one: Choice) -> Outcome:
     """What is known of a combination before it is trained."""
     if one.config is None:
         return Outcome(one.label, "", "", problem=one.problem.replace("\n", " "))
-    descriptor = " + ".join(part.kind for part in parts_of(one.config.descriptor))
+    parts = parts_of(one.config.descriptor) or structure_parts(one.config.descriptor)
+    descriptor = " + ".join(part.kind for part in parts)
     return Outcome(one.label, descriptor, one.config.fit.kind, folder=_name(one.label, one.config))
 
 
@@ -254,9 +271,11 @@ def _trained(
     if done:  # only its data were read again; that of one that ended after all of the sweep was killed is not known
         seconds = before.seconds if before.model else None
     table = training.errors["test"]
-    errors: dict[str, Any] = {
-        key: None if table is None else _known(table.row(key).rmse) for key in ("energy", "forces", "stress")
-    }
+    errors: dict[str, Any]
+    if of_structures(config.descriptor, config.fit):
+        errors = _of_property(table)
+    else:
+        errors = {key: None if table is None else _known(table.row(key).rmse) for key in OF_POTENTIALS}
     model = f"{name}/{training.model.name}"
     outcome = replace(blank, seconds=seconds, microseconds=before.microseconds, model=model, **errors)
     if outcome.microseconds is None:
@@ -264,6 +283,15 @@ def _trained(
         progress(Step("time of an evaluation", 0, 1))
         outcome = replace(outcome, microseconds=_microseconds(training.model, config))
     return outcome
+
+
+def _of_property(table: ErrorTable | None) -> dict[str, Any]:
+    """Errors of what is learned of whole structures, and what that is."""
+    if table is None:
+        return {}
+    row = next(one for one in table.rows if one.by == "all")
+    quantity = f"{row.property} [{row.unit}]" if row.unit else row.property
+    return {"mae": _known(row.mae), "rmse": _known(row.rmse), "quantity": quantity}
 
 
 def _is_done(folder: Path) -> bool:
@@ -291,10 +319,37 @@ def _microseconds(model: Path, config: Train) -> float:
     from mlmd.potentials.trust import PREFIX
     from mlmd.train.dataset import load_frames
 
+    if of_structures(config.descriptor, config.fit):
+        return _microseconds_of_property(model, config)
     frames = load_frames(config.test or config.data)
     largest = max(frames, key=lambda frame: len(frame.atoms))
     # it was made here, by what the input names: nothing new is executed
     return time_of(modelfile.load(model, trust=[PREFIX + sha256(model)]), largest.atoms)
+
+
+def _microseconds_of_property(model: Path, config: Train) -> float:
+    """Of predicting test structures, or those of the data, for each atom: one thread, the least of some tries."""
+    from mlmd.potentials.load import load_property
+    from mlmd.train.dataset import load_frames
+    from mlmd.train.property_job import ENERGY, labels_of
+
+    loaded = load_property(model)
+    assert loaded is not None
+    quantity = loaded.quantity
+    frames = load_frames(config.test or config.data, labels_of(ENERGY if config.property is None else quantity))
+    some = [frame.atoms for frame in frames if frame.value is not None or config.property is None][:_PREDICTED]
+    return 1e6 * _least(lambda: loaded.values(some), 2.0) / sum(map(len, some))
+
+
+def _least(work: Callable[[], object], budget: float) -> float:
+    """Seconds of the processor for some work, the least of at least two tries within a budget of seconds."""
+    taken: list[float] = []
+    begin = time.monotonic()
+    while len(taken) < 2 or (time.monotonic() - begin < budget and len(taken) < 100):
+        clock = time.thread_time()
+        work()
+        taken.append(time.thread_time() - clock)
+    return min(taken)
 
 
 def time_of(potential: Any, atoms: Any, *, n_atoms: int = 500, budget: float = 2.0) -> float:
@@ -319,15 +374,10 @@ def time_of(potential: Any, atoms: Any, *, n_atoms: int = 500, budget: float = 2
     try:
         ready = evaluator(potential, atoms.numbers, atoms.pbc)
         ready.evaluate(atoms.positions, atoms.cell.array)  # the first one searches the neighbours
-        taken: list[float] = []
-        begin = time.monotonic()
-        while len(taken) < 2 or (time.monotonic() - begin < budget and len(taken) < 100):
-            clock = time.thread_time()
-            ready.evaluate(atoms.positions, atoms.cell.array)
-            taken.append(time.thread_time() - clock)
+        seconds = _least(lambda: ready.evaluate(atoms.positions, atoms.cell.array), budget)
     finally:
         torch.set_num_threads(threads)
-    return 1e6 * min(taken) / len(atoms)
+    return 1e6 * seconds / len(atoms)
 
 
 def _write(folder: Path, blanks: Sequence[Outcome], known: Mapping[str, Outcome]) -> None:
@@ -348,11 +398,15 @@ def _write(folder: Path, blanks: Sequence[Outcome], known: Mapping[str, Outcome]
     others = [{**asdict(one), "best": False} for one in known.values() if one.folder not in shown]
     write_json(folder / RESULTS, {**_FORMAT, "outcomes": rows, "others": others})
     text = io.StringIO(newline="")
+    quantity = next((one.quantity for one in judged if one.quantity), "")
     units = {"energy": "energy (meV/atom)", "forces": "forces (meV/Å)", "stress": "stress (MPa)",
+             "mae": f"MAE, {quantity}", "rmse": f"RMSE, {quantity}",
              "seconds": "training (s)", "microseconds": "evaluation (µs/atom)"}  # fmt: skip
+    others_have = {*OF_POTENTIALS} if quantity else {"mae", "rmse"}
+    keys = [key for key in asdict(blanks[0]) if key not in {*others_have, "quantity"}]
     writer = csv.writer(text)
-    writer.writerow([units.get(key, key) for key in asdict(blanks[0])])
-    writer.writerows(row.values() for row in rows)
+    writer.writerow([units.get(key, key) for key in keys])
+    writer.writerows([row[key] for key in keys] for row in rows)
     write_atomically(folder / "sweep.csv", text.getvalue().encode())
     if any(one.best for one in judged):
         save(pareto_figure(judged), folder / "pareto.png")

@@ -8,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from mlmd.config import check_files, naming, resolved, unnamed
+from mlmd.config import check_files, naming, of_structures, resolved, unnamed
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.errors import InputError
 from mlmd.train.preview import Preview, preview
+from mlmd.train.property_preview import PropertyPreview, preview_property
 from mlmd.train.sweep import check_test
 
 BUDGET = 120.0
@@ -25,7 +26,7 @@ class Planned:
 
     label: str
     """The values that were chosen."""
-    training: Preview | None = None
+    training: Preview | PropertyPreview | None = None
     """None where it is impossible, or was not looked at for lack of time."""
     problem: str = ""
     """Why it would be left out."""
@@ -41,7 +42,7 @@ class SweepPreview:
     command: Literal["sweep"] = "sweep"
 
     @property
-    def known(self) -> tuple[Preview, ...]:
+    def known(self) -> tuple[Preview | PropertyPreview, ...]:
         """Those that were looked at and are possible."""
         return tuple(one.training for one in self.trainings if one.training)
 
@@ -125,6 +126,7 @@ def _planned(one: Choice, path: Path) -> Planned:
         source = Path(folder) / path.name
         source.write_text(document(resolved(one.config)), encoding="utf-8")
         try:
-            return Planned(one.label, preview(source))
+            whole = of_structures(one.config.descriptor, one.config.fit)
+            return Planned(one.label, preview_property(source) if whole else preview(source))
         except InputError as error:
             return Planned(one.label, problem=unnamed(error, source))

@@ -147,6 +147,7 @@ STRUCTURES = (
     Case("mbtr-valle-oganov", _spectra("valle_oganov", "exponential"), CRYSTALS),
     Case("average", lambda: Average(_soap(n_max=2, l_max=2)())),
     Case("sum-of-moments", lambda: Average(random_mtp(ELEMENTS, 6).descriptor, "sum")),
+    Case("combined", lambda: Combined([_spectra("none", "smooth")(), Average(_soap(n_max=2, l_max=2)())])),
     Case("likeness", lambda: _likeness("average")),
     Case("likeness-rematch", lambda: _likeness("rematch", gamma=0.5)),
 )

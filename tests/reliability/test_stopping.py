@@ -19,6 +19,7 @@ from runs import assert_same_run, write_input
 from mlmd.engine import checkpoint
 from mlmd.engine.forces import Forces
 from mlmd.engine.run import simulate
+from mlmd.errors import Stopped
 from mlmd.rundir import CHECKPOINTS, open_run
 
 STAGE = '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "3 ps"\nbarostat = { every = 5 }'
@@ -121,6 +122,34 @@ def test_a_second_signal_on_the_way_into_the_forces_is_no_failure_of_physics(
         simulate(path, out, threads=1)
     assert open_run(out).manifest["state"] == "interrupted"
     assert not (out / "crash").exists()
+
+
+@pytest.mark.row("R10")
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("moment", ["in the forces", "in the checkpoint"])
+def test_a_scheduler_that_repeats_itself_gets_its_checkpoint(
+    first: signal.Signals,
+    moment: str,
+    uninterrupted: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (path, one), out, calls = uninterrupted, tmp_path / "run", iter(range(10**6))
+    at, function, when = (Forces, "__call__", 30) if moment == "in the forces" else (checkpoint, "_pack", 0)
+    ask = getattr(at, function)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == when:
+            for number in (first, signal.SIGTERM, signal.SIGTERM):
+                signal.raise_signal(number)
+        return ask(*arguments)
+
+    monkeypatch.setattr(at, function, interrupted)
+    with pytest.raises(Stopped, match=f"signal {first.name}"):
+        simulate(path, out, threads=1)
+    assert open_run(out).manifest["state"] == "stopped"
+    simulate(path, out, threads=1)
+    assert_same_run(one, out)
 
 
 def wait_until_begun(out: Path, process: BaseProcess) -> None:

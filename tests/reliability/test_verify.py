@@ -13,6 +13,7 @@ from runs import assert_same_run
 from test_damaged_files import checkpoints, contents, go_on
 
 from mlmd.engine.run import simulate
+from mlmd.errors import StorageError
 from mlmd.rundir import CHECKPOINTS
 
 
@@ -80,6 +81,10 @@ def test_a_finished_run_that_lost_its_end_is_finished_again(folder: Path) -> Non
     run = folder / "one"
     shutil.copytree(run, folder / "again")
     shorten("log.csv", 20)(folder / "again")
+    with pytest.raises(
+        StorageError, match=r"is complete, but log\.csv has [\d,]+ bytes, and had [\d,]+\. `mlmd repair"
+    ):
+        simulate(folder / "input.toml", folder / "again", threads=1)
     if len(checkpoints(folder)) < 2:
         pytest.fail("a repair needs an older checkpoint")
     answer = mlmd("repair", folder / "again", "--yes")

@@ -29,7 +29,10 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.deposition:deposition",
         "Layers, growth, sticking, roughness and structure of a film.",
     ),
+    "adatoms": ("mlmd.cli.analyze.adatoms:adatoms", "Adatoms of a surface: hops and diffusion in the plane."),
     "vacf": ("mlmd.cli.analyze.vacf:vacf", "Velocity autocorrelation and vibrational density of states."),
+    "elastic": ("mlmd.cli.analyze.elastic:elastic", "Elastic constants from the fluctuations of the cell."),
+    "infrared": ("mlmd.cli.analyze.infrared:infrared", "Infrared spectrum from the current of charges."),
     "viscosity": ("mlmd.cli.analyze.green_kubo:viscosity", "Shear viscosity, from fluxes that a run wrote."),
     "thermal-conductivity": (
         "mlmd.cli.analyze.green_kubo:thermal_conductivity",
@@ -39,10 +42,12 @@ ANALYSES: dict[str, tuple[str, str]] = {
         "mlmd.cli.analyze.green_kubo:conductivity",
         "Ionic conductivity with the correlation of ions, from fluxes that a run wrote.",
     ),
+    "nemd": ("mlmd.cli.analyze.nemd:nemd", "Thermal conductivity from the gradient that a flow of heat makes."),
     "adf": ("mlmd.cli.analyze.adf:adf", "Distributions of the angles between neighbours."),
     "coordination": ("mlmd.cli.analyze.coordination:coordination", "Numbers of neighbours, and their distribution."),
     "order": ("mlmd.cli.analyze.order:order", "Bond-orientational order of atoms (Steinhardt)."),
     "bonds": ("mlmd.cli.analyze.bonds:bonds", "How long bonds last."),
+    "rings": ("mlmd.cli.analyze.rings:rings", "Rings of a network (silicon, silica, glasses), by size."),
     "dynamic-structure-factor": (
         "mlmd.cli.analyze.dynamic_structure_factor:dynamic_structure_factor",
         "F(q, t) and S(q, ω): how densities and atoms lose their memory.",

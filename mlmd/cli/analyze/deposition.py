@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--interval", type=Time(), help='For a file of another program, time between its frames: "1 ps".')
 @click.option("--last", default=10, show_default=True, help="Frames at the end that tell what the film is like.")
 @click.option(
-    "--kernel", default=0.3, show_default=True, help="Å, width of the Gaussians that give the density along z."
+    "--kernel",
+    type=float,
+    help="Å, width of the Gaussians that give the density along z [default: 0.3, less where layers are close].",
 )
 @click.option("--contact", type=float, help="Å below which atoms touch [default: the run's, or 1.4 bonds of the slab].")
 @click.option("--grid", default=0.4, show_default=True, help="Å between points of the height map.")
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FILE, help=f"Folder for the results [default: RUN/{FOLDER}, of a file: {FOLDER}].")
 def deposition(
     run: Path, stage: int | None, first_time: float | None, last_time: float | None, interval: float | None, last: int,
-    kernel: float, contact: float | None, grid: float, lattice: str | None, as_json: bool, out: Path | None,
+    kernel: float | None, contact: float | None, grid: float, lattice: str | None, as_json: bool, out: Path | None,
 ) -> None:  # fmt: skip
     """Layers, growth, sticking and roughness of the film in RUN, and which faces its layers look like.
 

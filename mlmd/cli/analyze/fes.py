@@ -50,10 +50,15 @@ def fes(
     state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, as_json: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
-    """Free energy of RUN along what was biased; of several (windows, walkers of ABF, steered runs) together."""
+    """Free energy of RUN along what was biased; of several (windows, walkers of ABF, steered runs) together.
+
+    A RUN may be a folder of replicas: its runs are taken together.
+    """
+    from mlmd.analysis.arrhenius import runs_in
     from mlmd.analysis.fes import Files, biased_files, free_energy
     from mlmd.analysis.fes import fes as compute
     from mlmd.analysis.grid import Grid
+    from mlmd.rundir import REPLICAS
 
     grid, files = Grid(low, high, bins), Files(hills, kernels, state, abf, colvar, plumed)
     foreign = any((hills, kernels, state, colvar, abf))
@@ -64,7 +69,8 @@ def fes(
     if foreign:
         result = free_energy([biased_files(files, temperature)], **options)
     else:
-        result = compute(runs, stage=stage, temperature=temperature, plumed=plumed, **options)
+        windows = [one for run in runs for one in (runs_in(run) if (run / REPLICAS).is_file() else [run])]
+        result = compute(windows, stage=stage, temperature=temperature, plumed=plumed, **options)
     folder = out or (runs[0] / FOLDER if runs else Path(FOLDER))
     Answer(folder, as_json).give(result, lambda: _table(result), _notes(result))
 

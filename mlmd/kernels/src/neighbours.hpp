@@ -47,6 +47,10 @@ class System {
   bool update(const double* positions, const double* cell, int n_threads);
   // The same, and always searches.
   bool search(const double* positions, const double* cell, int n_threads);
+  // Pairs closer than the cutoff at such positions, by species and distance (pair_counts.cpp). No list is made, and
+  // what there was of one is lost. False as above; all threads there are where n_threads is zero.
+  bool count(const double* positions, const double* cell, int n_threads, int n_bins, const std::int32_t* wanted,
+             std::int64_t* counts);
 
   int n_atoms, n_centres, n_species;    // centres are the atoms that are no ghosts
   double cutoff, skin;                  // Angstrom

@@ -36,6 +36,7 @@ struct System::Search {
   void make_images();
   void make_points();
   void find();
+  void count(int n_bins, const std::int32_t* wanted, std::int64_t* counts) const;
 
  private:
   // Candidates around the atoms of a bin, in float coordinates relative to the middle of these atoms.
@@ -66,6 +67,8 @@ struct System::Search {
   int prune(const Buffer<std::int32_t>* places, int begin, int end, const float* half, Around& around, int n) const;
   int neighbours(int point, Around& around, std::int32_t* ends) const;
   int rows(std::int64_t stride, bool write);
+  template <class To>
+  bool candidates(std::int64_t bin, Around& around, To& to) const;
 
   System& s;
   const double* const positions;

@@ -1,0 +1,188 @@
+"""Files of other frameworks are known by what is in them, and nothing in them is executed to know it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import mlmd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlmd.config import PotentialTable
+from mlmd.config.files import sha256
+from mlmd.errors import InputError, ModelError
+from mlmd.potentials import POTENTIALS
+from mlmd.potentials.foreign import EXECUTED, framework_of
+from mlmd.potentials.load import load_potential, recognise
+from mlmd.registry import find
+
+SCRIPTS = {
+    "deepmd": "code/__torch__/deepmd/pt/model/model/ener_model.py",
+    "nequip": "code/__torch__/nequip/nn/graph_model.py",
+    "metatomic": "code/__torch__/metatomic/torch/model.py",
+}
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.mkdir, (self.canary,)
+
+
+def archive(path: Path, **parts: bytes) -> Path:
+    """A zip file as torch writes them: all in a folder."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(f"model/{name}", content)
+    return path
+
+
+def script(path: Path, *kinds: str) -> Path:
+    return archive(path, **{"data.pkl": b"\x80\x02}."}, **{SCRIPTS[kind]: b"pass" for kind in kinds})
+
+
+def of_mace(path: Path, canary: Path) -> Path:
+    """A pickle of a class of MACE that executes something too."""
+    harm = pickle.dumps(Trap(canary), protocol=2)[2:-1]
+    return archive(path, **{"data.pkl": b"\x80\x02" + harm + b"0cmace.modules.models\nScaleShiftMACE\n."})
+
+
+def of_nequix(path: Path) -> Path:
+    with path.open("wb") as file:
+        file.write(json.dumps({"cutoff": 6.0, "atomic_numbers": [3, 17]}).encode() + b"\n")
+        np.save(file, np.zeros(3))
+    return path
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_torchscript_is_of_the_package_whose_code_it_holds(kind: str, tmp_path: Path) -> None:
+    assert framework_of(script(tmp_path / "a.pt", kind)) == kind
+
+
+def test_a_model_of_metatomic_holds_the_network_of_any(tmp_path: Path) -> None:
+    assert framework_of(script(tmp_path / "a.pt", "nequip", "metatomic")) == "metatomic"
+
+
+def test_torchscript_of_nobody_in_particular_is_not_recognised_and_asks_for_a_kind(tmp_path: Path) -> None:
+    file = archive(tmp_path / "a.pt", **{"data.pkl": b"\x80\x02}.", "code/__torch__/springs.py": b"pass"})
+    assert framework_of(file) is None
+    with pytest.raises(ModelError, match='kind = "torchscript"'):
+        recognise(file)
+
+
+def test_a_pickle_is_read_and_not_opened(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    file = of_mace(tmp_path / "a.model", canary)
+    assert recognise(file) == "mace"
+    with pytest.raises(ModelError, match=r"executes code when it is opened.* trust = \"sha256:"):
+        load_potential([PotentialTable.model_validate({"path": str(file)})])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("chgnet", {"model": {"state_dict": {"composition_model.fc.weight": torch.zeros(2)}}}),
+        ("sevennet", {"model_state_dict": {"onehot_to_feature_x.linear.weight": torch.zeros(2)}, "config": {}}),
+        ("mattersim", {"model_name": "m3gnet", "model_args": {"cutoff": 5.0}, "model": {}}),
+        (None, {"state_dict": {"weight": torch.zeros(2)}}),
+    ],
+)
+def test_a_checkpoint_is_of_the_network_whose_parameters_it_names(
+    kind: str | None, content: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    assert framework_of(tmp_path / "a.pth") == kind
+
+
+def test_files_that_hold_numbers_are_recognised(tmp_path: Path) -> None:
+    assert recognise(of_nequix(tmp_path / "a.nqx")) == "nequix"
+    ani = tmp_path / "a.info"
+    ani.write_text("ani/a.params\nani/sae.dat\nani/train\n8\n")
+    assert recognise(ani) == "ani"
+    folder = tmp_path / "tensornet"
+    folder.mkdir()
+    (folder / "model.json").write_text('{\n    "@class": "Potential",\n    "@module": "matgl.apps._pes_pyg"\n}')
+    assert recognise(folder) == "matgl"
+
+
+def test_published_files_are_recognised(shared: Path) -> None:
+    assert recognise(shared / "models_nequix" / "nequix-mp-1.nqx") == "nequix"
+    assert recognise(shared / "models_matgl" / "TensorNet-MatPES-PBE-v2025.1-PES") == "matgl"
+    assert recognise(shared / "ref_deepmd" / "deeppot_sea.pth") == "deepmd"
+
+
+def test_every_kind_that_executes_code_asks_for_its_digest() -> None:
+    """Those that were recognised are loaded without a word, unless their loader asks."""
+    for kind in ("mace", "sevennet", "chgnet", "nequip", "deepmd", "metatomic", "nequix", "matgl", "ani", "mattersim"):
+        asks = "trust" in inspect.signature(find("mlmd.potentials", kind, POTENTIALS)).parameters
+        assert asks == (kind in EXECUTED)
+
+
+def test_show_tells_what_a_file_would_execute_and_opens_nothing(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    file = of_mace(tmp_path / "a.model", canary)
+    answer = mlmd("show", str(file), "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert told["kind"] == "mace"
+    assert "executes code" in told["executes"]
+    assert f'trust = "sha256:{sha256(file)}"' in told["to use it"]
+    assert not canary.exists()
+
+
+def test_show_of_a_kind_says_that_it_needs_options() -> None:
+    answer = mlmd("show", "mace")
+    assert answer.code == 2
+    assert "mlmd show mace --options" in answer.err
+
+
+def test_a_framework_that_is_not_there_is_told_with_both_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nequix", None)
+    monkeypatch.setitem(sys.modules, "nequix.calculator", None)
+    table = PotentialTable.model_validate({"path": str(of_nequix(tmp_path / "a.nqx"))})
+    with pytest.raises(InputError, match=r'python = "env/bin/python".* Install it: pip install nequix\.$'):
+        load_potential([table])
+
+
+def _whole(folder: Path) -> bytes:
+    return of_mace(folder / "whole.model", folder / "canary").read_bytes()
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_damaged_file_is_recognised_or_not_and_never_a_traceback(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    content = bytearray(_whole(folder))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(2, len(content)))
+    (folder / "damaged.model").write_bytes(bytes(content[:end]))
+    assert framework_of(folder / "damaged.model") in (None, "mace")
+    assert not (folder / "canary").exists()
+
+
+def test_only_the_beginning_of_a_huge_pickle_is_read(tmp_path: Path) -> None:
+    """As a zip of zeros that would fill the memory: what comes after some megabytes is not known, and no harm."""
+    own = b"cmace.modules.models\nScaleShiftMACE\n"
+    for size, found in ((1_000, ("mace", "mace")), (5_000_000, ("mace", None))):
+        long = b"X" + size.to_bytes(4, "little") + b"x" * size
+        for parts, kind in zip((own + long, long + own), found, strict=True):
+            assert framework_of(archive(tmp_path / "a.model", **{"data.pkl": b"\x80\x02" + parts + b"."})) == kind
