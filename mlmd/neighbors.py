@@ -143,14 +143,17 @@ class SkinList:
         cutoff: float,
         skin: float,
         device: torch.device | str = "cpu",
+        n_ghosts: int = 0,
     ) -> None:
         """Take atomic numbers (n_atoms,), pbc (3,) bool, cutoff and skin in Å.
+
+        The last `n_ghosts` atoms are neighbours of the others and the centres of no pairs.
 
         Raises:
             InputError: when the skin is negative or not finite.
         """
         self.cutoff, self.skin, self.device = float(cutoff), check_skin(skin), torch.device(device)
-        self.n_searches = 0
+        self.n_searches, self._n_centres = 0, len(numbers) - n_ghosts
         self._pbc = np.array(pbc, dtype=bool)
         self._numbers = torch.tensor(np.asarray(numbers), dtype=torch.int64, device=self.device)
         self._owner = torch.zeros_like(self._numbers)
@@ -204,6 +207,8 @@ class SkinList:
         if not np.isfinite(positions).all():
             raise SimulationError(f"{first_not_finite(positions)} is not finite. Try a smaller timestep.")
         pairs, shifts = find_pairs(positions, cell, self._pbc, self.cutoff + self.skin)
+        end = int(np.searchsorted(pairs[0], self._n_centres))  # they are sorted by their centres
+        pairs, shifts = np.ascontiguousarray(pairs[:, :end]), shifts[:end]
         self._pairs = torch.from_numpy(pairs).to(self.device)
         self._shifts = torch.from_numpy(shifts.astype(np.float64)).to(self.device)
         self._searched = (positions, cell)

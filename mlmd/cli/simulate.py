@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.cli.progress import near, shown, time_left
-from mlmd.errors import InputError
+from mlmd.errors import InputError, MlmdError
 
 if TYPE_CHECKING:
     from mlmd.engine.observe import Moment
@@ -58,8 +58,12 @@ def simulate(
     or all are submitted to Slurm where the input says so.
     """
     from mlmd.config.replicas import has_replicas
+    from mlmd.engine.lammps.processes import rank_started, refuse_mpirun
 
+    if rank_started():
+        _follow(input_file)
     if has_replicas(input_file):
+        refuse_mpirun()
         from mlmd.cli.replicas import simulate_all
 
         simulate_all(
@@ -68,6 +72,7 @@ def simulate(
         )  # fmt: skip
         return
     if retries:
+        refuse_mpirun()
         from mlmd.cli.retry import with_retries, without_retries
         from mlmd.rundir import default_folder
 
@@ -79,8 +84,10 @@ def simulate(
         raise InputError(f"{flag} is for an input with [replicas]; one run has --threads.")
     if tethered:
         threading.Thread(target=_stop_when_alone, daemon=True).start()
+    from mlmd.engine.run import refuse_copies
     from mlmd.engine.run import simulate as run_input
 
+    refuse_copies(input_file)
     drift = _Drift()
     with shown(lambda moment: describe(moment, drift(moment)), hush=quiet or as_json) as (progress, tell):
         run = run_input(
@@ -94,6 +101,17 @@ def simulate(
         click.echo(json.dumps({"run": str(run.path), "results": [result.to_json() for result in results]}))
     elif not quiet:
         _tell_results(run, results)
+
+
+def _follow(input_file: Path) -> None:
+    """Be one of several processes of a run, of which only the first has anything to say; ends this one."""
+    from mlmd.engine.run import follow
+
+    try:
+        follow(input_file)
+    except MlmdError as error:
+        raise click.exceptions.Exit(error.exit_code) from None
+    raise click.exceptions.Exit(0)
 
 
 def _stop_when_alone() -> None:

@@ -28,10 +28,10 @@ def from_resolved(data: dict[str, Any]) -> Simulate:
 def physics_hash(model: Simulate) -> str:
     """SHA-256 of everything that a continued run may not change.
 
-    Left out are the durations of stages and what ends them before, `checkpoint_every`, the analyses (but for charges
-    of a current that the run writes), the `route` of a TorchScript module, guard and uncertainty, which move no atom,
-    and the folders of files: a run that was moved with its input is the same run. What the files contain is hashed in
-    ``run.json``.
+    Left out are the durations of stages and what ends them before, `checkpoint_every`, how an engine divides the cell,
+    the analyses (but for charges of a current that the run writes), the `route` of a TorchScript module, guard and
+    uncertainty, which move no atom, and the folders of files: a run that was moved with its input is the same run. What
+    the files contain is hashed in ``run.json``.
     """
     data = resolved(model)
     analysis = data.pop("analysis", None) or {}
@@ -40,6 +40,8 @@ def physics_hash(model: Simulate) -> str:
     for table in data["potential"]:
         if table.get("kind") == "torchscript":
             table.pop("route", None)
+    if data.pop("engine", {}).get("kind") == "lammps":
+        data["engine"] = "lammps"
     data.pop("guard")
     data.pop("uncertainty", None)
     data["output"].pop("checkpoint_every")

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mlmd.config.deposit import Deposit
 from mlmd.config.ending import stop_problems
+from mlmd.config.engine import Engine, engine_problems
 from mlmd.config.fluxes import Flux, flux_problems
 from mlmd.config.heat import heat_problems
 from mlmd.config.mlmm import MLMM
@@ -46,7 +47,7 @@ from mlmd.config.stages import (
     temperatures_of,
 )
 from mlmd.config.stop import Stop
-from mlmd.config.table import Table
+from mlmd.config.table import Table, named
 from mlmd.config.timed import MAX_STEPS
 from mlmd.units import with_unit
 
@@ -234,6 +235,11 @@ class Simulate(Table):
         description="factor on the energy of the potential, biases left out: at 0.8 configurations are those of the "
         "temperature divided by 0.8",
     )
+    engine: Annotated[Engine, named("kind")] | None = Field(
+        default=None,
+        examples=["lammps"],
+        description="what moves the atoms: OpenMM, or LAMMPS for one large system on many processes",
+    )
     timestep: Time = Field(description="step of the integrator; in a rerun of the dynamics that the frames are of")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         default=None,
@@ -279,6 +285,7 @@ class Simulate(Table):
         problems = [
             *_stage_problems(self), *_output_problems(self), *_region_problems(self), *_deposit_problems(self),
             *rerun_problems(self), *flux_problems(self), *heat_problems(self), *stop_problems(self),
+            *engine_problems(self),
         ]  # fmt: skip
         if problems:
             raise refuse("\n".join(problems))

@@ -110,10 +110,17 @@ def features_of(
     *,
     skin: float = 0.0,
     n_threads: int = 1,
+    n_ghosts: int = 0,
 ) -> KernelFeatures:
-    """The features of `kernels_of` a descriptor with these elements; arguments and errors of `compiled_features`."""
+    """The features of `kernels_of` a descriptor with these elements; arguments and errors of `compiled_features`.
+
+    The last `n_ghosts` atoms are neighbours of the others and have no features.
+    """
     kinds = species(torch.tensor(np.asarray(numbers)), species_table(elements)).numpy()
-    parts = [Features(kernel, kinds, len(elements), pbc, skin=skin, n_threads=n_threads) for kernel in kernels]
+    parts = [
+        Features(kernel, kinds, len(elements), pbc, skin=skin, n_threads=n_threads, n_ghosts=n_ghosts)
+        for kernel in kernels
+    ]
     return parts[0] if len(parts) == 1 else _Joined(parts)
 
 

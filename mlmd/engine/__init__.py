@@ -1,4 +1,4 @@
-"""The engine: from an input file to a run folder that can be stopped and continued exactly. OpenMM is only here."""
+"""The engine: from an input file to a run folder that is continued exactly. OpenMM and LAMMPS are only here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What carries a stage of dynamics out; `mlmd.engine.stage.DynamicsStage` does it with OpenMM.
+    """What carries a stage of dynamics out.
 
-    Whatever engine it is, input, run folder, log and checkpoints are the same.
+    `mlmd.engine.stage.DynamicsStage` does it with OpenMM, `mlmd.engine.lammps.stage.SharedStage` with the processes of
+    mpirun. Whatever engine it is, input, run folder, log and checkpoints are the same.
     """
 
     step: int

@@ -25,6 +25,8 @@ from mlmd.kernels import describe
 from mlmd.kernels.native import GPU_CHOICE, wanted_on_gpu
 from mlmd.rundir import CHECKPOINTS, LOG, Messages, Run, sync_folder, write_atomically
 
+DIVIDED = ("engine", "ranks", "grid", "skin", "lammps", "mpi")
+"""What decides how a run is divided among processes, besides."""
 ROOM = 3
 """Checkpoints that should fit on the disk besides what is there."""
 
@@ -37,6 +39,7 @@ def machine_of(job: Job, hardware: Mapping[str, Any]) -> dict[str, Any]:
         "device": hardware["device"], "threads": hardware["threads"],
         "openmm": present["openmm"], "torch": present["torch"], "mlmd": present["mlmd"], "kernels": describe(),
         **({"force": force["name"]} if force else {}),
+        **{key: hardware[key] for key in DIVIDED if key in hardware},
         **({GPU_CHOICE: "on" if wanted_on_gpu() else "off"} if hardware["device"] != "cpu" else {}),
         **({"force field": hardware["force field"]} if job.mixed is not None else {}),
     }  # fmt: skip
@@ -156,7 +159,14 @@ class Commit:
     def same_machine(self, saved: Checkpoint) -> bool:
         """Whether OpenMM's own checkpoint can be used; says so when the continuation is statistical only."""
         then, now = saved.header["machine"], self.machine
-        changed = [f"{key}: {then.get(key)} before, {now[key]} now" for key in now if then.get(key) != now[key]]
+        keys = dict.fromkeys((*now, *DIVIDED))  # a set that keeps its order
+        pairs = {key: (then.get(key), now.get(key)) for key in keys}
+        changed = [f"{key}: {before} before, {after} now" for key, (before, after) in pairs.items() if before != after]
         if changed:
             self.messages("the run continues statistically, not bit for bit: " + "; ".join(changed))
-        return bool(then["platform"] == now["platform"] and then["openmm"] == now["openmm"])
+        return self.exact(saved)
+
+    def exact(self, saved: Checkpoint) -> bool:
+        """Whether the engine's own part of a checkpoint can be used."""
+        then, now = saved.header["machine"], self.machine
+        return all(then.get(key) == now.get(key) for key in ("platform", "openmm", *DIVIDED))

@@ -70,6 +70,9 @@ ToNextExchange = Generator[None, None, None]
 class Course:
     """Runs the stages that are left."""
 
+    forces_of, stage_of = Forces, DynamicsStage
+    """What knows the forces of a stage, and what carries it out."""
+
     def __init__(
         self,
         job: Job,
@@ -196,7 +199,7 @@ class Course:
         deposition = self._deposition(record, saved)
         stage = self._set_up(record, particles, deposition, restart=saved is not None)
         if saved is not None:
-            resume(stage, saved, exact=self.commit.same_machine(saved))
+            self._resume(stage, saved)
             if deposition is not None:
                 deposition.resumed(stage)
         self._pass_again(stage, resumed=saved is not None)
@@ -221,6 +224,9 @@ class Course:
         if deposition is not None:
             self.messages(f"stage {record.index + 1} (deposit): {deposition.summary()}")
         return stage
+
+    def _resume(self, stage: DynamicsStage, saved: Checkpoint) -> None:
+        resume(stage, saved, exact=self.commit.same_machine(saved))
 
     def _to_the_end(
         self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None
@@ -384,7 +390,7 @@ class Course:
         open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
         evaluator = self._evaluator()
         bias = self._biased.bias(record, evaluator, particles.cell, self._memory, resumed=restart)
-        forces = Forces(
+        forces = self.forces_of(
             evaluator, particles.cell, bias=bias,
             max_force=guard.max_force if guard.enabled else None,
             max_displacement=guard.max_displacement if guard.enabled else None,
@@ -392,7 +398,7 @@ class Course:
         )  # fmt: skip
         earlier = self.run.stages[: record.index]
         seed = np.random.SeedSequence([int(self.run.manifest["seed"]), record.index])
-        made = DynamicsStage(
+        made = self.stage_of(
             stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
             seed=seed if deposition is None else deposition.seed(), guard=guard,
             usual_temperature=usual_temperature(record, config, earlier), first=all(r.n_steps == 0 for r in earlier),

@@ -21,7 +21,7 @@ import numpy as np
 
 from mlmd import units
 from mlmd.engine.outputs import AppendOnly
-from mlmd.engine.system import PS, velocities_of
+from mlmd.engine.system import PS
 from mlmd.rundir import FLUXES
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def heat_flux(energies: np.ndarray, virials: np.ndarray, masses: np.ndarray, vel
 
 def on_time(stage: DynamicsStage) -> np.ndarray:
     """(n_atoms, 3) Å/fs in the engine's frame, at the time of the positions."""
-    velocities, body = velocities_of(stage.context), stage.body
+    velocities, body = stage.velocities(), stage.body
     if len(body.constraints[0]):  # these have forces too, which are not known
         return velocities
     kick = 0.5 * stage.record.timestep * stage.answer().evaluation.forces / (units.KINETIC * body.masses[:, None])

@@ -84,7 +84,7 @@ def _changed_options(run: Run, config: Simulate) -> Iterator[str]:
     old, new = dict(_flat(run.manifest["input"])), dict(_flat(resolved(config)))
     for key in sorted(old.keys() | new.keys()):
         of_current = key.startswith("analysis.charges") and "current" in (config.output.fluxes or ())
-        if not of_current and key.startswith(("analysis", "guard", "uncertainty")):
+        if not of_current and key.startswith(("analysis", "guard", "uncertainty", "engine.grid", "engine.skin")):
             continue
         if key.endswith(("duration", "checkpoint_every")) or "stop" in key.split("."):
             continue

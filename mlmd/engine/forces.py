@@ -9,7 +9,6 @@ and the bias get the energy 0 and no virial; what reads an answer knows of it by
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ import openmm
 from mlmd import units
 from mlmd.bias import Bias
 from mlmd.bias.plumed import PlumedBias
+from mlmd.engine.limits import problem_of_forces, problem_of_moves
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
 
@@ -238,51 +238,12 @@ class Forces:
 
         Forces that OpenMM computes by itself are looked at after many steps, in which atoms go farther than in one.
         """
-        moves, steps = positions - before, max(1, steps)
-        limit = math.inf if self.max_displacement is None else steps * self.max_displacement / NM
-        # as for forces, one sum answers for some thousand atoms; of a number that is not finite it is not finite
-        total = float(np.einsum("ij,ij->", moves, moves))
-        if total <= limit**2 and math.isfinite(total):
-            return
-        lengths = np.sqrt(np.einsum("ij,ij->i", moves, moves))
-        worst = int(np.argmax(np.where(np.isfinite(lengths), lengths, np.inf)))
-        if not math.isfinite(lengths[worst]):
-            what = f"the position of atom {worst} (counted from 0) is not finite."
-        elif lengths[worst] > limit:
-            what = (
-                f"atom {worst} (counted from 0) moved by {NM * lengths[worst]:.3g} Å in "
-                f"{'one step' if steps == 1 else f'{steps} steps'}, above [guard] max_displacement = "
-                f"{self.max_displacement:g} Å a step."
-            )
-        else:
-            return
-        raise ForceFailure(what, positions * NM, None, worst)
+        problem = problem_of_moves((positions - before) * NM, self.max_displacement, max(1, steps))
+        if problem is not None:
+            raise ForceFailure(problem[0], positions * NM, None, problem[1])
 
     def _inspect(self, answer: Answer) -> None:
         result = answer.evaluation
-        # one sum of squares answers both questions for some thousand atoms: finite, and no force above the limit. It is
-        # not np.vdot: BLAS takes that to its own threads, which wait for a busy core longer than the potential takes
-        total = float(np.einsum("ij,ij->", result.forces, result.forces))
-        limit = math.inf if self.max_force is None else self.max_force
-        finite = math.isfinite(result.energy) and math.isfinite(total)
-        if finite and (total <= limit**2 or np.einsum("ij,ij->i", result.forces, result.forces).max() <= limit**2):
-            return
-        self._explain(result, answer.positions * NM, limit)
-
-    def _explain(self, result: Evaluation, positions: np.ndarray, limit: float) -> None:
-        norms = np.linalg.norm(result.forces, axis=1)
-        if not math.isfinite(result.energy) or not np.all(np.isfinite(norms)):
-            bad = np.flatnonzero(~np.isfinite(norms))
-            where = f" Force on atom {bad[0]} (counted from 0): {result.forces[bad[0]]}." if len(bad) else ""
-            what = f"a non-finite result: energy {result.energy} eV." if self.has_energy else "non-finite forces."
-            raise ForceFailure(
-                f"the potential gave {what}{where}",
-                positions, result.forces, int(bad[0]) if len(bad) else None,
-            )  # fmt: skip
-        worst = int(norms.argmax())
-        if norms[worst] > limit:
-            raise ForceFailure(
-                f"the force on atom {worst} (counted from 0) is {norms[worst]:.4g} eV/Å, above "
-                f"[guard] max_force = {limit:g} eV/Å.",
-                positions, result.forces, worst,
-            )  # fmt: skip
+        problem = problem_of_forces(result.forces, result.energy, self.max_force, has_energy=self.has_energy)
+        if problem is not None:
+            raise ForceFailure(problem[0], answer.positions * NM, result.forces, problem[1])

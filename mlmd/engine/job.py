@@ -30,6 +30,7 @@ from mlmd.engine.flux_needs import check_fluxes
 from mlmd.engine.frame import Frame, frame_of
 from mlmd.engine.heat_exchange import check_exchange
 from mlmd.engine.hyperdynamics import boosts_of
+from mlmd.engine.lammps.cell import check_cell
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
 from mlmd.engine.region import Mixed, mixed_of
 from mlmd.engine.replay import Replay, cell_problems, replay_of
@@ -40,6 +41,7 @@ from mlmd.engine.topology import topology_name, topology_of
 from mlmd.errors import InputError, SimulationError, did_you_mean
 from mlmd.io.structures import file_velocities, read_structure
 from mlmd.potentials import Evaluator, Potential, has_energy, has_stress
+from mlmd.potentials.centres import centres_of
 from mlmd.potentials.evaluate import evaluator, predictor
 from mlmd.potentials.load import check_elements, check_energy, load_potential
 from mlmd.potentials.nothing import Nothing
@@ -152,6 +154,7 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     velocities = _velocities_of(config, atoms, body)
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
+    _check_division(config, potential, atoms)
     _check_analysis(config, atoms)
     _check_ends(config, atoms, body)
     check_fluxes(config, potential, atoms)
@@ -178,6 +181,13 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
         config, atoms, body, potential, scripts, records, velocities, cell, frame, adaptive, deposits, mixed, boosts,
         topology, replay,
     )  # fmt: skip
+
+
+def _check_division(config: Simulate, potential: Potential, atoms: ase.Atoms) -> None:
+    """What cannot be divided among processes."""
+    if config.engine is not None and config.engine.kind == "lammps":
+        centres_of(potential)
+        check_cell(atoms.cell.array, atoms.pbc)
 
 
 def _check_modules(potential: Potential, atoms: ase.Atoms) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mlmd import units
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.outputs import NEEDS_ENERGY, Snapshot, log_columns
-from mlmd.engine.system import PS, velocities_of
+from mlmd.engine.system import PS
 from mlmd.potentials.scaled import scale_of
 from mlmd.potentials.uncertainty import Uncertainty
 from mlmd.rundir import StageRecord
@@ -70,7 +70,7 @@ def snapshot(stage: DynamicsStage) -> Snapshot:
     answer, to_user = stage.answer(), stage.frame.to_user
     return Snapshot(
         stage.global_step, stage.time, to_user(answer.positions * NM), stage.frame.user_cell(stage.forces.cell),
-        to_user(velocities_of(stage.context)), _energy(stage, answer), to_user(answer.potential.forces),
+        to_user(stage.velocities()), _energy(stage, answer), to_user(answer.potential.forces),
         scale=scale_of(stage.forces.evaluator),
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ def where_time_went(stage: DynamicsStage, seconds: float) -> str:
 
 def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:
     """Speed, temperature and energy for a live line."""
-    kinetic, record = stage.body.kinetic_energy(velocities_of(stage.context)), stage.record
+    kinetic, record = stage.body.kinetic_energy(stage.velocities()), stage.record
     potential = stage.answer().evaluation.energy
     total = (kinetic + potential) / stage.body.n_atoms if stage.forces.has_energy else None
     speed = record.timestep * 1e-6 * 86400 / seconds_per_step

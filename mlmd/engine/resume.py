@@ -12,7 +12,6 @@ from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.forces import NM, Answer
 from mlmd.engine.frame import Frame
 from mlmd.engine.stage import DynamicsStage, Particles
-from mlmd.engine.system import SPEED, set_cell, velocities_of
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
 
@@ -23,7 +22,7 @@ def checkpoint_of(stage: DynamicsStage) -> Checkpoint:
     The forces belong to it: they may have been summed over the pairs of an earlier search than the one the next
     step uses (a trial volume searches too), and a bias may have grown since.
     """
-    answer = stage.answer()
+    answer, (header_of_engine, arrays_of_engine) = stage.answer(), stage.engine_state()
     header: dict[str, Any] = {
         "stage": stage.record.index,
         "step": stage.step,
@@ -31,14 +30,15 @@ def checkpoint_of(stage: DynamicsStage) -> Checkpoint:
         "energy": answer.evaluation.energy,
         "potential_energy": answer.potential.energy,
         "barostat": None if stage.barostat is None else stage.barostat.state(),
+        **header_of_engine,
     }
     arrays = {
         "positions": answer.positions,
-        "velocities": velocities_of(stage.context),
+        "velocities": stage.velocities(),
         "cell": stage.forces.cell,
         "forces": answer.evaluation.forces,
         "virial": answer.evaluation.virial,
-        "openmm": np.frombuffer(stage.context.createCheckpoint(), dtype=np.uint8),
+        **arrays_of_engine,
     }
     if not stage.forces.has_energy:  # what the potential is recognised by when the run continues
         arrays["potential_forces"] = answer.potential.forces
@@ -64,16 +64,8 @@ def resume(stage: DynamicsStage, checkpoint: Checkpoint, *, exact: bool) -> None
     stage.forces.cell = arrays["cell"]
     if stage.barostat is not None:
         stage.barostat.restore(header["barostat"])
-    if exact:
-        stage.context.loadCheckpoint(arrays["openmm"].tobytes())
-    else:
-        stage.context.setPositions(arrays["positions"])
-        stage.context.setVelocities(arrays["velocities"] / SPEED)
-        stage.context.setStepCount(stage.step)
-        if stage.body.pbc.all():
-            set_cell(stage.context, stage.forces.cell)
-    stage.set_thermostat()
     restore_evaluator(stage.forces.evaluator, header, arrays)
+    stage.go_to(header, arrays, exact=exact)
     if exact:
         evaluation = Evaluation(float(header["energy"]), arrays["forces"], arrays["virial"])
         # of the potential alone only the energy is needed: no frame is written at this step again

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.engine.device import device_error
 from mlmd.engine.folder import existing_run, is_finished
+from mlmd.engine.lammps.processes import refuse_mpirun
 from mlmd.engine.stop import StopRequest, stop_requests
 from mlmd.errors import DeviceError, MlmdError, SimulationError, Stopped, StorageError
 from mlmd.rundir import (
@@ -40,6 +41,7 @@ from mlmd.rundir import (
 if TYPE_CHECKING:
     from mlmd.bias.plumed import Said
     from mlmd.engine.job import Job
+    from mlmd.engine.lammps.team import Team
     from mlmd.engine.observe import Moment
 
 
@@ -94,6 +96,42 @@ def simulate(
     config = load_simulate(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
     settings = Options(platform, device, threads, max_hours, progress, tell)
+    if not divided(config):
+        return _lead(source, config, folder, settings, None)
+    from mlmd.engine.lammps.team import team_of
+
+    with team_of(config) as team:
+        if team.leads:
+            return _lead(source, config, folder, settings, team)
+        team.follow()
+    return open_run(folder)
+
+
+def follow(input_path: Path | str) -> None:
+    """Be one of the processes of a run that another one leads, until that ends, well or not.
+
+    Raises:
+        InputError: what is wrong with the input, as the leader says it.
+    """
+    refuse_copies(input_path)
+    from mlmd.engine.lammps.team import team_of
+
+    with team_of(load_simulate(Path(input_path))) as team:
+        team.follow()
+
+
+def refuse_copies(input_path: Path | str) -> None:
+    """See that processes of mpirun do not all do the same run.
+
+    Raises:
+        InputError: when there are several, and nothing in the input is divided among them.
+    """
+    if not divided(load_simulate(Path(input_path))):
+        refuse_mpirun()
+
+
+def _lead(source: Path, config: Simulate, folder: Path, settings: Options, team: Team | None) -> Run:
+    """See that the folder is this input's and nobody else's, and run in it."""
     existing_run(folder, config)  # a folder of somebody else is not even locked
     with reserved(folder):  # before the slow imports: a second run is refused at once
         run = existing_run(folder, config)
@@ -113,12 +151,18 @@ def simulate(
             return run
         # from here on: a signal while a model is loaded is heard too, and answered after the first step
         with stop_requests(folder / STOP) as request:
-            return _simulate(source, config, folder, run, settings, request)
+            return _simulate(source, config, folder, run, settings, request, team)
+
+
+def divided(config: Simulate) -> bool:
+    """Whether the atoms of a run are divided among processes."""
+    return config.engine is not None and config.engine.kind == "lammps"
 
 
 def _simulate(
-    source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, request: StopRequest
-) -> Run:
+    source: Path, config: Simulate, folder: Path, run: Run | None, settings: Options, request: StopRequest,
+    team: Team | None,
+) -> Run:  # fmt: skip
     import torch
 
     from mlmd.engine.course import Course
@@ -134,7 +178,10 @@ def _simulate(
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
     known = known_numbers(job, settings)
-    hardware = hardware_of(job, settings)
+    if team is None:
+        hardware = hardware_of(job, settings)
+    else:
+        hardware = team.hardware(job, settings.platform, settings.device, settings.threads)
     begins = run is None
     run = begin(source, job, folder, hardware, said) if run is None else go_on(source, job, run, hardware)
     (folder / STOP).unlink(missing_ok=True)
@@ -147,6 +194,8 @@ def _simulate(
         for text in known:
             messages(text)
         course = Course if job.replay is None else Rerunning
+        if team is not None:
+            course = team.course
         course(job, run, hardware, messages, request, settings.progress).go()
     return set_state(run, "done")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import ase
 import numpy as np
@@ -133,17 +133,9 @@ class DynamicsStage:
         self.step = first_step
         self._first, self._start_time, self._usual_temperature = first, start_time, usual_temperature
         integrator_seed, barostat_seed = seed.spawn(2)
-        self.integrator = make_integrator(stage, record.timestep, int(integrator_seed.generate_state(1)[0] >> 1) or 1)
-        self.context = make_context(body, forces, self.integrator, hardware.platform, hardware.properties, force)
         self.elsewhere = force is not None
         """Whether OpenMM asks something else than `forces` where atoms move."""
-        self.context.setPositions(start.positions / NM)
-        self.context.setVelocities(start.velocities / SPEED)
-        self.context.setStepCount(first_step)
-        if len(body.constraints[0]):
-            self.context.applyConstraints(TOLERANCE)
-            if first:  # as drawn, they stretch bonds
-                self.context.applyVelocityConstraints(TOLERANCE)
+        self._take_up(start, int(integrator_seed.generate_state(1)[0] >> 1) or 1, hardware, force)
         self.barostat = None
         if isinstance(stage, NPT):
             self.barostat = Barostat(stage.barostat.kind, np.random.default_rng(barostat_seed))
@@ -160,6 +152,19 @@ class DynamicsStage:
         self.fluxes: Fluxes | None = None
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0}
         """Wall-clock time spent: in steps of OpenMM with the forces in them, on log and trajectory, on the errors."""
+
+    def _take_up(self, start: Particles, seed: int, hardware: Hardware, force: openmm.Force | None) -> None:
+        """Give OpenMM the particles; `seed` is of random forces, `force` what is asked in the place of `forces`."""
+        body = self.body
+        self.integrator = make_integrator(self.stage, self.record.timestep, seed)
+        self.context = make_context(body, self.forces, self.integrator, hardware.platform, hardware.properties, force)
+        self.context.setPositions(start.positions / NM)
+        self.context.setVelocities(start.velocities / SPEED)
+        self.context.setStepCount(self.step)
+        if len(body.constraints[0]):
+            self.context.applyConstraints(TOLERANCE)
+            if self._first:  # as drawn, they stretch bonds
+                self.context.applyVelocityConstraints(TOLERANCE)
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -266,7 +271,7 @@ class DynamicsStage:
 
     def guarded_temperature(self) -> float:
         """K, of what the guard looks at, from the velocities as the integrator holds them; nan of nothing."""
-        velocities = velocities_of(self.context)
+        velocities = self.velocities()
         if self._layer is None:
             return self.body.temperature(self.body.kinetic_energy(velocities))
         n_dof = 3 * int(self._layer.sum())
@@ -393,7 +398,28 @@ class DynamicsStage:
         kinetic: float = state.getKineticEnergy()._value
         return kinetic * units.EV_PER_KJMOL
 
+    def velocities(self) -> np.ndarray:
+        """(n_atoms, 3) Å/fs as the integrator holds them (leapfrog: half a step back)."""
+        return velocities_of(self.context)
+
     def particles(self) -> Particles:
         """Where everything is now, for the stage that follows."""
-        positions = positions_of(self.context) * NM
-        return Particles(positions, velocities_of(self.context), self.forces.cell, self.frame)
+        return Particles(positions_of(self.context) * NM, self.velocities(), self.forces.cell, self.frame)
+
+    # -- stopped and continued -------------------------------------------------------------------------------
+
+    def engine_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a checkpoint keeps for the engine to go on bit for bit: what is small, and arrays."""
+        return {}, {"openmm": np.frombuffer(self.context.createCheckpoint(), dtype=np.uint8)}
+
+    def go_to(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, exact: bool) -> None:
+        """Be where a checkpoint is, as `step`, `frame` and the cell of `forces` are already; exactly, if so asked."""
+        if exact:
+            self.context.loadCheckpoint(arrays["openmm"].tobytes())
+        else:
+            self.context.setPositions(arrays["positions"])
+            self.context.setVelocities(arrays["velocities"] / SPEED)
+            self.context.setStepCount(self.step)
+            if self.body.pbc.all():
+                set_cell(self.context, self.forces.cell)
+        self.set_thermostat()

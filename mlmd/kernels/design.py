@@ -37,6 +37,7 @@ class Features:
         *,
         skin: float = 0.0,
         n_threads: int = 1,
+        n_ghosts: int = 0,
     ) -> None:
         """Take the kernel of a potential whose family has features.
 
@@ -47,6 +48,7 @@ class Features:
             pbc: (3,) bool.
             skin: Å, by which pairs are searched further than needed so that the search lasts for more positions.
             n_threads: to work with.
+            n_ghosts: atoms at the end that are neighbours of the others and have no features: theirs are zero.
 
         Raises:
             MlmdError: when nothing is compiled, or the family has no features.
@@ -62,7 +64,7 @@ class Features:
         check(status, message, _refused)
         weakref.finalize(self, self._native.mlmd_descriptor_free, handle)
         self._handle, self._message, self.n_threads = handle, message, n_threads
-        self._arguments = (self._native, species, n_species, pbc, kernel.cutoff, skin)
+        self._arguments = (self._native, species, n_species, pbc, kernel.cutoff, skin, n_ghosts)
         self._system = System(*self._arguments)
         self.n_features = self._native.mlmd_descriptor_size(handle)
 
@@ -73,6 +75,7 @@ class Features:
             InputError: when a position is not finite or the cell has no volume.
         """
         found = np.empty((self._system.n_atoms, self.n_features))
+        found[self._system.n_centres :] = 0.0
         self._call("mlmd_features", positions, cell, found)
         return found
 

@@ -86,9 +86,13 @@ class Fused:
     """A kernel made ready for one system: neighbour list, buffers and handles."""
 
     def __init__(
-        self, kernel: Kernel | KernelHandle, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float
-    ) -> None:
+        self, kernel: Kernel | KernelHandle, species: np.ndarray, n_species: int, pbc: np.ndarray, skin: float,
+        n_ghosts: int = 0,
+    ) -> None:  # fmt: skip
         """Take a kernel, species (n_atoms,) in its order, how many species it knows, pbc (3,) and the skin in Å.
+
+        The last `n_ghosts` atoms, in a system without periodicity, are neighbours of the others and have no energy:
+        energy and virial are those of the others, and forces are derivatives of that energy by all positions.
 
         Raises:
             MlmdError: when there is no compiled library.
@@ -96,7 +100,7 @@ class Fused:
         self._native = native = required()
         self.n_atoms = len(species)
         self._kernel = kernel if isinstance(kernel, KernelHandle) else KernelHandle(kernel)
-        self._arguments = (native, species, n_species, pbc, kernel.cutoff, skin)
+        self._arguments = (native, species, n_species, pbc, kernel.cutoff, skin, n_ghosts)
         self._system = System(*self._arguments)
         self._message = new_message()
         self._small = np.zeros(12)  # energy, virial, seconds

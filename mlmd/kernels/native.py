@@ -31,6 +31,7 @@ _FUNCTIONS = {
     "mlmd_kernel_free": (None, (_HANDLE,)),
     "mlmd_kernel_cutoff": (ctypes.c_double, (_HANDLE,)),
     "mlmd_system_new": (_HANDLE, (_INT, _ARRAY, _INT, _ARRAY, ctypes.c_double, ctypes.c_double)),
+    "mlmd_system_with_ghosts": (_HANDLE, (_INT, _INT, _ARRAY, _INT, _ARRAY, ctypes.c_double, ctypes.c_double)),
     "mlmd_system_free": (None, (_HANDLE,)),
     "mlmd_system_update": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT)),
     "mlmd_system_search": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT)),

@@ -13,16 +13,22 @@ class System:
     """A handle of the library's system, given back with the object."""
 
     def __init__(
-        self, native: Any, species: np.ndarray, n_species: int, pbc: np.ndarray, cutoff: float, skin: float
-    ) -> None:
+        self, native: Any, species: np.ndarray, n_species: int, pbc: np.ndarray, cutoff: float, skin: float,
+        n_ghosts: int = 0,
+    ) -> None:  # fmt: skip
         """Take the library, species (n_atoms,), how many there may be, pbc (3,), cutoff and skin in Å.
+
+        The last `n_ghosts` atoms are neighbours of the others and no centres, where no direction is periodic.
 
         Raises:
             MemoryError: when the library refuses: no memory, or a species or a length that is not possible.
         """
         kinds, periodic = np.ascontiguousarray(species, dtype=np.int32), np.ascontiguousarray(pbc, dtype=np.int32)
         self._native, self.n_atoms = native, len(kinds)
-        handle = native.mlmd_system_new(self.n_atoms, kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin)
+        self.n_centres = self.n_atoms - n_ghosts
+        handle = native.mlmd_system_with_ghosts(
+            self.n_atoms, n_ghosts, kinds.ctypes.data, n_species, periodic.ctypes.data, cutoff, skin
+        )
         if not handle:
             raise MemoryError("not enough memory for the system")
         self.handle = ctypes.c_void_p(handle)

@@ -52,4 +52,4 @@ class ScaledEvaluator:
 
 def scale_of(evaluator: Evaluator) -> float:
     """The factor on the potential in what an evaluator gives."""
-    return evaluator.scale if isinstance(evaluator, ScaledEvaluator) else 1.0
+    return float(getattr(evaluator, "scale", 1.0))

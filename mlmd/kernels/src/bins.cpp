@@ -54,8 +54,8 @@ void System::Search::sort() {
   Buffer<std::int32_t> next;
   next.reserve(n_keys * parts);
   const auto of_part = [&](int part, auto use) {
-    const std::int64_t begin = std::int64_t(s.n_atoms) * part / parts;
-    const std::int64_t end = std::int64_t(s.n_atoms) * (part + 1) / parts;
+    const std::int64_t begin = std::int64_t(s.n_centres) * part / parts;
+    const std::int64_t end = std::int64_t(s.n_centres) * (part + 1) / parts;
     std::int32_t* const slots = next.data() + n_keys * part;
     for (std::int64_t i = begin; i < end; i++) use(slots[s.species_[i] * n_bins_ + bin_[i]], i);
   };
@@ -76,7 +76,7 @@ void System::Search::sort() {
 #pragma omp parallel for schedule(static) num_threads(parts) if (parts > 1)
   for (int part = 0; part < parts; part++)
     of_part(part, [&](std::int32_t& slot, std::int64_t i) { s.atom[slot++] = std::int32_t(i); });
-  s.n_images = 0, s.far_slot = s.n_slots;
+  s.n_images = 0, s.far_slot = s.n_slots + s.n_ghosts;
   s.make_room();
   in_chunks(s.n_slots, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
     for (std::int64_t slot = begin; slot < end; slot++)
@@ -84,9 +84,11 @@ void System::Search::sort() {
         s.crossed_[3 * slot + a] = s.atom[slot] < 0 ? 0 : wrapped_[3 * std::size_t(s.atom[slot]) + a];
   });
   s.follow_atoms(positions, cell, n_threads);
+  std::fill_n(&s.crossed_[3 * std::size_t(s.n_slots)], 3 * std::size_t(s.n_ghosts), 0);
+  s.follow_ghosts(positions, n_threads);
 }
 
-// Points of the grid, atoms before images in every bin: where they are, and their slots.
+// Points of the grid, atoms before images and ghosts in every bin: where they are, and their slots.
 void System::Search::make_points() {
   const std::size_t n_keys = std::size_t(n_bins_) * s.n_species;
   const auto species_of = [&](std::int32_t slot) {
@@ -98,10 +100,12 @@ void System::Search::make_points() {
   Buffer<std::int32_t> next;
   next.reserve(n_keys);
   std::memset(next.data(), 0, n_keys * sizeof(std::int32_t));
-  for (int k = 0; k < s.n_images; k++) {
-    const std::size_t key = species_of(s.image_of[k]) * std::size_t(n_bins_) + image_bin_[k];
-    next[key]++;
-  }
+  const auto key_of_image = [&](int k) { return species_of(s.image_of[k]) * std::size_t(n_bins_) + image_bin_[k]; };
+  const auto key_of_ghost = [&](int k) {
+    return s.species_[s.n_centres + k] * std::size_t(n_bins_) + bin_[s.n_centres + k];
+  };
+  for (int k = 0; k < s.n_images; k++) next[key_of_image(k)]++;
+  for (int k = 0; k < s.n_ghosts; k++) next[key_of_ghost(k)]++;
   point_begin_.reserve(n_keys + 1);
   std::int32_t point = 0;
   for (std::size_t key = 0; key < n_keys; key++) {
@@ -126,10 +130,8 @@ void System::Search::make_points() {
       for (std::int32_t slot = first; slot < slot_end_[key]; slot++) put(point_begin_[key] + slot - first, slot);
     }
   });
-  for (int k = 0; k < s.n_images; k++) {
-    const std::size_t key = species_of(s.image_of[k]) * std::size_t(n_bins_) + image_bin_[k];
-    put(next[key]++, s.n_slots + k);
-  }
+  for (int k = 0; k < s.n_images; k++) put(next[key_of_image(k)]++, s.n_slots + k);
+  for (int k = 0; k < s.n_ghosts; k++) put(next[key_of_ghost(k)]++, s.n_slots + s.n_images + k);
 }
 
 }  // namespace mlmd

@@ -31,8 +31,7 @@ namespace mlmd {
 // Atoms of all slots of a system; -1 where there is none
 inline std::vector<std::int32_t> atoms_of_slots(const System& system) {
   std::vector<std::int32_t> atoms(std::size_t(system.far_slot) + 1, -1);
-  std::copy(system.atom.begin(), system.atom.end(), atoms.begin());
-  for (int k = 0; k < system.n_images; k++) atoms[system.n_slots + k] = system.atom[system.image_of[k]];
+  for (int slot = 0; slot < system.far_slot; slot++) atoms[slot] = system.atom_of(slot);
   return atoms;
 }
 

@@ -95,10 +95,10 @@ void System::Search::make_images() {
   if (failed) throw std::bad_alloc();
   std::vector<std::int64_t> first(n_chunks + 1, 0);
   for (std::size_t c = 0; c < n_chunks; c++) first[c + 1] = first[c] + std::int64_t(images[c].size());
-  if (first[n_chunks] + s.n_slots > std::numeric_limits<std::int32_t>::max() - 2 * LANES)
+  if (first[n_chunks] + s.n_slots + s.n_ghosts > std::numeric_limits<std::int32_t>::max() - 2 * LANES)
     throw std::length_error("more atoms and images than 32 bits can number");
   s.n_images = int(first[n_chunks]);
-  s.far_slot = s.n_slots + s.n_images;
+  s.far_slot = s.n_slots + s.n_images + s.n_ghosts;
   s.image_of.reserve(s.n_images);
   image_bin_.reserve(s.n_images);
   s.make_room();

@@ -23,7 +23,7 @@ namespace mlmd {
 struct Results {
   double energy = 0;        // eV
   double virial[9] = {};    // eV
-  double* forces = nullptr;    // [n_atoms][3] eV/Angstrom, added to
+  double* forces = nullptr;    // [n_atoms][3] eV/Angstrom, added to; on ghosts, as far as they come from centres
   double* energies = nullptr;  // [n_atoms] eV, added to; or none
   double* virials = nullptr;   // [n_atoms][9] eV, added to; or none: r (x) g of a pair belongs to the neighbour
 };
@@ -236,6 +236,8 @@ class Fused final : public Kernel {
     const std::int32_t* const owners = system.image_of.data();  // in the order of slots
     const std::int32_t* const end = owners + system.n_images;
     const int first = int(std::lower_bound(owners, end, from) - owners), last = int(std::lower_bound(owners, end, to) - owners);
+    // ghosts are dealt out as slots are
+    const auto portion = [&](int slot) { return system.n_slots ? std::int64_t(system.n_ghosts) * slot / system.n_slots : 0; };
     const auto add = [&](int size, int width, auto data, double* found) {  // [slot][width], `size` of them matter
       double* const total = data(*workers_[0]);
       for (int other = 1; other < team; other++) {
@@ -251,6 +253,13 @@ class Fused final : public Kernel {
           owner[a] += sum;
         }
       }
+      const std::size_t first_ghost = std::size_t(system.n_slots) + system.n_images;
+      for (std::int64_t k = portion(from); k < portion(to); k++)
+        for (int a = 0; a < size; a++) {
+          double sum = 0;
+          for (int one = 0; one < team; one++) sum += data(*workers_[one])[(first_ghost + k) * width + a];
+          found[(std::size_t(system.n_centres) + k) * size + a] += sum;
+        }
       for (int slot = from; slot < to; slot++)
         if (const std::int32_t atom = system.atom[slot]; atom >= 0)
           for (int a = 0; a < size; a++) found[std::size_t(atom) * size + a] += total[std::size_t(slot) * width + a];

@@ -17,9 +17,13 @@ System::Search::Search(System& system, const double* where, const Cell& complete
       reduced(reduce(complete, system.pbc_)), inverse_(inverse(reduced.cell)),
       reach((system.cutoff + system.skin) * (1 + MARGIN)) {}
 
-System::System(int atoms, const std::int32_t* species, int kinds, const std::int32_t* pbc, double range, double margin)
-    : n_atoms(atoms), n_species(kinds), cutoff(range), skin(margin), pbc_{!!pbc[0], !!pbc[1], !!pbc[2]} {
+System::System(int atoms, const std::int32_t* species, int kinds, const std::int32_t* pbc, double range, double margin,
+               int ghosts)
+    : n_atoms(atoms), n_centres(atoms - ghosts), n_species(kinds), cutoff(range), skin(margin), n_ghosts(ghosts),
+      pbc_{!!pbc[0], !!pbc[1], !!pbc[2]} {
   if (n_atoms < 0 || n_species < 1) throw std::invalid_argument("a system needs atoms and species");
+  if (n_ghosts < 0 || n_centres < 0) throw std::invalid_argument("more ghosts than atoms");
+  if (n_ghosts && (pbc_[0] || pbc_[1] || pbc_[2])) throw std::invalid_argument("ghosts stand for periodic images");
   if (!(cutoff > 0 && std::isfinite(cutoff) && skin >= 0 && std::isfinite(skin)))
     throw std::invalid_argument("cutoff and skin must be finite and positive");
   std::vector<std::int64_t> count(n_species, 0);
@@ -27,7 +31,7 @@ System::System(int atoms, const std::int32_t* species, int kinds, const std::int
   for (int i = 0; i < n_atoms; i++) {
     if (species[i] < 0 || species[i] >= n_species) throw std::invalid_argument("a species does not exist");
     species_[i] = species[i];
-    count[species[i]]++;
+    if (i < n_centres) count[species[i]]++;
   }
   std::int64_t slots = 0;
   for (const std::int64_t n : count) {
@@ -36,7 +40,10 @@ System::System(int atoms, const std::int32_t* species, int kinds, const std::int
     if (slots > std::numeric_limits<std::int32_t>::max() - 2 * LANES) throw std::invalid_argument("too many atoms");
   }
   first_slot.push_back(std::int32_t(slots));
-  n_slots = far_slot = int(slots);
+  n_slots = int(slots);
+  if (slots + n_ghosts > std::numeric_limits<std::int32_t>::max() - 2 * LANES)
+    throw std::invalid_argument("too many atoms");
+  far_slot = n_slots + n_ghosts;
   atom.assign(n_slots, -1);
 }
 
@@ -58,6 +65,7 @@ bool System::update(const double* positions, const double* cell, int n_threads) 
   const Cell rows = periodic(cell_from(cell), pbc_);
   follow_atoms(positions, rows, n_threads);
   follow_images(rows, n_threads);
+  follow_ghosts(positions, n_threads);
   return true;
 }
 
@@ -108,6 +116,16 @@ void System::follow_images(const Cell& cell, int n_threads) {
       double* const to = coordinates + 4 * image;
       const double* const from = coordinates + 4 * owner;
       to[0] = from[0] + shift.x, to[1] = from[1] + shift.y, to[2] = from[2] + shift.z, to[3] = 0;
+    }
+  });
+}
+
+void System::follow_ghosts(const double* positions, int n_threads) {
+  in_chunks(n_ghosts, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t k = begin; k < end; k++) {
+      double* const to = coordinates + 4 * (std::size_t(n_slots) + n_images + k);
+      std::copy_n(positions + 3 * (n_centres + k), 3, to);
+      to[3] = 0;
     }
   });
 }

