@@ -19,12 +19,14 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from command_line import mlmd
 from runs import assert_same_run, fcc_argon, read_log, skewed, write_input
 
 from mlmd.config import load_simulate
 from mlmd.engine.lammps import processes
 from mlmd.engine.lammps.motion import Chain
 from mlmd.engine.lammps.noise import normal_numbers
+from mlmd.engine.lammps.processes import RANKS, SIZES, n_started
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.io.structures import read_structure
@@ -149,7 +151,8 @@ def on(cases: Path) -> Any:
             jobs.append({"input": str(own), "out": str(cases / name / f"on{n}")})
             if name != "salt":
                 parts = str(cases / name / f"parts{n}")
-                steps = [5] if name == "down" else [17, 38]
+                # with those at which the barostat has just tried, every 5
+                steps = {"down": [5], "breathing": [17, 20, 25, 38, 45]}.get(name, [17, 38])
                 jobs.append({"input": str(own), "out": parts, "acts": [["stop", step] for step in steps]})
         return carried_out(n, cases, jobs)
 
@@ -347,6 +350,34 @@ def test_mpirun_without_this_engine_is_refused_once(tmp_path: Path) -> None:
     code, said = _said_by(2, tmp_path, write_input(tmp_path, NVE, options='velocities = "30 K"'))
     assert code == 2 and said.count("InputError: mpirun started 2 processes") == 1 and 'engine = "lammps"' in said
     assert not list(tmp_path.glob("*.run"))
+
+
+@pytest.mark.parametrize(
+    ("told", "n"),
+    [
+        ({}, 1),
+        ({"PMI_RANK": "0", "PMI_SIZE": "4"}, 4),
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "8"}, 8),
+        ({"PMIX_RANK": "3"}, 4),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, 1),  # of srun --mpi=none, whose processes have nothing to do with each other
+    ],
+)
+def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch, told: dict[str, str], n: int) -> None:
+    for name in (*SIZES, *RANKS, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert n_started() == n
+
+
+def test_a_process_whose_first_knows_nothing_of_it_speaks_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*SIZES, *RANKS, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PMIX_RANK", "1")
+    answer = mlmd("simulate", write_input(tmp_path, NVE, options='velocities = "30 K"'))
+    assert answer.code == 2 and "nothing in the input is divided" in answer.err and "srun --mpi=none" in answer.err
 
 
 @needs_mpi

