@@ -20,7 +20,7 @@ from mlmd.ase import Calculator
 from mlmd.engine.preview import preview
 from mlmd.engine.run import simulate
 from mlmd.engine.verify import verify
-from mlmd.errors import InputError, SimulationError
+from mlmd.errors import InputError, SimulationError, StorageError
 from mlmd.potentials.pair import LennardJones
 from mlmd.units import BAR, EV_PER_KJMOL, KB
 
@@ -613,16 +613,25 @@ def swapped(frames: list[ase.Atoms]) -> list[ase.Atoms]:
         (lambda frames: swapped(frames)[2:], "frame 0 .counted from 0.: atom 0 is H, in the structure C"),
         (swapped, "frame 2 .counted from 0.: atom 0 is H, in the structure C"),
         (lambda frames: [*frames[:3], *frames[1:]], "frame 3 is at step 1,050, and frame 2 before it at 1,100"),
-        (lambda frames: [], "has no complete frame"),
     ],
 )
 def test_frames_of_something_else_are_refused(change: object, words: str, tmp_path: Path) -> None:
     path = write_case(tmp_path, butane(), TORSION + PRINT.format("t"))
     (tmp_path / "frames.extxyz").unlink()
-    (tmp_path / "frames.extxyz").touch()
-    if frames := change(butane()):
-        ase.io.write(tmp_path / "frames.extxyz", frames, format="extxyz")
+    ase.io.write(tmp_path / "frames.extxyz", change(butane()), format="extxyz")
     with pytest.raises(InputError, match=words):
+        simulate(path, tmp_path / "run", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("n_lines", "error", "words"),
+    [(5, InputError, "has no complete frame"), (0, StorageError, "is empty: it has no frames")],
+)
+def test_a_file_without_a_frame_is_refused(n_lines: int, error: type[Exception], words: str, tmp_path: Path) -> None:
+    path = write_case(tmp_path, butane(), TORSION + PRINT.format("t"))
+    lines = (tmp_path / "frames.extxyz").read_text().splitlines(keepends=True)
+    (tmp_path / "frames.extxyz").write_text("".join(lines[:n_lines]))
+    with pytest.raises(error, match=words):
         simulate(path, tmp_path / "run", threads=1)
 
 

@@ -22,6 +22,8 @@ LARGEST_STEP = 0.4
 """Of the cell between frames; beyond, the image an atom moved to is a guess."""
 JUMP = 0.75
 """Of the cell between frames: what no atom moves, and what one does that comes back on the other side."""
+NO_JUMP = 0.25
+"""Of the cell between frames: what atoms move. Wrapped positions jump and move nowhere between; independent ones do."""
 ONE_CELL = 1.01
 """Of the cell: what wrapped positions extend over, with the rounding of a file."""
 
@@ -73,19 +75,22 @@ class _Doubt:
         self._pbc = trajectory.pbc
         self._path = trajectory.provenance.path
         self._last: np.ndarray | None = None
-        self._jumped = np.zeros(3, dtype=bool)
+        self._jumps, self._between = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
         self._lowest, self._highest = np.full(3, np.inf), np.full(3, -np.inf)
 
     def see(self, reduced: np.ndarray) -> None:
         before = reduced[:1] if self._last is None else self._last
-        steps = np.diff(np.concatenate([before, reduced]), axis=0)
-        self._jumped |= (np.abs(steps) > JUMP).any(axis=(0, 1))
+        steps = np.abs(np.diff(np.concatenate([before, reduced]), axis=0))
+        jumps, far = (np.count_nonzero(steps > least, axis=(0, 1)) for least in (JUMP, NO_JUMP))
+        self._jumps += jumps
+        self._between += far - jumps
         self._lowest = np.minimum(self._lowest, reduced.min(axis=(0, 1), initial=np.inf))
         self._highest = np.maximum(self._highest, reduced.max(axis=(0, 1), initial=-np.inf))
         self._last = reduced[-1:]
 
     def tell(self) -> None:
-        if (self._pbc & self._jumped & (self._highest - self._lowest < ONE_CELL)).any():
+        within = self._highest - self._lowest < ONE_CELL
+        if (self._pbc & within & (self._jumps > self._between)).any():
             raise InputError(
                 f"{self._path}: these positions are wrapped: atoms jump by a cell from one frame to the next, and none "
                 "is ever outside of one cell. Say unwrapped=False (--wrapped)."
