@@ -42,10 +42,11 @@ def unwrapped(trajectory: Trajectory, atoms: slice | np.ndarray = slice(None)) -
         InputError: when the positions are wrapped and atoms move too far between frames to be followed; and at the end
             when those of a file were said to be unwrapped and are not.
     """
-    doubt = _Doubt(trajectory) if trajectory.unwrapped and trajectory.provenance.stage is None else None
-    if not trajectory.pbc.any() or (trajectory.unwrapped and trajectory.constant_cell):
+    periodic = bool(trajectory.pbc.any())
+    doubt = _Doubt(trajectory) if periodic and trajectory.unwrapped and trajectory.provenance.stage is None else None
+    if not periodic or (trajectory.unwrapped and trajectory.constant_cell):
         for frames in trajectory.chunks(atoms=atoms):
-            if doubt is not None and trajectory.pbc.any():
+            if doubt is not None and doubt.stands:
                 doubt.see(np.einsum("tai,tij->taj", frames.positions, _inverse(frames)))
             yield frames.positions
         if doubt is not None:
@@ -55,7 +56,7 @@ def unwrapped(trajectory: Trajectory, atoms: slice | np.ndarray = slice(None)) -
     follow = _Follower(trajectory)
     for frames in trajectory.chunks(atoms=atoms):
         reduced = np.einsum("tai,tij->taj", frames.positions, _inverse(frames))
-        if doubt is not None:
+        if doubt is not None and doubt.stands:
             doubt.see(reduced)
         yield (reduced if trajectory.unwrapped else follow(reduced)) @ mean_cell
     if doubt is not None:
@@ -78,6 +79,16 @@ class _Doubt:
         self._jumps, self._between = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
         self._lowest, self._highest = np.full(3, np.inf), np.full(3, -np.inf)
 
+    @property
+    def stands(self) -> bool:
+        """Whether along some direction atoms have stayed within one cell so far; else nothing more has to be seen."""
+        return bool(self._within.any())
+
+    @property
+    def _within(self) -> np.ndarray:
+        found: np.ndarray = self._pbc & (self._highest - self._lowest < ONE_CELL)
+        return found
+
     def see(self, reduced: np.ndarray) -> None:
         before = reduced[:1] if self._last is None else self._last
         steps = np.abs(np.diff(np.concatenate([before, reduced]), axis=0))
@@ -89,8 +100,7 @@ class _Doubt:
         self._last = reduced[-1:]
 
     def tell(self) -> None:
-        within = self._highest - self._lowest < ONE_CELL
-        if (self._pbc & within & (self._jumps > self._between)).any():
+        if (self._within & (self._jumps > self._between)).any():
             raise InputError(
                 f"{self._path}: these positions are wrapped: atoms jump by a cell from one frame to the next, and none "
                 "is ever outside of one cell. Say unwrapped=False (--wrapped)."

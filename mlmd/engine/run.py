@@ -113,21 +113,23 @@ def follow(input_path: Path | str) -> None:
     Raises:
         InputError: what is wrong with the input, as the leader says it.
     """
-    refuse_copies(input_path)
+    config = refuse_copies(input_path)
     from mlmd.engine.lammps.team import team_of
 
-    with team_of(load_simulate(Path(input_path))) as team:
+    with team_of(config) as team:
         team.follow()
 
 
-def refuse_copies(input_path: Path | str) -> None:
-    """See that processes of mpirun do not all do the same run.
+def refuse_copies(input_path: Path | str) -> Simulate:
+    """The input, after a look that processes of mpirun do not all do the same run.
 
     Raises:
         InputError: when there are several, and nothing in the input is divided among them.
     """
-    if not divided(load_simulate(Path(input_path))):
+    config = load_simulate(Path(input_path))
+    if not divided(config):
         refuse_mpirun()
+    return config
 
 
 def _lead(source: Path, config: Simulate, folder: Path, settings: Options, team: Team | None) -> Run:
