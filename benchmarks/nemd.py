@@ -14,10 +14,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import ase.build
-import ase.io
 import numpy as np
-from transport import EPSILON, SIGMA, STATES, reduced
+from transport import EPSILON, SIGMA, STATES, equilibrated, reduced
 
 from mlmd import units
 from mlmd.analysis.nemd import nemd
@@ -28,22 +26,10 @@ from mlmd.rundir import LOG, Run
 
 def run_flow(cells: int, gradient: float, duration: float, folder: Path) -> Run:
     """Let heat flow through 4 × 4 × `cells` cubes of four atoms for some ps."""
-    density, temperature, _ = STATES["heat"]
-    side = (4 / density) ** (1 / 3) * SIGMA
-    ase.io.write(folder / "argon.extxyz", ase.build.bulk("Ar", "fcc", side, cubic=True).repeat((4, 4, cells)))
+    side = (4 / STATES["heat"][0]) ** (1 / 3) * SIGMA
     power = 2.0 * (4.0 * side) ** 2 * 3.4 * reduced("heat") / units.W_PER_MK * gradient * EPSILON / units.KB / SIGMA
-    cutoff = f'cutoff = "{2.5 * SIGMA} Å", onset = "{2.45 * SIGMA} Å"'
     path = folder / "input.toml"
-    path.write_text(f"""structure = "argon.extxyz"
-potential = {{ kind = "lennard-jones", epsilon = "{EPSILON} eV", sigma = "{SIGMA} Å", {cutoff} }}
-timestep = "4 fs"
-seed = 1
-
-[[stage]]
-kind = "nvt"
-temperature = "{temperature * EPSILON / units.KB} K"
-duration = "20 ps"
-
+    path.write_text(f"""{equilibrated("heat", (4, 4, cells), folder)}
 [[stage]]
 kind = "nve"
 duration = "{duration} ps"

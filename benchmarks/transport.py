@@ -42,26 +42,30 @@ def reduced(flux: str) -> float:
     return units.MPA_S * EPSILON * PERIOD / SIGMA**3
 
 
-def measure(flux: str, n_atoms: int, duration: float, folder: Path) -> GreenKubo:
-    """Run a state for some ns and analyse it."""
-    density, temperature, analyse = STATES[flux]
-    repeat = round((n_atoms / 4) ** (1 / 3))
-    atoms = ase.build.bulk("Ar", "fcc", (4 / density) ** (1 / 3) * SIGMA, cubic=True).repeat(repeat)
+def equilibrated(flux: str, repeats: tuple[int, int, int], folder: Path) -> str:
+    """Write cubes of four atoms at the density of a state; how an input begins that brings them to its temperature."""
+    density, temperature, _ = STATES[flux]
+    atoms = ase.build.bulk("Ar", "fcc", (4 / density) ** (1 / 3) * SIGMA, cubic=True).repeat(repeats)
     folder.mkdir(parents=True, exist_ok=True)
     ase.io.write(folder / "argon.extxyz", atoms)
-    kelvin = temperature * EPSILON / units.KB
     cutoff = f'cutoff = "{2.5 * SIGMA} Å", onset = "{2.45 * SIGMA} Å"'
-    path = folder / "input.toml"
-    path.write_text(f"""structure = "argon.extxyz"
+    return f"""structure = "argon.extxyz"
 potential = {{ kind = "lennard-jones", epsilon = "{EPSILON} eV", sigma = "{SIGMA} Å", {cutoff} }}
 timestep = "4 fs"
 seed = 1
 
 [[stage]]
 kind = "nvt"
-temperature = "{kelvin} K"
+temperature = "{temperature * EPSILON / units.KB} K"
 duration = "20 ps"
+"""
 
+
+def measure(flux: str, n_atoms: int, duration: float, folder: Path) -> GreenKubo:
+    """Run a state for some ns and analyse it."""
+    analyse, repeat = STATES[flux][2], round((n_atoms / 4) ** (1 / 3))
+    path = folder / "input.toml"
+    path.write_text(f"""{equilibrated(flux, (repeat, repeat, repeat), folder)}
 [[stage]]
 kind = "nve"
 duration = "{duration} ns"
@@ -77,7 +81,7 @@ max_temperature = "off"
 """)
     clock = time.perf_counter()
     run = simulate(path, folder / "run", threads=1)
-    print(f"{flux}: {len(atoms)} atoms, {time.perf_counter() - clock:.0f} s")
+    print(f"{flux}: {4 * repeat**3} atoms, {time.perf_counter() - clock:.0f} s")
     return analyse(run)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 from command_line import mlmd
+from known_molecules import MOLECULES, all_made, made
 
 from mlmd.errors import InputError
 from mlmd.io.xyz_frames import read_xyz
@@ -38,7 +38,6 @@ FITS = {
     "kernel-ridge": 'kind = "kernel-ridge"',
     "random-features": 'kind = "random-features"\nn_random = 300',
 }
-MOLECULES = ("CH4", "H2O", "NH3", "CO2", "C2H2", "C2H4", "C2H6", "CH3OH", "HCN", "H2CO")
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +60,8 @@ def qm7(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def molecules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Distorted molecules with a made-up number, the sum of inverse distances; the current folder."""
     monkeypatch.chdir(tmp_path)
-    write("molecules.extxyz", [made(name, seed) for name in MOLECULES for seed in range(4)])
+    write("molecules.extxyz", all_made())
     return tmp_path
-
-
-def made(name: str, seed: int) -> Atoms:
-    """A distorted molecule whose number is known."""
-    atoms = molecule(name)
-    atoms.rattle(0.05, seed=seed)
-    distances = atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]
-    atoms.info["spread"] = float(np.sum(1 / distances))
-    return atoms
 
 
 def values_of(path: Path, name: str) -> np.ndarray:

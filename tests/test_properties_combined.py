@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from ase.build import molecule
 from ase.io import read, write
 from command_line import mlmd
+from known_molecules import MOLECULES, all_made, made
 from scipy.spatial.distance import cdist
 
 from mlmd import config
@@ -32,24 +31,14 @@ SPECTRUM = (
     'width = 0.04, weighting = "exponential", scale = 0.5, threshold = 1e-2 }] }'
 )
 DATA = 'data = "molecules.extxyz"\nproperty = { name = "spread", unit = "1/Å" }\n'
-MOLECULES = ("CH4", "H2O", "NH3", "CO2", "C2H2", "C2H4", "C2H6", "CH3OH", "HCN", "H2CO")
 
 
 @pytest.fixture
 def molecules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Distorted molecules with a made-up number, the sum of inverse distances; the current folder."""
     monkeypatch.chdir(tmp_path)
-    write("molecules.extxyz", [made(name, seed) for name in MOLECULES for seed in range(4)])
+    write("molecules.extxyz", all_made())
     return tmp_path
-
-
-def made(name: str, seed: int) -> Atoms:
-    """A distorted molecule whose number is known."""
-    atoms = molecule(name)
-    atoms.rattle(0.05, seed=seed)
-    distances = atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]
-    atoms.info["spread"] = float(np.sum(1 / distances))
-    return atoms
 
 
 def trained(text: str) -> Training:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import molecule
 from ase.io import read, write
 from command_line import mlmd
+from known_molecules import made
 
 from mlmd.errors import Stopped
 from mlmd.potentials.load import load_property
@@ -36,14 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Distorted molecules with a made-up number, the sum of inverse distances, and an input; the current folder."""
     monkeypatch.chdir(tmp_path)
     for file, seeds in (("molecules.extxyz", range(4)), ("test.extxyz", range(4, 6))):
-        structures = []
-        for name in ("CH4", "H2O", "NH3", "CO2", "C2H2", "CH3OH"):
-            for seed in seeds:
-                atoms = molecule(name)
-                atoms.rattle(0.05, seed=seed)
-                atoms.info["spread"] = float(np.sum(1 / atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]))
-                structures.append(atoms)
-        write(file, structures)
+        write(file, [made(name, seed) for name in ("CH4", "H2O", "NH3", "CO2", "C2H2", "CH3OH") for seed in seeds])
     Path("in.toml").write_text(INPUT, encoding="utf-8")
     return tmp_path
 
