@@ -74,7 +74,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # the second one: on the way in or out of click
         click.echo("Interrupted.", err=True)
         code = 130
     except MlmdError as error:

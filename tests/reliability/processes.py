@@ -22,6 +22,8 @@ from faults import BETWEEN, Fault, install
 PRELOAD = ["mlmd.engine.course", "mlmd.engine.run", "mlmd.cli.simulate", "mlmd.potentials.load", "ase.io.extxyz"]
 DEADLINE = 120.0
 """Seconds after which a child counts as hanging."""
+INTERRUPTED = 130
+"""The exit code of Ctrl-C."""
 
 
 def start(
@@ -145,4 +147,12 @@ def _command(arguments: list[str], errors: str, fault: Fault | None) -> None:
     sys.argv = ["mlmd", *arguments]
     if fault is not None:
         install(fault)
-    main()
+    try:  # multiprocessing's own way out takes milliseconds, in which Ctrl-C would end it with 1
+        try:
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 0)
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import mlmd, seconds_to_end, start, wait_for
+from processes import INTERRUPTED, mlmd, seconds_to_end, start, wait_for
 from runs import assert_same_run, write_input
 
 from mlmd.engine import checkpoint
@@ -23,7 +23,7 @@ from mlmd.errors import Stopped
 from mlmd.rundir import CHECKPOINTS, open_run
 
 STAGE = '[[stage]]\nkind = "npt"\ntemperature = "60 K"\npressure = "1 bar"\nduration = "3 ps"\nbarostat = { every = 5 }'
-STOPPED, INTERRUPTED = 75, 130
+STOPPED = 75
 
 
 @pytest.fixture(scope="module")
