@@ -4,7 +4,7 @@
 
 A particle of the mass of argon at 300 K, which feels a double well along x, or two valleys in x and y that lie along no
 axis. What `mlmd analyze fes` makes of each run is compared with the well itself wherever that is lower than 4 kT, the
-constant between them taken out. An hour on one processor for one seed; `--share 0.1` runs a tenth of the time.
+constant between them taken out. An hour and a half on one processor for one seed; `--share 0.1` runs a tenth of it.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """All of them."""
-    for model, times in ((WELL, (10.0, 10.0, 3.0, 5.0)), (VALLEYS, (60.0, 60.0, 8.0, 25.0))):
+    for model, times in ((WELL, (20.0, 10.0, 3.0, 5.0)), (VALLEYS, (60.0, 120.0, 8.0, 25.0))):
         hills = f'height = "0.1 kJ/mol", every = "400 fs", bias_factor = 5, width = {model.listed(0.1)}'
         yield Case(model, "metadynamics", hills, times[0], ("hills", "reweight"))
-        kernels = f'barrier = "15 kJ/mol", every = "400 fs", width = {model.listed(0.1)}'
+        kernels = f'barrier = "12 kJ/mol", every = "400 fs", width = {model.listed(0.1)}'
         # first kernels are as high as the barrier: narrower ones, or 40 fs, are unstable at first and end 0.6 kT off
         yield Case(model, "opes", kernels, times[1], ("kernels", "reweight"), timestep=20.0)
         bins = f"width = {model.listed(WIDTH)}, full_samples = 100"

@@ -28,6 +28,7 @@ GRAPHS = {
     "sevennet": "mlmd.pretrained.sevennet_graph:SevenNetGraph",
     "chgnet": "mlmd.pretrained.chgnet_graph:CHGNetGraph",
     "metatomic": "mlmd.pretrained.metatomic_graph:MetatomicGraph",
+    "deepmd": "mlmd.pretrained.deepmd_graph:DeepmdGraph",
 }
 """Kinds of models that can be asked by mlmd's own pairs."""
 _SPACING = 2.6

@@ -19,8 +19,8 @@ from in_process import need_mlmd
 from runs import read_log, write_input
 
 from mlmd.engine.run import simulate
-from mlmd.potentials import Evaluation
-from mlmd.pretrained.external import External
+from mlmd.potentials import Evaluation, Potential
+from mlmd.potentials.evaluate import predictor
 
 ROOT = Path(__file__).parents[2]
 OWN = """
@@ -118,9 +118,9 @@ def _asked(
     return list(json.loads(answers.read_text()))
 
 
-def evaluate(potential: External, atoms: Atoms) -> Evaluation:
+def evaluate(potential: Potential, atoms: Atoms) -> Evaluation:
     """What a potential of mlmd says."""
-    return potential.predictor().evaluate(atoms)
+    return predictor(potential)(atoms)
 
 
 def assert_same(found: Evaluation, expected: Evaluation, atoms: Atoms, *, energy: float = 1e-5) -> None:
@@ -132,7 +132,7 @@ def assert_same(found: Evaluation, expected: Evaluation, atoms: Atoms, *, energy
         assert np.abs(found.virial - expected.virial).max() * gpa <= 1e-4
 
 
-def assert_forces_are_derivatives(potential: External, atoms: Atoms, *, step: float, close: float) -> None:
+def assert_forces_are_derivatives(potential: Potential, atoms: Atoms, *, step: float, close: float) -> None:
     """Central differences of the energy in Å `step` along a random direction, within eV/Å `close`."""
     direction = np.random.default_rng(5).normal(size=(len(atoms), 3))
     direction /= np.linalg.norm(direction)
@@ -142,7 +142,7 @@ def assert_forces_are_derivatives(potential: External, atoms: Atoms, *, step: fl
     assert along == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=close)
 
 
-def assert_stress_is_derivative(potential: External, atoms: Atoms, *, step: float, close: float) -> None:
+def assert_stress_is_derivative(potential: Potential, atoms: Atoms, *, step: float, close: float) -> None:
     """Central differences of the energy by a random symmetric strain of size `step`, within eV `close`."""
     strain = np.random.default_rng(6).normal(size=(3, 3))
     strain += strain.T
@@ -157,7 +157,7 @@ def assert_stress_is_derivative(potential: External, atoms: Atoms, *, step: floa
     assert along == pytest.approx((energies[0] - energies[1]) / (2 * step), abs=close)
 
 
-def assert_extensive(potential: External, atoms: Atoms, repeat: tuple[int, int, int] = (2, 1, 1)) -> None:
+def assert_extensive(potential: Potential, atoms: Atoms, repeat: tuple[int, int, int] = (2, 1, 1)) -> None:
     """A supercell has its energy in proportion, and the forces of the cell."""
     cell, supercell = evaluate(potential, atoms), evaluate(potential, atoms * repeat)
     n = int(np.prod(repeat))
