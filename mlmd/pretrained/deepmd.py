@@ -4,7 +4,7 @@ A model is a file of one of its backends: `.pb` of TensorFlow, `.pth` and `.pt` 
 more. All of them are programs. Its wheels are built for one version of each backend, and tell which one they need.
 
 A frozen model of PyTorch (`.pth`, TorchScript) is complete in itself, unless messages pass between its atoms: for those
-it calls operations that DeePMD-kit brings. So it is asked by PyTorch alone, of any version, and what PyTorch cannot open
+it calls operations that DeePMD-kit brings. So PyTorch alone asks it, in any version, and what PyTorch cannot open
 is left to DeePMD-kit.
 """
 
