@@ -226,18 +226,24 @@ def test_what_cannot_be_fitted_is_said(given: tuple[str, ...], said: str, folder
 
 
 @pytest.mark.parametrize(
-    ("changes", "manifest", "said"),
+    ("formula", "changes", "manifest", "said"),
     [
-        ({"kind": "npt", "pressure": (1e3, 1e3)}, {}, "the runs are at different pressures (no pressure in "),
-        ({}, {"input": {"scale": 0.6}}, "its potential was scaled by 0.6"),
+        ("Li20Cl12", {}, {}, "the runs are of different compositions (ClLi3 in "),
+        (
+            "Li24Cl8",
+            {"kind": "npt", "pressure": (1e3, 1e3)},
+            {},
+            "the runs are at different pressures (no pressure in ",
+        ),
+        ("Li24Cl8", {}, {"input": {"scale": 0.6}}, "its potential was scaled by 0.6"),
     ],
-    ids=["pressure", "scale"],
+    ids=["composition", "pressure", "scale"],
 )
 def test_runs_that_differ_in_more_than_temperature_are_refused(
-    changes: dict[str, object], manifest: dict[str, object], said: str, folder: Path, tmp_path: Path
+    formula: str, changes: dict[str, object], manifest: dict[str, object], said: str, folder: Path, tmp_path: Path
 ) -> None:
     positions = walk(np.random.default_rng(1), 100, 32, 0.3)
-    atoms = ase.Atoms("Li24Cl8", cell=[30.0] * 3, pbc=True)
+    atoms = ase.Atoms(formula, cell=[30.0] * 3, pbc=True)
     stages = (stage(0, 0, 990, temperature=(900.0, 900.0), **changes),)
     other = write_run(tmp_path / "other", atoms, stages, positions, kind="extxyz", **manifest)
     with pytest.raises(InputError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import mlmd
-from runs import assert_same_run, write_input
+from runs import assert_same_run, fcc_argon, write_input
 
 from mlmd import config
 from mlmd.config.replicas import load_replicas, seed_of
@@ -76,6 +77,25 @@ def test_there_is_a_run_for_every_combination_and_each_has_its_own_values_and_se
         assert ramp.temperature == (30.0, one.temperature)
         assert (npt.temperature, npt.pressure) == ((one.temperature,) * 2, (one.pressure,) * 2)
     assert len({one.config.seed for one in replicas}) == 8
+
+
+def test_every_structure_is_a_run_with_its_own_composition(tmp_path: Path) -> None:
+    """As of a series of compositions; structures of VASP are all called alike, in folders with names."""
+    for name, n in (("x0.extxyz", 0), ("x1.extxyz", 5), ("pure/POSCAR", 0)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        atoms = fcc_argon(2)
+        atoms.symbols[:n] = "Kr"
+        atoms.write(tmp_path / name)
+    path = write(tmp_path, 'structures = ["x0.extxyz", "x1.extxyz", "pure/POSCAR"]\ntemperatures = ["60 K", "90 K"]')
+    text = re.sub(r"(?m)^structure = .*$", 'structure = "replica"', path.read_text())
+    path.write_text(text)
+    replicas = load_replicas(path)
+    assert [one.name for one in replicas] == [
+        *("x0_60K", "x0_90K", "x1_60K", "x1_90K", "pure-POSCAR_60K", "pure-POSCAR_90K"),
+    ]
+    assert [one.config.structure.name for one in replicas[::2]] == ["x0.extxyz", "x1.extxyz", "POSCAR"]
+    (tmp_path / "one.toml").write_text(replicas[2].text())
+    assert config.load_simulate(tmp_path / "one.toml") == replicas[2].config
 
 
 def test_a_longer_list_leaves_the_runs_of_the_shorter_what_they_were(tmp_path: Path) -> None:
@@ -273,13 +293,20 @@ WRONG = {
         "count = 3 in the bias, and [replicas] walkers = 2",
     ),
     "one walker": ("walkers = 1", BIASED.replace("KIND", "abf"), "replicas: walkers: 1: at least 2 is needed."),
-    "empty": ("", NVT, "replicas: nothing is listed: give temperatures, pressures or seeds."),
+    "empty": ("", NVT, "replicas: nothing is listed: give structures, temperatures, pressures"),
     "empty list": ("temperatures = []", NVT, "replicas: temperatures: "),
     "no list": ('temperatures = "60 K"', NVT, "replicas: temperatures: "),
     "negative": ('temperatures = ["-60 K"]', NVT, "a temperature above 0.0 K is needed"),
     "unit": ('temperatures = ["60 bar"]', NVT, "replicas: temperatures"),
     "twice": ('temperatures = ["60 K", "60 K"]', NVT, "60.0 K stands there twice; seeds = 2 makes two runs"),
     "unknown": ("temperature = [60]", NVT, "Did you mean 'temperatures'?"),
+    "structures not used": ('structures = ["a.cif", "b.cif"]', NVT, 'nothing takes them: write structure = "replica"'),
+    "structures that exchange": (
+        'structures = ["a.cif", "b.cif"]\ntemperatures = [60, 90]\nexchange_every = "1 ps"',
+        NVT,
+        "structures: replicas that exchange are one system.",
+    ),
+    "structures alike": ('structures = ["a.cif", "a.cif"]', NVT, "a.cif stands there twice"),
     "seeds": ("seeds = 0", NVT, "replicas: seeds: 0: at least 1 is needed."),
     "seeds as list": ("seeds = [1, 2]", NVT, "replicas: seeds: "),
     "too many": ("temperatures = [60, 90]\nseeds = 501", NVT, "these are 1,002 runs; 1,000 are possible."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.symbols import Symbols
 
 from mlmd.analysis.activation import Activation, Point, activation, divided, kelvins_of, listed, told
 from mlmd.analysis.diffusion import D_UNIT, diffusion
@@ -105,6 +106,7 @@ def arrhenius(
     folders = [folder for run in runs for folder in runs_in(Path(run))]
     points: dict[str, list[Point]] = {}
     pressures: dict[str, Path] = {}
+    compositions: dict[str, Path] = {}
     for folder in folders:
         try:
             trajectory = open_run(folder, stage, first_time, last_time)
@@ -120,6 +122,7 @@ def arrhenius(
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
         pressures.setdefault(_pressure(folder, origin), folder)
+        compositions.setdefault(_composition(trajectory.numbers), folder)
         kelvin, name = trajectory.temperature, str(folder)
         for one in found.species:
             if elements is None or one.element in elements:
@@ -128,6 +131,9 @@ def arrhenius(
         if charges:
             value = found.conductivity or Estimate(math.nan, math.nan, "S/cm", 0.0)
             points.setdefault("conductivity", []).append(Point(kelvin, value, name, found.notes, origin))
+    if len(compositions) > 1:
+        told_of = ", ".join(f"{formula} in {folder}" for formula, folder in compositions.items())
+        raise InputError(f"the runs are of different compositions ({told_of}): give those of one.")
     if len(pressures) > 1:
         told_of = ", ".join(f"{pressure} in {folder}" for pressure, folder in pressures.items())
         raise InputError(f"the runs are at different pressures ({told_of}): give those of one.")
@@ -159,6 +165,11 @@ def runs_in(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder} is neither a run folder nor a folder of runs.")
     return found
+
+
+def _composition(numbers: np.ndarray) -> str:
+    """The formula, divided by what all its numbers have in common: the same for every supercell."""
+    return str(Symbols(numbers).formula.reduce()[0].format("hill"))
 
 
 def _pressure(folder: Path, origin: Provenance) -> str:

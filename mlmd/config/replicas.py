@@ -1,7 +1,8 @@
-"""``[replicas]`` in the input of ``mlmd simulate``: one input, a run for every temperature, pressure and seed.
+"""``[replicas]`` in the input of ``mlmd simulate``: one input, a run for every structure, temperature, pressure and
+seed.
 
-Where the input says ``"replica"`` (a temperature or a pressure of a stage, an end of a ramp, ``velocities``, ``scale``,
-the centre of an umbrella, or the number of a walker), each run has its own value. Everything else is the same for all,
+Where the input says ``"replica"`` (``structure``, a temperature or a pressure of a stage, an end of a ramp,
+``velocities``, ``scale``, the centre of an umbrella, or the number of a walker), each run has its own value. Everything else is the same for all,
 but for the seed. With ``exchange_every`` the runs are one: replica exchange.
 """
 
@@ -35,10 +36,11 @@ WORD = "replica"
 MOST = 1000
 """Runs; more are a mistake in the lists."""
 _WORDS = {
-    "temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at", "walkers": "number",
+    "structures": "structure", "temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at", "walkers": "number",
 }  # fmt: skip
 """Lists, and the key that takes each of their values."""
 _EXAMPLES = {
+    "structures": '["x0.cif", "x1.cif"]',
     "temperatures": '["300 K", "600 K"]',
     "pressures": '["1 bar", "1 kbar"]',
     "scales": "[1, 0.8]",
@@ -83,6 +85,14 @@ def _centre(value: object) -> object:
 class Replicas(Table):
     """Runs of one input, independent or with exchanges: one for each combination of what is listed here."""
 
+    structures: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NONEMPTY, Field(strict=False)] | None = (
+        Field(
+            default=None,
+            examples=[["x0.cif", "x1.cif"]],
+            description="structure files, e.g. of several compositions: each is what "
+            'structure = "replica" at the top of the file means',
+        )
+    )
     temperatures: (
         Annotated[
             Annotated[
@@ -150,13 +160,18 @@ class Replicas(Table):
         for key, values in self.lists.items():
             twice = next((value for n, value in enumerate(values) if value in values[:n]), None)
             if twice is not None:
-                plain = key in ("scales", "centres", "walkers")
+                plain = key not in ("temperatures", "pressures")
                 shown = str(twice) if plain else with_unit(twice, key.removesuffix("s"))
                 example = _EXAMPLES[key]
                 raise refuse(f"{key}: {shown} stands there twice; seeds = 2 makes two runs of each, e.g. of {example}.")
         if not self.lists and self.seeds == 1:
             raise refuse(
-                "nothing is listed: give temperatures, pressures or seeds. Scales, centres and walkers count too."
+                "nothing is listed: give structures, temperatures, pressures or seeds. Scales, centres and walkers "
+                "count too."
+            )
+        if self.structures is not None and self.exchange_every is not None:
+            raise refuse(
+                "structures: replicas that exchange are one system. Leave structures out, and give each an input."
             )
         if self.walkers is not None and (len(self.lists) > 1 or self.seeds > 1 or self.exchange_every is not None):
             raise refuse(
@@ -325,13 +340,15 @@ def seed_of(seed: int, name: str) -> int:
 def _name(own: Mapping[str, Any], number: int) -> str:
     """What a person calls the replica."""
     shown = {
+        "structures": "{}",
         "temperatures": "{:.12g}K",
         "pressures": "{:.12g}bar",
         "scales": "scale{:.12g}",
         "centres": "at{}",
         "walkers": "walker-{}",
     }
-    values = [shown[key].format(_plain(value) if key == "centres" else value) for key, value in own.items()]
+    plain = {"centres": _plain, "structures": _called}
+    values = [shown[key].format(plain.get(key, lambda value: value)(value)) for key, value in own.items()]
     if not values:
         return f"replica-{number}"
     return "_".join(values) + (f"-{number}" if number > 1 else "")
@@ -343,8 +360,17 @@ def _plain(value: object) -> str:
     return re.sub(r"[^0-9A-Za-z.+-]", "", text)
 
 
+def _called(file: str) -> str:
+    """A structure by the name of its file, and of its folder where all files are called alike (``x0/POSCAR``)."""
+    path = Path(file)
+    named = [path.parent.name, path.name] if not path.suffix and path.parent.name else [path.stem]
+    return _plain("-".join(named)) or "structure"
+
+
 def _words(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every place of the word in an input, with the kind of value that is meant."""
+    if data.get("structure") == WORD:
+        yield "structure", "structures"
     if data.get("velocities") == WORD:
         yield "velocities", "temperatures"
     if data.get("scale") == WORD:
@@ -389,7 +415,7 @@ def _misplaced(table: Replicas, words: Mapping[str, str]) -> Iterator[str]:
             yield f'{place}: "{WORD}" stands here, and [replicas] lists no {listed}.'
     for key in table.lists:
         if key not in words.values():
-            what = "nothing takes them" if key == "scales" else "no stage takes them"
+            what = "nothing takes them" if key in ("scales", "structures") else "no stage takes them"
             word = f'{_WORDS[key]} = "{WORD}"'
             word = f"walkers = {{ folder = ..., {word} }} in a bias" if key == "walkers" else word
             yield f"replicas: {key}: {what}: write {word} where they belong."
@@ -402,7 +428,8 @@ def _filled(data: Mapping[str, Any], name: str, seed: int, own: Mapping[str, Any
         for key, value in own.items()
     }
     filled = dict(data)
-    for key, value in (("velocities", written.get("temperature")), ("scale", written.get("scale"))):
+    at_the_top = {"structure": "structure", "velocities": "temperature", "scale": "scale"}
+    for key, value in ((key, written.get(one)) for key, one in at_the_top.items()):
         if key in data:
             filled[key] = _put(data[key], value)
     if isinstance(data.get("stage"), list):
