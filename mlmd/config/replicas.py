@@ -2,8 +2,8 @@
 seed.
 
 Where the input says ``"replica"`` (``structure``, a temperature or a pressure of a stage, an end of a ramp,
-``velocities``, ``scale``, the centre of an umbrella, or the number of a walker), each run has its own value. Everything else is the same for all,
-but for the seed. With ``exchange_every`` the runs are one: replica exchange.
+``velocities``, ``scale``, the centre of an umbrella, or the number of a walker), each run has its own value. Everything
+else is the same for all, but for the seed. With ``exchange_every`` the runs are one: replica exchange.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ WORD = "replica"
 MOST = 1000
 """Runs; more are a mistake in the lists."""
 _WORDS = {
-    "structures": "structure", "temperatures": "temperature", "pressures": "pressure", "scales": "scale", "centres": "at", "walkers": "number",
+    "structures": "structure", "temperatures": "temperature", "pressures": "pressure", "scales": "scale",
+    "centres": "at", "walkers": "number",
 }  # fmt: skip
 """Lists, and the key that takes each of their values."""
 _EXAMPLES = {
