@@ -133,6 +133,15 @@ def test_every_kind_that_executes_code_asks_for_its_digest() -> None:
         assert asks == (kind in EXECUTED)
 
 
+def test_a_file_of_one_framework_under_the_kind_of_another_is_refused_before_trust_is_asked_for(tmp_path: Path) -> None:
+    path = of_mace(tmp_path / "x.model", tmp_path / "canary")
+    for kind in ("sevennet", "chgnet", "nequix"):
+        with pytest.raises(ModelError, match='of kind "mace"') as refused:
+            load_potential([PotentialTable(kind=kind, path=path)])
+        assert "sha256" not in str(refused.value)
+    assert not (tmp_path / "canary").exists()
+
+
 def test_show_tells_what_a_file_would_execute_and_opens_nothing(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     file = of_mace(tmp_path / "a.model", canary)

@@ -34,6 +34,8 @@ _OF_NETWORKS = {
     "mattersim": {"model_name", "model_args", "m3gnet"},
 }
 """Words that the checkpoints of a kind have."""
+RECOGNISED = frozenset({*EXECUTED, *_OF_NETWORKS, "matgl", "nequix", "ani"})
+"""Kinds that `framework_of` can tell."""
 _HEAD = 4096
 _LINE = 1 << 20
 """Bytes within which a first line ends."""

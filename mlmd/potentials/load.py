@@ -18,7 +18,7 @@ from mlmd.errors import InputError, ModelError, did_you_mean
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.committee import Committee
-from mlmd.potentials.foreign import framework_of
+from mlmd.potentials.foreign import RECOGNISED, framework_of
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -286,6 +286,11 @@ def _check_file(kind: str, path: Path) -> None:
     """A file that says what it is must be of the kind asked for."""
     if kind in ("mlmd", "mtp", "nep", "gap") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
+    # before anybody is asked to trust the file, since what one trusts should be what it is called
+    if kind in RECOGNISED and path.exists() and (told := framework_of(path)) not in (None, kind):
+        raise ModelError(
+            f'{path}: by what is in it a model of kind "{told}", not "{kind}". Write kind = "{told}", or leave it out.'
+        )
 
 
 def build(kind: str, given: Mapping[str, Any]) -> Any:
