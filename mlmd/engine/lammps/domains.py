@@ -193,8 +193,8 @@ class Domains:
         atom = int(self.names()[int(steps.max(axis=1).argmax())]) - 1
         return (
             f"atom {atom} (counted from 0) has gone {steps.max():,} cell vectors away from the origin, and LAMMPS "
-            f"follows atoms for {FARTHEST:,}. Begin another run with the last frame, wrapped into its cell; where all atoms "
-            "drift alike, hold their centre of mass.",
+            f"follows atoms for {FARTHEST:,}. Begin another run with the last frame, wrapped into its cell; where all "
+            "atoms drift alike, hold their centre of mass.",
             atom,
         )
 
