@@ -346,6 +346,63 @@ def _said_by(n: int, folder: Path, path: Path) -> tuple[int, str]:
 
 
 @needs_mpi
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_potential_that_one_process_cannot_read_ends_all_with_its_message(tmp_path: Path, fails: int) -> None:
+    for rank in (0, 1):
+        write_input(tmp_path / str(rank), bath("langevin"), options=LAMMPS, potential='"other.mlmd"')
+        (tmp_path / str(rank) / "other.mlmd").write_bytes(b"half a file")
+    good = write_input(tmp_path / str(1 - fails), bath("langevin"), options=LAMMPS)
+    script = (
+        "import sys; from mlmd.engine.lammps.processes import rank_started; from mlmd.engine.run import simulate\n"
+        "simulate(sys.argv[1 + rank_started()], sys.argv[3])\n"
+    )
+    inputs = [tmp_path / str(rank) / "input.toml" for rank in (0, 1)]
+    work = mpirun(2, "-c", script, *inputs, tmp_path / "run", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = heard(work, 60)
+    assert good in inputs and work.returncode != 0
+    assert "ModelError: " in said and "other.mlmd" in said
+
+
+@needs_mpi
+def test_lammps_that_one_process_lacks_ends_all_with_a_message(tmp_path: Path) -> None:
+    script = (
+        "import sys; from mlmd.engine.lammps import processes as p; from mlmd.errors import InputError\n"
+        "if p.rank_started() == 1: sys.modules['lammps'] = None\n"
+        "try: p.world()\n"
+        "except InputError as error: print(error, flush=True)\n"
+    )
+    said = heard(mpirun(2, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT), 60)
+    assert said.count("needs LAMMPS, which is not installed on ") == 2
+
+
+@needs_mpi
+def test_an_error_of_mpi_within_lammps_ends_all() -> None:
+    script = (
+        "import numpy as np; from mlmd.engine.lammps import processes; from mlmd.engine.lammps.domains import Domains\n"
+        "comm = processes.world(); made = Domains(comm, np.ones(3, bool), 1, 3.0, 1.0, None, lambda: None)\n"
+        "from mpi4py import MPI\n"
+        "assert comm.Get_errhandler() == MPI.ERRORS_RETURN  # ours are exceptions\n"
+        "made._lmp.get_mpi_comm().Send(np.zeros(1), dest=99)\n"
+    )
+    work = mpirun(2, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = heard(work, 60)
+    assert work.returncode != 0 and "Fatal error in" in said and "Traceback" not in said
+
+
+@needs_mpi
+def test_an_atom_farther_away_than_lammps_can_count_ends_the_run(tmp_path: Path) -> None:
+    atoms = fcc_argon(2)
+    atoms.positions[:, 0] -= 500.0 * atoms.cell[0, 0] - 0.2  # no atom is beyond it yet
+    options = LAMMPS + 'velocities = "1000 K"\nguard = { max_temperature = "off" }\n'
+    path = write_input(tmp_path, '[[stage]]\nkind = "nve"\nduration = "1 ps"\n', atoms=atoms, options=options)
+    ends = carried_out(1, tmp_path, [{"input": str(path), "out": str(tmp_path / "run")}])
+    assert re.match(
+        r"SimulationError: at step [1-9]\d* .* has gone 501 cell vectors away .* last good and the bad frame are in",
+        ends[str(tmp_path / "run")],
+    )
+
+
+@needs_mpi
 def test_mpirun_without_this_engine_is_refused_once(tmp_path: Path) -> None:
     code, said = _said_by(2, tmp_path, write_input(tmp_path, NVE, options='velocities = "30 K"'))
     assert code == 2 and said.count("InputError: mpirun started 2 processes") == 1 and 'engine = "lammps"' in said

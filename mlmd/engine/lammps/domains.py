@@ -20,6 +20,9 @@ _ROOM = 5.0
 _NO_IMAGE = 512
 """What LAMMPS writes for zero in each ten bits of the cell vectors that an atom has crossed."""
 
+FARTHEST = 500
+"""Cell vectors from the origin that an atom may be away: of more than 511 these bits begin anew, and say nothing."""
+
 
 @dataclass(frozen=True)
 class Atoms:
@@ -56,7 +59,10 @@ class Domains:
         """
         from lammps import lammps
 
-        self._lmp = lammps(cmdargs=[*QUIET], comm=comm)
+        # LAMMPS does not look at what MPI answers, and mpi4py has let errors return: those of LAMMPS have to end all
+        own = comm.Dup()
+        own.Set_errhandler(_fatal())
+        self._lmp = lammps(cmdargs=[*QUIET], comm=own)
         self._pbc, self._n_kinds, self._reach, self._skin, self._grid = pbc, n_kinds, reach, skin, grid
         self._each_step = each_step
         self._built: int | None = None
@@ -179,6 +185,19 @@ class Domains:
         found: np.ndarray = self.positions()[: self.n_own] + self._steps(self.crossed()) @ self._vectors
         return found
 
+    def astray(self) -> tuple[str, int] | None:
+        """What is wrong with how far own atoms have gone, and the worst in the structure; None where nothing is."""
+        steps = np.abs(self._steps(self.crossed()))
+        if steps.max(initial=0) <= FARTHEST:
+            return None
+        atom = int(self.names()[int(steps.max(axis=1).argmax())]) - 1
+        return (
+            f"atom {atom} (counted from 0) has gone {steps.max():,} cell vectors away from the origin, and LAMMPS "
+            f"follows atoms for {FARTHEST:,}. Begin another run with the last frame, wrapped into its cell; where all "
+            "atoms drift alike, hold their centre of mass.",
+            atom,
+        )
+
     @property
     def _vectors(self) -> np.ndarray:
         """(3, 3) Å, of the cell, zero along directions that are not periodic."""
@@ -207,6 +226,12 @@ class Domains:
             return np.zeros((0, 3) if width == 3 else 0, dtype=np.float64 if width == 3 else np.int32)
         found: np.ndarray = self._lmp.numpy.extract_atom(name, nelem=n, dim=width)
         return found if width == 3 else found.reshape(-1)
+
+
+def _fatal() -> Any:
+    from mpi4py import MPI
+
+    return MPI.ERRORS_ARE_FATAL
 
 
 def uncrossed(n_atoms: int) -> np.ndarray:

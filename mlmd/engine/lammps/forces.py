@@ -9,14 +9,13 @@ import numpy as np
 
 from mlmd.engine.forces import Answer
 from mlmd.engine.frame import frame_of
+from mlmd.engine.lammps.domains import FARTHEST
 from mlmd.engine.lammps.part import NO_LIMITS, Kinds
 from mlmd.engine.lammps.team import Team
 from mlmd.engine.system import Body
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation
 
-_FARTHEST = 500
-"""Cell vectors from the origin at which an atom may begin."""
 _NEAR = 0.25
 """Part of the skin by which atoms may have moved to be followed; beyond that they are dealt out anew."""
 
@@ -34,7 +33,8 @@ class SharedEvaluator:
         table = np.column_stack([body.numbers, body.masses, body.mobile])
         rows, kinds = np.unique(table, axis=0, return_inverse=True)
         self._kinds = kinds.reshape(-1).astype(np.int32) + 1
-        team.ask("begin", Kinds(rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2]), body.pbc, reach, scale, n_threads)
+        team.ask("load", n_threads)  # by itself: one that cannot is heard of before others wait for it in LAMMPS
+        team.ask("begin", Kinds(rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2]), body.pbc, reach, scale)
         self._last: tuple[np.ndarray, np.ndarray] | None = None
 
     def place(self, positions: np.ndarray, velocities: np.ndarray, cell: np.ndarray) -> None:
@@ -91,10 +91,10 @@ def _check_distance(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) ->
     if not pbc.any():
         return
     crossed = np.abs(positions @ np.linalg.inv(np.where(pbc[:, None], cell, np.eye(3))))[:, pbc]
-    if crossed.max() > _FARTHEST:
+    if crossed.max() > FARTHEST:
         raise SimulationError(
             f"an atom is {crossed.max():,.0f} cell vectors away from the origin, and LAMMPS follows them for "
-            f"{_FARTHEST:,}. Wrap the structure into its cell."
+            f"{FARTHEST:,}. Wrap the structure into its cell."
         )
 
 

@@ -265,6 +265,8 @@ class Part:
     def _compute(self) -> None:
         if self.domains.changed():
             self._know()
+            if self.problem is None and (astray := self.domains.astray()) is not None:
+                self.problem = Problem(*astray)
         found = self._asked(self.domains.positions())
         self._forces = self._returns.add(found.forces)
         wrong = problem_of_forces(self._forces, found.energy, self._limits.max_force, self._owned.names - 1)

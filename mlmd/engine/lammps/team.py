@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -95,8 +96,8 @@ class Team:
     def _obey(self, name: str, arguments: tuple[Any, ...]) -> Any:
         found, problem, wrong = None, None, None
         try:
-            if name == "begin":
-                self._begin(*arguments)
+            if name in ("load", "begin"):
+                getattr(self, f"_{name}")(*arguments)
             else:
                 assert self.part is not None
                 found = getattr(self.part, name)(*arguments)
@@ -105,8 +106,7 @@ class Team:
             wrong = error
         except Exception as error:
             if not _of_all(error):  # others wait somewhere else for this process
-                traceback.print_exc()
-                self.comm.Abort(BUG)
+                self._end(error)
             problem = Problem(f"LAMMPS stopped: {error}", kind="engine")
         for other, failure in self.comm.allgather((problem, wrong)):
             if failure is not None:
@@ -115,13 +115,25 @@ class Team:
                 raise Failed(other)
         return found
 
-    def _begin(self, kinds: Kinds, pbc: np.ndarray, reach: float, factor: float, n_threads: int) -> None:
-        """Make everything ready on this process."""
+    def _end(self, error: Exception) -> None:
+        """End all processes for what has happened on this one alone."""
+        if type(error).__name__ == "MPIAbortException":  # of the Python module of LAMMPS, which may not be here
+            sys.stderr.write(f"process {self.comm.rank} of {self.comm.size}: LAMMPS stopped: {error}\n")
+            sys.stderr.flush()
+            self.comm.Abort(SimulationError.exit_code)
+        traceback.print_exc()
+        self.comm.Abort(BUG)
+
+    def _load(self, n_threads: int) -> None:
+        """Read the potential on this process. Nobody else is asked here: it may fail on one process alone."""
         torch.set_num_threads(n_threads)
+        self._make = centres_of(load_potential(self._config.potential))
+
+    def _begin(self, kinds: Kinds, pbc: np.ndarray, reach: float, factor: float) -> None:
+        """Make everything ready, all processes together."""
         engine = self._config.engine
         assert engine is not None
-        make = centres_of(load_potential(self._config.potential))
-        self.part = Part(self.comm, make, kinds, pbc, reach, engine.skin, engine.grid, factor)
+        self.part = Part(self.comm, self._make, kinds, pbc, reach, engine.skin, engine.grid, factor)
 
     def hardware(self, job: Job, platform: str, device: str, threads: int | None) -> dict[str, Any]:
         """What run.json says of where a run goes on; `threads` are those of each process, where somebody wants so many.
