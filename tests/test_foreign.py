@@ -17,8 +17,9 @@ import torch
 from command_line import mlmd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import write_input
 
-from mlmd.config import PotentialTable
+from mlmd.config import PotentialTable, load_simulate
 from mlmd.config.files import sha256
 from mlmd.errors import InputError, ModelError
 from mlmd.potentials import POTENTIALS
@@ -140,6 +141,23 @@ def test_a_file_of_one_framework_under_the_kind_of_another_is_refused_before_tru
             load_potential([PotentialTable(kind=kind, path=path)])
         assert "sha256" not in str(refused.value)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("called", "kind"),
+    [("7net-0", "sevennet"), ("mace-mp-0", "mace"), ("m3gnet", "matgl"), ("allegro", "nequip"), ("n2p2", "hdnnp"),
+     ("chgnet", "chgnet"), ("ANI2x", "ani"), ("quip", "gap"), ("pet-mad", "metatomic")],
+)  # fmt: skip
+def test_what_other_programs_call_their_potentials_is_told_as_an_input_writes_it(
+    called: str, kind: str, tmp_path: Path
+) -> None:
+    """Named alone, or, of those that are no kinds, as a kind."""
+    path = write_input(tmp_path, '[[stage]]\nkind = "minimize"\n', potential=f'"{called}"')
+    with pytest.raises(InputError, match=f'For {called} write for example potential = {{ kind = "{kind}"'):
+        load_simulate(path)
+    if called not in POTENTIALS:
+        with pytest.raises(InputError, match=f'is not a kind of potential. For {called} write .*kind = "{kind}"'):
+            load_potential([PotentialTable(kind=called)])
 
 
 def test_show_tells_what_a_file_would_execute_and_opens_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from mlmd.errors import InputError
+from mlmd.models.others import written_as
 
 FOLDER = Path(__file__).parent
 
@@ -39,7 +40,12 @@ def find(name: str) -> Path | None:
 
 
 def hint(name: str) -> str:
-    """Which names there are, and which of them may have been meant; empty when no potential comes with mlmd."""
+    """Which names there are, and which of them may have been meant; empty when no potential comes with mlmd.
+
+    Of what other programs bring, how it is written.
+    """
+    if told := written_as(name):
+        return told
     known = {one.lower(): one for one in names()}
     if not known:
         return ""

@@ -15,6 +15,7 @@ from mlmd import models
 from mlmd.config.files import folder_of, no_such_potential, without_settings
 from mlmd.config.gap import is_gap
 from mlmd.errors import InputError, ModelError, did_you_mean
+from mlmd.models.others import written_as
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.committee import Committee
@@ -302,6 +303,8 @@ def build(kind: str, given: Mapping[str, Any]) -> Any:
     try:
         target = find("mlmd.potentials", kind, POTENTIALS)
     except InputError as error:
+        if told := written_as(kind):
+            raise InputError(f"{kind!r} is not a kind of potential. {told}") from None
         raise InputError(f"{error} {models.hint(kind)}".rstrip()) from None
     parameters = inspect.signature(target).parameters
     if "trust" in given and "trust" not in parameters:
