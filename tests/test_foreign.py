@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import write_input
 
-from mlmd.config import PotentialTable, load_simulate
+from mlmd.config import PotentialTable
 from mlmd.config.files import sha256
 from mlmd.errors import InputError, ModelError
 from mlmd.potentials import POTENTIALS
@@ -153,8 +153,9 @@ def test_what_other_programs_call_their_potentials_is_told_as_an_input_writes_it
 ) -> None:
     """Named alone, or, of those that are no kinds, as a kind."""
     path = write_input(tmp_path, '[[stage]]\nkind = "minimize"\n', potential=f'"{called}"')
-    with pytest.raises(InputError, match=f'For {called} write for example potential = {{ kind = "{kind}"'):
-        load_simulate(path)
+    answer = mlmd("check", path)
+    assert answer.code == InputError.exit_code
+    assert f'For {called} write for example potential = {{ kind = "{kind}"' in answer.err
     if called not in POTENTIALS:
         with pytest.raises(InputError, match=f'is not a kind of potential. For {called} write .*kind = "{kind}"'):
             load_potential([PotentialTable(kind=called)])
