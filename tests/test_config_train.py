@@ -208,12 +208,10 @@ WRONG = [
     (SNAP + "radii = { Cu = 0.3 }\nrmin0 = 3.5", "rmin0: 3.5 Å is not below the cutoff: two atoms of radius 0.3 see"),
     (SNAP + "rmin0 = 5", "rmin0: 5.0 Å is not below the cutoff: two atoms of radius 0.5 see each other up to 5.0 Å"),
     (
-        DATA + 'descriptor = [{ kind = "deeppot-se" }, "acsf"]',
-        "descriptor 1 (deeppot-se): 'deeppot-se' cannot be one of several descriptors: its embeddings are learned with "
-        "a network that takes nothing else. Give it alone and without a list. Several can be mtp, acsf, soap, snap and "
-        "trained.",
+        DATA + 'descriptor = ["acsf", "agni"]',
+        "'agni' cannot be one of several descriptors: it describes directions, for forces without an energy. Give it "
+        "alone and without a list. Several can be mtp, acsf, soap, snap, deeppot-se, nep and trained.",
     ),
-    (DATA + 'descriptor = ["acsf", "agni"]', "'agni' cannot be one of several descriptors: it describes directions"),
     (DATA + 'descriptor = ["mbtr", "acsf"]', "'mbtr' cannot be one of several descriptors: it describes whole struc"),
     (
         DATA + 'descriptor = ["acsf", "coulomb"]',

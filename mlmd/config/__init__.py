@@ -5,7 +5,19 @@ Imports neither torch nor openmm nor ase nor numpy, so that a wrong input is ref
 
 from mlmd.config.baseline import Baseline
 from mlmd.config.deposit import Bath, Beam, Deposit, Species
-from mlmd.config.descriptors import ACSF, AGNI, MTP, NEP, SNAP, SOAP, Combination, DeepPotSE, Trained, parts_of
+from mlmd.config.descriptors import (
+    ACSF,
+    AGNI,
+    MTP,
+    NEP,
+    SNAP,
+    SOAP,
+    Combination,
+    DeepPotSE,
+    Trained,
+    learned_parts,
+    parts_of,
+)
 from mlmd.config.document import Option, option_table, options, template
 from mlmd.config.files import check_files, no_such_file, no_such_potential
 from mlmd.config.fits import AGNIFit, GAPFit, KernelFit, KernelRidgeFit, LinearFit, NetworkFit, RandomFeaturesFit
@@ -102,6 +114,7 @@ __all__ = [
     "command_of",
     "file_or_kind",
     "from_resolved",
+    "learned_parts",
     "load",
     "load_simulate",
     "load_train",

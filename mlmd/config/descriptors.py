@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -45,9 +45,6 @@ def _check_smooth(function: str, smooth: float | None, cutoff: float) -> None:
 
 class DescriptorKind(KindTable):
     """What describes atoms, or whole structures."""
-
-    learned: ClassVar[bool] = False
-    """Whether its numbers are found together with those of the network that takes its features."""
 
 
 class MTP(DescriptorKind):
@@ -290,7 +287,6 @@ class AGNI(DescriptorKind):
 class DeepPotSE(DescriptorKind):
     """Embeddings of the neighbours that are learned together with the network of the energies: DeepPot-SE."""
 
-    learned: ClassVar[bool] = True
     kind: Literal["deeppot-se"] = Field(
         default="deeppot-se",
         description='kind of descriptor: learned embeddings, with fit kind = "network" only, whose defaults are then '
@@ -322,7 +318,6 @@ class DeepPotSE(DescriptorKind):
 class NEP(DescriptorKind):
     """Chebyshev functions of distances, mixed by pair of elements, and harmonics; the mixtures are learned: NEP."""
 
-    learned: ClassVar[bool] = True
     kind: Literal["nep"] = Field(
         default="nep",
         description="kind of descriptor: that of neuroevolution potentials, with learned radial functions, and "
@@ -356,7 +351,8 @@ FITS_BY_DEFAULT: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "nep": {"n_neurons": (30,), "activation": "tanh"},
 }  # fmt: skip
-"""Options of the network that a descriptor is learned with, where they are not given."""
+"""Options of the network that a descriptor is learned with, where they are not given; of several learned ones, those of
+the first."""
 
 
 class Trained(DescriptorKind):
@@ -374,7 +370,10 @@ def of_model(value: object) -> object:
 
 
 Part = Annotated[
-    MTP | ACSF | SOAP | SNAP | Trained, Field(discriminator="kind"), of_kind("mtp"), BeforeValidator(of_model)
+    MTP | ACSF | SOAP | SNAP | DeepPotSE | NEP | Trained,
+    Field(discriminator="kind"),
+    of_kind("mtp"),
+    BeforeValidator(of_model),
 ]
 """A descriptor that may be one of several."""
 
@@ -410,3 +409,8 @@ def parts_of(descriptor: Table) -> tuple[MTP | ACSF | SOAP | SNAP | DeepPotSE | 
     if isinstance(descriptor, MTP | ACSF | SOAP | SNAP | DeepPotSE | NEP | AGNI | Trained):
         return (descriptor,)
     return ()
+
+
+def learned_parts(descriptor: Table) -> tuple[DeepPotSE | NEP, ...]:
+    """Those of its `parts_of` whose numbers are found together with those of the network."""
+    return tuple(one for one in parts_of(descriptor) if isinstance(one, DeepPotSE | NEP))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any, get_args
 
-from mlmd.config.descriptors import MTP, SOAP, AtomDescriptor, Combination, Trained, parts_of
+from mlmd.config.descriptors import MTP, SOAP, AtomDescriptor, Combination, Trained, learned_parts, parts_of
 from mlmd.config.fits import FitTable, GAPFit, KernelFit, KernelRidgeFit, LinearFit, RandomFeaturesFit
 from mlmd.config.quantities import refuse
 from mlmd.config.structures import StructureDescriptor, structure_parts
@@ -29,12 +29,14 @@ ATOM_FITS = tuple(kind for kind in _kinds(get_args(FitTable)[0]) if kind != "ker
 """Fits that descriptors of atoms go with."""
 FITS_OF = {"deeppot-se": ("network",), "nep": ("network",), "agni": ("agni",)}
 """Descriptors of atoms that go with some of these only; the others go with all but the last one's."""
-WHY_ALONE = {
-    "deeppot-se": "its embeddings are learned with a network that takes nothing else",
-    "nep": "its radial functions are learned with a network that takes nothing else",
-    "agni": "it describes directions, for forces without an energy",
-}
+WHY_ALONE = {"agni": "it describes directions, for forces without an energy"}
 """Descriptors of atoms that cannot be one of several, and why."""
+_WITHOUT_ROWS = {
+    "deeppot-se": "its embeddings are learned with a network of energies",
+    "nep": "its radial functions are learned with a network of energies",
+    "agni": "it describes directions",
+}
+"""Descriptors of atoms that have no rows which structures could be compared by, or which could be averaged, and why."""
 DESCRIPTORS_IN_FILES = {
     "moments": "mtp",
     "symmetry": "acsf",
@@ -97,12 +99,13 @@ def check_pair(descriptor: KindTable, fit: KindTable, *, with_property: bool, gi
     Raises:
         PydanticCustomError: saying what goes together.
     """
-    kind, way = " + ".join(one.kind for one in structure_parts(descriptor)) or descriptor.kind, fit.kind
+    of_atoms = (learned_parts(descriptor) or (descriptor,))[0].kind  # what is learned says what a list goes with
+    kind, way = " + ".join(one.kind for one in structure_parts(descriptor)) or of_atoms, fit.kind
     if isinstance(fit, KernelRidgeFit) and fit.of_environments:
         _check_atoms(kind, fit.kernel, whole=descriptor.kind in WHOLE)
     elif not of_structures(descriptor):
         if way not in ATOM_FITS:
-            matched = "" if kind in WHY_ALONE else '; or compare atoms by kernel = "rematch"'
+            matched = "" if kind in _WITHOUT_ROWS else '; or compare atoms by kernel = "rematch"'
             raise refuse(
                 f'fit: "{way}" compares whole structures, and "{kind}" describes atoms. Fit by {_list(fits_of(kind))}; '
                 f"or describe structures by {_list(OF_STRUCTURES)}{_averaged(kind)}{matched}."
@@ -145,7 +148,7 @@ def fits_of(kind: str) -> tuple[str, ...]:
 def _averaged(kind: str) -> str:
     """An example of a descriptor of structures that is the average of one of atoms, where it can be averaged."""
     of = {"trained": '{ model = "trained.mlmd" }', "combined": '["acsf", "soap"]'}.get(kind, f'"{kind}"')
-    return "" if kind in WHY_ALONE else f', for example {{ kind = "average", of = {of} }}'
+    return "" if kind in _WITHOUT_ROWS else f', for example {{ kind = "average", of = {of} }}'
 
 
 def _check_atoms(kind: str, kernel: str, *, whole: bool) -> None:
@@ -155,14 +158,10 @@ def _check_atoms(kind: str, kernel: str, *, whole: bool) -> None:
             f'fit: kernel: "{kernel}" compares the atoms of two structures, and "{kind}" gives one row of a whole '
             'structure. Give a descriptor of atoms, such as descriptor = "soap"; or another kernel.'
         )
-    why = {
-        "deeppot-se": "its embeddings are learned with a network of energies",
-        "nep": "its radial functions are learned with a network of energies",
-        "agni": "it describes directions",
-    }
-    if kind in why:
+    if kind in _WITHOUT_ROWS:
         raise refuse(
-            f'fit: kernel: "{kernel}" cannot compare what "{kind}" gives: {why[kind]}. Give "soap", for example.'
+            f'fit: kernel: "{kernel}" cannot compare what "{kind}" gives: {_WITHOUT_ROWS[kind]}. Give "soap", for '
+            "example."
         )
 
 

@@ -16,6 +16,7 @@ from mlmd.config.descriptors import (
     DescriptorTable,
     of_list,
     of_model,
+    parts_of,
 )
 from mlmd.config.quantities import Quantity, refuse, shorten
 from mlmd.config.table import NONEMPTY, Table, of_kind
@@ -156,14 +157,16 @@ class Average(DescriptorKind):
     @model_validator(mode="after")
     def _can_be_averaged(self) -> Average:
         """Embeddings that nothing trains are random numbers, and directions belong to force components."""
-        why = {
+        why: dict[type[DescriptorKind], str] = {
             DeepPotSE: "its embeddings are learned with a network of energies",
             NEP: "its radial functions are learned with a network of energies",
             AGNI: "it describes directions",
         }
         for kind, reason in why.items():
-            if isinstance(self.of, kind):
-                raise refuse(f'of: "{self.of.kind}" cannot be averaged: {reason}. Give another descriptor.')
+            if any(isinstance(one, kind) for one in parts_of(self.of)):
+                raise refuse(
+                    f'of: "{kind.model_fields["kind"].default}" cannot be averaged: {reason}. Give another descriptor.'
+                )
         return self
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_serializer, model_validator
 
 from mlmd.config.baseline import Baseline, BaselineTable
-from mlmd.config.descriptors import AGNI, FITS_BY_DEFAULT, MTP, Trained, parts_of
+from mlmd.config.descriptors import AGNI, FITS_BY_DEFAULT, MTP, NEP, Trained, learned_parts, parts_of
 from mlmd.config.fits import AGNIFit, FitTable, GAPFit, LinearFit, NetworkFit, not_used
 from mlmd.config.loss import Loss
 from mlmd.config.pairs import ANY_USE, NO_PRODUCTS, check_pair, check_use, of_structures, useless, without_unused
@@ -213,14 +213,14 @@ class Train(Table):
         """A network that is trained with its descriptor is another one than a network of many frozen features."""
         if not isinstance(data, Mapping):
             return data
-        descriptor, fit = (
-            {"kind": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
-            for given in (data.get("descriptor"), data.get("fit"))
-        )
-        kind = descriptor.get("kind")
-        defaults = FITS_BY_DEFAULT.get(kind) if isinstance(kind, str) and fit.get("kind") == "network" else None
-        if defaults is None:
+        fit = next(iter(_tables(data.get("fit"))), {})
+        if fit.get("kind") != "network":
             return data
+        kinds = [one.get("kind") for one in _tables(data.get("descriptor"))]
+        learned = [kind for kind in kinds if isinstance(kind, str) and kind in FITS_BY_DEFAULT]
+        if not learned:
+            return data
+        defaults = FITS_BY_DEFAULT[learned[0]]
         unused = not_used(fit.get("optimiser"))
         return {**data, "fit": {**{key: value for key, value in defaults.items() if key not in unused}, **fit}}
 
@@ -240,15 +240,13 @@ class Train(Table):
         parts = parts_of(self.descriptor)
         if parts and len(parts) == n_moments and isinstance(self.fit, LinearFit) and self.fit.quadratic:
             raise refuse(NO_PRODUCTS)
-        learned = self.descriptor.learned
-        if learned and not isinstance(self.fit, NetworkFit):
-            raise refuse(
-                f"fit: kind: the {_LEARNED[self.descriptor.kind]} of {self.descriptor.kind} are learned by gradient "
-                f"descent together with a network, not with {self.fit.kind}. "
-                'Give kind = "network", or another descriptor.'
-            )
-        if learned and isinstance(self.fit, NetworkFit):
-            _check_learned(self.descriptor.kind, self.fit)
+        for one in learned_parts(self.descriptor):
+            if not isinstance(self.fit, NetworkFit):
+                raise refuse(
+                    f"fit: kind: the {_LEARNED[one.kind]} of {one.kind} are learned by gradient descent together with "
+                    f'a network, not with {self.fit.kind}. Give kind = "network", or another descriptor.'
+                )
+            _check_learned(one.kind, self.fit, alone=isinstance(self.descriptor, NEP))
         if isinstance(self.descriptor, AGNI) != isinstance(self.fit, AGNIFit):
             raise refuse('fit: the kinds "agni" of descriptor and fit go together: give both, or neither.')
         if not of_structures(self.descriptor, self.fit) and not (info.context or {}).get(ANY_USE):
@@ -275,6 +273,15 @@ class Train(Table):
             unused = useless(self.descriptor, self.fit)
             table["fit"] = {key: item for key, item in table["fit"].items() if key not in unused}
         return {key: item for key, item in table.items() if key != "test_fraction" or self.test is None}
+
+
+def _tables(given: Any) -> list[Mapping[str, Any]]:
+    """The tables of an input that a word, a table, a list of these or a combination of them stands for."""
+    if isinstance(given, str):
+        return [{"kind": given}]
+    if isinstance(given, Mapping):
+        return _tables(given["parts"]) if given.get("kind") == "combined" and "parts" in given else [given]
+    return [table for one in given for table in _tables(one)] if isinstance(given, list | tuple) else []
 
 
 def _check_lists(descriptor: Table, fit: Table) -> None:
@@ -311,8 +318,8 @@ _LEARNED = {"deeppot-se": "embeddings", "nep": "radial functions"}
 """What is found together with the network."""
 
 
-def _check_learned(kind: str, fit: NetworkFit) -> None:
-    """What cannot train embeddings together with a network."""
+def _check_learned(kind: str, fit: NetworkFit, *, alone: bool) -> None:
+    """What cannot train embeddings together with a network; `alone`, one that files of GPUMD hold."""
     if fit.optimiser == "kalman":
         raise refuse(
             f"fit: optimiser: a Kalman filter holds the covariance of all weights, and the {_LEARNED[kind]} of {kind} "
@@ -323,7 +330,7 @@ def _check_learned(kind: str, fit: NetworkFit) -> None:
             f"fit: members: the {_LEARNED[kind]} of {kind} are learned with one network only. Leave members out; for a "
             "committee, train others with other seeds, and join them by mlmd committee."
         )
-    if kind == "nep" and (len(fit.n_neurons) > 1 or fit.activation != "tanh"):
+    if alone and (len(fit.n_neurons) > 1 or fit.activation != "tanh"):
         raise refuse(
             "fit: n_neurons, activation: a neuroevolution potential has one hidden layer of tanh, as its files hold "
             'nothing else. Give n_neurons = [30] and activation = "tanh", or another descriptor.'

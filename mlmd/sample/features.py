@@ -143,8 +143,11 @@ def of_training(
     kind = given.get("kind", "mtp") if isinstance(given, Mapping) else given if isinstance(given, str) else "combined"
     if kind in DESCRIPTORS_IN_FILES:
         raise InputError(f"kind: {kind!r} is called {DESCRIPTORS_IN_FILES[kind]!r} here.")
-    if kind in _OF_FILES:
-        raise InputError(f"kind: {kind!r} has numbers that are fitted: give the potential, --model FILE.")
+    several = _listed(given)
+    parts = several if isinstance(several, list | tuple) else ()
+    kinds = [kind, *(one.get("kind", "mtp") if isinstance(one, Mapping) else one for one in parts)]
+    if learned := next((one for one in kinds if one in _OF_FILES), None):
+        raise InputError(f"kind: {learned!r} has numbers that are fitted: give the potential, --model FILE.")
     data: dict[str, Any] = {"data": "structures", "descriptor": given}
     if kind == "agni":
         data["fit"] = {"kind": "agni"}  # which goes with no other

@@ -97,7 +97,7 @@ def trained(given: Trained) -> Descriptor:
     descriptor = found[0] if found else None
     if descriptor is None or descriptor.kind != "atom":
         raise InputError(f"descriptor: model: {given.model.name} has no descriptor of atoms. Give a learned potential.")
-    if isinstance(descriptor, embedding.DeepPotSE):
+    if any(isinstance(one, embedding.DeepPotSE) for one in getattr(descriptor, "parts", (descriptor,))):
         raise InputError(
             f"descriptor: model: the embeddings of {given.model.name} were learned together with its network, and go "
             "with no other fit. Give the potential of another descriptor."

@@ -1,8 +1,8 @@
 """Training of a descriptor with learned parts together with its network, by the same steps as a network alone.
 
 Residuals and steps are those of `network_loss` and `network_fit`; in the place of frozen features stand the moments of
-DeepPot-SE (`mlmd.descriptors.embedding_table`) or of radial-angular functions (`mlmd.descriptors.radial_moments`), in
-which forces are linear. They are computed again for every step: all that is kept of a structure is its pairs.
+`mlmd.train.learned_parts`, in which forces are linear. Those of learned parts are computed again for every step: all
+that is kept of a structure is its pairs. Of descriptors beside them that are not learned the features are kept.
 Structures of a batch are worked on independently, one in each thread, in single precision; their gradients are added in
 order and in double precision.
 """
@@ -19,67 +19,46 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlmd.descriptors import embedding_table, radial_moments
-from mlmd.descriptors.embedding import DeepPotSE
-from mlmd.descriptors.embedding_table import Knots, knots_for, spline_coefficients
-from mlmd.descriptors.near_pairs import NearPairs
-from mlmd.descriptors.radial_angular import RadialAngular
-from mlmd.descriptors.species import species
+from mlmd.config import learned_parts, parts_of
 from mlmd.fitting.network import Network
-from mlmd.fitting.scaling import mean_and_deviation
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
 from mlmd.potentials.threads import in_threads
 from mlmd.train import network_fit
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
+from mlmd.train.learned_parts import Fixed, Part, SideBySide, fixed_size, parts_in, whole
 from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import Sample, Scaling, absorb, labelled, residuals
 from mlmd.train.network_state import NetworkState
 from mlmd.train.run import Progress
 
 _DTYPE = torch.float32
-_CLOSER = 0.9
-"""Splines reach to this part of the shortest distance."""
 
 
 @dataclass(frozen=True)
 class Embedded:
     """A descriptor and its network, as one function of moments."""
 
-    descriptor: DeepPotSE | RadialAngular
+    parts: Sequence[Part]
     network: Network
-    knots: Knots | None
-    """Of splines in the place of embedding networks."""
-    scaling: Scaling | None = None
-    """Of the features, before they enter the network."""
+    sizes: Sequence[int]
+    """Moments of each part."""
 
-    def energies(self, features: Tensor, kinds: Tensor) -> Tensor:
+    def energies(self, moments: Tensor, kinds: Tensor) -> Tensor:
         """(n,) eV, float64, of moments of atoms and their kinds."""
-        found = self.features(features, kinds)
-        return self.network.energies(found if self.scaling is None else self.scaling(found, kinds), kinds)
-
-    def features(self, moments: Tensor, kinds: Tensor) -> Tensor:
-        """(n, n_features) of moments of atoms and their kinds."""
-        if isinstance(self.descriptor, RadialAngular):
-            return radial_moments.features_of(self.descriptor, moments, kinds)
-        assert self.knots is not None
-        coefficients = spline_coefficients(self.descriptor, self.knots, moments.dtype)
-        return embedding_table.features_of(self.descriptor, moments, kinds, coefficients)
+        of_parts = zip(self.parts, moments.split([*self.sizes], dim=1), strict=True)
+        features = [part.features(own, kinds) for part, own in of_parts]
+        return self.network.energies(torch.cat(features, dim=1), kinds)
 
 
 def working_copy(embedded: Embedded) -> Embedded:
     """A copy in the precision of the work, but for the constants and for what moments are made with."""
-    descriptor, network = deepcopy(embedded.descriptor).to(_DTYPE), deepcopy(embedded.network).to(_DTYPE)
-    if isinstance(descriptor, DeepPotSE) and isinstance(embedded.descriptor, DeepPotSE):
-        descriptor.mean, descriptor.deviation = embedded.descriptor.mean, embedded.descriptor.deviation
+    network = deepcopy(embedded.network).to(_DTYPE)
     network.constants = deepcopy(embedded.network.constants)
-    for one in (*descriptor.parameters(), *network.parameters()):
+    for one in network.parameters():
         one.requires_grad_(True)
-    scaling = embedded.scaling
-    if scaling is not None:
-        scaling = Scaling(scaling.shift.to(_DTYPE), scaling.axes.to(_DTYPE))
-    return Embedded(descriptor, network, embedded.knots, scaling)
+    return replace(embedded, parts=[part.working(_DTYPE) for part in embedded.parts], network=network)
 
 
 class Plain(Scaling):
@@ -98,47 +77,34 @@ class EmbeddedTraining(Training):
     """Structures, a descriptor with its network, and the steps of their training."""
 
     def _prepared(self, job: Job, jacobians: float) -> list[Sample]:
-        """Structures of which the pairs are kept."""
-        descriptor, problem = job.potential.descriptor, job.problem
-        assert isinstance(descriptor, DeepPotSE | RadialAngular)
-        graphs = [build_graph(frame.atoms, descriptor.cutoff) for frame in problem.frames]
-        shortest = min(float(graph.distances.min()) for graph in graphs if len(graph.vectors))
-        self.descriptor = descriptor
-        self.knots = knots_for(descriptor, _CLOSER * shortest) if isinstance(descriptor, DeepPotSE) else None
-        # embedding networks begin with moments that are standardised, radial functions with features of any size
-        self.entering = None if self.knots else self._standardised(graphs)
-        self.working = working_copy(Embedded(descriptor, self.network, self.knots, self.entering))
-        working = [*self.working.network.parameters(), *self.working.descriptor.parameters()]
+        """Structures of which the pairs are kept, and the features that are not learned."""
+        self.descriptor, problem = job.potential.descriptor, job.problem
+        learned = [bool(learned_parts(one)) for one in parts_of(job.config.descriptor)]
+        graphs = [build_graph(frame.atoms, self.descriptor.cutoff) for frame in problem.frames]
+        self.parts = parts_in(self.descriptor, learned, graphs)
+        self._atoms = [build_graph(Atoms(symbol), self.descriptor.cutoff) for symbol in self.descriptor.elements]
+        lone = [self._near(atom, keep=True) for atom in self._atoms]
+        sizes = [part.moments().values.shape[1] for part in lone[0].parts]
+        self.working = working_copy(Embedded(self.parts, self.network, sizes))
+        working = [*self.working.network.parameters(), *(one for _, one in _trained(self.working.parts))]
         self._copies = [(one, other) for (_, one), other in zip(self._named(), working, strict=True)]
         self.scaling = Plain(torch.empty(0), torch.empty(0))
-        self.alone = None
-        self._atoms = [build_graph(Atoms(symbol), descriptor.cutoff) for symbol in descriptor.elements]
-        if not job.free_constants:
-            self.alone = torch.cat([self._neighbours(atom).values for atom in self._atoms])
-        samples = []
+        self.alone = None if job.free_constants else torch.cat([one.moments().values for one in lone])
+        samples, n_bytes = [], 0
         for frame, graph in zip(problem.frames, graphs, strict=True):
-            near = self._neighbours(graph)
+            size = fixed_size(self.parts, graph)
+            keep = n_bytes + size <= jacobians
+            n_bytes += size if keep else 0
+            near = self._near(graph, keep=keep)
             samples.append(labelled(near, torch.empty(0), near.kinds, frame, problem.sigma, problem.baseline))
         return samples
 
-    def _neighbours(self, graph: Graph) -> NearPairs:
-        if isinstance(self.descriptor, RadialAngular):
-            return radial_moments.neighbours_of(self.descriptor, graph, _DTYPE)
-        assert self.knots is not None
-        return embedding_table.neighbours_of(self.descriptor, self.knots, graph, _DTYPE)
-
-    def _standardised(self, graphs: Sequence[Graph]) -> Scaling:
-        """Of the features that the descriptor has in the beginning, by their mean and deviation in each element."""
-        features = torch.cat([self.descriptor.features(graph).double() for graph in graphs])
-        kinds = torch.cat([species(graph.numbers, self.descriptor.species_table) for graph in graphs])
-        found = [mean_and_deviation(features[kinds == kind]) for kind in range(len(self.descriptor.elements))]
-        return Scaling(
-            torch.stack([mean for mean, _ in found]), torch.stack([torch.diag(1 / width) for _, width in found])
-        )
+    def _near(self, graph: Graph, *, keep: bool) -> SideBySide:
+        return SideBySide([part.near(graph, _DTYPE, keep=keep) for part in self.parts])
 
     def _named(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """Those of the network, then those of the descriptor."""
-        return [*self.network.named_parameters(), *self.descriptor.named_parameters()]
+        """Those of the network, then those of what is learned of the descriptor."""
+        return [*self.network.named_parameters(), *_trained(self.parts)]
 
     def _put(self, weights: np.ndarray) -> None:
         """Give descriptor, network and what computes in their place the numbers."""
@@ -168,7 +134,7 @@ class EmbeddedTraining(Training):
 
     def _of_one(self, sample: Sample, *, differentiable: bool) -> Tensor:
         """(n_rows,) residuals of a structure, whose moments are there only as long."""
-        assert isinstance(sample.work, NearPairs)
+        assert isinstance(sample.work, SideBySide)
         moments = sample.work.moments()
         seen = replace(sample, work=moments, features=moments.values)
         return residuals(self.working, [seen], self.scaling, self.alone, differentiable=differentiable)
@@ -176,14 +142,20 @@ class EmbeddedTraining(Training):
     def finish(self, state: NetworkState) -> float:
         """Give descriptor and network the best numbers, and whole energies; the loss for all training structures."""
         loss = self.loss(state.best, self.all)
-        if self.entering is not None:
-            absorb(self.network, self.entering)
+        if (scaling := whole(self.parts)) is not None:
+            absorb(self.network, scaling)
         with torch.no_grad():
             if self.alone is not None:
                 features = torch.cat([self.descriptor.features(atom) for atom in self._atoms])  # not splines
                 self.network.constants.sub_(self.network.energies(features, torch.arange(len(features))))
             self.network.constants.add_(self._baseline)
         return loss
+
+
+def _trained(parts: Sequence[Part]) -> list[tuple[str, torch.nn.Parameter]]:
+    """Names and values of the parameters of the parts that are learned."""
+    learned = [part.descriptor for part in parts if not isinstance(part, Fixed)]
+    return [(name, one) for descriptor in learned for name, one in descriptor.named_parameters()]
 
 
 def fit(job: Job, folder: Path, n_threads: int, progress: Progress) -> Fitted:

@@ -137,7 +137,7 @@ def samples_of(
         kinds = species(graph.numbers, potential.species_table)
         found.append(labelled(work, work.values, kinds, frame, sigma, baseline))
     features, kinds = torch.cat([one.features for one in found]), torch.cat([one.kinds for one in found])
-    scaling = _scaling(features, kinds, len(potential.elements))
+    scaling = decorrelating(features, kinds, len(potential.elements))
     if not bool(scaling.axes.any()):
         raise InputError(
             "all atoms of the training structures have the same surroundings: there is nothing to learn from. Add "
@@ -162,8 +162,8 @@ def labelled(
     )
 
 
-def _scaling(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
-    """Of the atoms of every element."""
+def decorrelating(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
+    """Of features (n_atoms, n_features), float64, of the atoms of every element, by their principal axes."""
     shifts, axes = [], []
     for kind in range(n_kinds):
         own = features[kinds == kind]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlmd.config import MTP, Trained, check_files, load_train, naming, parts_of
+from mlmd.config import MTP, Trained, check_files, learned_parts, load_train, naming, parts_of
 from mlmd.descriptors.linearised import jacobian_size
 from mlmd.fitting import cholesky
 from mlmd.fitting.gaussian import SparseGaussian
@@ -27,6 +27,7 @@ from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.equations import batches, triangle
 from mlmd.train.job import Job, prepare
 from mlmd.train.kernel_fit import environments_of
+from mlmd.train.learned_parts import fixed_size
 from mlmd.train.memory import bytes_of_slopes
 from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import JACOBIANS
@@ -204,18 +205,22 @@ def _of_network(job: Job) -> _Cost:
             few.append(frame)
             seen.update(frame.atoms.symbols)
     few_job = replace(job, problem=replace(job.problem, frames=tuple(few)))
-    embedded = job.config.descriptor.learned
+    kind = EmbeddedTraining if learned_parts(job.config.descriptor) else Training
     before = resident()
-    training = (EmbeddedTraining if embedded else Training)(few_job, n_threads=1)
+    training = kind(few_job, n_threads=1)
     measured = resident() - before
     growth = len(job.train) / len(few)
     numbers = 16e-6 * sum(one.features.numel() for one in training.all)  # features, and what enters the network
     potential = job.potential
-    graphs = [] if embedded else [build_graph(frame.atoms, potential.design_cutoff) for frame in few]
-    jacobians = growth * sum(jacobian_size(potential.descriptor, one) for one in graphs)
+    graphs = [build_graph(frame.atoms, potential.design_cutoff) for frame in few]
+    if isinstance(training, EmbeddedTraining):
+        sizes = [fixed_size(training.parts, one) for one in graphs]
+    else:
+        sizes = [jacobian_size(potential.descriptor, one) for one in graphs]
+    jacobians = growth * sum(sizes)
     anew = max(0.0, 1 - JACOBIANS / jacobians) if jacobians else 0.0
     seconds = (1 - anew) * _seconds_of(training) + (
-        anew * _seconds_of(Training(few_job, n_threads=1, jacobians=0.0)) if anew else 0.0
+        anew * _seconds_of(kind(few_job, n_threads=1, jacobians=0.0)) if anew else 0.0
     )
     settings = training.settings
     note = (

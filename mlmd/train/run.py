@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlmd.config import load_train, naming, of_structures, resolved
+from mlmd.config import learned_parts, load_train, naming, of_structures, resolved
 from mlmd.config.files import sha256
 from mlmd.errors import InputError, Stopped, StorageError
 from mlmd.rundir import Messages, default_folder, reserved
@@ -196,7 +196,7 @@ def _train_potential(
     from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
 
     fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
-    fit = embedded_fit.fit if job.config.descriptor.learned else fits.get(job.config.fit.kind, linear_fit.fit)
+    fit = embedded_fit.fit if learned_parts(job.config.descriptor) else fits.get(job.config.fit.kind, linear_fit.fit)
     fitted = fit(job, folder, n_processes, progress)
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     for text in fitted.messages:
