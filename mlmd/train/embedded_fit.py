@@ -27,7 +27,7 @@ from mlmd.potentials.threads import in_threads
 from mlmd.train import network_fit
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
-from mlmd.train.learned_parts import Fixed, Part, SideBySide, fixed_size, parts_in, whole
+from mlmd.train.learned_parts import Embeddings, Functions, Part, SideBySide, fixed_size, parts_in, whole
 from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import Sample, Scaling, absorb, labelled, residuals
 from mlmd.train.network_state import NetworkState
@@ -154,7 +154,7 @@ class EmbeddedTraining(Training):
 
 def _trained(parts: Sequence[Part]) -> list[tuple[str, torch.nn.Parameter]]:
     """Names and values of the parameters of the parts that are learned."""
-    learned = [part.descriptor for part in parts if not isinstance(part, Fixed)]
+    learned = [part.descriptor for part in parts if isinstance(part, Embeddings | Functions)]
     return [(name, one) for descriptor in learned for name, one in descriptor.named_parameters()]
 
 
