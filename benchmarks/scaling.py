@@ -1,6 +1,6 @@
 """How the LAMMPS engine scales with processes, and what copies of atoms cost in time and memory.
 
-    python benchmarks/scaling.py [--atoms 10976 108000] [--ranks 1 2] [--threads 2] [--steps 20] [--figure scaling.png]
+    python benchmarks/scaling.py [--atoms 10976 108000] [--ranks 1 2] [--threads 2] [--steps 50] [--figure scaling.png]
 
 Copper with the potential that comes with mlmd at 300 K, Langevin dynamics in a cubic cell. The first table divides the
 same atoms among processes (strong scaling), with the OpenMM engine on `threads` threads beside it; the second gives
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="+", default=[10_976, 108_000])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
