@@ -233,8 +233,8 @@ WRONG = [
     ("an energy for another element", "baseline = { Kr = -1 }\n" + INPUT, ("baseline: 'Kr'", "Known: Ar")),
     ("data of no such group", INPUT.replace('"argon.extxyz"', '{ path = "argon.extxyz", groups = ["x"] }'), ("'x'",)),
     (
-        "a spread of one network",
-        INPUT.replace("max_iterations = 2", 'kind = "network"') + "[uncertainty]\nspread = true\n",
+        "a spread of the full kernel",
+        INPUT.replace("max_iterations = 2", 'kind = "kernel"') + "[uncertainty]\nspread = true\n",
         ("uncertainty: spread:",),
     ),
     ("a kernel with a kink", INPUT.replace("max_iterations = 2", 'kind = "kernel"\nkernel = "laplacian"'), ("kink",)),

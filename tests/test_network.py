@@ -15,6 +15,7 @@ from random_symmetry import random_symmetry
 
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.errors import InputError
+from mlmd.fitting.last_layer import LastLayer
 from mlmd.fitting.network import ACTIVATIONS, Network
 from mlmd.neighbors import build_graph
 from mlmd.potentials import modelfile
@@ -102,3 +103,31 @@ def test_a_nep_has_one_layer_of_tanh() -> None:
     network = Network(n_features=descriptor.n_features, n_neurons=[4, 4])
     with pytest.raises(InputError, match="one hidden layer"):
         NEP(descriptor, network)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"n_neurons": 5},
+        {"n_neurons": [6, 6, 12], "residual": True, "timestep": True, "activation": ["tanh", "silu", "gaussian"]},
+        {"n_neurons": [4, 3], "common": True, "activation": "softplus"},
+    ],
+    ids=["one", "residual", "common"],
+)
+def test_a_network_is_a_linear_function_of_its_last_layer(given: dict[str, Any]) -> None:
+    """Energies, and slopes of the neurons, which torch differentiates."""
+    network = Network(n_features=4, n_kinds=2, **given)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    features = torch.randn((5, 4), generator=generator, dtype=torch.float64)
+    directions = torch.randn((5, 4, 3), generator=generator, dtype=torch.float64)
+    kinds = torch.tensor([0, 1, 1, 0, 1])
+    last = LastLayer(network)
+    assert last.energies(features, kinds).numpy() == pytest.approx(network.energies(features, kinds).numpy(), abs=1e-13)
+    expected = torch.autograd.functional.jacobian(
+        lambda step: last.basis(features + directions @ step, kinds), torch.zeros(3, dtype=torch.float64)
+    )  # type: ignore[no-untyped-call]
+    slopes = last.slopes(features, kinds, directions)
+    assert slopes.numpy() == pytest.approx(expected.numpy(), abs=1e-12)

@@ -25,7 +25,7 @@ from mlmd.train import preview as train_preview
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
 from mlmd.train.network_fit import Training
-from mlmd.train.network_loss import _scaling, residuals, sensitivities
+from mlmd.train.network_loss import decorrelating, residuals, sensitivities
 from mlmd.train.network_state import NetworkState, kept
 from mlmd.train.preview import preview
 from mlmd.train.run import train
@@ -289,7 +289,7 @@ def test_a_feature_that_does_not_vary_has_no_weights(place: Path) -> None:
     training = Training(prepare(source), n_threads=1)
     rows = torch.cat([sample.work.values for sample in training.all])
     widened = torch.cat([rows, torch.full((len(rows), 1), 3.0, dtype=torch.float64)], dim=1)
-    scaling = _scaling(widened, torch.zeros(len(rows), dtype=torch.long), 1)
+    scaling = decorrelating(widened, torch.zeros(len(rows), dtype=torch.long), 1)
     assert not scaling.axes[0, -1].any()
     assert scaling.axes[0, :-1].any(dim=1).all()
 

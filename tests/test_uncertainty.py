@@ -32,7 +32,7 @@ from mlmd.potentials import modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.pair import LennardJones
-from mlmd.potentials.uncertainty import Judge, knows, predict
+from mlmd.potentials.uncertainty import Judge, knows, linear_in_parameters, predict
 from mlmd.rundir import MESSAGES
 from mlmd.train.calibration import calibration
 from mlmd.train.job import Job, prepare
@@ -78,6 +78,13 @@ def mtp(tmp_path_factory: pytest.TempPathFactory) -> tuple[LearnedPotential, Job
     return trained(tmp_path_factory.mktemp("mtp"), "mtp", 'radial = "plain"')
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[LearnedPotential, Job, Path]:
+    """A network of two layers, which has a spread by its last one and a grade."""
+    fit = 'kind = "network"\nn_neurons = [8, 6]\nepochs = 40\nbatch = 4'
+    return trained(tmp_path_factory.mktemp("network"), "acsf", fit)
+
+
 def columns_by_prediction(potential: LearnedPotential, frame: LabelledFrame) -> np.ndarray:
     """(1 + 3 n_atoms + 6, n_parameters): what is predicted, with one parameter one and all others zero each."""
     n_atoms, expansion = len(frame.atoms), potential.expansion
@@ -97,10 +104,12 @@ def columns_by_prediction(potential: LearnedPotential, frame: LabelledFrame) -> 
     return np.stack(columns, axis=1)
 
 
-def test_the_spread_of_a_process_is_that_of_bayesian_regression_by_brute_force(
-    gap: tuple[LearnedPotential, Job, Path],
+@pytest.mark.parametrize("kind", ["gap", "network"])
+def test_the_spread_of_a_process_and_of_a_last_layer_is_that_of_bayesian_regression_by_brute_force(
+    kind: str, request: pytest.FixtureRequest
 ) -> None:
-    potential, job, _ = gap
+    judged, job, _ = request.getfixturevalue(kind)
+    potential = linear_in_parameters(judged)
     expansion, sigma = potential.expansion, job.problem.sigma
     prior = expansion.prior().numpy()
     precision = np.zeros((expansion.n_basis + 1,) * 2)
@@ -113,7 +122,7 @@ def test_the_spread_of_a_process_is_that_of_bayesian_regression_by_brute_force(
     for atoms in (thermal(1, seed=7)[0].atoms, thermal(1, seed=8, amplitude=0.3)[0].atoms):
         rows = columns_by_prediction(potential, LabelledFrame(atoms, None, None, None, "", "new"))[1:-6]
         variance = np.einsum("ia,ab,ib->i", rows, covariance, rows).reshape(-1, 3)
-        spread = Judge(potential)(atoms, ("spread",)).spread
+        spread = Judge(judged)(atoms, ("spread",)).spread
         assert spread is not None
         # the inverse of the precision is known to its condition number, about 1e9, times rounding
         expected = potential.calibration * np.sqrt(variance.mean(axis=1))
@@ -382,10 +391,26 @@ def test_a_linear_potential_has_a_spread_where_it_is_asked_for(tmp_path: Path) -
     assert all(one is not None and bool((one > 0).all()) for one in spreads)
 
 
-def test_one_network_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:
-    path = write_input(tmp_path, "acsf", 'kind = "network"\nepochs = 1', "[uncertainty]\nspread = true")
-    with pytest.raises(InputError, match="one network alone"):
-        prepare(path)
+def test_one_network_is_less_sure_of_what_is_less_like_its_data(
+    network: tuple[LearnedPotential, Job, Path],
+) -> None:
+    potential, _, _ = network
+    assert knows(potential) == ("spread", "grade")
+    spreads = [Judge(potential)(thermal(1, seed=8, amplitude=one)[0].atoms).spread for one in (0.08, 0.2, 0.4)]
+    means = [float(one.mean()) for one in spreads if one is not None]
+    assert len(means) == 3 and 0 < 1.5 * means[0] < means[1] and 1.5 * means[1] < means[2]
+
+
+def test_the_covariance_of_a_network_stays_in_double_precision_and_is_left_out_where_it_is_not_wanted(
+    network: tuple[LearnedPotential, Job, Path], tmp_path: Path
+) -> None:
+    potential, _, file = network
+    single = modelfile.load(file).to(torch.float32)
+    assert single.regressor.output.dtype == torch.float32 and single.regressor.factor.dtype == torch.float64
+    assert torch.equal(single.regressor.factor, potential.regressor.factor)
+    fit = 'kind = "network"\nepochs = 1'
+    without, _, _ = trained(tmp_path, "acsf", fit, "[uncertainty]\nspread = false")
+    assert knows(without) == ("grade",)
 
 
 def test_a_process_of_all_labels_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:

@@ -130,8 +130,9 @@ class Uncertainty(Table):
 
     spread: Automatic = Field(
         default="auto",
-        description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters and for '
-        "committees; true for linear fits and more parameters too",
+        description='expected error of forces: "auto" for gap and random-features of up to 2000 parameters, for '
+        "committees, and for networks of compiled descriptors with up to 1000 neurons in the last layer; true for "
+        "linear fits and more parameters too",
     )
     grade: Automatic = Field(
         default="auto",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from mlmd.errors import InputError, did_you_mean
+from mlmd.fitting.covariance import Covariant
 
 ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "tanh": torch.tanh,
@@ -24,7 +26,39 @@ _FIRST_STEP = 0.1
 """Of layers that add to what the layer before gave: little at first."""
 
 
-class Network(torch.nn.Module):
+@dataclass(frozen=True)
+class Layer:
+    """A hidden layer of one network."""
+
+    weights: Tensor
+    """(n_neurons, n_inputs)."""
+    biases: Tensor
+    """(n_neurons,)."""
+    steps: Tensor | None
+    """(n_neurons,), factors of what it adds; None without."""
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """w x + b, (n, n_neurons), of rows (n, n_inputs)."""
+        return values @ self.weights.to(values.dtype).T + self.biases.to(values.dtype)
+
+    def after(self, values: Tensor, activation: str, residual: bool) -> Tensor:
+        """What it gives, (n, n_neurons)."""
+        own = ACTIVATIONS[activation](self.weighted(values))
+        if self.steps is not None:
+            own = own * self.steps.to(own.dtype)
+        return self.added(values, own, residual, dim=-1)
+
+    @staticmethod
+    def added(before: Tensor, own: Tensor, residual: bool, *, dim: int) -> Tensor:
+        """What a layer gives together with what the one before gave, where it adds to that."""
+        if residual and own.shape[dim] == before.shape[dim]:
+            return own + before
+        if residual and own.shape[dim] == 2 * before.shape[dim]:
+            return own + torch.cat([before, before], dim=dim)
+        return own
+
+
+class Network(Covariant):
     """e = Σ_h v[h] y_h + c[kind], the last layer of y⁽¹⁾ = σ(w⁽¹⁾ x + b⁽¹⁾), y⁽ⁿ⁾ = σ(w⁽ⁿ⁾ y⁽ⁿ⁻¹⁾ + b⁽ⁿ⁾).
 
     w, v and b are of each kind, or common to all. The first layer's are `weights` and `biases`, those of the n-th
@@ -102,6 +136,11 @@ class Network(torch.nn.Module):
             self.register_parameter(name, torch.nn.Parameter(zeros, requires_grad=False))
 
     @property
+    def n_basis(self) -> int:  # type: ignore[override]
+        """Neurons of the last hidden layer, of all networks: what the energy is linear in."""
+        return int(self.output.numel())
+
+    @property
     def n_neurons(self) -> int:
         """Of the first hidden layer."""
         return self.layers[0]
@@ -132,7 +171,7 @@ class Network(torch.nn.Module):
 
         The constants, which may be large, are added in float64 whatever the precision of the features.
         """
-        networks = self._by_kind()
+        networks = self.by_kind()
         if len(networks) == 1:
             varying = self._varying(features, networks[0])
         else:
@@ -142,8 +181,8 @@ class Network(torch.nn.Module):
                 varying = varying.index_put((rows,), self._varying(features.index_select(0, rows), networks[kind]))
         return varying.double() + self.constants.double().index_select(0, kinds)
 
-    def _by_kind(self) -> list[tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]]:
-        """Weights, biases and timesteps of the layers, and the output, of each network.
+    def by_kind(self) -> list[tuple[list[Layer], Tensor]]:
+        """The hidden layers and the output of each network.
 
         They are taken apart once: the derivative of each kind's part would be as large as the whole.
         """
@@ -152,20 +191,13 @@ class Network(torch.nn.Module):
             for (weights, biases), steps in zip(self.hidden, self.steps, strict=True)
         ]
         output = self.output.unbind()
-        return [([(w[kind], b[kind], t[kind]) for w, b, t in layers], output[kind]) for kind in range(len(output))]
+        return [([Layer(w[kind], b[kind], t[kind]) for w, b, t in layers], output[kind]) for kind in range(len(output))]
 
-    def _varying(self, values: Tensor, network: tuple[list[tuple[Tensor, Tensor, Tensor | None]], Tensor]) -> Tensor:
+    def _varying(self, values: Tensor, network: tuple[list[Layer], Tensor]) -> Tensor:
         """The energies without the constants."""
         layers, output = network
-        for (weights, biases, steps), name in zip(layers, self.activations, strict=True):
-            before, weighted = values, values @ weights.to(values.dtype).T
-            values = ACTIVATIONS[name](weighted + biases.to(values.dtype))
-            if steps is not None:
-                values = values * steps.to(values.dtype)
-            if self.residual and values.shape[-1] == before.shape[-1]:
-                values = values + before
-            elif self.residual and values.shape[-1] == 2 * before.shape[-1]:
-                values = values + torch.cat([before, before], dim=-1)
+        for layer, name in zip(layers, self.activations, strict=True):
+            values = layer.after(values, name, self.residual)
         return values @ output.to(values.dtype)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -186,7 +218,7 @@ class Network(torch.nn.Module):
     @classmethod
     def restore(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
         """Build again from `spec`; the tensors of `state_dict` are loaded by the caller."""
-        return cls(**{name: value for name, value in spec.items() if name != "kind"})
+        return cls(**{name: value for name, value in spec.items() if name != "kind"}).with_factor_of(state)
 
     def spec(self) -> dict[str, Any]:
         """What an input file would say: of one hidden layer with tanh, the same as before there were others."""

@@ -1,7 +1,8 @@
 """How sure a potential is of what it says: the spread of forces, and the grade of extrapolation.
 
 Spread, of models that are linear in their parameters α with covariance (R'R)⁻¹ (Bartók and Csányi, IJQC 115, 1051,
-2015), and of committees of m members (Peterson, Christensen and Khorshidi, PCCP 19, 10978, 2017):
+2015), of networks as far as their last layer is (`mlmd.fitting.last_layer`), and of committees of m members (Peterson,
+Christensen and Khorshidi, PCCP 19, 10978, 2017):
 
     s_i = c √(⅓ Σ_axis var F_i,axis),    var F = ‖R^(-T) ∂F/∂α‖²    or    Σ_members (F - F̄)² / (m - 1),
 
@@ -34,7 +35,9 @@ from mlmd.descriptors.species import species
 from mlmd.errors import InputError
 from mlmd.fitting import Regressor
 from mlmd.fitting.expansion import Expansion
+from mlmd.fitting.last_layer import LastLayer
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.network import Network
 from mlmd.graph import Graph
 from mlmd.neighbors import build_graph
 from mlmd.potentials import Potential, Prediction
@@ -224,6 +227,7 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
         work = linearised(potential.descriptor, graph, keep=False)  # few products, and the structure may be large
         forces = torch.stack([-_gradient(work, member, kinds) for member in members])
         return forces.var(dim=0).mean(dim=1).sqrt()
+    potential = linear_in_parameters(potential)
     if (n_bytes := _bytes_of_spread(potential, graph.n_atoms)) > _MOST_BYTES:
         raise InputError(
             f"the spread of the forces on {graph.n_atoms:,} atoms would need {n_bytes / 1e9:.1f} GB of memory "
@@ -236,8 +240,16 @@ def _spread(potential: LearnedPotential, graph: Graph, kinds: Tensor) -> Tensor:
     return of_components.view(-1, 3).square().mean(dim=1).sqrt()
 
 
+def linear_in_parameters(potential: LearnedPotential) -> LearnedPotential:
+    """The same potential with a network as the linear function of its last layer that it is."""
+    if not isinstance(potential.regressor, Network):
+        return potential
+    return LearnedPotential(potential.descriptor, LastLayer(potential.regressor), potential.calibration)
+
+
 def _bytes_of_spread(potential: LearnedPotential, n_atoms: int) -> int:
     """At once for a spread by a covariance, with compiled kernels: slopes of the basis by the features, then forces."""
+    potential = linear_in_parameters(potential)
     if not _has_spread(potential) or not isinstance(potential.regressor, Expansion):
         return 0
     of_forces = 3 * potential.expansion.n_basis

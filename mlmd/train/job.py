@@ -212,18 +212,13 @@ def _check_wishes(given: Uncertainty, potential: LearnedPotential) -> None:
     """Refuse what cannot be kept, before anything is fitted.
 
     Raises:
-        InputError: when a spread is asked for and neither a covariance nor a committee will be there.
+        InputError: when a spread is asked for and no covariance will be there.
     """
     regressor = potential.regressor
     if given.spread is True and isinstance(regressor, GaussianProcess):
         raise InputError(
             'uncertainty: spread: fit kind = "kernel" does not keep the covariance of all labels that it takes. Leave '
             'it out, or fit by "gap"; grade = "auto" gives grades of extrapolation.'
-        )
-    if given.spread is True and not (isinstance(regressor, Expansion) or hasattr(regressor, "members")):
-        raise InputError(
-            "uncertainty: spread: one network alone does not tell how sure it is. Leave it out, or use a fit that is "
-            'linear in its parameters or a committee; grade = "auto" gives grades of extrapolation.'
         )
 
 

@@ -193,11 +193,12 @@ def _train_potential(
     from mlmd.train import embedded_fit, figures, kernel_fit, linear_fit, network_fit
     from mlmd.train.evaluate import errors, predict
     from mlmd.train.residuals import residual_outliers
-    from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets
+    from mlmd.train.uncertainty import calibrate, facts_of, keep_active_sets, keep_covariance_of_network
 
     fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
     fit = embedded_fit.fit if learned_parts(job.config.descriptor) else fits.get(job.config.fit.kind, linear_fit.fit)
     fitted = fit(job, folder, n_processes, progress)
+    keep_covariance_of_network(job, lambda done, total: progress(Step("covariance of the last layer", done, total)))
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
     for text in fitted.messages:
         messages(text)

@@ -9,16 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlmd.descriptors.compiled import pair_cutoff
+from mlmd.descriptors.compiled import kernels_of, pair_cutoff
 from mlmd.descriptors.linearised import values
 from mlmd.descriptors.species import species
+from mlmd.fitting.least_squares import Triangle, whole_factor
+from mlmd.fitting.network import Network
 from mlmd.fitting.points import ActiveSet, no_active_set
 from mlmd.neighbors import build_graph
 from mlmd.potentials import has_energy
 from mlmd.potentials.committee import Committee
 from mlmd.potentials.learned import LearnedPotential
-from mlmd.potentials.uncertainty import GRADE, SPREAD, Judge, environment_rows, knows, n_environment_columns
+from mlmd.potentials.uncertainty import (
+    GRADE,
+    SPREAD,
+    Judge,
+    environment_rows,
+    knows,
+    linear_in_parameters,
+    n_environment_columns,
+)
 from mlmd.train.calibration import calibrated
+from mlmd.train.environments import lone_rows
+from mlmd.train.equations import batches, equations
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
@@ -27,6 +39,8 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 1000
 """Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
+_FREE = 1e-8
+"""Of constants relative to their columns, as those of linear fits."""
 _MOST_PASSES = 20
 """Over the training set; a few are usual."""
 _BLOCK = 4
@@ -62,6 +76,37 @@ def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, An
     job.potential.inverses = torch.stack([sets[kind].inverse() for kind in range(len(job.potential.elements))])
     n_own = sum(int((one.numbers >= 0).sum()) for one in sets.values())
     return {"environments of the active sets": n_own, "of": sum(seen.values()), "passes": n_passes}
+
+
+def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> None:
+    """Give the network of a potential R of the last layer's linear problem, of data and prior, for a spread.
+
+    Unasked only where the descriptor has a compiled kernel: else the derivatives take longer than the training.
+
+    Args:
+        job: its network is trained.
+        told: called with the number of structures done and of all.
+    """
+    network, wanted = job.potential.regressor, job.config.uncertainty.spread
+    if wanted is False or not isinstance(network, Network):
+        return
+    n = network.n_basis + network.n_kinds
+    if wanted == "auto" and (kernels_of(job.potential.descriptor) is None or n > MOST_COLUMNS):
+        return
+    linear = linear_in_parameters(job.potential)
+    last = linear.expansion
+    problem, lone = job.problem, None
+    if not job.free_constants:
+        kinds = torch.arange(network.n_kinds)
+        lone = last.basis(lone_rows(job.potential.descriptor), kinds).detach().numpy()
+    collected, done = Triangle(n + 1), 0
+    for some in batches(problem.frames):
+        collected.add(equations(linear, some, problem.sigma, problem.baseline, nonlinear=False, lone=lone))
+        done += len(some)
+        told(done, len(problem.frames))
+    penalty = torch.zeros(n, dtype=torch.float64)
+    penalty[network.n_basis :] = _FREE  # single atoms leave constants open, and so may the data
+    network.set_factor(whole_factor(collected.factor, penalty=penalty, prior=last.prior()))
 
 
 def calibrate(
