@@ -401,6 +401,20 @@ def test_one_network_is_less_sure_of_what_is_less_like_its_data(
     assert len(means) == 3 and 0 < 1.5 * means[0] < means[1] and 1.5 * means[1] < means[2]
 
 
+def test_a_learned_descriptor_without_a_kernel_has_the_spread_of_its_network_where_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    path = write_input(tmp_path, "acsf", 'kind = "network"\nn_neurons = [4]\nepochs = 1')
+    small = 'kind = "deeppot-se"\ncutoff = "4.5 Å"\nn_neurons = [2, 4]\nn_axes = 2'
+    text = path.read_text().replace(DESCRIPTORS["acsf"], small)
+    for wanted, known in (("auto", ("grade",)), (True, ("spread", "grade"))):
+        path.write_text(f"{text}[uncertainty]\nspread = {json.dumps(wanted)}\n")
+        potential = modelfile.load(train(path, tmp_path / str(wanted), n_processes=1).model)
+        assert knows(potential) == known
+    spread = Judge(potential)(thermal(1, seed=8)[0].atoms).spread
+    assert spread is not None and bool((spread > 0).all())
+
+
 def test_the_covariance_of_a_network_stays_in_double_precision_and_is_left_out_where_it_is_not_wanted(
     network: tuple[LearnedPotential, Job, Path], tmp_path: Path
 ) -> None:

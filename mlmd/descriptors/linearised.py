@@ -137,7 +137,9 @@ class _ByAutograd:
         # features of an atom depend on its own pairs only, so the derivatives of their sum over atoms are all there are
         columns = []
         for feature in range(n_features):
-            (column,) = torch.autograd.grad(values[:, feature].sum(), vectors, retain_graph=feature + 1 < n_features)
+            with torch.enable_grad():
+                total = values[:, feature].sum()
+            (column,) = torch.autograd.grad(total, vectors, retain_graph=feature + 1 < n_features)
             columns.append(column)
         self._slopes = torch.stack(columns, dim=1).double()  # (n_pairs, n_features, 3)
         self._pairs, self._vectors = graph.pairs, graph.vectors
