@@ -95,6 +95,7 @@ CASES = [
         INPUT.replace("temperature", "temperatur"),
     ),
     Case("unknown table", 2, ("'outputs'", "Did you mean 'output'?"), INPUT + "[outputs]\n"),
+    Case("key of the top", 2, ("stage 1 (nvt)", "belongs to the top of the file"), INPUT + 'velocities = "300 K"\n'),
     Case("key of another stage", 2, ("stage 1 (nvt)", 'use kind = "npt"'), INPUT + 'pressure = "1 bar"\n'),
     Case(
         "wrong unit",

@@ -143,6 +143,20 @@ def test_a_file_of_one_framework_under_the_kind_of_another_is_refused_before_tru
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize("kind", ["mace", "sevennet", "metatomic"])
+def test_what_cannot_be_weights_is_refused_before_trust_is_asked_for(kind: str, tmp_path: Path) -> None:
+    """A page in the place of a download, and an archive that was cut off."""
+    page = tmp_path / "a.model"
+    page.write_text("<!DOCTYPE html><p>Not found")
+    with pytest.raises(ModelError, match="no archive of PyTorch and no pickle") as refused:
+        load_potential([PotentialTable(kind=kind, path=page)])
+    assert "sha256" not in str(refused.value) and "<!DOCTYPE html>" in str(refused.value)
+    whole = of_mace(tmp_path / "x.model", tmp_path / "canary").read_bytes()
+    page.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"has no end\. Was a download or a copy cut off"):
+        load_potential([PotentialTable(kind=kind, path=page)])
+
+
 @pytest.mark.parametrize(
     ("called", "kind"),
     [("7net-0", "sevennet"), ("mace-mp-0", "mace"), ("m3gnet", "matgl"), ("allegro", "nequip"), ("n2p2", "hdnnp"),

@@ -94,7 +94,7 @@ def _lines(details: Any, model: type[BaseModel], data: Mapping[str, Any]) -> Ite
         return
     if kind == "extra_forbidden":
         place = place_of(location[:-1], data)
-        yield f"{place}{_unknown(str(location[-1]), _model_at(model, location[:-1]))}"
+        yield f"{place}{_unknown(str(location[-1]), _model_at(model, location[:-1]), model)}"
     elif kind == "missing":
         place, key = place_of(location[:-1], data), str(location[-1])
         owner = _model_at(model, location[:-1])
@@ -146,11 +146,16 @@ def _unknown_kind(tag: str, known: list[str], location: tuple[Any, ...]) -> str:
     return f"{tag!r} is not a kind of {_NOUNS.get(noun, noun)}. {did_you_mean(tag, known)}"
 
 
-def _unknown(key: str, owner: type[BaseModel] | None) -> str:
-    """An unknown key: what to do instead, or the closest known one."""
+def _unknown(key: str, owner: type[BaseModel] | None, top: type[BaseModel]) -> str:
+    """An unknown key of a table, `owner`: what to do instead, or the closest known one.
+
+    What is known at the `top` of the file stands in TOML above all tables, and is easily written below one.
+    """
     if owner is None:
         return f"{key!r} is not an option."
     refused: dict[str, str] = getattr(owner, "refused", {})
+    if key not in refused and owner is not top and key in top.model_fields:
+        return f"{key!r} is not an option here. It belongs to the top of the file, above all tables."
     hint = refused.get(key) or did_you_mean(key, owner.model_fields)
     return f"{key!r} is not an option{' here' if key in refused else ''}. {hint}"
 

@@ -34,6 +34,10 @@ _OF_NETWORKS = {
     "mattersim": {"model_name", "model_args", "m3gnet"},
 }
 """Words that the checkpoints of a kind have."""
+_ARCHIVES = {"mace", "sevennet", "chgnet", "mattersim", "nequip", "metatomic"}
+"""Kinds whose files are archives or pickles of PyTorch."""
+_PICKLED = b"\x80"
+"""How pickles begin."""
 RECOGNISED = frozenset({*EXECUTED, *_OF_NETWORKS, "matgl", "nequix", "ani"})
 """Kinds that `framework_of` can tell."""
 _HEAD = 4096
@@ -65,6 +69,24 @@ def framework_of(path: Path) -> str | None:
     if start[:1] == b"{":
         return "nequix" if _is_nequix(path) else None
     return "ani" if _is_ani(start) else None
+
+
+def unlike_weights(kind: str, path: Path) -> str | None:
+    """Why a file cannot hold weights of a kind, whatever trusts it; None where it may.
+
+    PyTorch writes archives and pickles: what is neither, or has lost its end, need not be trusted to be refused.
+    """
+    if kind not in _ARCHIVES or not path.is_file() or path.stat().st_size == 0:
+        return None
+    start = _beginning(path)
+    if start[:2] == b"PK":
+        if zipfile.is_zipfile(path):
+            return None
+        return "the archive has no end. Was a download or a copy cut off? Get it again."
+    if start[:1] == _PICKLED:
+        return None
+    shown = start[:20].decode("ascii", errors="replace")
+    return f"no archive of PyTorch and no pickle, as weights are: it begins with {shown!r}. Is it the right file?"
 
 
 def _beginning(path: Path) -> bytes:

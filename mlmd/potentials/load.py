@@ -19,7 +19,7 @@ from mlmd.models.others import written_as
 from mlmd.potentials import POTENTIALS, Potential, has_energy, modelfile
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.committee import Committee
-from mlmd.potentials.foreign import RECOGNISED, framework_of
+from mlmd.potentials.foreign import RECOGNISED, framework_of, unlike_weights
 from mlmd.potentials.hdnnp import is_folder
 from mlmd.potentials.modelfile import is_modelfile, read_card, read_spec
 from mlmd.potentials.mtp import is_mtp
@@ -292,6 +292,8 @@ def _check_file(kind: str, path: Path) -> None:
         raise ModelError(
             f'{path}: by what is in it a model of kind "{told}", not "{kind}". Write kind = "{told}", or leave it out.'
         )
+    if why := unlike_weights(kind, path):
+        raise ModelError(f"{path}: {why}")
 
 
 def build(kind: str, given: Mapping[str, Any]) -> Any:

@@ -33,6 +33,9 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
         path: a `.pth.tar` file.
         name: "0.3.0", "0.2.0" or "r2scan".
         device: of torch.
+
+    Raises:
+        ValueError: for a name that the package does not have.
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it says which device it is on
         warnings.simplefilter("ignore")
@@ -42,6 +45,7 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
 
         with torch.random.fork_rng(devices=[]):  # layers begin with random numbers, before they get those of the file
             if path is None:
+                _check_name(str(name))
                 model = CHGNet.load(model_name=name, use_device=device, verbose=False)
             else:
                 model = CHGNet.from_file(path)
@@ -49,6 +53,19 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
     made.shipped = path is None
     made.weights = [] if path is not None else _files(str(name))
     return made
+
+
+def _check_name(name: str) -> None:
+    """Make sure that the package has a network.
+
+    Raises:
+        ValueError: with those that it has.
+    """
+    import chgnet
+
+    known = sorted(one.name for one in Path(chgnet.__file__).with_name("pretrained").iterdir() if one.is_dir())
+    if known and name not in known:
+        raise ValueError(f"name: {name} is none of its networks, which are {', '.join(known)}")
 
 
 def _files(name: str) -> list[str]:

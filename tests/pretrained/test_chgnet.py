@@ -54,7 +54,7 @@ def test_the_licence_is_that_of_the_package_where_the_network_is_its_own(chgnet:
 
 
 def test_a_name_that_there_is_not(python: str) -> None:
-    with pytest.raises(InputError, match=r"Unknown model_name='0\.4\.0'"):
+    with pytest.raises(InputError, match=r"name: 0\.4\.0 is none of its networks, which are .*0\.3\.0"):
         load(name="0.4.0", python=python)
 
 
