@@ -95,7 +95,7 @@ def test_members_are_trained_from_other_weights_and_the_first_as_if_it_were_alon
     single = modelfile.load(train(write_input(place, ""), place / "single", n_processes=1).model)
     assert isinstance(several, LearnedPotential) and isinstance(single, LearnedPotential)
     members = list(several.regressor.members)  # type: ignore[arg-type]
-    for name, value in single.regressor.state_dict().items():  # type: ignore[attr-defined]
+    for name, value in single.regressor.named_parameters():  # type: ignore[attr-defined]
         assert torch.equal(members[0].get_parameter(name), value)
         assert name == "constants" or not torch.equal(members[1].get_parameter(name), members[2].get_parameter(name))
 
