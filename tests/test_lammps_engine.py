@@ -403,6 +403,36 @@ def test_an_atom_farther_away_than_lammps_can_count_ends_the_run(tmp_path: Path)
 
 
 @needs_mpi
+def test_all_atoms_are_gathered_for_frames_and_looks_of_the_guard_and_not_for_lines_and_trials(
+    tmp_path: Path,
+) -> None:
+    """A hundred steps with 20 lines of the log and 20 trials of the barostat."""
+    script = """
+import sys
+from mlmd.engine.lammps.part import Part
+from mlmd.engine.run import simulate
+gather, n = Part.gather, 0
+def counted(self):
+    global n
+    n += 1
+    return gather(self)
+Part.gather = counted
+simulate(sys.argv[1], sys.argv[2], threads=1)
+print("gathered", n)
+"""
+    stage = bath("langevin", "npt", 'pressure = "1 bar"\nbarostat = { every = 5 }\n').replace("300 fs", "500 fs")
+    output = 'log_every = "25 fs"\ntrajectory_every = "250 fs"'
+    path = write_input(tmp_path, stage, atoms=fcc_argon(3), options=LAMMPS, output=output)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), str(tmp_path / "run")], capture_output=True, text=True, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert len(read_log(tmp_path / "run")["step"]) == 21
+    # the beginning, frames after steps 0, 50 and 100, the guard with them, checkpoints and the end
+    assert int(done.stdout.split("gathered")[1]) <= 8
+
+
+@needs_mpi
 def test_mpirun_without_this_engine_is_refused_once(tmp_path: Path) -> None:
     code, said = _said_by(2, tmp_path, write_input(tmp_path, NVE, options='velocities = "30 K"'))
     assert code == 2 and said.count("InputError: mpirun started 2 processes") == 1 and 'engine = "lammps"' in said

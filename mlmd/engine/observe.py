@@ -43,7 +43,7 @@ def row(stage: DynamicsStage) -> list[float]:
     holding the centre of mass does not lower it; the bias is in it. Of a potential without an energy
     there are neither energies nor a pressure.
     """
-    kinetic, answer, body = stage.kinetic_energy(), stage.answer(), stage.body
+    kinetic, answer, body = stage.kinetic_energy(), stage.sums(), stage.body
     energy, bias = answer.evaluation.energy, answer.evaluation.energy - answer.potential.energy
     volume = float(np.linalg.det(stage.forces.cell)) if body.pbc.all() else float("nan")
     temperature, target = body.temperature(kinetic), stage.target_temperature
@@ -62,7 +62,7 @@ def row(stage: DynamicsStage) -> list[float]:
 
 def parts(stage: DynamicsStage) -> list[float]:
     """The columns of log.csv behind those of `row`: what the potential energy is the sum of, where that is told."""
-    return list((stage.answer().potential.parts or {}).values())
+    return list((stage.sums().potential.parts or {}).values())
 
 
 def snapshot(stage: DynamicsStage) -> Snapshot:
@@ -134,8 +134,8 @@ def where_time_went(stage: DynamicsStage, seconds: float) -> str:
 
 def moment(stage: DynamicsStage, seconds_per_step: float) -> Moment:
     """Speed, temperature and energy for a live line."""
-    kinetic, record = stage.body.kinetic_energy(stage.velocities()), stage.record
-    potential = stage.answer().evaluation.energy
+    kinetic, record = stage.held_kinetic_energy(), stage.record
+    potential = stage.sums().evaluation.energy
     total = (kinetic + potential) / stage.body.n_atoms if stage.forces.has_energy else None
     speed = record.timestep * 1e-6 * 86400 / seconds_per_step
     left = (record.n_steps - stage.step) * seconds_per_step

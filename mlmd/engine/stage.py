@@ -391,6 +391,14 @@ class DynamicsStage:
         """Energy and forces at the present positions, with details if wanted; the next step uses them again."""
         return self.forces.at(positions_of(self.context), self.global_step, details=details)
 
+    def sums(self) -> Answer:
+        """Energy and virial at the present positions; forces and positions may be missing where many have them."""
+        return self.answer()
+
+    def held_kinetic_energy(self) -> float:
+        """eV, of the velocities as the integrator holds them."""
+        return self.body.kinetic_energy(self.velocities())
+
     def kinetic_energy(self) -> float:
         """eV, at the time of the positions for leapfrog integrators."""
         with self._inside_openmm():

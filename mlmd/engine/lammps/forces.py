@@ -127,9 +127,18 @@ class SharedForces:
         return {"potential": self._spent - self._before, "bias": 0.0}
 
     def at(self, positions: np.ndarray, step: int) -> Answer:
-        """The answer at the present positions."""
-        assert self.answer is not None
-        return self.answer
+        """The answer at the present positions, which each process knows of its atoms."""
+        return self.sums(step)
+
+    def sums(self, step: int) -> Answer:
+        """Energy and virial; positions and forces only where they were gathered before."""
+        if self.answer is not None:
+            return self.answer
+        part = self.evaluator.team.part
+        assert part is not None
+        energy, virial = part.results()
+        found = Evaluation(energy, np.zeros((0, 3)), virial)
+        return Answer(np.zeros((0, 3)), self.cell, found, found, step)
 
     def trial(self, positions: np.ndarray, cell: np.ndarray, step: int) -> Answer:
         """Energy and virial with the atoms scaled as a cell (3, 3) Å is; followed by `accept` or `reject`."""

@@ -191,17 +191,15 @@ class Part:
         return self._comm.gather(arrays) or []
 
     def restore(
-        self, cell: np.ndarray, states: list[dict[str, np.ndarray]], velocities: np.ndarray, forces: np.ndarray,
-        energy: float, virial: np.ndarray,
-    ) -> bool:  # fmt: skip
-        """Go back to a `state`, with velocities and forces (n_atoms, 3) of all atoms; whether the division is the same.
+        self, cell: np.ndarray, n_atoms: int, energy: float, virial: np.ndarray, mine: dict[str, np.ndarray]
+    ) -> bool:
+        """Go back to a `state` of this process, with velocities and forces; whether the division is the same.
 
         Lists of pairs and copies are those that were built there, at the positions where they were built.
         """
-        mine = states[self._comm.rank]
         names = mine["names"]
-        built = Atoms(names, mine["kinds"], mine["built"], velocities[names - 1], mine["crossed"])
-        self._fill(cell, built, len(velocities), mine["bounds"])
+        built = Atoms(names, mine["kinds"], mine["built"], mine["velocities"], mine["crossed"])
+        self._fill(cell, built, n_atoms, mine["bounds"])
         same = np.array_equal(self._owned.names, names)
         if self._sum(float(not same)):
             return False
@@ -209,7 +207,7 @@ class Part:
         self._motion.chain.rates[:] = mine["chain"]
         prefix = "evaluator/"
         self._evaluator.restore({k.removeprefix(prefix): a for k, a in mine.items() if k.startswith(prefix)})
-        self._forces, self.energy, self.virial = forces[names - 1], energy, virial
+        self._forces, self.energy, self.virial = mine["forces"], energy, virial
         self._drift = mine["drift"]
         return True
 

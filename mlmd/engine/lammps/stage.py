@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,15 @@ class SharedStage(DynamicsStage):
         self._shared = self.forces.evaluator
         self._team = self._shared.team
         self._gathered: dict[str, np.ndarray] | None = None
-        self._shared.place(start.positions, start.velocities, start.cell)
+        self._place(start.positions, start.velocities, start.cell)
         self._ask("move_by", self._scheme(seed))
+
+    def _place(self, positions: np.ndarray, velocities: np.ndarray, cell: np.ndarray) -> None:
+        """Deal out all atoms anew: (n_atoms, 3) Å and Å/fs in the engine's frame, and a cell (3, 3) Å."""
+        try:
+            self._shared.place(positions, velocities, cell)
+        except Failed as failed:
+            raise self._explained(failed, self.global_step) from None
 
     def _scheme(self, seed: int) -> Scheme:
         timestep, n_dof, com = self.record.timestep, self.body.n_dof, self.body.remove_com
@@ -49,9 +56,9 @@ class SharedStage(DynamicsStage):
         assert isinstance(bath, NoseHoover)
         return Scheme(timestep, n_dof, "nose-hoover", bath.frequency, bath.chain_length, remove_com=com)
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
+    def _ask(self, name: str, *arguments: Any, each: Sequence[Any] | None = None) -> Any:
         try:
-            return self._team.ask(name, *arguments)
+            return self._team.ask(name, *arguments, each=each)
         except Failed as failed:
             raise self._explained(failed, self.global_step) from None
 
@@ -94,14 +101,17 @@ class SharedStage(DynamicsStage):
 
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None
-        positions, pressure = self.answer().positions, self._target_pressure * units.BAR
-        moved = self.barostat.move(
-            self.forces,  # type: ignore[arg-type]
-            positions,
-            self.global_step,
-            self.target_temperature,
-            pressure,
-        )
+        nowhere = np.zeros((self.body.n_atoms, 3))  # each process scales its own
+        try:
+            moved = self.barostat.move(
+                self.forces,  # type: ignore[arg-type]
+                nowhere,
+                self.global_step,
+                self.target_temperature,
+                self._target_pressure * units.BAR,
+            )
+        except Failed as failed:
+            raise self._explained(failed, self.global_step) from None
         self._forget()  # a trial that is taken back may have dealt out the atoms anew: same forces, other last bits
         if moved is None:
             return
@@ -109,7 +119,7 @@ class SharedStage(DynamicsStage):
         if not np.array_equal(frame.lattice, self.frame.lattice):
             found = self._all()
             self.frame, self.forces.cell = frame, cell
-            self._shared.place(found["positions"], found["velocities"], cell)
+            self._place(found["positions"], found["velocities"], cell)
             self._forget()
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -118,6 +128,10 @@ class SharedStage(DynamicsStage):
         if self._gathered is None:
             self._gathered = self._shared.gather()
         return self._gathered
+
+    def sums(self) -> Answer:
+        """Energy and virial, which every process knows; positions and forces only where they were gathered before."""
+        return self.forces.sums(self.global_step)
 
     def answer(self, *, details: bool = False) -> Answer:
         """Energy and forces at the present positions."""
@@ -128,13 +142,17 @@ class SharedStage(DynamicsStage):
             self.forces.answer = Answer(found["positions"] / NM, self.forces.cell, whole, whole, self.global_step)
         return self.forces.answer
 
+    def held_kinetic_energy(self) -> float:
+        """eV, of the velocities as they are held."""
+        return float(self._ask("kinetic", 0.0))
+
     def kinetic_energy(self) -> float:
         """eV, at the time of the positions where velocities are those of leapfrog."""
         return float(self._ask("kinetic", 0.5 * self.record.timestep if isinstance(self.stage, NVE) else 0.0))
 
     def guarded_temperature(self) -> float:
         """K, from the velocities as they are held."""
-        return self.body.temperature(float(self._ask("kinetic", 0.0)))
+        return self.body.temperature(self.held_kinetic_energy())
 
     def velocities(self) -> np.ndarray:
         """(n_atoms, 3) Å/fs as they are held."""
@@ -166,19 +184,15 @@ class SharedStage(DynamicsStage):
         """Be where a checkpoint is, as `step`, `frame` and the cell of `forces` are already; exactly, if so asked."""
         self.kept = exact and self._as_it_was(header, arrays)
         if not self.kept:
-            self._shared.place(arrays["positions"] * NM, arrays["velocities"], self.forces.cell)
+            self._place(arrays["positions"] * NM, arrays["velocities"], self.forces.cell)
         self.set_thermostat()
         self._forget()
 
     def _as_it_was(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bool:
-        prefixes = [RANK.format(rank) for rank in range(int(header["ranks"]))]
-        states = [
-            {name.removeprefix(one): array for name, array in arrays.items() if name.startswith(one)}
-            for one in prefixes
-        ]
-        return bool(
-            self._ask(
-                "restore", self.forces.cell, states, arrays["velocities"], arrays["forces"], float(header["energy"]),
-                arrays["virial"],
-            )
-        )  # fmt: skip
+        states = []
+        for prefix in (RANK.format(rank) for rank in range(int(header["ranks"]))):
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            of_own = {name: arrays[name][own["names"] - 1] for name in ("velocities", "forces")}
+            states.append(own | of_own)
+        energy, virial = float(header["energy"]), arrays["virial"]
+        return bool(self._ask("restore", self.forces.cell, self.body.n_atoms, energy, virial, each=states))

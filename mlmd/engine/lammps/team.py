@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -51,16 +51,21 @@ class Team:
         """Whether this is the first process."""
         return bool(self.comm.rank == 0)
 
-    def ask(self, name: str, *arguments: Any) -> Any:
+    def ask(self, name: str, *arguments: Any, each: Sequence[Any] | None = None) -> Any:
         """Let all processes carry out a method of `Part`; what the leader's gives.
+
+        Args:
+            name: of the method.
+            arguments: for all.
+            each: one more for each process, its own.
 
         Raises:
             Failed: when the physics, or LAMMPS, has failed on one of them.
             InputError, ModelError: what a process says of the input.
         """
         self._call()
-        self.comm.bcast((name, arguments))
-        return self._obey(name, arguments)
+        self.comm.bcast((name, arguments, each is not None))
+        return self._obey(name, arguments if each is None else (*arguments, self.comm.scatter(each)))
 
     def follow(self) -> None:
         """Do what the leader asks, until it dismisses; mpirun gives signals to all, and the leader answers for all."""
@@ -71,9 +76,11 @@ class Team:
         try:
             while True:
                 self._wait()
-                name, arguments = self.comm.bcast(None)
+                name, arguments, of_each = self.comm.bcast(None)
                 if name == "dismiss":
                     return
+                if of_each:
+                    arguments = (*arguments, self.comm.scatter(None))
                 with suppress(MlmdError):  # the leader has heard of it
                     self._obey(name, arguments)
         except BaseException:
@@ -83,7 +90,7 @@ class Team:
     def dismiss(self) -> None:
         """Let the others go."""
         self._call()
-        self.comm.bcast(("dismiss", ()))
+        self.comm.bcast(("dismiss", (), False))
 
     def _call(self) -> None:
         self.comm.Ibarrier().Wait()
