@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from kept_states import check_every_state, set_back
 from made_data import copper_and_silver, strained, thermal
-from training_checks import loss_by_prediction
+from training_checks import assert_gradient_is_difference_quotient, loss_by_prediction
 
 from mlmd.descriptors import compiled, linearised
 from mlmd.errors import InputError, SimulationError, StorageError
@@ -59,16 +59,7 @@ def test_the_gradient_of_the_loss_is_its_difference_quotient(
     place: Path, route: str, descriptor: str, baseline: str
 ) -> None:
     training = Training(prepare(write_input(place, descriptor=descriptor, top=baseline)), n_threads=2)
-    generator = np.random.default_rng(3)
-    weights = training.begin().weights
-    weights = weights + 0.1 * generator.standard_normal(weights.shape)
-    along = generator.standard_normal(weights.shape)
-    _, gradient = training.gradient(weights, training.used)
-    step = 1e-5
-    at = {n: training.gradient(weights + n * step * along, training.used)[0] for n in (-2, -1, 1, 2)}
-    quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step) / training.mean_rows
-    # of fourth order in the step, which is large for single atoms: their features are far from those of the data
-    assert gradient @ along == pytest.approx(quotient, rel=1e-7)
+    assert_gradient_is_difference_quotient(training, away=0.1)
 
 
 @pytest.mark.parametrize("baseline", ["", 'baseline = { Cu = -3.5, Ag = "-3 eV" }'])

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from mlmd.potentials import modelfile
-from mlmd.train.embedded_fit import EmbeddedTraining
 from mlmd.train.evaluate import predict
 from mlmd.train.job import prepare
+from mlmd.train.network_fit import Training
 
 
-def assert_gradient_is_difference_quotient(training: EmbeddedTraining) -> None:
+def assert_gradient_is_difference_quotient(training: Training, *, away: float = 0.05) -> None:
     """Of the loss along a random direction, at weights that are not those of the beginning."""
     generator = np.random.default_rng(3)
     weights = training.begin().weights
-    weights = weights + 0.05 * generator.standard_normal(weights.shape)
+    weights = weights + away * generator.standard_normal(weights.shape)
     along = generator.standard_normal(weights.shape)
     _, gradient = training.gradient(weights, training.used)
-    step = 1e-5
+    step = 1e-5  # of fourth order, which is large for single atoms: their features are far from those of the data
     at = {n: training.gradient(weights + n * step * along, training.used)[0] for n in (-2, -1, 1, 2)}
     quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step) / training.mean_rows
     assert gradient @ along == pytest.approx(quotient, rel=1e-7)

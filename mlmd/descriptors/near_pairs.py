@@ -16,16 +16,8 @@ from mlmd.descriptors.species import species
 from mlmd.graph import Graph
 
 
-@dataclass(frozen=True)
-class NearPairs(ABC):
-    """The pairs of a structure within the cutoff: what its moments are made of, and little memory."""
-
-    pairs: Tensor
-    """(2, n_pairs) int32."""
-    vectors: Tensor
-    """(n_pairs, 3) Å, in the precision of the work."""
-    kinds: Tensor
-    """(n_atoms,) species."""
+class MomentsAnew(ABC):
+    """A `Jacobian` that makes moments whenever it is asked."""
 
     @abstractmethod
     def moments(self) -> Jacobian:
@@ -43,6 +35,18 @@ class NearPairs(ABC):
     def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
         """As `Jacobian.push`."""
         return self.moments().push(displacements, strain)
+
+
+@dataclass(frozen=True)
+class NearPairs(MomentsAnew):
+    """The pairs of a structure within the cutoff: what its moments are made of, and little memory."""
+
+    pairs: Tensor
+    """(2, n_pairs) int32."""
+    vectors: Tensor
+    """(n_pairs, 3) Å, in the precision of the work."""
+    kinds: Tensor
+    """(n_atoms,) species."""
 
 
 def near_pairs(graph: Graph, cutoff: float, species_table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,7 @@ from mlmd.descriptors.combined import Combined, within
 from mlmd.descriptors.embedding import DeepPotSE
 from mlmd.descriptors.embedding_table import Knots, knots_for, spline_coefficients
 from mlmd.descriptors.linearised import Jacobian, jacobian_size, linearised, values
+from mlmd.descriptors.near_pairs import MomentsAnew
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.descriptors.species import species, species_table
 from mlmd.fitting.scaling import mean_and_deviation
@@ -159,7 +160,7 @@ class _Scaled:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class SideBySide(MomentsAnew):
     """What is kept of a structure for several parts."""
 
     parts: Sequence[Near]
@@ -172,19 +173,6 @@ class SideBySide:
     def moments(self) -> Jacobian:
         """Those of all parts, one after another."""
         return _Joined([part.moments() for part in self.parts])
-
-    @property
-    def values(self) -> Tensor:
-        """Moments; this and the next two make them for themselves."""
-        return self.moments().values
-
-    def pull(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Jacobian.pull`."""
-        return self.moments().pull(weights)
-
-    def push(self, displacements: Tensor, strain: Tensor) -> Tensor:
-        """As `Jacobian.push`."""
-        return self.moments().push(displacements, strain)
 
 
 class _Joined:

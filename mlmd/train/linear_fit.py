@@ -16,14 +16,12 @@ from mlmd.train.curve import learning_curve, triangles
 from mlmd.train.figures import Fitted
 from mlmd.train.job import Job
 from mlmd.train.optimise import State, begin, iterate, n_linear, put
-from mlmd.train.regularise import Choice, choose, free_columns, penalties
+from mlmd.train.regularise import FREE, Choice, choose, free_columns, penalties
 from mlmd.train.run import Clock, Progress, Step
 from mlmd.train.shards import Outcome, Solver, solver
 
 MOST_PARAMETERS = 2000
 """Up to which a covariance is kept unasked: 32 MB."""
-_FREE = 1e-8
-"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 
 
 def fit(job: Job, folder: Path, n_processes: int, progress: Progress) -> Fitted:
@@ -73,7 +71,7 @@ def _keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | Non
     if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
         return
     penalty, prior = penalties(job, choice)
-    penalty[expansion.n_basis :].clamp_(min=_FREE)  # data may leave constants open, e.g. where all compositions agree
+    penalty[expansion.n_basis :].clamp_(min=FREE)  # data may leave constants open, e.g. where all compositions agree
     whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
     expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 

@@ -23,6 +23,8 @@ from mlmd.train.job import LEAST_RIDGE, Job
 from mlmd.train.optimise import n_linear, prior_of
 from mlmd.train.shards import Outcome
 
+FREE = 1e-8
+"""Of constants relative to their columns: a factor needs a diagonal that is not rounding, and spreads none of it."""
 N_FOLDS = 8
 """Parts of the training set that are predicted from the others; a structure is in one of them as a whole."""
 _DECADES = 18

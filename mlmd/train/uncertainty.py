@@ -31,6 +31,7 @@ from mlmd.potentials.uncertainty import (
 from mlmd.train.calibration import calibrated
 from mlmd.train.environments import lone_rows
 from mlmd.train.equations import batches, equations
+from mlmd.train.regularise import FREE
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 1000
 """Numbers of an atom up to which active sets are kept unasked: 8 MB for each element."""
-_FREE = 1e-8
-"""Of constants relative to their columns, as those of linear fits."""
 _MOST_PASSES = 20
 """Over the training set; a few are usual."""
 _BLOCK = 4
@@ -105,7 +104,7 @@ def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> No
         done += len(some)
         told(done, len(problem.frames))
     penalty = torch.zeros(n, dtype=torch.float64)
-    penalty[network.n_basis :] = _FREE  # single atoms leave constants open, and so may the data
+    penalty[network.n_basis :] = FREE  # single atoms leave constants open, and so may the data
     network.set_factor(whole_factor(collected.factor, penalty=penalty, prior=last.prior()))
 
 
