@@ -131,12 +131,10 @@ def arrhenius(
         if charges:
             value = found.conductivity or Estimate(math.nan, math.nan, "S/cm", 0.0)
             points.setdefault("conductivity", []).append(Point(kelvin, value, name, found.notes, origin))
-    if len(compositions) > 1:
-        told_of = ", ".join(f"{formula} in {folder}" for formula, folder in compositions.items())
-        raise InputError(f"the runs are of different compositions ({told_of}): give those of one.")
-    if len(pressures) > 1:
-        told_of = ", ".join(f"{pressure} in {folder}" for pressure, folder in pressures.items())
-        raise InputError(f"the runs are at different pressures ({told_of}): give those of one.")
+    for found_in, are in ((compositions, "of different compositions"), (pressures, "at different pressures")):
+        if len(found_in) > 1:
+            told_of = ", ".join(f"{value} in {folder}" for value, folder in found_in.items())
+            raise InputError(f"the runs are {are} ({told_of}): give those of one.")
     _check_temperatures(points, folders)
     asked = {f"D({element})" for element in elements or ()} | ({"conductivity"} if charges else set())
     able = {name: own for name, own in points.items() if name in asked or len(kelvins_of(divided(own)[0])) > 1}

@@ -9,6 +9,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlmd.graph import Graph
+from mlmd.potentials.trust import unchanged
 from mlmd.pretrained.deepmd import opened
 from mlmd.pretrained.external import External
 from mlmd.pretrained.native import Native, within
@@ -44,9 +45,14 @@ class DeepmdGraph(Native):
         self.register_buffer("_kinds", kinds, persistent=False)
 
     def network(self, device: torch.device) -> torch.nn.Module:
-        """The network, on a device: opened again, as its program names devices."""
+        """The network, on a device: opened again, as its program names devices.
+
+        Raises:
+            ModelError: when the file is not the one any more that was trusted.
+        """
         if device != self._there:
-            self._behind = (self.external, opened(self._path, str(device)))
+            with unchanged(self.external.digests):
+                self._behind = (self.external, opened(self._path, str(device)))
             self._there = device
         return self._behind[1]
 

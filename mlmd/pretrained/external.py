@@ -87,6 +87,11 @@ class External(torch.nn.Module):
         return self._device
 
     @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Of the files that it needs, as they were read."""
+        return self._files
+
+    @property
     def files(self) -> dict[str, str]:
         """Paths of the files that it needs, with their SHA-256."""
         return {str(one.path): one.sha256 for one in self._files}

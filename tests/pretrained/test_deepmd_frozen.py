@@ -108,6 +108,16 @@ def test_it_has_to_be_trusted(frozen: Path, trusted: str) -> None:
         load(path=frozen)
 
 
+def test_on_another_device_it_is_the_file_that_was_trusted(frozen: Path, trusted: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(frozen.read_bytes())
+    model: Any = load(path=path, trust=[trusted])
+    model.network(torch.device("cpu", 0))
+    path.write_bytes(frozen.read_bytes() + b" ")
+    with pytest.raises(ModelError, match="not the file any more"):
+        model.network(torch.device("cpu"))
+
+
 def test_what_is_periodic_in_some_directions_is_refused(water: Any) -> None:
     slab = dense()
     slab.pbc = (True, True, False)
