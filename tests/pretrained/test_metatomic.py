@@ -10,7 +10,7 @@ from elsewhere import (
     evaluate,
     python_of,
 )
-from in_process import made_by, made_there, trusted
+from in_process import harmful, made_by, made_there, trusted
 from runs import write_input
 from salts import lithium_chloride, open_above
 
@@ -70,13 +70,14 @@ def test_what_it_cannot_do(python: str, weights: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_trusted_is_not_opened(tmp_path: Path) -> None:
-    file = tmp_path / "some.pt"
-    file.write_bytes(b"PK\x03\x04 something")
+    canary = tmp_path / "opened"
+    file = harmful(tmp_path / "some.pt", canary)
     for python in ("", ', python = "python3"'):
         table = f'{{ kind = "metatomic", path = "some.pt"{python} }}'
         answer = mlmd("simulate", write_input(tmp_path, '[[stage]]\nkind = "minimize"', potential=table))
         assert answer.code == 6, answer.err
         assert "TorchScript" in answer.err and f'trust = "{trusted(file)}"' in answer.err
+        assert not canary.exists()
 
 
 def test_libraries_are_loaded_when_they_are_named_and_trusted(python: str, weights: Path, tmp_path: Path) -> None:

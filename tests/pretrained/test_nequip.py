@@ -11,7 +11,7 @@ from elsewhere import (
     evaluate,
     python_of,
 )
-from in_process import asked, made_by, made_there, trusted
+from in_process import asked, harmful, made_by, made_there, trusted
 from runs import write_input
 from salts import lithium_chlorides
 
@@ -65,12 +65,14 @@ def test_species_are_symbols_or_named(python: str, weights: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.nequip.pt2", "a.nequip.pth", "a.nequip.zip", "a.ckpt"])
 def test_a_file_that_is_not_trusted_is_not_opened(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"PK\x03\x04 something")
+    canary = tmp_path / "opened"
+    file = harmful(tmp_path / name, canary)
     for python in ("", ', python = "python3"'):
-        table = f'{{ kind = "nequip", path = "{tmp_path / name}"{python} }}'
+        table = f'{{ kind = "nequip", path = "{file}"{python} }}'
         answer = mlmd("simulate", write_input(tmp_path, '[[stage]]\nkind = "minimize"', potential=table))
         assert answer.code == 6, answer.err
-        assert "is executed when it is opened" in answer.err and f'trust = "{trusted(tmp_path / name)}"' in answer.err
+        assert "is executed when it is opened" in answer.err and f'trust = "{trusted(file)}"' in answer.err
+        assert not canary.exists()
 
 
 def test_what_is_trusted_is_not_a_name() -> None:
