@@ -24,9 +24,9 @@ from runs import assert_same_run, fcc_argon, read_log, skewed, write_input
 
 from mlmd.config import load_simulate
 from mlmd.engine.lammps import processes
-from mlmd.engine.lammps.motion import Chain
-from mlmd.engine.lammps.noise import normal_numbers
 from mlmd.engine.lammps.processes import RANKS, SIZES, n_started
+from mlmd.engine.motion import Chain
+from mlmd.engine.noise import normal_numbers
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError
 from mlmd.io.structures import read_structure

@@ -1,4 +1,4 @@
-"""What carries a run out: the table ``[engine]`` of ``mlmd simulate``, and what the LAMMPS engine does not do."""
+"""What carries a run out: the table ``[engine]`` of ``mlmd simulate``, and what engines other than OpenMM do not do."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from mlmd.config.simulate import Simulate
 
 
-class Engine(Table):
-    """What moves the atoms: OpenMM in one process, or LAMMPS with a part of space for each of many."""
+_OTHER = 'Use kind = "openmm", or leave it out'
 
-    kind: Literal["openmm", "lammps"] = Field(
+
+class Engine(Table):
+    """What moves the atoms: OpenMM or mlmd's own steps in one process, or LAMMPS, many with a part of space each."""
+
+    kind: Literal["openmm", "native", "lammps"] = Field(
         default="openmm",
-        description="openmm: one process; lammps: as many as `mpirun -n` starts, with a part of the cell each",
+        description="openmm: one process; native: steps in mlmd's compiled kernels, for small systems; lammps: as many "
+        "processes as `mpirun -n` starts, with a part of the cell each",
     )
     grid: Repeats | None = Field(
         default=None,
@@ -39,9 +43,11 @@ def engine_problems(run: Simulate) -> Iterator[str]:
         return
     if run.engine.kind != "lammps":
         if run.engine.grid is not None:
-            yield 'engine: grid: OpenMM does not divide the cell. Leave grid out, or set kind = "lammps".'
+            yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+        if run.engine.kind == "native":
+            yield from _native_problems(run)
         return
-    other = 'Use kind = "openmm", or leave it out'
+    other = _OTHER
     if run.mlmm is not None:
         yield f"engine: lammps has no force field around a region. {other}, or mlmm."
     for number, stage in enumerate(run.stage, 1):
@@ -61,3 +67,18 @@ def engine_problems(run: Simulate) -> Iterator[str]:
     limits = (run.guard.max_grade, run.guard.max_spread, errors.low, errors.high, errors.low_grade, errors.high_grade)
     if any(limit is not None for limit in limits):
         yield f"guard, uncertainty: lammps does not ask the potential about its errors. {other}."
+
+
+def _native_problems(run: Simulate) -> Iterator[str]:
+    """What mlmd's own steps do not do."""
+    if run.mlmm is not None:
+        yield f"engine: native has no force field around a region. {_OTHER}, or mlmm."
+    for number, stage in enumerate(run.stage, 1):
+        place = f"engine: native: stage {number} ({stage.kind})"
+        if isinstance(stage, Deposit):
+            yield f"{place}: atoms that arrive are for the OpenMM engine. {_OTHER}."
+        elif isinstance(stage, Rerun):
+            yield f"{place}: a rerun makes no steps. {_OTHER}."
+        elif isinstance(stage, Dynamics) and (stage.plumed is not None or stage.bias):
+            what = "plumed" if stage.plumed is not None else "bias"
+            yield f"{place}: {what}: a bias is asked in every step, which the kernels make alone. {_OTHER}."

@@ -92,8 +92,8 @@ def _problems(
             "least. Runs that differ in their seeds alone are the same ensemble."
         )
         return
-    if first.engine is not None and first.engine.kind == "lammps":
-        yield 'exchange_every: replicas that exchange take turns in one process. Leave engine = "lammps" out.'
+    if first.engine is not None and first.engine.kind != "openmm":
+        yield f'exchange_every: replicas that exchange take turns in OpenMM. Leave engine = "{first.engine.kind}" out.'
     yield from _stage_problems(first)
     yield from _cell_problems(configs, stages)
     if round(steps) < 1 or not math.isclose(steps, round(steps), rel_tol=1e-9):

@@ -40,8 +40,8 @@ def physics_hash(model: Simulate) -> str:
     for table in data["potential"]:
         if table.get("kind") == "torchscript":
             table.pop("route", None)
-    if data.pop("engine", {}).get("kind") == "lammps":
-        data["engine"] = "lammps"
+    if (engine := data.pop("engine", {}).get("kind", "openmm")) != "openmm":
+        data["engine"] = engine
     data.pop("guard")
     data.pop("uncertainty", None)
     data["output"].pop("checkpoint_every")

@@ -238,7 +238,8 @@ class Simulate(Table):
     engine: Annotated[Engine, named("kind")] | None = Field(
         default=None,
         examples=["lammps"],
-        description="what moves the atoms: OpenMM, or LAMMPS for one large system on many processes",
+        description="what moves the atoms: OpenMM, mlmd's own steps for small systems, or LAMMPS for one large system "
+        "on many processes",
     )
     timestep: Time = Field(description="step of the integrator; in a rerun of the dynamics that the frames are of")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(

@@ -29,7 +29,7 @@ from mlmd.engine.outputs import AppendOnly
 from mlmd.engine.present import Present, with_more, without
 from mlmd.engine.slab import check_vacuum, in_layer
 from mlmd.engine.stage import DynamicsStage, Particles
-from mlmd.engine.system import PS, positions_of, velocities_of
+from mlmd.engine.system import PS
 from mlmd.errors import InputError, SimulationError
 
 LOOK_EVERY = 10
@@ -260,7 +260,7 @@ class Deposition:
 
     def _positions(self, stage: DynamicsStage) -> np.ndarray:
         """(n_atoms, 3) Å in the user's orientation."""
-        return stage.frame.to_user(positions_of(stage.context) * NM)
+        return stage.frame.to_user(stage.positions() * NM)
 
     def _find_layer(self, stage: DynamicsStage, positions: np.ndarray, *, always: bool = False) -> None:
         bath = self.plan.stage.bath
@@ -287,7 +287,7 @@ class Deposition:
     ) -> None:  # fmt: skip
         """A row about some atoms, at their centre of mass."""
         if velocities is None:
-            velocities = stage.frame.to_user(velocities_of(stage.context))
+            velocities = stage.frame.to_user(stage.velocities())
         masses = self.present.body.masses[own]
         centre, velocity = (masses @ values[own] / masses.sum() for values in (positions, velocities))
         name = self.present.atoms[own].get_chemical_formula()

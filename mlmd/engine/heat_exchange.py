@@ -27,7 +27,6 @@ from mlmd.config.heat import HeatExchange, heat_exchange_of
 from mlmd.engine.fluxes import on_time
 from mlmd.engine.forces import NM
 from mlmd.engine.outputs import AppendOnly
-from mlmd.engine.system import SPEED, positions_of, velocities_of
 from mlmd.errors import InputError, SimulationError
 from mlmd.rundir import TEMPERATURES
 
@@ -88,15 +87,14 @@ class Exchange:
         slabs, velocities = self._slabs(stage), on_time(stage)
         if due:
             changed = self._changed(stage, slabs, velocities)
-            kicked = velocities_of(stage.context) + changed - velocities
-            stage.context.setVelocities(kicked / SPEED)
+            stage.set_velocities(stage.velocities() + changed - velocities)
             velocities = changed
         if writes and self.file is not None:
             self._write(self.file, stage, slabs, velocities)
 
     def _slabs(self, stage: DynamicsStage) -> np.ndarray:
         """(n_atoms,) the slab of each atom; -1 of those that are held."""
-        positions, frame = positions_of(stage.context) * NM, stage.frame
+        positions, frame = stage.positions() * NM, stage.frame
         found = slabs_of(frame.to_user(positions), frame.user_cell(stage.forces.cell), self._axis, self.n_slabs)
         return np.where(stage.body.mobile, found, -1)
 

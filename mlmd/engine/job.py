@@ -32,6 +32,7 @@ from mlmd.engine.heat_exchange import check_exchange
 from mlmd.engine.hyperdynamics import boosts_of
 from mlmd.engine.lammps.cell import check_cell
 from mlmd.engine.mixed import MLMM_COLUMNS, MixedEvaluator
+from mlmd.engine.native.potential import check_potential
 from mlmd.engine.region import Mixed, mixed_of
 from mlmd.engine.replay import Replay, cell_problems, replay_of
 from mlmd.engine.schedule import files_of, stage_records
@@ -154,7 +155,7 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     velocities = _velocities_of(config, atoms, body)
     atoms.set_masses(body.masses)
     _check_cell(config, atoms)
-    _check_division(config, potential, atoms)
+    _check_engine(config, potential, atoms)
     _check_analysis(config, atoms)
     _check_ends(config, atoms, body)
     check_fluxes(config, potential, atoms)
@@ -183,11 +184,19 @@ def prepare(config: Simulate, potential: Potential | None = None) -> Job:
     )  # fmt: skip
 
 
-def _check_division(config: Simulate, potential: Potential, atoms: ase.Atoms) -> None:
-    """What cannot be divided among processes."""
-    if config.engine is not None and config.engine.kind == "lammps":
+def potential_name(config: Simulate) -> str:
+    """What an input calls its potential, e.g. ``mtp + zbl``."""
+    return " + ".join(table.kind or (table.path.name if table.path else "?") for table in config.potential)
+
+
+def _check_engine(config: Simulate, potential: Potential, atoms: ase.Atoms) -> None:
+    """What cannot be divided among processes, or be computed by the compiled library alone."""
+    kind = "openmm" if config.engine is None else config.engine.kind
+    if kind == "lammps":
         centres_of(potential)
         check_cell(atoms.cell.array, atoms.pbc)
+    elif kind == "native":
+        check_potential(potential, potential_name(config), atoms.numbers, atoms.pbc)
 
 
 def _check_modules(potential: Potential, atoms: ase.Atoms) -> None:

@@ -24,7 +24,7 @@ from mlmd.config.stop import FIRST_LOOK
 from mlmd.engine import slab
 from mlmd.engine.early_end import strides_of
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, models_of, prepare, too_stiff, warnings_of
+from mlmd.engine.job import Job, check_biases, models_of, potential_name, prepare, too_stiff, warnings_of
 from mlmd.engine.mixed import field_platform
 from mlmd.engine.replay import cell_notes
 from mlmd.engine.replicas import shares
@@ -234,7 +234,7 @@ def _summary(path: Path, job: Job, first: Evaluation, seconds: float, device: st
 def _potential(job: Job) -> str:
     """What acts on the atoms, e.g. ``ani of 22 atoms in amber14-all.xml``."""
     config = job.config
-    named = " + ".join(table.kind or (table.path.name if table.path else "?") for table in config.potential)
+    named = potential_name(config)
     if job.mixed is None or config.mlmm is None:
         return named
     fields = " + ".join(Path(name).name for name in config.mlmm.forcefield)

@@ -180,7 +180,12 @@ def _simulate(
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
     known = known_numbers(job, settings)
-    if team is None:
+    native = config.engine is not None and config.engine.kind == "native"
+    if native:
+        from mlmd.engine.native.course import NativeCourse, hardware_of_native
+
+        hardware = hardware_of_native(settings.platform, settings.device)
+    elif team is None:
         hardware = hardware_of(job, settings)
     else:
         hardware = team.hardware(job, settings.platform, settings.device, settings.threads)
@@ -198,6 +203,8 @@ def _simulate(
         course = Course if job.replay is None else Rerunning
         if team is not None:
             course = team.course
+        elif native:
+            course = NativeCourse
         course(job, run, hardware, messages, request, settings.progress).go()
     return set_state(run, "done")
 

@@ -280,7 +280,7 @@ class DynamicsStage:
 
     def _look(self) -> None:
         """Forces that are computed elsewhere are looked at now and then."""
-        positions = positions_of(self.context)
+        positions = self.positions()
         if not np.isfinite(positions).all():
             atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
             raise SimulationError(
@@ -330,7 +330,7 @@ class DynamicsStage:
         assert self.barostat is not None and self.target_temperature is not None
         pressure = self._target_pressure * units.BAR
         moved = self.barostat.move(
-            self.forces, positions_of(self.context), self.global_step, self.target_temperature, pressure,
+            self.forces, self.positions(), self.global_step, self.target_temperature, pressure,
             self._molecules,
         )  # fmt: skip
         if moved is None:
@@ -339,8 +339,12 @@ class DynamicsStage:
         if frame.lattice is not self.frame.lattice and not np.array_equal(frame.lattice, self.frame.lattice):
             self.frame = frame
             self.forces.change_lattice(cell)
+        self._move_to(moved)
+
+    def _move_to(self, positions: np.ndarray) -> None:
+        """Let atoms be at positions (n_atoms, 3) nm, in the cell of `forces`."""
         set_cell(self.context, self.forces.cell)
-        self.context.setPositions(moved)
+        self.context.setPositions(positions)
 
     def _set_targets(self) -> None:
         """Set the thermostat for the block that begins; a ramp changes on a fixed grid of steps."""
@@ -389,7 +393,7 @@ class DynamicsStage:
 
     def answer(self, *, details: bool = False) -> Answer:
         """Energy and forces at the present positions, with details if wanted; the next step uses them again."""
-        return self.forces.at(positions_of(self.context), self.global_step, details=details)
+        return self.forces.at(self.positions(), self.global_step, details=details)
 
     def sums(self) -> Answer:
         """Energy and virial at the present positions; forces and positions may be missing where many have them."""
@@ -406,13 +410,21 @@ class DynamicsStage:
         kinetic: float = state.getKineticEnergy()._value
         return kinetic * units.EV_PER_KJMOL
 
+    def positions(self) -> np.ndarray:
+        """(n_atoms, 3) nm, unwrapped."""
+        return positions_of(self.context)
+
     def velocities(self) -> np.ndarray:
         """(n_atoms, 3) Å/fs as the integrator holds them (leapfrog: half a step back)."""
         return velocities_of(self.context)
 
+    def set_velocities(self, velocities: np.ndarray) -> None:
+        """Let the integrator hold others, (n_atoms, 3) Å/fs."""
+        self.context.setVelocities(velocities / SPEED)
+
     def particles(self) -> Particles:
         """Where everything is now, for the stage that follows."""
-        return Particles(positions_of(self.context) * NM, self.velocities(), self.forces.cell, self.frame)
+        return Particles(self.positions() * NM, self.velocities(), self.forces.cell, self.frame)
 
     # -- stopped and continued -------------------------------------------------------------------------------
 

@@ -105,6 +105,16 @@ class Fused:
         self._message = new_message()
         self._small = np.zeros(12)  # energy, virial, seconds
 
+    @property
+    def system_handle(self) -> int:
+        """Of the library, of its list; another one after `restore`."""
+        return int(self._system.handle.value or 0)
+
+    @property
+    def kernel_handle(self) -> int:
+        """Of the library, of its parameters."""
+        return int(self._kernel.pointer.value or 0)
+
     def compute(self, positions: np.ndarray, cell: np.ndarray, n_threads: int, *, details: bool = False) -> Sums:
         """Energy, forces and virial at positions (n_atoms, 3) Å and cell (3, 3) Å.
 

@@ -41,6 +41,8 @@ _FUNCTIONS = {
     "mlmd_system_list": (_COUNT, (_HANDLE, ctypes.c_double, _INT, _COUNT, *[_ARRAY] * 3)),
     "mlmd_pair_counts": (_INT, (_HANDLE, _ARRAY, _ARRAY, _INT, _INT, _ARRAY, _ARRAY)),
     "mlmd_compute": (_INT, (_HANDLE, _HANDLE, _INT, *[_ARRAY] * 8, *_MESSAGE)),
+    "mlmd_advance": (_INT, (_ARRAY, *_MESSAGE)),
+    "mlmd_noise": (None, (ctypes.c_uint64, ctypes.c_uint64, _COUNT, _ARRAY)),
     "mlmd_descriptor_new": (
         _INT,
         (ctypes.c_char_p, _ARRAY, _COUNT, _ARRAY, _COUNT, ctypes.POINTER(_HANDLE), *_MESSAGE),

@@ -12,11 +12,11 @@ from torch import Tensor
 from mlmd.descriptors import Descriptor
 from mlmd.errors import InputError
 from mlmd.graph import Graph
-from mlmd.kernels import Kernel
+from mlmd.kernels import Fused, Kernel
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy, has_stress
 from mlmd.potentials.by_features import has_kernel_features
 from mlmd.potentials.evaluate import SKIN, GraphEvaluator, evaluator
-from mlmd.potentials.fused import added, kernel_of, kernels_of
+from mlmd.potentials.fused import added, fused_of, kernel_of, kernels_of
 from mlmd.registry import below
 
 
@@ -122,6 +122,11 @@ class SumEvaluator:
     def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """The same with energies and virials of atoms, where all parts know them."""
         return added([getattr(part, "detailed", part.evaluate)(positions, cell) for part in self.parts])
+
+    def fused(self) -> list[tuple[Fused, float]]:
+        """The kernels of all parts with their factors; none where a part is no sum of kernels."""
+        found = [fused_of(part) for part in self.parts]
+        return [one for part in found for one in part] if all(found) else []
 
     def state(self) -> dict[str, np.ndarray]:
         """The states of the parts, each name preceded by the number of its part."""

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from mlmd.errors import InputError
 from mlmd.graph import Graph
+from mlmd.kernels import Fused
 from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction, has_energy
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.evaluate import SKIN
-from mlmd.potentials.fused import divided
+from mlmd.potentials.fused import divided, fused_of
 from mlmd.registry import below
 
 
@@ -91,6 +92,10 @@ class _Mean:
     def detailed(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """The same with energies and virials of atoms, where all members know them."""
         return divided(getattr(self._total, "detailed", self._total.evaluate)(positions, cell), self._n)
+
+    def fused(self) -> list[tuple[Fused, float]]:
+        """The kernels of all members with their factors; none where a member is no sum of kernels."""
+        return [(one, factor / self._n) for one, factor in fused_of(self._total)]
 
     def state(self) -> dict[str, np.ndarray]:
         """That of the sum."""

@@ -12,7 +12,7 @@ from mlmd.descriptors.species import species, species_table
 from mlmd.kernels import Fused, Kernel, KernelHandle, describe, library, shortcoming
 from mlmd.kernels.kernel import Sums
 from mlmd.neighbors import check_skin, geometry
-from mlmd.potentials import Evaluation, Potential
+from mlmd.potentials import Evaluation, Evaluator, Potential
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,6 +53,10 @@ class FusedEvaluator:
         found = self._fused.compute(positions, cell, torch.get_num_threads(), details=details)
         self.seconds = (self.seconds[0] + found.seconds[0], self.seconds[1] + found.seconds[1])
         return found
+
+    def fused(self) -> list[tuple[Fused, float]]:
+        """The kernel, ready for the system, with the factor 1."""
+        return [(self._fused, 1.0)]
 
     def state(self) -> dict[str, np.ndarray]:
         """Positions and cell of the last pair search."""
@@ -116,6 +120,15 @@ def divided(total: Evaluation, n: int) -> Evaluation:
         energies=None if total.energies is None else total.energies / n,
         virials=None if total.virials is None else total.virials / n,
     )
+
+
+def fused_of(evaluator: Evaluator) -> list[tuple[Fused, float]]:
+    """The kernels, ready for a system, whose sum with factors an evaluator gives; none where it is no such sum."""
+    own = getattr(evaluator, "fused", None)
+    if own is None:
+        return []
+    found: list[tuple[Fused, float]] = own()
+    return found
 
 
 def why_slow(potential: Potential) -> str | None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mlmd.kernels import Fused
 from mlmd.potentials import Evaluation, Evaluator
+from mlmd.potentials.fused import fused_of
 
 
 class ScaledEvaluator:
@@ -34,6 +36,10 @@ class ScaledEvaluator:
             energies=None if whole.energies is None else self.scale * whole.energies,
             virials=None if whole.virials is None else self.scale * whole.virials,
         )
+
+    def fused(self) -> list[tuple[Fused, float]]:
+        """The kernels of the evaluator with their factors, where it is a sum of them."""
+        return [(one, self.scale * factor) for one, factor in fused_of(self._evaluator)]
 
     @property
     def seconds(self) -> tuple[float, ...]:

@@ -13,9 +13,9 @@ from mlmd import units
 from mlmd.config import NPT, NVE, NVT, Langevin, NoseHoover
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.lammps.forces import SharedForces
-from mlmd.engine.lammps.motion import Scheme
 from mlmd.engine.lammps.part import Limits
 from mlmd.engine.lammps.team import Failed
+from mlmd.engine.motion import Scheme
 from mlmd.engine.outputs import Log, Trajectory
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.errors import SimulationError

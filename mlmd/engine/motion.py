@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlmd import units
-from mlmd.engine.lammps.noise import normal_numbers
+from mlmd.engine.noise import normal_numbers
 
 
 @dataclass(frozen=True)
