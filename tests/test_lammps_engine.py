@@ -467,6 +467,19 @@ def test_a_process_whose_first_knows_nothing_of_it_speaks_for_itself(
     assert answer.code == 2 and "nothing in the input is divided" in answer.err and "srun --mpi=none" in answer.err
 
 
+@pytest.mark.parametrize(("of_node", "speaks"), [("0", True), ("1", False)])
+def test_what_is_wrong_on_another_node_is_told_by_its_first_process(
+    of_node: str, speaks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*SIZES, *RANKS, *processes.OF_NODE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"PMI_RANK": "5", "PMI_SIZE": "8", "MPI_LOCALRANKID": of_node}.items():
+        monkeypatch.setenv(name, value)
+    answer = mlmd("simulate", tmp_path / "absent.toml")
+    assert answer.code == InputError.exit_code
+    assert ("absent.toml" in answer.err) == speaks
+
+
 @needs_mpi
 def test_more_processes_than_atoms_are_refused_once(tmp_path: Path) -> None:
     dimer = ase.Atoms("Ar2", [[0, 0, 0], [3.8, 0, 0]])

