@@ -113,8 +113,11 @@ def test_the_barriers_have_three_temperatures_and_their_variable_is_x_of_the_one
 
 
 @pytest.mark.slow
-def test_copper_that_arrives_at_copper_sticks(tmp_path: Path) -> None:
-    text = output(DEPOSITION, "--face", "100", "--arrivals", "4", folder=tmp_path)
+@pytest.mark.parametrize(
+    ("metal", "given"), [("Cu", ()), ("Ni", ("--metal", "Ni", "--lattice", "3.53", "--potential", "Ni"))]
+)
+def test_a_metal_that_arrives_at_itself_sticks(metal: str, given: tuple[str, ...], tmp_path: Path) -> None:
+    text = output(DEPOSITION, "--face", "100", "--arrivals", "4", *given, folder=tmp_path)
     assert re.search(r"coverage 0\.1\d*(\(\d+\))? ML", text)  # 4 of 36, should none fly away
-    assert "sticking of Cu: 1.0" in text
+    assert f"sticking of {metal}: 1.0" in text
     assert (tmp_path / "films" / "films.png").exists()
