@@ -149,6 +149,23 @@ def test_the_methods_name_what_was_set_and_every_number_leads_to_a_paper(tmp_pat
     assert found.bibtex.count("@article{") == len(shown) and found.bibtex.count("{") == found.bibtex.count("}")
 
 
+@pytest.mark.parametrize(
+    ("platform", "words", "paper"),
+    [
+        ({"openmm": "Reference"}, "on OpenMM 8.6.1.", "openmm8"),
+        ({"engine": "native"}, "by its own compiled steps.", None),
+        ({"engine": "lammps", "lammps": "2025.7.22", "ranks": 4}, "on LAMMPS 2025.7.22, on 4 processes.", "lammps"),
+    ],
+)
+def test_the_methods_name_what_moved_the_atoms(
+    platform: dict[str, Any], words: str, paper: str | None, tmp_path: Path, salt: ase.Atoms
+) -> None:
+    found = methods(run_of(tmp_path / "a.run", "quickstart.toml", salt, platform=platform))
+    sentence = found.text.partition(" The time step")[0]
+    assert words in re.sub(r" \[[\d, ]+\]", "", sentence)
+    assert {one.key for one in found.references} & {"openmm8", "lammps"} == ({paper} if paper else set())
+
+
 def test_the_methods_do_not_claim_what_has_not_been_run(tmp_path: Path, salt: ase.Atoms) -> None:
     plan = "has not finished (stopped): what is said of its stages is as planned"
     assert plan in methods(run_of(tmp_path / "a.run", "quickstart.toml", salt, state="stopped")).text

@@ -104,16 +104,28 @@ def _system(run: Run) -> Iterator[Sentence]:
     if source:
         many = " × ".join(map(str, repeats)) + " supercell of " if tuple(repeats) != (1, 1, 1) else ""
         origin = f", from {'a ' if many else ''}{many}{source}"
-    openmm = f"OpenMM {versions['openmm']}" if "openmm" in versions else "OpenMM"
     version = run.manifest.get("mlmd", "of unknown version")
     moves = _moves(run)
     what, were = ("Molecular dynamics", "was") if moves else ("Calculations", "were")
     count = f"{len(atoms):,} atom{'' if len(atoms) == 1 else 's'}"
+    engine, papers = _engine(run.manifest.get("platform") or {}, versions)
     yield (
         f"{what} of {atoms.get_chemical_formula('metal')} ({count}{origin}{cell}) {were} run with mlmd "
-        f"{version} on {openmm}.",
-        _papers("openmm8"),
+        f"{version}{engine}.",
+        papers,
     )
+
+
+def _engine(platform: Mapping[str, Any], versions: Mapping[str, Any]) -> Sentence:
+    """What moved the atoms."""
+    kind = platform.get("engine")
+    if kind == "native":
+        return " by its own compiled steps", ()
+    name = "LAMMPS" if kind == "lammps" else "OpenMM"
+    number = (platform if kind == "lammps" else versions).get(name.lower(), "")
+    n_ranks = platform.get("ranks", 1)
+    many = f", on {n_ranks} processes" if n_ranks > 1 else ""
+    return f" on {name} {number}".rstrip() + many, _papers("lammps" if kind == "lammps" else "openmm8")
 
 
 def _dynamics(run: Run) -> Iterator[Sentence]:
