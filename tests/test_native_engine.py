@@ -296,3 +296,10 @@ def test_another_platform_is_refused(tmp_path: Path) -> None:
     path = write_input(tmp_path, bath("langevin"), options=NATIVE)
     with pytest.raises(InputError, match=r'--platform CPU: with engine = "native" the processor computes'):
         simulate(path, tmp_path / "run", platform="CPU")
+
+
+def test_without_compiled_kernels_it_is_told_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlmd.engine.native.potential.library", lambda: None)
+    path = write_input(tmp_path, bath("langevin"), options=NATIVE)
+    with pytest.raises(InputError, match=r'engine = "native" needs compiled kernels, and they are '):
+        simulate(path, tmp_path / "run")
