@@ -102,7 +102,8 @@ def cases() -> Iterator[Case]:
     for model, times in ((WELL, (20.0, 10.0, 3.0, 5.0)), (VALLEYS, (60.0, 120.0, 8.0, 25.0))):
         hills = f'height = "0.1 kJ/mol", every = "400 fs", bias_factor = 5, width = {model.listed(0.1)}'
         yield Case(model, "metadynamics", hills, times[0], ("hills", "reweight"))
-        kernels = f'barrier = "12 kJ/mol", every = "400 fs", width = {model.listed(0.1)}'
+        # narrower ones heat: each deposit lifts the atom by much where kernels lie side by side
+        kernels = f'barrier = "12 kJ/mol", every = "400 fs", width = {model.listed(0.2)}'
         # first kernels are as high as the barrier: narrower ones, or 40 fs, are unstable at first and end 0.6 kT off
         yield Case(model, "opes", kernels, times[1], ("kernels", "reweight"), timestep=20.0)
         bins = f"width = {model.listed(WIDTH)}, full_samples = 100"

@@ -80,7 +80,7 @@ CASES = {
     ),
     "opes": (
         f'kind = "opes", cv = {DISTANCE}, barrier = "10 kJ/mol", every = "50 fs", width = "0.2 Å"',
-        "d: DISTANCE ATOMS=1,2\nOPES_METAD ARG=d BARRIER=10 PACE=10 SIGMA=0.02",
+        "d: DISTANCE ATOMS=1,2\nOPES_METAD ARG=d BARRIER=10 PACE=10 SIGMA=0.02 SIGMA_MIN=0.01",
     ),
     "opes-expanded": (
         'kind = "opes-expanded", lowest = "60 K", highest = "200 K", every = "50 fs", observe = 2',
@@ -204,6 +204,10 @@ ABF = f'kind = "abf", cv = {DISTANCE}, minimum = "2 Å", maximum = "6 Å", width
             ("number: 2 of 2 walkers",),
         ),
         (f'{{ {ABF}, walkers = {{ number = 0, count = 1 }} }}', ("walkers: 'folder' is missing", "walkers: count: 1")),
+        (
+            f'{{ kind = "opes", cv = {DISTANCE}, barrier = "10 kJ/mol", width = "0.1 Å", min_width = "0.2 Å" }}',
+            ("min_width: it is above width",),
+        ),
         ('{ kind = "opes-expanded", lowest = "300 K", highest = "200 K" }', ("a temperature below highest",)),
         (f'{{ {ABF.replace(chr(34) + "6 Å" + chr(34), "1")} }}', ("minimum: a value below maximum",)),
         (f'{{ kind = "abf", cv = {DISTANCE}, width = "0.1 Å" }}', ("minimum: is needed",)),

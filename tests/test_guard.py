@@ -15,11 +15,24 @@ from trap import Trap
 
 from mlmd.engine.drift import slope_of
 from mlmd.engine.run import simulate
+from mlmd.engine.warmth import Warmth
 from mlmd.potentials import POTENTIALS
 from mlmd.rundir import MESSAGES, open_run
 
 NVE = '[[stage]]\nkind = "nve"\nduration = "{}"\n'
 NVT = '[[stage]]\nkind = "nvt"\ntemperature = "{} K"\nduration = "2 ps"\n'
+
+
+def pushed_by(spring: float) -> Callable[[Trap, np.ndarray, np.ndarray], object]:
+    """A trap with a force (eV/Å²) round its axis, which is the derivative of no energy."""
+    evaluate = Trap.evaluate
+
+    def pushed(self: Trap, positions: np.ndarray, cell: np.ndarray) -> object:
+        found = evaluate(self, positions, cell)
+        found.forces[:, :2] += spring * np.stack([-positions[:, 1], positions[:, 0]], axis=1)
+        return found
+
+    return pushed
 
 
 def last_frames(out: Path) -> list[ase.Atoms]:
@@ -91,14 +104,6 @@ def test_an_explosion_is_found_within_a_hundred_steps_and_explained(
 @pytest.mark.row("R18")
 def test_an_energy_that_drifts_in_nve_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(POTENTIALS, "trap", "trap:Trap")
-    evaluate = Trap.evaluate
-
-    def pushed(self: Trap, positions: np.ndarray, cell: np.ndarray) -> object:
-        """A trap with a force round its axis, which is the derivative of no energy."""
-        found = evaluate(self, positions, cell)
-        found.forces[:, :2] += 1e-4 * np.stack([-positions[:, 1], positions[:, 0]], axis=1)
-        return found
-
     atoms = ase.Atoms("Ar8", 4.0 * np.indices((2, 2, 2)).reshape(3, 8).T)
     path = write_input(
         tmp_path, 'velocities = "100 K"\n' + NVE.format("10 ps"), atoms=atoms,
@@ -107,11 +112,37 @@ def test_an_energy_that_drifts_in_nve_is_told_of_once(tmp_path: Path, monkeypatc
     )  # fmt: skip
     simulate(path, tmp_path / "good")
     assert "drifts" not in (tmp_path / "good" / MESSAGES).read_text()
-    monkeypatch.setattr(Trap, "evaluate", pushed)
+    monkeypatch.setattr(Trap, "evaluate", pushed_by(1e-4))
     simulate(path, tmp_path / "bad")
     assert (tmp_path / "bad" / MESSAGES).read_text().count("the total energy drifts by ") == 1
     log = read_log(tmp_path / "bad")
     assert abs(np.polyfit(log["time"], log["energy per atom"], 1)[0]) > 1e-5
+
+
+def test_a_mean_temperature_is_told_of_where_it_is_another_and_certain() -> None:
+    rng = np.random.default_rng(5)
+    for true, n_told in ((300.0, 0), (325.0, 0), (360.0, 1)):
+        for _ in range(20):
+            told: list[str] = []
+            warmth = Warmth(300.0, told.append)
+            for n, one in enumerate(rng.normal(true, 60.0, 3000)):
+                warmth.look(float(n), one)
+            assert len(told) == n_told
+
+
+def test_heat_that_a_thermostat_does_not_hold_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POTENTIALS, "trap", "trap:Trap")
+    path = write_input(
+        tmp_path, '[[stage]]\nkind = "nvt"\ntemperature = "100 K"\nduration = "120 ps"',
+        atoms=ase.Atoms("Ar", [[0.0, 0.0, 0.0]]), potential='{ kind = "trap", stiffness = 0.5 }',
+        options="remove_com_motion = false", output='log_every = "50 fs"\n[guard]\nmax_temperature = "off"',
+    )  # fmt: skip
+    simulate(path, tmp_path / "good")
+    assert "the mean temperature" not in (tmp_path / "good" / MESSAGES).read_text()
+    monkeypatch.setattr(Trap, "evaluate", pushed_by(0.04))
+    simulate(path, tmp_path / "bad")
+    (line,) = (one for one in (tmp_path / "bad" / MESSAGES).read_text().splitlines() if "the mean temperature" in one)
+    assert "where the thermostat holds 100 K" in line and "something heats the atoms" in line
 
 
 def test_the_error_of_a_slope_is_what_slopes_of_noise_scatter_by() -> None:

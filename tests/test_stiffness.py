@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
 import pytest
 from runs import write_input
@@ -76,3 +77,25 @@ def test_a_run_is_warned_of_its_kernels_once(tmp_path: Path) -> None:
     simulate(write_input(tmp_path, stage + bias), tmp_path / "run", threads=1, tell=lines.append)
     (line,) = (line for line in lines if "too stiff for the timestep" in line)
     assert "OPES_METAD" in line and "times wider" in line
+
+
+@pytest.mark.parametrize(("width", "n_told"), [("0.08 Å", 1), ("0.3 Å", 0)])
+def test_kernels_that_heat_are_told_of_by_the_mean_temperature(width: str, n_told: int, tmp_path: Path) -> None:
+    """Each deposit lifts the particle: by much, where narrow kernels lie side by side."""
+    cv = ", ".join(f'{{ kind = "position", atom = 0, axis = "{axis}" }}' for axis in "xy")
+    widths = f'width = ["{width}", "{width}"], every = "400 fs"'
+    bias = f'bias = {{ kind = "opes", cv = [{cv}], barrier = "12 kJ/mol", {widths} }}\n'
+    bath = 'thermostat = { kind = "langevin", friction = "2 / ps" }\n'
+    stage = f'[[stage]]\nkind = "nvt"\ntemperature = "300 K"\nduration = "150 ps"\nplumed = "field.dat"\n{bath}'
+    path = write_input(
+        tmp_path, stage + bias, atoms=ase.Atoms("Ar", [[-1.0, 0.0, 0.0]]),
+        options='timestep = "10 fs"\nremove_com_motion = false\n',
+        output='log_every = "100 fs"\n[guard]\nmax_temperature = "off"',
+    )  # fmt: skip
+    field = "FUNC=8*(100*x^2-1)^2+1500*(y-0.5*x)^2+2000*z^2"
+    (tmp_path / "field.dat").write_text(
+        f"p: POSITION ATOM=1 NOPBC\nu: CUSTOM ARG=p.x,p.y,p.z VAR=x,y,z {field} PERIODIC=NO\nfield: BIASVALUE ARG=u\n"
+    )
+    lines: list[str] = []
+    simulate(path, tmp_path / "run", threads=1, tell=lines.append)
+    assert sum("the mean temperature since" in line for line in lines) == n_told

@@ -307,6 +307,8 @@ def _opes(bias: OPES, writer: _Writer) -> Iterator[str]:
     action = "OPES_METAD_EXPLORE" if bias.explore else "OPES_METAD"
     yield f"# OPES: a kernel every {every} steps"
     sigma = "" if bias.width is None else f" SIGMA={_list(bias.each('width'))}"
+    if (least := bias.min_widths) is not None:
+        sigma += f" SIGMA_MIN={_list(least)}"
     barrier = _n(bias.barrier / units.EV_PER_KJMOL)
     yield (
         f"{name}: {action} ARG={','.join(labels)} BARRIER={barrier} PACE={every}{sigma} FILE={writer.file('KERNELS')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -110,16 +111,37 @@ class Metadynamics(OfVariables):
 class OPES(OfVariables):
     """On-the-fly probability enhanced sampling (Invernizzi, Parrinello, J. Phys. Chem. Lett. 11, 2731 (2020))."""
 
-    read_as: ClassVar[dict[str, str]] = {"width": "width"}
+    read_as: ClassVar[dict[str, str]] = {"width": "width", "min_width": "width"}
     kind: Literal["opes"] = Field(default="opes", description="kind of bias")
     barrier: Energy = Field(examples=["40 kJ/mol"], description="highest barrier that is to be crossed")
     every: Time = Field(default=1000.0, description="simulated time between kernels")
     width: Raw | None = Field(
         default=None, examples=["0.2 Å"], description="first σ of kernels, one for each variable; measured by default"
     )
+    min_width: Raw | None = Field(
+        default=None,
+        examples=["0.1 Å"],
+        description="σ below which kernels, which become narrower as they become many, do not shrink, one for each "
+        "variable; half of width by default, and 0 where that is measured",
+    )
     explore: bool = Field(
         default=False, description="explore (J. Chem. Theory Comput. 18, 3988 (2022)) rather than converge"
     )
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
+        if self.width is not None and self.min_width is not None:
+            with suppress(InputError):  # which has been told
+                pairs = zip(self.each("min_width"), self.each("width"), strict=True)
+                if any(least > first for least, first in pairs):
+                    yield "min_width: it is above width, with which kernels begin."
+
+    @property
+    def min_widths(self) -> tuple[float, ...] | None:
+        """Of kernels, in PLUMED's units; None where they have no limit."""
+        if self.min_width is not None:
+            return self.each("min_width")
+        return None if self.width is None else tuple(0.5 * width for width in self.each("width"))
 
 
 class OPESExpanded(Table):

@@ -46,6 +46,7 @@ from mlmd.engine.stage_files import StageFiles
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
 from mlmd.engine.torch_force import torch_force
+from mlmd.engine.warmth import warmth_of
 from mlmd.engine.watch import SPREAD_EVERY, watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import Evaluator, has_energy
@@ -404,6 +405,7 @@ class Course:
             usual_temperature=usual_temperature(record, config, earlier), first=all(r.n_steps == 0 for r in earlier),
             start_time=self._biased.start_of(record),
             watch=self.watch, drift=drift_of(stage, config, job.potential, self.messages),
+            warmth=None if self._ring is not None else warmth_of(stage, config, self.messages),
             spread_every=self._spread_every(record),
             in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
             more=more_values(self.job, deposition), first_step=step,

@@ -36,6 +36,7 @@ from mlmd.engine.system import (
     set_cell,
     velocities_of,
 )
+from mlmd.engine.warmth import Warmth
 from mlmd.engine.watch import SPREAD_EVERY, Watch
 from mlmd.errors import SimulationError
 from mlmd.potentials.uncertainty import Uncertainty
@@ -100,6 +101,7 @@ class DynamicsStage:
         first: bool,
         watch: Watch | None = None,
         drift: EnergyDrift | None = None,
+        warmth: Warmth | None = None,
         spread_every: int = SPREAD_EVERY,
         in_frames: bool = False,
         more: Callable[[DynamicsStage], list[float]] = lambda stage: [],
@@ -122,6 +124,7 @@ class DynamicsStage:
             first: whether this is the first stage with dynamics (it then writes its step 0).
             watch: asks the potential about its errors, where it knows them.
             drift: looks at the total energy, in NVE.
+            warmth: looks at the mean temperature, where a thermostat holds it.
             spread_every: lines of the log from one spread to the next.
             in_frames: whether spread and grade of atoms are written with every frame of the trajectory.
             more: what else is written in every line of the log.
@@ -145,6 +148,7 @@ class DynamicsStage:
         self._thermometer = Thermometer(guard, body.n_dof)
         self._guard, self._guarded = guard, guard.enabled
         self._layer: np.ndarray | None = None
+        self._warmth = warmth
         self._drift, self.watch, self._spread_every, self._in_frames = drift, watch, spread_every, in_frames
         self._more = more
         self.deviations: Deviations | None = None
@@ -304,8 +308,11 @@ class DynamicsStage:
             row = observe.row(self)
             more = [*observe.parts(self), *self._more(self), *uncertain]
             log.row(self.global_step, self.record.index + 1, row + more)
+            told = dict(zip(log_columns(has_energy=self.forces.has_energy)[2:], row, strict=True))
             if self._drift is not None:
-                self._drift.look(row[0], row[log_columns(has_energy=True).index("energy per atom [eV]") - 2])
+                self._drift.look(row[0], told["energy per atom [eV]"])
+            if self._warmth is not None and self.step:
+                self._warmth.look(row[0], told["temperature [K]"])
         if in_trajectory:
             frame = observe.snapshot(self)
             trajectory.frame(observe.with_uncertainty(frame, found) if self._in_frames and found else frame)
