@@ -43,7 +43,7 @@ potential = "Cu"
 timestep = "2 fs"
 [[stage]]
 kind = "nvt"
-temperature = "300 K"
+temperature = "{temperature} K"
 duration = "{n_steps} fs"
 """
 LATTICE = 3.65  # Å, of copper with the potential that comes with mlmd
@@ -103,16 +103,17 @@ def crystal(n_atoms: int) -> Atoms:
 
 
 def stage_of(
-    atoms: Atoms, potential: Evaluator, n_steps: int, platform: str, folder: Path
+    atoms: Atoms, potential: Evaluator, n_steps: int, platform: str, folder: Path, temperature: float
 ) -> tuple[DynamicsStage, Log, DCD]:
     """A stage of dynamics as a run sets it up, with the defaults of an input file for everything that is written."""
     ase.io.write(folder / "atoms.extxyz", atoms, format="extxyz")
-    (folder / "input.toml").write_text(INPUT.format(n_steps=2 * n_steps))
+    (folder / "input.toml").write_text(INPUT.format(n_steps=2 * n_steps, temperature=temperature))
     config = load_simulate(folder / "input.toml")
     (record,), (stage,) = stage_records(config), config.stage
     assert isinstance(stage, NVT)
     body = body_of(config, atoms)
-    velocities = maxwell_boltzmann(body, 600.0, np.random.default_rng(1))  # half of it goes into the potential energy
+    # half of it goes into the potential energy
+    velocities = maxwell_boltzmann(body, 2.0 * temperature, np.random.default_rng(1))
     forces = Forces(potential, atoms.cell.array, max_force=config.guard.max_force)
     threads = {"Threads": "1"} if platform == "CPU" else {}
     made = DynamicsStage(
@@ -125,9 +126,10 @@ def stage_of(
 
 
 def run(atoms: Atoms, potential: Evaluator, n_steps: int, platform: str = "Reference") -> Callable[[], None]:
-    """A function that runs a new stage once."""
+    """A function that runs a new stage once; atoms that nothing holds are cold, so that they stay apart."""
+    temperature = 0.01 if isinstance(potential, Null) else 300.0
     with tempfile.TemporaryDirectory() as name:
-        stage, log, trajectory = stage_of(atoms, potential, n_steps, platform, Path(name))
+        stage, log, trajectory = stage_of(atoms, potential, n_steps, platform, Path(name), temperature)
     return lambda: stage.run(log, trajectory, pause=lambda: None, progress=lambda moment: None)
 
 
