@@ -62,6 +62,16 @@ OTHER_NAMES = {
     "float32": {"single", "fp32", "f32", "32", "32bit", "32-bit"},
     "float64": {"double", "fp64", "f64", "64", "64bit", "64-bit"},
     "show": {"info", "inspect"},
+    "acsf": {"behler-parrinello", "bp", "symmetry-functions", "bpnn"},
+    "snap": {"bispectrum"},
+    "mtp": {"moment-tensor", "moment-tensors", "moments"},
+    "deeppot-se": {"deepmd", "deeppot", "dp", "se_e2_a"},
+    "coulomb": {"cm", "coulomb-matrix"},
+    "linear": {"ridge", "least-squares", "lstsq", "ols", "linear-regression"},
+    "network": {"nn", "ann", "mlp", "hdnnp", "neural-network"},
+    "kernel": {"gp", "gpr", "gaussian-process"},
+    "kernel-ridge": {"krr"},
+    "random-features": {"rff", "random-fourier-features"},
 }
 """What else people call what is known by one name."""
 

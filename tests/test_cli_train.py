@@ -300,7 +300,10 @@ def test_show_describes_a_training_and_its_potential(trained: Path) -> None:
     facts = json.loads(mlmd("show", "in.run", "--json").out)
     assert (facts["what"], facts["state"], facts["potential"]) == ("training", "done", "in.run/in.mlmd")
     assert facts["card"]["licence"] == "CC0-1.0"
-    assert "not trained on" in mlmd("show", "in.run").out
+    shown = mlmd("show", "in.run").out
+    assert "not trained on" in shown
+    given = shown.partition("Trained with")[2]
+    assert "groups" not in given and all(len(line.split()) > 1 for line in given.splitlines() if line)
 
 
 def test_new_train_writes_an_input_that_check_reads(place: Path) -> None:

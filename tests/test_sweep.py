@@ -73,6 +73,18 @@ def test_options_without_a_use_are_left_out_and_no_training_is_done_twice(place:
     assert "radial" not in resolved(found[2].config)["fit"]
 
 
+def test_an_option_of_one_fit_does_not_stop_those_that_have_none(place: Path) -> None:
+    found = load_sweep(written(place, '[sweep]\nfit = ["linear", "gap"]\n"fit.n_sparse" = [10, 20]\n'))
+    assert [one.label for one in found if one.config] == ["gap, n_sparse=10", "gap, n_sparse=20"]
+    assert "'n_sparse' is not an option" in found[0].problem
+
+
+def test_a_training_that_stands_in_the_lists_twice_is_done_once(place: Path) -> None:
+    first, second = load_sweep(written(place, "[sweep]\ndescriptor.level = [4, 4]\n"))
+    assert first.config is not None and second.config is None
+    assert second.problem == "it is the same training as level=4: it stands in the lists twice."
+
+
 def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(place: Path) -> None:
     text = "[sweep]\ndescriptor.level = [4, 5]\nfit.quadratic = [false, true]\n"
     found = load_sweep(written(place, text))
@@ -111,6 +123,11 @@ def test_combinations_that_are_left_out_are_not_counted(place: Path) -> None:
         ("[sweep]\nseed = [1, 2]\n", "seed: all trainings must have the same structures"),
         ('[sweep]\ndescriptor.level = [1, 3]\n', "in.toml: descriptor: level: 1: an even number"),
         ("[sweep]\nlevle = [1]\n", "levle"),
+        ('[sweep]\ndescriptor = ["mtp", "sopa"]\n', "in.toml: sweep: descriptor: 'sopa' is not a kind"),
+        ('[sweep]\ndescriptor = ["mtp", { kind = "soap", lmax = 3 }]\n', "Did you mean 'l_max'?"),
+        ('[sweep]\nfit = ["linear", "gap"]\n"fit.n_sprase" = [50]\n', "'n_sprase' is not an option"),
+        ('[sweep]\nfit = ["gap"]\nfit.n_sparse = [50]\n', 'beside its list, quote the name: "fit.n_sparse".'),
+        ("[sweep]\nlevel = [4, 6]\n", "sweep: 'level' is not an option here. It belongs to the table [descriptor]."),
         ('[sweep]\n"data.path" = ["x"]\n', "data.path: all trainings must have the same structures"),
         ("[sweep]\n" + "".join(f"fit.a{index} = [1, 2]\n" for index in range(12)), "4,096 combinations; 1,000"),
     ],
@@ -144,6 +161,7 @@ def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
     answer = mlmd("sweep", written(place, text), "--processes", "1")
     assert answer.code == 0, answer.err
     assert "level=7: left out" in answer.err and "energy [meV/atom]" in answer.out
+    assert "* no other is both more accurate and faster" in answer.out
     folder = place / "in.sweep"
     rows = json.loads((folder / "sweep.json").read_text())["outcomes"]
     assert [row["label"] for row in rows] == ["level=4", "level=8", "level=7"]

@@ -64,6 +64,8 @@ def _tell(result: Sweep) -> None:
         table.add_row("*" if one.best else "", escape(one.label), *_numbers(one))
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    if any(one.best for one in trained):
+        click.echo("* no other is both more accurate and faster")
     if left := len(result.outcomes) - len(trained):
         click.echo(f"{left} of {len(result.outcomes)} combinations were left out; sweep.csv says why.")
     click.echo(f"In {near(result.path)}/: sweep.json, sweep.csv, pareto.png, inputs/ and a folder for each training")

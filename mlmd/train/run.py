@@ -219,7 +219,8 @@ def _train_potential(
     of_spread = calibrate(
         job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
     )
-    save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
+    if figures.panels(fitted.curve):
+        save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
     return job.result, tables, {**fitted.facts, **facts_of(of_spread, of_grade)}
 
 
