@@ -67,6 +67,7 @@ OTHER_NAMES = {
     "mtp": {"moment-tensor", "moment-tensors", "moments"},
     "deeppot-se": {"deepmd", "deeppot", "dp", "se_e2_a"},
     "coulomb": {"cm", "coulomb-matrix"},
+    "lennard-jones": {"lj"},
     "linear": {"ridge", "least-squares", "lstsq", "ols", "linear-regression"},
     "network": {"nn", "ann", "mlp", "hdnnp", "neural-network"},
     "kernel": {"gp", "gpr", "gaussian-process"},

@@ -194,6 +194,12 @@ def test_check_counts_equations_and_unknowns_and_writes_nothing(place: Path) -> 
     assert sorted(place.rglob("*")) == before
 
 
+def test_one_structure_is_counted_as_one(place: Path) -> None:
+    (place / "in.toml").write_text(INPUT.replace("test_fraction = 0.2", "test_fraction = 0.05"), encoding="utf-8")
+    answer = mlmd("check", "in.toml")
+    assert "test       1 structure\n" in "\n".join(line.rstrip() for line in answer.out.splitlines()) + "\n"
+
+
 def test_check_of_inputs_of_both_kinds_is_one_table(place: Path) -> None:
     (place / "run.toml").write_text(
         'structure = "one.extxyz"\ntimestep = "1 fs"\npotential = { kind = "lennard-jones", epsilon = "0.01 eV", '

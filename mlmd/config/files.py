@@ -220,6 +220,8 @@ def no_such_potential(path: Path) -> str:
 
 def no_such_file(path: Path) -> str:
     """That a file does not exist, and which names in its folder are nearly the same, whatever their case."""
+    if set("*?") & set(str(path)):
+        return f"{path}: no such file; patterns are not expanded. Give a list of the files that are meant."
     if not path.parent.is_dir():
         return f"{path}: no such file; the folder {path.parent} does not exist either."
     try:
