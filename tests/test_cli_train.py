@@ -306,6 +306,8 @@ def test_show_describes_a_training_and_its_potential(trained: Path) -> None:
     facts = json.loads(mlmd("show", "in.run", "--json").out)
     assert (facts["what"], facts["state"], facts["potential"]) == ("training", "done", "in.run/in.mlmd")
     assert facts["card"]["licence"] == "CC0-1.0"
+    refused = mlmd("report", "in.run")
+    assert refused.code == 4 and "in.run is the folder of a training, not of a run: `mlmd show in.run`" in refused.err
     shown = mlmd("show", "in.run").out
     assert "not trained on" in shown
     given = shown.partition("Trained with")[2]

@@ -163,6 +163,11 @@ def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
     assert "level=7: left out" in answer.err and "energy [meV/atom]" in answer.out
     assert "* no other is both more accurate and faster" in answer.out
     folder = place / "in.sweep"
+    again = mlmd("show", folder)
+    assert again.code == 0 and again.out.split() == answer.out.split()
+    assert json.loads(mlmd("show", folder, "--json").out)["outcomes"][0]["label"] == "level=4"
+    refused = mlmd("status", folder)
+    assert refused.code == 4 and "is the folder of a sweep, not of a run: `mlmd show" in refused.err
     rows = json.loads((folder / "sweep.json").read_text())["outcomes"]
     assert [row["label"] for row in rows] == ["level=4", "level=8", "level=7"]
     assert rows[0]["forces"] > 1.5 * rows[1]["forces"] > 0 and not rows[2]["model"]

@@ -33,11 +33,8 @@ def sweep(input_file: Path, out: Path | None, processes: int | None, as_json: bo
 
     with shown(describe, hush=quiet or as_json) as (progress, tell):
         result = sweep_input(input_file, out, n_processes=processes, progress=progress, tell=tell)
-    if as_json:
-        outcomes = [asdict(one) for one in result.outcomes]
-        click.echo(json.dumps({"sweep": str(result.path), "outcomes": outcomes}, ensure_ascii=False))
-    elif not quiet:
-        _tell(result)
+    if as_json or not quiet:
+        tell_sweep(result, as_json)
 
 
 def describe(step: SweepStep) -> str:
@@ -45,8 +42,12 @@ def describe(step: SweepStep) -> str:
     return f"{step.number} of {step.total}: {step.label}: {describe_training(step.step)}"
 
 
-def _tell(result: Sweep) -> None:
-    """The table, the most accurate first, and where everything is."""
+def tell_sweep(result: Sweep, as_json: bool) -> None:
+    """The table, the most accurate first, and where everything is; or all of it as JSON."""
+    if as_json:
+        outcomes = [asdict(one) for one in result.outcomes]
+        click.echo(json.dumps({"sweep": str(result.path), "outcomes": outcomes}, ensure_ascii=False))
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -26,6 +26,8 @@ CLASSES = "model.json"
 """The file by which the folder of a model of MatGL is known."""
 TRAINING = "train.json"
 """The file by which the folder of a training is known."""
+SWEEP = "sweep.json"
+"""The file by which the folder of a sweep is known."""
 _PARTS = ("scaling.data", "weights.*.data")
 """What lies beside it."""
 
