@@ -90,3 +90,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def some_of(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of them: ``1 structure``, ``2,000 structures``."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"

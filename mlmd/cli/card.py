@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlmd.errors import counted
+
 _ORDER = ("name", "notes", "source", "licence", "citation", "data", "test", "command", "date", "versions")
 """What a reader asks first."""
 _TABLES = {
@@ -42,9 +44,7 @@ def _data(data: Mapping[str, Any]) -> str:
     if n_frames == 0:
         return "no data"
     texts = [_plain(data.get("files", []), ", ")]
-    texts += [
-        f"{data[key]:,} {word}" for key, word in (("n_frames", "structures"), ("n_atoms", "atoms")) if key in data
-    ]
+    texts += [counted(data[key], word) for key, word in (("n_frames", "structure"), ("n_atoms", "atom")) if key in data]
     for key, value in data.items():
         if key == "digest" and value:
             texts.append(f"digest {str(value).removeprefix('sha256:')[:_N_DIGITS]}")
