@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,6 +223,35 @@ def test_what_is_known_is_not_forgotten_when_a_later_call_is_stopped_or_has_othe
     again = sweep(written(place, LEVELS + "[4, 6, 8]\n"), n_processes=1)
     assert {one.label: (one.seconds, one.microseconds) for one in again.outcomes} == taken
     assert rows_of(first.path) == before
+
+
+INTERRUPTED = """
+import sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._prims":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["mlmd", "sweep", "in.toml", "--processes", "1"]
+from mlmd.cli import main
+main()
+"""
+
+
+def test_a_signal_while_the_program_is_still_starting_is_no_bug(place: Path) -> None:
+    written(place, LEVELS + "[4, 6]\n")
+    found = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.strip()) == (130, "Interrupted.")
+    assert not (place / "in.sweep").exists()
+
+
+def test_a_sweep_that_has_done_nothing_yet_is_shown_as_such(place: Path) -> None:
+    stopped(written(place, LEVELS + "[4, 6]\n"), "level=4", "reading the data")
+    answer = mlmd("show", "in.sweep")
+    assert answer.code == 0 and "No training is done yet" in answer.out and "pareto.png" not in answer.out
 
 
 def test_the_time_of_a_training_is_that_of_all_its_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,11 +107,12 @@ def evaluate(
         found, moved = shifted(frames, found)
     table = replace(errors(frames, found), shift=moved)
     notes = systematic(frames, found)
+    n_atoms = sum(len(frame.atoms) for frame in frames)
     result = {
         "model": model,
         "data": [str(path) for path in data],
         "n_frames": len(frames),
-        "n_atoms": sum(len(frame.atoms) for frame in frames),
+        "n_atoms": n_atoms,
         "errors": table.to_json(),
         "notes": notes,
     }
@@ -121,7 +122,7 @@ def evaluate(
         result["grade"] = grades.to_json()
     if not as_json:
         names_of_data = ", ".join(path.name for path in data)
-        size = f"{counted(result['n_frames'], 'structure')}, {counted(result['n_atoms'], 'atom')}"
+        size = f"{counted(len(frames), 'structure')}, {counted(n_atoms, 'atom')}"
         told = [f"{model} on {names_of_data}: {size}"]
         told += [table.text(), *(one.text() for one in (errors_by_spread, grades) if one is not None)]
         click.echo("\n".join([*told, *(f"Note: {note}." for note in notes)]))

@@ -64,12 +64,16 @@ def tell_sweep(result: Sweep, as_json: bool) -> None:
     for one in sorted(trained, key=lambda one: (error_of(one) is None, error_of(one) or 0.0)):
         table.add_row("*" if one.best else "", escape(one.label), *_numbers(one))
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    if trained:
+        (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    else:
+        click.echo("No training is done yet; the command that began them continues.")
     if any(one.best for one in trained):
         click.echo("* no other is both more accurate and faster")
     if left := len(result.outcomes) - len(trained):
         click.echo(f"{left} of {len(result.outcomes)} combinations were left out; sweep.csv says why.")
-    click.echo(f"In {near(result.path)}/: sweep.json, sweep.csv, pareto.png, inputs/ and a folder for each training")
+    files = [name for name in ("sweep.json", "sweep.csv", "pareto.png", "inputs/") if (result.path / name).exists()]
+    click.echo(f"In {near(result.path)}/: {', '.join(files)} and a folder for each training")
 
 
 def _numbers(one: Outcome) -> list[str]:

@@ -125,6 +125,9 @@ def sweep(
     combinations = load_sweep(source)
     with naming(source):
         check_test(combinations)
+    # what writes the results imports torch, which cannot be imported again after a signal came while it was
+    from mlmd.train import figures  # noqa: F401
+
     folder = (Path(out) if out is not None else Path(f"{source.stem}.sweep")).absolute()
     known = _begin(folder)
     said: set[str] = set()
