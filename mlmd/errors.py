@@ -62,6 +62,17 @@ OTHER_NAMES = {
     "float32": {"single", "fp32", "f32", "32", "32bit", "32-bit"},
     "float64": {"double", "fp64", "f64", "64", "64bit", "64-bit"},
     "show": {"info", "inspect"},
+    "acsf": {"behler-parrinello", "bp", "symmetry-functions", "bpnn"},
+    "snap": {"bispectrum"},
+    "mtp": {"moment-tensor", "moment-tensors", "moments"},
+    "deeppot-se": {"deepmd", "deeppot", "dp", "se_e2_a"},
+    "coulomb": {"cm", "coulomb-matrix"},
+    "lennard-jones": {"lj"},
+    "linear": {"ridge", "least-squares", "lstsq", "ols", "linear-regression"},
+    "network": {"nn", "ann", "mlp", "hdnnp", "neural-network"},
+    "kernel": {"gp", "gpr", "gaussian-process"},
+    "kernel-ridge": {"krr"},
+    "random-features": {"rff", "random-fourier-features"},
 }
 """What else people call what is known by one name."""
 
@@ -79,3 +90,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def some_of(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of them: ``1 structure``, ``2,000 structures``."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"

@@ -270,6 +270,13 @@ def open_run(path: Path | str) -> Run:
             raise StorageError(
                 f"{folder} holds many runs, which `mlmd status {folder}` lists. Give the folder of one."
             ) from None
+        from mlmd.config.files import SWEEP, TRAINING
+
+        for file, what in ((TRAINING, "training"), (SWEEP, "sweep")):
+            if (folder / file).exists():
+                raise StorageError(
+                    f"{folder} is the folder of a {what}, not of a run: `mlmd show {folder}` tells its errors."
+                ) from None
         raise StorageError(
             f"{folder} is not a run folder: {why}. Give the folder that `mlmd simulate` made, by default <input>.run."
         ) from None

@@ -185,6 +185,26 @@ def test_impossible_data_are_refused(tmp_path: Path, name: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("label", ["energy", "forces"])
+def test_a_label_that_has_a_name_of_its_own_is_pointed_at(tmp_path: Path, label: str) -> None:
+    told(tmp_path, sound())
+    data = tmp_path / "cu.extxyz"
+    new, old = {"energy": ("E_scf", " energy="), "forces": ("F_scf", ":forces:")}[label]
+    data.write_text(data.read_text().replace(old, old.replace(label, new)))
+    if label == "energy":
+        with pytest.raises(InputError) as caught:
+            prepare(tmp_path / "in.toml")
+        texts = [str(caught.value)]
+    else:
+        texts = [finding.text for finding in prepare(tmp_path / "in.toml").findings]
+    hint = f'Is it \'{new}\'? Then name it: data = {{ path = "cu.extxyz", {label} = "{new}" }}.'
+    assert any(hint in text for text in texts), texts
+    source = (tmp_path / "in.toml").read_text()
+    named = hint.partition("name it: ")[2].rstrip(".")
+    (tmp_path / "in.toml").write_text(source.replace('data = "cu.extxyz"', named))
+    assert prepare(tmp_path / "in.toml").findings == ()
+
+
 def test_an_energy_is_compared_with_those_of_frames_that_are_alike(tmp_path: Path) -> None:
     # hot and strained crystals in one group differ by more than the wrong energy
     frames = [*thermal(20), *thermal(20, amplitude=0.12, seed=5), *thermal(20, amplitude=0.18, seed=9), *strained(20)]

@@ -194,6 +194,12 @@ def test_check_counts_equations_and_unknowns_and_writes_nothing(place: Path) -> 
     assert sorted(place.rglob("*")) == before
 
 
+def test_one_structure_is_counted_as_one(place: Path) -> None:
+    (place / "in.toml").write_text(INPUT.replace("test_fraction = 0.2", "test_fraction = 0.05"), encoding="utf-8")
+    answer = mlmd("check", "in.toml")
+    assert "test       1 structure\n" in "\n".join(line.rstrip() for line in answer.out.splitlines()) + "\n"
+
+
 def test_check_of_inputs_of_both_kinds_is_one_table(place: Path) -> None:
     (place / "run.toml").write_text(
         'structure = "one.extxyz"\ntimestep = "1 fs"\npotential = { kind = "lennard-jones", epsilon = "0.01 eV", '
@@ -300,7 +306,12 @@ def test_show_describes_a_training_and_its_potential(trained: Path) -> None:
     facts = json.loads(mlmd("show", "in.run", "--json").out)
     assert (facts["what"], facts["state"], facts["potential"]) == ("training", "done", "in.run/in.mlmd")
     assert facts["card"]["licence"] == "CC0-1.0"
-    assert "not trained on" in mlmd("show", "in.run").out
+    refused = mlmd("report", "in.run")
+    assert refused.code == 4 and "in.run is the folder of a training, not of a run: `mlmd show in.run`" in refused.err
+    shown = mlmd("show", "in.run").out
+    assert "not trained on" in shown
+    given = shown.partition("Trained with")[2]
+    assert "groups" not in given and all(len(line.split()) > 1 for line in given.splitlines() if line)
 
 
 def test_new_train_writes_an_input_that_check_reads(place: Path) -> None:

@@ -188,6 +188,11 @@ WRONG = [
     (DATA + "[loss]\ngroups = { A = { forces = 0 } }", "loss: groups: A: forces: 0.0: a factor above 0 is needed"),
     (DATA + "[loss]\ngroups = { A = { force = 2 } }", "Did you mean 'forces'?"),
     (DATA + "[loss]\ngroups = { A = {} }", "loss: groups: A: the table is empty"),
+    (DATA + "level = 12", "'level' is not an option here. It belongs to the table [descriptor]."),
+    (DATA + "learning_rate = 0.1", "'learning_rate' is not an option here. It belongs to the table [fit]."),
+    (DATA + 'descriptor = "bispectrum"', "Did you mean 'snap'?"),
+    (DATA + 'fit = "krr"', "Did you mean 'kernel-ridge'?"),
+    (DATA + 'fit = "ridge"', "Did you mean 'linear'?"),
     (DATA + '[sigma]\nenergy = "1 meV"', "'sigma' is not an option here. Its table is called [loss]."),
     (DATA + '[baseline]\nenergy = "fit"', "baseline: 'energy' is not an option. Did you mean 'energies'?"),
     (DATA + '[baseline]\nenergies = "avrage"', "Did you mean 'average'?"),
@@ -458,4 +463,6 @@ def test_missing_data_are_answered_with_their_place(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"^in\.toml: {place}: .*{name}: no such file\.$"):
             config.check_files(train, tmp_path / "in.toml")
         (tmp_path / name).mkdir()  # DeePMD's data are folders
+    with pytest.raises(InputError, match=r"^in\.toml: data: .*\*\.xyz: no such file; patterns are not expanded"):
+        config.check_files(load(tmp_path, 'data = "*.xyz"'), tmp_path / "in.toml")
     config.check_files(train, tmp_path / "in.toml")

@@ -173,6 +173,20 @@ def test_mbtr_has_a_peak_where_a_molecule_has_its_distance() -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_a_file_of_features_is_shown_for_what_it_is() -> None:
+    assert mlmd("describe", "water.xyz", "--descriptor", "acsf.toml", "-o", "out.npz").code == 0
+    facts = json.loads(mlmd("show", "out.npz", "--json").out)
+    assert (facts["what"], facts["rows"], facts["structures"]) == ("features", "5 atoms", 2)
+    assert facts["descriptor"]["kind"] == "symmetry"
+    np.savez("other.npz", a=np.zeros(3))
+    Path("damaged.npz").write_bytes(Path("out.npz").read_bytes()[:500])
+    Path("empty.npz").touch()
+    for name in ("other.npz", "damaged.npz", "empty.npz"):
+        answer = mlmd("show", name)
+        assert answer.code == 2 and f"{name} is no file of `mlmd describe`" in answer.err
+
+
+@pytest.mark.usefixtures("place")
 def test_a_summary_is_json() -> None:
     answer = mlmd("describe", "several.extxyz", "--descriptor", "snap.toml", "-o", "out.npz", "--json")
     summary = json.loads(answer.out)

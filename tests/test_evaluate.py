@@ -30,7 +30,7 @@ from mlmd.potentials.load import load_potential
 from mlmd.potentials.pair import ZBL, LennardJones
 from mlmd.train.error_table import from_json
 from mlmd.train.evaluate import Labels, errors, predict, shifted
-from mlmd.train.figures import LearningCurve, learning_figure, parity_figure
+from mlmd.train.figures import LearningCurve, learning_figure, panels, parity_figure
 from mlmd.train.systematic import systematic
 
 GPA = 1 / 160.2176634
@@ -140,6 +140,10 @@ def test_missing_labels_are_no_errors_of_zero() -> None:
     assert math.isnan(table.row("stress").rmse)
     assert "no data" in table.text()
     assert errors([], []).row("forces").n == 0
+    # of which there are none at all has one line, not one for each group
+    grouped = [replace(one, group=name) for one, name in zip(frames, ("bulk", "bulk", "surface"), strict=True)]
+    text = errors(grouped, zeros(*grouped)).text()
+    assert text.count("surface") == 1 and text.count("no data") == 3
 
 
 def test_a_prediction_that_is_not_finite_is_an_infinite_error_and_not_a_missing_one() -> None:
@@ -418,6 +422,32 @@ def test_energies_of_different_compositions_are_shown_less_that_of_the_compositi
     assert "relative" in figure.axes[0].get_ylabel()
 
 
+def test_a_group_has_one_colour_in_all_panels_of_a_parity_figure() -> None:
+    # of few large and many small structures, the large ones have more forces and fewer energies
+    many = [frame("ArAr", "small", energy=-0.1 * n, forces=np.full((2, 3), 0.1 * n)) for n in range(5)]
+    few = [frame("Ar" * 20, "large", energy=-1.0 - n, forces=np.full((20, 3), 0.1 * n)) for n in range(3)]
+    frames = [*many, *few]
+    figure = parity_figure(frames, zeros(*frames), "argon")
+    colours = [
+        {str(line.get_label()): line.get_color() for line in axes.lines if line.get_label() in ("small", "large")}
+        for axes in figure.axes[:2]
+    ]
+    assert colours[0] == colours[1] and len(set(colours[0].values())) == 2
+    above = {str(line.get_label()): line.get_zorder() for line in figure.axes[1].lines}
+    assert above["small"] > above["large"]  # of which there are more points
+
+
+def test_errors_of_a_fit_through_all_labels_do_not_stretch_the_axis_of_a_learning_curve() -> None:
+    curve = LearningCurve((1, 2, 4), (1e-8, 0.5, 1.0), (30.0, 20.0, 21.0), (20.0, 5.0, 2.0), (40.0, 24.0, 20.0), ())
+    energies, forces = learning_figure(curve).axes
+    low, high = energies.get_ylim()
+    assert 0.1 < low < 0.5 and 20.0 < high < 100.0
+    assert forces.get_ylim()[0] < 20.0 and forces.get_ylim()[1] > 40.0
+    interpolating = replace(curve, train_energy=(1e-8, 1e-8, 1e-8))
+    legend = learning_figure(interpolating).axes[0].get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["train: nearly zero", "test"]
+
+
 def test_a_learning_curve_shows_the_panels_it_has_numbers_for() -> None:
     one = LearningCurve((100,), (0.5,), (10.0,), (), (), losses=((3.0, 1.0, 0.9),))
     assert len(learning_figure(one).axes) == 1
@@ -429,6 +459,10 @@ def test_a_learning_curve_shows_the_panels_it_has_numbers_for() -> None:
     assert ["forces" in axes.get_ylabel() for axes in learning_figure(without_energies).axes] == [False, True]
     no_steps = replace(several, losses=((0.9,),))
     assert [axes.get_xlabel() for axes in learning_figure(no_steps).axes] == ["structures trained on"] * 2
+
+
+def test_a_fit_without_a_course_has_nothing_to_show() -> None:
+    assert panels(LearningCurve((100,), (0.5,), (10.0,), (), (), losses=((0.9,),), step="epoch")) == []
 
 
 def test_each_member_of_a_committee_has_a_line_of_its_own() -> None:

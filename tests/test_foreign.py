@@ -160,7 +160,8 @@ def test_what_cannot_be_weights_is_refused_before_trust_is_asked_for(kind: str, 
 @pytest.mark.parametrize(
     ("called", "kind"),
     [("7net-0", "sevennet"), ("mace-mp-0", "mace"), ("m3gnet", "matgl"), ("allegro", "nequip"), ("n2p2", "hdnnp"),
-     ("chgnet", "chgnet"), ("ANI2x", "ani"), ("quip", "gap"), ("pet-mad", "metatomic")],
+     ("chgnet", "chgnet"), ("ANI2x", "ani"), ("quip", "gap"), ("pet-mad", "metatomic"), ("zbl", "zbl"),
+     ("lj", "lennard-jones"), ("dftd3", "d3")],
 )  # fmt: skip
 def test_what_other_programs_call_their_potentials_is_told_as_an_input_writes_it(
     called: str, kind: str, tmp_path: Path

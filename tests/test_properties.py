@@ -14,12 +14,13 @@ from command_line import mlmd
 from known_molecules import MOLECULES, all_made, made
 
 from mlmd.errors import InputError
+from mlmd.io.labelled import LabelledFrame
 from mlmd.io.xyz_frames import read_xyz
 from mlmd.potentials import modelfile
 from mlmd.potentials.load import load_property
-from mlmd.potentials.property import PropertyModel
+from mlmd.potentials.property import PropertyModel, Quantity
 from mlmd.train import property_fit
-from mlmd.train.property_errors import SizeCurve, size_figure
+from mlmd.train.property_errors import SizeCurve, property_figure, size_figure
 from mlmd.train.run import Training, train
 
 HEAT = "heat_of_formation_kcal_mol"
@@ -177,6 +178,20 @@ def test_the_learning_curve_ends_with_the_errors_of_the_model(molecules: Path, m
         assert errors[-1] == pytest.approx(row.mae, rel=1e-6), name  # the same numbers, summed in another order
         if name == "train":
             assert curve.n_frames[-1] == row.n
+
+
+def test_the_name_of_a_property_has_room_in_its_picture() -> None:
+    frames = [LabelledFrame(molecule("H2"), None, None, None, "", f"made@{n}", value=float(n)) for n in range(3)]
+    quantity = Quantity(HEAT, "kcal/mol", extensive=False)
+    figure = property_figure(frames, np.arange(3.0), quantity, "made: test set, 3 structures")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            if text.get_text():
+                box = text.get_window_extent()
+                assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text.get_text()
+                assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text.get_text()
+    assert HEAT.replace("_", " ") in figure.axes[0].get_title()
 
 
 def test_what_grows_with_the_number_of_atoms_is_a_sum_over_elements_first(molecules: Path) -> None:

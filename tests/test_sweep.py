@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +75,18 @@ def test_options_without_a_use_are_left_out_and_no_training_is_done_twice(place:
     assert "radial" not in resolved(found[2].config)["fit"]
 
 
+def test_an_option_of_one_fit_does_not_stop_those_that_have_none(place: Path) -> None:
+    found = load_sweep(written(place, '[sweep]\nfit = ["linear", "gap"]\n"fit.n_sparse" = [10, 20]\n'))
+    assert [one.label for one in found if one.config] == ["gap, n_sparse=10", "gap, n_sparse=20"]
+    assert "'n_sparse' is not an option" in found[0].problem
+
+
+def test_a_training_that_stands_in_the_lists_twice_is_done_once(place: Path) -> None:
+    first, second = load_sweep(written(place, "[sweep]\ndescriptor.level = [4, 4]\n"))
+    assert first.config is not None and second.config is None
+    assert second.problem == "it is the same training as level=4: it stands in the lists twice."
+
+
 def test_values_that_do_not_go_together_are_told_and_do_not_stop_the_others(place: Path) -> None:
     text = "[sweep]\ndescriptor.level = [4, 5]\nfit.quadratic = [false, true]\n"
     found = load_sweep(written(place, text))
@@ -111,6 +125,11 @@ def test_combinations_that_are_left_out_are_not_counted(place: Path) -> None:
         ("[sweep]\nseed = [1, 2]\n", "seed: all trainings must have the same structures"),
         ('[sweep]\ndescriptor.level = [1, 3]\n', "in.toml: descriptor: level: 1: an even number"),
         ("[sweep]\nlevle = [1]\n", "levle"),
+        ('[sweep]\ndescriptor = ["mtp", "sopa"]\n', "in.toml: sweep: descriptor: 'sopa' is not a kind"),
+        ('[sweep]\ndescriptor = ["mtp", { kind = "soap", lmax = 3 }]\n', "Did you mean 'l_max'?"),
+        ('[sweep]\nfit = ["linear", "gap"]\n"fit.n_sprase" = [50]\n', "'n_sprase' is not an option"),
+        ('[sweep]\nfit = ["gap"]\nfit.n_sparse = [50]\n', 'beside its list, quote the name: "fit.n_sparse".'),
+        ("[sweep]\nlevel = [4, 6]\n", "sweep: 'level' is not an option here. It belongs to the table [descriptor]."),
         ('[sweep]\n"data.path" = ["x"]\n', "data.path: all trainings must have the same structures"),
         ("[sweep]\n" + "".join(f"fit.a{index} = [1, 2]\n" for index in range(12)), "4,096 combinations; 1,000"),
     ],
@@ -144,7 +163,13 @@ def test_a_sweep_compares_goes_on_and_grows(place: Path) -> None:
     answer = mlmd("sweep", written(place, text), "--processes", "1")
     assert answer.code == 0, answer.err
     assert "level=7: left out" in answer.err and "energy [meV/atom]" in answer.out
+    assert "* no other is both more accurate and faster" in answer.out
     folder = place / "in.sweep"
+    again = mlmd("show", folder)
+    assert again.code == 0 and again.out.split() == answer.out.split()
+    assert json.loads(mlmd("show", folder, "--json").out)["outcomes"][0]["label"] == "level=4"
+    refused = mlmd("status", folder)
+    assert refused.code == 4 and "is the folder of a sweep, not of a run: `mlmd show" in refused.err
     rows = json.loads((folder / "sweep.json").read_text())["outcomes"]
     assert [row["label"] for row in rows] == ["level=4", "level=8", "level=7"]
     assert rows[0]["forces"] > 1.5 * rows[1]["forces"] > 0 and not rows[2]["model"]
@@ -198,6 +223,35 @@ def test_what_is_known_is_not_forgotten_when_a_later_call_is_stopped_or_has_othe
     again = sweep(written(place, LEVELS + "[4, 6, 8]\n"), n_processes=1)
     assert {one.label: (one.seconds, one.microseconds) for one in again.outcomes} == taken
     assert rows_of(first.path) == before
+
+
+INTERRUPTED = """
+import sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._prims":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["mlmd", "sweep", "in.toml", "--processes", "1"]
+from mlmd.cli import main
+main()
+"""
+
+
+def test_a_signal_while_the_program_is_still_starting_is_no_bug(place: Path) -> None:
+    written(place, LEVELS + "[4, 6]\n")
+    found = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.strip()) == (130, "Interrupted.")
+    assert not (place / "in.sweep").exists()
+
+
+def test_a_sweep_that_has_done_nothing_yet_is_shown_as_such(place: Path) -> None:
+    stopped(written(place, LEVELS + "[4, 6]\n"), "level=4", "reading the data")
+    answer = mlmd("show", "in.sweep")
+    assert answer.code == 0 and "No training is done yet" in answer.out and "pareto.png" not in answer.out
 
 
 def test_the_time_of_a_training_is_that_of_all_its_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.pair import LennardJones
 from mlmd.potentials.uncertainty import Judge, knows, linear_in_parameters, predict
 from mlmd.rundir import MESSAGES
-from mlmd.train.calibration import calibration
+from mlmd.train.calibration import calibration, calibration_figure
 from mlmd.train.job import Job, prepare
 from mlmd.train.run import train
 
@@ -295,6 +295,17 @@ def test_a_calibration_counts_errors_in_units_of_their_spread() -> None:
     assert found.within_two == pytest.approx(5 / 6)
     assert sum(one.n_atoms for one in found.bins) == 2
     assert calibration(spread[-1:], errors[-1:] * np.nan) is None
+
+
+def test_a_picture_of_a_calibration_has_the_same_numbers_on_both_axes() -> None:
+    spread = np.geomspace(0.01, 0.1, 500)
+    found = calibration(spread, np.full((500, 3), 0.04))
+    assert found is not None
+    (axes,) = calibration_figure(found, "made").axes
+    assert axes.get_xlim() == axes.get_ylim() and axes.get_aspect() == 1.0
+    drawn = np.concatenate([np.ravel(line.get_data()) for line in axes.lines])
+    low, high = axes.get_xlim()
+    assert low <= drawn.min() and drawn.max() <= high
 
 
 def test_forces_held_at_zero_by_symmetry_do_not_calibrate_a_spread() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlmd.errors import counted
+
 _ORDER = ("name", "notes", "source", "licence", "citation", "data", "test", "command", "date", "versions")
 """What a reader asks first."""
 _TABLES = {
@@ -42,9 +44,7 @@ def _data(data: Mapping[str, Any]) -> str:
     if n_frames == 0:
         return "no data"
     texts = [_plain(data.get("files", []), ", ")]
-    texts += [
-        f"{data[key]:,} {word}" for key, word in (("n_frames", "structures"), ("n_atoms", "atoms")) if key in data
-    ]
+    texts += [counted(data[key], word) for key, word in (("n_frames", "structure"), ("n_atoms", "atom")) if key in data]
     for key, value in data.items():
         if key == "digest" and value:
             texts.append(f"digest {str(value).removeprefix('sha256:')[:_N_DIGITS]}")
@@ -70,13 +70,19 @@ def _error_tables(tables: Any) -> list[str] | None:
 
 
 def _tree(values: Mapping[str, Any], depth: int) -> Iterator[str]:
-    """Nested facts as indented lines; a table of plain values is one line."""
-    for key, value in values.items():
+    """Nested facts as indented lines; a table of plain values is one line, and what is empty is not said."""
+    for key, value in _told(values).items():
         if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
             yield f"{'  ' * depth}{key}"
             yield from _tree(value, depth + 1)
         else:
             yield f"{'  ' * depth}{key}  {_plain(value)}"
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not empty, of a table and of those within it."""
+    told = {key: _told(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {key: value for key, value in told.items() if value not in ({}, [])}
 
 
 def _plain(value: Any, comma: str = "; ") -> str:

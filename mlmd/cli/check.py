@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.cli.inspect import console, print_facts
-from mlmd.errors import MlmdError, some_of
+from mlmd.errors import MlmdError, counted, some_of
 
 if TYPE_CHECKING:
     from mlmd.engine.preview import Preview
@@ -150,9 +150,10 @@ def _print_sweep(result: SweepPreview) -> None:
 def _facts_of_property(result: PropertyPreview) -> dict[str, str]:
     """What would be learned of which structures, and how long it would take."""
     return {
-        "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",
+        "training": f"{counted(result.n_frames, 'structure')}, {counted(result.n_atoms, 'atom')}: "
+        f"{', '.join(result.elements)}",
         "property": f"{result.property}: mean {result.mean:.6g}, mean absolute deviation {result.deviation:.4g}",
-        "test": f"{result.n_test_frames:,} structures",
+        "test": counted(result.n_test_frames, "structure"),
         "model": result.model,
         "unknowns": f"{result.n_unknowns:,}",
         "time": f"about {_duration(result.hours)}",
@@ -172,10 +173,11 @@ def _facts_of_training(result: TrainingPreview) -> dict[str, str]:
         length = f"{each} for each of at most {result.max_iterations} {result.step}s{of}, {length}"
     groups = [f"{name or '(none)'} {n:,}" for name, n in result.groups.items()] if any(result.groups) else []
     return {
-        "training": f"{result.n_frames:,} structures, {result.n_atoms:,} atoms: {', '.join(result.elements)}",
+        "training": f"{counted(result.n_frames, 'structure')}, {counted(result.n_atoms, 'atom')}: "
+        f"{', '.join(result.elements)}",
         "labels": labels,
         **({"groups": ", ".join(groups)} if groups else {}),
-        "test": f"{result.n_test_frames:,} structures",
+        "test": counted(result.n_test_frames, "structure"),
         "model": f"{result.model}, from {result.min_distance:g} to {result.cutoff:g} Å"
         if result.min_distance
         else f"{result.model}, up to {result.cutoff:g} Å",

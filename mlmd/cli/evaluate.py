@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlmd.errors import InputError
+from mlmd.errors import InputError, counted
 
 if TYPE_CHECKING:
     from mlmd.io.labelled import LabelledFrame
@@ -107,11 +107,12 @@ def evaluate(
         found, moved = shifted(frames, found)
     table = replace(errors(frames, found), shift=moved)
     notes = systematic(frames, found)
+    n_atoms = sum(len(frame.atoms) for frame in frames)
     result = {
         "model": model,
         "data": [str(path) for path in data],
         "n_frames": len(frames),
-        "n_atoms": sum(len(frame.atoms) for frame in frames),
+        "n_atoms": n_atoms,
         "errors": table.to_json(),
         "notes": notes,
     }
@@ -121,7 +122,8 @@ def evaluate(
         result["grade"] = grades.to_json()
     if not as_json:
         names_of_data = ", ".join(path.name for path in data)
-        told = [f"{model} on {names_of_data}: {result['n_frames']:,} structures, {result['n_atoms']:,} atoms"]
+        size = f"{counted(len(frames), 'structure')}, {counted(n_atoms, 'atom')}"
+        told = [f"{model} on {names_of_data}: {size}"]
         told += [table.text(), *(one.text() for one in (errors_by_spread, grades) if one is not None)]
         click.echo("\n".join([*told, *(f"Note: {note}." for note in notes)]))
     written = [] if out is None else _write(out, result, frames, found, predictions, grades)
@@ -259,7 +261,7 @@ def _write(
     paths = [folder / "errors.json", folder / "parity.png"]
     content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(content + "\n", encoding="utf-8")
-    title = f"{Path(result['model']).name}, {result['n_frames']:,} structures"
+    title = f"{Path(result['model']).name}, {counted(result['n_frames'], 'structure')}"
     save(parity_figure(frames, found, title), paths[1])
     if all_of_it:
         paths.append(folder / "predictions.extxyz")

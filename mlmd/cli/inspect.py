@@ -11,6 +11,7 @@ import click
 
 from mlmd.cli.evaluate import trust_option
 from mlmd.cli.groups import Group
+from mlmd.config.files import SWEEP
 from mlmd.errors import StorageError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
@@ -67,11 +68,18 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 @trust_option
 @_JSON
 def show(file: Path, options: str | None, trust: tuple[str, ...], as_json: bool) -> None:
-    """Describe FILE: a potential, a structure, a trajectory, a checkpoint or a run folder, or a name of `mlmd models`.
+    """Describe FILE: a potential, a structure, a trajectory, a checkpoint, features, or the folder of a run, a training
+    or a sweep, or a name of `mlmd models`.
 
     A model of another program is described by its kind with --options, e.g. mlmd show ase --options '{"calculator":
     "ase.calculators.emt:EMT"}'. A potential with a model of another program in it is built with --trust only.
     """
+    if (file / SWEEP).is_file():
+        from mlmd.cli.sweep import tell_sweep
+        from mlmd.train.sweep import read_sweep
+
+        tell_sweep(read_sweep(file), as_json)
+        return
     from mlmd.cli.show import facts_of, facts_of_kind
 
     is_built = options is not None or trust

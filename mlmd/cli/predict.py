@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd import models
-from mlmd.errors import InputError, StorageError
+from mlmd.errors import InputError, StorageError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +99,7 @@ def evaluate_property(
         "notes": [finding.text for finding in findings],
     }
     if not as_json:
-        click.echo(f"{name} on {', '.join(path.name for path in data)}: {len(frames):,} structures")
+        click.echo(f"{name} on {', '.join(path.name for path in data)}: {counted(len(frames), 'structure')}")
         click.echo(table.text())
         for note in result["notes"]:
             click.echo(f"Note: {note}")
@@ -111,7 +111,7 @@ def evaluate_property(
         written = [out / "errors.json", out / "parity.png"]
         content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
         written[0].write_text(content + "\n", encoding="utf-8")
-        title = f"{Path(name).name}, {len(frames):,} structures"
+        title = f"{Path(name).name}, {counted(len(frames), 'structure')}"
         save(property_figure(frames, found, quantity, title), written[1])
         if predictions:
             written.append(out / "predictions.extxyz")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ def facts_of(path: Path) -> dict[str, Any]:
         return _run(open_run(path))
     if path.suffix == ".toml":
         raise InputError(f"{path} is an input file; `mlmd check {path}` describes it.")
+    if path.suffix == ".npz":
+        return _features(path)
     of_run = facts_of_output(path)
     return of_run or (_structure(path) if _is_structure(path) else _potential(path))
 
@@ -216,6 +219,33 @@ def _training(path: Path) -> dict[str, Any]:
             "card": read_card(path / manifest["model"]),
         }
     return facts | {"files": sorted(entry.name for entry in path.iterdir())}
+
+
+def _features(path: Path) -> dict[str, Any]:
+    """Facts about a file of ``mlmd describe``.
+
+    Raises:
+        InputError: when the arrays are others.
+    """
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            shape, kind, spec = arrays["features"].shape, str(arrays["kind"]), json.loads(str(arrays["spec"]))
+            n_structures = len(arrays["source"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is no file of `mlmd describe` ({type(error).__name__}): numpy.load tells what is in it."
+        ) from None
+    rows = {"atom": "atoms", "structure": "structures", "direction": "directions of atoms"}.get(kind, kind)
+    return {
+        "what": "features",
+        "rows": f"{shape[0]:,} {rows}",
+        "structures": n_structures,
+        "features": shape[1],
+        "descriptor": spec,
+        "executes": "nothing that is in the file",
+    }
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:

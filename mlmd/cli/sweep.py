@@ -33,11 +33,8 @@ def sweep(input_file: Path, out: Path | None, processes: int | None, as_json: bo
 
     with shown(describe, hush=quiet or as_json) as (progress, tell):
         result = sweep_input(input_file, out, n_processes=processes, progress=progress, tell=tell)
-    if as_json:
-        outcomes = [asdict(one) for one in result.outcomes]
-        click.echo(json.dumps({"sweep": str(result.path), "outcomes": outcomes}, ensure_ascii=False))
-    elif not quiet:
-        _tell(result)
+    if as_json or not quiet:
+        tell_sweep(result, as_json)
 
 
 def describe(step: SweepStep) -> str:
@@ -45,8 +42,12 @@ def describe(step: SweepStep) -> str:
     return f"{step.number} of {step.total}: {step.label}: {describe_training(step.step)}"
 
 
-def _tell(result: Sweep) -> None:
-    """The table, the most accurate first, and where everything is."""
+def tell_sweep(result: Sweep, as_json: bool) -> None:
+    """The table, the most accurate first, and where everything is; or all of it as JSON."""
+    if as_json:
+        outcomes = [asdict(one) for one in result.outcomes]
+        click.echo(json.dumps({"sweep": str(result.path), "outcomes": outcomes}, ensure_ascii=False))
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -63,10 +64,16 @@ def _tell(result: Sweep) -> None:
     for one in sorted(trained, key=lambda one: (error_of(one) is None, error_of(one) or 0.0)):
         table.add_row("*" if one.best else "", escape(one.label), *_numbers(one))
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    if trained:
+        (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    else:
+        click.echo("No training is done yet; the command that began them continues.")
+    if any(one.best for one in trained):
+        click.echo("* no other is both more accurate and faster")
     if left := len(result.outcomes) - len(trained):
         click.echo(f"{left} of {len(result.outcomes)} combinations were left out; sweep.csv says why.")
-    click.echo(f"In {near(result.path)}/: sweep.json, sweep.csv, pareto.png, inputs/ and a folder for each training")
+    files = [name for name in ("sweep.json", "sweep.csv", "pareto.png", "inputs/") if (result.path / name).exists()]
+    click.echo(f"In {near(result.path)}/: {', '.join(files)} and a folder for each training")
 
 
 def _numbers(one: Outcome) -> list[str]:

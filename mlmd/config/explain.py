@@ -156,8 +156,18 @@ def _unknown(key: str, owner: type[BaseModel] | None, top: type[BaseModel]) -> s
     refused: dict[str, str] = getattr(owner, "refused", {})
     if key not in refused and owner is not top and key in top.model_fields:
         return f"{key!r} is not an option here. It belongs to the top of the file, above all tables."
+    if owner is top and key not in refused and (tables := [name for name in top.model_fields if _has(top, name, key)]):
+        named = " or ".join(f"[{name}]" for name in tables)
+        return f"{key!r} is not an option here. It belongs to the table {named}."
     hint = refused.get(key) or did_you_mean(key, owner.model_fields)
     return f"{key!r} is not an option{' here' if key in refused else ''}. {hint}"
+
+
+def _has(top: type[BaseModel], name: str, key: str) -> bool:
+    """Whether a table of a file, of whatever kind, has an option of this name."""
+    members = _members(top.model_fields[name].annotation)
+    tables = [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
+    return any(key in table.model_fields for table in tables)
 
 
 def place_of(location: tuple[Any, ...], data: Any) -> str:

@@ -26,6 +26,8 @@ CLASSES = "model.json"
 """The file by which the folder of a model of MatGL is known."""
 TRAINING = "train.json"
 """The file by which the folder of a training is known."""
+SWEEP = "sweep.json"
+"""The file by which the folder of a sweep is known."""
 _PARTS = ("scaling.data", "weights.*.data")
 """What lies beside it."""
 
@@ -220,6 +222,8 @@ def no_such_potential(path: Path) -> str:
 
 def no_such_file(path: Path) -> str:
     """That a file does not exist, and which names in its folder are nearly the same, whatever their case."""
+    if set("*?") & set(str(path)):
+        return f"{path}: no such file; patterns are not expanded. Give a list of the files that are meant."
     if not path.parent.is_dir():
         return f"{path}: no such file; the folder {path.parent} does not exist either."
     try:

@@ -187,8 +187,16 @@ def _toml_hint(text: str, message: str) -> str:
     if not number.isdigit() or not 0 < int(number) <= len(lines):
         return ""
     line = lines[int(number) - 1].strip()[:80]
-    unquoted = "Invalid value" in message or "Expected newline" in message
-    return f"The line is `{line}`." + (" Values with a unit stand in quotes, as text does." if unquoted else "")
+    hint = f"The line is `{line}`."
+    if "Invalid value" in message or "Expected newline" in message:
+        return f"{hint} Values with a unit stand in quotes, as text does."
+    key = line.partition("=")[0].strip()
+    if "immutable namespace" in message and "." in key:
+        table = key.partition(".")[0]
+        return (
+            f'{hint} {table} has a value already. Write into it; in [sweep], beside its list, quote the name: "{key}".'
+        )
+    return hint
 
 
 def _odd_value(data: Mapping[str, Any]) -> str | None:

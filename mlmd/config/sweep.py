@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from mlmd.errors import InputError
 
 MOST = 1000
 """Trainings; more are a mistake in the lists."""
+_UNKNOWN_WORDS = {"union_tag_invalid", "extra_forbidden"}
+"""Pydantic's names of mistakes in the spelling of a kind or an option."""
 _NOT_SWEPT = ("data", "test", "test_fraction", "seed", "card", "property")
 """What decides what is learned and which structures are tested on, so that errors can be compared, and the card."""
 
@@ -36,6 +38,8 @@ class Choice:
     """None where the values do not go together."""
     problem: str = ""
     """Why they do not."""
+    misspelled: frozenset[tuple[str, ...]] = frozenset()
+    """Lists whose value has a word that is not known here."""
 
 
 def load_sweep(path: str | Path) -> tuple[Choice, ...]:
@@ -44,7 +48,8 @@ def load_sweep(path: str | Path) -> tuple[Choice, ...]:
     Options that some combinations have no use for are left out there.
 
     Raises:
-        InputError: the file cannot be read, has no ``[sweep]``, or none of its combinations is a training.
+        InputError: the file cannot be read, has no ``[sweep]``, a value has a word that none of its combinations knows,
+            or none of the combinations is a training.
     """
     path = Path(path)
     data = read_toml(path)
@@ -66,14 +71,32 @@ def load_sweep(path: str | Path) -> tuple[Choice, ...]:
     for chosen in itertools.product(*lists.values()):
         one = _combination(data, dict(zip(lists, chosen, strict=True)), path)
         if one.config is not None:
-            first = labels.setdefault(training_hash(one.config), one.label)
-            if first != one.label:  # by options that these descriptors and fits have no use for
-                one = Choice(one.label, None, f"it is the same training as {first}: what differs has no use here.")
+            digest = training_hash(one.config)
+            if first := labels.get(digest):  # by options that these descriptors and fits have no use for
+                why = "what differs has no use here" if first != one.label else "it stands in the lists twice"
+                one = Choice(one.label, None, f"it is the same training as {first}: {why}.")
+            labels.setdefault(digest, one.label)
         found.append(one)
+    if wrong := _misspelled(found, lists):
+        raise InputError("\n".join(f"{path.name}: sweep: {line}" for line in wrong.problem.splitlines()))
     found = _alike(found)
     if not any(one.config for one in found):
         raise InputError("\n".join(f"{path.name}: {line}" for line in found[0].problem.splitlines()))
     return tuple(found)
+
+
+def _misspelled(found: Sequence[Choice], lists: Mapping[tuple[str, ...], list[Any]]) -> Choice | None:
+    """The first combination of a value with a word that is known in none of its combinations.
+
+    An option that some descriptor or fit of another list has, and others have not, is no mistake.
+    """
+    numbers = list(itertools.product(*(range(len(values)) for values in lists.values())))
+    for column, place in enumerate(lists):
+        for value in range(len(lists[place])):
+            own = [one for one, chosen in zip(found, numbers, strict=True) if chosen[column] == value]
+            if all(place in one.misspelled for one in own):
+                return own[0]
+    return None
 
 
 def _alike(found: list[Choice]) -> list[Choice]:
@@ -117,10 +140,19 @@ def _combination(data: Mapping[str, Any], choice: Mapping[tuple[str, ...], Any],
             _put(filled, place, _copy(choice[place]))
         config = Train.model_validate(filled, context={"folder": path.absolute().parent, ANY_USE: True})
     except ValidationError as error:
-        return Choice(label, None, "\n".join(explain(error, Train, filled)))
+        unknown = [mistake["loc"] for mistake in error.errors() if mistake["type"] in _UNKNOWN_WORDS]
+        guilty = frozenset(found for location in unknown if (found := _list_of(location, choice)))
+        return Choice(label, None, "\n".join(explain(error, Train, filled)), guilty)
     except InputError as error:
         return Choice(label, None, str(error))
     return Choice(label, config)
+
+
+def _list_of(location: Sequence[Any], places: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The list whose value has a mistake: the one whose place leads farthest to where it was found."""
+    words = [part for part in location if isinstance(part, str)]  # among them kinds, which no place has
+    leading = [place for place in places if place == tuple(word for word in words if word in place)[: len(place)]]
+    return max(leading, key=len, default=None)
 
 
 def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mlmd.io import fixed
 from mlmd.io.labels import (
     SCALED,
     RawFrame,
+    candidates,
     energy_of,
     find_names,
     forces_of,
@@ -57,11 +58,24 @@ class LabelledFrame:
     """Whether its file has a stress that is not used, because the structure is periodic in some directions only."""
     value: float | None = None
     """The property that was asked for, of the whole structure, in the unit of the file."""
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For the energy and the forces, where its file has none under a name that is known: names that could be theirs."""
 
 
 def forces_alone(frames: Iterable[LabelledFrame]) -> list[LabelledFrame]:
     """The same structures without energies and stresses, for what knows forces only."""
     return [replace(frame, energy=None, stress=None) for frame in frames]
+
+
+def other_names(frames: Sequence[LabelledFrame], label: str) -> str:
+    """A sentence about names in the files that could be a label that no frame has; empty when there are none."""
+    found = {name: frame for frame in reversed(frames) for name in frame.unread.get(label, ())}
+    if not found:
+        return ""
+    name, frame = next(reversed(found.items()))
+    said = " or ".join(repr(one) for one in list(found)[::-1][:4])
+    file = frame.source.rpartition("@")[0]
+    return f' Is it {said}? Then name it: data = {{ path = "{file}", {label} = "{name}" }}.'
 
 
 def read_labelled(
@@ -198,6 +212,11 @@ def _labelled(frame: RawFrame, names: Mapping[str, str]) -> LabelledFrame:
         source=frame.source,
         unused_stress=has_unused_stress(frame, names),
         value=property_of(frame, names.get("property")),
+        unread={
+            label: tuple(name for name in candidates(frame, label) if name not in names.values())
+            for label in ("energy", "forces")
+            if label not in names
+        },
     )
 
 

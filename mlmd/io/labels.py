@@ -182,6 +182,22 @@ def group_of(frame: RawFrame, key: str | None) -> str:
     return str(value).strip()
 
 
+def candidates(frame: RawFrame, label: str) -> tuple[str, ...]:
+    """Names that could be a label that was not found: of numbers of the structure, or of vectors of its atoms."""
+    known = {name for tiers in NAMES.values() for tier in tiers for name in tier} | {SCALED}
+    names = (name for name in frame.labels(label) if name.lower().replace("-", "_") not in known)
+    return tuple(name for name in names if label == "forces" or _is_number(frame.values[name]))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is one number, also as text."""
+    try:
+        float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool | np.bool_)
+
+
 def _present(frames: Iterable[RawFrame], label: str) -> list[str]:
     """Names that stand in at least one frame where a label of this kind can stand."""
     return list(dict.fromkeys(name for frame in frames for name in frame.labels(label)))

@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.analysis.figures import color, label, legend, new_figure, plain_ticks
 from mlmd.errors import MlmdError
 from mlmd.potentials.uncertainty import SPREAD, Judge
 
@@ -41,8 +40,6 @@ _LABELS = 1e-3
 """eV/Å, about to which forces are known from density functional theory."""
 _NOTHING = 1e-2
 """Of the error that is usual, where labels are more exact."""
-_FEW_DECADES = 50.0
-"""Of the ends of an axis, up to which numbers between powers of ten have room."""
 
 
 @dataclass(frozen=True)
@@ -163,23 +160,17 @@ def calibration(spread: np.ndarray, errors: np.ndarray) -> Calibration | None:
     )
 
 
-def _between(digits: str, value: float, _: object) -> str:
-    """A number between powers of ten, if it begins with one of some digits."""
-    return f"{value:g}" if f"{value:e}"[0] in digits else ""
-
-
 def calibration_figure(found: Calibration, title: str) -> Figure:
     """RMSE of forces by spread, in logarithms, beside the diagonal on which a calibrated spread lies."""
     figure, (axes,) = new_figure(1, 1, width=4.2, height=4.0)
     x, y = (np.array([getattr(one, name) for one in found.bins]) * 1e3 for name in ("spread", "rmse"))
     shown = y > 0
     axes.loglog(x[shown], y[shown], "o-", color=color(0), markersize=5, linewidth=1.6, label="atoms by their spread")
-    axes.axline((x[0], x[0]), (2 * x[0], 2 * x[0]), color="black", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
-    for axis in (axes.xaxis, axes.yaxis):  # not 3 × 10⁰
-        low, high = axis.get_view_interval()
-        between = "235" if high < _FEW_DECADES * low else ""
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_formatter(partial(_between, between))
+    every = np.concatenate([x, y[shown]])
+    ends = 0.85 * every.min(), every.max() / 0.85
+    axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
+    axes.set(xlim=ends, ylim=ends, aspect="equal")  # how far a point is from the diagonal is seen at a glance
+    plain_ticks(axes)
     axes.set_title(title, fontsize=10)
     label(axes, "spread of forces (meV/Å)", "RMSE of force components (meV/Å)")
     legend(axes)

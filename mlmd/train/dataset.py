@@ -16,7 +16,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import minkowski_reduce
 
 from mlmd.errors import InputError, did_you_mean
-from mlmd.io.labelled import LabelledFrame, read_labelled
+from mlmd.io.labelled import LabelledFrame, other_names, read_labelled
 from mlmd.io.validity import closest_neighbour
 
 ISOLATED = 8.0
@@ -278,7 +278,10 @@ def _per_atom(frames: Sequence[LabelledFrame], elements: Sequence[str]) -> tuple
     if elements_of(bonded) == elements_of(used):
         used = bonded
     if not used:
-        raise InputError("no frame has an energy, so the baseline cannot be found. Give it, or label the frames.")
+        raise InputError(
+            "no frame has an energy, so the baseline cannot be found. Give it, or label the frames."
+            + other_names(frames, "energy")
+        )
     counts = composition(used, elements)
     n_atoms = counts.sum(axis=1)
     return counts / n_atoms[:, None], np.array([frame.energy for frame in used]) / n_atoms

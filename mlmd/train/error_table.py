@@ -95,9 +95,10 @@ def from_json(data: Mapping[str, Any]) -> ErrorTable:
 def _cells(rows: Sequence[ErrorRow]) -> Iterator[tuple[str, ...]]:
     """The texts of the rows that are worth printing."""
     last = ""
+    known = {row.property for row in rows if row.n}
     for row in rows:
         siblings = sum(other.property == row.property and other.by == row.by for other in rows)
-        if row.by != "all" and siblings < 2:
+        if row.by != "all" and (siblings < 2 or row.property not in known):
             continue
         name, last = row.property if row.property != last else "", row.property
         if row.n == 0:

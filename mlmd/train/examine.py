@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from mlmd.errors import some_of
-from mlmd.io.labelled import LabelledFrame
+from mlmd.io.labelled import LabelledFrame, other_names
 from mlmd.io.validity import nearest_neighbours
 from mlmd.train import neighbouring, scales
 from mlmd.train.dataset import composition, elements_of, isolated_element, structure_hash
@@ -98,14 +98,17 @@ def _missing(train: Sequence[LabelledFrame]) -> list[str]:
     found = []
     without = [frame.source for frame in bonded if frame.energy is None]
     if bonded and len(without) == len(bonded) and any(frame.forces is not None for frame in bonded):
-        found.append("no frame has an energy: forces alone leave the energies of different structures open.")
+        found.append(
+            "no frame has an energy: forces alone leave the energies of different structures open."
+            + other_names(bonded, "energy")
+        )
     elif 0 < len(without) < len(bonded):
         found.append(f"{len(without)} of {len(bonded)} frames have no energy: {some_of(without)}; is that meant?")
     without = [frame.source for frame in bonded if frame.forces is None]
     if bonded and len(without) == len(bonded) and any(frame.energy is not None for frame in bonded):
         found.append(
             "no frame has forces. Energies alone need many times more frames; take the forces from the calculations "
-            "too, or name them in the file if they have an unusual name."
+            "too, or name them in the file if they have an unusual name." + other_names(bonded, "forces")
         )
     elif 0 < len(without) < len(bonded):
         found.append(f"{len(without)} of {len(bonded)} frames have no forces: {some_of(without)}; is that meant?")
@@ -313,7 +316,11 @@ def _stresses(
     if 0.12 < -value < 8:
         return [f'{seen}: it has the wrong sign. {must} Change its sign, or leave it out: stress = "none".']
     options = neighbouring.likely_stress_units(value, volume)
-    guess = f"Perhaps {' or '.join(options)}." if options else "It is wrong."
+    guess = (
+        f"Perhaps {' or '.join(options)}."
+        if options
+        else "Its unit is none of the usual ones, or the forces are wrong."
+    )
     return [f'{seen}. {guess} {must} Convert it, or leave it out: stress = "none".']
 
 

@@ -35,6 +35,9 @@ _N_CELLS = 700
 """Of a panel's width, finer than a point; of several points in one cell one is drawn."""
 _MOST_COLOURS = 7
 _MARKS = "os^Dv*Pp"
+_MARK_OF = {"train": "o", "test": "s"}
+_EXACT = 1e-3
+"""Of the largest error: smaller ones are those of a fit through all labels."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Fitted:
 def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels], title: str) -> Figure:
     """Predicted against labelled energies per atom, forces and stress; below, their differences.
 
-    Colours are the groups of the data, or the elements where there are several and forces are shown. Energies of
+    Colours are the groups of the data, the same in all panels, or the elements where there are several and forces are
+    shown. Energies of
     structures of several compositions are shown less Σ_e x_e ε_e, the least-squares energy of their composition.
 
     Args:
@@ -100,21 +104,52 @@ def parity_figure(frames: Sequence[LabelledFrame], predictions: Sequence[Labels]
 def learning_figure(curve: LearningCurve) -> Figure:
     """Left, the loss by iteration; then, for several sizes of the training set, the errors of energies and forces.
 
-    Each member of a committee has a line of its loss. The loss of a part of the structures, with which a fit began, is
-    that of other data, and has a dashed line. A property without labels has no panel, and a single linear fit none for
-    its loss.
+    There must be something to show (`panels`). Each member of a committee has a line of its loss. The loss of a part of
+    the structures, with which a fit began, is that of other data, and has a dashed line. A property without labels has
+    no panel, and a single linear fit none for its loss.
     """
-    panels = ["loss"] if any(len(loss) > 1 for loss in (*curve.losses, curve.losses_of_part)) else []
-    if len(curve.n_frames) > 1:
-        panels += [name for name in ("energy", "forces") if _known(curve, name)]
-    figure, axes = new_figure(1, max(len(panels), 1), width=3.4 * max(len(panels), 1), height=3.2)
-    for name, one in zip(panels, axes, strict=False):
+    shown = panels(curve)
+    figure, axes = new_figure(1, len(shown), width=3.4 * len(shown), height=3.2)
+    for name, one in zip(shown, axes, strict=True):
         if name == "loss":
             _losses(one, curve)
         else:
-            _errors_by_size(one, curve, name)
+            errors_by_size(one, curve.n_frames, _known(curve, name))
+            label(one, "structures trained on", f"RMSE, {name} ({UNITS[name]})")
         plain_ticks(one)
     return figure
+
+
+def panels(curve: LearningCurve) -> list[str]:
+    """What a learning curve has to show: the course of its loss, errors by size; empty after one epoch or one fit."""
+    shown = ["loss"] if any(len(loss) > 1 for loss in (*curve.losses, curve.losses_of_part)) else []
+    if len(curve.n_frames) > 1:
+        shown += [name for name in ("energy", "forces") if _known(curve, name)]
+    return shown
+
+
+def errors_by_size(axes: Axes, n_frames: Sequence[int], errors_of: Mapping[str, Sequence[float]]) -> None:
+    """Errors by number of structures, in logarithms.
+
+    A fit that goes through all its labels has errors of nearly zero, and an axis down to them would press all others
+    together: they lie below the panel.
+
+    Args:
+        axes: the panel.
+        n_frames: ascending.
+        errors_of: ``train`` and ``test``, those that are known; nan for sizes without.
+    """
+    every = np.array([value for values in errors_of.values() for value in values])
+    largest = float(np.nanmax(every, initial=0.0))
+    seen = every[every > _EXACT * largest]
+    for kind, values in errors_of.items():
+        index = list(_MARK_OF).index(kind)
+        style: dict[str, Any] = {"color": color(index), "marker": _MARK_OF[kind], "markersize": 5, "linewidth": 1.6}
+        name = kind if np.nanmax(values) > _EXACT * largest else f"{kind}: nearly zero"
+        axes.loglog(n_frames, values, label=name, **style)
+    if len(seen) < np.isfinite(every).sum():
+        axes.set_ylim(0.7 * seen.min() if len(seen) else None, 1.4 * largest or None)
+    legend(axes)
 
 
 def pareto_figure(outcomes: Sequence[Outcome]) -> Figure:
@@ -176,17 +211,6 @@ def _known(curve: LearningCurve, name: str) -> dict[str, tuple[float, ...]]:
     return {kind: values for kind, values in errors_of.items() if np.isfinite(values).any()}
 
 
-def _errors_by_size(axes: Axes, curve: LearningCurve, name: str) -> None:
-    """Training and test errors by number of structures, in logarithms."""
-    marks = {"train": "o", "test": "s"}
-    for kind, values in _known(curve, name).items():
-        index = list(marks).index(kind)
-        style: dict[str, Any] = {"color": color(index), "marker": marks[kind], "markersize": 5, "linewidth": 1.6}
-        axes.loglog(curve.n_frames, values, label=kind, **style)
-    label(axes, "structures trained on", f"RMSE, {name} ({UNITS[name]})")
-    legend(axes)
-
-
 def _parity_panel(
     above: Axes,
     below: Axes,
@@ -235,6 +259,7 @@ def draw_parity(
             "markersize": 3.0,
             "markeredgewidth": 0.0,
             "color": color(index),
+            "zorder": 2.0 + 1.0 / (1 + len(x)),  # the few are seen above the many
         }
         few = _thinned(x, y)
         above.plot(x[few], y[few], label=part, rasterized=True, alpha=0.8, **style)
@@ -254,19 +279,21 @@ def draw_parity(
 
 
 def _parts(frames: Sequence[LabelledFrame], name: Property) -> Iterator[tuple[str, np.ndarray]]:
-    """Rows of a property by group or element, the many first so that the few are seen above them."""
-    groups = np.array([frame.group or "(no group)" for frame in frames], dtype=object)
+    """Rows of a property by group or element, those of most structures (or atoms) first, whatever the property."""
+    owners = np.array([frame.group or "(no group)" for frame in frames], dtype=object)
+    names, counts = np.unique(owners, return_counts=True)
     if name == "forces":
+        owners = owners.repeat([len(frame.atoms) for frame in frames])
         symbols = np.array([symbol for frame in frames for symbol in frame.atoms.symbols], dtype=object)
-        groups = groups.repeat([len(frame.atoms) for frame in frames])
-        groups = symbols if len(set(symbols)) > 1 else groups
-    names, counts = np.unique(groups, return_counts=True)
+        if len(set(symbols)) > 1:
+            owners = symbols
+            names, counts = np.unique(owners, return_counts=True)
     names = names[np.argsort(-counts, kind="stable")]
     if len(names) > _MOST_COLOURS:
         first = names[: _MOST_COLOURS - 1]
-        yield f"{len(names) - len(first)} others", ~np.isin(groups, first)
+        yield f"{len(names) - len(first)} others", ~np.isin(owners, first)
         names = first
-    yield from ((part, groups == part) for part in names)
+    yield from ((part, owners == part) for part in names)
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:

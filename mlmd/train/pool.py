@@ -13,9 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -31,7 +34,11 @@ def pool(n_processes: int, begin: Callable[..., None], *arguments: Any) -> Itera
         arguments: of `begin`.
     """
     context = get_context("spawn")  # the threads of torch do not survive a fork
-    processes = ProcessPoolExecutor(n_processes, context, _begin, (os.getpid(), begin, arguments))
+    # a process that ends while it starts reads nothing: what does not fit into its pipe would be waited for without end
+    given = context.Queue()
+    for _ in range(n_processes):
+        given.put((begin, arguments))
+    processes = ProcessPoolExecutor(n_processes, context, _begin, (os.getpid(), given))
     try:
         yield processes
     except BaseException:
@@ -40,6 +47,8 @@ def pool(n_processes: int, begin: Callable[..., None], *arguments: Any) -> Itera
         raise
     finally:
         processes.shutdown(wait=True, cancel_futures=True)
+        given.cancel_join_thread()  # of processes that were never needed
+        given.close()
 
 
 def each(processes: ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
@@ -116,11 +125,12 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _begin(parent: int, begin: Callable[..., None], arguments: Sequence[Any]) -> None:
+def _begin(parent: int, given: Queue[tuple[Callable[..., None], Sequence[Any]]]) -> None:
     """What a process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+    begin, arguments = given.get()
     begin(*arguments)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlmd.analysis.figures import color, label, legend, new_figure, plain_ticks
+from mlmd.analysis.figures import label, new_figure, plain_ticks
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.property import Quantity
 from mlmd.train.error_table import ErrorRow, ErrorTable, Part
-from mlmd.train.figures import draw_parity
+from mlmd.train.figures import draw_parity, errors_by_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,19 +58,18 @@ def property_figure(
     groups = np.array([frame.group or "(no group)" for frame in frames], dtype=object)
     parts = [(str(name), values[groups == name], predicted[groups == name]) for name in sorted(set(groups))]
     row = property_errors(frames, predicted, quantity).row(quantity.name, by="all")
-    name = quantity.name.replace("_", " ")
-    draw_parity(above, below, parts, f"{name} ({quantity.unit})" if quantity.unit else name, row)
+    # a name may be longer than an axis: it stands above, and the axes have the unit
+    above.set_title(quantity.name.replace("_", " "), fontsize=9)
+    draw_parity(above, below, parts, f"value ({quantity.unit})" if quantity.unit else "value", row)
     return figure
 
 
 def size_figure(curve: SizeCurve, quantity: Quantity) -> Figure:
     """Training and test errors by number of structures, in logarithms."""
     figure, (axes,) = new_figure(1, 1, width=3.8, height=3.2)
-    for index, (name, values, mark) in enumerate((("train", curve.train, "o"), ("test", curve.test, "s"))):
-        if np.isfinite(values).any():
-            axes.loglog(curve.n_frames, values, label=name, color=color(index), marker=mark, markersize=5)
+    known = {"train": curve.train, "test": curve.test}
+    errors_by_size(axes, curve.n_frames, {name: values for name, values in known.items() if np.isfinite(values).any()})
     label(axes, "structures trained on", f"MAE ({quantity.unit})" if quantity.unit else "MAE")
-    legend(axes)
     plain_ticks(axes)
     return figure
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlmd.analysis.figures import save
 from mlmd.descriptors.likeness import Likeness
+from mlmd.errors import counted
 from mlmd.io.labelled import LabelledFrame
 from mlmd.potentials.property import PropertyModel, composition_part, environments_of, rows_of
 from mlmd.train.curve import errors_by_size
@@ -106,7 +107,7 @@ def _learned(
         if frames:
             predicted = model.values_of_rows(sets[name].rows) + sets[name].parts
             tables[name] = property_errors(frames, predicted, job.quantity).to_json()
-            title = f"{job.name}: {name} set, {len(frames)} structures"
+            title = f"{job.name}: {name} set, {counted(len(frames), 'structure')}"
             save(property_figure(frames, predicted, job.quantity, title), folder / f"parity_{name}.png")
     if len(curve.n_frames) > 1:
         save(size_figure(curve, job.quantity), folder / "learning_curve.png")

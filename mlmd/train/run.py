@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import learned_parts, load_train, naming, of_structures, resolved
 from mlmd.config.files import sha256
-from mlmd.errors import InputError, Stopped, StorageError
+from mlmd.errors import InputError, Stopped, StorageError, counted
 from mlmd.rundir import Messages, default_folder, reserved
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
 from mlmd.train.interrupt import sigterm_interrupts
@@ -211,7 +211,7 @@ def _train_potential(
             tables[name] = errors(frames, labels).to_json()
             if name == "train":
                 doubts += residual_outliers(frames, labels)
-            title = f"{job.name}: {name} set, {len(frames)} structures"
+            title = f"{job.name}: {name} set, {counted(len(frames), 'structure')}"
             save(figures.parity_figure(frames, labels, title), folder / f"parity_{name}.png")
     for doubt in doubts:
         messages(f"{doubt.severity}: {doubt.text}")
@@ -219,7 +219,8 @@ def _train_potential(
     of_spread = calibrate(
         job, labels if job.test else None, lambda done, total: progress(Step("spread of the test set", done, total))
     )
-    save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
+    if figures.panels(fitted.curve):
+        save(figures.learning_figure(fitted.curve), folder / "learning_curve.png")
     return job.result, tables, {**fitted.facts, **facts_of(of_spread, of_grade)}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlmd.config import naming, of_structures, parts_of, resolved, structure_parts, training_hash, unnamed
+from mlmd.config.files import SWEEP
 from mlmd.config.sweep import Choice, load_sweep
 from mlmd.config.toml import document
 from mlmd.config.train import Train
@@ -26,7 +27,7 @@ from mlmd.train.error_table import ErrorTable
 from mlmd.train.folder import MANIFEST, write_json
 from mlmd.train.run import Step, train
 
-RESULTS = "sweep.json"
+RESULTS = SWEEP
 INPUTS = "inputs"
 _LONGEST_LABEL = 60
 _PREDICTED = 50
@@ -124,6 +125,9 @@ def sweep(
     combinations = load_sweep(source)
     with naming(source):
         check_test(combinations)
+    # what writes the results imports torch, which cannot be imported again after a signal came while it was
+    from mlmd.train import figures  # noqa: F401
+
     folder = (Path(out) if out is not None else Path(f"{source.stem}.sweep")).absolute()
     known = _begin(folder)
     said: set[str] = set()
@@ -219,14 +223,29 @@ def _begin(folder: Path) -> dict[str, Outcome]:
         (folder / INPUTS).mkdir(parents=True, exist_ok=True)
         write_json(file, {**_FORMAT, "outcomes": []})
         return {}
+    outcomes, others = _read(file)
+    return {one.folder: one for one in (*outcomes, *others) if one.folder}
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """What a sweep has found so far, by its folder.
+
+    Raises:
+        StorageError: when its file is damaged.
+    """
+    return Sweep(folder, _read(folder / RESULTS)[0])
+
+
+def _read(file: Path) -> tuple[tuple[Outcome, ...], tuple[Outcome, ...]]:
+    """The outcomes of the last call, and those of earlier ones with other values."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["format"] != _FORMAT["format"]:
             raise KeyError("format")
-        outcomes = [Outcome(**one) for one in (*found["outcomes"], *found.get("others", ()))]
-        return {one.folder: one for one in outcomes if one.folder}
-    except (ValueError, KeyError, TypeError) as error:
+        outcomes, others = ([Outcome(**one) for one in found.get(key, ())] for key in ("outcomes", "others"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{file} is damaged ({type(error).__name__}: {error}). Give another --out.") from None
+    return tuple(outcomes), tuple(others)
 
 
 def _blank(one: Choice) -> Outcome:
