@@ -13,6 +13,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from command_line import mlmd
 from made_data import label, strained, thermal
@@ -127,6 +128,30 @@ def test_the_spread_of_a_process_and_of_a_last_layer_is_that_of_bayesian_regress
         # the inverse of the precision is known to its condition number, about 1e9, times rounding
         expected = potential.calibration * np.sqrt(variance.mean(axis=1))
         assert spread.numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_energies_of_single_atoms_that_are_given_are_no_unknowns_of_a_spread(tmp_path: Path) -> None:
+    fit = 'kind = "network"\nn_neurons = [8, 6]\nepochs = 10'
+    judged, job, _ = trained(tmp_path, "acsf", fit, "[baseline]\nenergies = { Cu = -3.5 }")
+    potential, sigma = linear_in_parameters(judged), job.problem.sigma
+    n_basis = potential.expansion.n_basis
+    atom = LabelledFrame(Atoms("Cu", cell=[20, 20, 20], pbc=True), None, None, None, "", "one")
+    of_atom = columns_by_prediction(potential, atom)[0, :n_basis]
+    prior = potential.expansion.prior().numpy()
+    precision = prior.T @ prior
+    for frame in job.train:
+        sigmas = [sigma.energy, *[sigma.forces] * (3 * len(frame.atoms)), *[sigma.stress] * 6]
+        rows = columns_by_prediction(potential, frame)[:, :n_basis]
+        rows[0] -= of_atom  # the constant is -3.5 eV less what the network says of a single atom
+        rows /= np.array(sigmas)[:, None]
+        precision += rows.T @ rows
+    atoms = thermal(1, seed=7)[0].atoms
+    rows = columns_by_prediction(potential, LabelledFrame(atoms, None, None, None, "", "new"))[1:-6, :n_basis]
+    variance = np.einsum("ia,ab,ib->i", rows, np.linalg.inv(precision), rows).reshape(-1, 3)
+    spread = Judge(judged)(atoms, ("spread",)).spread
+    assert spread is not None
+    expected = potential.calibration * np.sqrt(variance.mean(axis=1))
+    assert spread.numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_errors_of_data_from_the_prior_are_as_large_as_their_spread() -> None:
@@ -503,6 +528,7 @@ def test_a_run_that_extrapolates_is_warned_of_once_and_stopped_where_that_is_wan
 _SPREAD = """
 import sys
 import torch
+from ase import Atoms
 from ase.build import bulk
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.linear import Linear

@@ -104,8 +104,9 @@ def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> No
         done += len(some)
         told(done, len(problem.frames))
     penalty = torch.zeros(n, dtype=torch.float64)
-    penalty[network.n_basis :] = FREE  # single atoms leave constants open, and so may the data
-    network.set_factor(whole_factor(collected.factor, penalty=penalty, prior=last.prior()))
+    penalty[network.n_basis :] = FREE  # data may leave constants open, e.g. where all compositions agree
+    columns = slice(0, n if job.free_constants else network.n_basis)
+    network.set_factor(whole_factor(collected.factor, columns=(columns,), penalty=penalty, prior=last.prior()))
 
 
 def calibrate(
