@@ -532,14 +532,17 @@ from ase import Atoms
 from ase.build import bulk
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.network import Network
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.potentials import uncertainty
 from mlmd.potentials.learned import LearnedPotential
 
-descriptor = Soap(elements=("Cu",), cutoff=4.5, n_max=4, l_max=3)
+alloy = sys.argv[1] == "network"
+descriptor = Soap(elements=("Cu", "Au") if alloy else ("Cu",), cutoff=4.5, n_max=4, l_max=3)
 n = descriptor.n_features
 regressor = {
+    "network": lambda: Network(n_features=n, n_neurons=(16, 16), n_kinds=2),
     "linear": lambda: Linear(n_features=n),
     "quadratic": lambda: Polynomial(n_features=n, order=2),
     "random features": lambda: RandomFeatures(n_features=n, n_random=400),
@@ -549,6 +552,7 @@ potential = LearnedPotential(descriptor, regressor)
 sizes = []
 for n_cells in (1, int(sys.argv[2])):  # what is loaded and begun with the first one does not count
     atoms = bulk("Cu", cubic=True).repeat(n_cells)
+    atoms.numbers[::2] += 50 * alloy
     uncertainty.Judge(potential)(atoms, ("spread",))
     lines = open("/proc/self/status").read().splitlines()  # ru_maxrss would count what the process was forked from
     sizes.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))))
@@ -558,7 +562,9 @@ print(sizes[1] - sizes[0], uncertainty._bytes_of_spread(potential, len(atoms)))
 
 @pytest.mark.skipif(library() is None, reason="without kernels all derivatives of pairs are kept besides")
 @pytest.mark.skipif(sys.platform != "linux", reason="the largest size of a process is read as Linux tells it")
-@pytest.mark.parametrize(("regressor", "n_cells"), [("linear", 10), ("quadratic", 4), ("random features", 5)])
+@pytest.mark.parametrize(
+    ("regressor", "n_cells"), [("linear", 10), ("quadratic", 4), ("random features", 5), ("network", 7)]
+)
 def test_the_memory_that_a_spread_is_refused_for_is_what_it_takes(regressor: str, n_cells: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SPREAD, regressor, str(n_cells)], check=True, capture_output=True, text=True
