@@ -452,6 +452,16 @@ def test_the_covariance_of_a_network_stays_in_double_precision_and_is_left_out_w
     assert knows(without) == ("grade",)
 
 
+def test_a_network_that_is_too_wide_for_a_spread_says_so(tmp_path: Path) -> None:
+    path = write_input(
+        tmp_path, "acsf", 'kind = "network"\nn_neurons = [2, 1000]\nepochs = 1', "[uncertainty]\ngrade = false"
+    )
+    told: list[str] = []
+    result = train(path, tmp_path / "run", n_processes=1, tell=told.append)
+    assert knows(modelfile.load(result.model)) == ()
+    assert any("no spread of forces is kept: the last layer has 1,000 neurons" in one for one in told)
+
+
 def test_a_process_of_all_labels_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:
     path = write_input(tmp_path, "acsf", 'kind = "kernel"', "[uncertainty]\nspread = true")
     with pytest.raises(InputError, match='"kernel" does not keep'):
