@@ -75,7 +75,10 @@ def test_what_came_within_the_cutoff_by_a_hair_is_not_a_wall_when_it_comes_neare
         f'data = "{data}"\ntest_fraction = 0\n[descriptor]\nkind = "acsf"\ncutoff = "{CUTOFF} Å"\nn_radial = 3\n'
         f"n_angular = 1\nzetas = [1]\n[fit]\n{FITS[fit]}\n[uncertainty]\ngrade = false\nspread = false\n"
     )
-    evaluate = predictor(modelfile.load(train(path, tmp_path / "run", n_processes=1).model))
+    training = train(path, tmp_path / "run", n_processes=1)
+    errors = training.errors["train"]
+    assert errors is not None and errors.row("forces").rmse < 600  # meV/Å; forces of zero would be wrong by 953
+    evaluate = predictor(modelfile.load(training.model))
     far, near = (evaluate(silver(CUTOFF + step)) for step in (1e-3, -1e-3))
     # features change by 10⁻⁶ and less
     assert abs(near.energy - far.energy) < 0.1

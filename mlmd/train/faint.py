@@ -17,6 +17,8 @@ from mlmd.potentials.learned import LearnedPotential
 
 _STRONGER = 1e6
 """By which the penalty of a column is stronger where it begins to be faint: 10⁻⁶ is usual."""
+_MOST = 1e60
+"""Of what is stronger: nothing is left of a coefficient, and its square is still a number."""
 
 
 def stronger(potential: LearnedPotential, factor: Tensor) -> Tensor:
@@ -42,4 +44,4 @@ def stronger(potential: LearnedPotential, factor: Tensor) -> Tensor:
             found.append(torch.cat([of_features, products])[: len(block)])
         start += term.n_basis
     held = torch.cat(found)
-    return torch.where(held > 1, _STRONGER * held, held)
+    return torch.where(held > 1, _STRONGER * held, held).clamp(max=_MOST)
