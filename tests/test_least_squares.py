@@ -57,6 +57,17 @@ def test_parts_combine_to_the_whole() -> None:
     assert (whole.T @ whole).numpy() == pytest.approx((problem.T @ problem).numpy(), rel=1e-12)
 
 
+def test_a_penalty_however_large_takes_its_own_column_out_and_no_other() -> None:
+    problem = rows(200, 5, 6)
+    penalty = torch.tensor([1e-6, 1e-6, 1e50, 1e-6, 1e-6], dtype=torch.float64)
+    found = solve(problem, penalty=penalty).x
+    others = solve(problem, columns=(slice(0, 2), slice(3, 5)), penalty=penalty).x
+    assert found.numpy() == pytest.approx(others.numpy(), rel=1e-12, abs=1e-60)
+    factor = whole_factor(problem, penalty=penalty)
+    sizes = torch.linalg.vector_norm(factor, dim=0) / torch.linalg.vector_norm(problem[:, :5], dim=0)
+    assert sizes.numpy() == pytest.approx([1, 1, 1e50, 1, 1], rel=1e-9)
+
+
 def test_the_factor_of_the_whole_problem_is_that_of_data_penalty_and_prior() -> None:
     problem, prior = rows(200, 6, 4, 1e3), rows(5, 3, 5)
     penalty = torch.linspace(0.1, 0.6, 6, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,12 @@ DESCRIPTORS = {
     "two": '[[descriptor]]\nkind = "acsf"\ncutoff = "6 Å"\nn_angular = 0\n'
     '[[descriptor]]\nkind = "soap"\ncutoff = "4.8 Å"\nn_max = 4\nl_max = 3\nsigma = "0.6 Å"',
 }
+LEARNED = {
+    "deeppot-se": '[descriptor]\nkind = "deeppot-se"\ncutoff = "5 Å"\nn_neurons = [8, 16]\nn_axes = 4',
+    "nep": '[descriptor]\nkind = "nep"\ncutoff = "5 Å"',
+    "nep beside acsf": '[[descriptor]]\nkind = "nep"\ncutoff = "5 Å"\n'
+    '[[descriptor]]\nkind = "acsf"\ncutoff = "6 Å"\nn_angular = 0',
+}
 FITS = {
     "linear": 'kind = "linear"',
     "random-features": 'kind = "random-features"\nn_random = 150',
@@ -31,6 +38,7 @@ FITS = {
     "kernel": 'kind = "kernel"',
     "network": 'kind = "network"\nn_neurons = [15, 15]\nepochs = 60',
 }
+ONE_LAYER = {"one layer": 'kind = "network"\nn_neurons = [15]\nactivation = "tanh"\nepochs = 60'}
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +52,14 @@ def lithium(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+@pytest.mark.parametrize(
+    ("descriptor", "fit"), [*itertools.product(DESCRIPTORS, FITS), *((one, "one layer") for one in LEARNED)]
+)
 def test_forces_of_lithium_are_learned(descriptor: str, fit: str, lithium: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.toml"
     source.write_text(
         f'data = "{lithium / "train.extxyz"}"\ntest = "{lithium / "test.extxyz"}"\n'
-        f"{DESCRIPTORS[descriptor]}\n[fit]\n{FITS[fit]}\n"
+        f"{(DESCRIPTORS | LEARNED)[descriptor]}\n[fit]\n{(FITS | ONE_LAYER)[fit]}\n"
         + ('radial = "plain"\n' if (descriptor, fit) == ("mtp", "linear") else "")
     )
     training = train(source, tmp_path / "run", n_processes=1)

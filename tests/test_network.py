@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from kernel_systems import system
+from random_deeppot import random_deeppot
 from random_networks import random_nep
 from random_symmetry import random_symmetry
 
+from mlmd.descriptors.combined import Combined
+from mlmd.descriptors.linearised import linearised
 from mlmd.descriptors.radial_angular import RadialAngular
 from mlmd.errors import InputError
 from mlmd.fitting.last_layer import LastLayer
@@ -131,3 +136,25 @@ def test_a_network_is_a_linear_function_of_its_last_layer(given: dict[str, Any])
     )  # type: ignore[no-untyped-call]
     slopes = last.slopes(features, kinds, directions)
     assert slopes.numpy() == pytest.approx(expected.numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside symmetry functions"])
+def test_rows_of_few_functions_are_those_by_the_derivatives_of_all_features(beside: bool) -> None:
+    """Of a network of learned embeddings, which has no kernel, and of two kinds of atoms."""
+    atoms = bulk("Cu", cubic=True, a=3.7).repeat((3, 2, 2))  # more atoms than are differentiated together
+    atoms.numbers[::3] = 47
+    atoms.positions += np.random.default_rng(5).normal(0, 0.1, atoms.positions.shape)
+    descriptor = random_deeppot(("Cu", "Ag")).descriptor
+    if beside:
+        descriptor = Combined([descriptor, random_symmetry(("Cu", "Ag")).descriptor])
+    network = Network(n_features=descriptor.n_features, n_neurons=(4, 4), n_kinds=2)
+    network.randomise(torch.Generator().manual_seed(1))
+    graph = build_graph(atoms, descriptor.cutoff)
+    kinds, last = torch.from_numpy((atoms.numbers == 47).astype(int)), LastLayer(network)
+    whole, few = (linearised(descriptor, graph, keep=keep) for keep in (True, False))
+    assert last.n_basis < descriptor.n_features
+    expected = whole.rows(partial(last.slopes, whole.values, kinds), last.n_basis)
+    found = few.rows(partial(last.slopes, few.values, kinds), last.n_basis)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-12 * float(other.abs().max()))

@@ -53,6 +53,18 @@ def test_every_value_of_one_list_meets_every_value_of_the_others(place: Path) ->
     ]  # fmt: skip
 
 
+def test_several_descriptors_are_one_value_and_told_as_such(place: Path) -> None:
+    text = '[sweep]\ndescriptor = [["deeppot-se", { kind = "acsf", n_angular = 0 }], "acsf"]\n'
+    text += 'fit = ["network", "linear"]\n'
+    found = load_sweep(written(place, text))
+    assert {one.label: one.config is not None for one in found} == {
+        "deeppot-se and acsf n_angular=0, network": True,
+        "deeppot-se and acsf n_angular=0, linear": False,  # embeddings are learned with a network
+        "acsf, network": True,
+        "acsf, linear": True,
+    }
+
+
 def test_options_are_set_within_the_tables_of_the_input_and_within_chosen_ones(place: Path) -> None:
     text = (
         '[descriptor]\nkind = "mtp"\ncutoff = "4 Å"\n[sweep]\n"descriptor.level" = [6, 8]\n'

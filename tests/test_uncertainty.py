@@ -13,6 +13,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from command_line import mlmd
 from made_data import label, strained, thermal
@@ -127,6 +128,30 @@ def test_the_spread_of_a_process_and_of_a_last_layer_is_that_of_bayesian_regress
         # the inverse of the precision is known to its condition number, about 1e9, times rounding
         expected = potential.calibration * np.sqrt(variance.mean(axis=1))
         assert spread.numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_energies_of_single_atoms_that_are_given_are_no_unknowns_of_a_spread(tmp_path: Path) -> None:
+    fit = 'kind = "network"\nn_neurons = [8, 6]\nepochs = 10'
+    judged, job, _ = trained(tmp_path, "acsf", fit, "[baseline]\nenergies = { Cu = -3.5 }")
+    potential, sigma = linear_in_parameters(judged), job.problem.sigma
+    n_basis = potential.expansion.n_basis
+    atom = LabelledFrame(Atoms("Cu", cell=[20, 20, 20], pbc=True), None, None, None, "", "one")
+    of_atom = columns_by_prediction(potential, atom)[0, :n_basis]
+    prior = potential.expansion.prior().numpy()
+    precision = prior.T @ prior
+    for frame in job.train:
+        sigmas = [sigma.energy, *[sigma.forces] * (3 * len(frame.atoms)), *[sigma.stress] * 6]
+        rows = columns_by_prediction(potential, frame)[:, :n_basis]
+        rows[0] -= of_atom  # the constant is -3.5 eV less what the network says of a single atom
+        rows /= np.array(sigmas)[:, None]
+        precision += rows.T @ rows
+    atoms = thermal(1, seed=7)[0].atoms
+    rows = columns_by_prediction(potential, LabelledFrame(atoms, None, None, None, "", "new"))[1:-6, :n_basis]
+    variance = np.einsum("ia,ab,ib->i", rows, np.linalg.inv(precision), rows).reshape(-1, 3)
+    spread = Judge(judged)(atoms, ("spread",)).spread
+    assert spread is not None
+    expected = potential.calibration * np.sqrt(variance.mean(axis=1))
+    assert spread.numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_errors_of_data_from_the_prior_are_as_large_as_their_spread() -> None:
@@ -438,6 +463,16 @@ def test_the_covariance_of_a_network_stays_in_double_precision_and_is_left_out_w
     assert knows(without) == ("grade",)
 
 
+def test_a_network_that_is_too_wide_for_a_spread_says_so(tmp_path: Path) -> None:
+    path = write_input(
+        tmp_path, "acsf", 'kind = "network"\nn_neurons = [2, 1000]\nepochs = 1', "[uncertainty]\ngrade = false"
+    )
+    told: list[str] = []
+    result = train(path, tmp_path / "run", n_processes=1, tell=told.append)
+    assert knows(modelfile.load(result.model)) == ()
+    assert any("no spread of forces is kept: the last layer has 1,000 neurons" in one for one in told)
+
+
 def test_a_process_of_all_labels_is_not_asked_how_sure_it_is(tmp_path: Path) -> None:
     path = write_input(tmp_path, "acsf", 'kind = "kernel"', "[uncertainty]\nspread = true")
     with pytest.raises(InputError, match='"kernel" does not keep'):
@@ -514,17 +549,21 @@ def test_a_run_that_extrapolates_is_warned_of_once_and_stopped_where_that_is_wan
 _SPREAD = """
 import sys
 import torch
+from ase import Atoms
 from ase.build import bulk
 from mlmd.descriptors.soap import Soap
 from mlmd.fitting.linear import Linear
+from mlmd.fitting.network import Network
 from mlmd.fitting.polynomial import Polynomial
 from mlmd.fitting.random_features import RandomFeatures
 from mlmd.potentials import uncertainty
 from mlmd.potentials.learned import LearnedPotential
 
-descriptor = Soap(elements=("Cu",), cutoff=4.5, n_max=4, l_max=3)
+alloy = sys.argv[1] == "network"
+descriptor = Soap(elements=("Cu", "Au") if alloy else ("Cu",), cutoff=4.5, n_max=4, l_max=3)
 n = descriptor.n_features
 regressor = {
+    "network": lambda: Network(n_features=n, n_neurons=(16, 16), n_kinds=2),
     "linear": lambda: Linear(n_features=n),
     "quadratic": lambda: Polynomial(n_features=n, order=2),
     "random features": lambda: RandomFeatures(n_features=n, n_random=400),
@@ -534,6 +573,7 @@ potential = LearnedPotential(descriptor, regressor)
 sizes = []
 for n_cells in (1, int(sys.argv[2])):  # what is loaded and begun with the first one does not count
     atoms = bulk("Cu", cubic=True).repeat(n_cells)
+    atoms.numbers[::2] += 50 * alloy
     uncertainty.Judge(potential)(atoms, ("spread",))
     lines = open("/proc/self/status").read().splitlines()  # ru_maxrss would count what the process was forked from
     sizes.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))))
@@ -543,7 +583,9 @@ print(sizes[1] - sizes[0], uncertainty._bytes_of_spread(potential, len(atoms)))
 
 @pytest.mark.skipif(library() is None, reason="without kernels all derivatives of pairs are kept besides")
 @pytest.mark.skipif(sys.platform != "linux", reason="the largest size of a process is read as Linux tells it")
-@pytest.mark.parametrize(("regressor", "n_cells"), [("linear", 10), ("quadratic", 4), ("random features", 5)])
+@pytest.mark.parametrize(
+    ("regressor", "n_cells"), [("linear", 10), ("quadratic", 4), ("random features", 5), ("network", 7)]
+)
 def test_the_memory_that_a_spread_is_refused_for_is_what_it_takes(regressor: str, n_cells: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SPREAD, regressor, str(n_cells)], check=True, capture_output=True, text=True

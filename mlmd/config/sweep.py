@@ -174,7 +174,9 @@ def _copy(value: Any) -> Any:
 
 
 def _told(place: tuple[str, ...], value: Any) -> str:
-    """A value in few words: ``gap n_sparse=200``, ``level=12``."""
+    """A value in few words: ``gap n_sparse=200``, ``level=12``, ``snap and acsf n_angular=0``."""
+    if isinstance(value, list) and place == ("descriptor",):
+        return " and ".join(_told(place, one) for one in value)
     if isinstance(value, Mapping):
         words = [str(value["kind"])] if "kind" in value else []
         return " ".join([*words, *(f"{key}={_short(item)}" for key, item in value.items() if key != "kind")])

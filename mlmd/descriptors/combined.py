@@ -85,6 +85,11 @@ class Combined(torch.nn.Module):
         return {"kind": "combined", "parts": [part.spec() for part in self.parts]}
 
 
+def columns_of(descriptor: Descriptor) -> tuple[slice, ...]:
+    """Those of each descriptor that is combined, or of the only one."""
+    return descriptor.columns if isinstance(descriptor, Combined) else (slice(0, descriptor.n_features),)
+
+
 def within(graph: Graph, cutoff: float) -> Graph:
     """The same atoms with the pairs up to a cutoff in Å, in the same order."""
     kept = graph.vectors.detach().square().sum(dim=1) < cutoff**2

@@ -7,6 +7,7 @@ nothing else: the forces of any energy E(B) are -Jᵀ·(∂E/∂B), and the grad
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from mlmd.graph import VOIGT, Graph
 
 _SKIN = 0.01
 """Å: the list of neighbours is kept for all products at the same positions."""
+_CENTRES = 32
+"""Atoms whose features are differentiated together where there is no kernel: memory stays bounded."""
 
 Slopes = Callable[[Tensor], Tensor]
 """Derivatives (n_atoms, n_functions, n) of functions of the features of each atom along directions (n_atoms,
@@ -192,7 +195,26 @@ class _Anew:
         return change
 
     def rows(self, slopes: Slopes, n_functions: int) -> tuple[Tensor, Tensor]:
-        return _ByAutograd(self._descriptor, self._graph).rows(slopes, n_functions)
+        """Of few functions, one after the other; of more functions than features these are what is differentiated."""
+        graph, n_features = self._graph, self.values.shape[1]
+        if n_functions > n_features:
+            return _ByAutograd(self._descriptor, graph).rows(slopes, n_functions)
+        along_all = torch.eye(n_features, dtype=torch.float64).expand(graph.n_atoms, -1, -1)
+        weights = slopes(along_all)
+        gradients = weights.new_zeros((n_functions, graph.n_atoms, 3))
+        virials = weights.new_zeros((n_functions, 3, 3))
+        for first in range(0, graph.n_atoms, _CENTRES):
+            centres = slice(first, min(first + _CENTRES, graph.n_atoms))
+            own = (graph.pairs[0] >= centres.start) & (graph.pairs[0] < centres.stop)
+            pairs, vectors = graph.pairs[:, own], graph.vectors[own].detach().clone().requires_grad_(True)
+            part = replace(graph, pairs=pairs, shifts=graph.shifts[own], vectors=vectors)
+            with torch.enable_grad():
+                features = self._descriptor.features(part, centres).double()
+            for function, weight in enumerate(weights[centres].unbind(dim=1)):
+                (slope,) = torch.autograd.grad(features, vectors, weight, retain_graph=function + 1 < n_functions)
+                gradients[function] += _scattered(slope, pairs, graph.n_atoms)
+                virials[function] += vectors.detach().T @ slope
+        return gradients.permute(1, 2, 0), virials.permute(1, 2, 0)[VOIGT]
 
     def _features(self) -> tuple[Tensor, Tensor]:
         """Vectors of pairs, and features that can be differentiated by them."""

@@ -45,7 +45,9 @@ class LastLayer(Expansion):
         """(n, n_basis, n_directions), the derivatives of y along directions (n, n_features, n_directions) of rows."""
 
         def of_kind(rows: Tensor | slice, kind: int) -> Tensor:
-            values, along = features[rows], directions[rows]
+            values = features[rows]
+            # a basis, which is the same for all rows, is not copied for each
+            along = directions[0].expand(len(values), -1, -1) if directions.stride(0) == 0 else directions[rows]
             for layer, name in self._layers(kind):
                 with torch.enable_grad():
                     entering = layer.weighted(values).detach().requires_grad_(True)

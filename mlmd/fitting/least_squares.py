@@ -124,9 +124,12 @@ def _whole(factor: Tensor, chosen: Tensor, penalty: Tensor | None, prior: Tensor
     matrix = factor[:, chosen]
     scale = torch.linalg.vector_norm(matrix, dim=0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    if penalty is not None:  # a column of a penalty above one is as long as that, or its length would hide all others
+        length = penalty[chosen].clamp(min=1.0)
+        scale, penalties = scale * length, penalty[chosen] / length
     parts = [matrix / scale]
     if penalty is not None:
-        parts.append(torch.diag(penalty[chosen]))
+        parts.append(torch.diag(penalties))
     if prior is not None:
         rows = factor.new_zeros((len(prior), factor.shape[1] - 1))
         rows[:, : prior.shape[1]] = prior

@@ -10,7 +10,7 @@ kernel of order n of the vectors (x/ℓ, 1) (Cho and Saul, NeurIPS 2009), with a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -97,13 +97,13 @@ class RandomFeatures(Expansion):
         else:
             self.phases.copy_(torch.randn(self.phases.shape, generator=generator, dtype=torch.float64))
 
-    def standardise(self, features: Tensor) -> None:
-        """Set shift and scale to the mean and the standard deviation of rows (n, n_features).
+    def standardise(self, features: Tensor, alike: Sequence[slice] = ()) -> None:
+        """Set shift and scale by `mean_and_deviation` of rows (n, n_features) and of columns that are alike.
 
         Raises:
             InputError: for rows of another width, without rows, and for numbers that are not finite.
         """
-        shift, scale = mean_and_deviation(features)
+        shift, scale = mean_and_deviation(features, alike)
         if len(shift) != self.n_features:
             raise InputError(f"rows of {len(shift)} features were given, {self.n_features} are needed.")
         self.shift.copy_(shift)

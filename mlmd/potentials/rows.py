@@ -32,7 +32,7 @@ def rows_of(descriptor: Descriptor, regressor: Expansion, graph: Graph, kinds: T
     for one in each_structure(graph):
         own = kinds[start : start + one.n_atoms]
         start += one.n_atoms
-        work = linearised(descriptor, one)
+        work = linearised(descriptor, one, keep=descriptor.n_features < regressor.n_basis)
         energies.append(regressor.basis(work.values, own).sum(dim=0))
         gradients, virial = work.rows(partial(regressor.slopes, work.values, own), regressor.n_basis)
         forces.append(-gradients)

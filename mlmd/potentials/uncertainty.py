@@ -7,8 +7,8 @@ Christensen and Khorshidi, PCCP 19, 10978, 2017):
     s_i = c √(⅓ Σ_axis var F_i,axis),    var F = ‖R^(-T) ∂F/∂α‖²    or    Σ_members (F - F̄)² / (m - 1),
 
 the standard deviation of a component of the force on atom i, c the calibration that training found. It is what the data
-leave open of the parameters: where every basis function is constant, as kernels are far from all representative atoms,
-forces are wrong and the spread is small. The grade tells such atoms.
+leave open of the parameters: where every basis function is constant, as kernels are far from all representative atoms
+and neurons of tanh are where they saturate, forces are wrong and the spread is small. The grade tells such atoms.
 
 Grade, with the active set A of the element of atom i (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171, 2017; by
 element as Lysogorskiy et al., Phys. Rev. Mater. 7, 043801, 2023):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mlmd.descriptors import Descriptor, embedding_table, radial_moments
-from mlmd.descriptors.combined import Combined, within
+from mlmd.descriptors.combined import Combined, columns_of, within
 from mlmd.descriptors.embedding import DeepPotSE
 from mlmd.descriptors.embedding_table import Knots, knots_for, spline_coefficients
 from mlmd.descriptors.linearised import Jacobian, jacobian_size, linearised, values
@@ -206,7 +206,8 @@ def parts_in(descriptor: Descriptor, learned: Sequence[bool], graphs: Sequence[G
 def _part(descriptor: Descriptor, learned: bool, graphs: Sequence[Graph]) -> Part:
     if not learned:
         features, kinds = _rows(descriptor, graphs, compiled=True)
-        return Fixed(descriptor, decorrelating(features, kinds, len(descriptor.elements)))
+        n_kinds, alike = len(descriptor.elements), columns_of(descriptor)
+        return Fixed(descriptor, decorrelating(features, kinds, n_kinds, alike))
     if isinstance(descriptor, DeepPotSE):
         shortest = min(float(graph.distances.min()) for graph in graphs if len(graph.vectors))
         return Embeddings(descriptor, knots_for(descriptor, _CLOSER * shortest))
@@ -242,7 +243,7 @@ def _rows(descriptor: Descriptor, graphs: Sequence[Graph], *, compiled: bool = F
 
 def _standardising(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
     """Of the features that a descriptor has in the beginning, by their mean and deviation in each element."""
-    found = [mean_and_deviation(features[kinds == kind]) for kind in range(n_kinds)]
+    found = [mean_and_deviation(features[kinds == kind], (slice(None),)) for kind in range(n_kinds)]
     return Scaling(torch.stack([mean for mean, _ in found]), torch.stack([torch.diag(1 / width) for _, width in found]))
 
 

@@ -70,9 +70,9 @@ def _keep_covariance(job: Job, outcomes: Sequence[Outcome], choice: Choice | Non
     n = n_linear(job.potential)
     if wanted is False or (wanted == "auto" and (expansion.relative or n > MOST_PARAMETERS)):
         return
-    penalty, prior = penalties(job, choice)
-    penalty[expansion.n_basis :].clamp_(min=FREE)  # data may leave constants open, e.g. where all compositions agree
     whole = combine(torch.from_numpy(outcome.factor) for outcome in outcomes)
+    penalty, prior = penalties(job, whole, choice)
+    penalty[expansion.n_basis :].clamp_(min=FREE)  # data may leave constants open, e.g. where all compositions agree
     expansion.set_factor(whole_factor(whole, columns=(free_columns(job),), penalty=penalty, prior=prior))
 
 

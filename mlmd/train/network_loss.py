@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlmd.descriptors.combined import columns_of
 from mlmd.descriptors.linearised import Jacobian, jacobian_size, linearised
 from mlmd.descriptors.species import species
 from mlmd.errors import InputError
@@ -137,7 +138,7 @@ def samples_of(
         kinds = species(graph.numbers, potential.species_table)
         found.append(labelled(work, work.values, kinds, frame, sigma, baseline))
     features, kinds = torch.cat([one.features for one in found]), torch.cat([one.kinds for one in found])
-    scaling = decorrelating(features, kinds, len(potential.elements))
+    scaling = decorrelating(features, kinds, len(potential.elements), columns_of(potential.descriptor))
     if not bool(scaling.axes.any()):
         raise InputError(
             "all atoms of the training structures have the same surroundings: there is nothing to learn from. Add "
@@ -162,12 +163,18 @@ def labelled(
     )
 
 
-def decorrelating(features: Tensor, kinds: Tensor, n_kinds: int) -> Scaling:
-    """Of features (n_atoms, n_features), float64, of the atoms of every element, by their principal axes."""
+def decorrelating(features: Tensor, kinds: Tensor, n_kinds: int, alike: Sequence[slice] = (slice(None),)) -> Scaling:
+    """Of features (n_atoms, n_features), float64, of the atoms of every element, by their principal axes.
+
+    Args:
+        features, kinds: of atoms.
+        n_kinds: elements.
+        alike: columns of each descriptor.
+    """
     shifts, axes = [], []
     for kind in range(n_kinds):
         own = features[kinds == kind]
-        shift, scale = mean_and_deviation(own)
+        shift, scale = mean_and_deviation(own, alike)
         scaled = (own - shift) / scale
         varies = scaled.abs().amax(dim=0) > _ALIKE
         spread, directions = torch.linalg.eigh(scaled.T @ scaled / len(own))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from mlmd.errors import InputError, SimulationError
 from mlmd.fitting.least_squares import combine, solve
 from mlmd.potentials.learned import LearnedPotential
+from mlmd.train.faint import stronger
 from mlmd.train.shards import Outcome, Solver, Task, state_of
 
 _FIRST_DAMPING = 1e-2
@@ -187,6 +189,7 @@ def iterate(
         max_iterations=max_iterations,
         tolerance=tolerance,
         regularisation=regularisation,
+        stronger=partial(stronger, potential),
         prior=prior_of(potential),
     )
     while not state.finished:
@@ -213,6 +216,8 @@ class _Rules:
     max_iterations: int
     tolerance: float
     regularisation: float
+    stronger: Callable[[Tensor], Tensor]
+    """Of coefficients, by how much that is stronger in some, from a triangle."""
     prior: Tensor | None = None
 
     @property
@@ -224,6 +229,7 @@ class _Rules:
         """Relative penalties of the columns."""
         n = factor.shape[1] - 1
         of_linear = factor.new_full((self.n_free,), self.regularisation)
+        of_linear[: self.n_features] *= self.stronger(factor)
         return torch.cat([of_linear, factor.new_full((n - self.n_free,), damping)])
 
 

@@ -25,7 +25,7 @@ from mlmd.config import (
 from mlmd.config.pairs import NO_PRODUCTS
 from mlmd.config.table import Table
 from mlmd.descriptors import Descriptor
-from mlmd.descriptors.combined import Combined
+from mlmd.descriptors.combined import Combined, columns_of
 from mlmd.descriptors.moments import Moments
 from mlmd.descriptors.soap import Soap
 from mlmd.errors import InputError
@@ -85,7 +85,7 @@ def make_regressor(  # noqa: PLR0911 - a return for each kind
                 width=fit.width or _width(n_features),
                 amplitude=fit.amplitude,
             )
-            random.standardise(features_of(descriptor, frames, config.seed)[0])
+            random.standardise(features_of(descriptor, frames, config.seed)[0], columns_of(descriptor))
             random.randomise(torch.Generator().manual_seed(config.seed))
             return random
         case GAPFit():
@@ -181,7 +181,7 @@ def _sparse(
     fit: GAPFit, given: Table, descriptor: Descriptor, features: Tensor, kinds: Tensor, seed: int, *, counted: bool
 ) -> SparseGaussian:
     """Representative atoms of each element, chosen by their features."""
-    shift, scale = mean_and_deviation(features)
+    shift, scale = mean_and_deviation(features, columns_of(descriptor))
     kernel = _kernel_of(fit, given, descriptor, features)
     if kernel == "polynomial":  # the angle between rows is that from the origin
         shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
@@ -267,7 +267,7 @@ def _process(
             'fit: kernel: "laplacian" has a kink where two rows agree, so that forces and stresses cannot be learned '
             'with it. Give forces = "none" and stress = "none" for the data, or another kernel.'
         )
-    shift, scale = mean_and_deviation(features)
+    shift, scale = mean_and_deviation(features, columns_of(descriptor))
     if kernel == "polynomial":  # the angle between rows is that from the origin
         shift, scale = torch.zeros_like(shift), torch.ones_like(scale)
     n_features = descriptor.n_features

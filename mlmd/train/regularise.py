@@ -19,6 +19,7 @@ from torch import Tensor
 from mlmd.errors import InputError
 from mlmd.fitting.least_squares import combine, solve
 from mlmd.fitting.ridge import cross_validation, evidence, n_determined
+from mlmd.train.faint import stronger
 from mlmd.train.job import LEAST_RIDGE, Job
 from mlmd.train.optimise import n_linear, prior_of
 from mlmd.train.shards import Outcome
@@ -94,7 +95,7 @@ def choose(job: Job, outcomes: Sequence[Outcome]) -> tuple[Choice, np.ndarray]:
     n_free = n_linear(job.potential) - n_basis if job.free_constants else 0
     columns = [*range(n_basis + n_free), whole.shape[1] - 1]
     prior = prior_of(job.potential)
-    rows = _norms(whole[:, :n_basis]) if prior is None else prior
+    rows = _norms(whole[:, :n_basis]) * stronger(job.potential, whole) if prior is None else prior
     if how == "evidence":
         found = evidence(whole[:, columns], n_rows, prior=rows, n_free=n_free)
         strength, extreme = found.strength, False
@@ -121,7 +122,7 @@ def choose(job: Job, outcomes: Sequence[Outcome]) -> tuple[Choice, np.ndarray]:
 
 def solution(job: Job, factor: Tensor, choice: Choice | None) -> tuple[np.ndarray, float]:
     """Coefficients and constants from a triangle, as the input or a choice says, and the norm of the residuals."""
-    penalty, prior = penalties(job, choice)
+    penalty, prior = penalties(job, factor, choice)
     found = solve(factor, columns=(free_columns(job),), penalty=penalty, prior=prior)
     return found.x.numpy(), found.residual
 
@@ -131,14 +132,21 @@ def free_columns(job: Job) -> slice:
     return slice(0, n_linear(job.potential) if job.free_constants else job.potential.expansion.n_basis)
 
 
-def penalties(job: Job, choice: Choice | None) -> tuple[Tensor, Tensor | None]:
-    """Penalties relative to columns and rows of the prior, as the input or a choice says, for `least_squares.solve`."""
+def penalties(job: Job, factor: Tensor, choice: Choice | None) -> tuple[Tensor, Tensor | None]:
+    """Penalties relative to columns and rows of the prior, as the input or a choice says, for `least_squares.solve`.
+
+    Args:
+        job: with the input.
+        factor: the triangle of the data, which tells columns that are nearly zero in them.
+        choice: what the data have chosen.
+    """
     n_basis, n = job.potential.expansion.n_basis, n_linear(job.potential)
     penalty, prior = torch.full((n,), job.regularisation, dtype=torch.float64), prior_of(job.potential)
     if choice is not None:
         penalty[:n_basis], penalty[n_basis:] = choice.strength, 0.0
         if prior is not None:
             prior, penalty[:n_basis] = choice.strength * prior, LEAST_RIDGE
+    penalty[:n_basis] *= stronger(job.potential, factor)
     return penalty, prior
 
 

@@ -198,9 +198,11 @@ def _train_potential(
     fits = {"network": network_fit.fit, "kernel": kernel_fit.fit}  # all others are linear in their parameters
     fit = embedded_fit.fit if learned_parts(job.config.descriptor) else fits.get(job.config.fit.kind, linear_fit.fit)
     fitted = fit(job, folder, n_processes, progress)
-    keep_covariance_of_network(job, lambda done, total: progress(Step("covariance of the last layer", done, total)))
+    wide = keep_covariance_of_network(
+        job, lambda done, total: progress(Step("covariance of the last layer", done, total))
+    )
     of_grade = keep_active_sets(job, lambda done, total: progress(Step("active sets", done, total)))
-    for text in fitted.messages:
+    for text in (*fitted.messages, *([wide] if wide else ())):
         messages(text)
     tables: dict[str, Any] = {"train": None, "test": None}
     labels = None

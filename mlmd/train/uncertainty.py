@@ -77,10 +77,13 @@ def keep_active_sets(job: Job, told: Callable[[int, int], None]) -> dict[str, An
     return {"environments of the active sets": n_own, "of": sum(seen.values()), "passes": n_passes}
 
 
-def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> None:
+def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> str | None:
     """Give the network of a potential R of the last layer's linear problem, of data and prior, for a spread.
 
     Unasked only where the descriptor has a compiled kernel: else the derivatives take longer than the training.
+
+    Returns:
+        What a person should know of a network that is too wide for it.
 
     Args:
         job: its network is trained.
@@ -88,10 +91,15 @@ def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> No
     """
     network, wanted = job.potential.regressor, job.config.uncertainty.spread
     if wanted is False or not isinstance(network, Network):
-        return
+        return None
     n = network.n_basis + network.n_kinds
-    if wanted == "auto" and (kernels_of(job.potential.descriptor) is None or n > MOST_COLUMNS):
-        return
+    if wanted == "auto" and kernels_of(job.potential.descriptor) is None:
+        return None
+    if wanted == "auto" and n > MOST_COLUMNS:
+        return (
+            f"no spread of forces is kept: the last layer has {network.n_basis:,} neurons, and more than "
+            f"{MOST_COLUMNS - network.n_kinds:,} make it slow. [uncertainty] spread = true keeps it all the same."
+        )
     linear = linear_in_parameters(job.potential)
     last = linear.expansion
     problem, lone = job.problem, None
@@ -104,8 +112,10 @@ def keep_covariance_of_network(job: Job, told: Callable[[int, int], None]) -> No
         done += len(some)
         told(done, len(problem.frames))
     penalty = torch.zeros(n, dtype=torch.float64)
-    penalty[network.n_basis :] = FREE  # single atoms leave constants open, and so may the data
-    network.set_factor(whole_factor(collected.factor, penalty=penalty, prior=last.prior()))
+    penalty[network.n_basis :] = FREE  # data may leave constants open, e.g. where all compositions agree
+    columns = slice(0, n if job.free_constants else network.n_basis)
+    network.set_factor(whole_factor(collected.factor, columns=(columns,), penalty=penalty, prior=last.prior()))
+    return None
 
 
 def calibrate(
