@@ -167,6 +167,13 @@ class WithoutStress(EMT):
     def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
         super().calculate(atoms, properties, system_changes)
         self.results["stress"] = np.full(6, np.nan)
+
+class WithoutWall(EMT):
+    "Its energy is the volume's: nothing keeps a cell from shrinking to nothing, with ever more pairs."
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] = self.results["free_energy"] = 0.1 * atoms.get_volume()
+        self.results["forces"], self.results["stress"] = np.zeros((len(atoms), 3)), 0.1 * np.array([1, 1, 1, 0, 0, 0])
 """
 
 
@@ -257,6 +264,13 @@ def test_a_cell_is_not_relaxed_without_a_stress(here: Path) -> None:
     assert answer.code == 0, answer.err
     assert [row["pressure_bar"] for row in json.loads(answer.out)] == [None, None]
     assert "stress" not in Path("e.extxyz").read_text()
+
+
+def test_a_cell_that_collapses_is_given_up(here: Path) -> None:
+    """Otherwise it shrinks until its pairs do not fit the memory."""
+    answer = mlmd("relax", "cu.extxyz", *own(here, "WithoutWall"), "--out", "r.extxyz", "--cell", "--json")
+    assert answer.code == 3
+    assert "cu.extxyz@0: the cell collapses: " in answer.err and "Add it, or { kind" in answer.err
 
 
 @pytest.mark.parametrize(
