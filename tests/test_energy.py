@@ -292,6 +292,7 @@ def test_a_cell_that_collapses_is_given_up(here: Path) -> None:
         (["energy", "cu.extxyz", "--potential", "Cuu"], 2, "Cuu"),
         (["energy", "no.extxyz", "--potential", "Cu"], 2, "no such file"),
         (["energy", "cu.extxyz", "--potential", "{ kind = zbl }"], 2, "is no table of TOML"),
+        (["energy", "cu.extxyz", "--potential", '{ kind = "torchscript", path = "cu.pt" }'], 2, "cu.pt: no such file"),
         (["energy", "cu.extxyz", "--potential", "{ cutoff = 2 }"], 2, 'needs path = "FILE" or kind = "KIND"'),
         (["energy", "cu.extxyz", "--potential", "Si"], 2, "knows Si; cu.extxyz@0 has Cu"),
         (["energy", "cu.extxyz", "--potential", "Cu", "--out", "e.cif"], 2, "ending .extxyz"),

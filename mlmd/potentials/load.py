@@ -302,7 +302,9 @@ def _compares_itself(potential: Any) -> bool:
 
 
 def _check_file(kind: str, path: Path) -> None:
-    """A file that says what it is must be of the kind asked for."""
+    """A file must be there, and of the kind asked for where it says what it is."""
+    if not path.exists():
+        raise InputError(f"potential ({kind}): {no_such_potential(path)}")
     if kind in ("mlmd", "mtp", "nep", "gap") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
     # before anybody is asked to trust the file, since what one trusts should be what it is called
