@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlmd.pretrained.external import External
 
-INSTALL = "--no-deps matgl==2.0.4 && pip install torch-geometric lightning pymatgen boto3"
+INSTALL = "--no-deps matgl==2.0.4 && torch-geometric lightning pymatgen boto3"
 """Its newest release computes the published networks wrong, and its own dependencies would replace PyTorch."""
 FILES = ("model.json", "model.pt", "state.pt")
 RELEASES = {("matgl.models._tensornet_pyg", "TensorNet", 1): "2.0.4"}
