@@ -67,7 +67,7 @@ def test_it_is_added_to_another_potential() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"method": "no functional"}, "no functional"),
+        ({"method": "no functional"}, "no parameters of d3bj for the method no functional"),
         ({"method": "PBE", "damping": "d5"}, "d5"),
         ({"method": "PBE", "cutoff": "9 eV"}, "is not a unit of length"),
         ({}, "method must be given"),

@@ -67,6 +67,19 @@ def test_energies_are_those_of_the_potential(here: Path) -> None:
     assert ase.io.read("e.extxyz", 1).get_potential_energy() == pytest.approx(rows[1]["energy_eV"], abs=1e-8)
 
 
+def test_a_potential_may_be_written_as_in_an_input(here: Path) -> None:
+    table = '{ kind = "ase", calculator = "ase.calculators.emt:EMT" }'
+    same = (["--potential", table], ["--potential", "ase", "--options", EMT_OPTIONS])
+    answers = [mlmd("energy", "cu.extxyz", *given, "--json") for given in same]
+    assert answers[0].code == 0, answers[0].err
+    assert json.loads(answers[0].out) == json.loads(answers[1].out)
+    for n, given in enumerate(same):
+        assert mlmd("label", "cu.extxyz", *given, "--out", f"{n}.extxyz").code == 0
+    first, second = (ase.io.read(f"{n}.extxyz", 1) for n in range(2))
+    assert first.get_potential_energy() == second.get_potential_energy()
+    assert mlmd("evaluate", table, "1.extxyz").code == 0
+
+
 def test_what_a_committee_says_of_its_errors_is_told(here: Path) -> None:
     members = json.dumps({"members": [{"kind": "ase", "calculator": "ase.calculators.emt:EMT"}, "Cu"]})
     (row, _) = json.loads(mlmd("energy", "cu.extxyz", "--potential", "committee", "--options", members, "--json").out)
@@ -167,6 +180,13 @@ class WithoutStress(EMT):
     def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
         super().calculate(atoms, properties, system_changes)
         self.results["stress"] = np.full(6, np.nan)
+
+class WithoutWall(EMT):
+    "Its energy is the volume's: nothing keeps a cell from shrinking to nothing, with ever more pairs."
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] = self.results["free_energy"] = 0.1 * atoms.get_volume()
+        self.results["forces"], self.results["stress"] = np.zeros((len(atoms), 3)), 0.1 * np.array([1, 1, 1, 0, 0, 0])
 """
 
 
@@ -259,11 +279,21 @@ def test_a_cell_is_not_relaxed_without_a_stress(here: Path) -> None:
     assert "stress" not in Path("e.extxyz").read_text()
 
 
+def test_a_cell_that_collapses_is_given_up(here: Path) -> None:
+    """Otherwise it shrinks until its pairs do not fit the memory."""
+    answer = mlmd("relax", "cu.extxyz", *own(here, "WithoutWall"), "--out", "r.extxyz", "--cell", "--json")
+    assert answer.code == 3
+    assert "cu.extxyz@0: the cell collapses: " in answer.err and "Add it, or { kind" in answer.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["energy", "cu.extxyz", "--potential", "Cuu"], 2, "Cuu"),
         (["energy", "no.extxyz", "--potential", "Cu"], 2, "no such file"),
+        (["energy", "cu.extxyz", "--potential", "{ kind = zbl }"], 2, "is no table of TOML"),
+        (["energy", "cu.extxyz", "--potential", '{ kind = "torchscript", path = "cu.pt" }'], 2, "cu.pt: no such file"),
+        (["energy", "cu.extxyz", "--potential", "{ cutoff = 2 }"], 2, 'needs path = "FILE" or kind = "KIND"'),
         (["energy", "cu.extxyz", "--potential", "Si"], 2, "knows Si; cu.extxyz@0 has Cu"),
         (["energy", "cu.extxyz", "--potential", "Cu", "--out", "e.cif"], 2, "ending .extxyz"),
         (["energy", "cu.extxyz", "--potential", "Cu", "--out", "cu.extxyz"], 4, "exists already"),

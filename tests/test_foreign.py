@@ -81,8 +81,9 @@ def test_a_model_of_metatomic_holds_the_network_of_any(tmp_path: Path) -> None:
 def test_torchscript_of_nobody_in_particular_is_not_recognised_and_asks_for_a_kind(tmp_path: Path) -> None:
     file = archive(tmp_path / "a.pt", **{"data.pkl": b"\x80\x02}.", "code/__torch__/springs.py": b"pass"})
     assert framework_of(file) is None
-    with pytest.raises(ModelError, match='kind = "torchscript"'):
+    with pytest.raises(ModelError, match='kind = "torchscript"') as caught:
         recognise(file)
+    assert f'path = "{file}", trust = "sha256:{sha256(file)}"' in str(caught.value)  # what a user copies
 
 
 def test_a_pickle_is_read_and_not_opened(tmp_path: Path) -> None:
@@ -188,10 +189,22 @@ def test_show_tells_what_a_file_would_execute_and_opens_nothing(tmp_path: Path) 
     assert not canary.exists()
 
 
-def test_show_of_a_kind_says_that_it_needs_options() -> None:
-    answer = mlmd("show", "mace")
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("mace", 'either path = "FILE" or name = "MODEL"'), ("d3", "method must be given")]
+)
+def test_show_of_a_kind_says_which_options_it_needs(kind: str, missing: str) -> None:
+    answer = mlmd("show", kind)
     assert answer.code == 2
-    assert "mlmd show mace --options" in answer.err
+    assert missing in answer.err
+
+
+def test_show_describes_a_table_as_an_input_has_it() -> None:
+    table = '{ kind = "ase", calculator = "ase.calculators.emt:EMT" }'
+    answer = mlmd("show", table, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["calculator"] == "ase.calculators.emt.EMT"
+    assert json.loads(mlmd("show", "zbl", "--options", '{"cutoff": "2 Å"}', "--json").out)["kind"] == "zbl"
+    assert json.loads(mlmd("show", '{ kind = "zbl", cutoff = "2 Å" }', "--json").out)["kind"] == "zbl"
 
 
 def test_a_framework_that_is_not_there_is_told_with_both_ways_out(

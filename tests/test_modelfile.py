@@ -318,6 +318,14 @@ def test_missing_elements_are_named_and_counted(file: Path) -> None:
     assert str(caught.value) == expected
 
 
+def test_of_a_sum_the_part_that_lacks_an_element_is_named(file: Path) -> None:
+    """Its own elements are those that all parts know, which do not tell whose the gap is."""
+    everything = Table(kind="lennard-jones", options={"epsilon": 1.0, "sigma": 2.0, "cutoff": 5.0})
+    loaded = load_potential([everything, Table(path=file)])
+    with pytest.raises(InputError, match=r"Of its 2 potentials number 2 \(si\.mlmd\) does not know H\. Use a"):
+        check_elements(loaded, ["Si", "H"])
+
+
 def test_a_potential_describes_itself(file: Path) -> None:
     facts = describe(load_potential([Table(path=file)]), file)
     assert facts["elements"] == ["Si", "O"]

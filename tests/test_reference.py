@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,16 @@ def test_what_is_stored_is_of_structures_that_code_makes(tmp_path: Path) -> None
         assert np.abs(forces.sum(axis=0)).max() < 1e-3 and np.abs(forces).max() > 0.1
     reference.store(every[::-1], tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == reference.FILE.read_bytes()
+
+
+@pytest.mark.parametrize("kind", sorted({one.kind for one in reference.stored()}))
+def test_the_library_of_stored_numbers_is_the_package_that_a_user_is_told_to_install(kind: str) -> None:
+    """Otherwise no model of the kind would be compared with them; the line may have options and several parts."""
+    installed = Recipe(kind, install=import_module(f"mlmd.pretrained.{kind}").INSTALL)
+    assert {one.library for one in reference.stored() if one.kind == kind} == {installed.library}
+
+
+def test_every_part_of_what_is_to_be_installed_is_a_line_of_the_same_environment() -> None:
+    recipe = Recipe("matgl", python="env/bin/python", install="--no-deps a==1 && b c")
+    told = str(recipe.failed("matgl: there is no module 'matgl' in env"))
+    assert told.endswith("env/bin/python -m pip install --no-deps a==1 && env/bin/python -m pip install b c.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mlmd.cli.evaluate import bar, key_options, keys_of, trust_option
-from mlmd.errors import InputError
+from mlmd.cli.inline import is_table, table_of
 
 
 @click.command()
@@ -44,10 +42,10 @@ def committee(
 
     keys = keys_of((energy_key, forces_key, stress_key, virial_key, group_key), type_map)
     frames = [frame for path in data for frame in read_labelled(path, keys=keys)] if data else None
-    shares = trust_of_each([model for model in models if not _is_table(model)], trust)
+    shares = trust_of_each([model for model in models if not is_table(model)], trust)
     members = {
-        model: load_table(_table(model), model, "cpu")
-        if _is_table(model)
+        model: load_table(table_of(model), model, "cpu")
+        if is_table(model)
         else load_model(model, elements, "{}", "cpu", shares[model])
         for model in models
     }
@@ -56,17 +54,3 @@ def committee(
     factor = "not calibrated: give --data" if frames is None else f"calibrated by a factor of {made.calibration:.3g}"
     click.echo(f"Potential: {out}: the mean of {len(models)}, for {', '.join(made.elements)}")
     click.echo(f"Spread of forces: {factor}")
-
-
-def _is_table(model: str) -> bool:
-    return model.lstrip().startswith("{")
-
-
-def _table(model: str) -> dict[str, Any]:
-    """A member written as in an input."""
-    try:
-        return dict(tomllib.loads(f"member = {model}")["member"])
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"{model} is no table of TOML ({error}). Write for example '{{ kind = \"chgnet\" }}'."
-        ) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.cli.evaluate import bar, trust_option, with_trust
+from mlmd.cli.inline import name_and_options
 from mlmd.errors import InputError, SimulationError, Stopped, StorageError, some_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ def structure_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", default="auto", show_default=True, help="Where it computes: cpu, cuda, cuda:0."),
         click.option("--options", default="{}", metavar="JSON", help="Of the potential, as in an input's table."),
         click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl."),
-        click.option("--potential", required=True, metavar="FILE", help="A file, a name of `mlmd models`, or a kind."),
+        click.option(
+            "--potential",
+            required=True,
+            metavar="FILE",
+            help="A file, a name of `mlmd models`, a kind, or a table as in an input: '{ kind = \"chgnet\" }'.",
+        ),
         click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path)),
     ):
         command = option(command)
@@ -143,8 +149,9 @@ def read_given(
     from mlmd.sample.structures import read_structures
 
     symbols = None if elements is None else tuple(elements.replace(",", " ").split())
-    given = with_trust(parse_options(options), trust)
-    return PotentialMethod(potential, symbols, given, device), read_structures(structures)
+    name, own = name_and_options(potential)
+    given = with_trust(own | parse_options(options), trust)
+    return PotentialMethod(name, symbols, given, device), read_structures(structures)
 
 
 def _hand_out(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlmd.cli.inline import is_table, table_of
 from mlmd.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Errors of MODEL, a potential or a model of structures, for the labelled structures of DATA.
 
-    MODEL is a file, the name of a potential that comes with mlmd, or a kind (with --options). DATA are extended XYZ
-    files, files with results that ASE reads, or DeePMD folders.
+    MODEL is a file, the name of a potential that comes with mlmd, a kind (with --options), or a table as in an input,
+    such as '{ kind = "chgnet" }'. DATA are extended XYZ files, files with results that ASE reads, or DeePMD folders.
 
     Energies are compared per atom, forces by component, stress by its six components; as a whole, by element and by
     group of the data. Differences that are no scatter, such as another zero of energy, another unit or another order
@@ -78,7 +79,7 @@ def evaluate(
     keys = keys_of((energy_key, forces_key, stress_key, virial_key, group_key), type_map)
     from mlmd.potentials.load import load_property
 
-    if (of_structures := load_property(Path(model))) is not None:
+    if not is_table(model) and (of_structures := load_property(Path(model))) is not None:
         from mlmd.cli.predict import evaluate_property
 
         if shift or elements is not None:
@@ -178,7 +179,7 @@ def load_model(model: str, elements: str | None, options: str, device: str, trus
     from mlmd.config.potential import file_or_kind
     from mlmd.sample.method import parse_options
 
-    table: dict[str, Any] = {**file_or_kind(model)}
+    table: dict[str, Any] = {**table_of(model)} if is_table(model) else {**file_or_kind(model)}
     if elements is not None:
         table["elements"] = elements.replace(",", " ").split()
     return load_table(table | with_trust(parse_options(options), trust), model, device)

@@ -63,27 +63,29 @@ def _hand_out_template(command: str, output: Path | None, full: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--options", metavar="JSON", help="Of a kind of potential, as in an input's table: FILE may be a kind.")
 @trust_option
 @_JSON
-def show(file: Path, options: str | None, trust: tuple[str, ...], as_json: bool) -> None:
+def show(file: str, options: str | None, trust: tuple[str, ...], as_json: bool) -> None:
     """Describe FILE: a potential, a structure, a trajectory, a checkpoint, features, or the folder of a run, a training
     or a sweep, or a name of `mlmd models`.
 
-    A model of another program is described by its kind with --options, e.g. mlmd show ase --options '{"calculator":
-    "ase.calculators.emt:EMT"}'. A potential with a model of another program in it is built with --trust only.
+    A model of another program is described by its kind, with --options or as a table, e.g. mlmd show chgnet, or mlmd
+    show '{ kind = "ase", calculator = "ase.calculators.emt:EMT" }'. A potential with a model of another program in it
+    is built with --trust only.
     """
-    if (file / SWEEP).is_file():
+    if (Path(file) / SWEEP).is_file():
         from mlmd.cli.sweep import tell_sweep
         from mlmd.train.sweep import read_sweep
 
-        tell_sweep(read_sweep(file), as_json)
+        tell_sweep(read_sweep(Path(file)), as_json)
         return
-    from mlmd.cli.show import facts_of, facts_of_kind
+    from mlmd.cli.inline import is_table
+    from mlmd.cli.show import facts_of, facts_of_kind, is_kind
 
-    is_built = options is not None or trust
-    facts = facts_of_kind(str(file), options or "{}", trust) if is_built else facts_of(file)
+    is_built = options is not None or trust or is_table(file) or is_kind(file)
+    facts = facts_of_kind(file, options or "{}", trust) if is_built else facts_of(Path(file))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -91,7 +93,7 @@ def show(file: Path, options: str | None, trust: tuple[str, ...], as_json: bool)
 
     card, paragraphs = readable(facts.pop("card", {}))
     facts |= {"card": card}
-    print_facts(str(file), {key: _text(value) for key, value in facts.items() if not _is_empty(value)})
+    print_facts(file, {key: _text(value) for key, value in facts.items() if not _is_empty(value)})
     for paragraph in paragraphs:
         click.echo(f"\n{paragraph}")
 

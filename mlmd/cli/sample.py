@@ -10,6 +10,7 @@ import click
 
 from mlmd.cli.analyze.options import Time
 from mlmd.cli.evaluate import trust_option, with_trust
+from mlmd.cli.inline import name_and_options
 from mlmd.cli.progress import shown, time_left
 from mlmd.errors import InputError
 from mlmd.units import parse
@@ -170,7 +171,8 @@ def _method(
     if keep:
         raise InputError("--keep-calculator belongs to --ase; a potential is always loaded once.")
     symbols = None if elements is None else tuple(word for word in elements.replace(",", " ").split())
-    return PotentialMethod(str(potential), symbols, with_trust(given, trust), device)
+    name, own = name_and_options(str(potential))
+    return PotentialMethod(name, symbols, with_trust(own | given, trust), device)
 
 
 def _tell_labelling(result: Labelling) -> None:

@@ -58,19 +58,23 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def _hint(path: Path) -> str:
-    """What a word that is no file may mean: a kind of potential, or a misspelt name of one that comes with mlmd."""
+    """What a word that is no file may mean: a misspelt name of a potential that comes with mlmd."""
+    return models.hint(path.name) if path.name == path.stem else ""
+
+
+def is_kind(name: str) -> bool:
+    """Whether a word is a kind of potential, and no file or name of one that comes with mlmd."""
+    from mlmd.config.potential import file_or_kind
     from mlmd.potentials import POTENTIALS
 
-    if str(path) in POTENTIALS:
-        return f"It is a kind of potential: give its options, mlmd show {path} --options '{{...}}'."
-    return models.hint(path.name) if path.name == path.stem else ""
+    return file_or_kind(name).get("kind") in POTENTIALS
 
 
 def facts_of_kind(name: str, options: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Facts about the potential of a file or a kind with options, which is built.
 
     Args:
-        name: a file, or a kind of potential.
+        name: a file, a kind of potential, or a table as an input has it.
         options: JSON, what an input's table would say besides.
         trust: digests of files that may execute code.
 

@@ -9,6 +9,7 @@ import ase
 import numpy as np
 from ase.calculators.calculator import all_changes
 from ase.constraints import FixAtoms
+from ase.data import covalent_radii
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
@@ -18,9 +19,13 @@ from mlmd.config import Minimize
 from mlmd.errors import InputError, SimulationError
 from mlmd.potentials import Evaluator
 
+_DENSEST = 0.1
+"""Volume of a cell in units of the spheres of covalent radius about its atoms: caesium at 200 GPa has 0.3, and most
+have more than 1. A cell that goes on shrinking has ever more pairs, so that it would neither end nor fit the memory."""
+
 
 class _Finite(SystemCalculator):
-    """The run's own evaluator as ASE sees it, and nothing that is not finite."""
+    """The run's own evaluator as ASE sees it, and nothing that is not finite or denser than any matter."""
 
     stress_needed = False
     """Whether the stress must be finite too."""
@@ -32,6 +37,8 @@ class _Finite(SystemCalculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results`, as ASE asks."""
+        if self.stress_needed and atoms is not None:
+            _check_density(atoms)
         super().calculate(atoms, properties, system_changes)
         energy = self.results["energy"]
         if not np.isfinite(energy) or not np.all(np.isfinite(self.results["forces"])):
@@ -43,6 +50,21 @@ class _Finite(SystemCalculator):
             raise SimulationError(
                 "the potential gives no stress, or one that is not finite: the cell cannot be relaxed."
             )
+
+
+def _check_density(atoms: ase.Atoms) -> None:
+    """Make sure that a cell has not collapsed.
+
+    Raises:
+        SimulationError: when it has.
+    """
+    volume, spheres = atoms.get_volume(), float((4 / 3 * np.pi * covalent_radii[atoms.numbers] ** 3).sum())
+    if volume < _DENSEST * spheres:
+        raise SimulationError(
+            f"the cell collapses: {volume / len(atoms):.3g} Å³ are left for an atom, less than in any matter. The "
+            "potential does not keep atoms apart: is a part of it missing, such as the ZBL with which a SNAP was "
+            'fitted or the baseline of what was learned beside one? Add it, or { kind = "zbl", cutoff = "2 Å" }.'
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +101,8 @@ def minimize(
 
     Raises:
         InputError: when the cell is to be relaxed and is not periodic in three directions.
-        SimulationError: for a non-finite energy or force, and with the cell for a stress that is not finite.
+        SimulationError: for a non-finite energy or force, and with the cell for a stress that is not finite and for a
+            cell that collapses.
     """
     if stage.cell and not atoms.pbc.all():
         raise InputError("minimize: cell = true needs a structure that is periodic in all three directions.")

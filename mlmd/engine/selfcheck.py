@@ -19,10 +19,20 @@ MOST_ATOMS = 200
 """Up to which a structure is doubled, to see whether its energy does."""
 _SLOPE = 0.03
 """Part of the force by which it may differ from the slope of the energy; the error of the difference is far smaller."""
+_ASIDE = 0.15
+"""The same across the forces, of what the slope is there in the mean over all ways: curvatures count for more there."""
+_ROUNDING = 1e-6
+"""Of the energy: what single precision leaves of a difference."""
 _EXTENSIVE = 1e-3
 """eV per atom; single precision gives 1e-4 for energies of some eV per atom."""
 _NEAR, _BOND = 0.5, 1.0
 """Distances of two atoms in units of the sum of their covalent radii."""
+_SIZES = (1.0, 1.1, 1.2, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.2, 5.5, 7.0, 9.0, 11.0, 14.0, 18.0)
+"""By which all lengths of a structure are multiplied, as long as its energy falls; the last only ends the search."""
+_LARGE = 1.6
+"""From which on a structure at rest is none of the kind that it is: liquids and gases stop before, or never."""
+_WELL = 1e-4
+"""eV per atom, by which the energy rises behind a minimum: at a cutoff it only ends to fall."""
 
 Answer = Callable[[ase.Atoms], Evaluation]
 
@@ -30,8 +40,9 @@ Answer = Callable[[ase.Atoms], Evaluation]
 def self_check(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
     """What is odd about a potential, in sentences for a person.
 
-    The energy along the forces must fall as the forces say, the energy of two cells be twice that of one, and two atoms
-    half a bond apart have a higher energy than at the length of a bond.
+    The energy along the forces, and across them, must change as the forces say, the energy of two cells be twice that
+    of one, two atoms half a bond apart have a higher energy than at the length of a bond, and the structure not be at
+    rest at lengths that are several times its own, as where the model takes them in another unit.
 
     Args:
         answer: of the potential, to one structure.
@@ -40,27 +51,34 @@ def self_check(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
     yield from _slope(answer, atoms)
     yield from _extensive(answer, atoms)
     yield from _dimers(answer, atoms)
+    yield from _lengths(answer, atoms)
 
 
 def _slope(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
     start = atoms.copy()
-    start.positions += np.random.default_rng(0).normal(0.0, RATTLE, start.positions.shape)
-    forces = answer(start).forces
-    size = np.linalg.norm(forces)
-    if size == 0.0:
-        return
-    way = forces * (STEP / np.linalg.norm(forces, axis=1).max())
-    energies = []
-    for sign in (1, -1):
-        moved = start.copy()
-        moved.positions += sign * way
-        energies.append(answer(moved).energy)
-    found, expected = energies[1] - energies[0], 2.0 * float(np.vdot(forces, way))
-    if abs(found - expected) > _SLOPE * abs(expected):
-        yield (
-            f"the forces of the potential are not the slope of its energy: along them it falls by {found:.4g} eV, and "
-            f"they say {expected:.4g} eV. With such forces no energy is conserved; are units and settings right?"
-        )
+    random = np.random.default_rng(0)
+    start.positions += random.normal(0.0, RATTLE, start.positions.shape)
+    here = answer(start)
+    # forces that one atom lacks, or all, do not show in the way that the others go
+    ways = {"in a direction drawn at random": (random.normal(size=start.positions.shape), _ASIDE)}
+    if here.forces.any():
+        ways = {"along them": (here.forces, _SLOPE), **ways}
+    for words, (direction, part) in ways.items():
+        way = direction * (STEP / np.linalg.norm(direction, axis=1).max())
+        energies = []
+        for sign in (1, -1):
+            moved = start.copy()
+            moved.positions += sign * way
+            energies.append(answer(moved).energy)
+        found, expected = energies[1] - energies[0], 2.0 * float(np.vdot(here.forces, way))
+        usual = 2.0 * float(np.linalg.norm(here.forces) * np.linalg.norm(way)) / np.sqrt(way.size)
+        size = abs(expected) if part == _SLOPE else usual
+        if abs(found - expected) > part * size + _ROUNDING * abs(here.energy):
+            yield (
+                f"the forces of the potential are not the slope of its energy: {words} it falls by {found:.4g} eV, and "
+                f"they say {expected:.4g} eV. With such forces no energy is conserved; are units and settings right?"
+            )
+            return
 
 
 def _extensive(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
@@ -102,3 +120,25 @@ def _dimers(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
             f"atoms that come very near are not kept apart: {', '.join(falling[:4])} have a lower energy than at the "
             'length of a bond. Add { kind = "zbl", cutoff = "1.5 Å" } where a run is hot'
         )
+
+
+def _lengths(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    """Whether the energy falls until the structure is several times as large, and rises then."""
+    lowest = np.inf
+    for n, size in enumerate(_SIZES):
+        larger = atoms.copy()
+        larger.set_cell(atoms.cell.array * size)
+        larger.positions = atoms.positions * size
+        try:
+            energy = answer(larger).energy / len(atoms)
+        except MlmdError:  # a model may not take atoms that have no neighbours
+            return
+        if energy > lowest:
+            if _SIZES[n - 1] >= _LARGE and energy > lowest + _WELL:
+                yield (
+                    f"the energy falls until all lengths of the structure are {_SIZES[n - 1]:g} times as large, and "
+                    "rises then: does the model take lengths in another unit (1 nm = 10 Å, 1 Å = 1.89 bohr), or is the "
+                    "structure in one?"
+                )
+            return
+        lowest = energy

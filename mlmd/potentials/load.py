@@ -27,7 +27,7 @@ from mlmd.potentials.nep_file import is_nep
 from mlmd.potentials.property import PropertyModel
 from mlmd.potentials.setfl import is_eam
 from mlmd.potentials.snapfile import is_snap
-from mlmd.potentials.trust import check_unused, comparing
+from mlmd.potentials.trust import check_unused, comparing, digest_of
 from mlmd.registry import find
 
 BY_BEGINNING = {
@@ -156,8 +156,21 @@ def check_elements(potential: Potential, symbols: Sequence[str], structure: str 
         also = "also " if set(symbols) - unknown.keys() else ""
         raise InputError(
             f"{name} knows {', '.join(potential.elements)}; {structure} {also}has {counts}. "
-            f"{_doubt(getattr(potential, 'given_elements', None))}Use a potential that knows {', '.join(unknown)}."
+            f"{_doubt(getattr(potential, 'given_elements', None))}{_lacking(potential, unknown)}"
+            f"Use a potential that knows {', '.join(unknown)}."
         )
+
+
+def _lacking(potential: Potential, unknown: Mapping[str, int]) -> str:
+    """Which of several potentials do not know elements, where others do; nothing of a potential that is one."""
+    parts: Sequence[Potential] = getattr(potential, "parts", ()) or getattr(potential, "members", ())
+    told = []
+    for number, part in enumerate(parts, 1):
+        if lacks := [symbol for symbol in unknown if part.elements and symbol not in part.elements]:
+            spec = part.spec()
+            name = getattr(part, "source", spec.get("recipe", spec)["kind"])
+            told.append(f"number {number} ({name}) does not know {', '.join(lacks)}")
+    return f"Of its {len(parts)} potentials {' and '.join(told)}. " if told else ""
 
 
 def _doubt(given: Sequence[str] | None) -> str:
@@ -222,20 +235,25 @@ def recognise(path: Path) -> str:
         return kind
     known = ".mlmd, .mtp, NEP, .snapcoeff, GAP, EAM, .sw and .tersoff files and folders of n2p2"
     others = "files of MACE, NequIP, SevenNet, CHGNet, MatterSim, DeePMD-kit, metatomic, Nequix and ANI"
-    raise ModelError(f"{path}: {_what_it_is(start)}. mlmd reads {known}, and recognises {others}.")
+    raise ModelError(f"{path}: {_what_it_is(path, start)}. mlmd reads {known}, and recognises {others}.")
 
 
-_KIND = 'say what it is, e.g. { kind = "torchscript", path = "FILE", trust = "sha256:..." }'
+def _unasked(path: Path) -> str:
+    """How to name a file that is a program, with its own digest."""
+    return (
+        "which can execute code when it is opened, so it is not opened unasked: say what it is, and trust it if you "
+        f'know where it comes from, e.g. {{ kind = "torchscript", path = "{path}", trust = "{digest_of(path)}" }}'
+    )
 
 
-def _what_it_is(start: bytes) -> str:
+def _what_it_is(path: Path, start: bytes) -> str:
     """Words for a file that is not read."""
     if not start.strip():
         return "the file is empty"
     if start[:1] == b"\x80":
-        return f"a Python pickle, which can execute code when it is opened, so it is not opened unasked: {_KIND}"
+        return f"a Python pickle, {_unasked(path)}"
     if start[:2] == b"PK":
-        return f"a zip archive (PyTorch, TorchScript), which can execute code, so it is not opened unasked: {_KIND}"
+        return f"a zip archive (PyTorch, TorchScript), {_unasked(path)}"
     if start.lstrip()[:1] == b"<":
         return "an HTML or XML page, perhaps a failed download"
     return "not the file of a potential"
@@ -284,7 +302,9 @@ def _compares_itself(potential: Any) -> bool:
 
 
 def _check_file(kind: str, path: Path) -> None:
-    """A file that says what it is must be of the kind asked for."""
+    """A file must be there, and of the kind asked for where it says what it is."""
+    if not path.exists():
+        raise InputError(f"potential ({kind}): {no_such_potential(path)}")
     if kind in ("mlmd", "mtp", "nep", "gap") and (found := recognise(path)) != kind:
         raise ModelError(f"{path}: a potential of kind {found!r}, not {kind!r}.")
     # before anybody is asked to trust the file, since what one trusts should be what it is called

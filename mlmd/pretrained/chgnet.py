@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +50,23 @@ def calculator(path: str | None = None, name: str | None = None, device: str = "
             else:
                 model = CHGNet.from_file(path)
         made = CHGNetCalculator(model, use_device=device, on_isolated_atoms="ignore")
+    made.calculate = _with_a_cell(made.calculate)
     made.shipped = path is None
     made.weights = [] if path is not None else _files(str(name))
     return made
+
+
+def _with_a_cell(calculate: Callable[..., None]) -> Callable[..., None]:
+    """What also takes atoms in the open: the framework wants a lattice, though neighbours are searched as pbc says."""
+    from ase.geometry import complete_cell
+
+    def calculated(atoms: Any = None, *rest: Any, **more: Any) -> None:
+        if atoms is not None and atoms.cell.rank < 3:
+            atoms = atoms.copy()
+            atoms.set_cell(complete_cell(atoms.cell.array))
+        calculate(atoms, *rest, **more)
+
+    return calculated
 
 
 def _check_name(name: str) -> None:

@@ -25,6 +25,7 @@ def calculator(method: str, damping: str, cutoff: float | None = None) -> Any:
         cutoff: Å, of pairs, triples and coordination numbers, if that is nearer than where s-dftd3 ends them.
     """
     from ase import Atoms
+    from ase.calculators.calculator import InputError
     from ase.units import Bohr
     from dftd3.ase import DFTD3
 
@@ -32,7 +33,10 @@ def calculator(method: str, damping: str, cutoff: float | None = None) -> Any:
     ends = {"disp2": min(most, 60 * Bohr), "disp3": min(most, 40 * Bohr), "cn": min(most, 40 * Bohr)}
     widths = {"width2": SMOOTH * ends["disp2"], "width3": SMOOTH * ends["disp3"]}
     made = DFTD3(method=method, damping=damping, realspace_cutoff={**ends, **widths})
-    made.get_potential_energy(Atoms("He"))  # a method that it does not know shows here
+    try:
+        made.get_potential_energy(Atoms("He"))
+    except InputError:
+        raise ValueError(f"s-dftd3 has no parameters of {damping} for the method {method}, e.g. PBE, r2SCAN") from None
     return made
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlmd.pretrained.external import External
 
-INSTALL = "matgl"
+INSTALL = "--no-deps matgl==2.0.4 && torch-geometric lightning pymatgen boto3"
+"""Its newest release computes the published networks wrong, and its own dependencies would replace PyTorch."""
 FILES = ("model.json", "model.pt", "state.pt")
 RELEASES = {("matgl.models._tensornet_pyg", "TensorNet", 1): "2.0.4"}
 """Module, class and version in files -> a release of MatGL that computes them as they were trained."""

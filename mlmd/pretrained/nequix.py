@@ -10,12 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from mlmd.pretrained.external import External
 
 INSTALL = "nequix"
 KEPT = Path("~/.cache/nequix/models")
 """Where the framework keeps what it has downloaded."""
+_LINE = 1 << 20
+"""Bytes within which the line of JSON ends."""
+_ARRAY = b"\x93NUMPY"
+"""How an array begins."""
 
 
 def calculator(path: str | None = None, name: str | None = None) -> Any:
@@ -45,6 +51,31 @@ def facts(made: Any) -> dict[str, Any]:
     }
 
 
+def _check_whole(path: Path) -> None:
+    """Make sure that no array of a file is cut off.
+
+    Raises:
+        ModelError: when one is.
+    """
+    from mlmd.errors import ModelError
+
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.readline(_LINE)
+        n_arrays = 0
+        while file.read(len(_ARRAY)) == _ARRAY:
+            file.seek(-len(_ARRAY), 1)
+            try:
+                np.lib.format.read_array(file, allow_pickle=False)
+            except ValueError:
+                raise ModelError(
+                    f"path: {path}: the file ends, or is damaged, within its array {n_arrays + 1}. Was a download or a "
+                    "copy cut off? Get it again."
+                ) from None
+            n_arrays += 1
+
+
 def load(
     path: Path | None = None,
     name: str | None = None,
@@ -68,6 +99,8 @@ def load(
     from mlmd.pretrained.external import framework, one_of
 
     files = one_of(path, name)
+    for file in files:
+        _check_whole(file)
     arguments = {"path": str(path) if path else None, "name": name}
     return framework(
         "nequix", arguments, install=INSTALL, python=python, elements=elements, files=files, moves=False,

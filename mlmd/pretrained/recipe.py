@@ -41,7 +41,7 @@ class Recipe:
     """Whether it computes what is periodic in some directions; else it is not asked about that, since frameworks that
     do not look at it take such a structure for something else."""
     install: str | None = None
-    """What a user types to install the framework."""
+    """What a user types after ``pip install`` to have the framework; what needs another line stands after " && "."""
     info: Mapping[str, Any] = field(default_factory=dict)
     """What calculators read in ``atoms.info``, such as charge and spin."""
 
@@ -55,6 +55,12 @@ class Recipe:
     def name(self) -> str:
         """For a person."""
         return self.calculator if self.calculator is not None else self.kind
+
+    @property
+    def library(self) -> str:
+        """The package of the framework, whose version tells which numbers to expect; empty where there is none."""
+        words = [word for word in (self.install or "").split() if not word.startswith("-")]
+        return words[0].partition("==")[0] if words else ""
 
     def on(self, device: str) -> dict[str, Any]:
         """The arguments, with the device where it is taken."""
@@ -70,8 +76,9 @@ class Recipe:
         hint = ""
         if self.install and "there is no module" in why:
             pip = f"{self.python} -m pip install" if self.python else "pip install"
+            lines = " && ".join(f"{pip} {line}" for line in self.install.split(" && "))
             other = "" if self.python else ' With python = "env/bin/python" it runs in another environment that has it.'
-            hint = f"{other} Install it: {pip} {self.install}."
+            hint = f"{other} Install it: {lines}."
             why = why.partition(": pip install")[0]
         elif file and "path" in self.arguments and self.calculator is None:
             why = why.rstrip(".")

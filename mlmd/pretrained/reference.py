@@ -94,7 +94,7 @@ def identity(potential: Potential) -> Identity | None:
     external = getattr(potential, "external", potential)
     recipe, facts = getattr(external, "recipe", None), getattr(external, "facts", {})
     digests = sorted((getattr(external, "files", {}) or facts.get("weights", {})).values())
-    library = str(getattr(recipe, "install", None) or "").partition(" ")[0]
+    library = getattr(recipe, "library", "")
     if recipe is None or not digests or library not in facts.get("versions", {}):
         return None
     return Identity(

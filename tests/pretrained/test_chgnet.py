@@ -11,11 +11,9 @@ import pytest
 import torch
 from ase import Atoms
 from cases import NAMED
-from elsewhere import (
-    python_of,
-)
+from elsewhere import evaluate, python_of
 from in_process import ROOT, need_mlmd, trusted
-from salts import lithium_fluoride, sodium_chloride, thin
+from salts import lithium_fluoride, sodium_chloride, thin, water
 
 from mlmd.errors import InputError
 from mlmd.neighbors import build_graph
@@ -56,6 +54,17 @@ def test_the_licence_is_that_of_the_package_where_the_network_is_its_own(chgnet:
 def test_a_name_that_there_is_not(python: str) -> None:
     with pytest.raises(InputError, match=r"name: 0\.4\.0 is none of its networks, which are .*0\.3\.0"):
         load(name="0.4.0", python=python)
+
+
+def test_atoms_in_the_open_need_no_cell(chgnet: External) -> None:
+    """They have the energy and forces that they have in a large cell; single precision rounds these to 1e-4 eV/Å."""
+    alone, boxed = water(), water()
+    boxed.center(vacuum=8.0)
+    boxed.pbc = True
+    assert not alone.cell.rank and not alone.pbc.any()
+    found, expected = evaluate(chgnet, alone), evaluate(chgnet, boxed)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-4)
+    assert found.forces == pytest.approx(expected.forces, abs=2e-4)
 
 
 def test_nobody_knows_what_a_file_was_fitted_to(python: str) -> None:

@@ -93,7 +93,17 @@ def test_a_file_or_a_name(given: dict[str, object]) -> None:
         load(**given)  # type: ignore[arg-type]
 
 
-def test_half_of_a_file_is_doubted(python: str, weights: Path, tmp_path: Path) -> None:
-    (tmp_path / "half.nqx").write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(ModelError, match=r"half\.nqx.*Is the file whole, and one of this framework\?"):
-        load(path=tmp_path / "half.nqx", python=python)
+@pytest.mark.parametrize("size", [100_000, 300_000])
+def test_half_of_a_file_is_refused_before_the_framework_is_asked(weights: Path, tmp_path: Path, size: int) -> None:
+    (tmp_path / "half.nqx").write_bytes(weights.read_bytes()[:size])
+    with pytest.raises(
+        ModelError, match=r"half\.nqx: the file ends, .* array \d+\. Was a download or a copy cut off\?"
+    ):
+        load(path=tmp_path / "half.nqx")  # there is no Nequix here, which its being cut off comes before
+
+
+def test_a_file_of_something_else_is_doubted(python: str, weights: Path, tmp_path: Path) -> None:
+    """Its first line alone, as after an interrupted copy at the worst place."""
+    (tmp_path / "line.nqx").write_bytes(weights.read_bytes().partition(b"\n")[0] + b"\n")
+    with pytest.raises(ModelError, match=r"line\.nqx.*Is the file whole, and one of this framework\?"):
+        load(path=tmp_path / "line.nqx", python=python)
