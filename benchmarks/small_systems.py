@@ -45,12 +45,12 @@ def seconds(folder: Path, system: str, engine: str, n_steps: int, n_replicas: in
     element, lattice, potential, temperature = SYSTEMS[system]
     folder.mkdir(parents=True)
     ase.io.write(folder / "atoms.extxyz", ase.build.bulk(element, "fcc", lattice, cubic=True).repeat(3))
-    replicas = f"replicas = {{ seeds = {list(range(1, n_replicas + 1))} }}" if n_replicas > 1 else ""
+    replicas = f"replicas = {{ seeds = {n_replicas} }}" if n_replicas > 1 else ""
     text = INPUT.format(
         potential=potential, engine=f'engine = "{engine}"', replicas=replicas, temperature=temperature,
         duration=2 * n_steps,
     )  # fmt: skip
-    (folder / "input.toml").write_text(text if not replicas else text.replace("seed = 1\n", ""))
+    (folder / "input.toml").write_text(text)
     command = [sys.executable, "-m", "mlmd", "simulate", "input.toml", "--quiet"]
     start = time.perf_counter()
     subprocess.run([*command, *(["--threads", "1"] if n_replicas == 1 else [])], cwd=folder, check=True)
