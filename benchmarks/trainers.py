@@ -53,7 +53,7 @@ cutoff = "{cutoff}"
 n_chebyshev = {n_chebyshev}
 [fit]
 radial = "{radial}"
-tolerance = {tolerance}
+{more}
 """
 CUTOFFS = {"Li": "5.4 Å", "Si": "5.0 Å", "Cu": "4.2 Å", "Ni": "4.2 Å"}
 
@@ -62,7 +62,8 @@ def input_of(given: argparse.Namespace, radial: str) -> str:
     """Of `mlmd train`."""
     return INPUT.format(
         data=train_file(given), level=given.level, cutoff=CUTOFFS[given.element], radial=radial,
-        energy=given.energy, forces=SIGMA_FORCES, n_chebyshev=given.n_chebyshev, tolerance=given.tolerance,
+        energy=given.energy, forces=SIGMA_FORCES, n_chebyshev=given.n_chebyshev,
+        more=f"tolerance = {given.tolerance}" if radial == "optimise" else "",
     )  # fmt: skip
 
 

@@ -208,6 +208,27 @@ def test_kernels_add_up_to_the_density(tmp_path: Path) -> None:
     assert np.allclose(by_files(state=path, grid=Grid((-2.0,), (2.0,), (81,))).values[known], found.values[known])
 
 
+def test_the_error_of_kernels_knows_how_they_blur(tmp_path: Path) -> None:
+    width, sigma = 0.5, 0.3  # of the valley and of the kernels
+    rng = np.random.default_rng(2)
+    n = 4000
+    rows = np.stack(
+        [np.arange(1, n + 1), rng.normal(0.0, width, n), *np.full((2, n), [[sigma], [1.0]]), np.zeros(n)], 1
+    )
+    constants = {"action": "OPES_METAD_kernels", "biasfactor": 10, "epsilon": 1e-4, "kernel_cutoff": 6.0}
+    path = write_table(tmp_path / "KERNELS", ["time", "x", "sigma_x", "height", "logweight"], rows, **constants)
+    found = by_files(kernels=path, grid=Grid((-1.0,), (1.0,), (41,)))
+    x = found.axes[0].centres
+    off = (found.values - found.values[20]) - KT * (x**2 - x[20] ** 2) / (2 * width**2)
+    told = np.hypot(found.errors, found.errors[20])
+    expected = KT * x**2 / 2 * (1 / (width**2 + sigma**2) - 1 / width**2)  # what kernels do to a valley
+    ends = np.abs(x) > 0.8
+    assert np.allclose(off[ends], expected[ends], rtol=0.3)
+    # the second blur, 1/(s² + 2σ²) - 1/(s² + σ²), is 0.58 of the first
+    assert (np.abs(off[ends]) < 3.0 * told[ends]).all()
+    assert (told[ends] < 1.5 * np.abs(off[ends])).all()
+
+
 # -- answers that are known ------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,8 @@ class Course:
     unsteady: bool = False
     """Whether the free energy is what a bias has come to, which goes on moving about it: its motion in the second half
     of the run, Σ (F_t - F̄)²/n, belongs to σ² then."""
+    blur: np.ndarray | None = None
+    """(*shape) eV, up to a constant: what the width of kernels does to the free energy, which belongs to the error."""
 
     def difference(self, point: int, other: int) -> Estimate:
         """F(point) - F(other) of flat indices, eV."""
@@ -51,7 +53,8 @@ class Course:
         n = len(self.left_out)
         several, moving = self.left_out.reshape(n, flat.size), self._moving.reshape(len(self._moving), flat.size)
         error = _error(several[:, point] - several[:, other], moving[:, point] - moving[:, other])
-        return Estimate(value, float(error), "eV", float(n))
+        blurred = 0.0 if self.blur is None else float(self.blur.flat[point] - self.blur.flat[other])
+        return Estimate(value, float(np.hypot(error, blurred)), "eV", float(n))
 
     def errors(self, kt: float) -> np.ndarray:
         """(*shape) eV, of the free energy whose Boltzmann factors sum up to one; nan where a block alone was there."""
@@ -61,7 +64,10 @@ class Course:
             np.array([normalised(one, kt) for one in several]).reshape(-1, *self.values.shape)
             for several in (self.left_out, self._moving)
         )
-        return _error(left_out, moving)
+        error = _error(left_out, moving)
+        if self.blur is None:
+            return error
+        return np.hypot(error, normalised(self.values + self.blur, kt) - normalised(self.values, kt))
 
     @property
     def _moving(self) -> np.ndarray:

@@ -177,9 +177,9 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
         return "work"
     if len(cases) > 1:
         return "abf" if all(one.abf is not None for one in cases) else "umbrella"
-    exploring = any(one.action == "OPES_METAD_EXPLORE" for one in case.statements)
-    if variables or (exploring and any(path.exists() for path in case.colvars)):
-        return "reweight"  # what explores is after new places, and its kernels are the rougher estimate
+    opes = any(one.action in ("OPES_METAD", "OPES_METAD_EXPLORE") for one in case.statements)
+    if variables or (opes and _bias_is_printed(case)):
+        return "reweight"  # kernels blur what they estimate by their width
     for name, there in (
         ("abf", case.abf), ("hills", case.hills), ("kernels", case.kernels), ("state", case.state),
         ("reweight", case.colvars),
@@ -189,6 +189,15 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     if any(one.values("WALKERS_DIR") for one in case.statements):
         raise InputError(f"{case.path}: no walker has left hills yet. Wait for the runs.")
     raise InputError(f"{case.path}: its bias leaves no files that tell a free energy: no hills, kernels, or COLVAR.")
+
+
+def _bias_is_printed(case: Biased) -> bool:
+    """Whether lines of COLVAR can be weighted."""
+    for path in filter(Path.exists, case.colvars):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if any(name.endswith(".bias") for name in file.readline().split()):
+                return True
+    return False
 
 
 def _walkers(cases: Sequence[Biased]) -> list[str]:

@@ -148,6 +148,7 @@ def from_kernels(
     """F = -kT ln P with P the sum of the kernels that OPES has deposited (Invernizzi, Parrinello, J. Phys. Chem. Lett.
     11, 2731 (2020)).
 
+    Kernels blur what they estimate: by how much, is estimated from kernels √2 times as wide, and belongs to the error.
     Those of the exploring variant add up to what is sampled, F = -γ kT ln P (J. Chem. Theory Comput. 18, 3988 (2022));
     its error is told as that of metadynamics, from blocks weighted by exp(V/kT) and the motion of F.
     """
@@ -161,14 +162,18 @@ def from_kernels(
     kernels = _taken(kernels, inside)
     axes, parts = axes_of(case, kernels, grid), cut(len(kernels))
     sums = np.array([add_up(kernels, axes, part) for part in parts])
+    # kernels that are wider by √2 blur the density that is blurred already once more, by as much
+    wider = add_up(replace(kernels, widths=2.0**0.5 * kernels.widths), axes)
+    blur = from_density(wider, case.kt) - from_density(sums.sum(axis=0), case.kt)
     if "EXPLORE" not in table.constants.get("action", ""):
-        return course_of(axes, sums, case.kt), len(kernels)
+        return replace(course_of(axes, sums, case.kt), blur=blur), len(kernels)
     factor, logs = table.number("biasfactor"), table["logweight"][inside]
     so_far = np.array([from_density(one, factor * case.kt) for one in np.cumsum(sums, axis=0)])
     samples = replace(kernels, heights=kernels.heights * np.exp(logs - logs.max()))
     densities = np.array([add_up(samples, axes, part) for part in parts])
     first = int(LEFT_OUT * len(parts))
-    return course_of(axes, densities, case.kt, first=first, values=so_far[-1], so_far=so_far), len(kernels)
+    course = course_of(axes, densities, case.kt, first=first, values=so_far[-1], so_far=so_far)
+    return replace(course, blur=factor * blur), len(kernels)
 
 
 def _kernels(case: Biased, table: PlumedTable, path: Path) -> Bumps:
