@@ -99,6 +99,30 @@ def test_diffusion_along_the_rows_of_110_is_told_from_that_across(rng: np.random
         assert abs(one.along[axis].value - exact) < 3.5 * one.along[axis].error < 1.2 * exact
 
 
+def test_diffusion_along_x_and_y_is_of_the_lags_in_which_hops_are_no_longer_taken_back() -> None:
+    """Of hops that turn back in half of all cases D is half of what they would give alone, along each axis.
+
+    f = (1 + c) / (1 - c) with the mean cosine c of successive hops (Compaan, Haven 1956), here -1/2 + 1/2 · 1/3.
+    """
+    rng, n_frames, chance = np.random.default_rng(9), 4000, 0.02
+    slab = slab_of("fcc100")
+    sides = np.concatenate([slab.cell.array[:2], -slab.cell.array[:2]]) / SIZE
+    place = np.array([hollow(slab, a, b) for a, b in ((0, 0), (3, 0), (0, 3), (3, 3))])
+    last, path = np.zeros(4, dtype=int), np.empty((n_frames, 4, 3))
+    for frame in range(n_frames):
+        back = (last + 2) % 4
+        chosen = np.where(rng.random(4) < 0.5, back, (back + rng.integers(1, 4, 4)) % 4)
+        hop = rng.random(4) < chance
+        place, last = place + np.where(hop[:, None], sides[chosen], 0.0), np.where(hop, chosen, last)
+        path[frame] = place
+    (one,) = of(*shaken(slab, path, rng)).species
+    cosine = -0.5 + 0.5 / 3
+    exact = (1 + cosine) / (1 - cosine) * chance * (A / np.sqrt(2)) ** 2 / 4 / INTERVAL * CM2_PER_S
+    for axis in "xy":
+        assert abs(one.along[axis].value - exact) < 3.5 * one.along[axis].error < 2 * exact
+    assert (one.along["x"].value + one.along["y"].value) / 2 == pytest.approx(one.coefficient.value, rel=1e-9)
+
+
 def test_a_few_hops_are_counted_one_by_one_on_sites_that_are_visited_in_passing(rng: np.random.Generator) -> None:
     slab = slab_of("fcc100")
     stops = [(0, 0)] * 300 + [(1, 0)] * 3 + [(1, 1)] * 3 + [(2, 1)] * 294

@@ -16,7 +16,9 @@ from scipy.stats import linregress
 
 from mlmd import units
 from mlmd.analysis import temperature_laws, write
+from mlmd.analysis.activation import Activation, Point, activation
 from mlmd.analysis.arrhenius import arrhenius, read_table
+from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.temperature_laws import ONE, TWO, VTF, Choice, choose
 from mlmd.errors import InputError
 
@@ -144,6 +146,23 @@ def test_two_temperatures_have_a_line_and_one_has_none() -> None:
     assert "goes through all points" in choice.notes[0]
     with pytest.raises(ValueError, match="two different temperatures"):
         choose(np.full(3, 300.0), np.zeros(3), None)
+
+
+@pytest.mark.usefixtures("_few_draws")
+def test_just_above_the_temperature_of_vogel_a_law_gives_nothing_and_says_so() -> None:
+    kelvins, frozen = np.array([320.0, 340.0, 380.0, 450.0, 600.0, 800.0, 1000.0]), 295.0
+
+    def known_to(error: float, b: float, at: list[float]) -> Activation:
+        values = np.exp(-5.0 - b * inverse(kelvins - frozen)).tolist()
+        points = [Point(t, Estimate(d, error * d, "", 9.0), "a run") for t, d in zip(kelvins, values, strict=True)]
+        return activation("D(Li)", points, at)
+
+    glassy = known_to(0.03, 0.06, [300.0, frozen + 0.5, frozen + 0.1, 200.0])
+    assert glassy.law.name == VTF and [one.temperature for one in glassy.predictions] == [300.0]
+    assert "at 200 K, 295.1 K, 295.5 K, not above T_0 or too close to it, the law gives nothing" in glassy.notes
+    straight = known_to(0.45, 0.004, [frozen + 0.05, 0.1])  # the other law has its T_0 there
+    assert straight.law.name == ONE and [one.temperature for one in straight.predictions] == [frozen + 0.05]
+    assert "at 0.1 K, so far from all runs, the law gives nothing" in straight.notes
 
 
 @pytest.fixture(scope="module")

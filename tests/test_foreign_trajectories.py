@@ -5,8 +5,10 @@ LAMMPS writes one run in all its columns; `xu` of it, by LAMMPS itself, is what 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from command_line import mlmd
 from lammps_oracle import require_lammps
 from mdtraj.formats import XTCTrajectoryFile
 
+from mlmd.analysis.density import density
+from mlmd.analysis.diffusion import diffusion
 from mlmd.errors import InputError, StorageError
 from mlmd.io.h5md import open_h5md
 from mlmd.io.lammps_dump import open_lammps_dump
@@ -92,6 +96,32 @@ def test_a_dump_is_analysed_by_its_name_alone(folder: Path, tmp_path: Path) -> N
     ]
     assert [one.code for one in answers] == [0, 0] and "Ar" in answers[0].out
     assert answers[0].out.replace("/xu/", "/images/") == answers[1].out
+
+
+@pytest.mark.parametrize("command", ["rdf", "structure-factor", "adf", "order"])
+def test_averages_over_frames_need_no_times_and_no_paths(command: str, tmp_path: Path) -> None:
+    atoms = ase.build.bulk("Cu", cubic=True) * (3, 3, 3)
+    frames = [atoms.copy() for _ in range(12)]
+    for number, frame in enumerate(frames):
+        frame.rattle(0.05, seed=number)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    answer = mlmd("analyze", command, tmp_path / "a.extxyz", "--out", tmp_path / "untimed")
+    assert answer.code == 0, answer.err
+    assert "12 frames" in answer.out and "nan" not in answer.out
+    timed = ("--wrapped", "--interval", "10 fs", "--out", tmp_path / "timed")
+    assert mlmd("analyze", command, tmp_path / "a.extxyz", *timed).code == 0
+    one, other = (json.loads((tmp_path / name / f"{command}.json").read_text()) for name in ("untimed", "timed"))
+    assert (one.pop("provenance")["interval"], other.pop("provenance")["interval"]) == (None, 10.0)
+    assert one == other
+    assert '--interval "10 fs"' in mlmd("analyze", command, tmp_path / "a.extxyz", "--from", "1 fs").err
+
+
+def test_what_was_opened_for_averages_is_not_followed_in_time(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "a.extxyz", [ase.Atoms("Ar4", np.eye(4)[:, :3], cell=[9.0] * 3, pbc=True)] * 20)
+    trajectory = open_trajectory(tmp_path / "a.extxyz", averaged=True)
+    for analysis in (diffusion, density):
+        with pytest.raises(InputError, match="equal intervals"):
+            analysis(trajectory)
 
 
 def damaged(folder: Path, tmp_path: Path, old: str, new: str, count: int = -1) -> Path:

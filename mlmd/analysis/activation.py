@@ -15,6 +15,8 @@ from mlmd.io.frames import Provenance
 
 _UNCERTAIN = 0.5
 """Relative error from which the logarithm of a value is far from normally distributed."""
+_REACH = 700.0
+"""Of the logarithm: beyond, a value is no number of the computer's."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ def activation(
     choice = choose(temperatures, y, errors / values if known else None)
     notes = [*choice.notes, *_notes(good, bad, known=known)]
     made = Activation(quantity, times_temperature, tuple(good), tuple(bad), choice, (), ())
-    predictions = tuple(_predicted(made, temperature) for temperature in at if _defined(choice.chosen, temperature))
+    told_of = [temperature for temperature in at if _tells(choice.chosen, temperature)]
+    predictions = tuple(_predicted(made, temperature) for temperature in told_of)
     notes += _about_predictions(made, predictions, temperatures)
-    if frozen := [one for one in at if not _defined(choice.chosen, one)]:
-        notes.append(f"at {listed(sorted(frozen))}, not above T_0, the law gives nothing")
+    if frozen := sorted(set(at) - set(told_of)):
+        where = "not above T_0 or too close to it" if choice.chosen.name == VTF else "so far from all runs"
+        notes.append(f"at {listed(frozen)}, {where}, the law gives nothing")
     return replace(made, predictions=predictions, notes=tuple(notes))
 
 
@@ -153,9 +157,19 @@ def _notes(good: Sequence[Point], bad: Sequence[Point], *, known: bool) -> list[
     return notes
 
 
+def _tells(law: Law, temperature: float) -> bool:
+    """Whether a law gives a value and an interval; just above T_0 of a glass the interval has no end."""
+    if not _defined(law, temperature):
+        return False
+    (y,), (error,) = law.at(np.array([temperature]))
+    return not abs(y) + law.quantile * error >= _REACH  # an error that is not known hides no value
+
+
 def _defined(law: Law, temperature: float) -> bool:
-    """A glass does not flow below T_0."""
-    return law.name != VTF or temperature > law.parameters["T_0"].value
+    """Whether a law gives a value: a glass does not flow below T_0."""
+    if law.name == VTF and temperature <= law.parameters["T_0"].value:
+        return False
+    return bool(abs(law.at(np.array([temperature]))[0][0]) < _REACH)
 
 
 def _predicted(one: Activation, temperature: float) -> Prediction:

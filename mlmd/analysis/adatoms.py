@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlmd.analysis.diffusion import diffusion
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import below_the_vacuum, check_plane
 from mlmd.analysis.layers import layer_spacing, top_layer
@@ -48,7 +47,7 @@ class ElementAdatoms:
     coefficient: Estimate
     """D = lim MSD / 4t in the plane, cm²/s, from lags in which an adatom has hopped several times."""
     along: Mapping[str, Estimate]
-    """D = lim MSD / 2t along x and y, cm²/s."""
+    """D = lim MSD / 2t along x and y, cm²/s, from the same lags: D is their mean."""
     hop_diffusion: Estimate
     """D_J = Σ l² / 4Nt, cm²/s: of hops that know nothing of each other."""
     hops: SitesResult
@@ -240,11 +239,11 @@ def _of_element(
     top = surface * (1.0, 1.0, 0.0)
     reference = sites_of_face(flat.reshape(-1, 3), top, cell).atoms(element) if is_lattice(top, cell) else None
     hops = sites(own, element=element, reference=reference, core=core, drift="none")
-    whole, tracer = diffusion(own, drift="none").species[0], hops.tracer_diffusion
+    tracer = hops.tracer_diffusion
     # displacements are counted along three axes there, and there are two; hops are as many in both
     return ElementAdatoms(
         element, len(atoms), replace(_in_plane(tracer), n_independent=IN_PLANE * tracer.n_independent),
-        {axis: whole.along[axis] for axis in "xy"}, _in_plane(hops.jump_diffusion), hops,
+        {axis: hops.tracer_along[axis] for axis in "xy"}, _in_plane(hops.jump_diffusion), hops,
     )  # fmt: skip
 
 

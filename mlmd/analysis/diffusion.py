@@ -197,13 +197,14 @@ def _element(msd: MSD, n_frames: int, interval: float) -> ElementDiffusion:
         axes = dict.fromkeys((*AXES[1:], *msd.directions), value)
         return ElementDiffusion(msd.element, msd.n_atoms, value, axes, None, None, (note,), msd)
     lines = {axis: same_line(msd.windows[axis], line, n_frames) for axis in (*AXES[1:], *msd.directions)}
-    along = {axis: _coefficient(one, 1, interval) for axis, one in lines.items()}
-    total = _coefficient(line, 3, interval)
+    along = {axis: coefficient_of(one, 1, interval) for axis, one in lines.items()}
+    total = coefficient_of(line, 3, interval)
     window = (line.first_lag * interval, line.last_lag * interval)
     return ElementDiffusion(msd.element, msd.n_atoms, total, along, window, line, _notes(total, line, msd), msd)
 
 
-def _coefficient(line: Line, n_axes: int, interval: float) -> Estimate:
+def coefficient_of(line: Line, n_axes: int, interval: float) -> Estimate:
+    """D = slope / 2d, cm²/s, of a line through the MSD along so many axes; the interval of frames is in fs."""
     scale = units.CM2_PER_S / (2 * n_axes * interval)
     return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, line.n_independent(n_axes))
 

@@ -103,7 +103,7 @@ def check_times(trajectory: Trajectory, what: str = "a mean squared displacement
             f"{_MIN_FRAMES}. Run longer, or lower [output] trajectory_every."
         )
     intervals = np.diff(trajectory.times)
-    if np.ptp(intervals) > 1e-3 * origin.interval:
+    if not np.ptp(intervals) <= 1e-3 * origin.interval:
         raise InputError(
             f"{origin.path}: frames are not at equal intervals ({intervals.min():g} to {intervals.max():g} fs)."
         )

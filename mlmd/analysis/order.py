@@ -6,7 +6,7 @@ P. J. Steinhardt, D. R. Nelson, M. Ronchetti, Phys. Rev. B 1983, 28, 784.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class OrderResult:
             },
             "n_frames_used": self.n_frames,
             "notes": list(self.notes),
-            "provenance": asdict(self.provenance),
+            "provenance": self.provenance.to_dict(),
         }
 
     def to_csv(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ class RDFResult:
             "bin_A": float(self.edges[1] - self.edges[0]),
             "n_frames_used": self.n_frames,
             "notes": list(self.notes),
-            "provenance": asdict(self.provenance),
+            "provenance": self.provenance.to_dict(),
         }
 
     def to_csv(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import ase
 import numpy as np
 
-from mlmd import units
 from mlmd.analysis.blocks import block_of
 from mlmd.analysis.density import counted, framework
-from mlmd.analysis.diffusion import D_UNIT, diffusion
-from mlmd.analysis.einstein import MIN_WINDOWS, fit_diffusive
+from mlmd.analysis.diffusion import D_UNIT, coefficient_of, diffusion
+from mlmd.analysis.einstein import MIN_WINDOWS, fit_diffusive, same_line
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.jumps import (
     by_block,
@@ -111,6 +110,8 @@ class SitesResult:
     """D_J = Σ l² / (6 N t), cm²/s: of jumps that know nothing of each other."""
     tracer_diffusion: Estimate
     """D, cm²/s, of `mlmd.analysis.diffusion`, from lags in which an atom has jumped several times."""
+    tracer_along: Mapping[str, Estimate]
+    """The same along x, y and z, from the same lags: D is their mean."""
     correlation: Estimate
     """f = D / D_J: 1 for jumps that know nothing of each other, less when they are taken back."""
     drift: str | tuple[str, ...]
@@ -155,6 +156,7 @@ class SitesResult:
             "returns": self.returns.to_dict(),
             "jump_diffusion": self.jump_diffusion.to_dict(),
             "tracer_diffusion": self.tracer_diffusion.to_dict(),
+            **{f"tracer_diffusion_{axis}": value.to_dict() for axis, value in self.tracer_along.items()},
             "correlation_factor": self.correlation.to_dict(),
             "time_in_cores": self.visits.in_cores,
             "drift": self.drift if isinstance(self.drift, str) else list(self.drift),
@@ -295,36 +297,40 @@ def _result(
     squares = np.bincount(block[visits.frame], np.sum(visits.vector**2, axis=1), n_blocks)
     rate = jump_rate(present, rate_all, interval)
     jump = jump_diffusion(present, squares, rate_all, interval)
-    tracer = _tracer(trajectory, element, rate, drift)
+    tracer, along = _tracer(trajectory, element, rate, drift)
     return SitesResult(
         element, n_atoms, places, core, occupied, occupied_error, stays,
         tuple(_class(visits, places, member, index, left, frames, interval) for index in range(len(places.names))),
         _transitions(visits, places, kinds, member, block, interval), visits, rate, jump_length(visits.vector),
-        returns(visits, block), jump, tracer, correlation(tracer, jump),
+        returns(visits, block), jump, tracer, along, correlation(tracer, jump),
         drift if isinstance(drift, str) else tuple(drift),
         (*_notes(visits, rate, interval), *trajectory.provenance.notes), trajectory.provenance,
     )  # fmt: skip
 
 
-def _tracer(trajectory: Trajectory, element: str, rate: Estimate, drift: str | Sequence[str]) -> Estimate:
-    """D from lags in which an atom jumps `HISTORY` times at least; not determined where the run is too short for that.
+def _tracer(
+    trajectory: Trajectory, element: str, rate: Estimate, drift: str | Sequence[str]
+) -> tuple[Estimate, Mapping[str, Estimate]]:
+    """D, and D along each axis, from lags in which an atom jumps `HISTORY` times at least.
+
+    They are not determined where the run is too short for that.
 
     A mean squared displacement may look straight already while atoms still go back and forth between two sites.
     """
     found = diffusion(trajectory, elements=[element], drift="none" if trajectory.n_atoms == 1 else drift).species[0]
-    interval = trajectory.provenance.interval
+    interval, n_frames = trajectory.provenance.interval, trajectory.n_frames
     if found.line is None or not rate.value > 0.0:
-        return found.coefficient
+        return found.coefficient, found.along
     first = math.ceil(HISTORY / (rate.value * interval / 1e3))
     if first <= found.line.first_lag:
-        return found.coefficient
-    if first > trajectory.n_frames // MIN_WINDOWS:
-        return Estimate(math.nan, math.nan, D_UNIT, 0.0)
-    line = fit_diffusive(found.msd.windows["xyz"], found.msd.total, trajectory.n_frames, first)
+        return found.coefficient, found.along
+    windows = found.msd.windows
+    line = fit_diffusive(windows["xyz"], found.msd.total, n_frames, first) if first <= n_frames // MIN_WINDOWS else None
     if line is None:
-        return Estimate(math.nan, math.nan, D_UNIT, 0.0)
-    scale = units.CM2_PER_S / (6.0 * interval)
-    return Estimate(line.slope * scale, line.slope_error * scale, D_UNIT, 2.0 / (3.0 * line.relative_variance))
+        unknown = Estimate(math.nan, math.nan, D_UNIT, 0.0)
+        return unknown, dict.fromkeys(found.along, unknown)
+    along = {axis: coefficient_of(same_line(windows[axis], line, n_frames), 1, interval) for axis in found.along}
+    return coefficient_of(line, 3, interval), along
 
 
 def _class(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Provenance:
     """Number of the stage, counted from 1; None for files that are not of a run."""
     kind: str | None
     first_time: float
-    """fs since the beginning of the run."""
+    """fs since the beginning of the run; nan, as the other times, where nobody needed to know."""
     last_time: float
     interval: float
     """fs between frames."""
@@ -65,6 +66,10 @@ class Provenance:
     scale: float | None = None
     """Factor on the potential that acted on the atoms; None for the potential itself."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with null for times that are not known."""
+        return {key: None if _unknown(value) else value for key, value in asdict(self).items()}
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of any analysis of these frames should know."""
@@ -74,6 +79,10 @@ class Provenance:
             else (f"the potential acted {self.scale:g} times as strongly, so averages are those of another one")
         )
         return tuple(filter(None, ("" if self.bias is None else biased(self.bias), scaled)))
+
+
+def _unknown(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def biased(name: str) -> str:

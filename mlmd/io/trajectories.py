@@ -177,7 +177,7 @@ def _rows_between(
 def open_trajectory(
     path: Path | str, topology: ase.Atoms | Path | str | None = None, *, unwrapped: bool | None = None,
     interval: float | None = None, temperature: float | None = None, first_time: float | None = None,
-    last_time: float | None = None,
+    last_time: float | None = None, averaged: bool = False,
 ) -> Trajectory:  # fmt: skip
     """A trajectory written by another program.
 
@@ -192,6 +192,8 @@ def open_trajectory(
         interval: fs between frames; needed unless the file (XTC, H5MD with a unit) tells.
         temperature: K, for the conductivity.
         first_time, last_time: fs; by default all frames.
+        averaged: whether frames are only averaged over, each for itself: then neither `unwrapped` nor `interval` is
+            needed, and times that the file does not tell are nan.
 
     Raises:
         InputError: when `unwrapped`, `interval` or a structure is needed and not given, the format is unknown, the
@@ -206,6 +208,8 @@ def open_trajectory(
     elif told is not None and unwrapped != told:
         says, said = ("unwrapped" if one else "wrapped" for one in (told, unwrapped))
         raise InputError(f"{path} itself says that its positions are {says}, and they were said to be {said}.")
+    if unwrapped is None and averaged:
+        unwrapped = False
     if unwrapped is None:
         raise InputError(
             f"Are the positions in {path} unwrapped? The file does not tell. Say unwrapped=True (--unwrapped: atoms "
@@ -216,10 +220,11 @@ def open_trajectory(
     atoms = _structure(topology)
     _check_atoms(path, reader.n_atoms, len(atoms))
     _check_elements(path, reader, atoms)
-    times = _foreign_times(path, reader, interval)
+    times = _foreign_times(path, reader, interval, averaged and first_time is None and last_time is None)
     inside = (times >= (-np.inf if first_time is None else first_time)) & (
         times <= (np.inf if last_time is None else last_time)
     )
+    inside |= np.isnan(times)
     if not inside.any():
         raise InputError(
             f"{path}: no frame lies between --from and --to. Its frames go from {times[0] / 1e3:g} ps to "
@@ -345,8 +350,8 @@ def _check_elements(path: Path, reader: FrameReader, atoms: ase.Atoms) -> None:
         )
 
 
-def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> np.ndarray:
-    """fs of all frames; what is said must not contradict what the file tells."""
+def _foreign_times(path: Path, reader: FrameReader, interval: float | None, averaged: bool) -> np.ndarray:
+    """fs of all frames, nan where nobody asks for them; what is said must not contradict what the file tells."""
     if isinstance(reader, LammpsDumpReader) and len(set(np.diff(reader.steps).tolist())) > 1:
         apart = np.diff(reader.steps)
         odd = int(np.flatnonzero(apart != apart[0])[0]) + 1
@@ -366,6 +371,8 @@ def _foreign_times(path: Path, reader: FrameReader, interval: float | None) -> n
                 "the interval out, or see which is right."
             )
         return interval * np.arange(reader.n_frames)
+    if averaged:
+        return np.full(reader.n_frames, np.nan)
     raise InputError(f'{path} does not tell the time between frames. Give interval=... in fs (--interval "10 fs").')
 
 

@@ -202,7 +202,7 @@ def _check(trajectory: Trajectory) -> None:
     if origin.exchanged:
         raise InputError(f"{origin.path}: replicas exchanged, so that atoms jump between frames.")
     intervals = np.diff(trajectory.times)
-    if np.ptp(intervals) > 1e-3 * origin.interval:
+    if not np.ptp(intervals) <= 1e-3 * origin.interval:
         raise InputError(
             f"{origin.path}: frames are not at equal intervals ({intervals.min():g} to {intervals.max():g} fs)."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ class StructureFactor:
             "n_frames_used": self.n_frames,
             "experiment": None if self.match is None else self.match.to_json(),
             "notes": list(self.notes),
-            "provenance": asdict(self.provenance),
+            "provenance": self.provenance.to_dict(),
         }
 
     @property

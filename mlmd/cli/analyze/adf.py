@@ -8,7 +8,7 @@ import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
 from mlmd.cli.analyze.cutoffs import cutoffs_option, element_groups
-from mlmd.cli.analyze.options import of_frames
+from mlmd.cli.analyze.options import of_single_frames
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_frames
+@of_single_frames
 @click.option("--triplet", "triplets", multiple=True, help='The centre in the middle, "S-P-S" (repeatable).')
 @cutoffs_option
 @click.option("--bin", "bin_width", default=1.0, show_default=True, help="Degrees.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ def new_table(title: str, *columns: str) -> Table:
 def which_frames(origin: Provenance) -> str:
     """The title of a table: which frames of what."""
     stage = "" if origin.stage is None else f"Stage {origin.stage} ({origin.kind}), "
-    return f"{stage}{origin.first_time / 1e3:g} to {origin.last_time / 1e3:g} ps, {origin.n_frames:,} frames"
+    times = f"{origin.first_time / 1e3:g} to {origin.last_time / 1e3:g} ps, "
+    return f"{stage}{'' if math.isnan(origin.first_time) else times}{origin.n_frames:,} frames"
 
 
 def bare(estimate: Estimate) -> str:

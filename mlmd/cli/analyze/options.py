@@ -65,10 +65,14 @@ FRAMES: Options = (
 )  # fmt: skip
 
 
-def of_frames(command: Callable[..., None]) -> Callable[..., None]:
+def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callable[..., None]:
     """A command of the frames of RUN, a run folder or a trajectory of another program.
 
     The command gets `trajectory` and `answer` in the place of the options that say which frames, and where to.
+
+    Args:
+        command: to be given options.
+        averaged: whether it averages over frames, each for itself, and so needs neither times nor paths.
     """
 
     @functools.wraps(command)
@@ -81,7 +85,7 @@ def of_frames(command: Callable[..., None]) -> Callable[..., None]:
         if run.is_file():
             if stage is not None:
                 raise InputError(f"--stage {stage}: stages are those of a run folder, and {run} is a file.")
-            trajectory = _foreign(run, structure, interval, unwrapped, temperature, first_time, last_time)
+            trajectory = _foreign(run, structure, interval, unwrapped, temperature, first_time, last_time, averaged)
         else:
             given = [option for option, value in foreign.items() if value is not None]
             if given:
@@ -93,6 +97,10 @@ def of_frames(command: Callable[..., None]) -> Callable[..., None]:
         command(trajectory=trajectory, answer=Answer(folder, as_json), **rest)
 
     return with_options(FRAMES, with_trajectory)
+
+
+of_single_frames = functools.partial(of_frames, averaged=True)
+"""As `of_frames`, for averages over frames, each for itself."""
 
 
 def with_options(options: Options, command: Callable[..., None]) -> Callable[..., None]:
@@ -166,11 +174,11 @@ def _of_run(run: Path, stage: int | None, first_time: float | None, last_time: f
 
 def _foreign(
     path: Path, structure: Path | None, interval: float | None, unwrapped: bool | None, temperature: float | None,
-    first_time: float | None, last_time: float | None,
+    first_time: float | None, last_time: float | None, averaged: bool,
 ) -> Trajectory:  # fmt: skip
     from mlmd.io.trajectories import open_trajectory
 
     return open_trajectory(
         path, structure, unwrapped=unwrapped, interval=interval, temperature=temperature, first_time=first_time,
-        last_time=last_time,
+        last_time=last_time, averaged=averaged,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
 from mlmd.cli.analyze.cutoffs import cutoffs_option, element_groups
-from mlmd.cli.analyze.options import of_frames
+from mlmd.cli.analyze.options import of_single_frames
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_frames
+@of_single_frames
 @click.option("--pair", "pairs", multiple=True, help='The atom in the middle first, "Cu-Cu" (repeatable).')
 @cutoffs_option
 @click.option("--degree", "degrees", type=click.IntRange(min=1), multiple=True, default=(4, 6), show_default=True)

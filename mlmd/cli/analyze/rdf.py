@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.cli.analyze.answer import Answer, new_table, which_frames
-from mlmd.cli.analyze.options import elements_option, of_frames
+from mlmd.cli.analyze.options import elements_option, of_single_frames
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_frames
+@of_single_frames
 @elements_option
 @click.option("--r-max", default=10.0, show_default=True, help="Å; may be larger than half the cell.")
 @click.option("--bin", "bin_width", default=0.05, show_default=True, help="Å.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
-from mlmd.cli.analyze.options import FILE, of_frames
+from mlmd.cli.analyze.options import FILE, of_single_frames
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _lengths(context: click.Context, parameter: click.Parameter, texts: tuple[st
 
 
 @click.command()
-@of_frames
+@of_single_frames
 @click.option(
     "--method", type=click.Choice(["direct", "rdf"]), default="direct", show_default=True,
     help="At the wavevectors of the cell, or from g(r).",
