@@ -121,13 +121,31 @@ def test_an_energy_that_drifts_in_nve_is_told_of_once(tmp_path: Path, monkeypatc
 
 def test_a_mean_temperature_is_told_of_where_it_is_another_and_certain() -> None:
     rng = np.random.default_rng(5)
-    for true, n_told in ((300.0, 0), (325.0, 0), (360.0, 1)):
+    for true, words in ((300.0, ""), (325.0, ""), (360.0, "something heats the atoms"), (240.0, "something cools")):
         for _ in range(20):
             told: list[str] = []
-            warmth = Warmth(300.0, told.append)
+            warmth = Warmth(300.0, 1.0, told.append)
             for n, one in enumerate(rng.normal(true, 60.0, 3000)):
                 warmth.look(float(n), one)
-            assert len(told) == n_told
+            assert len(told) == bool(words) and words in "".join(told)
+
+
+def test_a_mean_temperature_is_not_told_of_before_the_thermostat_had_time() -> None:
+    """From rest in a minimum, and an atom alone whose temperature wanders; friction 1 / ps, a line every 10 fs."""
+    rng, every, n_runs = np.random.default_rng(8), 0.01, 200
+    times = every * np.arange(6000)
+    told: list[str] = []
+    warmth = Warmth(300.0, 1.0, told.append)
+    for time, one in zip(times, rng.normal(300.0 * (1.0 - 0.5 * np.exp(-times)), 5.0), strict=True):
+        warmth.look(time, one)
+    assert not told
+    kept, velocities = np.exp(-every), rng.standard_normal((n_runs, 3))
+    alone = [Warmth(300.0, 1.0, told.append) for _ in range(n_runs)]
+    for time in times:
+        velocities = kept * velocities + (1.0 - kept**2) ** 0.5 * rng.standard_normal((n_runs, 3))
+        for one_warmth, kelvin in zip(alone, 300.0 * (velocities**2).mean(axis=1), strict=True):
+            one_warmth.look(time, kelvin)
+    assert not told  # a quarter of them were, where the mean was looked at after 5 ps
 
 
 def test_heat_that_a_thermostat_does_not_hold_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

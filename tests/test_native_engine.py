@@ -26,6 +26,7 @@ from mlmd.kernels.native import required
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import fused_of
 from mlmd.potentials.load import build
+from mlmd.rundir import MESSAGES
 
 ROOT = Path(__file__).parents[1]
 NATIVE = 'engine = "native"\n'
@@ -175,6 +176,15 @@ def test_a_bath_holds_the_mean_and_the_width_of_the_kinetic_energy(kind: str, tm
     kt = units.KB * 60.0
     assert mean(kinetic).agrees_with(0.5 * n_dof * kt, sigmas=3.0)
     assert variance(kinetic).agrees_with(0.5 * n_dof * kt**2, sigmas=3.0)
+
+
+def test_the_time_of_a_run_is_told_with_that_of_lists_of_neighbours(tmp_path: Path) -> None:
+    path = write_input(
+        tmp_path, NVE.replace("500 fs", "25 ps"), atoms=fcc_argon(3), options=NATIVE + 'velocities = "200 K"\n',
+        output='log_every = "25 ps"\ntrajectory_every = "25 ps"',
+    )  # fmt: skip
+    run = simulate(path, tmp_path / "run")
+    assert re.search(r"potential \d+%, neighbour list \d+%", (run.path / MESSAGES).read_text())
 
 
 # -- stopped and continued --------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class NativeStage(DynamicsStage):
 
     def _advance(self, n_steps: int) -> None:
         before, clock = self.answer(), time.perf_counter()
-        whole, spent = before.evaluation, sum(self._steps.seconds)
+        whole, spent = before.evaluation, np.array(self._steps.seconds)
         moving = Moving(
             self._positions, self._velocities, np.array(whole.forces, order="C"), self._rates, whole.energy,
             np.array(whole.virial),
@@ -64,7 +64,9 @@ class NativeStage(DynamicsStage):
             n_threads=torch.get_num_threads(),
         )  # fmt: skip
         self.seconds["steps"] += time.perf_counter() - clock
-        self.forces.seconds["potential"] += sum(self._steps.seconds) - spent
+        on_lists, on_potentials = (float(seconds) for seconds in np.array(self._steps.seconds) - spent)
+        self.seconds["lists"] += on_lists
+        self.forces.seconds["potential"] += on_lists + on_potentials
         assert moving.virial is not None
         found, step = Evaluation(moving.energy, moving.forces, moving.virial), self.global_step + done
         self.forces.answer = Answer(self._positions / NM, self.forces.cell, found, found, step)
