@@ -16,12 +16,12 @@ from command_line import mlmd
 from runs import ARGON, assert_same_run, fcc_argon, read_log, run_in_parts, skewed, write_input
 
 from mlmd import units
-from mlmd.engine.motion import Motion, Owned, Scheme
+from mlmd.engine.motion import Motion, Owned
 from mlmd.engine.noise import normal_numbers
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, SimulationError, Stopped
 from mlmd.io.structures import read_structure
-from mlmd.kernels.motion import MOVES, Moving, Rule, Steps
+from mlmd.kernels.motion import MOVES, Moving, Scheme, Steps
 from mlmd.kernels.native import required
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.fused import fused_of
@@ -138,7 +138,8 @@ def test_steps_in_a_bath_are_those_of_the_same_equations_in_numpy(kind: str) -> 
     theirs = evaluator(potential, atoms.numbers, atoms.pbc)
     ours = evaluator(potential, atoms.numbers, atoms.pbc)
     n_dof, cell = 3 * len(atoms) - 3, atoms.cell.array
-    motion = Motion(Scheme(5.0, n_dof, kind, rate, n_chain, seed=11, remove_com=True), add_up=lambda number: number)
+    scheme = Scheme(5.0, n_dof, kind, rate, n_chain, seed=11, remove_com=True)
+    motion = Motion(scheme, add_up=lambda number: number)
     motion.temperature = kelvin
     owned = Owned(np.arange(1, len(atoms) + 1), masses, mobile.astype(float))
     where, now = atoms.positions.copy(), velocities.copy()
@@ -146,10 +147,9 @@ def test_steps_in_a_bath_are_those_of_the_same_equations_in_numpy(kind: str) -> 
         drift = masses @ now / masses.sum()
         moves, now = motion.step(owned, now, theirs.evaluate(where, cell).forces, drift, 1000 + step)
         where = where + moves
-    rule = Rule(5.0, n_dof, kind, rate, 11, remove_com=True)
     start = ours.evaluate(atoms.positions, cell)
     moving = Moving(atoms.positions.copy(), velocities.copy(), start.forces.copy(), np.zeros(n_chain))
-    done, problem = Steps(fused_of(ours), masses, mobile, rule).advance(
+    done, problem = Steps(fused_of(ours), masses, mobile, scheme).advance(
         moving, cell, n_steps, first_step=1000, temperature=kelvin, max_force=np.inf, max_move=np.inf, n_threads=1
     )
     assert (done, problem) == (n_steps, None)
@@ -263,7 +263,7 @@ def test_a_step_to_nowhere_leaves_the_last_good_one() -> None:
     velocities = np.zeros((len(atoms), 3))
     velocities[7, 1] = np.inf
     moving = Moving(atoms.positions.copy(), velocities, start.forces.copy(), np.zeros(0), start.energy)
-    steps = Steps(fused_of(ready), atoms.get_masses(), np.ones(len(atoms), dtype=bool), Rule(5.0, 3 * len(atoms)))
+    steps = Steps(fused_of(ready), atoms.get_masses(), np.ones(len(atoms), dtype=bool), Scheme(5.0, 3 * len(atoms)))
     done, problem = steps.advance(
         moving, atoms.cell.array, 10, first_step=0, temperature=0.0, max_force=np.inf, max_move=np.inf, n_threads=1
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mlmd.config.heat import heat_exchange_of
 from mlmd.config.quantities import Quantity, Repeats
-from mlmd.config.stages import Deposit, Dynamics, Rerun
+from mlmd.config.stages import Deposit, Dynamics, Rerun, Stage
 from mlmd.config.table import Table
 
 if TYPE_CHECKING:
@@ -41,44 +41,40 @@ def engine_problems(run: Simulate) -> Iterator[str]:
     """What does not go with an engine."""
     if run.engine is None:
         return
-    if run.engine.kind != "lammps":
-        if run.engine.grid is not None:
-            yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
-        if run.engine.kind == "native":
-            yield from _native_problems(run)
+    kind = run.engine.kind
+    if kind != "lammps" and run.engine.grid is not None:
+        yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+    if kind == "openmm":
         return
-    other = _OTHER
     if run.mlmm is not None:
-        yield f"engine: lammps has no force field around a region. {other}, or mlmm."
+        yield f"engine: {kind} has no force field around a region. {_OTHER}, or mlmm."
     for number, stage in enumerate(run.stage, 1):
-        place = f"engine: lammps: stage {number} ({stage.kind})"
-        if isinstance(stage, Deposit):
-            yield f"{place}: atoms that arrive are for the OpenMM engine. {other}."
-        elif isinstance(stage, Rerun):
-            yield f"{place}: a rerun moves nothing that processes could share. {other}."
-        elif heat_exchange_of(stage) is not None:
-            yield f"{place}: heat_exchange: slabs of atoms are not in one process. {other}."
-        elif isinstance(stage, Dynamics) and (stage.plumed is not None or stage.bias):
-            what = "plumed" if stage.plumed is not None else "bias"
-            yield f"{place}: {what}: a bias needs all atoms in one process. {other}."
+        for problem in _problems_of(stage, kind):
+            yield f"engine: {kind}: stage {number} ({stage.kind}): {problem}. {_OTHER}."
+    if kind == "lammps":
+        yield from _undivided(run)
+
+
+def _problems_of(stage: Stage, kind: str) -> Iterator[str]:
+    """What an engine other than OpenMM does not do in a stage."""
+    divided = kind == "lammps"
+    if isinstance(stage, Deposit):
+        yield "atoms that arrive are for the OpenMM engine"
+    elif isinstance(stage, Rerun):
+        yield "a rerun moves nothing that processes could share" if divided else "a rerun makes no steps"
+    elif divided and heat_exchange_of(stage) is not None:
+        yield "heat_exchange: slabs of atoms are not in one process"
+    elif isinstance(stage, Dynamics) and (stage.plumed is not None or stage.bias):
+        alone = "a bias is asked in every step, which the kernels make alone"
+        why = "a bias needs all atoms in one process" if divided else alone
+        yield f"{'plumed' if stage.plumed is not None else 'bias'}: {why}"
+
+
+def _undivided(run: Simulate) -> Iterator[str]:
+    """What is known of all atoms together alone."""
     if "heat" in (run.output.fluxes or ()):
-        yield f"output: fluxes: heat: energies of single atoms are not gathered from processes of lammps. {other}."
+        yield f"output: fluxes: heat: energies of single atoms are not gathered from processes of lammps. {_OTHER}."
     errors = run.uncertainty
     limits = (run.guard.max_grade, run.guard.max_spread, errors.low, errors.high, errors.low_grade, errors.high_grade)
     if any(limit is not None for limit in limits):
-        yield f"guard, uncertainty: lammps does not ask the potential about its errors. {other}."
-
-
-def _native_problems(run: Simulate) -> Iterator[str]:
-    """What mlmd's own steps do not do."""
-    if run.mlmm is not None:
-        yield f"engine: native has no force field around a region. {_OTHER}, or mlmm."
-    for number, stage in enumerate(run.stage, 1):
-        place = f"engine: native: stage {number} ({stage.kind})"
-        if isinstance(stage, Deposit):
-            yield f"{place}: atoms that arrive are for the OpenMM engine. {_OTHER}."
-        elif isinstance(stage, Rerun):
-            yield f"{place}: a rerun makes no steps. {_OTHER}."
-        elif isinstance(stage, Dynamics) and (stage.plumed is not None or stage.bias):
-            what = "plumed" if stage.plumed is not None else "bias"
-            yield f"{place}: {what}: a bias is asked in every step, which the kernels make alone. {_OTHER}."
+        yield f"guard, uncertainty: lammps does not ask the potential about its errors. {_OTHER}."

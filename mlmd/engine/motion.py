@@ -13,29 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlmd import units
+from mlmd.config import NPT, NVE, NVT, Deposit, Langevin
 from mlmd.engine.noise import normal_numbers
+from mlmd.kernels.motion import Scheme
+
+if TYPE_CHECKING:
+    from mlmd.engine.system import Body
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """What moves atoms in a stage."""
-
-    timestep: float
-    """fs."""
-    n_dof: int
-    """Of the whole system."""
-    bath: str = "none"
-    """none, langevin or nose-hoover."""
-    rate: float = 0.0
-    """1/fs, friction or frequency of the chain."""
-    chain_length: int = 0
-    seed: int = 0
-    """Of random forces."""
-    remove_com: bool = False
+def scheme_of(stage: NVE | NVT | NPT | Deposit, timestep: float, body: Body, seed: int) -> Scheme:
+    """What moves the atoms of a stage, with a timestep in fs and a seed of random forces."""
+    if not isinstance(stage, NVT | NPT):
+        return Scheme(timestep, body.n_dof, remove_com=body.remove_com)
+    bath, kind = stage.thermostat, stage.thermostat.kind
+    if isinstance(bath, Langevin):
+        return Scheme(timestep, body.n_dof, kind, bath.friction, seed=seed, remove_com=body.remove_com)
+    return Scheme(timestep, body.n_dof, kind, bath.frequency, bath.chain_length, remove_com=body.remove_com)
 
 
 @dataclass(frozen=True)

@@ -37,16 +37,18 @@ class _Steps(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How atoms move in a stage."""
+class Scheme:
+    """What moves atoms in a stage."""
 
     timestep: float
     """fs."""
     n_dof: int
+    """Of the whole system."""
     bath: str = "none"
     """One of `BATHS`."""
     rate: float = 0.0
     """1/fs, friction or frequency of the chain."""
+    chain_length: int = 0
     seed: int = 0
     """Of random forces."""
     remove_com: bool = False
@@ -88,7 +90,7 @@ class Steps:
     """Steps of one system under the sum of some kernels."""
 
     def __init__(
-        self, parts: Sequence[tuple[Fused, float]], masses: np.ndarray, mobile: np.ndarray, rule: Rule
+        self, parts: Sequence[tuple[Fused, float]], masses: np.ndarray, mobile: np.ndarray, scheme: Scheme
     ) -> None:
         """Take kernels that are ready for the system, each with a factor, masses (n_atoms,) in amu, mobile (n_atoms,)
         bool, and how atoms move."""
@@ -104,8 +106,8 @@ class Steps:
         """Energy, that of a bad step, seconds on lists and on potentials, virial."""
         small = self._small.ctypes.data
         self._steps = _Steps(
-            n_atoms=n, n_parts=len(self._parts), bath=BATHS.index(rule.bath), remove_com=rule.remove_com,
-            seed=rule.seed, timestep=rule.timestep, kinetic=units.KINETIC, rate=rule.rate, n_dof=rule.n_dof,
+            n_atoms=n, n_parts=len(self._parts), bath=BATHS.index(scheme.bath), remove_com=scheme.remove_com,
+            seed=scheme.seed, timestep=scheme.timestep, kinetic=units.KINETIC, rate=scheme.rate, n_dof=scheme.n_dof,
             kernels=self._kernels.ctypes.data, factors=self._factors.ctypes.data, masses=self._masses.ctypes.data,
             mobile=self._mobile.ctypes.data, bad_positions=self._bad_positions.ctypes.data,
             bad_forces=self._bad_forces.ctypes.data, energy=small, bad_energy=small + 8, seconds=small + 16,

@@ -18,7 +18,8 @@ from mlmd import units
 from mlmd.engine.lammps.domains import Atoms, Domains, together, uncrossed
 from mlmd.engine.lammps.returns import Returns
 from mlmd.engine.limits import problem_of_forces, problem_of_moves
-from mlmd.engine.motion import Motion, Owned, Scheme, twice_kinetic
+from mlmd.engine.motion import Motion, Owned, twice_kinetic
+from mlmd.kernels.motion import Scheme
 from mlmd.potentials import Evaluation
 from mlmd.potentials.centres import Make
 

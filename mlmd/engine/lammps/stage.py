@@ -10,12 +10,12 @@ import numpy as np
 import openmm
 
 from mlmd import units
-from mlmd.config import NPT, NVE, NVT, Langevin, NoseHoover
+from mlmd.config import NVE
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.lammps.forces import SharedForces
 from mlmd.engine.lammps.part import Limits
 from mlmd.engine.lammps.team import Failed
-from mlmd.engine.motion import Scheme
+from mlmd.engine.motion import scheme_of
 from mlmd.engine.outputs import Log, Trajectory
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.errors import SimulationError
@@ -37,7 +37,7 @@ class SharedStage(DynamicsStage):
         self._team = self._shared.team
         self._gathered: dict[str, np.ndarray] | None = None
         self._place(start.positions, start.velocities, start.cell)
-        self._ask("move_by", self._scheme(seed))
+        self._ask("move_by", scheme_of(self.stage, self.record.timestep, self.body, seed))
 
     def _place(self, positions: np.ndarray, velocities: np.ndarray, cell: np.ndarray) -> None:
         """Deal out all atoms anew: (n_atoms, 3) Å and Å/fs in the engine's frame, and a cell (3, 3) Å."""
@@ -45,16 +45,6 @@ class SharedStage(DynamicsStage):
             self._shared.place(positions, velocities, cell)
         except Failed as failed:
             raise self._explained(failed, self.global_step) from None
-
-    def _scheme(self, seed: int) -> Scheme:
-        timestep, n_dof, com = self.record.timestep, self.body.n_dof, self.body.remove_com
-        if not isinstance(self.stage, NVT | NPT):
-            return Scheme(timestep, n_dof, remove_com=com)
-        bath = self.stage.thermostat
-        if isinstance(bath, Langevin):
-            return Scheme(timestep, n_dof, "langevin", bath.friction, seed=seed, remove_com=com)
-        assert isinstance(bath, NoseHoover)
-        return Scheme(timestep, n_dof, "nose-hoover", bath.frequency, bath.chain_length, remove_com=com)
 
     def _ask(self, name: str, *arguments: Any, each: Sequence[Any] | None = None) -> Any:
         try:

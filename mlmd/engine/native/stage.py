@@ -15,13 +15,14 @@ import numpy as np
 import openmm
 import torch
 
-from mlmd.config import NPT, NVE, NVT, Langevin, NoseHoover
+from mlmd.config import NVE
 from mlmd.engine.fluxes import on_time
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.limits import problem_of_forces, problem_of_moves
+from mlmd.engine.motion import scheme_of
 from mlmd.engine.stage import DynamicsStage, Hardware, Particles
 from mlmd.errors import SimulationError
-from mlmd.kernels.motion import FORCES, MOVES, Moving, Problem, Rule, Steps
+from mlmd.kernels.motion import FORCES, MOVES, Moving, Problem, Steps
 from mlmd.potentials import Evaluation
 from mlmd.potentials.fused import fused_of
 
@@ -31,23 +32,12 @@ class NativeStage(DynamicsStage):
 
     def _take_up(self, start: Particles, seed: int, hardware: Hardware, force: openmm.Force | None) -> None:
         body = self.body
-        rule, n_thermostats = self._rule(seed)
+        scheme = scheme_of(self.stage, self.record.timestep, body, seed)
         parts = fused_of(self.forces.evaluator)
-        self._steps = Steps(parts, body.masses, body.mobile, rule)
+        self._steps = Steps(parts, body.masses, body.mobile, scheme)
         self._positions = np.array(start.positions, dtype=np.float64, order="C")
         self._velocities = np.array(start.velocities, dtype=np.float64, order="C")
-        self._rates = np.zeros(n_thermostats)
-
-    def _rule(self, seed: int) -> tuple[Rule, int]:
-        """How atoms move, and how many thermostats are in the chain."""
-        timestep, n_dof, com = self.record.timestep, self.body.n_dof, self.body.remove_com
-        if not isinstance(self.stage, NVT | NPT):
-            return Rule(timestep, n_dof, remove_com=com), 0
-        bath = self.stage.thermostat
-        if isinstance(bath, Langevin):
-            return Rule(timestep, n_dof, "langevin", bath.friction, seed, com), 0
-        assert isinstance(bath, NoseHoover)
-        return Rule(timestep, n_dof, "nose-hoover", bath.frequency, seed, com), bath.chain_length
+        self._rates = np.zeros(scheme.chain_length)
 
     def _advance(self, n_steps: int) -> None:
         before, clock = self.answer(), time.perf_counter()
