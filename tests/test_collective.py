@@ -95,6 +95,20 @@ def test_the_interval_holds_the_truth_where_a_gate_opens_and_closes_for_all_ions
     assert held["D, naive"] < 0.4
 
 
+KINISI = {
+    "brownian": ((0.9409, 1.0273), (0.9449, 1.0344), (0.9494, 1.0384), (0.9281, 1.0855)),
+    "few": ((0.7839, 1.4075), (0.8027, 1.4198), (0.4910, 1.1625), (0.7420, 1.3382)),
+}
+"""Bounds of 95 % of D over the truth by kinisi 2.1, of the first trajectories of `diffusion_calibration.py`."""
+
+
+@pytest.mark.parametrize("kind", KINISI)
+def test_d_lies_within_the_intervals_that_kinisi_has_given(kind: str) -> None:
+    rows, _, _ = calibration().rows_of(kind, len(KINISI[kind]))
+    found = [row.value for row in rows if row.quantity == "D"]
+    assert all(low < one < high for one, (low, high) in zip(found, KINISI[kind], strict=True)), found
+
+
 # --- collective conduction ---------------------------------------------------------------------------------------
 
 
@@ -216,6 +230,18 @@ def test_diffusion_is_projected_on_directions_of_the_lattice(rng: np.random.Gene
 def test_what_is_no_direction_is_refused(rng: np.random.Generator, name: str) -> None:
     with pytest.raises(InputError, match="is not a direction"):
         diffusion(trajectory(walk(rng, 50, 4), "Li4"), along=(name,))
+
+
+def test_hops_on_a_lattice_have_their_exact_coefficient_along_each_axis(rng: np.random.Generator) -> None:
+    """D = k a² / 2 along an axis, of ions that vibrate, too, in a cell that is not cubic: within 3 %."""
+    chances, lengths = np.array([0.2, 0.05, 0.1]), np.array([2.0, 3.0, 4.0])
+    draws = rng.random((4000, 300, 3))
+    hops = np.cumsum(np.where(draws < chances / 2, -1, np.where(draws > 1 - chances / 2, 1, 0)), axis=0) * lengths
+    one = diffusion(
+        trajectory(hops + rng.normal(scale=0.2, size=hops.shape), "Li300", np.diag(5 * lengths)), drift="none"
+    ).species[0]
+    for axis, exact in zip("xyz", chances * lengths**2 / 2 / INTERVAL * 0.1, strict=True):
+        assert one.along[axis].value == pytest.approx(exact, rel=0.03) and within(one.along[axis], exact, 3.5)
 
 
 # --- the finite size of the cell ---------------------------------------------------------------------------------

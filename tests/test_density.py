@@ -98,6 +98,14 @@ def test_ase_reads_the_cube_file(rng: np.random.Generator, tmp_path: Path) -> No
     assert read["data"].sum() * voxel == pytest.approx(4.0, rel=1e-4)
 
 
+def test_one_frame_has_a_density_too(rng: np.random.Generator, tmp_path: Path) -> None:
+    atoms = ase.Atoms("Li6", positions=9.0 * rng.random((6, 3)), cell=[9.0] * 3, pbc=True)
+    result = density(from_arrays(atoms.positions[None], atoms, interval=1.0, unwrapped=True), elements=["Li"])
+    write(result, tmp_path)
+    (one,) = result.elements
+    assert one.values.sum() * 9.0**3 / one.values.size == pytest.approx(6.0)
+
+
 def test_grids_that_cannot_be_are_refused(rng: np.random.Generator) -> None:
     atoms = ase.Atoms("Ar5", cell=TRICLINIC, pbc=True)
     trajectory = from_arrays(rng.random((20, 5, 3)), atoms, interval=1.0, unwrapped=True)

@@ -11,6 +11,7 @@ import pytest
 from command_line import mlmd
 from made_runs import stage, walk, write_run
 
+from mlmd.analysis import write
 from mlmd.analysis.rdf import rdf
 from mlmd.analysis.van_hove import van_hove
 from mlmd.errors import InputError
@@ -111,6 +112,15 @@ def test_an_atom_that_takes_the_place_of_another_is_seen_there(rng: np.random.Ge
     assert neighbours[0] == pytest.approx(0.5, abs=0.05)  # coin tosses of 2,000 origins
     assert result.selves[0].density[0, 0] * shells[0] == pytest.approx(0.5, abs=0.05)
     assert neighbours[29:31].sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_atoms_at_rest_have_a_picture_and_stay_where_they_are(rng: np.random.Generator, tmp_path: Path) -> None:
+    fixed = np.broadcast_to(rng.random((12, 3)) @ TRICLINIC, (60, 12, 3))
+    result = van_hove(from_arrays(fixed, ase.Atoms("Li12", cell=TRICLINIC, pbc=True), interval=1.0, unwrapped=True))
+    write(result, tmp_path)
+    (one,) = result.selves
+    assert np.isnan(one.non_gaussian).all() and one.peak is None
+    assert np.allclose(one.density[:, 0] * 4 / 3 * np.pi * result.edges[1] ** 3, 1.0)
 
 
 def test_lags_and_bins_that_cannot_be_are_refused(rng: np.random.Generator) -> None:

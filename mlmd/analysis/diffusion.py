@@ -239,7 +239,7 @@ def _conductivity(
     if not charges:
         return None, ()
     if temperature is None or not temperature > 0.0:
-        raise InputError("A conductivity needs the temperature. Give temperature=... in K.")
+        raise InputError('A conductivity needs the temperature. Give temperature=... in K (--temperature "300 K").')
     if math.isnan(volume):
         raise InputError("A conductivity needs a cell that is periodic in all three directions.")
     fixed = _fixed(drift)

@@ -33,7 +33,9 @@ def yeh_hummer(trajectory: Trajectory, viscosity: float, temperature: float | No
         InputError: without a temperature, for a viscosity that is not positive, and for cells that are not cubic.
     """
     if temperature is None or not temperature > 0.0:
-        raise InputError("The correction for a finite cell needs the temperature. Give temperature=... in K.")
+        raise InputError(
+            'The correction for a finite cell needs the temperature. Give temperature=... in K (--temperature "300 K").'
+        )
     if not (viscosity > 0.0 and math.isfinite(viscosity)):
         raise InputError(f"A viscosity is a positive number; got {viscosity:g}.")
     cell = trajectory.cells.mean(axis=0)

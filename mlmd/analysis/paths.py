@@ -37,7 +37,7 @@ def check_path(trajectory: Trajectory, what: str, n_least: int = 10) -> None:
             "[output] trajectory_every."
         )
     intervals = np.diff(trajectory.times)
-    if not np.ptp(intervals) <= 1e-3 * origin.interval:
+    if len(intervals) and not np.ptp(intervals) <= 1e-3 * origin.interval:
         raise InputError(
             f"{what} needs frames at equal intervals; those of {origin.path} are {intervals.min():g} to "
             f"{intervals.max():g} fs apart."

@@ -67,6 +67,7 @@ def _draw_alpha(axes: Axes, one: SelfPart) -> None:
         alpha=0.25, linewidth=0,
     )  # fmt: skip
     axes.axhline(0.0, color="#333333", linewidth=0.8, linestyle=":")
+    axes.set_xlim(times[0], max(times[-1], 1.1 * times[0]))  # atoms at rest have no α₂ that would set it
     axes.set_xscale("log")
     label(axes, "lag (ps)", f"$α_2$ ({one.element})")
 
