@@ -319,6 +319,16 @@ def test_what_it_does_not_do_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("kind", ["native", "openmm"])
+def test_what_is_of_many_processes_is_refused_in_one(kind: str, tmp_path: Path) -> None:
+    options = f'engine = {{ kind = "{kind}", grid = [1, 1, 2], skin = "2 Å" }}\n'
+    with pytest.raises(InputError) as refused:
+        simulate(write_input(tmp_path, bath("langevin"), options=options), tmp_path / "run")
+    assert "engine: grid: one process does not divide the cell" in str(refused.value)
+    assert "engine: skin: one process knows all atoms" in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_platform_is_refused(tmp_path: Path) -> None:
     path = write_input(tmp_path, bath("langevin"), options=NATIVE)
     with pytest.raises(InputError, match=r'--platform CPU: with engine = "native" the processor computes'):

@@ -44,6 +44,8 @@ def engine_problems(run: Simulate) -> Iterator[str]:
     if run.engine.kind != "lammps":
         if run.engine.grid is not None:
             yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+        if run.engine.skin != Engine.model_fields["skin"].default:
+            yield 'engine: skin: one process knows all atoms. Leave skin out, or set kind = "lammps".'
         if run.engine.kind == "native":
             yield from _native_problems(run)
         return
