@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -127,6 +129,23 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert open_run(tmp_path / "run").manifest["state"] == "interrupted"
     simulate(path, tmp_path / "run")
     assert open_run(tmp_path / "run").manifest["state"] == "done"
+
+
+@pytest.mark.row("R08")
+def test_a_disk_that_is_still_full_is_named_when_the_run_is_to_go_on(tmp_path: Path) -> None:
+    """No file may grow beyond 100 bytes: the first that is written again is the input."""
+    path, out = stop_at_the_first_line(tmp_path, NVT.format(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with pytest.raises(
+            StorageError, match=rf"^{re.escape(str(out))}: File too large.*raise it, and the same command"
+        ):
+            simulate(path, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    simulate(path, out)
+    assert open_run(out).manifest["state"] == "done"
 
 
 @pytest.mark.row("R16")

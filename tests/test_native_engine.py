@@ -24,7 +24,7 @@ from mlmd.io.structures import read_structure
 from mlmd.kernels.motion import MOVES, Moving, Scheme, Steps
 from mlmd.kernels.native import required
 from mlmd.potentials.evaluate import evaluator
-from mlmd.potentials.fused import fused_of
+from mlmd.potentials.fused import FusedEvaluator, fused_of
 from mlmd.potentials.load import build
 from mlmd.rundir import MESSAGES
 
@@ -116,6 +116,23 @@ def test_the_cell_breathes_as_with_openmm(tmp_path: Path) -> None:
     volumes = read_log(theirs)["volume"]
     assert len(set(volumes)) > 3
     np.testing.assert_allclose(read_log(ours)["volume"], volumes, rtol=1e-6)
+
+
+def test_a_change_of_the_cell_that_is_accepted_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    asked, evaluate = [], FusedEvaluator.evaluate
+
+    def counted(self: FusedEvaluator, *given: Any) -> Any:
+        asked.append(1)
+        return evaluate(self, *given)
+
+    monkeypatch.setattr(FusedEvaluator, "evaluate", counted)
+    more = 'pressure = "1 bar"\nbarostat = { every = 5 }\n'
+    run = simulate(write_input(tmp_path, bath("langevin", "npt", more), options=NATIVE), tmp_path / "run")
+    tried = re.search(r"(\d+) changes of the cell tried, (\d+)% accepted", (run.path / MESSAGES).read_text())
+    assert tried is not None and int(tried[1]) == 12 and int(tried[2]) > 0
+    assert len(asked) == 1 + 12  # at the beginning, and each trial; steps ask within the library
 
 
 def test_heat_is_exchanged_as_with_openmm(tmp_path: Path) -> None:
@@ -299,6 +316,16 @@ def test_what_it_does_not_do_is_refused_before_a_folder_is_made(
     answer = mlmd("simulate", path, "--out", tmp_path / "run")
     assert answer.code == InputError.exit_code, answer.err
     assert words in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["native", "openmm"])
+def test_what_is_of_many_processes_is_refused_in_one(kind: str, tmp_path: Path) -> None:
+    options = f'engine = {{ kind = "{kind}", grid = [1, 1, 2], skin = "2 Å" }}\n'
+    with pytest.raises(InputError) as refused:
+        simulate(write_input(tmp_path, bath("langevin"), options=options), tmp_path / "run")
+    assert "engine: grid: one process does not divide the cell" in str(refused.value)
+    assert "engine: skin: one process knows all atoms" in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 

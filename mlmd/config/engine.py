@@ -42,8 +42,11 @@ def engine_problems(run: Simulate) -> Iterator[str]:
     if run.engine is None:
         return
     kind = run.engine.kind
-    if kind != "lammps" and run.engine.grid is not None:
-        yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+    if kind != "lammps":
+        if run.engine.grid is not None:
+            yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+        if run.engine.skin != Engine.model_fields["skin"].default:
+            yield 'engine: skin: one process knows all atoms. Leave skin out, or set kind = "lammps".'
     if kind == "openmm":
         return
     if run.mlmm is not None:

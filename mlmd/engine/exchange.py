@@ -19,7 +19,7 @@ from mlmd.engine.exchange_log import ENOUGH, FEW, expected_acceptance
 from mlmd.engine.folder import existing_run
 from mlmd.engine.job import Job, check_biases, prepare, what_plumed_says
 from mlmd.engine.observe import Moment
-from mlmd.engine.run import Options, begin, ending, go_on, hardware_of, known_numbers, set_state
+from mlmd.engine.run import Options, begin, ending, go_on, hardware_of, known_numbers, set_state, told_of_disk
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.swaps import neighbours
 from mlmd.engine.together import COMMITS, Together
@@ -77,7 +77,10 @@ def run_exchange(
     for one, job, where, words in zip(replicas, jobs, hardware, said, strict=True):
         own = folder / one.name
         run, source = existing_run(own, job.config), own / "input.toml"
-        opened.append(begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where))
+        with told_of_disk(own):
+            opened.append(
+                begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where)
+            )
     if begins:
         messages(f"{len(replicas)} replicas, in turn, with an exchange every {exchange.every:,} steps")
         for text in (*known, *dict.fromkeys(text for one in said for text in what_plumed_says(one))):

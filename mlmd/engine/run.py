@@ -190,12 +190,13 @@ def _simulate(
     else:
         hardware = team.hardware(job, settings.platform, settings.device, settings.threads)
     begins = run is None
-    run = begin(source, job, folder, hardware, said) if run is None else go_on(source, job, run, hardware)
-    (folder / STOP).unlink(missing_ok=True)
-    messages = Messages(folder, settings.tell)
-    if begins:
-        for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
-            messages(text)
+    with told_of_disk(folder):
+        run = begin(source, job, folder, hardware, said) if run is None else go_on(source, job, run, hardware)
+        (folder / STOP).unlink(missing_ok=True)
+        messages = Messages(folder, settings.tell)
+        if begins:
+            for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
+                messages(text)
     request.limit(settings.max_hours)
     with ending(run, messages):
         for text in known:
@@ -335,15 +336,28 @@ def ending(run: Run, messages: Messages) -> Iterator[None]:
                 (run.path / CRASH).mkdir(exist_ok=True)
                 (run.path / CRASH / "traceback.txt").write_text(traceback.format_exc())
         if isinstance(error, OSError):
-            raise _storage_error(run, error) from error
+            raise _storage_error(run.path, error) from error
         if lost is not None:
             raise lost from raised
         raise
 
 
-def _storage_error(run: Run, error: OSError) -> StorageError:
-    free = shutil.disk_usage(run.path).free / 1e6
-    place = error.filename or run.path
+@contextmanager
+def told_of_disk(folder: Path) -> Iterator[None]:
+    """Say where it is that the system does not let a run begin or go on, and how much room there is.
+
+    Raises:
+        StorageError: in the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _storage_error(folder, error) from error
+
+
+def _storage_error(folder: Path, error: OSError) -> StorageError:
+    free = shutil.disk_usage(folder).free / 1e6
+    place = error.filename or folder
     room = f"{free:,.1f} MB are free on the disk of the run folder"
     do = "make room"
     if error.errno == errno.EFBIG:

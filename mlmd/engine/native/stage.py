@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,9 @@ class NativeStage(DynamicsStage):
 
     def _move_to(self, positions: np.ndarray) -> None:
         self._positions = np.ascontiguousarray(positions * NM)
+        if (answer := self.forces.answer) is not None:
+            # it was computed there, and would be once more: to Å and back changes the last bits of some numbers
+            self.forces.answer = replace(answer, positions=self.positions())
 
     def set_thermostat(self) -> None:
         """Nothing: each block of steps is told the temperature of its bath."""
