@@ -138,7 +138,9 @@ def test_a_disk_that_is_still_full_is_named_when_the_run_is_to_go_on(tmp_path: P
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-        with pytest.raises(StorageError, match=rf"^{re.escape(str(out))}: File too large.*raise it, and the same command"):
+        with pytest.raises(
+            StorageError, match=rf"^{re.escape(str(out))}: File too large.*raise it, and the same command"
+        ):
             simulate(path, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

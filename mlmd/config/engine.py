@@ -41,14 +41,19 @@ def engine_problems(run: Simulate) -> Iterator[str]:
     """What does not go with an engine."""
     if run.engine is None:
         return
-    if run.engine.kind != "lammps":
-        if run.engine.grid is not None:
-            yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
-        if run.engine.skin != Engine.model_fields["skin"].default:
-            yield 'engine: skin: one process knows all atoms. Leave skin out, or set kind = "lammps".'
-        if run.engine.kind == "native":
-            yield from _native_problems(run)
+    if run.engine.kind == "lammps":
+        yield from _lammps_problems(run)
         return
+    if run.engine.grid is not None:
+        yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
+    if run.engine.skin != Engine.model_fields["skin"].default:
+        yield 'engine: skin: one process knows all atoms. Leave skin out, or set kind = "lammps".'
+    if run.engine.kind == "native":
+        yield from _native_problems(run)
+
+
+def _lammps_problems(run: Simulate) -> Iterator[str]:
+    """What many processes do not do."""
     other = _OTHER
     if run.mlmm is not None:
         yield f"engine: lammps has no force field around a region. {other}, or mlmm."

@@ -78,7 +78,9 @@ def run_exchange(
         own = folder / one.name
         run, source = existing_run(own, job.config), own / "input.toml"
         with told_of_disk(own):
-            opened.append(begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where))
+            opened.append(
+                begin(source, job, own, where, words, mark) if run is None else go_on(source, job, run, where)
+            )
     if begins:
         messages(f"{len(replicas)} replicas, in turn, with an exchange every {exchange.every:,} steps")
         for text in (*known, *dict.fromkeys(text for one in said for text in what_plumed_says(one))):

@@ -116,7 +116,9 @@ def _time(stage: DynamicsStage, step: int) -> float:
 
 def where_time_went(stage: DynamicsStage, seconds: float) -> str:
     """Shares of the wall-clock time of a stage, for the messages of a run."""
-    lists = getattr(stage.forces.evaluator, "seconds", (0.0, 0.0))[0] + stage.seconds["lists"]  # compiled kernels know it
+    lists = (
+        getattr(stage.forces.evaluator, "seconds", (0.0, 0.0))[0] + stage.seconds["lists"]
+    )  # compiled kernels know it
     parts = {
         "potential": stage.forces.seconds["potential"] - lists,
         "neighbour list": lists,

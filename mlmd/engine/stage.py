@@ -155,8 +155,8 @@ class DynamicsStage:
         """Writes what the watch finds, and is told of it."""
         self.fluxes: Fluxes | None = None
         self.seconds = {"steps": 0.0, "output": 0.0, "uncertainty": 0.0, "lists": 0.0}
-        """Wall-clock time spent: in steps with the forces in them, on log and trajectory, on the errors, and on lists of
-        neighbours of which the evaluator does not know."""
+        """Wall-clock time spent: in steps with the forces in them, on log and trajectory, on the errors, and on lists
+        of neighbours of which the evaluator does not know."""
 
     def _take_up(self, start: Particles, seed: int, hardware: Hardware, force: openmm.Force | None) -> None:
         """Give OpenMM the particles; `seed` is of random forces, `force` what is asked in the place of `forces`."""
