@@ -2,8 +2,8 @@
 
 Heat flows in where a force is too stiff for the timestep, long before anything explodes, where forces are not the
 derivative of an energy, and where a bias grows beneath the atoms faster than the thermostat cools them: an atom among
-narrow kernels of OPES had 400 to 460 K in a bath of 300 K for 60 ns, whatever its timestep. It flows out, too, by
-forces that are no derivative of an energy.
+narrow kernels of OPES had 400 to 460 K in a bath of 300 K for 60 ns, whatever its timestep. Forces that are no
+derivative of an energy let it flow out, too.
 
 A start at rest in a minimum has half of the temperature, and forgets it, as every fluctuation, by and by with the
 relaxation time of the thermostat: many of these have to pass before a mean says anything.
@@ -33,8 +33,8 @@ _HOT = (
     "friction)."
 )
 _COLD = (
-    "something cools the atoms faster than it heats them. Forces that are no derivative of an energy do, those of a "
-    "model that predicts them by itself, and atoms that have not yet come to equilibrium (a longer run, more friction)."
+    "something cools the atoms faster than it heats them. Forces that are no derivative of an energy do, as a model "
+    "may predict them, and atoms that are not yet in equilibrium (a longer run, more friction)."
 )
 
 
