@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     metavar="FORMAT",
-    type=click.Choice(("mtp", "snapcoeff", "nep", "torchscript", "metatomic")),
+    type=click.Choice(("mtp", "snapcoeff", "nep", "torchscript", "metatomic", "mliap")),
     help="Where OUT does not say it.",
 )
-@click.option("--structure", metavar="FILE", type=click.Path(path_type=Path), help="That a TorchScript module is for.")
+@click.option(
+    "--structure",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="That a TorchScript module is for, or an input of LAMMPS.",
+)
 @click.option("--elements", metavar="LIST", help="Elements in the order of an .mtp file, e.g. Li,Y,Cl.")
 @click.option("--options", default="{}", metavar="JSON", help="Of a kind of potential, as in an input's table.")
 @trust_option
@@ -36,7 +41,8 @@ def export(
     """Write the potential MODEL for other programs.
 
     OUT ends in .mtp (MLIP-2, MLIP-3), .snapcoeff (LAMMPS), .txt (NEP for GPUMD), .pt or .ts (TorchScript for
-    OpenMM-Torch; .pt with --to metatomic is a model of metatomic); with --to it may be left out. MODEL is a file, the
+    OpenMM-Torch; .pt with --to metatomic is a model of metatomic) or .mliap (for the Python of LAMMPS' ML-IAP, with an
+    input beside it that runs --structure, where that is given); with --to it may be left out. MODEL is a file, the
     name of a potential that comes with mlmd, or a kind (with --options). Files that exist are not replaced.
 
     The parameters of a SNAP go beside its coefficients, as .snapparam; how to add the ZBL of a SNAP with ZBL in LAMMPS
@@ -65,7 +71,8 @@ def export(
         return
     written = write(potential, path, atoms)
     click.echo(f"Written: {', '.join(map(str, written))}")
-    for line in _usage(written, potential) if atoms is None else _module(written[0], atoms):
+    module = atoms is not None and written[0].suffix != ".mliap"
+    for line in _module(written[0], atoms) if module and atoms is not None else _usage(written, potential):
         click.echo(line)
 
 
@@ -91,6 +98,11 @@ def _usage(written: Sequence[Path], potential: Potential) -> tuple[str, ...]:
     from mlmd.potentials.export import zbl_beside
 
     elements = potential.elements
+    if written[0].suffix == ".mliap":
+        return (
+            "LAMMPS needs its packages ML-IAP (with MLIAP_ENABLE_PYTHON) and PYTHON, and mlmd in its Python. Then:",
+            f"  lmp -in {written[1]}   # or, with KOKKOS: lmp -k on g 1 -sf kk -pk kokkos newton on neigh half -in ...",
+        )
     if written[0].suffix == ".mtp":
         return (f"Its species are {', '.join(elements)} in this order, which the file does not say.",)
     if written[0].suffix == ".txt":

@@ -44,16 +44,16 @@ def centres_of(potential: Potential) -> Make:
     Raises:
         InputError: when the energy is no sum over atoms of functions of the vectors to neighbours within the cutoff.
     """
-    parts = [(factor, _make(part)) for factor, part in _parts(potential)]
+    parts = [(factor, _make(part)) for factor, part in parts_of(potential)]
     return partial(_together, parts)
 
 
-def _parts(potential: Potential, factor: float = 1.0) -> list[tuple[float, Potential]]:
+def parts_of(potential: Potential, factor: float = 1.0) -> list[tuple[float, Potential]]:
     """Potentials, and factors by which they add up to one."""
     if isinstance(potential, Committee):
-        shares = [_parts(one, factor / len(potential.members)) for one in potential.members]
+        shares = [parts_of(one, factor / len(potential.members)) for one in potential.members]
     elif isinstance(potential, Sum):
-        shares = [_parts(one, factor) for one in potential.parts]
+        shares = [parts_of(one, factor) for one in potential.parts]
     else:
         return [(factor, potential)]
     return [one for share in shares for one in share]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ase import Atoms
 
 from mlmd.errors import InputError, StorageError
-from mlmd.potentials import Potential, mtp, nep_save, scripted, snap
+from mlmd.potentials import Potential, mliap, mtp, nep_save, scripted, snap
 from mlmd.potentials.combine import Sum
 from mlmd.potentials.learned import LearnedPotential
 from mlmd.potentials.names import name_of_descriptor, written_as
@@ -26,13 +26,14 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "nep": (".txt",),
         "torchscript": scripted.SUFFIXES,
         "metatomic": (".pt",),
+        "mliap": (mliap.SUFFIX,),
     }
 )
 """Names of formats, and the suffixes of their files."""
 KNOWN = (
     "moment tensors as .mtp (MLIP-2, MLIP-3), SNAP as .snapcoeff with its .snapparam (LAMMPS), NEP as nep.txt (GPUMD), "
     "and potentials for the atoms of a structure as .pt or .ts (TorchScript for OpenMM-Torch), or for any as .pt with "
-    "--to metatomic"
+    "--to metatomic, or as .mliap (LAMMPS' ML-IAP in Python)"
 )
 """What can be written, in words."""
 
@@ -63,6 +64,9 @@ def export(potential: Potential, path: Path, atoms: Atoms | None = None) -> tupl
         _check_new(path)
         scripted.save(potential, atoms, path)
         return (path,)
+    if path.suffix == mliap.SUFFIX:
+        _check_new(path, path.with_suffix(".in"), *([] if atoms is None else [path.with_suffix(".data")]))
+        return mliap.save(potential, path, atoms)
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is not a format to export to. mlmd writes {KNOWN}.")
     if atoms is not None:
