@@ -150,7 +150,7 @@ def drift_path(trajectory: Trajectory, drift: str | Sequence[str]) -> np.ndarray
     if drift != "cell":
         chosen = trajectory.atoms_of([drift] if isinstance(drift, str) else list(drift))
     elif trajectory.n_atoms == 1:
-        raise InputError('One atom is at rest relative to its own centre of mass. Give drift = "none".')
+        raise InputError('One atom is at rest relative to its own centre of mass. Give drift = "none" (--drift none).')
     weights = trajectory.masses[chosen] / trajectory.masses[chosen].sum()
     path = np.concatenate([np.einsum("a,tai->ti", weights, part) for part in unwrapped(trajectory, chosen)])
     return path - path[0]

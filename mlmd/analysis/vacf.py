@@ -216,7 +216,9 @@ class Velocities:
         if not self.moving.any():
             raise InputError(f"{trajectory.provenance.path}: no atom moves.")
         if drift == "cell" and trajectory.n_atoms == 1:
-            raise InputError('One atom is at rest relative to its own centre of mass. Give drift = "none".')
+            raise InputError(
+                'One atom is at rest relative to its own centre of mass. Give drift = "none" (--drift none).'
+            )
         if drift == "cell" and not self.moving.all():  # who is held is at rest, and takes up momentum
             self._drift = "none"
         self._rest = self._motion_of_rest()
