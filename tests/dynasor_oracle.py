@@ -7,6 +7,7 @@ from typing import Any
 
 import ase
 import ase.io
+import ase.units
 import numpy as np
 import pytest
 
@@ -62,3 +63,23 @@ def intermediate(
         frames, q, dt=1.0, window_size=n_lags - 1, calculate_incoherent=True
     )
     return {name: sample[name] for name in sample.available_correlation_functions if name.startswith("Fqt_")}
+
+
+def transverse(
+    folder: Path, atoms: ase.Atoms, positions: np.ndarray, velocities: np.ndarray, q: np.ndarray, n_lags: int
+) -> np.ndarray:
+    """C_T(q, t) Å²/fs² of all atoms, which are alike, (n_q, n_lags); velocities in Å/fs."""
+    dynasor: Any = pytest.importorskip("dynasor")
+    images = [ase.Atoms(atoms.numbers, positions=one, cell=atoms.cell, pbc=True) for one in positions]
+    for image, moving in zip(images, velocities, strict=True):
+        image.set_velocities(moving / ase.units.fs)
+    ase.io.write(folder / "frames.traj", images)
+    names = {atoms.symbols[0]: list(range(len(atoms)))}
+    frames = dynasor.Trajectory(
+        str(folder / "frames.traj"), trajectory_format="ase", atomic_indices=names, length_unit="Angstrom",
+        time_unit="fs",
+    )  # fmt: skip
+    sample = dynasor.compute_dynamic_structure_factors(
+        frames, q, dt=1.0, window_size=n_lags - 1, calculate_currents=True
+    )
+    return np.asarray(sample[f"Ctqt_{atoms.symbols[0]}_{atoms.symbols[0]}"]).real

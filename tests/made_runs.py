@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from mdtraj.formats import DCDTrajectoryFile, XTCTrajectoryFile
 
 from mlmd.engine.outputs import LOG_HEADER
+from mlmd.io.frames import ArrayReader
 from mlmd.rundir import StageRecord, stage_record
 
 TIMESTEP = 2.0
@@ -96,3 +98,15 @@ def walk(rng: np.random.Generator, n_frames: int, n_atoms: int, step: float = 0.
     steps = rng.normal(scale=step, size=(n_frames, n_atoms, 3))
     steps[0] = 0.0
     return np.cumsum(steps, axis=0)
+
+
+@dataclass(frozen=True)
+class WithVelocities(ArrayReader):
+    """Frames in memory that have velocities."""
+
+    stored: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def velocities(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """(n, n_atoms, 3) Å/fs."""
+        chosen: np.ndarray = self.stored[slice(frames.start, frames.stop, frames.step)][:, atoms]
+        return chosen

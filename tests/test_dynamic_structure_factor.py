@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -11,9 +12,10 @@ import dynasor_oracle
 import numpy as np
 import pytest
 from command_line import mlmd
-from made_runs import stage, walk, write_run
+from made_runs import WithVelocities, stage, walk, write_run
 
 from mlmd.analysis.scattering.correlations import correlate, relaxation_time, self_correlate, spectrum
+from mlmd.analysis.scattering.currents import transverse_currents
 from mlmd.analysis.scattering.density import Density
 from mlmd.analysis.scattering.dynamic import DynamicStructureFactor, dynamic_structure_factor
 from mlmd.analysis.scattering.wavevectors import reciprocal, wavevectors
@@ -21,6 +23,7 @@ from mlmd.errors import InputError
 from mlmd.io.trajectories import from_arrays
 
 CELL = np.eye(3) * 12.0
+CURRENTS = ("C_T(q,w)", "C_L(q,w)")
 
 
 @pytest.fixture
@@ -30,6 +33,14 @@ def rng() -> np.random.Generator:
 
 def of(atoms: ase.Atoms, positions: np.ndarray, interval: float = 10.0, **options: float) -> DynamicStructureFactor:
     return dynamic_structure_factor(from_arrays(positions, atoms, interval=interval, unwrapped=True), **options)  # type: ignore[arg-type]
+
+
+def with_velocities(
+    atoms: ase.Atoms, positions: np.ndarray, velocities: np.ndarray, interval: float = 10.0, **options: float
+) -> DynamicStructureFactor:
+    trajectory = from_arrays(positions, atoms, interval=interval, unwrapped=True)
+    trajectory = replace(trajectory, reader=WithVelocities(positions, None, stored=velocities))
+    return dynamic_structure_factor(trajectory, **options)  # type: ignore[arg-type]
 
 
 def test_walkers_forget_where_they_were_as_exp_minus_d_q_squared_t(rng: np.random.Generator) -> None:
@@ -89,6 +100,44 @@ def test_a_wave_is_seen_at_its_frequency(rng: np.random.Generator) -> None:
     # and its current has velocities of amplitude u ω; the window makes the line 0.0005 rad/fs wide
     current = 2.0 * np.trapezoid(result.spectra["C_L(q,w)"][0][0], result.frequencies)
     assert current == pytest.approx(len(grid) * (omega * 0.05 / 2) ** 2 / 3, rel=0.02)
+
+
+def test_a_wave_across_its_way_is_a_transverse_current_and_no_other() -> None:
+    omega, interval, size, q = 0.02, 10.0, 0.05, 2.0 * np.pi / 12.0
+    grid = np.stack(np.meshgrid(*[np.arange(8) * 1.5] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    phases = q * grid[:, 0] - omega * interval * np.arange(2000)[:, None]
+    frames, velocities = np.repeat(grid[None], 2000, axis=0), np.zeros((2000, len(grid), 3))
+    frames[..., 1] += size * np.cos(phases)
+    velocities[..., 1] = size * omega * np.sin(phases)
+    result = with_velocities(ase.Atoms(f"Ar{len(grid)}", cell=CELL, pbc=True), frames, velocities, q_max=0.6)
+    peak = result.sound(0, "C_T(q,w)")
+    assert peak.value == pytest.approx(1e3 * omega, abs=peak.error)
+    across, along = (2.0 * np.trapezoid(result.spectra[name][0][0], result.frequencies) for name in CURRENTS)
+    # one of two directions across, at one of three directions of q
+    assert across == pytest.approx(len(grid) * (omega * size / 2) ** 2 / 6, rel=0.02)
+    assert along < 1e-4 * across
+
+
+def test_transverse_currents_of_a_gas_are_those_of_free_flight(rng: np.random.Generator) -> None:
+    speed, n = 0.01, 2000  # Å/fs
+    velocities = speed * rng.normal(size=(n, 3))
+    frames = 12.0 * rng.random((n, 3)) + 10.0 * np.arange(400)[:, None, None] * velocities
+    atoms = ase.Atoms(f"Ar{n}", cell=CELL, pbc=True)
+    result = with_velocities(
+        atoms, frames, np.repeat(velocities[None], 400, axis=0), q_max=1.6, bin_width=0.4, longest_lag=700.0
+    )
+    exact = speed**2 * np.exp(-((np.outer(result.q, result.lags) * speed) ** 2) / 2)  # ⟨v²⟩ of one direction
+    expected = spectrum(exact.T, 10.0)[1].T
+    values, errors = result.spectra["C_T(q,w)"]
+    slow = slice(0, 12)
+    assert np.abs(values[:, slow] - expected[:, slow]).max() < 0.2 * expected.max()
+    assert (np.abs(values - expected)[:, slow] < 5.0 * errors[:, slow] + 0.05 * expected.max()).all()
+
+
+def test_without_velocities_there_are_no_transverse_currents(rng: np.random.Generator) -> None:
+    atoms, frames = ase.Atoms("Ar20", cell=CELL, pbc=True), walk(rng, 100, 20)
+    result = of(atoms, frames)
+    assert "C_T(q,w)" not in result.spectra and any("need velocities" in note for note in result.notes)
 
 
 def test_correlations_are_sums_over_all_origins(rng: np.random.Generator) -> None:
@@ -151,6 +200,18 @@ def test_dynasor_gives_the_same_intermediate_scattering_functions(tmp_path: Path
     assert np.allclose(correlate(si, si, 6).T / 36, theirs["Fqt_coh_Si_Si"], atol=1e-6)
     assert np.allclose(2.0 * correlate(si, o, 6).T / 36, theirs["Fqt_coh_O_Si"], atol=1e-6)
     assert np.allclose(self_correlate(fractional[:, :12], points.indices, 6).T / 36, theirs["Fqt_incoh_Si"], atol=1e-6)
+
+
+def test_dynasor_gives_the_same_transverse_currents(tmp_path: Path, rng: np.random.Generator) -> None:
+    cell, atoms = dynasor_oracle.CELL, ase.Atoms("Ar36", cell=dynasor_oracle.CELL, pbc=True)
+    frames = rng.random((36, 3)) @ cell + np.cumsum(0.2 * rng.normal(size=(60, 36, 3)), axis=0)
+    velocities = 0.01 * rng.normal(size=(60, 36, 3)) + 0.01 * np.sin(np.arange(60)[:, None, None] / 5 + frames)
+    points = wavevectors(cell, 2.0, 0.2)
+    trajectory = from_arrays(frames, atoms, interval=1.0, unwrapped=True)
+    ours = transverse_currents(trajectory, lambda rows: velocities[rows.start : rows.stop], points)
+    both = np.mean([correlate(one, one, 6) for one in ours], axis=0)
+    theirs = dynasor_oracle.transverse(tmp_path, atoms, frames, velocities, points.indices @ reciprocal(cell), 6)
+    assert np.allclose(both.T, theirs, rtol=1e-9, atol=1e-9 * np.abs(theirs).max())
 
 
 def test_the_command_writes_what_it_found(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import mlmd
+from made_runs import WithVelocities
 from runs import write_input
 from scipy.signal import lfilter
 
@@ -119,18 +120,6 @@ def test_velocities_of_frames_and_of_positions_say_the_same(tmp_path: Path) -> N
     answer = mlmd("analyze", "vacf", run.path, "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["velocities_from_positions"] is False
-
-
-@dataclass(frozen=True)
-class WithVelocities(ArrayReader):
-    """Frames in memory that have velocities."""
-
-    stored: np.ndarray = field(default_factory=lambda: np.empty(0))
-
-    def velocities(self, frames: range, atoms: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """(n, n_atoms, 3) Å/fs."""
-        chosen: np.ndarray = self.stored[slice(frames.start, frames.stop, frames.step)][:, atoms]
-        return chosen
 
 
 def with_velocities(trajectory: Trajectory) -> Trajectory:

@@ -15,7 +15,7 @@ missing or counted at lower frequencies; how much of the kinetic energy of the t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -200,15 +200,23 @@ def vacf(
     )
 
 
+Stored = Callable[..., np.ndarray | None]
+"""Of a range of frames of a file, and of atoms: velocities (n, n_atoms, 3) Å/fs; None where the file has none."""
+
+
+def stored_velocities(trajectory: Trajectory) -> Stored | None:
+    """What reads the velocities of a trajectory; None where its file has none."""
+    stored: Stored | None = getattr(trajectory.reader, "velocities", None)
+    row = trajectory.rows[0]
+    return None if stored is None or stored(range(row, row + 1)) is None else stored
+
+
 class Velocities:
     """Velocities of a trajectory, some atoms at a time: its own, or differences of its positions."""
 
     def __init__(self, trajectory: Trajectory, drift: str | Sequence[str]) -> None:
         self._trajectory, self._drift = trajectory, drift
-        self._stored = getattr(trajectory.reader, "velocities", None)
-        row = trajectory.rows[0]
-        if self._stored is not None and self._stored(range(row, row + 1)) is None:
-            self._stored = None
+        self._stored = stored_velocities(trajectory)
         self.from_positions = self._stored is None
         self.n_times = trajectory.n_frames - (1 if self.from_positions else 0)
         self.moving = self._moving()

@@ -12,9 +12,11 @@ import numpy as np
 from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.scattering.correlations import correlate, relaxation_time, self_correlate, spectrum
+from mlmd.analysis.scattering.currents import transverse_currents
 from mlmd.analysis.scattering.density import Density
 from mlmd.analysis.scattering.partials import pairs_of
 from mlmd.analysis.scattering.wavevectors import Wavevectors, wavevectors
+from mlmd.analysis.vacf import stored_velocities
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
 
@@ -30,12 +32,15 @@ SELF_BYTES = 256e6
 SELF_POINTS = 10
 """Wavevectors in a bin at most at which single atoms are followed."""
 
+TRANSVERSE = "C_T(q,w)"
+
 DEFINITIONS = {
     "F": "F(q,t) = ⟨ρ(q,s) ρ(q,s+t)*⟩ / N, ρ = Σ_j exp(iq·r_j) over all atoms; F(q,0) = S_NN(q)",
     "F_ab": "⟨ρ_a(q,s) ρ_b(q,s+t)*⟩ / √(N_a N_b), both orders averaged; at t = 0 the Ashcroft–Langreth partial",
     "F_self": "⟨exp iq·[r_j(s+t) - r_j(s)]⟩ over atoms j of an element",
     "S(q,w)": "1/2π ∫ F(q,t) cos(ωt) dt, Hann's window over the lags; ∫ S(q,ω) dω over all ω is S_NN(q); classical",
     "C_L(q,w)": "ω² S(q,ω) / q², the spectrum of longitudinal currents",
+    "C_T(q,w)": "that of transverse currents, of ⟨j(q,s)·j(q,s+t)*⟩ / 2N with j = Σ_j v_j exp(iq·r_j) across q",
 }
 
 
@@ -66,7 +71,7 @@ class DynamicStructureFactor:
     memories: dict[str, Memory]
     """"F", "F_ab Si-O", "F_self Si", ..."""
     spectra: dict[str, tuple[np.ndarray, np.ndarray]]
-    """"S(q,w)" fs and "C_L(q,w)" Å²/fs, with errors, (n_q, n_lags)."""
+    """"S(q,w)" fs, "C_L(q,w)" and, where frames have velocities, "C_T(q,w)" Å²/fs, with errors, (n_q, n_lags)."""
     notes: tuple[str, ...]
     provenance: Provenance
 
@@ -80,9 +85,9 @@ class DynamicStructureFactor:
         ]
         return "\n".join([*lines, *self.provenance.notes])
 
-    def sound(self, index: int) -> Estimate:
-        """ω of the maximum of C_L at one q, rad/ps; not determined where it is at an end of the range."""
-        curve = self.spectra["C_L(q,w)"][0][index]
+    def sound(self, index: int, currents: str = "C_L(q,w)") -> Estimate:
+        """ω of the maximum of C_L, or of C_T, at one q, rad/ps; not determined where it is at an end of the range."""
+        curve = self.spectra[currents][0][index]
         where = int(curve.argmax())
         step = float(self.frequencies[1])
         inside = 0 < where < len(curve) - 1
@@ -97,6 +102,7 @@ class DynamicStructureFactor:
                     "S_NN": Estimate(float(total.values[i, 0]), float(total.error[i, 0]), "", N_BLOCKS).to_dict(),
                     **{f"time of {name}": one.times[i].to_dict() for name, one in self.memories.items()},
                     "longitudinal_peak": self.sound(i).to_dict(),
+                    **({"transverse_peak": self.sound(i, TRANSVERSE).to_dict()} if TRANSVERSE in self.spectra else {}),
                 }
                 for total in [self.memories["F"]]
                 for i, q in enumerate(self.q)
@@ -118,8 +124,8 @@ class DynamicStructureFactor:
         for name, one in self.memories.items():
             columns += [(name, one.values.ravel()), (f"{name} error", one.error.ravel())]
         columns.append(("w [rad/ps]", np.tile(1e3 * self.frequencies, n_q)))
-        for name, unit, size in (("S(q,w)", "ps", 1e-3), ("C_L(q,w)", "Å²/ps", 1e3)):
-            values, errors = self.spectra[name]
+        for name, (values, errors) in self.spectra.items():
+            unit, size = ("ps", 1e-3) if name == "S(q,w)" else ("Å²/ps", 1e3)
             columns += [(f'"{name} [{unit}]"', size * values.ravel()), (f'"{name} error"', size * errors.ravel())]
         names, values_of = zip(*columns, strict=True)
         return csv_of(names, values_of)
@@ -141,7 +147,9 @@ def dynamic_structure_factor(
     self_atoms: int = 200,
     seed: int = 1,
 ) -> DynamicStructureFactor:
-    """F(q, t) of densities and of single atoms, S(q, ω) and longitudinal currents; see `DEFINITIONS`.
+    """F(q, t) of densities and of single atoms, S(q, ω) and currents along q and, with velocities, across it.
+
+    See `DEFINITIONS`.
 
     Values are of all origins in the trajectory, errors the scatter of five parts of it. Atoms may be wrapped: at
     wavevectors that the cell allows this makes no difference.
@@ -168,7 +176,8 @@ def dynamic_structure_factor(
             f"{2 * interval:g} fs, and at most a fifth of the trajectory, {(n_block - 1) * interval / 1e3:g} ps."
         )
     points = wavevectors(trajectory.cells[0], q_max, bin_width, points_per_bin, seed)
-    needed = 16.0 * n_frames * len(points.indices) * len(trajectory.elements)
+    stored = stored_velocities(trajectory)
+    needed = 16.0 * n_frames * len(points.indices) * (len(trajectory.elements) + (0 if stored is None else 2))
     if needed > MAX_BYTES:
         raise InputError(
             f"{len(points.indices):,} wavevectors in {n_frames:,} frames need {needed / 1e9:.1f} GB, and "
@@ -179,6 +188,11 @@ def dynamic_structure_factor(
     series = _series(trajectory, points)
     found = _collective(trajectory, series, points, parts, n_lags)
     spectra = _spectra(found["F"], points.q, interval)
+    if stored is not None:
+        transverse = transverse_currents(trajectory, stored, points)
+        each = [np.mean([correlate(one[part], one[part], n_lags) for one in transverse], axis=0) for part in parts]
+        values = [spectrum(points.average(one), interval)[1].T for one in each]
+        spectra[TRANSVERSE] = _with_error(np.array(values))
     frequencies = np.pi * np.arange(n_lags) / ((n_lags - 1) * interval)
     found |= _selves(trajectory, points, parts, n_lags, self_atoms, np.random.default_rng(seed))
     memories = {name: _memory(values, interval) for name, values in found.items()}
@@ -186,6 +200,7 @@ def dynamic_structure_factor(
         *trajectory.provenance.notes,
         f"frequencies are told apart by {1e3 * 2 * math.pi / ((n_lags - 1) * interval):.2g} rad/ps, and reach to "
         f"{1e3 * math.pi / interval:.3g} rad/ps; faster motion is folded back into that range",
+        *(() if stored is not None else ("transverse currents need velocities, which extended XYZ has",)),
     )
     return DynamicStructureFactor(
         points.q, points.n_points, interval * np.arange(n_lags), frequencies, memories, spectra, notes,

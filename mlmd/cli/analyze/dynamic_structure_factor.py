@@ -32,7 +32,7 @@ def dynamic_structure_factor(
     trajectory: Trajectory, answer: Answer, q_max: float, bin_width: float, points: int, lag: float | None,
     self_atoms: int, seed: int,
 ) -> None:  # fmt: skip
-    """Intermediate scattering functions F(q, t) of RUN, S(q, ω) and longitudinal currents."""
+    """Intermediate scattering functions F(q, t) of RUN, S(q, ω) and currents along q and (with velocities) across."""
     from mlmd.analysis.scattering.dynamic import DEFINITIONS
     from mlmd.analysis.scattering.dynamic import dynamic_structure_factor as compute
 
@@ -46,11 +46,14 @@ def dynamic_structure_factor(
 
 def _table(result: DynamicStructureFactor) -> Table:
     shown = {name: one for name, one in result.memories.items() if not name.startswith("F_ab")}
+    currents = [name for name in result.spectra if name.startswith("C_")]
     table = new_table(
-        which_frames(result.provenance), "q (1/Å)", "S_NN", *(f"1/e of {name} (ps)" for name in shown), "C_L (rad/ps)"
-    )
+        which_frames(result.provenance), "q (1/Å)", "S_NN", *(f"1/e of {name} (ps)" for name in shown),
+        *(f"{name.partition('(')[0]} (rad/ps)" for name in currents),
+    )  # fmt: skip
     for i, q in enumerate(result.q):
         total = result.memories["F"].values[i, 0]
         times = (bare(one.times[i]) for one in shown.values())
-        table.add_row(f"{q:.3f}", f"{total:.3g}", *times, bare(result.sound(i)))
+        peaks = (bare(result.sound(i, name)) for name in currents)
+        table.add_row(f"{q:.3f}", f"{total:.3g}", *times, *peaks)
     return table
