@@ -122,7 +122,7 @@ class OPES(OfVariables):
         default=None,
         examples=["0.1 Å"],
         description="σ below which kernels, which become narrower as they become many, do not shrink, one for each "
-        "variable; half of width by default, and 0 where that is measured",
+        "variable; half of width by default, and no limit where that is measured",
     )
     explore: bool = Field(
         default=False, description="explore (J. Chem. Theory Comput. 18, 3988 (2022)) rather than converge"
