@@ -520,18 +520,21 @@ def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_trap")
 @pytest.mark.parametrize("kind", BIASES)
 def test_runs_give_the_double_well_within_a_fifth_of_kt(kind: str, tmp_path: Path) -> None:
-    found = fes([run_of(tmp_path, BIASES[kind], "1500 ps" if kind == "opes" else "1 ns")])
-    x = found.axes[0].centres
-    inside = np.abs(x) < 1.25
-    assert found.axes[0].unit == "Å"
-    difference = (found.values[inside] - 10 * EV_PER_KJMOL * (x[inside] ** 2 - 1) ** 2) / found.kt
-    difference -= difference.mean()
-    print(
-        kind, "rms", difference.std(), "largest", np.abs(difference).max(), "error", np.nanmean(found.errors) / found.kt
-    )
-    assert difference.std() < 0.2
-    assert found.minima[1].free_energy.consistent_with_zero or abs(found.minima[1].free_energy.value) < 0.2 * found.kt
-    assert found.barriers[0].height.value / EV_PER_KJMOL == pytest.approx(10.0, abs=0.5)
+    run = run_of(tmp_path, BIASES[kind], "1500 ps" if kind == "opes" else "1 ns")
+    for way in ("kernels", "reweight") if kind == "opes" else (None,):
+        found = fes([run], method=way)
+        x = found.axes[0].centres
+        inside = np.abs(x) < 1.25
+        assert found.axes[0].unit == "Å"
+        difference = (found.values[inside] - 10 * EV_PER_KJMOL * (x[inside] ** 2 - 1) ** 2) / found.kt
+        difference -= difference.mean()
+        height, other = found.barriers[0].height, found.minima[1].free_energy
+        print(kind, way, "rms", difference.std(), "largest", np.abs(difference).max(), "barrier", height)
+        assert difference.std() < 0.2
+        assert other.consistent_with_zero or abs(other.value) < 0.2 * found.kt
+        # single bins of reweighted lines scatter more than sums of kernels, and say so
+        limit = 0.5 if way != "reweight" else max(0.5, 3.0 * height.error / EV_PER_KJMOL)
+        assert height.value / EV_PER_KJMOL == pytest.approx(10.0, abs=limit) and height.error / EV_PER_KJMOL < 0.6
 
 
 @pytest.mark.usefixtures("_trap")
