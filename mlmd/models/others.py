@@ -11,7 +11,7 @@ _WRITTEN = {
     ("deepmd", "dp", "dpa", "deeppot"): 'kind = "deepmd", path = "FILE"',
     ("gap", "quip", "quippy"): 'kind = "gap", path = "FILE.xml"',
     ("hdnnp", "n2p2", "runner"): 'kind = "hdnnp", path = "FOLDER"',
-    ("lj", "lennard"): 'kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "8.5 Å"',
+    ("lj",): 'kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "8.5 Å"',
     ("mace",): 'kind = "mace", path = "FILE.model"',
     ("matgl", "m3gnet", "tensornet", "qet"): 'kind = "matgl", path = "FOLDER"',
     ("mattersim",): 'kind = "mattersim", path = "FILE.pth"',
