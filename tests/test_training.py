@@ -284,7 +284,7 @@ def test_steps_that_are_not_accepted_count_too() -> None:
     state = State(
         np.zeros(1), np.zeros(2), 4, best=1.0, best_radial=np.ones(1), best_linear=np.ones(2), history=(2.0, 1.0)
     )
-    rules = _Rules(1, 2, True, 4, True, max_iterations=50, tolerance=0.0, regularisation=0.0)
+    rules = _Rules(1, 2, True, 4, True, max_iterations=50, tolerance=0.0, regularisation=0.0, stronger=torch.ones_like)
     after = _reject(state, rules)
     assert (after.history, after.n_iterations) == ((2.0, 1.0, 1.0), 2)
 
@@ -307,7 +307,7 @@ def test_a_learning_curve_is_the_same_from_triangles_that_are_kept_and_from_new_
 
 def test_a_part_that_cannot_be_improved_is_not_the_end() -> None:
     state = State(np.zeros(1), np.zeros(2), 4, best=1.0, best_radial=np.ones(1), best_linear=np.ones(2), n_steps=99)
-    rules = _Rules(1, 2, True, 16, True, max_iterations=50, tolerance=0.0, regularisation=0.0)
+    rules = _Rules(1, 2, True, 16, True, max_iterations=50, tolerance=0.0, regularisation=0.0, stronger=torch.ones_like)
     after = _reject(state, rules)
     assert (after.finished, after.n_shards, after.radial.tolist()) == (False, 16, [1.0])
     assert _reject(replace(after, n_shards=16), rules).finished
