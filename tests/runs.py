@@ -16,6 +16,7 @@ from mlmd.engine import checkpoint
 from mlmd.engine.observe import Moment
 from mlmd.engine.run import simulate
 from mlmd.errors import Stopped
+from mlmd.io.structures import read_structure
 from mlmd.rundir import CHECKPOINTS, FINAL, LOG, STOP, Run
 
 ARGON = '{ kind = "lennard-jones", epsilon = "0.0104 eV", sigma = "3.4 Å", cutoff = "6 Å" }'
@@ -50,6 +51,20 @@ def skewed(atoms: ase.Atoms) -> tuple[ase.Atoms, np.ndarray]:
     turned.set_cell(np.array([[1, 0, 1], [2, 1, 2], [-1, 1, 0]]) @ atoms.cell.array @ rotation)
     turned.positions = atoms.positions @ rotation
     return turned, rotation
+
+
+def turned_salt() -> ase.Atoms:
+    """Li3YCl6 in a skewed, turned cell that is thinner than twice the cutoff."""
+    return skewed(read_structure(Path(__file__).parents[1] / "inputs/li3ycl6.cif"))[0]
+
+
+def open_slab() -> ase.Atoms:
+    """Copper, open along z."""
+    atoms = ase.build.fcc111("Cu", (4, 4, 4), vacuum=4.0)
+    atoms.info.clear()
+    atoms.pbc = (True, True, False)
+    atoms.rattle(0.05, seed=2)
+    return atoms
 
 
 def write_input(

@@ -20,7 +20,7 @@ import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
-from runs import assert_same_run, fcc_argon, read_log, skewed, write_input
+from runs import assert_same_run, fcc_argon, open_slab, read_log, turned_salt, write_input
 
 from mlmd.config import load_simulate
 from mlmd.engine.lammps import processes
@@ -56,20 +56,6 @@ def bath(kind: str, stage: str = "nvt", more: str = "") -> str:
     return f'[[stage]]\nkind = "{stage}"\n{ramp}\nthermostat = {BATHS[kind]}\nduration = "300 fs"\n{more}'
 
 
-def salt() -> ase.Atoms:
-    """Li3YCl6 in a skewed, turned cell that is thinner than twice the cutoff."""
-    return skewed(read_structure(here.parent / "inputs/li3ycl6.cif"))[0]
-
-
-def slab() -> ase.Atoms:
-    """Copper, open along z."""
-    atoms = ase.build.fcc111("Cu", (4, 4, 4), vacuum=4.0)
-    atoms.info.clear()
-    atoms.pbc = (True, True, False)
-    atoms.rattle(0.05, seed=2)
-    return atoms
-
-
 def inputs(folder: Path) -> dict[str, Path]:
     """What is run on every number of processes, with the LAMMPS engine and, in `openmm`, with the other."""
     breathing = 'pressure = ["1 bar", "500 bar"]\nbarostat = { kind = "flexible", every = 5 }\n'
@@ -80,12 +66,12 @@ def inputs(folder: Path) -> dict[str, Path]:
     cases: dict[str, tuple[str, dict[str, Any]]] = {
         "salt": (
             NVE,
-            {"atoms": salt(), "potential": '"Li3YCl6"', "options": 'velocities = "300 K"\ntimestep = "5 fs"\n'},
+            {"atoms": turned_salt(), "potential": '"Li3YCl6"', "options": 'velocities = "300 K"\ntimestep = "5 fs"\n'},
         ),
         "langevin": (bath("langevin"), {"atoms": fcc_argon(3)}),
         "nose-hoover": (bath("nose-hoover"), {"atoms": fcc_argon(3)}),
         "breathing": (bath("nose-hoover", "npt", breathing), {"atoms": fcc_argon(3)}),
-        "slab": (bath("langevin"), {"atoms": slab(), "potential": '"Cu"', "options": frozen}),
+        "slab": (bath("langevin"), {"atoms": open_slab(), "potential": '"Cu"', "options": frozen}),
         "cluster": (bath("nose-hoover"), {"atoms": cluster}),
         "down": (down + NVE.replace("500", "50"), {"atoms": fcc_argon(2, 5.2), "options": 'velocities = "30 K"\n'}),
     }

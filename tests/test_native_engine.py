@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from averages import mean, variance
 from command_line import mlmd
-from runs import ARGON, assert_same_run, fcc_argon, read_log, run_in_parts, skewed, write_input
+from runs import ARGON, assert_same_run, fcc_argon, open_slab, read_log, run_in_parts, turned_salt, write_input
 
 from mlmd import units
 from mlmd.engine.motion import Motion, Owned
 from mlmd.engine.noise import normal_numbers
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, SimulationError, Stopped
-from mlmd.io.structures import read_structure
 from mlmd.kernels.motion import MOVES, Moving, Scheme, Steps
 from mlmd.kernels.native import required
 from mlmd.potentials.evaluate import evaluator
@@ -28,7 +27,6 @@ from mlmd.potentials.fused import FusedEvaluator, fused_of
 from mlmd.potentials.load import build
 from mlmd.rundir import MESSAGES
 
-ROOT = Path(__file__).parents[1]
 NATIVE = 'engine = "native"\n'
 EVERY_STEP = 'log_every = "5 fs"\ntrajectory_every = "50 fs"\ntrajectory_format = "extxyz"'
 NVE = '[[stage]]\nkind = "nve"\nduration = "500 fs"\n'
@@ -43,20 +41,6 @@ def bath(kind: str, stage: str = "nvt", more: str = "", temperature: str = '["60
         f'[[stage]]\nkind = "{stage}"\ntemperature = {temperature}\nthermostat = {BATHS[kind]}\nduration = "300 fs"\n'
         f"{more}"
     )
-
-
-def salt() -> ase.Atoms:
-    """Li3YCl6 in a skewed, turned cell that is thinner than twice the cutoff."""
-    return skewed(read_structure(ROOT / "inputs/li3ycl6.cif"))[0]
-
-
-def slab() -> ase.Atoms:
-    """Copper, open along z."""
-    atoms = ase.build.fcc111("Cu", (4, 4, 4), vacuum=4.0)
-    atoms.info.clear()
-    atoms.pbc = (True, True, False)
-    atoms.rattle(0.05, seed=2)
-    return atoms
 
 
 def cluster() -> ase.Atoms:
@@ -96,8 +80,8 @@ SUM = f'[{ARGON}, {{ kind = "lennard-jones", epsilon = "0.002 eV", sigma = "3.1 
 @pytest.mark.parametrize(
     ("atoms", "potential", "options"),
     [
-        (salt(), '"Li3YCl6"', 'velocities = "300 K"\n'),
-        (slab(), '"Cu"', 'velocities = "500 K"\nfrozen = { below = "5 Å" }\n'),
+        (turned_salt(), '"Li3YCl6"', 'velocities = "300 K"\n'),
+        (open_slab(), '"Cu"', 'velocities = "500 K"\nfrozen = { below = "5 Å" }\n'),
         (cluster(), SUM, 'velocities = "30 K"\nscale = 0.8\n'),
     ],
     ids=["salt", "frozen-slab", "scaled-sum-in-the-open"],
@@ -216,7 +200,7 @@ BREATHING = 'pressure = ["1 bar", "500 bar"]\nbarostat = { kind = "flexible", ev
         (bath("nose-hoover"), {"atoms": cluster()}),
         (bath("langevin", "npt", BREATHING), {"atoms": fcc_argon(3)}),
         (NVE, {"atoms": fcc_argon(2), "options": 'velocities = "60 K"\n'}),
-        (bath("langevin"), {"atoms": slab(), "potential": '"Cu"', "options": 'frozen = { below = "5 Å" }\n'}),
+        (bath("langevin"), {"atoms": open_slab(), "potential": '"Cu"', "options": 'frozen = { below = "5 Å" }\n'}),
     ],
     ids=["langevin", "nose-hoover", "breathing", "nve", "frozen"],
 )

@@ -37,12 +37,15 @@ class Engine(Table):
     )
 
 
+def engine_of(run: Simulate) -> Literal["openmm", "native", "lammps"]:
+    """What moves the atoms of a run."""
+    return "openmm" if run.engine is None else run.engine.kind
+
+
 def engine_problems(run: Simulate) -> Iterator[str]:
     """What does not go with an engine."""
-    if run.engine is None:
-        return
-    kind = run.engine.kind
-    if kind != "lammps":
+    kind = engine_of(run)
+    if kind != "lammps" and run.engine is not None:
         if run.engine.grid is not None:
             yield 'engine: grid: one process does not divide the cell. Leave grid out, or set kind = "lammps".'
         if run.engine.skin != Engine.model_fields["skin"].default:

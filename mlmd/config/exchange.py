@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlmd.config.bias import LowerWall, Umbrella, UpperWall
 from mlmd.config.deposit import Deposit
 from mlmd.config.ending import stop_of
+from mlmd.config.engine import engine_of
 from mlmd.config.simulate import Simulate
 from mlmd.config.stages import NPT, NVE, NVT, Dynamics, Minimize, Rerun, Stage, temperatures_of
 from mlmd.errors import InputError
@@ -92,8 +93,8 @@ def _problems(
             "least. Runs that differ in their seeds alone are the same ensemble."
         )
         return
-    if first.engine is not None and first.engine.kind != "openmm":
-        yield f'exchange_every: replicas that exchange take turns in OpenMM. Leave engine = "{first.engine.kind}" out.'
+    if (engine := engine_of(first)) != "openmm":
+        yield f'exchange_every: replicas that exchange take turns in OpenMM. Leave engine = "{engine}" out.'
     yield from _stage_problems(first)
     yield from _cell_problems(configs, stages)
     if round(steps) < 1 or not math.isclose(steps, round(steps), rel_tol=1e-9):

@@ -21,6 +21,7 @@ from mlmd.bias.script import Script
 from mlmd.bias.stiffness import stiff_kernels
 from mlmd.config import NPT, Deposit, Minimize, Simulate, physics_hash, resolved
 from mlmd.config.ending import stop_of
+from mlmd.config.engine import engine_of
 from mlmd.config.files import sha256
 from mlmd.config.rerun import rerun_of
 from mlmd.config.stages import hyperdynamics_of
@@ -191,7 +192,7 @@ def potential_name(config: Simulate) -> str:
 
 def _check_engine(config: Simulate, potential: Potential, atoms: ase.Atoms) -> None:
     """What cannot be divided among processes, or be computed by the compiled library alone."""
-    kind = "openmm" if config.engine is None else config.engine.kind
+    kind = engine_of(config)
     if kind == "lammps":
         centres_of(potential)
         check_cell(atoms.cell.array, atoms.pbc)

@@ -116,9 +116,8 @@ def _time(stage: DynamicsStage, step: int) -> float:
 
 def where_time_went(stage: DynamicsStage, seconds: float) -> str:
     """Shares of the wall-clock time of a stage, for the messages of a run."""
-    lists = (
-        getattr(stage.forces.evaluator, "seconds", (0.0, 0.0))[0] + stage.seconds["lists"]
-    )  # compiled kernels know it
+    known = getattr(stage.forces.evaluator, "seconds", (0.0, 0.0))[0]  # by compiled kernels
+    lists = known + stage.seconds["lists"]
     parts = {
         "potential": stage.forces.seconds["potential"] - lists,
         "neighbour list": lists,

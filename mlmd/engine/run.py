@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
+from mlmd.config.engine import engine_of
 from mlmd.engine.device import device_error
 from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.lammps.processes import refuse_mpirun
@@ -158,7 +159,7 @@ def _lead(source: Path, config: Simulate, folder: Path, settings: Options, team:
 
 def divided(config: Simulate) -> bool:
     """Whether the atoms of a run are divided among processes."""
-    return config.engine is not None and config.engine.kind == "lammps"
+    return engine_of(config) == "lammps"
 
 
 def _simulate(
@@ -180,7 +181,7 @@ def _simulate(
     said = check_biases(job)
     # a model that is not what it was is refused before anything is written
     known = known_numbers(job, settings)
-    native = config.engine is not None and config.engine.kind == "native"
+    native = engine_of(config) == "native"
     if native:
         from mlmd.engine.native.course import NativeCourse, hardware_of_native
 

@@ -51,12 +51,9 @@ class Unified:
         self._numbers = torch.tensor([atomic_numbers[one] for one in self.element_types])
         self._device = torch.device("cpu")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """The model as the bytes of its file, which later versions of mlmd read."""
-        return {"model": self._model, "elements": self.element_types}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["model"], state["elements"])  # type: ignore[misc]
+        return Unified, (self._model, self.element_types)
 
     def compute_gradients(self, data: Any) -> None:
         """Nothing: there is nothing between descriptors and forces for LAMMPS to know."""

@@ -39,9 +39,10 @@ def stronger(potential: LearnedPotential, factor: Tensor) -> Tensor:
         n_blocks = term.n_kinds if isinstance(term, Polynomial) else 1
         for block in sizes[start : start + term.n_basis].chunk(n_blocks):
             of_features = emphasis(block[: part.n_features], alike)
-            first, second = torch.triu_indices(part.n_features, part.n_features)
-            products = of_features[first] * of_features[second]
-            found.append(torch.cat([of_features, products])[: len(block)])
+            found.append(of_features[: len(block)])
+            if len(block) > part.n_features:
+                first, second = torch.triu_indices(part.n_features, part.n_features)
+                found.append((of_features[first] * of_features[second])[: len(block) - part.n_features])
         start += term.n_basis
     held = torch.cat(found)
     return torch.where(held > 1, _STRONGER * held, held).clamp(max=_MOST)
