@@ -14,6 +14,7 @@ from mlmd.potentials import Evaluation, Evaluator, Potential, Prediction
 from mlmd.potentials.by_features import FeatureEvaluator, FeaturePotential, has_kernel_features
 from mlmd.potentials.compared import ComparedEvaluator
 from mlmd.potentials.fused import FusedEvaluator, FusedPotential, added, divided, kernel_of, kernels_of
+from mlmd.potentials.memory import keep_freed_memory
 from mlmd.potentials.on_gpu import gpu_evaluator, gpu_kernel_of
 from mlmd.potentials.threads import undivided
 
@@ -95,6 +96,7 @@ def predictor(potential: Potential, device: torch.device | str = "cpu") -> Calla
         A function of one structure. It raises InputError for an element that is not known, for positions that are not
         finite and for a flat periodic cell.
     """
+    keep_freed_memory()
     if isinstance(potential, torch.nn.Module):
         potential.to(device)
     makes = compiled_predictor(potential, device)
@@ -128,6 +130,7 @@ def evaluator(
         skin: Å searched beyond the cutoff.
         device: where tensors live.
     """
+    keep_freed_memory()
     if isinstance(potential, torch.nn.Module):
         potential.to(device)
     own = getattr(potential, "evaluator", None)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from mlmd.errors import SimulationError, StorageError
+from mlmd.potentials.memory import VARIABLES
 from mlmd.potentials.trust import Digest, unchanged
 from mlmd.pretrained import serve
 from mlmd.pretrained.recipe import Found, Recipe, failed
@@ -131,7 +132,7 @@ class Elsewhere:
             self._process.running = subprocess.Popen(
                 [python, "-Eu", serve.__file__, str(theirs_in), str(theirs_out)],
                 stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT, cwd=self._process.folder,
-                env=serve.surroundings(self._n_threads), pass_fds=(theirs_in, theirs_out),
+                env={**VARIABLES, **serve.surroundings(self._n_threads)}, pass_fds=(theirs_in, theirs_out),
                 start_new_session=True,  # Ctrl-C is for this process alone, which ends the other when it is done
             )  # fmt: skip
         except OSError as error:
