@@ -4,11 +4,12 @@
     python benchmarks/adapters.py --envs FOLDER --potential '{ kind = "mace", path = "FILE", trust = "sha256:..." }'
 
 The folder holds one environment for each framework, with mlmd in it (`tests/pretrained/environments.py --with-mlmd`).
-Rock salt moves by ASE's velocity Verlet with the framework's calculator, at 600 K and 1 fs. After every step
-the same positions are given to: the calculator itself (`calculate`); mlmd's evaluator around the calculator in the same
-process; the same in a process of its own; and, where mlmd can ask the network about its own pairs, that. All take turns
-in one process, and medians over the steps count: with one thread of the processor's time, that of the other process
-included, with more of the clock. The last columns are how far mlmd's own pairs are from the calculator.
+Rock salt, or another structure, moves by ASE's velocity Verlet with the framework's calculator, at 600 K and 1 fs. The
+positions before every step are given to: the calculator itself (`calculate`); mlmd's evaluator around the calculator in
+the same process; the same in a process of its own; and, where mlmd can ask the network about its own pairs, that. All
+take turns in one process, in an order drawn for each step and with mlmd's way to keep freed memory, and medians over
+the steps count: with one thread of the processor's time, that of the other process included, with more of the clock.
+The last columns are how far mlmd's own pairs are from the calculator.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 import tomllib
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,13 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk
+from ase.io import read
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.stress import voigt_6_to_full_3x3_stress
 from machine import processor
 
+from mlmd.potentials import Evaluation
 from mlmd.potentials.evaluate import evaluator
 from mlmd.potentials.load import build
 from mlmd.pretrained import serve
@@ -64,13 +68,15 @@ def salt(n_atoms: int) -> Atoms:
 
 
 def clock(threads: int, pid: int | None = None) -> Callable[[], float]:
-    """What measures, s: the processor's time of this process and, where it is given, of another one's first thread."""
+    """What measures, s: the processor's time of this process and, where it is given, of all threads of another one."""
     if threads > 1:
         return time.perf_counter
     if pid is None:
         return time.process_time
-    spent = Path(f"/proc/{pid}/schedstat")
-    return lambda: time.process_time() + 1e-9 * int(spent.read_text().split()[0])
+    others = Path(f"/proc/{pid}/task")
+    return lambda: (
+        time.process_time() + 1e-9 * sum(int(one.read_text().split()[0]) for one in others.glob("*/schedstat"))
+    )
 
 
 def timed(call: Callable[[], Any], now: Callable[[], float]) -> tuple[Any, float]:
@@ -80,8 +86,20 @@ def timed(call: Callable[[], Any], now: Callable[[], float]) -> tuple[Any, float
     return found, now() - start
 
 
-def measure(table: Mapping[str, Any], n_atoms: int, steps: int, threads: int) -> dict[str, Any]:
-    """Seconds of a step by each of the ways, and how far mlmd's own pairs are from the calculator."""
+def structure(what: str) -> Atoms:
+    """A cube of NaCl of so many ions, or what a file holds."""
+    return salt(int(what)) if what.isdigit() else read(what)
+
+
+def measure(table: Mapping[str, Any], what: str, steps: int, threads: int) -> dict[str, Any]:
+    """Seconds of a step by each of the ways, and how far mlmd's own pairs are from the calculator.
+
+    Args:
+        table: of the potential, as an input has it.
+        what: number of ions, or a file.
+        steps: that count.
+        threads: with which torch computes.
+    """
     torch.set_num_threads(threads)
     options = {name: Path(value) if name == "path" else value for name, value in table.items() if name != "kind"}
     potential = build(table["kind"], options)
@@ -89,7 +107,8 @@ def measure(table: Mapping[str, Any], n_atoms: int, steps: int, threads: int) ->
     elsewhere = build(table["kind"], {**options, "python": sys.executable})
     alone, moved = (serve.build(around.recipe.target, around.recipe.on("cpu")) for _ in range(2))
 
-    atoms = salt(n_atoms)
+    atoms = structure(what)
+    wanted = WANTED if atoms.pbc.all() else WANTED[:2]
     atoms.calc = moved
     MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(1))
     dynamics = VelocityVerlet(atoms, timestep=units.fs)
@@ -103,27 +122,41 @@ def measure(table: Mapping[str, Any], n_atoms: int, steps: int, threads: int) ->
     }
     spent: dict[str, list[float]] = {way: [] for way in WAYS}
     off = np.zeros(3)
+    turns = np.random.default_rng(2)
     for step in range(WARM_UP + steps):
-        seconds = {"loop": timed(lambda: dynamics.run(1), clocks["loop"])[1]}
-        still.positions[:] = atoms.positions
-        seconds["calculator"] = timed(lambda: alone.calculate(still, WANTED, serve.MOVED), clocks["calculator"])[1]
-        for way, one in asked.items():
-            found, seconds[way] = timed(lambda one=one: one.evaluate(still.positions, still.cell.array), clocks[way])
+        seconds, answers = {}, {}
+        for way in turns.permutation(["loop", "calculator", *asked]):  # none is always the one after a certain other
+            if way == "loop":
+                seconds[way] = timed(lambda: dynamics.run(1), clocks[way])[1]
+            elif way == "calculator":
+                seconds[way] = timed(lambda: alone.calculate(still, wanted, serve.MOVED), clocks[way])[1]
+            else:
+                ask = partial(asked[way].evaluate, still.positions, still.cell.array)
+                answers[way], seconds[way] = timed(ask, clocks[way])
         if "pairs" in asked:
-            energy, forces, stress = (np.array(alone.results[name], dtype=float) for name in WANTED)
-            virial = still.get_volume() * (voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress)
-            of_step = found.energy - energy, found.forces - forces, found.virial - 0.5 * (virial + virial.T)
-            off = np.maximum(off, [np.abs(one).max() for one in of_step])
+            found = answers["pairs"]
+            off = np.maximum(off, distances(found, alone.results, still))
         if step >= WARM_UP:
             for way, one in seconds.items():
                 spent[way].append(one)
-    off[2] /= still.get_volume() * units.GPa
-    return {"seconds": {way: float(np.median(one)) for way, one in spent.items() if one}, "off": off.tolist()}
+        still.positions[:] = atoms.positions
+    medians = {way: float(np.median(one)) for way, one in spent.items() if one}
+    return {"atoms": len(atoms), "seconds": medians, "off": off.tolist()}
 
 
-def in_environment(python: Path, table: Mapping[str, Any], options: argparse.Namespace, n_atoms: int) -> dict[str, Any]:
+def distances(found: Evaluation, results: Mapping[str, Any], atoms: Atoms) -> list[float]:
+    """How far an evaluation is from a calculator: eV, eV/Å, and GPa where there is a stress."""
+    off = [abs(found.energy - results["energy"]), np.abs(found.forces - results["forces"]).max(), 0.0]
+    if atoms.pbc.all():
+        stress = np.array(results["stress"], dtype=float)
+        stress = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress
+        off[2] = np.abs(found.virial / atoms.get_volume() - 0.5 * (stress + stress.T)).max() / units.GPa
+    return off
+
+
+def in_environment(python: Path, table: Mapping[str, Any], options: argparse.Namespace, what: str) -> dict[str, Any]:
     """What `measure` says under the Python of an environment."""
-    inside = json.dumps([table, n_atoms, options.steps, options.threads])
+    inside = json.dumps([table, what, options.steps, options.threads])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(
         [str(python), __file__, "--inside", inside], env=environment, capture_output=True, text=True, check=False
@@ -134,7 +167,7 @@ def in_environment(python: Path, table: Mapping[str, Any], options: argparse.Nam
     return found
 
 
-def row(kind: str, n_atoms: int, found: Mapping[str, Any]) -> str:
+def row(kind: str, found: Mapping[str, Any]) -> str:
     """A line of the table: ms, and in parts of the calculator's and of the loop's time."""
     seconds, (energy, forces, stress) = found["seconds"], found["off"]
     cells = []
@@ -149,7 +182,7 @@ def row(kind: str, n_atoms: int, found: Mapping[str, Any]) -> str:
             )
         cells.append(cell)
     off = f"{energy:.0e} eV | {forces:.0e} eV/Å | {stress:.0e} GPa" if "pairs" in seconds else "| |"
-    return f"| {kind} | {n_atoms} | " + " | ".join(cells) + f" | {off} |"
+    return f"| {kind} | {found['atoms']} | " + " | ".join(cells) + f" | {off} |"
 
 
 def main() -> None:
@@ -159,6 +192,7 @@ def main() -> None:
     parser.add_argument("--potential", action="append", default=[], metavar="TABLE", help="of an input file, in TOML")
     parser.add_argument("--only", nargs="+", metavar="KIND", help="of those whose weights come with the framework")
     parser.add_argument("--atoms", type=int, nargs="+", default=[64, 216])
+    parser.add_argument("--structure", nargs="+", metavar="FILE", help="in the place of rock salt, of any elements")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
@@ -181,8 +215,8 @@ def main() -> None:
         if not python.exists():
             print(f"{table['kind']}: no environment at {python}", file=sys.stderr)
             continue
-        for n_atoms in options.atoms:
-            print(row(table["kind"], n_atoms, in_environment(python, table, options, n_atoms)), flush=True)
+        for what in options.structure or map(str, options.atoms):
+            print(row(table["kind"], in_environment(python, table, options, what)), flush=True)
 
 
 if __name__ == "__main__":

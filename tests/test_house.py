@@ -226,7 +226,7 @@ def test_only_commands_print() -> None:
 
 
 def test_only_few_read_the_environment() -> None:
-    """The searches for PLUMED and kernels, what puts torch's safe loading back and what needs it off, and mpirun."""
+    """The searches for PLUMED and kernels, what puts torch's safe loading back and what needs it off, mpirun, and glibc's memory."""
     readers = {
         str(module.relative_to(PACKAGE))
         for module in MODULES
@@ -235,7 +235,7 @@ def test_only_few_read_the_environment() -> None:
         if isinstance(node, ast.Attribute) and dotted(node) in {"os.environ", "os.getenv"}
     }
     known = {"bias/plumed.py", "kernels/native.py", "pretrained/serve.py", "pretrained/mace.py"}
-    assert readers <= known | {"engine/lammps/processes.py"}
+    assert readers <= known | {"engine/lammps/processes.py", "potentials/memory.py"}
 
 
 def test_help_imports_nothing_slow() -> None:

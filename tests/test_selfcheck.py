@@ -9,6 +9,7 @@ import ase
 import ase.build
 import numpy as np
 import pytest
+from ase import units
 
 from mlmd.engine.selfcheck import Answer, self_check
 from mlmd.models import path
@@ -75,3 +76,33 @@ def test_nothing_is_said_of_a_sound_potential(expanded: float) -> None:
         atoms.set_cell(atoms.cell.array * expanded, scale_atoms=True)
         atoms.rattle(0.1, seed=1)
         assert told(answer, atoms) == ""
+
+
+def with_energies(answer: Answer, unit: float) -> Answer:
+    """A model that tells energies and forces in a unit that is `unit` of an eV."""
+
+    def asked(atoms: ase.Atoms) -> Evaluation:
+        found = answer(atoms)
+        return replace(found, energy=found.energy / unit, forces=found.forces / unit)
+
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("Cu", units.kJ / units.mol), ("Cu", units.kcal / units.mol), ("Li", units.Hartree), ("Li", units.kJ / units.mol)],
+)
+def test_a_model_that_tells_energies_in_another_unit_is_told(name: str, unit: float) -> None:
+    crystal = COPPER if name == "Cu" else ase.build.bulk("Li", "bcc", a=3.44, cubic=True)
+    answer = predictor(modelfile.load(path(name)))
+    assert "energies in another unit" not in told(answer, crystal * 3)
+    assert "energies in another unit" in told(with_energies(answer, unit), crystal * 3)
+
+
+def test_stiffness_is_not_asked_of_atoms_without_bonds() -> None:
+    """A vapour of copper, whose atoms are held by nothing, and argon."""
+    vapour = COPPER.copy()
+    vapour.set_cell(3.0 * COPPER.cell.array, scale_atoms=True)
+    answer = predictor(modelfile.load(path("Cu")))
+    assert "energies in another unit" not in told(answer, vapour)
+    assert "energies in another unit" not in told(with_energies(lennard_jones(), units.Hartree), ARGON * 2)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import ase
 import numpy as np
 from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
 
 from mlmd.errors import MlmdError
 from mlmd.potentials import Evaluation
@@ -31,6 +32,12 @@ _SIZES = (1.0, 1.1, 1.2, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.2, 5.5, 7.0, 9.0, 11.0,
 """By which all lengths of a structure are multiplied, as long as its energy falls; the last only ends the search."""
 _LARGE = 1.6
 """From which on a structure at rest is none of the kind that it is: liquids and gases stop before, or never."""
+_BONDED = 1.4
+"""Times the sum of covalent radii, within which an atom of a solid or a molecule has another one."""
+_HELD = (0.4, 120.0)
+"""eV, of `_stiffness`: 1 to 2 for HCl, water and sodium by CHGNet, 12 for copper, 61 for tungsten by UNEP-v1."""
+_NOBLE = frozenset({2, 10, 18, 36, 54, 86})
+"""Atomic numbers of what forms no bonds."""
 _WELL = 1e-4
 """eV per atom, by which the energy rises behind a minimum: at a cutoff it only ends to fall."""
 
@@ -42,7 +49,8 @@ def self_check(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
 
     The energy along the forces, and across them, must change as the forces say, the energy of two cells be twice that
     of one, two atoms half a bond apart have a higher energy than at the length of a bond, and the structure not be at
-    rest at lengths that are several times its own, as where the model takes them in another unit.
+    rest at lengths that are several times its own, as where the model takes them in another unit. Bonds must be about
+    as stiff as bonds are: energies in another unit have consistent forces.
 
     Args:
         answer: of the potential, to one structure.
@@ -52,6 +60,7 @@ def self_check(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
     yield from _extensive(answer, atoms)
     yield from _dimers(answer, atoms)
     yield from _lengths(answer, atoms)
+    yield from _stiffness(answer, atoms)
 
 
 def _slope(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
@@ -142,3 +151,38 @@ def _lengths(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
                 )
             return
         lowest = energy
+
+
+def _stiffness(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
+    """Whether atoms are held as bonds hold them: the mean of k r², k a force constant and r the covalent radius.
+
+    k is the second derivative of the energy as one atom moves; for displacements r_i u_i with random u_i the mean of
+    Σ_ij r_i u_i·∂²E/∂x_i∂x_j·u_j r_j is Σ_i r_i² tr k_i, whatever the coupling of atoms.
+    """
+    if len(atoms) == 0 or _NOBLE.intersection(atoms.numbers.tolist()) or not _bonded(atoms):
+        return
+    random = np.random.default_rng(0)
+    start = atoms.copy()
+    start.positions += random.normal(0.0, RATTLE, start.positions.shape)
+    way = random.normal(size=start.positions.shape) * covalent_radii[atoms.numbers][:, None]
+    part = STEP / np.linalg.norm(way, axis=1).max()
+    forces = []
+    for sign in (1, -1):
+        moved = start.copy()
+        moved.positions += sign * part * way
+        forces.append(answer(moved).forces)
+    held = float(np.vdot(forces[1] - forces[0], way)) / (2.0 * part * way.size)
+    softest, stiffest = _HELD
+    if not softest < held < stiffest:
+        yield (
+            f"the potential holds atoms {'less' if held < softest else 'more'} than bonds do: the force constant of an "
+            f"atom times the square of its covalent radius is {held:.3g} eV in the mean, and {softest:g} to "
+            f"{stiffest:g} eV in matter. Are energies in another unit (1 eV = 23.06 kcal/mol = 96.49 kJ/mol, "
+            "1 hartree = 27.21 eV), or is the structure far from any that is stable?"
+        )
+
+
+def _bonded(atoms: ase.Atoms) -> bool:
+    """Whether nearly all atoms have a neighbour as near as in a solid or a molecule."""
+    near = neighbor_list("i", atoms, _BONDED * covalent_radii[atoms.numbers])
+    return len(np.unique(near)) > 0.9 * len(atoms)
