@@ -226,7 +226,7 @@ def test_only_commands_print() -> None:
 
 
 def test_only_few_read_the_environment() -> None:
-    """The searches for PLUMED and kernels, what puts torch's safe loading back and what needs it off, mpirun, and glibc's memory."""
+    """The searches for PLUMED and kernels, torch's safe loading, put back or needed off, mpirun, and glibc's memory."""
     readers = {
         str(module.relative_to(PACKAGE))
         for module in MODULES
