@@ -242,16 +242,28 @@ def with_kinisi(name: str, kept: list[tuple[np.ndarray, int]], truth: float, pyt
 
 
 def table(rows: list[Row]) -> str:
-    """How often each interval holds the truth, and its mean width over the truth, as Markdown; a line for each kind."""
+    """How often each interval holds the truth, and its mean width over the truth, a line for each kind, and for all."""
     quantities = ("D", "D, naive", "D, kinisi", "sigma")
     lines = [
         "| trajectories | mlmd's D | ordinary fit | kinisi | mlmd's σ of all ions |",
         "| --- | --- | --- | --- | --- |",
     ]
+    widths: dict[str, list[float]] = {one: [] for one in quantities}
     for kind in dict.fromkeys(row.kind for row in rows):
-        cells = [_held([row for row in rows if (row.kind, row.quantity) == (kind, one)]) for one in quantities]
+        cells = []
+        for one in quantities:
+            found = [row for row in rows if (row.kind, row.quantity) == (kind, one)]
+            cells.append(_held(found))
+            widths[one].append(_width(found))
         lines.append(f"| {WORDS[kind]} | {' | '.join(cells)} |")
+    means = [f"width {np.mean(several):.2g}" if np.isfinite(several).all() else "–" for several in widths.values()]
+    lines.append(f"| mean of all kinds | {' | '.join(means)} |")
     return "\n".join(lines)
+
+
+def _width(rows: list[Row]) -> float:
+    """Mean width over the truth; nan of none."""
+    return float(np.mean([row.high - row.low for row in rows])) if rows else float("nan")
 
 
 def _held(rows: list[Row]) -> str:
@@ -259,8 +271,7 @@ def _held(rows: list[Row]) -> str:
     if not rows:
         return "–"
     held = np.mean([row.low < 1.0 < row.high for row in rows])
-    width = np.mean([row.high - row.low for row in rows])
-    return f"{100 * held:.1f} % of {len(rows)}, width {width:.2g}"
+    return f"{100 * held:.1f} % of {len(rows)}, width {_width(rows):.2g}"
 
 
 def main() -> None:
