@@ -6,8 +6,8 @@
 The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extended XYZ (Y. Zuo et al., J. Phys. Chem. A
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
 the others, and what is chosen has the least energy error times force error for those held back. Settings follow one
-after the other: the cutoff, at level 16; the weight of energies and the number of radial functions, at level 20; levels
-beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by one while the
+after the other: the cutoff, at level 16; the weight of energies and the number of radial functions, at level 20; a
+level beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by one while the
 product of errors falls. The best potential and the members learn again from all training structures, and these are the
 errors of the second table.
 """
@@ -32,7 +32,7 @@ from mlmd.train.run import n_cores, train
 ELEMENTS = ("Cu", "Ni", "Si")
 HELD_BACK = 5
 """One structure of so many."""
-CUTOFFS, ENERGIES, LEVELS = (4.2, 4.7, 5.2), (0.2, 0.5), (22, 24)
+CUTOFFS, ENERGIES, HIGHER = (4.2, 4.7, 5.2), (0.2, 0.5), 22
 MANY_RADIAL = 12
 MOST = 5
 """Members of a mean."""
@@ -149,9 +149,9 @@ def chosen(choice: Choice) -> tuple[Settings, list[Settings]]:
     best = choice.best(twenty)
     many = replace(best, n_radial=MANY_RADIAL)
     best = choice.best([best, many])
-    higher = [replace(best, level=level) for level in LEVELS]
-    gaps = [Settings(base.cutoff, level=0)]
-    pool = [*twenty, many, *higher, *gaps]
+    higher = replace(best, level=HIGHER)
+    gap = Settings(base.cutoff, level=0)
+    pool = [*twenty, many, higher, gap]
     return choice.best(pool), choice.mean(pool)
 
 
