@@ -482,6 +482,17 @@ def test_lines_without_plumeds_input_are_taken_for_those_of_a_bias_that_stays_an
     assert any("of metadynamics give --hills too, of OPES --kernels" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("n_crossings", "told"), [(2, True), (400, False)])
+def test_an_error_of_blocks_that_are_too_short_is_told_of(n_crossings: int, told: bool, tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 4000, 12)
+    table = read_plumed_table(colvar)
+    side = np.arange(4000) * (n_crossings + 1) // 4000 % 2  # from one side to the other, so often
+    table.rows[:, 1] = np.abs(table.rows[:, 1]) * (1 - 2 * side)
+    write_table(colvar, table.names, table.rows)
+    found = free_energy([biased_files(Files(colvar=(colvar,)), T)], grid=Grid())
+    assert any("still grows" in note for note in found.notes) == told
+
+
 def test_times_that_go_back_are_told(tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 8, 60, 6.0)
     before = by_files(hills=(hills,))

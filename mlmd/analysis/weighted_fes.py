@@ -9,7 +9,17 @@ import numpy as np
 from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import add_up
-from mlmd.analysis.course import LEFT_OUT, N_PARTS, Course, course_of, cut, cut_times, histogram, seen_twice
+from mlmd.analysis.course import (
+    LEFT_OUT,
+    N_PARTS,
+    Course,
+    course_of,
+    cut,
+    cut_times,
+    growth_of_error,
+    histogram,
+    seen_twice,
+)
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import axes_of, hills_of, offset
 from mlmd.errors import InputError
@@ -23,6 +33,8 @@ UNWEIGHABLE = {"PBMETAD", "ABMD", "EXTENDED_LAGRANGIAN", "DRR", "MOVINGRESTRAINT
 """Actions whose bias is no function of the variables alone that is known when a line is printed."""
 
 
+TOO_SHORT = 1.6
+"""Growth of the error from fortieths to tenths of the run from which on it is told of; at most it is 2."""
 FEW = 100
 """Lines of one weight below which few of them are told of."""
 
@@ -148,6 +160,11 @@ def from_weights(
         )
     part = cut_times(time[inside])
     densities = np.array([histogram(axes, samples[inside][part == n], weights[part == n]) for n in range(N_PARTS)])
+    if (growth := growth_of_error(densities)) > TOO_SHORT:
+        notes.append(
+            f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
+            "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
+        )
     return seen_twice(course_of(axes, densities, case.kt)), int(inside.sum()), notes
 
 
