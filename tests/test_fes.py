@@ -411,6 +411,7 @@ def test_files_of_opes_are_told_by_the_last_three_quarters_of_their_lines(tmp_pa
     ):
         found = free_energy([case], grid=Grid((-1.5,), (1.5,), (30,)))
         assert found.method == "reweighted samples" and found.provenance.n_frames == 3000
+        assert found.provenance.first_time == 1000e3
         assert off(found).std() < 0.15  # kT; 100 lines in a bin
 
 
@@ -577,6 +578,8 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
     plain = write_run(tmp_path / "plain", ase.Atoms("Ar"), (stage(0, 0, 1000),), np.zeros((1, 1, 3)))
     with pytest.raises(InputError, match="no bias acted in this run"):
         fes([plain])
+    with pytest.raises(InputError, match=rf"is not a run folder of mlmd.*--hills {hills} --colvar {colvar} --temp"):
+        fes([tmp_path])
     with pytest.raises(InputError, match="does not tell the temperature"):
         by_files(hills=(hills,), temperature=None)
     script = tmp_path / "other.dat"

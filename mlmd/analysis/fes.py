@@ -22,7 +22,7 @@ from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
 from mlmd.io.plumed_table import read_plumed_table
-from mlmd.rundir import Run, open_run
+from mlmd.rundir import MANIFEST, Run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,12 +110,24 @@ def fes(
         StorageError: when files cannot be read.
     """
     cases = [
-        biased_run(run if isinstance(run, Run) else open_run(run), stage, temperature=temperature, script=plumed)
+        biased_run(run if isinstance(run, Run) else _opened(run), stage, temperature=temperature, script=plumed)
         for run in runs
     ]
     return free_energy(
         cases, method=method, variables=variables, grid=grid or Grid(), first_time=first_time, last_time=last_time
     )
+
+
+def _opened(folder: Path | str) -> Run:
+    """A run folder; of another folder with PLUMED's files it is told how they are given."""
+    files = [(f"--{name.lower()}", Path(folder) / name) for name in ("HILLS", "KERNELS", "COLVAR")]
+    there = " ".join(f"{option} {path}" for option, path in files if path.is_file())
+    if there and not (Path(folder) / MANIFEST).exists():
+        raise InputError(
+            f'{folder} is not a run folder of mlmd. Give its files: {there} --temperature "300 K", and its '
+            "PLUMED input, --plumed FILE."
+        )
+    return open_run(folder)
 
 
 def free_energy(
@@ -152,8 +164,9 @@ def free_energy(
         course, count, more = from_work(cases, grid, begin, end)
         times, counted = _times(case, colvar_of(case).path), "lines"
     elif method == "reweight":
-        course, count, more = from_weights(case, grid, variables, begin, end)
-        times, counted = _times(case, colvar_of(case, variables or biased_variables(case)).path), "lines"
+        course, lines, more = from_weights(case, grid, variables, begin, end)
+        back = _times(case, colvar_of(case, variables or biased_variables(case)).path)[2]
+        count, times, counted = len(lines), (float(lines.min()), float(lines.max()), back), "lines"
     elif method == "abf":
         course, table = from_forces(cases)
         count, more, times, counted = int(table.samples.sum()), _walkers(cases), (0.0, table.time, []), "samples"

@@ -111,7 +111,7 @@ def biased_variables(case: Biased) -> tuple[str, ...]:
 
 def from_weights(
     case: Biased, grid: Grid, names: Sequence[str] = (), first_time: float = -np.inf, last_time: float = np.inf
-) -> tuple[Course, int, list[str]]:
+) -> tuple[Course, np.ndarray, list[str]]:
     """-kT ln of a histogram with weights exp((V - c(t))/kT), V the sum of all biases that are printed.
 
     c(t) belongs to metadynamics (`offset`); for OPES, restraints and walls it is zero. The first quarter is left out
@@ -124,7 +124,7 @@ def from_weights(
         first_time, last_time: fs.
 
     Returns:
-        The free energy, the number of lines, and remarks.
+        The free energy, the times (fs) of the lines that it is of, and remarks.
     """
     if case.abf is not None:
         raise InputError(f"{case.path}: an adaptive biasing force has no energy to be weighed. Leave --method out.")
@@ -165,7 +165,7 @@ def from_weights(
             f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
             "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
         )
-    return seen_twice(course_of(axes, densities, case.kt)), int(inside.sum()), notes
+    return seen_twice(course_of(axes, densities, case.kt)), time[inside], notes
 
 
 def _samples(
