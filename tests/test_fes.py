@@ -537,7 +537,9 @@ def test_each_stage_is_told_from_its_own_file(tmp_path: Path) -> None:
     for folder, names in ((run, ("bias.dat", "bias-2.dat")), (other, ("bias.dat",))):
         for name in names:
             (folder / name).write_text("PRINT ARG=x FILE=COLVAR\n")
-    assert [biased_run(open_run(run), number).abf.name for number in (1, 2)] == ["abf.dat", "abf-2.dat"]  # type: ignore[union-attr]
+    cases = [biased_run(open_run(run), number) for number in (1, 2)]
+    assert [one.abf for one in cases] == [run / "abf.dat", run / "abf-2.dat"]
+    assert not any(one.notes or one.since > 0 for one in cases)
     assert biased_run(open_run(other)).abf == other / "abf.dat"
 
 

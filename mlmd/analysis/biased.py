@@ -132,9 +132,11 @@ def biased_run(
 def _in_one_ensemble(run: Run, stages: Sequence[dict[str, Any]], number: int) -> tuple[float, float, list[str]]:
     """fs, since when and until when a stage and those with its bias had its ensemble, and a remark about the rest."""
     own, since, until, others, begin = run.stages[number - 1], -math.inf, math.inf, list[str](), 0.0
+    written = run.manifest.get("biases", {})
     for record, stage in zip(run.stages, stages, strict=False):
         end = begin + record.n_steps * record.timestep
         same = [stage.get(key) == stages[number - 1].get(key) for key in ("bias", "plumed")]
+        same.append(written.get(str(record.index + 1)) == written.get(str(number)))
         if all(same) and record.n_steps and _ensemble(record) != _ensemble(own):
             if record.index < own.index:
                 since = end
