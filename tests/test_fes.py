@@ -494,6 +494,27 @@ def test_an_error_of_blocks_that_are_too_short_is_told_of(n_crossings: int, told
     assert any("still grows" in note for note in found.notes) == told
 
 
+@pytest.mark.parametrize("n_lines", [1000, 3000])
+def test_few_lines_make_wide_bins_and_no_minima_by_chance(n_lines: int, tmp_path: Path) -> None:
+    """Two valleys in a plane, of which a bias takes nine tenths away up to 6 kT: each line an independent sample."""
+
+    def valleys(x: Any, y: Any) -> Any:
+        return 3.2 * (x**2 - 1.0) ** 2 + 6.0 * (y - 0.5 * x) ** 2
+
+    places = np.linspace(-2.0, 2.0, 201)
+    x, y = (one.ravel() for one in np.meshgrid(places, places, indexing="ij"))
+    bias = -0.9 * np.minimum(valleys(x, y), 6.0)
+    chances = np.exp(-valleys(x, y) - bias)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        seen = rng.choice(len(x), n_lines, p=chances / chances.sum())
+        spread = rng.uniform(-0.01, 0.01, (2, n_lines))
+        rows = np.column_stack([np.arange(n_lines), x[seen] + spread[0], y[seen] + spread[1], bias[seen] * KJ])
+        colvar = write_table(tmp_path / "COLVAR", ["time", "x", "y", "o.bias"], rows)
+        found = free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x", "y"), grid=Grid())
+        assert len(found.minima) == 2
+
+
 def test_times_that_go_back_are_told(tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 8, 60, 6.0)
     before = by_files(hills=(hills,))
