@@ -369,6 +369,201 @@ def test_the_lowest_way_between_two_basins_is_found() -> None:
     assert len(basins(np.cos(np.linspace(0, 2 * math.pi, 40)), (True,), 0.5)[0]) == 1
 
 
+# -- lines of a bias that changes ------------------------------------------------------------------------------------
+
+
+def drawn(folder: Path, n: int, seed: int, *, kelvin: float = T, column: str = "o.bias") -> Path:
+    """COLVAR of a walker in the double well (kT of 300 K) under a bias that takes 0.8 of it away; time in ps."""
+    rng, x = np.random.default_rng(seed), np.linspace(-1.8, 1.8, 3601)
+    chances = np.exp(-0.2 * double_well(x) * T / kelvin)
+    x = rng.choice(x, n, p=chances / chances.sum()) + rng.uniform(-5e-4, 5e-4, n)
+    rows = np.column_stack([np.arange(n), x, rng.normal(size=n), -0.8 * double_well(x) * KJ])
+    return write_table(folder / "COLVAR", ["time", "x", "y", column], rows)
+
+
+def kernels_of(colvar: Path) -> Path:
+    """KERNELS that OPES would leave of every fifth line."""
+    table = read_plumed_table(colvar)
+    rows = np.stack([table["time"], table["x"], np.full(len(table), 0.1), *np.exp([table.rows[:, -1] / KJ] * 2)], 1)
+    rows[:, 4] = table.rows[:, -1] / KJ
+    constants = {"action": "OPES_METAD_kernels", "biasfactor": 10, "epsilon": 1e-4, "kernel_cutoff": 6.0}
+    names = ["time", "x", "sigma_x", "height", "logweight"]
+    return write_table(colvar.parent / "KERNELS", names, rows[::5], **constants)
+
+
+def biased_by(folder: Path, script: str, **files: Any) -> Biased:
+    """Files in a folder and PLUMED's input beside them."""
+    (folder / "plumed.dat").write_text(script)
+    return biased_files(Files(plumed=folder / "plumed.dat", **files), T)
+
+
+OPES_X = "o: OPES_METAD ARG=x BARRIER=20 PACE=5\n"
+
+
+def test_files_of_opes_are_told_by_the_last_three_quarters_of_their_lines(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 4000, 1)
+    table = read_plumed_table(colvar)
+    table.rows[:900, 1] = 0.9  # what happened while the bias grew fast
+    write_table(colvar, table.names, table.rows)
+    for case in (
+        biased_files(Files(kernels=kernels_of(colvar), colvar=(colvar,)), T),
+        biased_by(tmp_path, OPES_X, kernels=kernels_of(colvar), colvar=(colvar,)),
+    ):
+        found = free_energy([case], grid=Grid((-1.5,), (1.5,), (30,)))
+        assert found.method == "reweighted samples" and found.provenance.n_frames == 3000
+        assert found.provenance.first_time == 1000e3
+        assert off(found).std() < 0.15  # kT; 100 lines in a bin
+
+
+@pytest.mark.parametrize(
+    ("column", "script"),
+    [("wall.bias", OPES_X), ("o.bias", OPES_X.replace("ARG=x", "ARG=z")), ("o.work", OPES_X)],
+    ids=["another bias", "another variable", "no bias"],
+)
+def test_opes_is_told_by_its_kernels_where_its_lines_do_not_tell_enough(
+    column: str, script: str, tmp_path: Path
+) -> None:
+    colvar = drawn(tmp_path, 1000, 2, column=column)
+    kernels = kernels_of(colvar)
+    kernels.write_text(kernels.read_text().replace("x", script.partition("ARG=")[2][0]))
+    found = free_energy([biased_by(tmp_path, script, kernels=kernels, colvar=(colvar,))], grid=Grid())
+    assert found.method == "the kernels of OPES"
+
+
+def test_lines_with_the_bias_are_found_among_several_files(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 2000, 3)
+    rows = np.zeros((10, 3))
+    walls = write_table(tmp_path / "WALLS", ["time", "x", "wall.bias"], rows)
+    files = {"kernels": kernels_of(colvar), "colvar": (walls, colvar)}
+    found = free_energy([biased_by(tmp_path, OPES_X, **files)], grid=Grid((-1.5,), (1.5,), (15,)))
+    assert found.provenance.n_frames == 1500 and found.provenance.last_time == 1999e3
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["r: RESTRAINT ARG=y AT=0 KAPPA=1\n" + OPES_X, OPES_X.replace("ARG=x", "ARG=(x|z)")],
+    ids=["order", "regex"],
+)
+def test_the_free_energy_of_opes_is_along_what_opes_biases(script: str, tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 1000, 4)
+    case = biased_by(tmp_path, script, kernels=kernels_of(colvar), colvar=(colvar,))
+    found = free_energy([case], grid=Grid())
+    assert [axis.name for axis in found.axes] == ["x"] and found.method == "reweighted samples"
+
+
+def test_lines_of_an_expanded_ensemble_are_weighed_by_its_bias(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 4000, 5)
+    script = "e: ECV_UMBRELLAS_LINE ARG=x CV_MIN=-1 CV_MAX=1 SIGMA=1 BARRIER=9\no: OPES_EXPANDED ARG=e.* PACE=5\n"
+    case = biased_by(tmp_path, script, colvar=(colvar,))
+    found = free_energy([case], variables=("x",), grid=Grid((-1.5,), (1.5,), (30,)))
+    assert found.provenance.n_frames == 3000 and off(found).std() < 0.15
+    with pytest.raises(InputError, match=r"which variables\? Name one to three with --cv: x, y"):
+        free_energy([case], grid=Grid())
+
+
+def test_c_of_t_is_that_of_one_bias_that_grows_alone_and_of_its_hills(tmp_path: Path) -> None:
+    hills, colvar = metadynamics(tmp_path, 6, 100, 6.0)
+    script = "metad: METAD ARG=x SIGMA=0.2 HEIGHT=1 PACE=1 BIASFACTOR=6\n"
+    for more, files, words in (
+        ("", {}, r"plumed\.dat: line 1: c\(t\) .* is that of its hills\. Give them with --hills"),
+        ("other: METAD ARG=y SIGMA=1 PACE=1\n", {"hills": (hills,)}, "METAD metad and METAD other grow .*Run with one"),
+    ):  # fmt: skip
+        write_table(colvar, ["time", "x", "metad.bias", "other.bias"], np.ones((9, 4)) * np.arange(9)[:, None])
+        case = biased_by(tmp_path, script + more, colvar=(colvar,), **files)
+        with pytest.raises(InputError, match=words):
+            free_energy([case], method="reweight", grid=Grid())
+    with pytest.raises(InputError, match="grow beside each other"):
+        free_energy([case], grid=Grid())
+
+
+def test_lines_without_plumeds_input_are_taken_for_those_of_a_bias_that_stays_and_it_is_told(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 1000, 7)
+    found = free_energy([biased_files(Files(colvar=(colvar,)), T)], grid=Grid())
+    assert found.provenance.n_frames == 1000
+    assert any("of metadynamics give --hills too, of OPES --kernels" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("n_crossings", "told"), [(2, True), (400, False)])
+def test_an_error_of_blocks_that_are_too_short_is_told_of(n_crossings: int, told: bool, tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 4000, 12)
+    table = read_plumed_table(colvar)
+    side = np.arange(4000) * (n_crossings + 1) // 4000 % 2  # from one side to the other, so often
+    table.rows[:, 1] = np.abs(table.rows[:, 1]) * (1 - 2 * side)
+    write_table(colvar, table.names, table.rows)
+    found = free_energy([biased_files(Files(colvar=(colvar,)), T)], grid=Grid())
+    assert any("still grows" in note for note in found.notes) == told
+
+
+@pytest.mark.parametrize("n_lines", [1000, 3000])
+def test_few_lines_make_wide_bins_and_no_minima_by_chance(n_lines: int, tmp_path: Path) -> None:
+    """Two valleys in a plane, of which a bias takes nine tenths away up to 6 kT: each line an independent sample."""
+
+    def valleys(x: Any, y: Any) -> Any:
+        return 3.2 * (x**2 - 1.0) ** 2 + 6.0 * (y - 0.5 * x) ** 2
+
+    places = np.linspace(-2.0, 2.0, 201)
+    x, y = (one.ravel() for one in np.meshgrid(places, places, indexing="ij"))
+    bias = -0.9 * np.minimum(valleys(x, y), 6.0)
+    chances = np.exp(-valleys(x, y) - bias)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        seen = rng.choice(len(x), n_lines, p=chances / chances.sum())
+        spread = rng.uniform(-0.01, 0.01, (2, n_lines))
+        rows = np.column_stack([np.arange(n_lines), x[seen] + spread[0], y[seen] + spread[1], bias[seen] * KJ])
+        colvar = write_table(tmp_path / "COLVAR", ["time", "x", "y", "o.bias"], rows)
+        found = free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x", "y"), grid=Grid())
+        assert len(found.minima) == 2
+
+
+def test_times_that_go_back_are_told(tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 8, 60, 6.0)
+    before = by_files(hills=(hills,))
+    with hills.open("a") as file:
+        file.write("".join(hills.read_text().splitlines(keepends=True)[-5:]))
+    after = by_files(hills=(hills,))
+    assert not any("go back" in note for note in before.notes)
+    assert any("HILLS: times go back after 60 ps" in note for note in after.notes)
+
+
+def two_stages(folder: Path, first: dict[str, Any], second: dict[str, Any], **manifest: Any) -> Path:
+    """A run with two biased stages of 4 ps, the first at 600 K."""
+    atoms = ase.Atoms("Ar")
+    stages = (stage(0, 0, 2000, temperature=(600.0, 600.0)), stage(1, 2000, 2000))
+    inputs = {"stage": [{"plumed": None, "bias": [one]} for one in (first, second)]}
+    return write_run(folder, atoms, stages, np.zeros((1, 1, 3)), input=inputs, **manifest)
+
+
+def test_lines_of_another_ensemble_are_left_out(tmp_path: Path) -> None:
+    run = two_stages(tmp_path / "run", {"kind": "umbrella"}, {"kind": "umbrella"})
+    (run / "bias.dat").write_text("o: RESTRAINT ARG=x AT=0 KAPPA=1\nPRINT ARG=x,o.bias STRIDE=1 FILE=COLVAR\n")
+    parts = []
+    for kelvin in (600.0, 300.0):
+        parts.append(read_plumed_table(drawn(run, 4000, 9, kelvin=kelvin)).rows)
+    rows = np.concatenate(parts)
+    rows[:, 0] = 1e-3 * np.arange(8000)
+    rows[:4000, 1] = np.abs(rows[:4000, 1])
+    write_table(run / "COLVAR", ["time", "x", "y", "o.bias"], rows)
+    found = fes([run], method="reweight", grid=Grid((-1.5,), (1.5,), (30,)))
+    assert off(found).std() < 0.15  # half a kT with the lines at 600 K, all on the right
+    assert found.provenance.first_time == 4000.0
+    assert any("stage 1 (nvt, 600 K) has the same bias: its lines" in note for note in found.notes)
+
+
+def test_each_stage_is_told_from_its_own_file(tmp_path: Path) -> None:
+    abf, hyper = {"kind": "abf", "cv": []}, {"kind": "hyperdynamics"}
+    # the springs of an extended variable follow the temperature, so that one table is two files
+    run = two_stages(tmp_path / "a", abf, abf, biases={"1": "bias.dat", "2": "bias-2.dat"})
+    # and hyperdynamics has none, which runs from before the manifest told have to be read by
+    other = two_stages(tmp_path / "b", hyper, abf)
+    for folder, names in ((run, ("bias.dat", "bias-2.dat")), (other, ("bias.dat",))):
+        for name in names:
+            (folder / name).write_text("PRINT ARG=x FILE=COLVAR\n")
+    cases = [biased_run(open_run(run), number) for number in (1, 2)]
+    assert [one.abf for one in cases] == [run / "abf.dat", run / "abf-2.dat"]
+    assert not any(one.notes or one.since > 0 for one in cases)
+    assert biased_run(open_run(other)).abf == other / "abf.dat"
+
+
 # -- units -----------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +601,8 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
     plain = write_run(tmp_path / "plain", ase.Atoms("Ar"), (stage(0, 0, 1000),), np.zeros((1, 1, 3)))
     with pytest.raises(InputError, match="no bias acted in this run"):
         fes([plain])
+    with pytest.raises(InputError, match=rf"is not a run folder of mlmd.*--hills {hills} --colvar {colvar} --temp"):
+        fes([tmp_path])
     with pytest.raises(InputError, match="does not tell the temperature"):
         by_files(hills=(hills,), temperature=None)
     script = tmp_path / "other.dat"

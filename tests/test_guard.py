@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +147,23 @@ def test_a_mean_temperature_is_not_told_of_before_the_thermostat_had_time() -> N
         for one_warmth, kelvin in zip(alone, 300.0 * (velocities**2).mean(axis=1), strict=True):
             one_warmth.look(time, kelvin)
     assert not told  # a quarter of them were, where the mean was looked at after 5 ps
+
+
+def test_a_mean_temperature_of_a_long_stage_takes_no_more_memory_and_is_told_of_all_the_same() -> None:
+    rng = np.random.default_rng(9)
+    told: list[str] = []
+    warmth = Warmth(300.0, 1.0, told.append)
+    tracemalloc.start()
+    try:
+        for n, one in enumerate(rng.normal(320.0, 60.0, 100_000)):  # within a tenth
+            warmth.look(float(n), one)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert not told and used < 1e6 + 8 * 100_000  # bytes, the numbers themselves included; all lines would take 6 MB
+    for n, one in enumerate(rng.normal(420.0, 60.0, 200_000), 100_000):
+        warmth.look(float(n), one)
+    assert len(told) == 1
 
 
 def test_heat_that_a_thermostat_does_not_hold_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

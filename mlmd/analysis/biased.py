@@ -64,6 +64,9 @@ class Biased:
     notes: tuple[str, ...] = ()
     walkers: int = 1
     """How many runs share its adaptive force."""
+    since: float = -math.inf
+    until: float = math.inf
+    """fs, between which lines in its files are of its ensemble; other stages may have written into them, too."""
 
     @property
     def kt(self) -> float:
@@ -110,6 +113,8 @@ def biased_run(
     kelvin = temperature if temperature is not None else _temperature(run, record, number)
     path, notes = (script, []) if script is not None else _script_of(run, stages, number)
     statements = read_script(path, allow_unsafe=True).statements
+    since, until, others = _in_one_ensemble(run, stages, number)
+    notes += others
     if is_running(run) and run.manifest.get("state") != "done":
         notes.append("the run is still going on: this is the free energy up to now")
     hills, kernels, state = _histories(statements, run.path)
@@ -120,8 +125,36 @@ def biased_run(
     return Biased(
         str(run.path), kelvin, statements, units_in(statements), hills, kernels, state, abf if ours else None,
         tuple(run.path / s.values("FILE")[0] for s in statements if s.action == "PRINT" and s.values("FILE")),
-        number, record.kind, tuple(notes), walkers,
+        number, record.kind, tuple(notes), walkers, since, until,
     )  # fmt: skip
+
+
+def _in_one_ensemble(run: Run, stages: Sequence[dict[str, Any]], number: int) -> tuple[float, float, list[str]]:
+    """fs, since when and until when a stage and those with its bias had its ensemble, and a remark about the rest."""
+    own, since, until, others, begin = run.stages[number - 1], -math.inf, math.inf, list[str](), 0.0
+    written = run.manifest.get("biases", {})
+    for record, stage in zip(run.stages, stages, strict=False):
+        end = begin + record.n_steps * record.timestep
+        same = [stage.get(key) == stages[number - 1].get(key) for key in ("bias", "plumed")]
+        same.append(written.get(str(record.index + 1)) == written.get(str(number)))
+        if all(same) and record.n_steps and _ensemble(record) != _ensemble(own):
+            if record.index < own.index:
+                since = end
+            else:
+                until = min(until, begin)
+            what = (
+                f"{record.kind}, {describe_targets(record.temperature, ' to ')} K"
+                if record.temperature
+                else record.kind
+            )
+            others.append(f"stage {record.index + 1} ({what}) has the same bias: its lines and kernels are left out")
+        begin = end
+    return since, until, others
+
+
+def _ensemble(record: StageRecord) -> tuple[object, ...]:
+    """Stages in which it is the same sample one distribution."""
+    return record.kind, set(record.temperature or ()), set(record.pressure or ())
 
 
 def _temperature(run: Run, record: StageRecord, number: int) -> float:
@@ -139,11 +172,13 @@ def _temperature(run: Run, record: StageRecord, number: int) -> float:
 def _script_of(run: Run, stages: Sequence[dict[str, object]], number: int) -> tuple[Path, list[str]]:
     """The PLUMED file of a stage, and a remark when it was changed."""
     stage = stages[number - 1]
-    if stage.get("bias"):
+    if str(number) in (written := run.manifest.get("biases", {})):
+        return run.path / written[str(number)], []
+    if stage.get("bias"):  # of a run whose manifest does not say it: as many files as there are different tables
         known = list[str]()
         for one in stages[:number]:
             text = json.dumps([one.get("bias"), one.get("plumed")], sort_keys=True)
-            if one.get("bias") and text not in known:
+            if _of_variables(one) and text not in known:
                 known.append(text)
         text = json.dumps([stage.get("bias"), stage.get("plumed")], sort_keys=True)
         place = known.index(text) + 1
@@ -229,7 +264,8 @@ def has_free_energy(run: Run) -> bool:
         case = biased_run(run)
     except MlmdError:
         return False
-    files = [path for path in (*case.hills, case.kernels, case.abf) if path is not None and path.exists()]
+    lines = case.colvars if case.kernels is not None else ()
+    files = [path for path in (*case.hills, case.kernels, case.abf, *lines) if path is not None and path.exists()]
     return 0 < sum(path.stat().st_size for path in files) < MANY_BYTES
 
 

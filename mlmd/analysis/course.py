@@ -121,6 +121,33 @@ def course_of(
     )  # fmt: skip
 
 
+def growth_of_error(parts: np.ndarray) -> float:
+    """The error from blocks over that from the parts that they are made of: 1 where parts are independent.
+
+    Up to √(n_parts/n_blocks) where the run goes to and fro more slowly than a part is long, and the error of longer
+    blocks would be larger still (the plateau of Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989)). Of the share
+    of the samples below a place, where it is largest, as slow motion from one side to the other shows there, and not
+    in single bins; along the axis where it grows most.
+
+    Args:
+        parts: (n_parts, *shape), unnormalised densities of parts of the run in the order of time.
+    """
+    grown = 1.0
+    for axis in range(1, parts.ndim):
+        others = tuple(n for n in range(1, parts.ndim) if n != axis)
+        below = np.cumsum(parts.sum(axis=others), axis=1)
+        errors = []
+        for n in (blocks_in(len(parts)), len(parts)):
+            blocks = np.array([block.sum(axis=0) for block in np.array_split(below, n)])
+            rest = blocks.sum(axis=0) - blocks
+            if not (rest[:, -1] > 0).all():
+                return math.nan
+            errors.append(float(_error(rest / rest[:, -1:], rest[:0]).max()))
+        if errors[1] > 0:
+            grown = max(grown, errors[0] / errors[1])
+    return grown
+
+
 def seen_twice(course: Course) -> Course:
     """Samples of a free energy without the places where a single block has been: those have no error.
 

@@ -16,13 +16,13 @@ from mlmd.analysis.free_energy import FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
 from mlmd.analysis.umbrella_fes import from_umbrellas
-from mlmd.analysis.weighted_fes import colvar_of, from_weights
+from mlmd.analysis.weighted_fes import biased_variables, can_be_weighed, colvar_of, from_weights, grows_alone
 from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
 from mlmd.io.plumed_table import read_plumed_table
-from mlmd.rundir import Run, open_run
+from mlmd.rundir import MANIFEST, Run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,12 +110,24 @@ def fes(
         StorageError: when files cannot be read.
     """
     cases = [
-        biased_run(run if isinstance(run, Run) else open_run(run), stage, temperature=temperature, script=plumed)
+        biased_run(run if isinstance(run, Run) else _opened(run), stage, temperature=temperature, script=plumed)
         for run in runs
     ]
     return free_energy(
         cases, method=method, variables=variables, grid=grid or Grid(), first_time=first_time, last_time=last_time
     )
+
+
+def _opened(folder: Path | str) -> Run:
+    """A run folder; of another folder with PLUMED's files it is told how they are given."""
+    files = [(f"--{name.lower()}", Path(folder) / name) for name in ("HILLS", "KERNELS", "COLVAR")]
+    there = " ".join(f"{option} {path}" for option, path in files if path.is_file())
+    if there and not (Path(folder) / MANIFEST).exists():
+        raise InputError(
+            f'{folder} is not a run folder of mlmd. Give its files: {there} --temperature "300 K", and its '
+            "PLUMED input, --plumed FILE."
+        )
+    return open_run(folder)
 
 
 def free_energy(
@@ -152,20 +164,22 @@ def free_energy(
         course, count, more = from_work(cases, grid, begin, end)
         times, counted = _times(case, colvar_of(case).path), "lines"
     elif method == "reweight":
-        course, count, more = from_weights(case, grid, variables, begin, end)
-        times, counted = _times(case, colvar_of(case, variables).path), "lines"
+        course, lines, more = from_weights(case, grid, variables, begin, end)
+        back = _times(case, colvar_of(case, variables or biased_variables(case)).path)[2]
+        count, times, counted = len(lines), (float(lines.min()), float(lines.max()), back), "lines"
     elif method == "abf":
         course, table = from_forces(cases)
-        count, more, times, counted = int(table.samples.sum()), _walkers(cases), (0.0, table.time), "samples"
+        count, more, times, counted = int(table.samples.sum()), _walkers(cases), (0.0, table.time, []), "samples"
         if grid != Grid():
             more += ["an adaptive biasing force has the grid that it was collected on"]
     else:
         course, count, path = _from_history(method, case, grid, begin, end)
         more, times, counted = [], _times(case, path), "kernels" if method != "hills" else "hills"
-    notes += more + _remarks(course)
+    start, stop, back = times
+    notes += more + back + _remarks(course)
     origin = Provenance(
-        ", ".join(one.path for one in cases), case.stage, case.kind, max(times[0], begin), min(times[1], end),
-        (times[1] - times[0]) / max(count - 1, 1), count,
+        ", ".join(one.path for one in cases), case.stage, case.kind, max(start, begin, case.since),
+        min(stop, end, case.until), (stop - start) / max(count - 1, 1), count,
     )  # fmt: skip
     return summarise(course, case.temperature, METHODS[method], counted, list(dict.fromkeys(notes)), origin)
 
@@ -177,8 +191,8 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
         return "work"
     if len(cases) > 1:
         return "abf" if all(one.abf is not None for one in cases) else "umbrella"
-    opes = any(one.action in ("OPES_METAD", "OPES_METAD_EXPLORE") for one in case.statements)
-    if variables or (opes and _bias_is_printed(case)):
+    opes = case.kernels is not None or case.state is not None
+    if variables or (opes and can_be_weighed(case)):
         return "reweight"  # kernels blur what they estimate by their width
     for name, there in (
         ("abf", case.abf), ("hills", case.hills), ("kernels", case.kernels), ("state", case.state),
@@ -189,15 +203,6 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     if any(one.values("WALKERS_DIR") for one in case.statements):
         raise InputError(f"{case.path}: no walker has left hills yet. Wait for the runs.")
     raise InputError(f"{case.path}: its bias leaves no files that tell a free energy: no hills, kernels, or COLVAR.")
-
-
-def _bias_is_printed(case: Biased) -> bool:
-    """Whether lines of COLVAR can be weighted."""
-    for path in filter(Path.exists, case.colvars):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if any(name.endswith(".bias") for name in file.readline().split()):
-                return True
-    return False
 
 
 def _walkers(cases: Sequence[Biased]) -> list[str]:
@@ -217,6 +222,8 @@ def _missing(case: Biased, method: str) -> list[Path]:
 
 
 def _from_history(method: str, case: Biased, grid: Grid, begin: float, end: float) -> tuple[Course, int, Path]:
+    grows_alone(case)
+    begin, end = max(begin, case.since), min(end, case.until)
     if method == "hills":
         return (*from_hills(case, grid, begin, end), case.hills[0] if case.hills else Path(case.path))
     from_file: Callable[[], tuple[Course, int]] = (
@@ -228,10 +235,16 @@ def _from_history(method: str, case: Biased, grid: Grid, begin: float, end: floa
     return course, count, path
 
 
-def _times(case: Biased, path: Path) -> tuple[float, float]:
-    """fs, of the first and the last line of a file."""
+def _times(case: Biased, path: Path) -> tuple[float, float, list[str]]:
+    """fs, of the earliest and the latest line of a file, and a remark where times go back."""
     times = read_plumed_table(path)["time"] * case.units.time
-    return float(times[0]), float(times[-1])
+    back = times[:-1][np.diff(times) < 0]
+    remarks = [
+        f"{path.name}: times go back after {at / 1e3:g} ps: a run was continued from before its last lines, or two "
+        "have written into it. All lines count"
+        for at in back[:1]
+    ]
+    return float(times.min()), float(times.max()), remarks
 
 
 def _remarks(course: Course) -> list[str]:

@@ -13,6 +13,8 @@ from mlmd.errors import InputError
 
 BINS = {1: 60, 2: 40, 3: 20}
 """Number of variables -> bins of an axis for samples, where nothing is asked for."""
+LEAST_BINS, PER_BIN = 10, 10
+"""Of an axis, and samples of a bin on the average, below which bins become wider: emptier ones are minima by chance."""
 MAX_POINTS = 1_000_000
 
 
@@ -54,11 +56,12 @@ class Grid:
         self, names: Sequence[str], units: Sequence[str], samples: np.ndarray,
         periods: Sequence[tuple[float, float] | None],
     ) -> tuple[Axis, ...]:  # fmt: skip
-        """Bins that hold all samples (n, n_dim), a whole period where there is one."""
-        axes = []
+        """Bins that hold all samples (n, n_dim), a whole period where there is one; wider ones for few samples."""
+        axes, most = [], BINS[len(names)]
+        n_bins = min(most, max(LEAST_BINS, round((len(samples) / PER_BIN) ** (1 / len(names)))))
         for number, name in enumerate(names):
             low, high = periods[number] or (float(samples[:, number].min()), float(samples[:, number].max()))
             if high <= low:
                 raise InputError(f"{name} is {low:g} throughout: it has no free energy to tell.")
-            axes.append(Axis(name, units[number], low, high, BINS[len(names)], periods[number] is not None))
+            axes.append(Axis(name, units[number], low, high, n_bins, periods[number] is not None))
         return self.refine(axes)

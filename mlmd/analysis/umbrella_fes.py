@@ -14,7 +14,7 @@ from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.course import N_BLOCKS, Course, from_density, histogram, seen_twice
 from mlmd.analysis.grid import Grid
-from mlmd.analysis.weighted_fes import GROWING, UNWEIGHABLE, colvar_of, scaled_period
+from mlmd.analysis.weighted_fes import CHANGING, UNWEIGHABLE, colvar_of, scaled_period
 from mlmd.errors import InputError
 
 MOST_LINES = 60_000
@@ -55,7 +55,7 @@ def from_umbrellas(
     most = max(2, MOST_LINES // len(cases))
     for case, table in zip(cases, tables, strict=True):
         time = table["time"] * case.units.time
-        inside = np.flatnonzero((time >= first_time) & (time <= last_time))
+        inside = np.flatnonzero((time >= max(first_time, case.since)) & (time <= min(last_time, case.until)))
         if len(inside) < 2:
             raise InputError(f"{table.path}: fewer than two lines lie between --from and --to.")
         if len(inside) > most:
@@ -93,7 +93,7 @@ def _common_variables(cases: Sequence[Biased]) -> tuple[str, ...]:
     found = []
     for case in cases:
         restraints = [one for one in case.statements if one.action == "RESTRAINT"]
-        others = [one for one in case.statements if one.action in GROWING | UNWEIGHABLE]
+        others = [one for one in case.statements if one.action in CHANGING | UNWEIGHABLE]
         if len(restraints) != 1 or others or case.abf is not None:
             what = ", ".join(one.action for one in [*restraints, *others]) or "no RESTRAINT"
             raise InputError(f"{case.path} is no umbrella window, which has one RESTRAINT: it has {what}.")

@@ -9,18 +9,34 @@ import numpy as np
 from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import add_up
-from mlmd.analysis.course import LEFT_OUT, N_PARTS, Course, course_of, cut, cut_times, histogram, seen_twice
+from mlmd.analysis.course import (
+    LEFT_OUT,
+    N_PARTS,
+    Course,
+    course_of,
+    cut,
+    cut_times,
+    growth_of_error,
+    histogram,
+    seen_twice,
+)
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import axes_of, hills_of, offset
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, read_plumed_table
+from mlmd.io.plumed_table import PlumedTable, columns_of, read_plumed_table
 
 GROWING = {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
 """Actions whose bias grows, and follows the variable."""
-UNWEIGHABLE = {
-    "PBMETAD", "ABMD", "EXTENDED_LAGRANGIAN", "DRR", "MOVINGRESTRAINT", "VES_LINEAR_EXPANSION", "OPES_EXPANDED"
-}  # fmt: skip
+CHANGING = GROWING | {"OPES_EXPANDED"}
+"""Actions whose bias changes as the run goes on, and is known line by line."""
+UNWEIGHABLE = {"PBMETAD", "ABMD", "EXTENDED_LAGRANGIAN", "DRR", "MOVINGRESTRAINT", "VES_LINEAR_EXPANSION"}
 """Actions whose bias is no function of the variables alone that is known when a line is printed."""
+
+
+TOO_SHORT = 1.6
+"""Growth of the error from fortieths to tenths of the run from which on it is told of; at most it is 2."""
+FEW = 100
+"""Lines of one weight below which few of them are told of."""
 
 
 def colvar_of(case: Biased, names: Sequence[str] = ()) -> PlumedTable:
@@ -33,29 +49,73 @@ def colvar_of(case: Biased, names: Sequence[str] = ()) -> PlumedTable:
     there = [path for path in case.colvars if path.exists()]
     if not there:
         raise InputError(f"{case.path}: there is no file with the course of variables. PLUMED's PRINT writes one.")
-    tables = [read_plumed_table(path) for path in there]
-    fit = [table for table in tables if all(name in table.names for name in names)]
+    columns = {path: columns_of(path) for path in there}
+    fit = [path for path in there if set(names) <= set(columns[path])]
     if not fit:
-        tables[0][next(name for name in names if name not in tables[0].names)]  # raises, and says what there is
-    biased = [table for table in fit if any(name.endswith(".bias") for name in table.names)]
-    return (biased or fit)[0]
+        table = read_plumed_table(there[0])
+        for name in names:
+            table[name]  # raises, and says what there is
+        return table
+    wanted = _changing(case)
+    return read_plumed_table(
+        max(fit, key=lambda path: (len(wanted & set(columns[path])), any(map(_is_bias, columns[path]))))
+    )
+
+
+def can_be_weighed(case: Biased) -> bool:
+    """Whether one file has the course of what is biased, and of every bias that changes."""
+    names, biases = biased_variables(case), _changing(case)
+    if not names or case.abf is not None or any(one.action in UNWEIGHABLE for one in case.statements):
+        return False
+    every = map(columns_of, case.colvars)
+    return any({*names, *biases} <= set(columns) and any(map(_is_bias, columns)) for columns in every)
+
+
+def _changing(case: Biased) -> set[str]:
+    """Columns of the biases that change."""
+    return {f"{one.label}.bias" for one in case.statements if one.action in CHANGING}
+
+
+def grows_alone(case: Biased) -> None:
+    """Refuse a second bias that changes: each then fills what the others leave, and c(t) is not that of one.
+
+    Raises:
+        InputError: where there is one.
+    """
+    several = [one for one in case.statements if one.action in CHANGING]
+    if len(several) < 2:
+        return
+    names = " and ".join(f"{one.action} {one.label}".strip() for one in several)
+    way = "Run with one of them." if any(one.action == "METAD" for one in several) else "Give --method reweight."
+    raise InputError(
+        f"{several[1].place}: {names} grow beside each other, and what one has left does not tell the free energy. "
+        f"{way}"
+    )
+
+
+def _is_bias(name: str) -> bool:
+    return name.endswith(".bias")
 
 
 def biased_variables(case: Biased) -> tuple[str, ...]:
-    """What the bias acts on, in the order of its input."""
-    for one in case.statements:
-        if one.action in GROWING | {"RESTRAINT"}:
-            return tuple(one.values("ARG"))
+    """What the bias acts on: what its history names, else its input, where a bias that grows counts for more."""
+    for path in (*case.hills[:1], case.kernels, case.state):
+        if path is not None and (columns := columns_of(path)):
+            return tuple(name for name in columns if f"sigma_{name}" in columns)
+    for actions in (GROWING, {"RESTRAINT"}):
+        for one in case.statements:
+            if one.action in actions:
+                return tuple(one.values("ARG"))
     return ()
 
 
 def from_weights(
     case: Biased, grid: Grid, names: Sequence[str] = (), first_time: float = -np.inf, last_time: float = np.inf
-) -> tuple[Course, int, list[str]]:
+) -> tuple[Course, np.ndarray, list[str]]:
     """-kT ln of a histogram with weights exp((V - c(t))/kT), V the sum of all biases that are printed.
 
     c(t) belongs to metadynamics (`offset`); for OPES, restraints and walls it is zero. The first quarter is left out
-    where a bias grows, unless `first_time` says from when.
+    where a bias changes, unless `first_time` says from when.
 
     Args:
         case: files, units and temperature.
@@ -64,7 +124,7 @@ def from_weights(
         first_time, last_time: fs.
 
     Returns:
-        The free energy, the number of lines, and remarks.
+        The free energy, the times (fs) of the lines that it is of, and remarks.
     """
     if case.abf is not None:
         raise InputError(f"{case.path}: an adaptive biasing force has no energy to be weighed. Leave --method out.")
@@ -73,21 +133,39 @@ def from_weights(
             raise InputError(f"{one.place}: the bias of {one.action} cannot be weighed out of a COLVAR file.")
     names = tuple(names) or biased_variables(case)
     table = colvar_of(case, names)
-    names = names or tuple(name for name in table.names if name != "time" and "." not in name)[:1]
+    expanded = any(one.action == "OPES_EXPANDED" for one in case.statements)
+    if not expanded:  # which biases none of them
+        names = names or tuple(name for name in table.names if name != "time" and "." not in name)[:1]
     if not 1 <= len(names) <= 3:
         raise InputError(f"{table.path}: which variables? Name one to three with --cv: {', '.join(table.names[1:])}.")
-    time, samples, axes, inside = _samples(case, table, names, grid, first_time, last_time)
+    first, last = max(first_time, case.since), min(last_time, case.until)
+    time, samples, axes, inside = _samples(case, table, names, grid, first, last)
     bias, notes = _bias(case, table)
-    if np.isneginf(first_time) and (case.hills or any(one.action in GROWING for one in case.statements)):
-        inside &= time >= time[0] + LEFT_OUT * (time[-1] - time[0])
-    logs = (bias[inside] - _offset(case, grid, time[inside])) / case.kt
+    history = bool(case.hills) or case.kernels is not None or case.state is not None
+    if np.isneginf(first_time) and (history or _changing(case)):
+        begin, end = float(time[inside].min()), float(time[inside].max())
+        inside &= time >= begin + LEFT_OUT * (end - begin)
+    if not case.statements and not history:
+        notes.append(
+            "without PLUMED's input the bias is taken for one that does not change: of metadynamics give --hills too, "
+            "of OPES --kernels"
+        )
+    logs = (bias[inside] - _offset(case, time[inside])) / case.kt
     weights = np.exp(logs - logs.max())
     n_independent = float(weights.sum() ** 2 / (weights**2).sum())
-    if n_independent < 100:
-        notes.append(f"the weights are those of {n_independent:.0f} lines: few lines have nearly all the weight")
+    if n_independent < FEW:
+        notes.append(
+            f"the weights of {inside.sum():,} lines are those of {n_independent:.0f} alike: few lines say nearly "
+            "everything. Run longer, or print more often"
+        )
     part = cut_times(time[inside])
     densities = np.array([histogram(axes, samples[inside][part == n], weights[part == n]) for n in range(N_PARTS)])
-    return seen_twice(course_of(axes, densities, case.kt)), int(inside.sum()), notes
+    if (growth := growth_of_error(densities)) > TOO_SHORT:
+        notes.append(
+            f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
+            "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
+        )
+    return seen_twice(course_of(axes, densities, case.kt)), time[inside], notes
 
 
 def _samples(
@@ -111,25 +189,29 @@ def scaled_period(period: tuple[float, float] | None, size: float) -> tuple[floa
 
 def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
     """(n_lines,) eV, the sum of all biases that are printed, and remarks about those that are not."""
-    printed = [name for name in table.names if name.endswith(".bias")]
+    printed = [name for name in table.names if _is_bias(name)]
     notes = []
     for one in case.statements:
         label = one.label
-        acts = one.action in GROWING | {"RESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "BIASVALUE", "EXTERNAL"}
+        acts = one.action in CHANGING | {"RESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "BIASVALUE", "EXTERNAL"}
         if not acts or (label and f"{label}.bias" in printed):
             continue
-        if one.action in GROWING:
-            raise InputError(
-                f"{table.path} has no column {label}.bias. PRINT it, and run again, or `rerun` the frames."
-            )
+        if one.action in CHANGING:
+            what = f"column {label}.bias" if label else f"bias of {one.action} (a label names its column)"
+            raise InputError(f"{table.path} has no {what}. PRINT it, and run again, or `rerun` the frames.")
         notes.append(f"{one.action} {label} is not printed: it counts as a part of the potential".replace("  ", " "))
     if not printed:
         raise InputError(f"{table.path} has no column that ends in .bias, so nothing can be weighed. PRINT the bias.")
     return np.sum([table[name] for name in printed], axis=0) * case.units.energy, notes
 
 
-def _offset(case: Biased, grid: Grid, times: np.ndarray) -> np.ndarray:
+def _offset(case: Biased, times: np.ndarray) -> np.ndarray:
     """c(t) of metadynamics at some times, eV; zero without."""
+    metadynamics = [one for one in case.statements if one.action == "METAD"]
+    if metadynamics:
+        grows_alone(case)
+    if metadynamics and not case.hills:
+        raise InputError(f"{metadynamics[0].place}: c(t) of metadynamics is that of its hills. Give them with --hills.")
     if not case.hills:
         return np.zeros(len(times))
     hills, factor = hills_of(case)

@@ -430,10 +430,17 @@ def manifest_of(
         "stages": [stage_record(record) for record in job.stages],
         "trajectory": {"file": f"trajectory.{kind}", "format": kind},
         **({"topology": topology_name(job.topology)} if job.topology is not None else {}),
+        **({"biases": biases} if (biases := _biases(job)) else {}),
         **({"models": models} if (models := models_of(job.potential)) else {}),
         **({"citations": citations} if citations else {}),
         **({"warnings": list(warnings)} if (warnings := warnings_of(job.potential)) else {}),
     }
+
+
+def _biases(job: Job) -> dict[str, str]:
+    """Stages, counted from 1, whose biases stand in the input, and the file written of each (`scripts_of`)."""
+    stages = job.config.stage
+    return {str(n + 1): one.path.name for n, one in job.scripts.items() if getattr(stages[n], "bias", None)}
 
 
 def _files(job: Job) -> dict[str, dict[str, str]]:

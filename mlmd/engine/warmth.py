@@ -22,6 +22,8 @@ LARGEST = 0.1
 """Part of the temperature of the bath that is told of."""
 FIRST = 512
 """Lines of the log after which the mean is looked at for the first time; then whenever there are twice as many."""
+MOST = 4096
+"""Means that are kept: of single lines at first, of more of them the longer a stage is."""
 _BLOCKS = 16
 _LONG = 2.0
 """Relaxation times in a block, at least: means of shorter ones are too much alike for an error."""
@@ -47,12 +49,22 @@ class Warmth:
         self._span = 2.0 * _BLOCKS * _LONG * relaxation
         self._times: list[float] = []
         self._temperatures: list[float] = []
+        self._sum, self._summed, self._each = 0.0, 0, 1
         self._next = FIRST
 
     def look(self, time: float, temperature: float) -> None:
         """Take the temperature (K) at a time (ps)."""
+        self._sum, self._summed = self._sum + temperature, self._summed + 1
+        if self._summed < self._each:
+            return
         self._times.append(time)
-        self._temperatures.append(temperature)
+        self._temperatures.append(self._sum / self._each)
+        self._sum, self._summed = 0.0, 0
+        if len(self._times) == MOST:
+            self._times = self._times[::2]
+            pairs = zip(self._temperatures[::2], self._temperatures[1::2], strict=True)
+            self._temperatures = [0.5 * (one + other) for one, other in pairs]
+            self._each, self._next = 2 * self._each, self._next // 2
         if len(self._times) < self._next or time - self._times[0] < self._span:
             return
         half = len(self._times) // 2

@@ -64,6 +64,16 @@ class PlumedTable:
             raise InputError(f"{self.path}: SET {key} {text} is not a number.") from None
 
 
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The columns that a file begins with, of which nothing else is read; none where it is no table, or not there."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            words = file.readline().split()
+    except OSError:
+        return ()
+    return tuple(words[2:]) if words[:2] == ["#!", "FIELDS"] else ()
+
+
 def read_plumed_blocks(path: Path) -> list[PlumedTable]:
     """The tables of a file, a new one wherever its columns are named again.
 
