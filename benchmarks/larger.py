@@ -7,9 +7,9 @@ The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extende
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
 the others, and what is chosen has the least energy error times force error for those held back. Settings follow one
 after the other: the cutoff, at level 16; the weight of energies and the number of radial functions, at level 20; a
-level beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by one while the
-product of errors falls. The best potential and the members learn again from all training structures, and these are the
-errors of the second table.
+level beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by one while
+the product of errors falls. The best potential and the members learn again from all training structures, and these
+are the errors of the second table.
 """
 
 from __future__ import annotations
