@@ -177,6 +177,21 @@ def test_a_small_cell_sees_its_images(repeat: tuple[int, int, int]) -> None:
         assert {TYPES[kind] for kind in found.types} == {name}
 
 
+def test_the_deviation_does_not_depend_on_the_cutoff(rng: np.random.Generator) -> None:
+    atoms = crystal("fcc")
+    atoms.positions += 0.15 * rng.normal(size=atoms.positions.shape)
+    strict, generous = (of(atoms, templates=["fcc"], cutoff=cutoff) for cutoff in (0.09, 0.2))
+    assert 0.0 < np.mean(strict.types == 0) < 1.0 and (generous.types == 1).all()
+    assert np.array_equal(strict.rmsd, generous.rmsd)
+    assert np.array_equal(strict.types == 0, strict.rmsd > 0.09)
+
+
+def test_atoms_that_are_like_no_template_have_no_deviation() -> None:
+    flat = np.concatenate([np.indices((8, 8)).reshape(2, -1).T, np.zeros((64, 1))], axis=1)
+    found = template_matches(flat, np.zeros((3, 3)), np.zeros(3, dtype=bool))
+    assert not found.types.any() and np.isinf(found.rmsd).all() and np.isnan(found.axes).all()
+
+
 def test_few_atoms_and_none_are_like_nothing() -> None:
     for n_atoms in (0, 1, 18):
         found = template_matches(np.eye(3)[0] * np.arange(n_atoms)[:, None], np.zeros((3, 3)), np.zeros(3, dtype=bool))

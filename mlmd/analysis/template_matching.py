@@ -76,11 +76,12 @@ def template_matches(
     system.cal_polyhedral_template_matching(
         "-".join(_THEIR_NAMES[name] for name in templates), cutoff, return_rmsd=True, return_orientation=True
     )
-    types = system.data["ptm"].to_numpy().astype(int)
+    types, rmsd = system.data["ptm"].to_numpy().astype(int), system.data["rmsd"].to_numpy().copy()
+    rmsd[(types == OTHER) & (rmsd == 0.0)] = np.inf  # mdapy leaves a zero where no template has the atom's hull
     matched, axes = types != OTHER, np.full((n_atoms, 3, 3), np.nan)
     turns = Rotation.from_quat(system.data.select("qx", "qy", "qz", "qw").to_numpy()[matched])
     axes[matched] = turns.inv().as_matrix()  # turns lead from the template, whose axes are x, y and z
-    return Matches(types, system.data["rmsd"].to_numpy().copy(), axes)
+    return Matches(types, rmsd, axes)
 
 
 def check_templates(templates: Sequence[str], cutoff: float) -> None:
