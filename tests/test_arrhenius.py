@@ -165,6 +165,18 @@ def test_just_above_the_temperature_of_vogel_a_law_gives_nothing_and_says_so() -
     assert "at 0.1 K, so far from all runs, the law gives nothing" in straight.notes
 
 
+def test_a_note_that_all_runs_share_is_told_once() -> None:
+    kelvins = (400.0, 500.0, 600.0)
+    values = np.exp(line(np.array(kelvins)))
+    notes = {400.0: ("shared", "cold"), 500.0: ("shared",), 600.0: ("shared",)}
+    points = [
+        Point(t, Estimate(d, 0.1 * d, "", 9.0), f"T{t:g}", notes[t]) for t, d in zip(kelvins, values, strict=True)
+    ]
+    told = activation("D(Li)", points, []).notes
+    assert [note for note in told if "shared" in note] == ["of all runs: shared"]
+    assert "400 K (T400): cold" in told
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs at four temperatures, of walkers whose D has an activation energy of 0.2 eV, and of atoms at rest."""
