@@ -261,4 +261,4 @@ def test_what_cannot_be_told_is_refused(options: dict[str, object], says: str) -
 def test_without_the_package_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mdapy", None)
     with pytest.raises(InputError, match=r'pip install "mlmd\[ptm\]"'):
-        of(crystal("fcc"))
+        Recognition("ptm")

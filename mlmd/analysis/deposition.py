@@ -196,8 +196,7 @@ def deposition(
         recognition: how structure types, and with templates the axes of grains, are told.
 
     Raises:
-        InputError: for a cell without a plane, lengths that are not positive, a slab without neighbours, and templates
-            without their package.
+        InputError: for a cell without a plane, lengths that are not positive, a slab without neighbours.
         StorageError: when the frames or the book of arrivals cannot be read.
     """
     if not (

@@ -108,6 +108,6 @@ def of_templates(recognition: Recognition, found: Lattices) -> tuple[str, ...]:
         return ()
     low, middle, high = np.quantile(found.rmsd[np.isfinite(found.rmsd)], [0.05, 0.5, 0.95])
     return (
-        f"structure types by {recognition}; of the last frame 5, 50 and 95 % of atoms are below {low:.2f}, "
+        f"structure types by {recognition}; the RMSD of 5, 50 and 95 % of atoms of the last frame is below {low:.2f}, "
         f"{middle:.2f} and {high:.2f}",
     )

@@ -128,8 +128,7 @@ def profile(
         recognition: how it is told whether an atom is part of a lattice.
 
     Raises:
-        InputError: without a plane, for an unknown axis or element, without some charges, a bin that is too large, and
-            for templates without their package.
+        InputError: without a plane, for an unknown axis or element, without some charges, a bin that is too large.
     """
     if axis not in AXES:
         raise InputError(f"axis {axis!r} is not one of {', '.join(AXES)}.")

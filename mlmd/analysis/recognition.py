@@ -40,7 +40,7 @@ class Recognition:
     """For templates, the largest deviation of an atom of a lattice; None is 0.1."""
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown method, and for options that it does not have."""
+        """Raises InputError for an unknown method, options that it does not have, and without its package."""
         if self.method not in METHODS:
             raise InputError(f"structure types by {self.method!r} are not known. {did_you_mean(self.method, METHODS)}")
         if self.method == "cna" and (self.templates is not None or self.rmsd is not None):
@@ -72,11 +72,7 @@ class Recognition:
         return {name: number for number, name in enumerate(every) if name in wanted}
 
     def of(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> Lattices:
-        """The lattices of atoms at positions (n_atoms, 3) Å in a cell (3, 3) Å.
-
-        Raises:
-            InputError: where a package is missing.
-        """
+        """The lattices of atoms at positions (n_atoms, 3) Å in a cell (3, 3) Å."""
         if self.method == "cna":
             return Lattices(common_neighbours.structure_types(positions, cell, pbc), None, None)
         found = template_matches(positions, cell, pbc, templates=self._templates, cutoff=self._cutoff)

@@ -85,7 +85,11 @@ def template_matches(
 
 
 def check_templates(templates: Sequence[str], cutoff: float) -> None:
-    """Raises InputError for templates that are not known or none, and for a cutoff that is not positive."""
+    """Look at what is asked for before long files are read.
+
+    Raises:
+        InputError: for templates that are not known or none, a cutoff that is not positive, and without mdapy.
+    """
     for name in templates:
         if name not in TYPES[1:]:
             raise InputError(f"there is no template {name!r}. {did_you_mean(name, TYPES[1:])}")
@@ -93,6 +97,7 @@ def check_templates(templates: Sequence[str], cutoff: float) -> None:
         raise InputError(f"no template is given to compare with: {', '.join(TYPES[1:])}.")
     if not 0.0 < cutoff < np.inf:
         raise InputError(f"an RMSD cutoff of {cutoff:g}: needed above 0, as 0.1.")
+    _mdapy()
 
 
 def _mdapy() -> Any:
