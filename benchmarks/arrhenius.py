@@ -7,8 +7,8 @@ Sets of diffusion coefficients at equal steps from 300 to 900 K with errors that
 (0.3 eV), of two (0.25 eV above 450 K, 0.35 eV below), and of a glass (B = 0.06 eV, T_0 = 150 K). Beside the choice of
 `mlmd.analysis.temperature_laws` stands that of the Bayesian information criterion alone.
 
-With `--walks`, D and its error are measured: of trajectories of `diffusion_calibration.py`, whose steps are shorter in
-the cold, from 600 to 1000 K.
+With `--walks`, D and the conductivity of all ions together are measured with their errors: of trajectories of
+`diffusion_calibration.py`, whose steps are shorter in the cold, from 600 to 1000 K.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from diffusion_calibration import KINDS, analysed
 
 from mlmd import units
-from mlmd.analysis.activation import Activation, Point, activation
+from mlmd.analysis.activation import Activation, Point, activation, divided, kelvins_of
 from mlmd.analysis.temperature_laws import ONE, TWO, VTF, Choice, choose
 
 BREAK, HOT, COLD, ENERGY, B, FROZEN = 450.0, 0.25, 0.35, 0.3, 0.06, 150.0
@@ -60,25 +60,33 @@ def held(choices: list[Choice], name: str, key: str, truth: float) -> tuple[floa
     return 100.0 * float(np.mean(inside)), float(np.nanmean([one.high - one.low for one in found]))
 
 
-def walked(kind: str, rng: np.random.Generator, temperatures: np.ndarray) -> Activation:
-    """What is said of one trajectory at each temperature, of walkers with an activation energy of `ENERGY`."""
-    points = []
+def walked(kind: str, rng: np.random.Generator, temperatures: np.ndarray) -> dict[str, Activation]:
+    """What is said of one trajectory at each temperature, of walkers with an activation energy of `ENERGY`.
+
+    Quantities that fewer than two temperatures have are not there.
+    """
+    points: dict[str, list[Point]] = {"D": [], "σ of all ions": []}
     for kelvin, path in zip(temperatures.tolist(), KINDS[kind].make(rng, len(temperatures)), strict=True):
         slower = np.exp(-0.5 * ENERGY / units.KB * (1.0 / kelvin - 1.0 / temperatures[-1]))
-        points.append(Point(kelvin, analysed(path * slower).species[0].coefficient, kind))
-    return activation("D", points, ())
+        found = analysed(path * slower)  # at one and the same temperature, so that σ goes with D
+        points["D"].append(Point(kelvin, found.species[0].coefficient, kind))
+        if found.collective is not None:
+            points["σ of all ions"].append(Point(kelvin, found.collective.conductivity, kind))
+    return {name: activation(name, own, ()) for name, own in points.items() if len(kelvins_of(divided(own)[0])) > 1}
 
 
 def show_walks(kind: str, n_sets: int, n_temperatures: int) -> None:
-    """Print how often the interval of the activation energy holds the truth, and another law is seen."""
+    """Print how often the intervals of activation energies hold the truth, and another law is seen."""
     rng, temperatures = np.random.default_rng(5), np.linspace(600.0, 1000.0, n_temperatures)
-    choices = [walked(kind, rng, temperatures).choice for _ in range(n_sets)]
-    inside, width = held(choices, ONE, "E", ENERGY)
-    split = 100.0 * float(np.mean([one.chosen.name != ONE for one in choices]))
-    print(
-        f"{kind}: {n_sets} sets of {n_temperatures} trajectories: the interval of E_a holds the truth in "
-        f"{inside:.1f} %, mean width {width:.3g} eV; another law in {split:.1f} %"
-    )
+    sets = [walked(kind, rng, temperatures) for _ in range(n_sets)]
+    for quantity in dict.fromkeys(name for one in sets for name in one):
+        choices = [one[quantity].choice for one in sets if quantity in one]
+        inside, width = held(choices, ONE, "E", ENERGY)
+        split = 100.0 * float(np.mean([one.chosen.name != ONE for one in choices]))
+        print(
+            f"{kind}, {quantity}: of {len(choices)} of {n_sets} sets of {n_temperatures} trajectories the interval of "
+            f"E_a holds the truth in {inside:.1f} %, mean width {width:.3g} eV; another law in {split:.1f} %"
+        )
 
 
 def main() -> None:
@@ -87,7 +95,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--error", type=float, default=0.03, help="relative, of every D")
     parser.add_argument("--temperatures", type=int, default=13)
-    parser.add_argument("--walks", choices=KINDS, help="measure D of trajectories of this kind")
+    parser.add_argument("--walks", choices=KINDS, help="measure D and σ of trajectories of this kind")
     options = parser.parse_args()
     if options.walks:
         show_walks(options.walks, options.sets, options.temperatures)

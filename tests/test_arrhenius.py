@@ -11,7 +11,7 @@ import ase
 import numpy as np
 import pytest
 from command_line import mlmd
-from made_runs import stage, walk, write_run
+from made_runs import EVERY, TIMESTEP, stage, walk, write_run
 from scipy.stats import linregress
 
 from mlmd import units
@@ -165,6 +165,18 @@ def test_just_above_the_temperature_of_vogel_a_law_gives_nothing_and_says_so() -
     assert "at 0.1 K, so far from all runs, the law gives nothing" in straight.notes
 
 
+def test_a_note_that_all_runs_share_is_told_once() -> None:
+    kelvins = (400.0, 500.0, 600.0)
+    values = np.exp(line(np.array(kelvins)))
+    notes = {400.0: ("shared", "cold"), 500.0: ("shared",), 600.0: ("shared",)}
+    points = [
+        Point(t, Estimate(d, 0.1 * d, "", 9.0), f"T{t:g}", notes[t]) for t, d in zip(kelvins, values, strict=True)
+    ]
+    told = activation("D(Li)", points, []).notes
+    assert [note for note in told if "shared" in note] == ["of all runs: shared"]
+    assert "400 K (T400): cold" in told
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs at four temperatures, of walkers whose D has an activation energy of 0.2 eV, and of atoms at rest."""
@@ -181,9 +193,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_of_runs_gives_an_activation_energy(folder: Path, tmp_path: Path) -> None:
     found = arrhenius([folder], charges={"Li": 1.0}, drift=["Cl"], at=[300.0, 700.0])
-    diffusing, conducting = found.activations
+    diffusing, conducting = found.activations[:2]
     assert (diffusing.quantity, conducting.quantity) == ("D(Li)", "conductivity")
-    for one in found.activations:  # of σT, too, since D and not σ follows the law
+    for one in (diffusing, conducting):  # of σT, too, since D and not σ follows the law
         energy = one.choice.chosen.parameters["E"]
         assert energy.low < 0.2 < energy.high and energy.error < 0.02
         assert [round(each.temperature) for each in one.points] == [500, 600, 700, 800]
@@ -195,6 +207,32 @@ def test_a_folder_of_runs_gives_an_activation_energy(folder: Path, tmp_path: Pat
         assert path.stat().st_size > 100
     told = json.loads((tmp_path / "arrhenius.json").read_text())["quantities"]["D(Li)"]
     assert told["law"] == "one line" and len(told["points"]) == 4
+
+
+def test_ions_that_hop_together_conduct_more_than_their_diffusion_says_at_all_temperatures(tmp_path: Path) -> None:
+    rng, of_a_group, n_groups, energy, side = np.random.default_rng(8), 3, 10, 0.2, 30.0
+    for kelvin in (500.0, 600.0, 700.0, 800.0):
+        step = 0.3 * math.exp(-0.5 * energy * (inverse(np.array(kelvin)) - inverse(np.array(800.0))))
+        ions = np.repeat(walk(rng, 800, n_groups, step), of_a_group, axis=1)
+        atoms = ase.Atoms("Li30", cell=[side] * 3, pbc=True)
+        write_run(tmp_path / f"T{kelvin:g}", atoms, (stage(0, 0, 7990, temperature=(kelvin, kelvin)),), ions)
+    found = {one.quantity: one for one in arrhenius([tmp_path], charges={"Li": 1.0}, drift="none").activations}
+    alone, together = found["conductivity"], found["collective conductivity"]
+    e_a = together.law.parameters["E"]
+    assert e_a.low < energy < e_a.high and e_a.error < 0.04
+    (at_300,) = together.predictions
+    d = 0.3**2 / (2.0 * TIMESTEP * EVERY) * math.exp(-energy * (inverse(np.array(300.0)) - inverse(np.array(800.0))))
+    exact = n_groups * of_a_group**2 * d / (side**3 * units.KB * 300.0) * units.S_PER_CM  # groups of charge q
+    assert at_300.low < exact < at_300.high
+    ratio = together.curve(together.law, np.array([650.0]))[0] / alone.curve(alone.law, np.array([650.0]))[0]
+    assert ratio == pytest.approx(of_a_group, rel=0.3)  # four values, each known to 10 to 20 %
+
+
+def test_why_there_is_no_line_through_collective_conductivities_is_told(folder: Path) -> None:
+    found = arrhenius([folder], charges={"Li": 1.0, "Cl": -1.0})  # 24 and 8 of them: not neutral, and all are charged
+    assert [one.quantity for one in found.activations] == ["D(Li)", "D(Cl)", "conductivity"]
+    (why,) = (note for note in found.notes if note.startswith("collective conductivity: larger than twice its error"))
+    assert "at no temperature, and two temperatures are needed: all elements have charges, which add up to +16 e" in why
 
 
 def test_the_command_writes_beside_the_runs_and_tells_all(folder: Path) -> None:

@@ -150,8 +150,10 @@ def _notes(good: Sequence[Point], bad: Sequence[Point], *, known: bool) -> list[
     wide = [one.temperature for one in good if one.value.error > _UNCERTAIN * one.value.value]
     if known and wide:
         notes.append(f"the error is more than half of the value at {listed(sorted(wide))}: run longer there")
+    everywhere = [note for note in good[0].notes if len(good) > 1 and all(note in one.notes for one in good)]
+    notes += [f"of all runs: {note}" for note in everywhere]
     for one in good:
-        notes += [f"{one.temperature:g} K ({one.source}): {note}" for note in one.notes]
+        notes += [f"{one.temperature:g} K ({one.source}): {note}" for note in one.notes if note not in everywhere]
     if not known:
         notes.append("errors of the values are not known: those told follow from how far the points lie from the law")
     return notes

@@ -1,7 +1,8 @@
 """Diffusion and conductivity against temperature: activation energies, regimes, and values at other temperatures.
 
-Of a diffusion coefficient ln D is fitted, of an ionic conductivity ln σT (Nernst–Einstein: σT ∝ D); the laws, and how
-one is chosen, are those of `mlmd.analysis.temperature_laws`.
+Of a diffusion coefficient ln D is fitted, of an ionic conductivity ln σT (Nernst–Einstein: σT ∝ D), as of ions that are
+independent and of all ions together (`mlmd.analysis.collective`), which is what is measured and known far less well.
+The laws, and how one is chosen, are those of `mlmd.analysis.temperature_laws`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from ase.symbols import Symbols
 
 from mlmd.analysis.activation import Activation, Point, activation, divided, kelvins_of, listed, told
-from mlmd.analysis.diffusion import D_UNIT, diffusion
+from mlmd.analysis.diffusion import D_UNIT, DiffusionResult, diffusion
 from mlmd.analysis.estimate import Estimate
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 AMBIENT = 300.0
 """K, where everybody wants to know."""
+CONDUCTIVITY, TOGETHER = "conductivity", "collective conductivity"
+"""What is told with charges: Nernst–Einstein's, and that of all ions together."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,13 @@ def arrhenius(
     last_time: float | None = None,
     at: Sequence[float] = (AMBIENT,),
 ) -> ArrheniusResult:
-    """Activation energies of D, and with charges of the Nernst–Einstein conductivity, from runs at temperatures.
+    """Activation energies of D, and with charges of both conductivities, from runs at several temperatures.
 
     Args:
         runs: run folders, and folders of replicas, all of whose runs count.
         elements: by default all that diffuse at two temperatures or more.
-        charges: e, by element, for the conductivity.
+        charges: e, by element, for the conductivities; that of all ions together is left out, and that is told,
+            where fewer than two temperatures have one.
         drift: what is taken to be at rest, as in `mlmd.analysis.diffusion.diffusion`.
         stage: number of the stage in every run; by default the last with frames.
         first_time, last_time: fs between which frames count.
@@ -128,25 +132,51 @@ def arrhenius(
             if elements is None or one.element in elements:
                 point = Point(kelvin, one.coefficient, name, (*one.notes, *origin.notes), origin)
                 points.setdefault(f"D({one.element})", []).append(point)
-        if charges:
-            value = found.conductivity or Estimate(math.nan, math.nan, "S/cm", 0.0)
-            points.setdefault("conductivity", []).append(Point(kelvin, value, name, found.notes, origin))
+        for quantity, value, said in _conductivities(found) if charges else ():
+            points.setdefault(quantity, []).append(Point(kelvin, value, name, said, origin))
     for found_in, are in ((compositions, "of different compositions"), (pressures, "at different pressures")):
         if len(found_in) > 1:
             told_of = ", ".join(f"{value} in {folder}" for value, folder in found_in.items())
             raise InputError(f"the runs are {are} ({told_of}): give those of one.")
     _check_temperatures(points, folders)
-    asked = {f"D({element})" for element in elements or ()} | ({"conductivity"} if charges else set())
+    asked = {f"D({element})" for element in elements or ()} | ({CONDUCTIVITY} if charges else set())
     able = {name: own for name, own in points.items() if name in asked or len(kelvins_of(divided(own)[0])) > 1}
     if not able:
         raise InputError(
             "nothing diffuses at two temperatures or more: no diffusion coefficient is larger than its error. Run "
             "longer, or at higher temperatures."
         )
-    still = sorted(points.keys() - able.keys())
-    notes = (f"not shown, since they do not diffuse: {', '.join(still)}",) if still else ()
-    activations = [activation(name, own, at, times_temperature=name == "conductivity") for name, own in able.items()]
-    return ArrheniusResult(tuple(activations), dict(charges or {}), notes)
+    still = sorted(points.keys() - able.keys() - {TOGETHER})
+    notes = [f"not shown, since they do not diffuse: {', '.join(still)}"] if still else []
+    if TOGETHER in points and TOGETHER not in able:
+        notes.append(_why_not(points[TOGETHER]))
+    activations = [
+        activation(name, own, at, times_temperature=name in (CONDUCTIVITY, TOGETHER)) for name, own in able.items()
+    ]
+    return ArrheniusResult(tuple(activations), dict(charges or {}), tuple(notes))
+
+
+def _why_not(points: Sequence[Point]) -> str:
+    """Why there is no line through the conductivities of all ions together."""
+    reasons = dict.fromkeys(note for point in points for note in point.notes)
+    kelvins = listed(kelvins_of(divided(points)[0]))
+    return (
+        f"{TOGETHER}: larger than twice its error at {kelvins}, and two temperatures are needed: "
+        f"{'; '.join(reasons) or 'run longer'}"
+    )
+
+
+def _conductivities(found: DiffusionResult) -> list[tuple[str, Estimate, tuple[str, ...]]]:
+    """Name, value and notes of the conductivities of a run."""
+    unknown = Estimate(math.nan, math.nan, "S/cm", 0.0)
+    one = found.collective
+    said = () if one is None else one.notes
+    alone = tuple(note for note in found.notes if note not in said)
+    of_it = tuple(note.removeprefix(f"{TOGETHER}: ") for note in said)
+    return [
+        (CONDUCTIVITY, found.conductivity or unknown, alone),
+        (TOGETHER, unknown if one is None else one.conductivity, (*of_it, *found.provenance.notes)),
+    ]
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -3,8 +3,8 @@
 Heights are along z. A film is who holds on to the slab (`mlmd.analysis.film`). Its layers lie between the minima of the
 density along z (`layers`); a monolayer, ML, is as many atoms as the top layer of the bare slab has (`top_layer`).
 Coverage and growth count atoms that were not there at first, of molecules too; growth is a slope (`growth_rate`). The
-roughness is that of the height map (`height_map`). Layers, structure types (`common_neighbours`) and the similarity
-with faces (`surface_similarity`) are those of the last frames.
+roughness is that of the height map (`height_map`). Layers, structure types (`recognition`) and the similarity with
+faces (`surface_similarity`) are those of the last frames.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlmd.analysis.columns import csv_of
-from mlmd.analysis.common_neighbours import structure_types
-from mlmd.analysis.deposition_notes import of_arrivals, of_the_film, of_the_lattice, of_the_layers, of_the_slab
+from mlmd.analysis.deposition_notes import (
+    of_arrivals,
+    of_templates,
+    of_the_film,
+    of_the_lattice,
+    of_the_layers,
+    of_the_slab,
+)
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import Film, Scale, below_the_vacuum, check_plane, film_of
 from mlmd.analysis.film_layers import FilmLayer, film_layers, lattice_of, lattice_of_element
@@ -25,6 +31,7 @@ from mlmd.analysis.grains import Grain, grains
 from mlmd.analysis.growth_rate import growth_rate
 from mlmd.analysis.height_map import HeightMap
 from mlmd.analysis.layers import Layers, density_along, kernel_for, layer_spacing, layers_along, top_layer
+from mlmd.analysis.recognition import CNA, Recognition
 from mlmd.analysis.sticking import Sticking, sticking
 from mlmd.analysis.surroundings import bond_length
 from mlmd.errors import InputError
@@ -97,6 +104,8 @@ class DepositionResult:
     """With whose faces layers were compared."""
     n_last: int
     """Frames that count as the last."""
+    recognition: Recognition
+    """How structure types were told."""
     notes: tuple[str, ...]
     provenance: Provenance
 
@@ -145,6 +154,7 @@ class DepositionResult:
                 **{f"{name}_per_A3": np.round(rho[::every], 6).tolist() for name, rho in self.by_element.items()},
             },
             "n_last_frames": self.n_last,
+            "structure_types": self.recognition.to_json(),
             "notes": list(self.notes),
             "provenance": asdict(self.provenance),
         }
@@ -169,7 +179,7 @@ class DepositionResult:
 
 def deposition(
     growth: Growth, *, kernel: float | None = None, last: int = 10, contact: float | None = None, grid: float = 0.4,
-    lattice: str | None = None, max_frames: int = 500,
+    lattice: str | None = None, max_frames: int = 500, recognition: Recognition = CNA,
 ) -> DepositionResult:  # fmt: skip
     """Analyse what has grown on a slab.
 
@@ -183,6 +193,7 @@ def deposition(
         lattice: with whose faces layers are compared, "fcc" or "bcc", or "none"; by default that of the element of
             which most has arrived, at room conditions.
         max_frames: at most so many frames, at equal distances in time, are used for the course.
+        recognition: how structure types, and with templates the axes of grains, are told.
 
     Raises:
         InputError: for a cell without a plane, lengths that are not positive, a slab without neighbours.
@@ -232,16 +243,18 @@ def deposition(
         average(series, unit) for series, unit in zip(ends.T[:5], ("ML", "", "Å", "Å", ""), strict=True)
     )
     times = growth.times[frames]
-    types = structure_types(films[-1].positions, films[-1].cell, films[-1].pbc)
-    layers = film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces)
+    final_film = films[-1]
+    found = recognition.of(final_film.positions, final_film.cell, final_film.pbc)
+    layers = film_layers(films, profile, int(profile.of(np.median(surface))[()]), monolayer, faces, recognition)
     return DepositionResult(
         monolayer, _course(times, course), layers,
         coverage, thickness, roughness, start.map.roughness, exposed,
         growth_rate(times, course[:, 0], growth.depositing), stuck, profile, _by_element(films, profile, width),
-        films[-1].map, grains(films[-1].positions, films[-1].cell, films[-1].pbc, types), faces, len(films),
+        final_film.map, grains(final_film.positions, final_film.cell, final_film.pbc, found.types, found.axes),
+        faces, len(films), recognition,
         (
             *of_the_slab(bare, surface, profile, width), *of_the_layers(layers), *of_the_film(films),
-            *of_arrivals(stuck), *of_the_lattice(lattice, faces, types),
+            *of_arrivals(stuck), *of_the_lattice(lattice, faces, found.types), *of_templates(recognition, found),
         ), origin,
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlmd.analysis.common_neighbours import TYPES
 from mlmd.analysis.figures import color, label, legend, new_figure
 from mlmd.analysis.surface_similarity import FACES
 
@@ -71,9 +70,10 @@ def _profile(axes: Axes, result: DepositionResult) -> None:
 def _structure(axes: Axes, result: DepositionResult) -> None:
     numbers = [layer.number for layer in result.layers]
     below = np.zeros(len(numbers))
-    for kind, name in enumerate([*TYPES[1:], TYPES[0]]):
+    others, *lattices = result.layers[0].structures
+    for kind, name in enumerate([*lattices, others]):
         values = np.array([layer.structures[name].value * layer.filling.value for layer in result.layers])
-        shade = _GREY if name == TYPES[0] else color(kind)
+        shade = _GREY if name == others else color(kind)
         if values.any():
             axes.bar(numbers, values, bottom=below, color=shade, width=0.85, label=name)
         below += values

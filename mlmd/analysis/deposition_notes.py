@@ -11,6 +11,7 @@ from mlmd.analysis.common_neighbours import HCP, OTHER
 from mlmd.analysis.film import Film
 from mlmd.analysis.film_layers import FilmLayer
 from mlmd.analysis.layers import NARROW, WIDEST, Layers, kernel_for, layer_spacing, layers_along
+from mlmd.analysis.recognition import Lattices, Recognition
 from mlmd.analysis.sticking import Sticking
 from mlmd.io.growing import Moment
 
@@ -99,3 +100,14 @@ def of_the_lattice(given: str | None, compared: str | None, types: np.ndarray) -
     if (types == HCP).sum() > 0.5 * (types != OTHER).sum():
         notes.append("most atoms in a lattice are of hcp; grains are those of fcc and bcc, and of hcp none are told")
     return tuple(notes)
+
+
+def of_templates(recognition: Recognition, found: Lattices) -> tuple[str, ...]:
+    """What was compared, and how far atoms are from the cutoff, from the lattices of the last frame."""
+    if found.rmsd is None or not np.isfinite(found.rmsd).any():
+        return ()
+    low, middle, high = np.quantile(found.rmsd[np.isfinite(found.rmsd)], [0.05, 0.5, 0.95])
+    return (
+        f"structure types by {recognition}; the RMSD of 5, 50 and 95 % of atoms of the last frame is below {low:.2f}, "
+        f"{middle:.2f} and {high:.2f}",
+    )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols, reference_states
 
-from mlmd.analysis.common_neighbours import TYPES, structure_types
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.film import Film
 from mlmd.analysis.layers import Layers
+from mlmd.analysis.recognition import CNA, Recognition
 from mlmd.analysis.surface_similarity import FACES, LATTICES, Likeness, lattice_constant, surface_similarity
 from mlmd.errors import InputError, did_you_mean
 
@@ -86,8 +86,9 @@ def lattice_of_element(number: int) -> str | None:
 
 
 def film_layers(
-    films: Sequence[Film], profile: Layers, zero: int, monolayer: int, lattice: str | None
-) -> tuple[FilmLayer, ...]:
+    films: Sequence[Film], profile: Layers, zero: int, monolayer: int, lattice: str | None,
+    recognition: Recognition = CNA,
+) -> tuple[FilmLayer, ...]:  # fmt: skip
     """Describe every layer.
 
     Args:
@@ -96,14 +97,16 @@ def film_layers(
         zero: index of the layer that is the top of the bare slab.
         monolayer: atoms of a full layer.
         lattice: with whose faces layers are compared.
+        recognition: how it is told of which lattice an atom is.
     """
-    kinds = [structure_types(film.positions, film.cell, film.pbc) for film in films]
+    kinds = [recognition.of(film.positions, film.cell, film.pbc).types for film in films]
+    names = recognition.names
     layers = [np.clip(profile.of(film.positions[:, 2]), 0, profile.n_layers - 1) for film in films]
     found = []
     for index in range(profile.n_layers):
         atoms = [own == index for own in layers]
         some = [place for place, one in enumerate(atoms) if one.any()]
-        types = np.array([np.bincount(kinds[p][atoms[p]], minlength=len(TYPES)) / atoms[p].sum() for p in some])
+        types = {name: np.array([(kinds[p][atoms[p]] == kind).mean() for p in some]) for name, kind in names.items()}
         filling = average(np.array([one.sum() / monolayer for one in atoms]), "ML")
         likeness: list[dict[str, Likeness]] = []
         if lattice is not None and index >= zero and filling.value >= FULL_ENOUGH:
@@ -116,7 +119,7 @@ def film_layers(
                 filling,
                 _composition(np.concatenate([films[p].numbers[atoms[p]] for p in some])),
                 average(np.array([films[p].pairs.coordination[atoms[p]].mean() for p in some]), ""),
-                {name: average(types[:, kind], "") for kind, name in enumerate(TYPES)},
+                {name: average(share, "") for name, share in types.items()},
                 {
                     face: average(np.array([one[face].similarity for one in likeness]), "")
                     for face in FACES if likeness

@@ -1,6 +1,7 @@
 """Grains of a cubic crystal: how each atom's surroundings are turned, and who is turned alike.
 
-The axes <100> at an atom of fcc are the directions of r_i + r_j of its neighbours at right angles to each other, those
+How an atom is turned is known from the template that it is like (`mlmd.analysis.template_matching`), or found here:
+the axes <100> at an atom of fcc are the directions of r_i + r_j of its neighbours at right angles to each other, those
 of bcc the directions of its six neighbours of the second shell. The rotation R, whose rows are the axes, is the
 nearest one to their means. Rotations R and R' differ by the smallest angle of R (G R')ᵀ over the 24 rotations G of a
 cube. Neighbours of one lattice that differ by less than a limit are of one grain; layers of hcp, such as stacking
@@ -18,8 +19,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from mlmd.analysis.common_neighbours import BCC, FCC, TYPES
-from mlmd.analysis.surroundings import bond_length, pairs_within
+from mlmd.analysis.common_neighbours import BCC, FCC
+from mlmd.analysis.surroundings import Pairs, bond_length, pairs_within
+from mlmd.analysis.template_matching import DIAMOND, SC, TYPES
 
 LIMIT = math.radians(5.0)
 """Between neighbours of one grain."""
@@ -29,8 +31,8 @@ _RIGHT = 0.3
 """|cos| of an angle that counts as a right one; other neighbours of fcc are at 60°, 120° and 180°."""
 _REACH = 2.0
 """Bonds: as far as fourteen neighbours of an atom may be."""
-_SHELL = {FCC: 1.25, BCC: 1.42}
-"""Bonds: who are neighbours in a grain."""
+_SHELL = {FCC: 1.25, BCC: 1.42, SC: 1.2, DIAMOND: 1.1}
+"""Bonds: who are neighbours in a grain. The bond is the mean to six, of which diamond has four that are closer."""
 _NORMALS = {"100": (1.0, 0.0, 0.0), "110": (1.0, 1.0, 0.0), "111": (1.0, 1.0, 1.0)}
 
 
@@ -65,28 +67,31 @@ class Grain:
         }  # fmt: skip
 
 
-def grains(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, types: np.ndarray) -> tuple[Grain, ...]:
-    """The grains of a structure, the largest first.
+def grains(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, types: np.ndarray, axes: np.ndarray | None = None
+) -> tuple[Grain, ...]:
+    """The grains of a structure, the largest first; of fcc and bcc, and where axes are given of all cubic lattices.
 
     Args:
         positions: (n_atoms, 3) Å.
         cell: (3, 3) Å.
         pbc: (3,) bool.
-        types: (n_atoms,) as `mlmd.analysis.common_neighbours.structure_types` gives them.
+        types: (n_atoms,) numbers of `mlmd.analysis.template_matching.TYPES`, also as
+            `mlmd.analysis.common_neighbours.structure_types` gives them.
+        axes: (n_atoms, 3, 3) rows are the axes <100> of each atom, where they are known.
     """
     bond = bond_length(positions, cell, pbc)
     if not np.isfinite(bond):
         return ()
     pairs = pairs_within(_REACH * bond, positions, cell, pbc)
-    vectors, _ = pairs.nearest(14)
+    if axes is None:
+        axes = _axes(pairs, types)
     found = []
-    for kind in (FCC, BCC):
+    for kind, shell in _SHELL.items():
         own = np.flatnonzero(types == kind)
         if not len(own):
             continue
-        axes = np.zeros((len(positions), 3, 3))
-        axes[own] = orientations(vectors[own], kind)
-        near = pairs.within(_SHELL[kind] * bond)
+        near = pairs.within(shell * bond)
         alike = (types[near.centres] == kind) & (types[near.neighbours] == kind)
         i, j = near.centres[alike], near.neighbours[alike]
         same = misorientation(axes[i], axes[j]) < LIMIT
@@ -97,6 +102,15 @@ def grains(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, types: np.n
                 atoms = own[label[own] == number]
                 found.append(Grain(TYPES[kind], atoms, _mean(axes[atoms])))
     return tuple(sorted(found, key=lambda grain: -len(grain.atoms)))
+
+
+def _axes(pairs: Pairs, types: np.ndarray) -> np.ndarray:
+    """(n_atoms, 3, 3) of atoms of fcc and bcc, nan for others."""
+    vectors, _ = pairs.nearest(14)
+    axes = np.full((len(types), 3, 3), np.nan)
+    for kind in (FCC, BCC):
+        axes[types == kind] = orientations(vectors[types == kind], kind)
+    return axes
 
 
 def orientations(vectors: np.ndarray, kind: int) -> np.ndarray:

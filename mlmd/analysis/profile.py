@@ -11,9 +11,9 @@ import numpy as np
 
 from mlmd import units
 from mlmd.analysis.columns import csv_of
-from mlmd.analysis.common_neighbours import OTHER, structure_types
 from mlmd.analysis.estimate import average
 from mlmd.analysis.interface import FEW, Slab, find_slab
+from mlmd.analysis.recognition import CNA, OTHER, Recognition
 from mlmd.analysis.unwrap import drift_path
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance, Trajectory
@@ -108,12 +108,12 @@ class ProfileResult:
 
 def profile(
     trajectory: Trajectory, *, axis: str = "z", bin_width: float = 0.25, charges: Mapping[str, float] | None = None,
-    drift: str | list[str] = "cell", order: bool = False, max_frames: int = 1000,
+    drift: str | list[str] = "cell", order: bool = False, max_frames: int = 1000, recognition: Recognition = CNA,
 ) -> ProfileResult:  # fmt: skip
     """Profiles along an axis, averaged over the plane at right angles to it and over time.
 
     The density of mass and of each element's atoms, the fraction of each element, the density of charge, and the
-    fraction of atoms that common neighbour analysis finds in a lattice. Along a periodic axis positions are counted in
+    fraction of atoms that are found in a lattice. Along a periodic axis positions are counted in
     units of the cell, whose mean height gives lengths.
 
     Args:
@@ -125,6 +125,7 @@ def profile(
             elements.
         order: whether the order is looked at, which takes a search of neighbours in every frame.
         max_frames: at most so many frames, at equal distances in time, are used.
+        recognition: how it is told whether an atom is part of a lattice.
 
     Raises:
         InputError: without a plane, for an unknown axis or element, without some charges, a bin that is too large.
@@ -138,10 +139,13 @@ def profile(
     frames = np.unique(np.linspace(0, trajectory.n_frames - 1, min(max_frames, trajectory.n_frames)).astype(int))
     path = drift_path(trajectory, drift)
     ruler = _ruler(trajectory, index, path, frames, bin_width)
-    counts = np.array([_counted(trajectory, ruler, path, frame, order) for frame in frames.tolist()])
+    told = recognition if order else None
+    counts = np.array([_counted(trajectory, ruler, path, frame, told) for frame in frames.tolist()])
     curves = _curves(trajectory, ruler, counts, charges or {}, order)
     moved = float(np.ptp(path[frames] @ ruler.normal))
     notes = list(trajectory.provenance.notes)
+    if order and recognition != CNA:
+        notes.append(f"order: {recognition}")
     if moved > _MOVED:
         whose = "" if drift == "cell" else f" of {', '.join([drift] if isinstance(drift, str) else drift)}"
         notes.append(f"the centre of mass{whose} moved over {moved:.2g} Å along {axis}; the profile moves with it")
@@ -211,7 +215,9 @@ def _positions(trajectory: Trajectory, frame: int) -> np.ndarray:
     return positions
 
 
-def _counted(trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, frame: int, order: bool) -> np.ndarray:
+def _counted(
+    trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, frame: int, recognition: Recognition | None
+) -> np.ndarray:
     """Atoms in bins, (n_elements + 1, n_bins): by element, and in the last row those in a lattice."""
     kinds = np.array([trajectory.elements.index(symbol) for symbol in trajectory.symbols])
     n_kinds = len(trajectory.elements)
@@ -220,8 +226,8 @@ def _counted(trajectory: Trajectory, ruler: _Ruler, path: np.ndarray, frame: int
     bins = ruler.bins(positions - path[frame], cell)
     places = np.bincount(kinds * ruler.n_bins + bins, minlength=n_kinds * ruler.n_bins)
     counts[:n_kinds] = places.reshape(n_kinds, -1)
-    if order:
-        ordered = structure_types(positions, cell, trajectory.pbc) != OTHER
+    if recognition is not None:
+        ordered = recognition.of(positions, cell, trajectory.pbc).types != OTHER
         counts[n_kinds] = np.bincount(bins[ordered], minlength=ruler.n_bins)
     return counts
 

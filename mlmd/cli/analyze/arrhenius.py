@@ -41,8 +41,9 @@ def arrhenius(
 ) -> None:  # fmt: skip
     """Activation energies of diffusion and conductivity, from RUNs at several temperatures.
 
-    A RUN is a run folder, or a folder of replicas. One line, two regimes and Vogel–Tammann–Fulcher are fitted; another
-    law than one line is chosen only where the errors leave no doubt.
+    With charges, of the conductivity as of independent ions (Nernst–Einstein) and of that of all ions together. A RUN
+    is a run folder, or a folder of replicas. One line, two regimes and Vogel–Tammann–Fulcher are fitted; another law
+    than one line is chosen only where the errors leave no doubt.
     """
     from mlmd.analysis.arrhenius import arrhenius as compute
     from mlmd.analysis.arrhenius import read_table

@@ -9,7 +9,7 @@ import click
 
 from mlmd.analysis import FOLDER
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
-from mlmd.cli.analyze.options import FILE, Time
+from mlmd.cli.analyze.options import FILE, Time, with_recognition
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mlmd.analysis.deposition import DepositionResult
     from mlmd.analysis.film_layers import FilmLayer
+    from mlmd.analysis.recognition import Recognition
     from mlmd.io.growing import Growth
 
 
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 @click.option("--contact", type=float, help="Å below which atoms touch [default: the run's, or 1.4 bonds of the slab].")
 @click.option("--grid", default=0.4, show_default=True, help="Å between points of the height map.")
 @click.option("--lattice", help="Whose faces layers are compared with: fcc, bcc, none [default: the element's].")
+@with_recognition
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("--out", type=FILE, help=f"Folder for the results [default: RUN/{FOLDER}, of a file: {FOLDER}].")
 def deposition(
     run: Path, stage: int | None, first_time: float | None, last_time: float | None, interval: float | None, last: int,
-    kernel: float | None, contact: float | None, grid: float, lattice: str | None, as_json: bool, out: Path | None,
+    kernel: float | None, contact: float | None, grid: float, lattice: str | None,
+    recognition: Recognition, as_json: bool, out: Path | None,
 ) -> None:  # fmt: skip
     """Layers, growth, sticking and roughness of the film in RUN, and which faces its layers look like.
 
@@ -51,7 +54,9 @@ def deposition(
     from mlmd.analysis.deposition import deposition as compute
 
     growth = _growth(run, stage, interval, first_time, last_time)
-    result = compute(growth, kernel=kernel, last=last, contact=contact, grid=grid, lattice=lattice)
+    result = compute(
+        growth, kernel=kernel, last=last, contact=contact, grid=grid, lattice=lattice, recognition=recognition
+    )
     folder = out or (Path(FOLDER) if run.is_file() else run / FOLDER)
     Answer(folder, as_json).give(result, lambda: _table(result), str(result).splitlines())
 

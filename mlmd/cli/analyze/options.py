@@ -148,6 +148,32 @@ drift_option = click.option(
 )  # fmt: skip
 
 
+RECOGNITION: Options = (
+    click.option(
+        "--structure-types", "method", type=click.Choice(["cna", "ptm"]), default="cna", show_default=True,
+        help='How the lattice of an atom is told: common neighbours, or templates (pip install "mlmd[ptm]").',
+    ),
+    click.option(
+        "--templates", metavar="NAME,...",
+        help="For ptm: fcc, hcp, bcc, icosahedral, sc, diamond, hexagonal-diamond, graphene [default: all but this].",
+    ),
+    click.option("--rmsd", type=float, help="For ptm, largest deviation of an atom of a lattice [default: 0.1]."),
+)  # fmt: skip
+
+
+def with_recognition(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that gets `recognition` in the place of the options that say how the lattice of an atom is told."""
+
+    @functools.wraps(command)
+    def told(*, method: str, templates: str | None, rmsd: float | None, **rest: Any) -> None:
+        from mlmd.analysis.recognition import Recognition
+
+        names = None if templates is None else tuple(name.strip() for name in templates.split(","))
+        command(recognition=Recognition(method, names, rmsd), **rest)
+
+    return with_options(RECOGNITION, told)
+
+
 def numbers(
     context: click.Context | None, parameter: click.Parameter, text: str | None, number: type = float
 ) -> tuple[Any, ...]:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
-from mlmd.cli.analyze.options import charges_option, drift_option, of_frames
+from mlmd.cli.analyze.options import charges_option, drift_option, of_frames, with_recognition
+from mlmd.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mlmd.analysis.profile import ProfileResult
+    from mlmd.analysis.recognition import Recognition
     from mlmd.io.frames import Trajectory
 
 
@@ -22,15 +24,21 @@ if TYPE_CHECKING:
 @click.option("--bin", "bin_width", default=0.25, show_default=True, help="Å.")
 @charges_option
 @drift_option
-@click.option("--order", is_flag=True, help="Also how many atoms are part of a lattice, by common neighbours.")
+@click.option("--order", is_flag=True, help="Also how many atoms are part of a lattice.")
+@with_recognition
 def profile(
     trajectory: Trajectory, answer: Answer, axis: str, bin_width: float, charges: dict[str, float],
-    drift: str | list[str], order: bool,
+    drift: str | list[str], order: bool, recognition: Recognition,
 ) -> None:  # fmt: skip
     """Density, charge and composition of RUN along an axis, and where its interfaces are and how wide."""
     from mlmd.analysis.profile import profile as compute
+    from mlmd.analysis.recognition import CNA
 
-    result = compute(trajectory, axis=axis, bin_width=bin_width, charges=charges, drift=drift, order=order)
+    if recognition != CNA and not order:
+        raise InputError("--structure-types: for the order in the profile. Give --order.")
+    result = compute(
+        trajectory, axis=axis, bin_width=bin_width, charges=charges, drift=drift, order=order, recognition=recognition
+    )
     answer.give(result, lambda: _table(result), result.notes)
 
 
