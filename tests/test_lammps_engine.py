@@ -194,6 +194,27 @@ def test_a_hundred_steps_of_nve_are_those_of_openmm(on: Any, openmm: Any, n: int
 
 
 @needs_mpi
+@pytest.mark.parametrize(
+    ("n", "grids"),
+    [
+        (2, [[2, 1, 1], [1, 2, 1], [1, 1, 2]]),
+        pytest.param(4, [[2, 2, 1], [1, 2, 2], [2, 1, 2], [1, 1, 4]], marks=pytest.mark.slow),
+    ],
+)
+def test_a_hundred_steps_of_nve_are_those_of_openmm_however_the_cell_is_cut(
+    cases: Path, openmm: Any, tmp_path: Path, n: int, grids: list[list[int]]
+) -> None:
+    text, jobs = (cases / "salt" / "input.toml").read_text(), []
+    for number, grid in enumerate(grids):
+        own = cases / "salt" / f"cut{n}-{number}.toml"  # beside the structure
+        own.write_text(text.replace(LAMMPS, f'engine = {{ kind = "lammps", grid = {grid}, skin = "0.6 Å" }}\n'))
+        jobs.append({"input": str(own), "out": str(tmp_path / str(number))})
+    assert set(carried_out(n, tmp_path, jobs).values()) == {"done"}
+    for job in jobs:
+        assert_alike(Path(job["out"]), openmm("salt"), 1e-7)
+
+
+@needs_mpi
 @pytest.mark.parametrize("n", [2, THREE])
 @pytest.mark.parametrize("name", ["langevin", "nose-hoover", "breathing", "slab", "cluster", "down"])
 def test_the_number_of_processes_changes_nothing_but_rounding(on: Any, name: str, n: int) -> None:
