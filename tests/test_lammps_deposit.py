@@ -56,11 +56,16 @@ STOPS = {"bath": [7, 63, 140, 301, 434], "wall": [7, 140, 273], "far": [126, 140
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with inputs for both engines."""
     folder = tmp_path_factory.mktemp("deposit")
-    for name, (stages, periodic) in CASES.items():
-        given: dict[str, Any] = {"atoms": argon_slab(periodic=periodic), "output": SEVENTHS}
-        path = deposit_input(folder / name, stages, options=FROZEN, **given)
+    for name, (given_stages, periodic) in CASES.items():
+        stages, atoms, frozen = given_stages, argon_slab(periodic=periodic), FROZEN
+        if periodic:  # the second layer moves and is below the origin: what LAMMPS wraps is above the wall
+            atoms.positions[:, 2] -= 4.0
+            frozen = frozen.replace("2 }", "-2 }")
+            stages = stages.replace('"2 Å", below = "5.6 Å"', '"-2 Å", below = "1.6 Å"')
+        given: dict[str, Any] = {"atoms": atoms, "output": SEVENTHS}
+        path = deposit_input(folder / name, stages, options=frozen, **given)
         path.rename(path.with_name("openmm.toml"))
-        deposit_input(folder / name, stages, options=LAMMPS + FROZEN, **given)
+        deposit_input(folder / name, stages, options=LAMMPS + frozen, **given)
     return folder
 
 
@@ -193,10 +198,11 @@ def test_the_folder_is_verified_and_analysed_as_any_other(on: Any) -> None:
 def test_an_arrival_that_the_guard_ends_leaves_its_frame(tmp_path: Path) -> None:
     inside = FREE.replace('height = "7 Å"', 'surface = "-2 Å"\nheight = "7 Å"').replace("3 Å", "0.5 Å")
     inside = re.sub("ceiling.*", 'ceiling = "40 Å"', inside).replace('contact = "5 Å"', 'contact = "4 Å"')
-    path = deposit_input(tmp_path, inside, options=LAMMPS + FROZEN, output='[guard]\nmax_force = "5 eV/Å"')
+    before = '[[stage]]\nkind = "nve"\nduration = "25 fs"\n'
+    path = deposit_input(tmp_path, before + inside, options=LAMMPS + FROZEN, output='[guard]\nmax_force = "5 eV/Å"')
     ends = carried_out(2, tmp_path, [{"input": str(path), "out": str(tmp_path / "run")}])
     said = ends[str(tmp_path / "run")]
-    assert re.match(r"SimulationError: at step 0 .*above \[guard\] max_force", said), said
+    assert re.match(r"SimulationError: at step 5 .*above \[guard\] max_force", said), said
     assert (tmp_path / "run/crash/last.extxyz").read_text().startswith(f"{len(argon_slab()) + 1}\n")
 
 
