@@ -13,7 +13,7 @@ from mlmd import units
 from mlmd.config import NVE, Deposit
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.lammps.forces import SharedForces
-from mlmd.engine.lammps.part import NO_LIMITS, Limits
+from mlmd.engine.lammps.part import Limits
 from mlmd.engine.lammps.team import Failed
 from mlmd.engine.motion import scheme_of
 from mlmd.engine.outputs import Log, Trajectory
@@ -36,7 +36,6 @@ class SharedStage(DynamicsStage):
         self._shared = self.forces.evaluator
         self._team = self._shared.team
         self._gathered: dict[str, np.ndarray] | None = None
-        self._ask("limit", NO_LIMITS)  # `run` looks at the forces, when it is known whose they are
         self._place(start.positions, start.velocities, start.cell)
         self._ask("move_by", scheme_of(self.stage, self.record.timestep, self.body, seed))
         self.set_thermostat()
