@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
-from runs import assert_same_run, read_log
+from runs import assert_same_run
 from slabs import STAGE, argon_slab, book, deposit_input
 from test_lammps_engine import LAMMPS, THREE, assert_alike, carried_out, frames, heard, here, mpirun, needs_mpi
 
@@ -26,7 +27,7 @@ from mlmd.engine.motion import Motion, Owned, scheme_of
 from mlmd.engine.run import simulate
 from mlmd.engine.system import Body
 from mlmd.errors import InputError
-from mlmd.rundir import CHECKPOINTS, DEPOSITION, MESSAGES
+from mlmd.rundir import CHECKPOINTS, DEPOSITION, FINAL, MESSAGES
 
 FROZEN = 'frozen = { below = 2 }\nvelocities = "60 K"\n'
 SEVENTHS = 'log_every = "35 fs"\ntrajectory_every = "100 fs"\n[guard]\nmax_temperature = "off"'
@@ -44,14 +45,14 @@ FAR = FREE.replace("0.133 ps", "1 ps").replace('"2 ps"', '"1 ps"').replace('ceil
 """One helium atom that bounces and flies away, far out of the cell that was divided when it came."""
 AND_ON = '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.5 ps"\n'
 CASES: dict[str, tuple[str, bool]] = {
-    "free": (FREE, False),
+    "free": (FREE.replace('"2 ps"', '"1.6 ps"'), False),
     "cold": (LOW + 'at_ceiling = "reflect"\n', True),
-    "bath": (OFTEN + AND_ON, False),
+    "bath": (OFTEN.replace('"2 ps"', '"1.2 ps"') + AND_ON, False),
     "wall": (OFTEN.replace("0.1 ps", "0.4 ps") + 'at_ceiling = "reflect"\n', True),
     "far": (re.sub("species.*", 'species = "He"', FAR).replace('cone", angle = "40 deg"', 'normal"'), False),
 }
 """Stages, and whether the cell repeats upwards."""
-STOPS = {"bath": [7, 63, 140, 301, 434], "wall": [84, 140, 273], "far": [175, 189]}
+STOPS = {"bath": [7, 63, 140, 203, 275], "wall": [84, 140, 273], "far": [175, 189]}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def on(made: Path) -> Callable[..., Path]:
         for name in CASES:
             path = str(made / name / "input.toml")
             jobs.append({"input": path, "out": str(made / name / f"on{n}")})
-            if name in STOPS:
+            if name in STOPS and n < 3:
                 acts = [["stop", step] for step in STOPS[name]]
                 jobs.append({"input": path, "out": str(made / name / f"parts{n}"), "acts": acts})
         return carried_out(n, made, jobs)
@@ -143,7 +144,7 @@ def test_the_number_of_processes_changes_no_fate(on: Any, name: str, n: int) -> 
 
 
 @needs_mpi
-@pytest.mark.parametrize("n", [1, 2, THREE])
+@pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("name", STOPS)
 def test_a_deposition_in_parts_is_the_same_to_the_last_bit(on: Any, name: str, n: int) -> None:
     assert_same_deposition(on(name, n), on(name, n, "parts"))
@@ -189,10 +190,9 @@ def test_the_folder_is_verified_and_analysed_as_any_other(on: Any) -> None:
     analysed = mlmd("analyze", "deposition", on("free", 2))
     assert analysed.code == 0, analysed.err
     rows = book(on("free", 2))
-    assert (rows["what"] == "inserted").sum() == 16
-    log = read_log(on("free", 2))
-    gone = sum(len(row["atoms"].split()) for row in rows if row["what"] == "escaped" and row["step"] < 400)
-    assert log["atoms"][-1] == len(argon_slab()) + 16 - gone
+    assert rows["step"][rows["what"] == "inserted"].tolist() == [round(number * 133 / 5) for number in range(13)]
+    there = len(argon_slab()) + sum({"inserted": 1, "escaped": -1}.get(what, 0) for what in rows["what"])
+    assert ase.io.read(on("free", 2) / FINAL).arrays["id"].size == there
 
 
 @needs_mpi
