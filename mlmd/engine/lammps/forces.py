@@ -125,6 +125,7 @@ class SharedForces:
         self.answer: Answer | None = None
         self.step: int | None = None
         self._before = self._spent
+        self._seconds = {"potential": 0.0, "bias": 0.0}
 
     @property
     def _spent(self) -> float:
@@ -134,8 +135,11 @@ class SharedForces:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall-clock time spent by the leader."""
-        return {"potential": self._spent - self._before, "bias": 0.0}
+        """Wall-clock time spent by the leader; what those before it have spent can be added."""
+        now = self._spent
+        self._seconds["potential"] += now - self._before
+        self._before = now
+        return self._seconds
 
     def at(self, positions: np.ndarray, step: int) -> Answer:
         """The answer at the present positions, which each process knows of its atoms."""
