@@ -65,7 +65,8 @@ def _problems_of(stage: Stage, kind: str) -> Iterator[str]:
     """What an engine other than OpenMM does not do in a stage."""
     divided = kind == "lammps"
     if isinstance(stage, Deposit):
-        yield "atoms that arrive are for the OpenMM engine"
+        if not divided:
+            yield "atoms that arrive are for the engines openmm and lammps"
     elif isinstance(stage, Rerun):
         yield "a rerun moves nothing that processes could share" if divided else "a rerun makes no steps"
     elif divided and heat_exchange_of(stage) is not None:

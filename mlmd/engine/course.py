@@ -449,7 +449,10 @@ class Course:
         if isinstance(error, ForceFailure):
             bad = observe.failed(stage, error)
             message = f"at step {bad.step:,} ({bad.time / PS:g} ps) {message}"
-        path = save_crash(self.folder, self.present.atoms, observe.last_good(stage), bad, message)
+        good = observe.last_good(stage)
+        if good is not None and len(good.positions) != len(self.present.atoms):
+            good = None  # of before somebody came or went
+        path = save_crash(self.folder, self.present.atoms, good, bad, message)
         self.messages(message, echo=False)
         if isinstance(error, DepositFailure):
             return SimulationError(f"{message} The frame is in {path}.")

@@ -1,6 +1,6 @@
 """Deposition: who arrives, sticks, bounces and leaves in the course of a stage, and the book that is kept of it.
 
-A stage is a chain of segments of the same atoms, each an ordinary stage of dynamics with an OpenMM system of its own.
+A stage is a chain of segments of the same atoms, each an ordinary stage of dynamics that its engine takes up anew.
 Between them something arrives or is removed. Both happen at steps that depend on nothing else: arrivals on their
 schedule, and whoever has left is looked for every `LOOK_EVERY` steps. Random numbers of a segment follow from the seed
 and its number, those of an arrival from the seed and its own, so that a continued run is the run that never stopped.
@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 
 from mlmd.engine.arrivals import Arrival, Plan, arrival, distances, leaving, surface_of
 from mlmd.engine.forces import NM
-from mlmd.engine.layer import set_layer, set_wall
 from mlmd.engine.outputs import AppendOnly
 from mlmd.engine.present import Present, with_more, without
 from mlmd.engine.slab import check_vacuum, in_layer
@@ -271,15 +269,13 @@ class Deposition:
             self._apply_layer(stage, layer)
 
     def _apply_layer(self, stage: DynamicsStage, layer: np.ndarray) -> None:
-        assert isinstance(stage.integrator, openmm.CustomIntegrator)
         self._layer = layer
-        set_layer(stage.integrator, layer)
+        stage.set_layer(layer)
         stage.guard_layer(layer)
 
     def _set_wall(self, stage: DynamicsStage) -> None:
         if self.plan.stage.at_ceiling == "reflect" and np.isfinite(self._height):
-            assert isinstance(stage.integrator, openmm.CustomIntegrator)
-            set_wall(stage.integrator, self._height + self.plan.stage.ceiling, self.present.body.n_atoms)
+            stage.set_wall(self._height + self.plan.stage.ceiling)
 
     def _happened(
         self, stage: DynamicsStage, positions: np.ndarray, own: np.ndarray, number: int, what: str,

@@ -24,6 +24,7 @@ from mlmd.engine.forces import NM, Answer, Forces
 from mlmd.engine.frame import Frame
 from mlmd.engine.guard import Thermometer, check_distances
 from mlmd.engine.heat_exchange import Exchange
+from mlmd.engine.layer import set_layer, set_wall
 from mlmd.engine.observe import Moment
 from mlmd.engine.outputs import Log, Trajectory, log_columns
 from mlmd.engine.system import (
@@ -268,6 +269,16 @@ class DynamicsStage:
             answer = self.answer()
             check_distances(answer.positions * NM, answer.cell, self.template, self._guard, self.global_step, self.time)
         self._write(log, trajectory)
+
+    def set_layer(self, layer: np.ndarray) -> None:
+        """Let the bath of a deposition act on some atoms (n_atoms,) bool from now on."""
+        assert isinstance(self.integrator, openmm.CustomIntegrator)
+        set_layer(self.integrator, layer)
+
+    def set_wall(self, height: float) -> None:
+        """Let atoms of a deposition turn back at a height in Å from now on."""
+        assert isinstance(self.integrator, openmm.CustomIntegrator)
+        set_wall(self.integrator, height, self.body.n_atoms)
 
     def guard_layer(self, layer: np.ndarray) -> None:
         """Let the guard look at the temperature of some atoms (n_atoms,) bool: others may be hot for good reasons."""

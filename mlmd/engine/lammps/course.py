@@ -10,6 +10,7 @@ from mlmd.engine.deposit import Deposition
 from mlmd.engine.lammps.forces import SharedEvaluator, SharedForces
 from mlmd.engine.lammps.stage import SharedStage
 from mlmd.engine.lammps.team import Team
+from mlmd.engine.present import Present
 from mlmd.engine.stage import DynamicsStage, Particles
 from mlmd.potentials import Evaluator
 from mlmd.rundir import StageRecord
@@ -35,8 +36,13 @@ class SharedCourse(Course):
     ) -> DynamicsStage:
         made = super()._set_up(record, particles, deposition, restart=restart, step=step)
         assert isinstance(made, SharedStage)
-        self.messages(f"LAMMPS: {made.division()}")
+        if restart or deposition is None or deposition.segment == 0:  # not at every arrival
+            self.messages(f"LAMMPS: {made.division()}")
         return made
+
+    def _follow(self, present: Present) -> None:
+        super()._follow(present)
+        self._shared.follow(present.body)
 
     def _resume(self, stage: DynamicsStage, saved: Checkpoint) -> None:
         super()._resume(stage, saved)

@@ -54,7 +54,7 @@ class Domains:
             n_kinds: of atoms.
             reach: Å, as far as forces reach.
             skin: Å, by which copies are known farther.
-            grid: parts along the cell vectors, or None.
+            grid: parts along the cell vectors, or None; as many as LAMMPS likes along one where 0 is given.
             each_step: called when copies are up to date.
         """
         from lammps import lammps
@@ -63,7 +63,9 @@ class Domains:
         own = comm.Dup()
         own.Set_errhandler(_fatal())
         self._lmp = lammps(cmdargs=[*QUIET], comm=own)
-        self._pbc, self._n_kinds, self._reach, self._skin, self._grid = pbc, n_kinds, reach, skin, grid
+        self._pbc, self._reach, self._skin, self._grid = pbc, reach, skin, grid
+        self.n_kinds = n_kinds
+        """Of atoms that are filled in next."""
         self._each_step = each_step
         self._built: int | None = None
         self.cell = np.eye(3)
@@ -99,11 +101,11 @@ class Domains:
         box = " ".join(f"{low!r} {high!r}" for low, high in self.bounds.T.tolist())
         # in a cell at right angles LAMMPS does not go through fractional coordinates
         box = f"prism {box} {xy!r} {xz!r} {yz!r}" if any((xy, xz, yz)) else f"block {box}"
-        grid = () if self._grid is None else (f"processors {' '.join(map(str, self._grid))}",)
+        grid = () if self._grid is None else (f"processors {' '.join(str(n or '*') for n in self._grid)}",)
         return [
             "units metal", "atom_style atomic", "atom_modify sort 0 0", *grid,
             f"boundary {' '.join('p' if one else 'm' for one in self._pbc)}", "box tilt large",
-            f"region cell {box} units box", f"create_box {self._n_kinds} cell", "mass * 1.0",
+            f"region cell {box} units box", f"create_box {self.n_kinds} cell", "mass * 1.0",
             "pair_style none", f"neighbor {self._skin!r} bin", "neigh_modify every 1 delay 0 check yes",
             f"comm_modify cutoff {self._reach + self._skin!r}", "fix forces all external pf/callback 1 1",
             "thermo_style custom step atoms", "thermo_modify norm no",
@@ -122,7 +124,8 @@ class Domains:
         before = create.argtypes
         create.argtypes = [ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 5, ctypes.c_int]
         try:
-            create(self._lmp.lmp, len(atoms.names), *(one.ctypes.data for one in arrays), 0)
+            # those that have flown out of an open cell since it was divided belong to it too
+            create(self._lmp.lmp, len(atoms.names), *(one.ctypes.data for one in arrays), 1)
         finally:
             create.argtypes = before
 

@@ -30,12 +30,16 @@ class SharedEvaluator:
             InputError: for a potential that cannot be divided.
         """
         self.team, self.scale, self._pbc = team, scale, body.pbc
-        table = np.column_stack([body.numbers, body.masses, body.mobile])
-        rows, kinds = np.unique(table, axis=0, return_inverse=True)
-        self._kinds = kinds.reshape(-1).astype(np.int32) + 1
+        self._kinds, kinds = _kinds_of(body)
         team.ask("load", n_threads)  # by itself: one that cannot is heard of before others wait for it in LAMMPS
-        team.ask("begin", Kinds(rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2]), body.pbc, reach, scale)
+        team.ask("begin", kinds, body.pbc, reach, scale)
         self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def follow(self, body: Body) -> None:
+        """Know who is there from now on; `place` or `evaluate` says where."""
+        self._last = None
+        self._kinds, kinds = _kinds_of(body)
+        self.team.ask("know", kinds)
 
     def place(self, positions: np.ndarray, velocities: np.ndarray, cell: np.ndarray) -> None:
         """Deal out all atoms anew: (n_atoms, 3) Å and Å/fs in the engine's frame, and a cell (3, 3) Å."""
@@ -83,6 +87,13 @@ class SharedEvaluator:
         self._last = None
 
 
+def _kinds_of(body: Body) -> tuple[np.ndarray, Kinds]:
+    """The kind of every atom (n_atoms,), from 1, and what kinds there are."""
+    table = np.column_stack([body.numbers, body.masses, body.mobile])
+    rows, kinds = np.unique(table, axis=0, return_inverse=True)
+    return kinds.reshape(-1).astype(np.int32) + 1, Kinds(rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2])
+
+
 def _check_distance(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:
     """LAMMPS counts in ten bits the cell vectors that an atom has crossed."""
     if not np.isfinite(positions).all():
@@ -114,6 +125,7 @@ class SharedForces:
         self.answer: Answer | None = None
         self.step: int | None = None
         self._before = self._spent
+        self._seconds = {"potential": 0.0, "bias": 0.0}
 
     @property
     def _spent(self) -> float:
@@ -123,8 +135,11 @@ class SharedForces:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall-clock time spent by the leader."""
-        return {"potential": self._spent - self._before, "bias": 0.0}
+        """Wall-clock time spent by the leader; what those before it have spent can be added."""
+        now = self._spent
+        self._seconds["potential"] += now - self._before
+        self._before = now
+        return self._seconds
 
     def at(self, positions: np.ndarray, step: int) -> Answer:
         """The answer at the present positions, which each process knows of its atoms."""

@@ -97,10 +97,16 @@ class Part:
         self._resting = False
         self._built = np.zeros((0, 3))
         self._owned = Owned(np.zeros(0, dtype=np.int32), np.zeros(0), np.zeros(0))
+        self._layer: np.ndarray | None = None
+        """(n_atoms,) bool: all atoms on which the bath acts, where these are not all."""
         self.energy, self.virial, self._drift = 0.0, np.zeros((3, 3)), np.zeros(3)
         self._forces = np.zeros((0, 3))
 
     # -- what the leader asks for ------------------------------------------------------------------------------------
+
+    def know(self, kinds: Kinds) -> None:
+        """There are other kinds of atoms from now on, which are placed next."""
+        self._kinds, self.domains.n_kinds = kinds, len(kinds.numbers)
 
     def place(self, cell: np.ndarray, kinds: np.ndarray, positions: np.ndarray, velocities: np.ndarray) -> None:
         """Begin anew with all atoms, (n_atoms,) kinds from 1 and (n_atoms, 3) Å and Å/fs, and compute forces."""
@@ -133,6 +139,15 @@ class Part:
         """Of the bath, K."""
         self._motion.temperature = temperature
 
+    def set_layer(self, layer: np.ndarray) -> None:
+        """Let the bath act on some of all atoms, (n_atoms,) bool, until they are placed anew."""
+        self._layer = layer
+        self._owned = replace(self._owned, bathed=layer[self._owned.names - 1])
+
+    def set_wall(self, height: float) -> None:
+        """Let atoms turn back at a height in Å, until something else moves them."""
+        self._motion.wall = height
+
     def advance(self, n_steps: int, step: int) -> tuple[float, np.ndarray]:
         """Go on by so many steps from a global step; energy (eV) and virial (3, 3) eV then."""
         self.step, self._left = step, n_steps
@@ -145,7 +160,10 @@ class Part:
         return self.energy, self.virial
 
     def kinetic(self, later: float) -> float:
-        """Kinetic energy of all atoms (eV) with velocities so many fs later, by the present forces."""
+        """Kinetic energy of all atoms (eV) with velocities so many fs later, by the present forces.
+
+        Of atoms in a layer that a bath holds velocities are those of now.
+        """
         return 0.5 * self._sum(twice_kinetic(self._owned, self._later(later)))
 
     def gather(self) -> list[dict[str, np.ndarray]]:
@@ -216,7 +234,7 @@ class Part:
 
     def _fill(self, cell: np.ndarray, atoms: Atoms, n_atoms: int, bounds: np.ndarray | None = None) -> None:
         self._left = 0
-        self.problem, self._resting = None, False
+        self.problem, self._resting, self._layer = None, False, None
         found = self.domains.fill(cell, atoms, bounds)
         if found != n_atoms and bounds is not None:  # rounding has taken one over a boundary
             found = self.domains.fill(cell, together(self._comm.allgather(atoms)), bounds)
@@ -236,7 +254,8 @@ class Part:
         domains, n_own = self.domains, self.domains.n_own
         names, kinds = domains.names(), domains.kinds() - 1
         own = names[:n_own].copy()
-        self._owned = Owned(own, self._kinds.masses[kinds[:n_own]], self._kinds.mobile[kinds[:n_own]])
+        masses, mobile = (array[kinds[:n_own]] for array in (self._kinds.masses, self._kinds.mobile))
+        self._owned = Owned(own, masses, mobile, None if self._layer is None else self._layer[own - 1])
         self._returns = Returns(self._comm, own.astype(np.int64), names[n_own:].astype(np.int64))
         self._built = domains.positions()[:n_own].copy()
         self._evaluator = self._make(self._kinds.numbers[kinds], len(names) - n_own, self.skin)
@@ -300,7 +319,8 @@ class Part:
     def _move(self) -> None:
         """One step from the present forces; who may not move stays, and says so at the next sum."""
         velocities = self.domains.velocities()
-        moves, after = self._motion.step(self._owned, velocities, self._forces, self._drift, self.step)
+        heights = None if self._motion.wall is None else self.domains.unwrapped()[:, 2]
+        moves, after = self._motion.step(self._owned, velocities, self._forces, self._drift, self.step, heights)
         wrong = problem_of_moves(moves, self._limits.max_displacement, 1, self._owned.names - 1)
         if wrong is None:
             wrong = self._too_far(moves)
@@ -324,6 +344,8 @@ class Part:
     def _later(self, later: float) -> np.ndarray:
         owned = self._owned
         kick = later * owned.mobile[:, None] * self._forces / (units.KINETIC * owned.masses[:, None])
+        if owned.bathed is not None:
+            kick[owned.bathed] = 0.0
         shifted: np.ndarray = self.domains.velocities() + kick
         return shifted
 

@@ -10,7 +10,7 @@ import numpy as np
 import openmm
 
 from mlmd import units
-from mlmd.config import NVE
+from mlmd.config import NVE, Deposit
 from mlmd.engine.forces import NM, Answer, ForceFailure
 from mlmd.engine.lammps.forces import SharedForces
 from mlmd.engine.lammps.part import Limits
@@ -38,6 +38,7 @@ class SharedStage(DynamicsStage):
         self._gathered: dict[str, np.ndarray] | None = None
         self._place(start.positions, start.velocities, start.cell)
         self._ask("move_by", scheme_of(self.stage, self.record.timestep, self.body, seed))
+        self.set_thermostat()
 
     def _place(self, positions: np.ndarray, velocities: np.ndarray, cell: np.ndarray) -> None:
         """Deal out all atoms anew: (n_atoms, 3) Å and Å/fs in the engine's frame, and a cell (3, 3) Å."""
@@ -89,6 +90,14 @@ class SharedStage(DynamicsStage):
         if self.target_temperature is not None:
             self._ask("set_temperature", self.target_temperature)
 
+    def set_layer(self, layer: np.ndarray) -> None:
+        """Let the bath of a deposition act on some atoms (n_atoms,) bool from now on."""
+        self._ask("set_layer", layer)
+
+    def set_wall(self, height: float) -> None:
+        """Let atoms of a deposition turn back at a height in Å from now on."""
+        self._ask("set_wall", height)
+
     def _change_volume(self) -> None:
         assert self.barostat is not None and self.target_temperature is not None
         nowhere = np.zeros((self.body.n_atoms, 3))  # each process scales its own
@@ -138,11 +147,19 @@ class SharedStage(DynamicsStage):
 
     def kinetic_energy(self) -> float:
         """eV, at the time of the positions where velocities are those of leapfrog."""
-        return float(self._ask("kinetic", 0.5 * self.record.timestep if isinstance(self.stage, NVE) else 0.0))
+        leapfrog = isinstance(self.stage, NVE | Deposit)
+        return float(self._ask("kinetic", 0.5 * self.record.timestep if leapfrog else 0.0))
 
     def guarded_temperature(self) -> float:
-        """K, from the velocities as they are held."""
+        """K, of what the guard looks at, from the velocities as they are held."""
+        if self._layer is not None:
+            return super().guarded_temperature()
         return self.body.temperature(self.held_kinetic_energy())
+
+    def positions(self) -> np.ndarray:
+        """(n_atoms, 3) nm, unwrapped."""
+        found: np.ndarray = self._all()["positions"] / NM
+        return found
 
     def velocities(self) -> np.ndarray:
         """(n_atoms, 3) Å/fs as they are held."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mlmd.config import Simulate
+from mlmd.config import Deposit, Simulate
 from mlmd.engine.lammps.part import BUG, INSISTED, Kinds, Part, Problem
 from mlmd.engine.lammps.processes import versions_of, world
 from mlmd.engine.stop import SIGNALS
@@ -140,7 +140,9 @@ class Team:
         """Make everything ready, all processes together."""
         engine = self._config.engine
         assert engine is not None
-        self.part = Part(self.comm, self._make, kinds, pbc, reach, engine.skin, engine.grid, factor)
+        # vacuum above a slab is nobody's work: below it each has as much as the others
+        flat = (0, 0, 1) if any(isinstance(stage, Deposit) for stage in self._config.stage) else None
+        self.part = Part(self.comm, self._make, kinds, pbc, reach, engine.skin, engine.grid or flat, factor)
 
     def hardware(self, job: Job, platform: str, device: str, threads: int | None) -> dict[str, Any]:
         """What run.json says of where a run goes on; `threads` are those of each process, where somebody wants so many.
