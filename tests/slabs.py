@@ -7,7 +7,10 @@ from pathlib import Path
 import ase
 import ase.build
 import numpy as np
-from runs import ARGON, write_input
+from runs import ARGON, assert_same_run, write_input
+
+from mlmd.engine import checkpoint
+from mlmd.rundir import CHECKPOINTS, DEPOSITION
 
 STAGE = """[[stage]]
 kind = "deposit"
@@ -48,3 +51,13 @@ def book(folder: Path) -> np.ndarray:
     kinds = [("step", int), ("arrival", int), ("what", "U10"), ("atoms", "U40"), ("z", float), ("vz", float)]
     table = [(int(r[0]), int(r[2]), r[3], r[5], float(r[8]), float(r[11])) for r in rows]
     return np.array(table, dtype=kinds)
+
+
+def assert_same_deposition(first: Path, second: Path) -> None:
+    """The runs and who came and went in them are the same, byte for byte."""
+    assert_same_run(first, second, extra=(DEPOSITION,))
+    one, other = (checkpoint.newest(folder / CHECKPOINTS)[0] for folder in (first, second))
+    assert one is not None and other is not None
+    for name in one.arrays:
+        if name.startswith(("present/", "deposit/")):
+            assert np.array_equal(one.arrays[name], other.arrays[name]), f"{name} in the last checkpoint differs"

@@ -16,18 +16,16 @@ import ase.io
 import numpy as np
 import pytest
 from command_line import mlmd
-from runs import assert_same_run
-from slabs import STAGE, argon_slab, book, deposit_input
+from slabs import STAGE, argon_slab, assert_same_deposition, book, deposit_input
 from test_lammps_engine import LAMMPS, THREE, assert_alike, carried_out, frames, heard, here, mpirun, needs_mpi
 
 from mlmd import units
 from mlmd.config import load_simulate
-from mlmd.engine import checkpoint
 from mlmd.engine.motion import Motion, Owned, scheme_of
 from mlmd.engine.run import simulate
 from mlmd.engine.system import Body
 from mlmd.errors import InputError
-from mlmd.rundir import CHECKPOINTS, DEPOSITION, FINAL, MESSAGES
+from mlmd.rundir import DEPOSITION, FINAL, MESSAGES
 
 FROZEN = 'frozen = { below = 2 }\nvelocities = "60 K"\n'
 SEVENTHS = 'log_every = "35 fs"\ntrajectory_every = "100 fs"\n[guard]\nmax_temperature = "off"'
@@ -110,16 +108,6 @@ def assert_same_fates(one: Path, other: Path) -> None:
         assert ours[column].tolist() == theirs[column].tolist()
     for column in ("z", "vz"):  # Å and Å/ps; collisions have made differences of the last digits larger
         np.testing.assert_allclose(ours[column], theirs[column], atol=1e-5)
-
-
-def assert_same_deposition(first: Path, second: Path) -> None:
-    """The runs and who came and went in them are the same, byte for byte."""
-    assert_same_run(first, second, extra=(DEPOSITION,))
-    one, other = (checkpoint.newest(folder / CHECKPOINTS)[0] for folder in (first, second))
-    assert one is not None and other is not None
-    for name in one.arrays:
-        if name.startswith(("present/", "deposit/")):
-            assert np.array_equal(one.arrays[name], other.arrays[name]), f"{name} in the last checkpoint differs"
 
 
 @needs_mpi

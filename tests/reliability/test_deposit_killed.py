@@ -10,26 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import killed_at_every_write, killed_at_random, mlmd
-from runs import assert_same_run, read_log, run_in_parts
-from slabs import OFTEN, STAGE, argon_slab, book, deposit_input
+from runs import read_log, run_in_parts
+from slabs import OFTEN, STAGE, argon_slab, assert_same_deposition, book, deposit_input
 
-from mlmd.engine import checkpoint
 from mlmd.engine.run import simulate
-from mlmd.rundir import CHECKPOINTS, DEPOSITION
 
 N_KILLS = 10
 AND_ON = STAGE + '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.5 ps"\n'
 ENDINGS = {"remove": 'at_ceiling = "remove"\n', "reflect": 'at_ceiling = "reflect"\n'}
-
-
-def assert_same_deposition(first: Path, second: Path) -> None:
-    """The runs and who came and went in them are the same, byte for byte."""
-    assert_same_run(first, second, extra=(DEPOSITION,))
-    one, other = (checkpoint.newest(folder / CHECKPOINTS)[0] for folder in (first, second))
-    assert one is not None and other is not None
-    for name in one.arrays:
-        if name.startswith(("present/", "deposit/")):
-            assert np.array_equal(one.arrays[name], other.arrays[name]), f"{name} in the last checkpoint differs"
 
 
 @pytest.mark.parametrize(
