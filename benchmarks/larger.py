@@ -5,11 +5,11 @@
 
 The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extended XYZ (Y. Zuo et al., J. Phys. Chem. A
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
-the others, and what is chosen has the least energy error times force error for those held back. Settings follow one
-after the other: the cutoff, at level 16; the weight of energies and the number of radial functions, at level 20; a
-level beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by one while
-the product of errors falls. The best potential and the members learn again from all training structures, and these
-are the errors of the second table.
+the others, and what is chosen has the least sum of energy and force error for those held back, each in parts of what
+level 16 has. Settings follow one after the other: the cutoff, at level 16; the weight of energies and the number of
+radial functions, at level 20; a level beyond, and a Gaussian approximation potential. Then members of a mean (`mlmd
+committee`) join one by one while the sum falls. The best potential and the members learn again from all training
+structures, and these are the errors of the second table.
 """
 
 from __future__ import annotations
@@ -109,23 +109,28 @@ class Choice:
         self.held_back = list(held_back)
         self.errors: dict[Settings, RMSE] = {}
 
+    def cost(self, errors: RMSE) -> float:
+        """Of both errors, each in parts of those of the first potential that was asked for."""
+        first = next(iter(self.errors.values()))
+        return errors.energy / first.energy + errors.forces / first.forces
+
     def best(self, several: Sequence[Settings]) -> Settings:
-        """The one with the least product of errors; prints all."""
+        """The one with the least cost; prints all."""
         for one in several:
             if one not in self.errors:
                 start = time.perf_counter()
                 self.errors[one] = rmse(self.of(one), self.held_back)
                 found, seconds = self.errors[one], time.perf_counter() - start
                 print(f"| {one.name} | {found.energy:.2f} | {found.forces:.4f} | {seconds:.0f} |", flush=True)
-        return min(several, key=lambda one: product(self.errors[one]))
+        return min(several, key=lambda one: self.cost(self.errors[one]))
 
     def mean(self, pool: Sequence[Settings]) -> list[Settings]:
-        """Members that join one by one, the most helpful first, while the product of errors falls."""
+        """Members that join one by one, the most helpful first, while the sum falls."""
         members = [self.best(pool)]
-        least = product(self.errors[members[0]])
+        least = self.cost(self.errors[members[0]])
         while len(members) < MOST:
             found = {
-                one: product(rmse(Committee([self.of(each) for each in (*members, one)]), self.held_back))
+                one: self.cost(rmse(Committee([self.of(each) for each in (*members, one)]), self.held_back))
                 for one in pool
                 if one not in members
             }
@@ -135,11 +140,6 @@ class Choice:
             members.append(one)
             least = found[one]
         return members
-
-
-def product(errors: RMSE) -> float:
-    """Of both errors: settings with equal parts of it less are equally better, whatever the units."""
-    return errors.energy * errors.forces
 
 
 def chosen(choice: Choice) -> tuple[Settings, list[Settings]]:
