@@ -308,6 +308,13 @@ def test_runs_that_differ_in_more_than_temperature_are_refused(
     assert said in str(caught.value)
 
 
+def test_a_run_that_is_given_twice_is_refused(folder: Path) -> None:
+    one = next(path for path in sorted(folder.iterdir()) if (path / "run.json").is_file())
+    for runs in ([folder, one], [folder, folder / "." / one.name], [one, one, folder]):
+        with pytest.raises(InputError, match=rf"{one.name} is given twice.*Give it once"):
+            arrhenius(runs, drift=["Cl"])
+
+
 def test_a_missing_element_is_an_error_with_the_run(folder: Path) -> None:
     with pytest.raises(InputError, match="T500: there is no Xx"):
         arrhenius([folder], elements=["Xx"])

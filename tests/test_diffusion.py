@@ -198,6 +198,15 @@ def test_halves_that_disagree_are_pointed_out(rng: np.random.Generator) -> None:
     assert not only(walk(rng, 2000, 100, STEP)).notes
 
 
+@pytest.mark.parametrize("step", [4.0, 6.0, 10.0])
+def test_wrapped_positions_that_are_too_rare_to_be_followed_are_told(step: float, rng: np.random.Generator) -> None:
+    path = walk(rng, 400, 10, step)
+    assert any("anywhere in one cell (200 Å²)" in note for note in analysed(path % 20.0).notes)  # 20²/2 of a cube
+    assert not analysed(path).notes
+    turning = 10.0 + vibration(rng, 400, 10, 3.0, 0.5)  # of a molecule in the middle of its cell
+    assert not analysed(turning).notes
+
+
 # --- conductivity ------------------------------------------------------------------------------------------------
 
 

@@ -549,6 +549,13 @@ def test_lines_of_another_ensemble_are_left_out(tmp_path: Path) -> None:
     assert any("stage 1 (nvt, 600 K) has the same bias: its lines" in note for note in found.notes)
 
 
+def test_a_walker_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    abf: dict[str, Any] = {"kind": "abf", "cv": []}
+    run = two_stages(tmp_path / "run", abf, abf)
+    with pytest.raises(InputError, match="run is given twice"):
+        fes([run, tmp_path / "." / "run"])
+
+
 def test_each_stage_is_told_from_its_own_file(tmp_path: Path) -> None:
     abf, hyper = {"kind": "abf", "cv": []}, {"kind": "hyperdynamics"}
     # the springs of an extended variable follow the temperature, so that one table is two files

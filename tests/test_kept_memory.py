@@ -17,7 +17,7 @@ def faults():
 def step():
     several = [torch.ones(500_000, dtype=torch.float64) for _ in range(5)]
     return sum(several)
-for _ in range(3):
+for _ in range(10):  # until the heap has found its place, which differs from process to process
     step()
 before = faults()
 for _ in range(20):
@@ -52,8 +52,8 @@ def test_another_process_keeps_it_by_variables() -> None:
 
 
 def test_without_it_the_system_gives_new_pages() -> None:
-    """Otherwise the two above say nothing."""
-    assert faults("") > 0.2 * PAGES
+    """Otherwise the two above say nothing; in one process of four the heap happens to keep most of them."""
+    assert any(faults("") > 0.2 * PAGES for _ in range(5))
 
 
 def test_what_the_user_has_set_stays() -> None:

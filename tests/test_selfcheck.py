@@ -10,8 +10,9 @@ import ase.build
 import numpy as np
 import pytest
 from ase import units
+from scipy.spatial.transform import Rotation
 
-from mlmd.engine.selfcheck import Answer, self_check
+from mlmd.engine.selfcheck import Answer, _stiffness, self_check
 from mlmd.models import path
 from mlmd.potentials import Evaluation, modelfile
 from mlmd.potentials.evaluate import predictor
@@ -106,3 +107,22 @@ def test_stiffness_is_not_asked_of_atoms_without_bonds() -> None:
     answer = predictor(modelfile.load(path("Cu")))
     assert "energies in another unit" not in told(answer, vapour)
     assert "energies in another unit" not in told(with_energies(lennard_jones(), units.Hartree), ARGON * 2)
+
+
+@pytest.mark.parametrize(("name", "stiffness"), [("N2", 143.3), ("Cl2", 20.1), ("LiF", 15.6)])
+def test_the_stiffness_of_a_molecule_does_not_depend_on_how_it_lies(name: str, stiffness: float) -> None:
+    """Springs as stiff as spectra tell (eV/Å²): one bond among six coordinates, which one displacement may miss."""
+    rest = ase.build.molecule(name)
+    length = rest.get_distance(0, 1)
+
+    def spring(atoms: ase.Atoms) -> Evaluation:
+        bond = atoms.positions[1] - atoms.positions[0]
+        off = np.linalg.norm(bond) - length
+        pull = stiffness * off * bond / np.linalg.norm(bond)
+        return Evaluation(0.5 * stiffness * off**2, np.array([pull, -pull]), np.zeros((3, 3)))
+
+    for turn in Rotation.random(20, rng=np.random.default_rng(3)):
+        turned = rest.copy()
+        turned.positions = turn.apply(rest.positions)
+        assert list(_stiffness(spring, turned)) == []
+        assert len(list(_stiffness(with_energies(spring, units.kJ / units.mol), turned))) == 1

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from mlmd.analysis.common_neighbours import structure_types
 from mlmd.analysis.deposition import deposition
+from mlmd.analysis.deposition_notes import of_the_lattice
 from mlmd.analysis.grains import grains, misorientation
 from mlmd.analysis.profile import profile
 from mlmd.analysis.recognition import Recognition
@@ -241,6 +242,18 @@ def test_the_order_in_a_profile_may_be_told_by_templates(rng: np.random.Generato
         order[recognition.method] = next(one for one in result.curves if one.name == "order").values
     assert not order["cna"].any() and (order["ptm"] == 1.0).all()
     assert "order: polyhedral template matching with diamond and an RMSD up to 0.1" in result.notes
+
+
+def test_templates_that_are_not_known_are_told_before_a_file_is_opened(tmp_path: Path) -> None:
+    options = ("--order", "--structure-types", "ptm", "--templates", "diamod")
+    answer = mlmd("analyze", "profile", tmp_path / "absent.xyz", *options)
+    assert answer.code == 2 and "Did you mean 'diamond'" in answer.err
+
+
+def test_that_there_are_no_grains_of_lattices_that_are_not_cubic_is_told() -> None:
+    for name in ("hcp", "hexagonal-diamond"):
+        (note,) = of_the_lattice("fcc", "fcc", of(crystal(name), templates=[name]).types)
+        assert f"of {name} none are told" in note
 
 
 @pytest.mark.parametrize(

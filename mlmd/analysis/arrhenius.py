@@ -103,11 +103,12 @@ def arrhenius(
         at: K, where values are predicted.
 
     Raises:
-        InputError: for fewer than two temperatures, and what the analysis of a run refuses, with its name.
+        InputError: for fewer than two temperatures, the same run twice, and what the analysis of a run refuses, with
+            its name.
     """
     from mlmd.io.trajectories import open_run
 
-    folders = [folder for run in runs for folder in runs_in(Path(run))]
+    folders = _each_once([folder for run in runs for folder in runs_in(Path(run))])
     points: dict[str, list[Point]] = {}
     pressures: dict[str, Path] = {}
     compositions: dict[str, Path] = {}
@@ -177,6 +178,18 @@ def _conductivities(found: DiffusionResult) -> list[tuple[str, Estimate, tuple[s
         (CONDUCTIVITY, found.conductivity or unknown, alone),
         (TOGETHER, unknown if one is None else one.conductivity, (*of_it, *found.provenance.notes)),
     ]
+
+
+def _each_once(folders: list[Path]) -> list[Path]:
+    """Run folders, none of which may be there twice: it would count as another one, and make errors smaller."""
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InputError(
+                f"{folder} is given twice, alone or in its folder, and is no run independent of itself. Give it once."
+            )
+        seen.add(folder.resolve())
+    return folders
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from ase.formula import Formula
 
-from mlmd.analysis.common_neighbours import HCP, OTHER
 from mlmd.analysis.film import Film
 from mlmd.analysis.film_layers import FilmLayer
 from mlmd.analysis.layers import NARROW, WIDEST, Layers, kernel_for, layer_spacing, layers_along
 from mlmd.analysis.recognition import Lattices, Recognition
 from mlmd.analysis.sticking import Sticking
+from mlmd.analysis.template_matching import OTHER, TYPES
 from mlmd.io.growing import Moment
 
 OVERFULL = 1.5
@@ -90,15 +90,18 @@ def of_the_lattice(given: str | None, compared: str | None, types: np.ndarray) -
     Args:
         given: whose faces were asked for.
         compared: whose faces layers were compared with.
-        types: (n_atoms,) of `structure_types`, in the last frame.
+        types: (n_atoms,) numbers of `template_matching.TYPES`, in the last frame.
     """
     notes = []
     if given == "none":
         notes.append('layers were not compared with faces, as asked by lattice = "none"')
     elif compared is None:
         notes.append("layers were not compared with faces: the element has no fcc or bcc lattice, and none was given")
-    if (types == HCP).sum() > 0.5 * (types != OTHER).sum():
-        notes.append("most atoms in a lattice are of hcp; grains are those of fcc and bcc, and of hcp none are told")
+    for name in ("hcp", "hexagonal-diamond", "graphene"):
+        if (types == TYPES.index(name)).sum() > 0.5 * (types != OTHER).sum():
+            notes.append(
+                f"most atoms in a lattice are of {name}; grains are of cubic lattices, and of {name} none are told"
+            )
     return tuple(notes)
 
 

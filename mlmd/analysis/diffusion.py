@@ -172,7 +172,10 @@ def diffusion(
     return DiffusionResult(
         species, conductivity, charges, temperature, trajectory.volume(),
         drift if isinstance(drift, str) else tuple(drift),
-        (*notes, *(() if collective is None else collective.notes), *trajectory.provenance.notes),
+        (
+            *notes, *(() if collective is None else collective.notes), *_confined(trajectory, msds),
+            *trajectory.provenance.notes,
+        ),
         trajectory.provenance, collective, viscosity,
     )  # fmt: skip
 
@@ -225,6 +228,30 @@ def _notes(coefficient: Estimate, line: Line, msd: MSD) -> tuple[str, ...]:
     if not line.steady:
         notes.append("the first and the second half of the trajectory disagree: not in equilibrium, or too short")
     return tuple(notes)
+
+
+def _confined(trajectory: Trajectory, msds: Mapping[str, MSD]) -> tuple[str, ...]:
+    """Whether positions that were said to be unwrapped seem to be wrapped, and atoms to go too far between frames.
+
+    Of atoms that are anywhere in one cell with vectors a_i, whenever one looks, the MSD is Σ |a_i|² / 6 at all lags.
+    """
+    lag = trajectory.n_frames // 4
+    foreign = trajectory.provenance.stage is None and trajectory.unwrapped and trajectory.pbc.all()
+    if not foreign or lag < 10:  # a path that goes on is ten times farther in ten frames
+        return ()
+    anywhere = float(np.mean(np.sum(trajectory.cells**2, axis=(1, 2)))) / 6.0
+    found = []
+    for name, msd in msds.items():
+        early, late = msd.total[[1, lag]] / anywhere
+        if early > 0.4 and 0.75 < late < 1.15:
+            found.append(name)
+    if not found:
+        return ()
+    return (
+        f"the MSD of {', '.join(found)} stays at that of atoms that are anywhere in one cell ({anywhere:.3g} Å²), from "
+        "the first frames on: the positions seem to be wrapped, and frames too rare to follow atoms. Write them more "
+        "often, or unwrapped",
+    )
 
 
 def _conductivity(

@@ -106,9 +106,14 @@ def fes(
         first_time, last_time: fs since the beginning of the run.
 
     Raises:
-        InputError: when no bias acted, its files are missing, empty or of another run, or the temperature is unknown.
+        InputError: when no bias acted, its files are missing, empty or of another run, the temperature is unknown,
+            or a run is given twice.
         StorageError: when files cannot be read.
     """
+    places = [(run.path if isinstance(run, Run) else Path(run)).resolve() for run in runs]
+    for place in places:
+        if places.count(place) > 1:
+            raise InputError(f"{place} is given twice, and is no run independent of itself. Give it once.")
     cases = [
         biased_run(run if isinstance(run, Run) else _opened(run), stage, temperature=temperature, script=plumed)
         for run in runs

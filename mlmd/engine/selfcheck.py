@@ -36,6 +36,9 @@ _BONDED = 1.4
 """Times the sum of covalent radii, within which an atom of a solid or a molecule has another one."""
 _HELD = (0.4, 120.0)
 """eV, of `_stiffness`: 1 to 2 for HCl, water and sodium by CHGNet, 12 for copper, 61 for tungsten by UNEP-v1."""
+_DISPLACED = 80
+"""Displacements of atoms, at least, that the mean is over: where every second one is along another bond, the mean is
+within a factor of two of the truth, and `_HELD` a factor of two wider than what is known."""
 _NOBLE = frozenset({2, 10, 18, 36, 54, 86})
 """Atomic numbers of what forms no bonds."""
 _WELL = 1e-4
@@ -157,21 +160,26 @@ def _stiffness(answer: Answer, atoms: ase.Atoms) -> Iterator[str]:
     """Whether atoms are held as bonds hold them: the mean of k r², k a force constant and r the covalent radius.
 
     k is the second derivative of the energy as one atom moves; for displacements r_i u_i with random u_i the mean of
-    Σ_ij r_i u_i·∂²E/∂x_i∂x_j·u_j r_j is Σ_i r_i² tr k_i, whatever the coupling of atoms.
+    Σ_ij r_i u_i·∂²E/∂x_i∂x_j·u_j r_j is Σ_i r_i² tr k_i, whatever the coupling of atoms. Few atoms are displaced in
+    several ways at right angles to each other, at most in all that there are, since one way may miss their few bonds.
     """
     if len(atoms) == 0 or _NOBLE.intersection(atoms.numbers.tolist()) or not _bonded(atoms):
         return
     random = np.random.default_rng(0)
     start = atoms.copy()
     start.positions += random.normal(0.0, RATTLE, start.positions.shape)
-    way = random.normal(size=start.positions.shape) * covalent_radii[atoms.numbers][:, None]
-    part = STEP / np.linalg.norm(way, axis=1).max()
-    forces = []
-    for sign in (1, -1):
-        moved = start.copy()
-        moved.positions += sign * part * way
-        forces.append(answer(moved).forces)
-    held = float(np.vdot(forces[1] - forces[0], way)) / (2.0 * part * way.size)
+    size = start.positions.size
+    ways = np.linalg.qr(random.normal(size=(size, min(size, -(-_DISPLACED // len(atoms))))))[0].T
+    stiffnesses = []
+    for way in ways.reshape(-1, len(atoms), 3) * covalent_radii[atoms.numbers][:, None]:
+        part = STEP / np.linalg.norm(way, axis=1).max()
+        forces = []
+        for sign in (1, -1):
+            moved = start.copy()
+            moved.positions += sign * part * way
+            forces.append(answer(moved).forces)
+        stiffnesses.append(np.vdot(forces[1] - forces[0], way) / (2.0 * part))  # of Σ u² = 1
+    held = float(np.mean(stiffnesses))
     softest, stiffest = _HELD
     if not softest < held < stiffest:
         yield (

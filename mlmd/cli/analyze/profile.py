@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@with_recognition  # first: before files are opened
 @of_frames
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True, help="Across the plane.")
 @click.option("--bin", "bin_width", default=0.25, show_default=True, help="Å.")
 @charges_option
 @drift_option
 @click.option("--order", is_flag=True, help="Also how many atoms are part of a lattice.")
-@with_recognition
 def profile(
     trajectory: Trajectory, answer: Answer, axis: str, bin_width: float, charges: dict[str, float],
     drift: str | list[str], order: bool, recognition: Recognition,
