@@ -40,6 +40,32 @@ def test_json_is_all_that_json_prints(run: Path, name: str) -> None:
     assert json.loads(answer.out) == json.loads((run / "analysis" / f"{name}.json").read_text())
 
 
+def test_columns_and_figure_go_where_they_are_asked_for(run: Path, tmp_path: Path) -> None:
+    columns = tmp_path / "msd.csv"
+    for ending, begin in ((".pdf", b"%PDF"), (".svg", b"<?xml"), (".png", b"\x89PNG")):
+        figures = [tmp_path / f"{name}{ending}" for name in "ab"]
+        for figure in figures:
+            answer = mlmd("analyze", "diffusion", run, "--csv", columns, "--figure", figure)
+            assert answer.code == 0 and f"{{json,csv,png}}, {columns}, {figure}\n" in answer.out
+        assert figures[0].read_bytes().startswith(begin)
+        assert figures[0].read_bytes() == figures[1].read_bytes()
+    assert columns.read_text() == (run / "analysis" / "diffusion.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--figure", "msd.jpeg"), 2, "ends with .png, .pdf, .svg"),
+        (("--csv", "absent/msd.csv"), 2, "there is no folder absent"),
+        (("--csv", "/dev/full"), 4, "/dev/full cannot be written: No space left"),
+    ],
+)
+def test_a_file_that_cannot_be_is_told(run: Path, options: tuple[str, str], code: int, message: str) -> None:
+    answer = mlmd("analyze", "diffusion", run, *options)
+    assert answer.code == code and message in answer.err, answer
+    assert (run / "analysis" / "diffusion.json").exists() == (code == 4)  # what was worked out is not lost
+
+
 def test_options_choose_the_frames_and_the_elements(run: Path) -> None:
     options = ("--stage", 1, "--from", "0.5 ps", "--to", "1500", "--element", "Li", "--drift", "Cl", "--json")
     data = json.loads(mlmd("analyze", "diffusion", run, *options).out)

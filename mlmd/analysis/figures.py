@@ -65,8 +65,12 @@ def legend(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without the time of day in it, so that equal results give equal files."""
-    figure.savefig(path, format="png", metadata={"Software": None})
+    """Write a PNG, PDF or SVG without the time of day in it, so that equal results give equal files."""
+    import matplotlib as mpl
+
+    untold = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}[path.suffix]
+    with mpl.rc_context({"svg.hashsalt": "mlmd"}):
+        figure.savefig(path, metadata={untold: None})
 
 
 def diffusion_figure(result: DiffusionResult) -> Figure:

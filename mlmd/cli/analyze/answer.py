@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlmd.errors import StorageError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """Where results go: files in a folder, and the terminal as a table or as JSON."""
+    """Where results go: files in a folder and others that are asked for, and the terminal as a table or as JSON."""
 
     folder: Path
     as_json: bool
+    csv: Path | None = None
+    figure: Path | None = None
 
     def give(self, result: Result, table: Callable[[], Table], notes: Sequence[str]) -> None:
-        """Write NAME.json, NAME.csv and NAME.png, and print the table and notes, or the JSON and nothing else."""
+        """Write NAME.json, NAME.csv and NAME.png, and print the table and notes, or the JSON and nothing else.
+
+        Raises:
+            StorageError: when a file that was asked for by its name cannot be written.
+        """
         import json
 
         from mlmd.analysis import write
@@ -38,13 +46,45 @@ class Answer:
             click.echo(f"Not written: {self.folder} ({error.strerror}). Give --out FOLDER.", err=True)
         if self.as_json:
             click.echo(json.dumps(result.to_json(), ensure_ascii=False))
-            return
-        _print(table())
-        for note in notes:
-            click.echo(note)
-        if paths is not None:
+        else:
+            _print(table())
+            for note in notes:
+                click.echo(note)
+        named = self._named(result)  # a failure comes last, and loses nothing
+        if paths is not None and not self.as_json:
             endings = ",".join(path.suffix[1:] for path in paths)
-            click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}")
+            click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}{''.join(f', {path}' for path in named)}")
+
+    def _named(self, result: Result) -> list[Path]:
+        from mlmd.analysis.figures import save
+
+        written = []
+        for path in (self.csv, self.figure):
+            if path is None:
+                continue
+            try:
+                if path is self.csv:
+                    path.write_text(result.to_csv(), encoding="utf-8")
+                else:
+                    save(result.figure(), path)
+            except OSError as error:
+                raise StorageError(f"{path} cannot be written: {error.strerror}. Give another file.") from None
+            written.append(path)
+        return written
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What options say of where results go."""
+
+    out: Path | None
+    as_json: bool
+    csv: Path | None
+    figure: Path | None
+
+    def answer(self, folder: Path) -> Answer:
+        """In this folder where `--out` says no other."""
+        return Answer(self.out or folder, self.as_json, self.csv, self.figure)
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer, new_table
-from mlmd.cli.analyze.options import FILE, Temperature, Time, charges_option, drift_option, elements_option
+from mlmd.cli.analyze.answer import Asked, new_table
+from mlmd.cli.analyze.options import FILE, Temperature, Time, charges_option, drift_option, elements_option, with_asked
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     "--at", type=Temperature(), multiple=True, default=("300 K",), show_default=True,
     help="Temperature for which values are predicted (may be repeated).",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
-@click.option("--out", type=FILE, help="Folder for the files [default: analysis in the RUN that is given alone].")
+@with_asked(f"{FOLDER} in the RUN that is given alone")
 def arrhenius(
     runs: tuple[Path, ...], table: Path | None, elements: tuple[str, ...], charges: dict[str, float],
     drift: str | list[str], stage: int | None, first_time: float | None, last_time: float | None,
-    at: tuple[float, ...], as_json: bool, out: Path | None,
+    at: tuple[float, ...], asked: Asked,
 ) -> None:  # fmt: skip
     """Activation energies of diffusion and conductivity, from RUNs at several temperatures.
 
@@ -57,8 +56,8 @@ def arrhenius(
             runs, elements=elements or None, charges=charges, drift=drift, stage=stage,
             first_time=first_time, last_time=last_time, at=at,
         )  # fmt: skip
-    folder = out or (runs[0] / FOLDER if len(runs) == 1 else Path(FOLDER))
-    Answer(folder, as_json).give(result, lambda: _table(result), _notes(result))
+    folder = runs[0] / FOLDER if len(runs) == 1 else Path(FOLDER)
+    asked.answer(folder).give(result, lambda: _table(result), _notes(result))
 
 
 def _table(result: ArrheniusResult) -> Table:

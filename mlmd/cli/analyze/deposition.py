@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
-from mlmd.cli.analyze.options import FILE, Time, with_recognition
+from mlmd.cli.analyze.answer import Asked, bare, new_table, which_frames
+from mlmd.cli.analyze.options import FILE, Time, with_asked, with_recognition
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ if TYPE_CHECKING:
 @click.option("--grid", default=0.4, show_default=True, help="Å between points of the height map.")
 @click.option("--lattice", help="Whose faces layers are compared with: fcc, bcc, none [default: the element's].")
 @with_recognition
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
-@click.option("--out", type=FILE, help=f"Folder for the results [default: RUN/{FOLDER}, of a file: {FOLDER}].")
+@with_asked(f"RUN/{FOLDER}, of a file: {FOLDER}")
 def deposition(
     run: Path, stage: int | None, first_time: float | None, last_time: float | None, interval: float | None, last: int,
     kernel: float | None, contact: float | None, grid: float, lattice: str | None,
-    recognition: Recognition, as_json: bool, out: Path | None,
+    recognition: Recognition, asked: Asked,
 ) -> None:  # fmt: skip
     """Layers, growth, sticking and roughness of the film in RUN, and which faces its layers look like.
 
@@ -57,8 +56,8 @@ def deposition(
     result = compute(
         growth, kernel=kernel, last=last, contact=contact, grid=grid, lattice=lattice, recognition=recognition
     )
-    folder = out or (Path(FOLDER) if run.is_file() else run / FOLDER)
-    Answer(folder, as_json).give(result, lambda: _table(result), str(result).splitlines())
+    folder = Path(FOLDER) if run.is_file() else run / FOLDER
+    asked.answer(folder).give(result, lambda: _table(result), str(result).splitlines())
 
 
 def _growth(

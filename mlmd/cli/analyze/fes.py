@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer, new_table
-from mlmd.cli.analyze.options import FILE, Temperature, Time, counts, numbers
+from mlmd.cli.analyze.answer import Asked, new_table
+from mlmd.cli.analyze.options import FILE, Temperature, Time, counts, numbers, with_asked
 from mlmd.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,14 +41,12 @@ if TYPE_CHECKING:
 @click.option("--colvar", type=FILE, multiple=True, help="Likewise.")
 @click.option("--abf", type=FILE, help="abf.dat without its run.")
 @click.option("--plumed", type=FILE, help="PLUMED input of such files, or of a run whose own is gone.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
-@click.option("--out", type=FILE, help="Folder for the files [default: RUN/analysis].")
+@with_asked(f"RUN/{FOLDER}")
 def fes(
     runs: tuple[Path, ...], method: str | None, stage: int | None, variables: tuple[str, ...],
     first_time: float | None, last_time: float | None, low: tuple[float, ...], high: tuple[float, ...],
     bins: tuple[int, ...], temperature: float | None, hills: tuple[Path, ...], kernels: Path | None,
-    state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, as_json: bool,
-    out: Path | None,
+    state: Path | None, colvar: tuple[Path, ...], abf: Path | None, plumed: Path | None, asked: Asked,
 ) -> None:  # fmt: skip
     """Free energy of RUN along what was biased; of several (windows, walkers of ABF, steered runs) together.
 
@@ -71,8 +69,8 @@ def fes(
     else:
         windows = [one for run in runs for one in (runs_in(run) if (run / REPLICAS).is_file() else [run])]
         result = compute(windows, stage=stage, temperature=temperature, plumed=plumed, **options)
-    folder = out or (runs[0] / FOLDER if runs else Path(FOLDER))
-    Answer(folder, as_json).give(result, lambda: _table(result), _notes(result))
+    folder = runs[0] / FOLDER if runs else Path(FOLDER)
+    asked.answer(folder).give(result, lambda: _table(result), _notes(result))
 
 
 def _table(result: FreeEnergy) -> Table:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer, bare, new_table
-from mlmd.cli.analyze.options import FILE, Options, Time, with_options
+from mlmd.cli.analyze.answer import Asked, bare, new_table
+from mlmd.cli.analyze.options import FILE, Options, Time, with_asked, with_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,19 +26,18 @@ _OPTIONS: Options = (
         "--cutoff", type=click.FloatRange(min=0.0, min_open=True),
         help="THz, highest frequency of the spectrum that is used [default: where it has fallen].",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
-    click.option("--out", type=FILE, help=f"Folder for the files [default: {FOLDER} in the RUN that is given alone]."),
+    with_asked(f"{FOLDER} in the RUN that is given alone"),
 )  # fmt: skip
 
 
 def _command(name: str, function: str, text: str) -> click.Command:
-    def command(runs: tuple[Path, ...], as_json: bool, out: Path | None, **options: Any) -> None:
+    def command(runs: tuple[Path, ...], asked: Asked, **options: Any) -> None:
         from mlmd.analysis import green_kubo
 
         compute: Callable[..., GreenKubo] = getattr(green_kubo, function)
         result = compute(runs, **options)
-        folder = out or (runs[0] / FOLDER if len(runs) == 1 and runs[0].is_dir() else Path(FOLDER))
-        Answer(folder, as_json).give(result, lambda: _table(result), result.notes)
+        folder = runs[0] / FOLDER if len(runs) == 1 and runs[0].is_dir() else Path(FOLDER)
+        asked.answer(folder).give(result, lambda: _table(result), result.notes)
 
     command.__doc__ = text
     return click.command(name)(with_options(_OPTIONS, command))

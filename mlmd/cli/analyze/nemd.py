@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer, bare, new_table
-from mlmd.cli.analyze.options import FILE, Time
+from mlmd.cli.analyze.answer import Asked, bare, new_table
+from mlmd.cli.analyze.options import FILE, Time, with_asked
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     "--skip", type=click.IntRange(min=0), default=1, show_default=True,
     help="Slabs beside those that exchange heat that are not on the line.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
-@click.option("--out", type=FILE, help=f"Folder for the files [default: {FOLDER} in the RUN that is given alone].")
+@with_asked(f"{FOLDER} in the RUN that is given alone")
 def nemd(
     runs: tuple[Path, ...], stage: int | None, first_time: float | None, last_time: float | None, skip: int,
-    as_json: bool, out: Path | None,
+    asked: Asked,
 ) -> None:  # fmt: skip
     """Thermal conductivity of RUNs in which heat flows: the power over the gradient of the temperature.
 
@@ -43,8 +42,8 @@ def nemd(
     from mlmd.analysis.nemd import nemd as compute
 
     result = compute(runs, stage=stage, first_time=first_time, last_time=last_time, skip=skip)
-    folder = out or (runs[0] / FOLDER if len(runs) == 1 else Path(FOLDER))
-    Answer(folder, as_json).give(result, lambda: _table(result), _notes(result))
+    folder = runs[0] / FOLDER if len(runs) == 1 else Path(FOLDER)
+    asked.answer(folder).give(result, lambda: _table(result), _notes(result))
 
 
 def _table(result: NEMDResult) -> Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlmd.analysis import FOLDER
-from mlmd.cli.analyze.answer import Answer
+from mlmd.cli.analyze.answer import Asked
 from mlmd.errors import InputError
 from mlmd.units import parse
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlmd.io.frames import Trajectory
 
 FILE = click.Path(path_type=Path)
+_PICTURES = (".png", ".pdf", ".svg")
 Options = tuple[Callable[[Callable[..., None]], Callable[..., None]], ...]
 
 
@@ -31,6 +32,18 @@ class Time(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the text."""
         return parse(value, "time")
+
+
+class Picture(click.ParamType):
+    """A file for a figure, whose ending says its format."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Refuse endings that mean no format."""
+        if Path(value).suffix not in _PICTURES:
+            raise InputError(f"--figure {value}: a file that ends with {', '.join(_PICTURES)} is needed.")
+        return Path(value)
 
 
 class Temperature(click.ParamType):
@@ -58,10 +71,6 @@ FRAMES: Options = (
         help="Likewise: atoms that leave the cell keep going, or come back on the other side.",
     ),
     click.option("--temperature", type=Temperature(), help="Likewise, where the analysis needs one."),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
-    click.option(
-        "--out", type=FILE, help=f"Folder for the results [default: RUN/{FOLDER}, of a file: {FOLDER}]."
-    ),
 )  # fmt: skip
 
 
@@ -78,8 +87,7 @@ def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callab
     @functools.wraps(command)
     def with_trajectory(
         *, run: Path, stage: int | None, first_time: float | None, last_time: float | None, structure: Path | None,
-        interval: float | None, unwrapped: bool | None, temperature: float | None, as_json: bool, out: Path | None,
-        **rest: Any,
+        interval: float | None, unwrapped: bool | None, temperature: float | None, asked: Asked, **rest: Any,
     ) -> None:  # fmt: skip
         foreign = {"--structure": structure, "--interval": interval, "--unwrapped/--wrapped": unwrapped}
         if run.is_file():
@@ -93,14 +101,42 @@ def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callab
             trajectory = _of_run(run, stage, first_time, last_time)
             if temperature is not None:
                 trajectory = replace(trajectory, temperature=temperature)
-        folder = out or (Path(FOLDER) if run.is_file() else run / FOLDER)
-        command(trajectory=trajectory, answer=Answer(folder, as_json), **rest)
+        folder = Path(FOLDER) if run.is_file() else run / FOLDER
+        command(trajectory=trajectory, answer=asked.answer(folder), **rest)
 
-    return with_options(FRAMES, with_trajectory)
+    return with_options(FRAMES, with_asked(f"RUN/{FOLDER}, of a file: {FOLDER}")(with_trajectory))
 
 
 of_single_frames = functools.partial(of_frames, averaged=True)
 """As `of_frames`, for averages over frames, each for itself."""
+
+
+def with_asked(folder: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What gives a command `asked` in the place of the options that say where results go.
+
+    Args:
+        folder: where they go by default, in words; `Asked.answer` is told it in the command.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def answering(
+            *, as_json: bool, out: Path | None, csv: Path | None, figure: Path | None, **rest: Any
+        ) -> None:  # fmt: skip
+            for name, path in (("--csv", csv), ("--figure", figure)):
+                if path is not None and not path.absolute().parent.is_dir():
+                    raise InputError(f"{name} {path}: there is no folder {path.parent}.")
+            command(asked=Asked(out, as_json, csv, figure), **rest)
+
+        options: Options = (
+            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."),
+            click.option("--csv", type=FILE, help="Write the columns to this file, too."),
+            click.option("--figure", type=Picture(), help="Draw the figure to this file, too: .png, .pdf or .svg."),
+            click.option("--out", type=FILE, help=f"Folder for the results [default: {folder}]."),
+        )
+        return with_options(options, answering)
+
+    return decorated
 
 
 def with_options(options: Options, command: Callable[..., None]) -> Callable[..., None]:
