@@ -7,9 +7,9 @@ The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extende
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
 the others, and what is chosen has the least sum of energy and force error for those held back, each in parts of what
 level 16 has. Settings follow one after the other: the cutoff, at level 16; the weight of energies and the number of
-radial functions, at level 20; a level beyond with each cutoff, and a Gaussian approximation potential. Then members
-of a mean (`mlmd committee`) join one by one while the sum falls. The best potential and the members learn again from
-all training structures, and these are the errors of the second table.
+radial functions, at level 20; then the other cutoffs, a level beyond and a Gaussian approximation potential. Then
+members of a mean (`mlmd committee`) join one by one while the sum falls. The best potential and the members learn
+again from all training structures, and these are the errors of the second table.
 """
 
 from __future__ import annotations
@@ -149,9 +149,8 @@ def chosen(choice: Choice) -> tuple[Settings, list[Settings]]:
     best = choice.best(twenty)
     many = replace(best, n_radial=MANY_RADIAL)
     best = choice.best([best, many])
-    higher = [replace(best, level=HIGHER, cutoff=cutoff) for cutoff in CUTOFFS]
-    gap = Settings(base.cutoff, level=0)
-    pool = [*twenty, many, *higher, gap]
+    others = [replace(best, cutoff=cutoff) for cutoff in CUTOFFS if cutoff != best.cutoff]
+    pool = [*twenty, many, *others, replace(best, level=HIGHER), Settings(base.cutoff, level=0)]
     return choice.best(pool), choice.mean(pool)
 
 
