@@ -1,6 +1,6 @@
 """Larger potentials of copper, nickel and silicon than those that come with mlmd, beside the published ones.
 
-    python benchmarks/larger.py --data FOLDER --out FOLDER                   # an hour or more on two cores; continues
+    python benchmarks/larger.py --data FOLDER --out FOLDER                   # hours on two cores; continues
     python benchmarks/larger.py --data FOLDER --out FOLDER --elements Cu
 
 The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extended XYZ (Y. Zuo et al., J. Phys. Chem. A
