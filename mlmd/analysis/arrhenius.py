@@ -19,6 +19,7 @@ from ase.symbols import Symbols
 from mlmd.analysis.activation import Activation, Point, activation, divided, kelvins_of, listed, told
 from mlmd.analysis.diffusion import D_UNIT, DiffusionResult, diffusion
 from mlmd.analysis.estimate import Estimate
+from mlmd.analysis.once import check_each_once
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance
 
@@ -108,7 +109,8 @@ def arrhenius(
     """
     from mlmd.io.trajectories import open_run
 
-    folders = _each_once([folder for run in runs for folder in runs_in(Path(run))])
+    folders = [folder for run in runs for folder in runs_in(Path(run))]
+    check_each_once(folders, how=", alone or in its folder")
     points: dict[str, list[Point]] = {}
     pressures: dict[str, Path] = {}
     compositions: dict[str, Path] = {}
@@ -178,18 +180,6 @@ def _conductivities(found: DiffusionResult) -> list[tuple[str, Estimate, tuple[s
         (CONDUCTIVITY, found.conductivity or unknown, alone),
         (TOGETHER, unknown if one is None else one.conductivity, (*of_it, *found.provenance.notes)),
     ]
-
-
-def _each_once(folders: list[Path]) -> list[Path]:
-    """Run folders, none of which may be there twice: it would count as another one, and make errors smaller."""
-    seen: set[Path] = set()
-    for folder in folders:
-        if folder.resolve() in seen:
-            raise InputError(
-                f"{folder} is given twice, alone or in its folder, and is no run independent of itself. Give it once."
-            )
-        seen.add(folder.resolve())
-    return folders
 
 
 def runs_in(folder: Path) -> list[Path]:

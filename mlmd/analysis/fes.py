@@ -15,8 +15,9 @@ from mlmd.analysis.course import Course
 from mlmd.analysis.free_energy import FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
+from mlmd.analysis.once import check_each_once
 from mlmd.analysis.umbrella_fes import from_umbrellas
-from mlmd.analysis.weighted_fes import biased_variables, can_be_weighed, colvar_of, from_weights, grows_alone
+from mlmd.analysis.weighted_fes import can_be_weighed, colvar_of, from_weights, grows_alone, where_times_go_back
 from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
@@ -110,10 +111,7 @@ def fes(
             or a run is given twice.
         StorageError: when files cannot be read.
     """
-    places = [(run.path if isinstance(run, Run) else Path(run)).resolve() for run in runs]
-    for place in places:
-        if places.count(place) > 1:
-            raise InputError(f"{place} is given twice, and is no run independent of itself. Give it once.")
+    check_each_once([(run.path if isinstance(run, Run) else Path(run)).resolve() for run in runs])
     cases = [
         biased_run(run if isinstance(run, Run) else _opened(run), stage, temperature=temperature, script=plumed)
         for run in runs
@@ -170,8 +168,7 @@ def free_energy(
         times, counted = _times(case, colvar_of(case).path), "lines"
     elif method == "reweight":
         course, lines, more = from_weights(case, grid, variables, begin, end)
-        back = _times(case, colvar_of(case, variables or biased_variables(case)).path)[2]
-        count, times, counted = len(lines), (float(lines.min()), float(lines.max()), back), "lines"
+        count, times, counted = len(lines), (float(lines.min()), float(lines.max()), []), "lines"
     elif method == "abf":
         course, table = from_forces(cases)
         count, more, times, counted = int(table.samples.sum()), _walkers(cases), (0.0, table.time, []), "samples"
@@ -243,13 +240,7 @@ def _from_history(method: str, case: Biased, grid: Grid, begin: float, end: floa
 def _times(case: Biased, path: Path) -> tuple[float, float, list[str]]:
     """fs, of the earliest and the latest line of a file, and a remark where times go back."""
     times = read_plumed_table(path)["time"] * case.units.time
-    back = times[:-1][np.diff(times) < 0]
-    remarks = [
-        f"{path.name}: times go back after {at / 1e3:g} ps: a run was continued from before its last lines, or two "
-        "have written into it. All lines count"
-        for at in back[:1]
-    ]
-    return float(times.min()), float(times.max()), remarks
+    return float(times.min()), float(times.max()), where_times_go_back(path, times)
 
 
 def _remarks(course: Course) -> list[str]:

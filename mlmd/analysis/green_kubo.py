@@ -26,6 +26,7 @@ from mlmd import units
 from mlmd.analysis.cepstrum import ZeroFrequency, zero_frequency
 from mlmd.analysis.estimate import Estimate
 from mlmd.analysis.heat_flux import CURRENT, heat_and_flows, together, zero_of_energies
+from mlmd.analysis.once import check_each_once
 from mlmd.errors import InputError
 from mlmd.io.fluxes import FluxSeries, read_fluxes
 from mlmd.io.frames import Provenance
@@ -236,11 +237,7 @@ def _check_same_state(series: Sequence[FluxSeries]) -> None:
     if not series:
         raise InputError("no run is given.")
     first = series[0]
-    for number, each in enumerate(series):
-        if _file(each) in map(_file, series[:number]):
-            raise InputError(
-                f"{each.provenance.path} is given twice, and is no run independent of itself. Give it once."
-            )
+    check_each_once(list(map(_file, series)), [each.provenance.path for each in series])
     for other in series[1:]:
         for what, one, two, apart in (
             ("the interval of their fluxes", first.provenance.interval, other.provenance.interval, 1e-3),

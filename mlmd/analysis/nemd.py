@@ -27,6 +27,7 @@ from mlmd import units
 from mlmd.analysis.columns import csv_of
 from mlmd.analysis.estimate import Estimate, average
 from mlmd.analysis.finite_length import Extrapolation, extrapolated
+from mlmd.analysis.once import check_each_once
 from mlmd.errors import InputError
 from mlmd.io.frames import Provenance
 from mlmd.io.slab_temperatures import SlabTemperatures, read_slabs
@@ -304,10 +305,7 @@ def _check_same_state(flows: Sequence[Flow]) -> None:
     """Runs that are put together are of one substance in one state."""
     if not flows:
         raise InputError("no run is given.")
-    paths = [Path(one.provenance.path).resolve() for one in flows]
-    for number, path in enumerate(paths):
-        if path in paths[:number]:
-            raise InputError(f"{path} is given twice, and is no run independent of itself. Give it once.")
+    check_each_once([Path(one.provenance.path).resolve() for one in flows])
     first = flows[0]
     for other in flows[1:]:
         for what, one, two, apart in (

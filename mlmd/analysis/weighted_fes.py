@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -165,7 +166,17 @@ def from_weights(
             f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
             "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
         )
+    notes += where_times_go_back(table.path, time)
     return seen_twice(course_of(axes, densities, case.kt)), time[inside], notes
+
+
+def where_times_go_back(path: Path, times: np.ndarray) -> list[str]:
+    """A remark about the first of the times (n_lines,) fs of a file after which they do, if there is one."""
+    return [
+        f"{path.name}: times go back after {at / 1e3:g} ps: a run was continued from before its last lines, or two "
+        "have written into it. All lines count"
+        for at in times[:-1][np.diff(times) < 0][:1]
+    ]
 
 
 def _samples(

@@ -59,14 +59,14 @@ class Answer:
         from mlmd.analysis.figures import save
 
         written = []
-        for path in (self.csv, self.figure):
+        for path, write in (
+            (self.csv, lambda path: path.write_text(result.to_csv(), encoding="utf-8")),
+            (self.figure, lambda path: save(result.figure(), path)),
+        ):
             if path is None:
                 continue
             try:
-                if path is self.csv:
-                    path.write_text(result.to_csv(), encoding="utf-8")
-                else:
-                    save(result.figure(), path)
+                write(path)
             except OSError as error:
                 raise StorageError(f"{path} cannot be written: {error.strerror}. Give another file.") from None
             written.append(path)
