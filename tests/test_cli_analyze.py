@@ -50,6 +50,8 @@ def test_columns_and_figure_go_where_they_are_asked_for(run: Path, tmp_path: Pat
         assert figures[0].read_bytes().startswith(begin)
         assert figures[0].read_bytes() == figures[1].read_bytes()
     assert columns.read_text() == (run / "analysis" / "diffusion.csv").read_text()
+    answer = mlmd("analyze", "diffusion", run, "--figure", tmp_path / "c.PNG")
+    assert answer.code == 0 and (tmp_path / "c.PNG").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +59,44 @@ def test_columns_and_figure_go_where_they_are_asked_for(run: Path, tmp_path: Pat
     [
         (("--figure", "msd.jpeg"), 2, "ends with .png, .pdf, .svg"),
         (("--csv", "absent/msd.csv"), 2, "there is no folder absent"),
+        (("--csv", "-"), 2, "--csv -: a file is needed"),
+        (("--csv", "."), 2, "--csv .: this is a folder"),
+        (("--csv", "a.svg", "--figure", "../{here}/a.svg"), 2, "--csv and --figure are both a.svg"),
+        (("--csv", "{run}/../made.run/log.csv"), 2, "the run wrote this file"),
+        (("--csv", "{run}/run.json"), 2, "the run wrote this file"),
         (("--csv", "/dev/full"), 4, "/dev/full cannot be written: No space left"),
     ],
 )
-def test_a_file_that_cannot_be_is_told(run: Path, options: tuple[str, str], code: int, message: str) -> None:
-    answer = mlmd("analyze", "diffusion", run, *options)
+def test_a_file_that_cannot_be_is_told(
+    run: Path, options: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (run / "log.csv").write_text("step,stage\n")
+    before = sorted(tmp_path.rglob("*"))
+    answer = mlmd("analyze", "diffusion", run, *(one.format(run=run, here=tmp_path.name) for one in options))
     assert answer.code == code and message in answer.err, answer
     assert (run / "analysis" / "diffusion.json").exists() == (code == 4)  # what was worked out is not lost
+    assert code == 4 or sorted(tmp_path.rglob("*")) == before
+    assert (run / "log.csv").read_text() == "step,stage\n" and json.loads((run / "run.json").read_text())
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path: Path) -> None:
+    frames = tmp_path / "frames.extxyz"
+    ase.io.write(frames, 2 * [ase.Atoms("Ar2", [[0, 0, 0], [3, 0, 0]], cell=[12.0] * 3, pbc=True)])
+    text = frames.read_bytes()
+    answer = mlmd("analyze", "rdf", frames, "--csv", tmp_path / "." / "frames.extxyz", "--out", tmp_path)
+    assert answer.code == 2 and "reads this file, which would be lost" in answer.err
+    assert frames.read_bytes() == text and not (tmp_path / "rdf.json").exists()
+
+
+def test_one_file_that_fails_does_not_keep_the_other_from_being_written(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    figure = tmp_path / "msd.svg"
+    answer = mlmd(
+        "analyze", "diffusion", run, "--csv", "/dev/full", "--figure", figure, "--out", tmp_path / "taken"
+    )  # fmt: skip
+    assert answer.code == 4 and "/dev/full cannot be written" in answer.err and "Not written: " in answer.err
+    assert f"Written: {figure}\n" in answer.out and figure.read_bytes().startswith(b"<?xml")
 
 
 def test_options_choose_the_frames_and_the_elements(run: Path) -> None:

@@ -68,7 +68,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG, PDF or SVG without the time of day in it, so that equal results give equal files."""
     import matplotlib as mpl
 
-    untold = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}[path.suffix]
+    untold = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}[path.suffix.lower()]
     with mpl.rc_context({"svg.hashsalt": "mlmd"}):
         figure.savefig(path, metadata={untold: None})
 

@@ -50,15 +50,19 @@ class Answer:
             _print(table())
             for note in notes:
                 click.echo(note)
-        named = self._named(result)  # a failure comes last, and loses nothing
-        if paths is not None and not self.as_json:
-            endings = ",".join(path.suffix[1:] for path in paths)
-            click.echo(f"Written: {paths[0].with_suffix('')}.{{{endings}}}{''.join(f', {path}' for path in named)}")
+        named, failures = self._named(result)
+        if paths is not None:
+            named.insert(0, f"{paths[0].with_suffix('')}.{{{','.join(path.suffix[1:] for path in paths)}}}")
+        if named and not self.as_json:
+            click.echo(f"Written: {', '.join(named)}")
+        if failures:  # which come last, and lose nothing
+            raise StorageError(f"{' '.join(failures)} Give another file.")
 
-    def _named(self, result: Result) -> list[Path]:
+    def _named(self, result: Result) -> tuple[list[str], list[str]]:
+        """What was written where it was asked for, and what could not be."""
         from mlmd.analysis.figures import save
 
-        written = []
+        written, failures = [], []
         for path, write in (
             (self.csv, lambda path: path.write_text(result.to_csv(), encoding="utf-8")),
             (self.figure, lambda path: save(result.figure(), path)),
@@ -68,9 +72,10 @@ class Answer:
             try:
                 write(path)
             except OSError as error:
-                raise StorageError(f"{path} cannot be written: {error.strerror}. Give another file.") from None
-            written.append(path)
-        return written
+                failures.append(f"{path} cannot be written: {error.strerror}.")
+            else:
+                written.append(str(path))
+        return written, failures
 
 
 @dataclass(frozen=True)

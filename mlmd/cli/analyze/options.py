@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class Picture(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Refuse endings that mean no format."""
-        if Path(value).suffix not in _PICTURES:
+        if Path(value).suffix.lower() not in _PICTURES:
             raise InputError(f"--figure {value}: a file that ends with {', '.join(_PICTURES)} is needed.")
         return Path(value)
 
@@ -123,9 +123,7 @@ def with_asked(folder: str) -> Callable[[Callable[..., None]], Callable[..., Non
         def answering(
             *, as_json: bool, out: Path | None, csv: Path | None, figure: Path | None, **rest: Any
         ) -> None:  # fmt: skip
-            for name, path in (("--csv", csv), ("--figure", figure)):
-                if path is not None and not path.absolute().parent.is_dir():
-                    raise InputError(f"{name} {path}: there is no folder {path.parent}.")
+            _check_places(csv, figure, [path for value in rest.values() for path in _paths(value)])
             command(asked=Asked(out, as_json, csv, figure), **rest)
 
         options: Options = (
@@ -137,6 +135,44 @@ def with_asked(folder: str) -> Callable[[Callable[..., None]], Callable[..., Non
         return with_options(options, answering)
 
     return decorated
+
+
+def _check_places(csv: Path | None, figure: Path | None, read: Sequence[Path]) -> None:
+    """Refuse, before anything is worked out, files that cannot be written, and those that are read or written already.
+
+    Raises:
+        InputError: for a missing folder, a folder in the place of a file, "-", a file among `read`, one that a run
+            wrote for itself, and one file for both.
+    """
+    for name, path in (("--csv", csv), ("--figure", figure)):
+        if path is None:
+            continue
+        if str(path) == "-":
+            raise InputError(f"{name} -: a file is needed; the terminal has the table, or with --json the result.")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{name} {path}: there is no folder {path.parent}.")
+        if path.is_dir():
+            raise InputError(f"{name} {path}: this is a folder. Give a file.")
+        place = path.resolve()
+        if place in [one.resolve() for one in read]:
+            raise InputError(f"{name} {path}: the analysis reads this file, which would be lost. Give another one.")
+    if csv is not None and _is_of_a_run(csv):
+        raise InputError(f"--csv {csv}: the run wrote this file, which would be lost. Give another one.")
+    if csv is not None and figure is not None and csv.resolve() == figure.resolve():
+        raise InputError(f"--csv and --figure are both {csv}, and one would be lost. Give two files.")
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether there is such a file in a run folder, and it is none of a user's own tables."""
+    from mlmd.rundir import DEPOSITION, FLUXES, HYPER, LOG, MANIFEST, TEMPERATURES
+
+    own = path.suffix == ".csv" and path.name not in (DEPOSITION, FLUXES, HYPER, LOG, TEMPERATURES)
+    return path.exists() and (path.parent / MANIFEST).is_file() and not own
+
+
+def _paths(value: object) -> list[Path]:
+    """Those that an option or an argument has been given."""
+    return [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, Path)]
 
 
 def with_options(options: Options, command: Callable[..., None]) -> Callable[..., None]:
@@ -176,7 +212,7 @@ def _drift(context: click.Context, parameter: click.Parameter, texts: tuple[str,
 
 charges_option = click.option(
     "--charges", multiple=True, callback=_charges, metavar="ELEMENT=CHARGE",
-    help='For the conductivity, e.g. "Li=1" (repeatable).',
+    help='Of atoms in units of e, e.g. "Li=1" (repeatable).',
 )  # fmt: skip
 drift_option = click.option(
     "--drift", multiple=True, default=("cell",), show_default=True, callback=_drift,
