@@ -11,6 +11,7 @@ import ase.build
 import mdtraj
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from mlmd.analysis import write
 from mlmd.analysis.rdf import RDFResult, rdf
@@ -133,6 +134,22 @@ def test_the_first_shell_of_a_liquid_like_crystal_is_found(rng: np.random.Genera
     assert pair.peak.value == pytest.approx(3.6 / np.sqrt(2), abs=0.1)
     assert pair.first_shell.value == pytest.approx(12.0, abs=0.1)
     assert 2.8 < pair.shell_radius.value < 3.4
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.03])
+def test_the_first_shell_of_a_molecule_ends_where_there_is_none(spread: float, rng: np.random.Generator) -> None:
+    """Of stiff bonds the peak is tens of times as high as what other molecules make."""
+    arms = 2.05 / np.sqrt(3) * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    centres = np.stack(np.meshgrid(*3 * [np.arange(4) * 6.0], indexing="ij"), axis=-1).reshape(-1, 3)
+    positions = np.empty((30, 64, 5, 3))
+    for frame in positions:
+        frame[:, 0] = centres + rng.normal(scale=0.3, size=centres.shape)
+        turned = np.stack([one.apply(arms) for one in Rotation.random(64, rng=rng)])
+        frame[:, 1:] = frame[:, :1] + turned * rng.normal(1.0, spread / 2.05, (64, 4, 1))
+    atoms = ase.Atoms("PS4" * 64, cell=24.0 * np.eye(3), pbc=True)
+    pair = next(one for one in of(atoms, positions.reshape(30, -1, 3), r_max=6.0).pairs if one.pair == "P–S")
+    assert pair.g.max() > 20.0 * pair.g[pair.g.size // 2 :].max()
+    assert pair.first_shell is not None and pair.first_shell.value == pytest.approx(4.0, abs=0.01)
 
 
 def test_at_most_so_many_frames_are_used(rng: np.random.Generator) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 N_BLOCKS = 10
 """Parts of the trajectory whose scatter gives the error."""
+_RISE = 0.5
+"""Of g(r), half of what it is without order: a tenth of the peak of a bond may be above all that comes after it."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _mean(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _first_shell(g: np.ndarray) -> tuple[int | None, int | None]:
     """Bins of the first peak and of the minimum after it; None where there is none.
 
-    The curve is averaged over five bins; the first peak is the first maximum that is at least half of the highest.
+    The curve is averaged over five bins; the first peak is the first maximum that is at least half of the highest. The
+    minimum is where the curve rises again by a tenth of the peak; above the sharp peak of a bond, by `_RISE`.
     """
     smooth = np.convolve(g, np.ones(5) / 5, mode="same")
     if not smooth.max() > 0.0:
@@ -203,7 +206,7 @@ def _first_shell(g: np.ndarray) -> tuple[int | None, int | None]:
         return None, None
     peak = int(maxima[0])
     after = smooth[peak:]
-    rises = np.flatnonzero(after > np.minimum.accumulate(after) + 0.1 * smooth[peak])
+    rises = np.flatnonzero(after > np.minimum.accumulate(after) + min(0.1 * smooth[peak], _RISE))
     if not len(rises):
         return peak, None
     return peak, peak + int(np.argmin(after[: rises[0]]))
