@@ -131,6 +131,15 @@ def test_an_event_is_counted_once_until_the_next() -> None:
     assert len(find_turns(turned, np.radians(45.0), 5).frame) == 0
 
 
+def test_a_turn_within_the_first_frames_is_one_event() -> None:
+    """Their mean may be more than 45° from both directions, and none that the bond ever has, or it is the second."""
+    for turn in range(1, 10):
+        turned = np.zeros((100, 1, 3))
+        turned[:turn, 0, 0], turned[turn:, 0] = 1.0, [np.cos(2.1), np.sin(2.1), 0.0]
+        turns = find_turns(turned, np.radians(45.0), 10)
+        assert len(turns.frame) == (turn > 4) and (turns.angle > 45.0).all(), (turn, turns)
+
+
 def test_groups_that_do_not_turn_have_no_relaxation_time(rng: np.random.Generator) -> None:
     still = Rotation.random(8, rng=rng)
     path = [Rotation.from_rotvec(rng.normal(scale=0.1, size=(8, 3))) * still for _ in range(1000)]

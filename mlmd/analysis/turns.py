@@ -24,6 +24,8 @@ def find_turns(directions: np.ndarray, angle: float, patience: int) -> Turns:
 
     The direction that a bond has at the beginning is its mean over the first frames, `patience` of them; after an event
     it is the mean over the frames that the bond has been away. A bond that comes back before has only looked elsewhere.
+    One that turns within the first frames is away from their mean from the beginning: that is an event where it is
+    then seen to be elsewhere.
 
     Args:
         directions: (n_frames, n_bonds, 3) unit vectors.
@@ -43,7 +45,9 @@ def find_turns(directions: np.ndarray, angle: float, patience: int) -> Turns:
         if len(turned):
             after = _unit(sums[turned])
             cosines = np.clip(np.einsum("bi,bi->b", start[turned], after), -1.0, 1.0)
-            found.append((turned, frame + 1 - away[turned], np.degrees(np.arccos(cosines))))
+            left = frame + 1 - away[turned]
+            known = (left >= patience) | (cosines < least)
+            found.append((turned[known], left[known], np.degrees(np.arccos(cosines[known]))))
             start[turned], away[turned], sums[turned] = after, 0, 0.0
     if not found:
         return Turns(np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0))
