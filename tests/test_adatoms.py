@@ -180,6 +180,13 @@ def test_who_comes_out_of_the_slab_and_who_leaves_it_are_told_and_do_not_count(r
     assert any("touch another one" in note for note in result.notes)  # two on sites side by side
 
 
+def test_the_picture_of_adatoms_that_stay_says_so(rng: np.random.Generator) -> None:
+    path = np.repeat(walks("fcc100", (0.0, 0.0), 1, rng), 200, axis=0)
+    _, *empty = of(*shaken(slab_of("fcc100"), path, rng)).figure().axes
+    assert [one.texts[0].get_text() for one in empty] == ["no hops", "no hops"]
+    assert not any(len(one.get_xticks()) or len(one.get_yticks()) for one in empty)
+
+
 def test_a_slab_without_adatoms_and_bulk_are_refused(rng: np.random.Generator) -> None:
     slab = slab_of("fcc100")
     bare = np.broadcast_to(slab.positions, (20, *slab.positions.shape))

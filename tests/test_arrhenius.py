@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -233,6 +235,31 @@ def test_why_there_is_no_line_through_collective_conductivities_is_told(folder: 
     assert [one.quantity for one in found.activations] == ["D(Li)", "D(Cl)", "conductivity"]
     (why,) = (note for note in found.notes if note.startswith("collective conductivity: larger than twice its error"))
     assert "at no temperature, and two temperatures are needed: all elements have charges, which add up to +16 e" in why
+
+
+@pytest.mark.parametrize("kelvins", [[900.0, 1000.0, 1100.0, 1200.0], T.tolist(), [600.0, 605.0, 700.0]])
+def test_temperatures_do_not_overlap_on_their_axis(kelvins: list[float], tmp_path: Path) -> None:
+    path = tmp_path / "values.csv"
+    path.write_text("T,D\n" + "".join(f"{kelvin},{math.exp(-3000.0 / kelvin)},1e-4\n" for kelvin in kelvins))
+    figure = read_table(path).figure()
+    figure.draw_without_rendering()
+    (top,) = figure.axes[0].child_axes
+    labels = [one for one in top.get_xticklabels() if one.get_text()]
+    boxes = sorted((one.get_window_extent() for one in labels), key=lambda box: box.x0)
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+    assert len(boxes) >= 2 and labels[0].get_text().startswith("300")  # where the value is predicted, or the coldest
+
+
+def test_columns_go_from_cold_to_hot_and_tell_what_is_in_the_fit(folder: Path, tmp_path: Path) -> None:
+    values = {1000.0: (3e-5, 1e-6), 900.0: (1e-5, 9e-6), 1200.0: (9e-5, 1e-6), 1100.0: (5e-5, 1e-6)}
+    path = tmp_path / "values.csv"
+    path.write_text("T,D,error\n" + "".join(f"{kelvin},{d},{error}\n" for kelvin, (d, error) in values.items()))
+    rows = list(csv.DictReader(read_table(path).to_csv().splitlines()))
+    assert [float(row["temperature [K]"]) for row in rows] == sorted(values)
+    assert [row["in the fit"] for row in rows] == ["0", "1", "1", "1"]
+    found = arrhenius([folder], drift=["Cl"]).activations[0]
+    told = [point.temperature for point in found.points]
+    assert told == sorted(told)
 
 
 def test_the_command_writes_beside_the_runs_and_tells_all(folder: Path) -> None:

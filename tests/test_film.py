@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -218,6 +219,15 @@ def test_the_lattice_constant_is_that_of_the_bond() -> None:
     for lattice, a in A.items():
         distances = ase.build.bulk("Li", lattice, a).repeat(3).get_all_distances(mic=True)
         assert lattice_constant(lattice, distances[distances > 0].min()) == pytest.approx(a)
+
+
+def test_layers_are_whole_numbers_in_the_picture(tmp_path: Path, rng: np.random.Generator) -> None:
+    result = deposition(open_growing_file(grow(tmp_path / "film.extxyz", rng), interval=1000.0), last=1)
+    one = next(layer for layer in result.layers if layer.similarity)
+    layers = tuple(layer if layer is one else replace(layer, similarity={}) for layer in result.layers)
+    axes = replace(result, layers=layers).figure().axes[4]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [one.number]
 
 
 def test_growth_on_lattice_places_is_counted_exactly(tmp_path: Path, rng: np.random.Generator) -> None:

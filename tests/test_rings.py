@@ -154,6 +154,14 @@ def test_numbers_are_means_over_frames() -> None:
     assert result.outside.value == pytest.approx(0.5 / 18)
 
 
+def test_sizes_are_whole_numbers_in_the_picture() -> None:
+    figure = of(ase.build.bulk("Si", "diamond", 5.43), cutoffs={("Si", "Si"): 2.8}).figure()
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [6.0]
+
+
 def test_what_is_no_network_is_refused() -> None:
     silica = alpha_cristobalite()
     with pytest.raises(InputError, match="bonded to which"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from mlmd.analysis.figures import color, label, legend, new_figure
 
@@ -46,7 +47,13 @@ def adatoms_figure(result: AdatomsResult) -> Figure:
     label(places, "x (Å)", "sites, y (Å)")
     label(hops, "hop along x (Å)", "hop along y (Å)")
     label(stays, "time on a site (ps)", "part of the stays that last longer")
+    legend(stays)
     if any(len(one.hops.visits.atom) for one in result.species):
         legend(hops)
-    legend(stays)
+        return figure
+    for axes in (hops, stays):
+        axes.text(0.5, 0.5, "no hops", ha="center", va="center", transform=axes.transAxes)
+        axes.xaxis.set_major_locator(NullLocator())
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
     return figure

@@ -62,14 +62,14 @@ class ArrheniusResult:
         }
 
     def to_csv(self) -> str:
-        """The points: temperature, value, error, and what the chosen law gives there."""
-        rows = ["quantity,temperature [K],value,error,unit,law,run"]
+        """The points: temperature, value, error, what the chosen law gives there, and whether it is in the fit."""
+        rows = ["quantity,temperature [K],value,error,unit,law,run,in the fit"]
         for one in self.activations:
-            for point in (*one.points, *one.left_out):
+            for point in sorted((*one.points, *one.left_out), key=_kelvin):
                 fitted = one.curve(one.law, np.array([point.temperature]))[0][0]
                 rows.append(
                     f"{one.quantity},{point.temperature:.8g},{point.value.value:.8g},{point.value.error:.8g},"
-                    f'{point.value.unit},{fitted:.8g},"{point.source}"'
+                    f'{point.value.unit},{fitted:.8g},"{point.source}",{int(point in one.points)}'
                 )
         return "\n".join(rows) + "\n"
 
@@ -154,9 +154,14 @@ def arrhenius(
     if TOGETHER in points and TOGETHER not in able:
         notes.append(_why_not(points[TOGETHER]))
     activations = [
-        activation(name, own, at, times_temperature=name in (CONDUCTIVITY, TOGETHER)) for name, own in able.items()
+        activation(name, sorted(own, key=_kelvin), at, times_temperature=name in (CONDUCTIVITY, TOGETHER))
+        for name, own in able.items()
     ]
     return ArrheniusResult(tuple(activations), dict(charges or {}), tuple(notes))
+
+
+def _kelvin(point: Point) -> float:
+    return point.temperature
 
 
 def _why_not(points: Sequence[Point]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _ROOM = 0.04
 """Of the width of the axis, beyond the points."""
+_LABEL = 0.09
+"""Of the width of the axis, between the middles of two temperatures."""
 
 
 def arrhenius_figure(result: ArrheniusResult) -> Figure:
@@ -55,11 +58,18 @@ def _draw(axes: Axes, group: list[Activation]) -> None:
     top = axes.secondary_xaxis("top", functions=(_turned, _turned))  # type: ignore[arg-type]
     top.set_xlabel("T (K)", fontsize=9)
     top.tick_params(labelsize=8)
-    ticks = sorted({point.temperature for one in group for point in one.points})
-    top.set_xticks(
-        ticks if len(ticks) <= 6 else [ticks[0], ticks[len(ticks) // 3], ticks[2 * len(ticks) // 3], ticks[-1]]
-    )
+    kelvins = {each.temperature for one in group for each in (*one.points, *one.predictions)}
+    top.set_xticks(_legible(kelvins, axes.get_xlim()))
     legend(axes)
+
+
+def _legible(kelvins: Iterable[float], limits: tuple[float, float]) -> list[float]:
+    """Temperatures (K) whose labels do not overlap on an axis of 1000/T with these limits, the coldest among them."""
+    shown: list[float] = []
+    for kelvin in sorted(kelvins):
+        if not shown or 1e3 / shown[-1] - 1e3 / kelvin >= _LABEL * (limits[1] - limits[0]):
+            shown.append(kelvin)
+    return shown
 
 
 def _turned(x: np.ndarray) -> np.ndarray:

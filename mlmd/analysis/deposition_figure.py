@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mlmd.analysis.figures import color, label, legend, new_figure
 from mlmd.analysis.surface_similarity import FACES
@@ -84,6 +85,7 @@ def _structure(axes: Axes, result: DepositionResult) -> None:
 
 def _faces(axes: Axes, result: DepositionResult) -> None:
     compared = [layer for layer in result.layers if layer.similarity]
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label(axes, "layer", f"similarity with faces of {result.lattice}" if result.lattice else "similarity with faces")
     if not compared:
         axes.text(0.5, 0.5, "not compared", transform=axes.transAxes, ha="center", color="#333333")

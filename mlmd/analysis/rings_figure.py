@@ -24,7 +24,7 @@ def rings_figure(result: RingsResult) -> Figure:
         left.bar(
             sizes + offset, values, 0.4, yerr=errors, color=color(int(offset > 0)), label=words, error_kw={"lw": 0.9}
         )
-    left.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     label(left, f"size of the ring ({'–'.join(result.counted)} atoms)", "")
     left.set_ylim(0, 1.2 * left.get_ylim()[1])
     mark = "o-" if len(result.times) < 30 else "-"
