@@ -150,6 +150,7 @@ def test_the_first_shell_of_a_molecule_ends_where_there_is_none(spread: float, r
     pair = next(one for one in of(atoms, positions.reshape(30, -1, 3), r_max=6.0).pairs if one.pair == "P–S")
     assert pair.g.max() > 20.0 * pair.g[pair.g.size // 2 :].max()
     assert pair.first_shell is not None and pair.first_shell.value == pytest.approx(4.0, abs=0.01)
+    assert pair.shell_radius is not None and 2.4 < pair.shell_radius.value < 3.0  # in the middle of nothing
 
 
 def test_at_most_so_many_frames_are_used(rng: np.random.Generator) -> None:

@@ -195,7 +195,8 @@ def _first_shell(g: np.ndarray) -> tuple[int | None, int | None]:
     """Bins of the first peak and of the minimum after it; None where there is none.
 
     The curve is averaged over five bins; the first peak is the first maximum that is at least half of the highest. The
-    minimum is where the curve rises again by a tenth of the peak; above the sharp peak of a bond, by `_RISE`.
+    minimum is where the curve rises again by a tenth of the peak; above the sharp peak of a bond, by `_RISE`;
+    of a gap in which there is nothing it is the middle, so that a bond that is longer for once is one still.
     """
     smooth = np.convolve(g, np.ones(5) / 5, mode="same")
     if not smooth.max() > 0.0:
@@ -209,7 +210,8 @@ def _first_shell(g: np.ndarray) -> tuple[int | None, int | None]:
     rises = np.flatnonzero(after > np.minimum.accumulate(after) + min(0.1 * smooth[peak], _RISE))
     if not len(rises):
         return peak, None
-    return peak, peak + int(np.argmin(after[: rises[0]]))
+    lowest = np.flatnonzero(after[: rises[0]] == after[: rises[0]].min())
+    return peak, peak + int(lowest[len(lowest) // 2])
 
 
 def _notes(trajectory: Trajectory, r_max: float) -> tuple[str, ...]:
