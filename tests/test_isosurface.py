@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
 
 from mlmd.analysis.density import density
+from mlmd.analysis.figures import save
 from mlmd.analysis.isosurface import isosurface
 from mlmd.io.trajectories import from_arrays
 
@@ -62,3 +64,11 @@ def test_a_density_that_is_the_same_everywhere_has_no_surface_and_a_picture() ->
     trajectory = from_arrays(grid[:, None], ase.Atoms("Li", cell=[8.0] * 3, pbc=True), interval=1.0, unwrapped=True)
     figure = density(trajectory, spacing=2.0, drift="none").figure()
     assert [axes.name for axes in figure.axes].count("3d") == 1
+
+
+def test_a_surface_is_one_picture_in_a_file_of_vectors(tmp_path: Path) -> None:
+    path = 4.0 + np.random.default_rng(0).normal(scale=1.0, size=(500, 1, 3))
+    trajectory = from_arrays(path, ase.Atoms("Li", cell=[8.0] * 3, pbc=True), interval=1.0, unwrapped=True)
+    save(density(trajectory, drift="none").figure(), tmp_path / "density.svg")
+    drawn = (tmp_path / "density.svg").read_text()
+    assert drawn.count("<image") >= 4 and drawn.count("<path") < 500  # thousands of triangles otherwise

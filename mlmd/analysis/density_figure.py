@@ -59,6 +59,7 @@ def _draw_surface(axes: Any, result: DensityResult, one: ElementDensity) -> None
             shade=True,
             lightsource=LightSource(225, 45),
             zorder=2,
+            rasterized=True,  # thousands of triangles
         )
         axes.add_collection3d(surface)
     others = result.framework[[symbol != one.element for symbol in result.framework.symbols]]

@@ -52,7 +52,7 @@ def _map(axes: Axes, result: FreeEnergy) -> None:
     first, second = result.axes
     values = np.where(result.values / result.kt <= _HIGHEST, result.values / result.kt, np.nan)
     axes.grid(False)
-    drawn = axes.pcolormesh(first.centres, second.centres, values.T, cmap="viridis", shading="nearest")
+    drawn = axes.pcolormesh(first.centres, second.centres, values.T, cmap="viridis", shading="nearest", rasterized=True)
     bar = axes.figure.colorbar(drawn, ax=axes)
     bar.set_label("free energy (kT)", fontsize=10)
     for number, one in enumerate(result.minima, 1):
