@@ -65,6 +65,9 @@ def test_all_is_what_mdtraj_says(chignolin: Path, rng: np.random.Generator) -> N
         assert found["contacts"][frame] == (own < 0.45).sum() >= (gaps < 0.45).sum() > 0
     aligned = frames[:].superpose(frames, 0, atom_indices=alphas).xyz[:, alphas]
     fluctuations = 10.0 * np.sqrt(((aligned - aligned.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0))
+    contacts = result.figure().axes[-2]  # and its scale
+    names = [[one.get_text() for one in axis.get_ticklabels()] for axis in (contacts.xaxis, contacts.yaxis)]
+    assert names == 2 * [[one.name for one in result.residues]]
     told = [one.fluctuation.value for one in result.residues if one.fluctuation is not None]
     assert np.allclose(told, fluctuations, atol=1e-3)
 

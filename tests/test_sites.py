@@ -161,6 +161,9 @@ def test_vibrations_across_the_border_are_no_jumps(rng: np.random.Generator) -> 
     assert np.count_nonzero(swing > 2.0) > 1000
     assert len(result.visits.atom) == 0 and result.occupancy.max() == pytest.approx(1.0)
     assert any("no jumps" in note for note in result.notes)
+    _, *others = result.figure().axes
+    assert [one.texts[0].get_text() for one in others] == ["no jumps", "no jumps"]
+    assert not any(len(one.get_xticks()) or len(one.get_yticks()) for one in others)
 
 
 @pytest.mark.parametrize(("apart", "expected"), [(0.6, [-0.45, 0.45]), (1.2, [-0.45])])

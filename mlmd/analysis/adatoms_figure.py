@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.analysis.figures import color, empty, label, legend, new_figure
 
 if TYPE_CHECKING:
     from mlmd.analysis.adatoms import AdatomsResult
@@ -52,8 +51,5 @@ def adatoms_figure(result: AdatomsResult) -> Figure:
         legend(hops)
         return figure
     for axes in (hops, stays):
-        axes.text(0.5, 0.5, "no hops", ha="center", va="center", transform=axes.transAxes)
-        axes.xaxis.set_major_locator(NullLocator())
-        axes.yaxis.set_major_locator(NullLocator())
-        axes.yaxis.set_minor_locator(NullLocator())
+        empty(axes, "no hops")
     return figure

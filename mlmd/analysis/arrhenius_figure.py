@@ -58,8 +58,9 @@ def _draw(axes: Axes, group: list[Activation]) -> None:
     top = axes.secondary_xaxis("top", functions=(_turned, _turned))  # type: ignore[arg-type]
     top.set_xlabel("T (K)", fontsize=9)
     top.tick_params(labelsize=8)
-    kelvins = {each.temperature for one in group for each in (*one.points, *one.predictions)}
-    top.set_xticks(_legible(kelvins, axes.get_xlim()))
+    marked = {point.temperature for one in group for point in one.points}
+    marked |= {each.temperature for one in group for each in one.predictions}
+    top.set_xticks(_legible(marked, axes.get_xlim()))
     legend(axes)
 
 

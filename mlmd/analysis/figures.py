@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +62,15 @@ def plain_ticks(axes: Axes) -> None:
 def legend(axes: Axes) -> None:
     """A legend where there is room."""
     axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def empty(axes: Axes, why: str) -> None:
+    """Say in words why there is nothing in a plot, whose numbers would mean nothing."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", color=_INK, transform=axes.transAxes)
+    axes.grid(False)
+    for one in (axes.xaxis, axes.yaxis):
+        one.set_major_locator(NullLocator())
+        one.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -93,9 +93,12 @@ def _contacts(figure: Figure, axes: Axes, result: ProteinResult) -> None:
     figure.colorbar(image, ax=axes, label="part in contact")
     axes.grid(False)
     label(axes, "residue", "residue")
+    axes.set_yticks(*_names(axes, result), fontsize=7)
 
 
-def _names(axes: Axes, result: ProteinResult) -> None:
+def _names(axes: Axes, result: ProteinResult) -> tuple[list[int], list[str]]:
+    """Name the residues along x; where, and how."""
     every = max(1, len(result.residues) // 14)
-    axes.set_xticks(range(0, len(result.residues), every))
-    axes.set_xticklabels([one.name for one in result.residues[::every]], rotation=60, fontsize=7)
+    places, names = list(range(0, len(result.residues), every)), [one.name for one in result.residues[::every]]
+    axes.set_xticks(places, names, rotation=60, fontsize=7)
+    return places, names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlmd.analysis.figures import color, label, legend, new_figure
+from mlmd.analysis.figures import color, empty, label, legend, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,10 @@ def sites_figure(result: SitesResult) -> Figure:
     middle.set_ylim(max(0.5 * lowest, 1e-4), 1.3)
     middle.set_xlim(left=0)
     label(middle, "time on a site (ps)", "part of the stays that last longer")
-    legend(middle)
+    if len(result.visits.vector):
+        legend(middle)
+    else:
+        empty(middle, "no jumps")
     _draw_lengths(right, result)
     return figure
 
@@ -62,7 +65,7 @@ def _draw_lengths(axes: Axes, result: SitesResult) -> None:
     lengths = np.linalg.norm(result.visits.vector, axis=1)
     label(axes, "length of jumps (Å)", "jumps")
     if not len(lengths):
-        axes.text(0.5, 0.5, "no jumps", ha="center", va="center", transform=axes.transAxes)
+        empty(axes, "no jumps")
         return
     edges = np.arange(0.0, lengths.max() + 0.2, 0.1)
     kinds = np.array([result.places.names.index(one) for one in result.places.classes])
