@@ -265,7 +265,7 @@ def test_columns_go_from_cold_to_hot_and_tell_what_is_in_the_fit(folder: Path, t
 def test_the_command_writes_beside_the_runs_and_tells_all(folder: Path) -> None:
     answer = mlmd("analyze", "arrhenius", folder, "--element", "Li")
     assert answer.code == 0, answer.err
-    assert "D(Li): one line, E_a = 0." in answer.out and "D(Li) at 300 K" in answer.out
+    assert "D(Li): one line, E_a = 0." in answer.out and "D(Li) at 300 K" in answer.out and "95 % between" in answer.out
     assert (folder / "analysis" / "arrhenius.png").is_file()
 
 

@@ -48,6 +48,10 @@ class Prediction:
     others: Mapping[str, float]
     """What the other laws give."""
 
+    def __str__(self) -> str:
+        """With the interval, without which one far from the data may look like zero."""
+        return f"{self.value}, 95 % between {self.low:.3g} and {self.high:.3g}"
+
 
 @dataclass(frozen=True)
 class Activation:

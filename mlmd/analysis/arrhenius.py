@@ -48,7 +48,7 @@ class ArrheniusResult:
         lines = []
         for one in self.activations:
             lines.append(f"{one.quantity}: {one.law.name}, {', '.join(told(one.law))}")
-            lines += [f"{one.quantity} at {each.temperature:g} K = {each.value}" for each in one.predictions]
+            lines += [f"{one.quantity} at {each.temperature:g} K = {each}" for each in one.predictions]
             lines += [f"{one.quantity}: {note}" for note in one.notes]
         return "\n".join([*lines, *self.notes])
 

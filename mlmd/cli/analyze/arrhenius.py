@@ -79,9 +79,6 @@ def _notes(result: ArrheniusResult) -> list[str]:
         law, p_value = one.law, one.choice.p_value
         tested = "" if math.isnan(p_value) else f" (p = {p_value:.2g} that data of one line look so)"
         lines.append(f"{one.quantity}: {law.name}, {', '.join(told(law))}{tested}")
-        lines += [
-            f"{one.quantity} at {each.temperature:g} K: {each.value}, 95 % between {each.low:.3g} and {each.high:.3g}"
-            for each in one.predictions
-        ]
+        lines += [f"{one.quantity} at {each.temperature:g} K: {each}" for each in one.predictions]
         lines += [f"{one.quantity}: {note}" for note in one.notes]
     return [*lines, *result.notes]
