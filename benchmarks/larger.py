@@ -6,10 +6,10 @@
 The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extended XYZ (Y. Zuo et al., J. Phys. Chem. A
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
 the others, and what is chosen has the least sum of energy and force error for those held back, each in parts of what
-level 16 has. Settings follow one after the other: the cutoff, at level 16; the weight of energies and the number of
-radial functions, at level 20; then the other cutoffs, a level beyond and a Gaussian approximation potential. Then
-members of a mean (`mlmd committee`) join one by one while the sum falls. The best potential and the members learn
-again from all training structures, and these are the errors of the second table.
+the first has. Settings follow one after the other: the cutoff, at level 16; the level, which rises while the sum falls;
+the weight of energies; and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by
+one while the sum falls. The best potential and the members learn again from all training structures, and these are the
+errors of the second table.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from mlmd.train.run import n_cores, train
 ELEMENTS = ("Cu", "Ni", "Si")
 HELD_BACK = 5
 """One structure of so many."""
-CUTOFFS, ENERGIES, HIGHER = (4.2, 4.7, 5.2), (0.2, 0.5), 22
-MANY_RADIAL = 12
+CUTOFFS, LEVELS = (4.2, 4.7, 5.2), (20, 22, 24, 26)
+ENERGY, MORE_ENERGY = 0.5, 0.2
+"""meV/atom, of `loss`: the smaller, the more energies count."""
 MOST = 5
 """Members of a mean."""
 
@@ -45,18 +46,14 @@ class Settings:
     cutoff: float
     """Å."""
     level: int = 16
-    energy: float = 1.0
-    """meV/atom, of `loss`."""
-    n_radial: int = 0
-    """Chebyshev polynomials, where it is not the default."""
+    energy: float = ENERGY
 
     @property
     def name(self) -> str:
         """For tables and folders."""
         if not self.level:
             return f"gap {self.cutoff:g} Å"
-        more = f", {self.n_radial} radial" if self.n_radial else ""
-        return f"level {self.level}, {self.cutoff:g} Å, {self.energy:g} meV{more}"
+        return f"level {self.level}, {self.cutoff:g} Å, {self.energy:g} meV"
 
     @property
     def text(self) -> str:
@@ -66,10 +63,9 @@ class Settings:
                 f'descriptor = {{ kind = "soap", cutoff = "{self.cutoff} Å", n_max = 8, l_max = 6 }}\n'
                 'fit = { kind = "gap", n_sparse = 1000 }\n'
             )
-        radial = f", n_chebyshev = {self.n_radial}" if self.n_radial else ""
         return (
-            f'descriptor = {{ kind = "mtp", level = {self.level}, cutoff = "{self.cutoff} Å"{radial} }}\n'
-            f'loss = {{ energy = "{self.energy} meV" }}\nfit = {{ tolerance = 3e-4 }}\n'
+            f'descriptor = {{ kind = "mtp", level = {self.level}, cutoff = "{self.cutoff} Å" }}\n'
+            f'loss = {{ energy = "{self.energy} meV" }}\n'
         )
 
 
@@ -84,9 +80,9 @@ class Trainings:
 
     def of(self, settings: Settings) -> Potential:
         """Train, unless it is there."""
-        stem = settings.name.translate(str.maketrans({" ": "", ",": "-", "Å": "A"}))
+        stem = settings.name.replace(" ", "").replace(",", "-").replace("Å", "A")
         source = self.folder / f"{stem}.toml"
-        source.write_text(f"{self._data()}seed = 1\n{settings.text}")
+        source.write_text(f"{self._data()}test_fraction = 0.0\nseed = 1\n{settings.text}")
         return modelfile.load(train(source, self.folder / stem, n_processes=self.n_processes).model)
 
     def _data(self) -> str:
@@ -145,12 +141,12 @@ class Choice:
 def chosen(choice: Choice) -> tuple[Settings, list[Settings]]:
     """The best settings, and members of a mean."""
     base = choice.best([Settings(cutoff) for cutoff in CUTOFFS])
-    twenty = [replace(base, level=20, energy=energy) for energy in ENERGIES]
-    best = choice.best(twenty)
-    many = replace(best, n_radial=MANY_RADIAL)
-    best = choice.best([best, many])
-    others = [replace(best, cutoff=cutoff) for cutoff in CUTOFFS if cutoff != best.cutoff]
-    pool = [*twenty, many, *others, replace(best, level=HIGHER), Settings(base.cutoff, level=0)]
+    pool = [base]
+    for level in LEVELS:
+        pool.append(replace(base, level=level))
+        if choice.best(pool) != pool[-1]:
+            break
+    pool += [replace(choice.best(pool), energy=MORE_ENERGY), Settings(base.cutoff, level=0)]
     return choice.best(pool), choice.mean(pool)
 
 
