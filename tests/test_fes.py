@@ -515,6 +515,17 @@ def test_few_lines_make_wide_bins_and_no_minima_by_chance(n_lines: int, tmp_path
         assert len(found.minima) == 2
 
 
+def test_a_part_of_a_period_has_all_lines_that_lie_in_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    angle = rng.uniform(-math.pi, math.pi, 5000)
+    rows = np.column_stack([np.arange(5000), angle, np.zeros(5000)])
+    colvar = write_table(tmp_path / "COLVAR", ["time", "t", "o.bias"], rows, min_t="-pi", max_t="pi")
+    case = biased_files(Files(colvar=(colvar,)), T)
+    # from 0 to 4.5, of which what is beyond pi is written as -pi to -1.78
+    found = free_energy([case], variables=("t",), grid=Grid((0.0,), (4.5,), (9,)))
+    assert np.isfinite(found.values).all() and found.values.max() < 0.3 * KT
+
+
 def test_times_that_go_back_are_told(tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 8, 60, 6.0)
     before = by_files(hills=(hills,))
@@ -589,6 +600,33 @@ def test_units_are_those_of_the_plumed_input(tmp_path: Path) -> None:
         assert found.minima[0].position[0].value == pytest.approx(0.2 * length, abs=0.01 * length)
         values[name] = np.nanmax(found.values) / energy
     assert values["own"] == pytest.approx(values["real"], rel=1e-9) == pytest.approx(values["numbers"], rel=1e-9)
+
+
+def test_the_cosine_of_a_torsion_is_no_angle(tmp_path: Path) -> None:
+    script = tmp_path / "p.dat"
+    script.write_text("t: TORSION ATOMS=1,2,3,4\nc: TORSION ATOMS=1,2,3,4 COSINE\n")
+    case = biased_files(Files(hills=(script,), plumed=script), T)
+    assert case.shown("t") == ("deg", pytest.approx(180 / math.pi)) and case.shown("c") == ("", 1.0)
+
+
+def test_windows_may_have_units_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("pymbar")
+    found = []
+    for units in ("", "UNITS LENGTH=A ENERGY=kcal/mol\n"):
+        rng, runs = np.random.default_rng(6), []
+        for number, centre in enumerate(CENTRES):
+            mixed, head = (0.1, units) if units and number % 2 else (1.0, "")  # of an angstrom, or a nanometre
+            kappa = 40 * KJ * (mixed**2 / 4.184 if head else 1.0)
+            script = (
+                f"{head}x: DISTANCE ATOMS=1,2\nu: RESTRAINT ARG=x AT={centre / mixed} KAPPA={kappa}\n"
+                "PRINT ARG=x,u.bias STRIDE=1 FILE=COLVAR\n"
+            )
+            runs.append(umbrella(tmp_path / f"{bool(units)}{number}", centre, rng, script=script))
+            table = read_plumed_table(runs[-1] / "COLVAR")
+            write_table(runs[-1] / "COLVAR", table.names, table.rows / [1.0, mixed, 1.0])
+        found.append(fes(runs, grid=Grid((-8.0,), (8.0,), (16,))))
+    assert found[0].axes[0].unit == "Å"
+    assert np.allclose(found[0].values, found[1].values, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mlmd.rundir import Run, StageRecord, describe_targets, is_running
 
 _LENGTHS = {"DISTANCE", "POSITION", "RMSD", "DRMSD", "GYRATION"}
 _ANGLES = {"TORSION", "ANGLE"}
-_NOT_THEM = ("SQUARED", "SCALED_COMPONENTS", "TYPE=", "COMPONENTS=")
+_NOT_THEM = ("SQUARED", "SCALED_COMPONENTS", "TYPE=", "COMPONENTS=", "COSINE")
 _NAMED = {
     "LENGTH": {"nm": 10.0, "a": 1.0, "um": 1e4, "bohr": units.units_of("length")["bohr"]},
     "ENERGY": {
@@ -79,9 +79,12 @@ class Biased:
         Lengths are shown in Å and angles in degrees; a variable whose action does not tell stays as it is.
         """
         kind = _quantity(name, self.statements)
-        if kind == "length":
-            return "Å", self.units.length
-        return ("deg", 180.0 / math.pi) if kind == "angle" else ("", 1.0)
+        unit = {"length": "Å", "angle": "deg"}.get(kind or "", "")
+        return unit, self.size(unit)
+
+    def size(self, unit: str) -> float:
+        """How many of a unit, as `shown` names it, the unit in PLUMED's files of this run is."""
+        return {"Å": self.units.length, "deg": 180.0 / math.pi}.get(unit, 1.0)
 
 
 def biased_run(
@@ -252,9 +255,8 @@ def _quantity(name: str, statements: Sequence[Statement]) -> str | None:
         if one.action == "COMBINE" and len(one.values("ARG")) == 1 and len(words) == 2 and one.values("PERIODIC"):
             return _quantity(one.values("ARG")[0], statements) if one.values("ARG")[0] != name else None
         plain = not any(word.startswith(_NOT_THEM) for word in words)
-        if one.action in _LENGTHS:
-            return "length" if plain else None
-        return "angle" if one.action in _ANGLES else None
+        kind = "length" if one.action in _LENGTHS else "angle" if one.action in _ANGLES else None
+        return kind if plain else None
     return None
 
 

@@ -160,7 +160,10 @@ def from_weights(
             "everything. Run longer, or print more often"
         )
     part = cut_times(time[inside])
-    densities = np.array([histogram(axes, samples[inside][part == n], weights[part == n]) for n in range(N_PARTS)])
+    lengths = lengths_of([scaled_period(table.period(name), case.shown(name)[1]) for name in names])
+    densities = np.array(
+        [histogram(axes, samples[inside][part == n], weights[part == n], lengths) for n in range(N_PARTS)]
+    )
     if (growth := growth_of_error(densities)) > TOO_SHORT:
         notes.append(
             f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
@@ -196,6 +199,10 @@ def _samples(
 
 def scaled_period(period: tuple[float, float] | None, size: float) -> tuple[float, float] | None:
     return None if period is None else (period[0] * size, period[1] * size)
+
+
+def lengths_of(periods: Sequence[tuple[float, float] | None]) -> list[float | None]:
+    return [None if period is None else period[1] - period[0] for period in periods]
 
 
 def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
