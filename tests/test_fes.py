@@ -515,6 +515,52 @@ def test_few_lines_make_wide_bins_and_no_minima_by_chance(n_lines: int, tmp_path
         assert len(found.minima) == 2
 
 
+def test_a_valley_behind_bins_that_nobody_saw_is_told(tmp_path: Path) -> None:
+    table = read_plumed_table(drawn(tmp_path, 8000, 5))
+    notes = []
+    for gap in (0.0, 0.2):
+        rows = table.rows[np.abs(table["x"]) >= gap / 2]
+        colvar = write_table(tmp_path / "COLVAR", table.names, rows)
+        found = free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x",), grid=Grid())
+        notes.append([note for note in found.notes if "is not in the table" in note])
+        assert len(found.minima) == (1 if gap else 2)
+    assert not notes[0] and "a valley at x 0.9" in notes[1][0]
+
+
+def test_numbers_that_are_none_are_refused_where_they_count(tmp_path: Path) -> None:
+    table = read_plumed_table(drawn(tmp_path, 2000, 5))
+    for column, name in ((1, "x"), (3, r"o\.bias")):
+        rows = table.rows.copy()
+        rows[1000, column] = math.nan
+        case = biased_files(Files(colvar=(write_table(tmp_path / "COLVAR", table.names, rows),)), T)
+        with pytest.raises(InputError, match=rf"{name} is nan in one line, first at time 1000: numbers are needed"):
+            free_energy([case], variables=("x",), grid=Grid())
+        assert free_energy([case], variables=("x",), grid=Grid(), last_time=9.99e5).provenance.n_frames == 1000
+        assert free_energy([case], variables=("y",), grid=Grid(), last_time=9.99e5).provenance.n_frames == 1000
+    hills, _ = metadynamics(tmp_path, 7, 50, 6.0)
+    table = read_plumed_table(hills)
+    table.rows[20, 3] = math.nan
+    with pytest.raises(InputError, match="height is nan in one line, first at time 21"):
+        by_files(hills=(write_table(hills, table.names, table.rows, **HILLS),))
+
+
+def test_a_bias_made_for_another_temperature_is_told(tmp_path: Path) -> None:
+    hills, colvar = metadynamics(tmp_path, 7, 50, 6.0)
+    for kelvin, told in ((600, True), (300, False)):
+        script = tmp_path / "p.dat"
+        script.write_text(f"x: DISTANCE ATOMS=1,2\nmetad: METAD ARG=x SIGMA=0.2 HEIGHT=1 PACE=1 TEMP={kelvin}\n")
+        for method in ("hills", "reweight"):
+            found = by_files(method, hills=(hills,), colvar=(colvar,), plumed=script)
+            assert any(f"METAD has TEMP={kelvin}, and the run 300 K" in note for note in found.notes) == told
+
+
+def test_a_temperature_beside_that_of_the_thermostat_is_refused(tmp_path: Path) -> None:
+    run = umbrella(tmp_path / "a", 0.0, np.random.default_rng(9))
+    assert fes([run], method="reweight", temperature=300.0).temperature == 300.0
+    with pytest.raises(InputError, match=r"stage 1 \(nvt\) held 300 K, and --temperature says 600 K"):
+        fes([run], method="reweight", temperature=600.0)
+
+
 def test_a_part_of_a_period_has_all_lines_that_lie_in_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     angle = rng.uniform(-math.pi, math.pi, 5000)
@@ -648,6 +694,23 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
         fes([plain])
     with pytest.raises(InputError, match=rf"is not a run folder of mlmd.*--hills {hills} --colvar {colvar} --temp"):
         fes([tmp_path])
+    with pytest.raises(InputError, match=rf"is a file, and no run folder. Give it with --hills {hills} --temp"):
+        fes([hills])
+    with pytest.raises(InputError, match=rf"Give it with --colvar {colvar} --temp"):
+        fes([colvar])
+    with pytest.raises(InputError, match="HILLS is given twice, and would count twice"):
+        by_files(hills=(hills, hills))
+    (tmp_path / "opes").mkdir()
+    kernels = kernels_of(drawn(tmp_path / "opes", 100, 1))
+    with pytest.raises(InputError, match="KERNELS has kernels of OPES, and no hills"):
+        by_files(hills=(kernels,))
+    with pytest.raises(InputError, match=r"--cv x --cv x: a variable is named twice"):
+        free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x", "x"), grid=Grid())
+    with pytest.raises(InputError, match=r"COLVAR: of its 100 lines, from 0.5 to 50 ps, 0 lie between --from and --to"):
+        free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x",), grid=Grid(), first_time=1e6)
+    with pytest.raises(InputError, match="KERNELS: of its 20 kernels, from 0 to 95 ps, 0 lie between"):
+        free_energy([biased_files(Files(kernels=kernels), T)], method="kernels", grid=Grid(), first_time=1e6)
+    assert "--stage 2: stages are" in mlmd("analyze", "fes", "--hills", hills, "--temperature", 300, "--stage", 2).err
     with pytest.raises(InputError, match="does not tell the temperature"):
         by_files(hills=(hills,), temperature=None)
     script = tmp_path / "other.dat"

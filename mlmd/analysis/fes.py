@@ -12,9 +12,10 @@ import numpy as np
 
 from mlmd.analysis.biased import Biased, biased_run, units_in
 from mlmd.analysis.course import Course
-from mlmd.analysis.free_energy import FreeEnergy, summarise
+from mlmd.analysis.free_energy import DEPTH, FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
-from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
+from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state, of_other_temperatures
+from mlmd.analysis.landscape import apart
 from mlmd.analysis.once import check_each_once
 from mlmd.analysis.umbrella_fes import from_umbrellas
 from mlmd.analysis.weighted_fes import can_be_weighed, colvar_of, from_weights, grows_alone, where_times_go_back
@@ -22,7 +23,7 @@ from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
-from mlmd.io.plumed_table import read_plumed_table
+from mlmd.io.plumed_table import columns_of, read_plumed_table
 from mlmd.rundir import MANIFEST, Run, open_run
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def biased_files(files: Files, temperature: float | None) -> Biased:
     given = [*files.hills, *(one for one in (files.kernels, files.state, files.abf) if one), *files.colvar]
     if not given:
         raise InputError("a free energy of what? Give a run folder, or files: --hills, --kernels, --state, --colvar.")
+    for option, several in (("--hills", files.hills), ("--colvar", files.colvar)):
+        for path in several:
+            if sum(path.resolve() == other.resolve() for other in several) > 1:
+                raise InputError(f"{option} {path} is given twice, and would count twice. Give it once.")
     if temperature is None and files.abf is not None:
         temperature = next(read_tables(files.abf)).temperature
     if temperature is None:
@@ -124,6 +129,13 @@ def fes(
 def _opened(folder: Path | str) -> Run:
     """A run folder; of another folder with PLUMED's files it is told how they are given."""
     files = [(f"--{name.lower()}", Path(folder) / name) for name in ("HILLS", "KERNELS", "COLVAR")]
+    if Path(folder).is_file() and (columns := columns_of(Path(folder))):
+        heights = "--kernels" if "logweight" in columns else "--hills"
+        option = heights if "height" in columns else "--colvar"
+        raise InputError(
+            f'{folder} is a file, and no run folder. Give it with {option} {folder} --temperature "300 K", and its '
+            "PLUMED input, --plumed FILE; or the folder of its run."
+        )
     there = " ".join(f"{option} {path}" for option, path in files if path.is_file())
     if there and not (Path(folder) / MANIFEST).exists():
         raise InputError(
@@ -178,7 +190,7 @@ def free_energy(
         course, count, path = _from_history(method, case, grid, begin, end)
         more, times, counted = [], _times(case, path), "kernels" if method != "hills" else "hills"
     start, stop, back = times
-    notes += more + back + _remarks(course)
+    notes += more + back + _remarks(course, case, method)
     origin = Provenance(
         ", ".join(one.path for one in cases), case.stage, case.kind, max(start, begin, case.since),
         min(stop, end, case.until), (stop - start) / max(count - 1, 1), count,
@@ -243,7 +255,19 @@ def _times(case: Biased, path: Path) -> tuple[float, float, list[str]]:
     return float(times.min()), float(times.max()), where_times_go_back(path, times)
 
 
-def _remarks(course: Course) -> list[str]:
+def _remarks(course: Course, case: Biased, method: str) -> list[str]:
     if not np.isfinite(course.values).any():
         raise InputError("no point of the grid was visited: look at --min and --max, which are in the units shown.")
-    return [] if course.left_out is not None else ["there are no parts of this run to tell an error from"]
+    notes = [] if course.left_out is not None else ["there are no parts of this run to tell an error from"]
+    for point in apart(course.values, [axis.periodic for axis in course.axes], DEPTH * case.kt):
+        places = np.unravel_index(point, course.values.shape)
+        where = ", ".join(
+            f"{axis.name} {axis.centres[place]:.3g} {axis.unit}".rstrip()
+            for axis, place in zip(course.axes, places, strict=True)
+        )
+        notes.append(
+            f"a valley at {where} is not in the table: bins that say nothing lie before it, so its barrier is not "
+            "known. Run longer, or take wider bins (--bins)"
+        )
+    growing = {"METAD"} if method == "reweight" else {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
+    return [*notes, *(of_other_temperatures(case, growing) if method not in TOGETHER else [])]

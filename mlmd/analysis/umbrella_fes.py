@@ -16,6 +16,7 @@ from mlmd.analysis.course import N_BLOCKS, Course, from_density, histogram, seen
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.weighted_fes import CHANGING, UNWEIGHABLE, colvar_of, lengths_of, scaled_period
 from mlmd.errors import InputError
+from mlmd.io.plumed_table import check_times
 
 MOST_LINES = 60_000
 """Lines of all windows that are used."""
@@ -54,9 +55,10 @@ def from_umbrellas(
     most = max(2, MOST_LINES // len(cases))
     for case, table in zip(cases, tables, strict=True):
         time = table["time"] * case.units.time
-        inside = np.flatnonzero((time >= max(first_time, case.since)) & (time <= min(last_time, case.until)))
-        if len(inside) < 2:
-            raise InputError(f"{table.path}: fewer than two lines lie between --from and --to.")
+        within = (time >= max(first_time, case.since)) & (time <= min(last_time, case.until))
+        check_times(table.path, time, within)
+        table.check_finite(names, within)
+        inside = np.flatnonzero(within)
         if len(inside) > most:
             inside = inside[np.linspace(0, len(inside) - 1, most).astype(int)]
             notes = [f"of every window {most:,} lines at equal distances are used at most"]

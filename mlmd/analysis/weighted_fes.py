@@ -24,7 +24,7 @@ from mlmd.analysis.course import (
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import axes_of, hills_of, offset
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, columns_of, read_plumed_table
+from mlmd.io.plumed_table import PlumedTable, check_times, columns_of, read_plumed_table
 
 GROWING = {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
 """Actions whose bias grows, and follows the variable."""
@@ -137,15 +137,24 @@ def from_weights(
     expanded = any(one.action == "OPES_EXPANDED" for one in case.statements)
     if not expanded:  # which biases none of them
         names = names or tuple(name for name in table.names if name != "time" and "." not in name)[:1]
+    if len(set(names)) < len(names):
+        raise InputError(f"--cv {' --cv '.join(names)}: a variable is named twice. Name each once.")
     if not 1 <= len(names) <= 3:
         raise InputError(f"{table.path}: which variables? Name one to three with --cv: {', '.join(table.names[1:])}.")
     first, last = max(first_time, case.since), min(last_time, case.until)
     time, samples, axes, inside = _samples(case, table, names, grid, first, last)
-    bias, notes = _bias(case, table)
+    bias, notes = _bias(case, table, inside)
     history = bool(case.hills) or case.kernels is not None or case.state is not None
     if np.isneginf(first_time) and (history or _changing(case)):
         begin, end = float(time[inside].min()), float(time[inside].max())
         inside &= time >= begin + LEFT_OUT * (end - begin)
+    if case.stage is None and len(case.colvars) > 1:
+        notes.append(f"of the files of --colvar the lines of one are weighed: {table.path}")
+    if len(case.hills) > 1:
+        notes.append(
+            f"the lines of one walker of {len(case.hills)} are weighed, with the hills of all: c(t) is right where the "
+            "walkers ran at the same time"
+        )
     if not case.statements and not history:
         notes.append(
             "without PLUMED's input the bias is taken for one that does not change: of metadynamics give --hills too, "
@@ -191,8 +200,8 @@ def _samples(
     periods = [scaled_period(table.period(name), size) for name, (_, size) in zip(names, shown, strict=True)]
     time = table["time"] * case.units.time
     inside = (time >= first) & (time <= last)
-    if inside.sum() < 2:
-        raise InputError(f"{table.path}: fewer than two lines lie between --from and --to.")
+    check_times(table.path, time, inside)
+    table.check_finite(names, inside)
     axes = grid.around(names, [unit for unit, _ in shown], samples[inside], periods)
     return time, samples, axes, inside
 
@@ -205,7 +214,7 @@ def lengths_of(periods: Sequence[tuple[float, float] | None]) -> list[float | No
     return [None if period is None else period[1] - period[0] for period in periods]
 
 
-def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
+def _bias(case: Biased, table: PlumedTable, inside: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """(n_lines,) eV, the sum of all biases that are printed, and remarks about those that are not."""
     printed = [name for name in table.names if _is_bias(name)]
     notes = []
@@ -220,6 +229,7 @@ def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
         notes.append(f"{one.action} {label} is not printed: it counts as a part of the potential".replace("  ", " "))
     if not printed:
         raise InputError(f"{table.path} has no column that ends in .bias, so nothing can be weighed. PRINT the bias.")
+    table.check_finite(printed, inside)
     return np.sum([table[name] for name in printed], axis=0) * case.units.energy, notes
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
@@ -29,7 +30,7 @@ from mlmd.analysis.weighted_fes import GROWING, colvar_of, scaled_period
 from mlmd.bias.script import before
 from mlmd.bias.statement import Statement
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks
+from mlmd.io.plumed_table import PlumedTable, check_times, read_plumed_blocks
 
 FEW = 5.0
 """Runs that the averages need to rest on."""
@@ -116,10 +117,11 @@ def _pulls(
         label = restraint.label
         parts = [f"{label}.{name}_{part}" for part in ("work", "cntr", "kappa")]
         table = colvar_of(case, [name, *parts])
-        work = table[_work_in(table, label, parts[0])]
+        done = _work_in(table, label, parts[0])
+        table.check_finite(["time", name, done, *parts[1:]])
         energy, size = case.units.energy, case.size(unit)
         columns.append([
-            table["time"] * case.units.time, table[name] * size, work * energy, table[parts[1]] * size,
+            table["time"] * case.units.time, table[name] * size, table[done] * energy, table[parts[1]] * size,
             table[parts[2]] * energy / size**2,
         ])  # fmt: skip
         if abs(case.temperature - cases[0].temperature) > 1e-6 * case.temperature:
@@ -137,8 +139,7 @@ def _pulls(
                 "have to be the same, and lines printed as often."
             )
     inside = (times[0] >= first) & (times[0] <= last)
-    if inside.sum() < 2:
-        raise InputError(f"{cases[0].path}: fewer than two lines lie between --from and --to.")
+    check_times(Path(cases[0].path), times[0], inside)
     period = scaled_period(colvar_of(cases[0], [name]).period(name), cases[0].size(unit))
     return _Pulls(work, values, centres[0], springs[0]), period, inside
 
