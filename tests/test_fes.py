@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from mlmd.analysis.fes import Files, biased_files, fes, free_energy
 from mlmd.analysis.free_energy import FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import offset
-from mlmd.analysis.landscape import basins
+from mlmd.analysis.landscape import apart, basins
 from mlmd.bias.plumed import find_kernel
 from mlmd.bias.statement import split_statements
 from mlmd.engine.run import simulate
@@ -525,6 +526,25 @@ def test_a_valley_behind_bins_that_nobody_saw_is_told(tmp_path: Path) -> None:
         notes.append([note for note in found.notes if "is not in the table" in note])
         assert len(found.minima) == (1 if gap else 2)
     assert not notes[0] and "a valley at x 0.9" in notes[1][0]
+
+
+def test_a_piece_of_a_slope_is_no_valley() -> None:
+    values = np.array([0.0, 1.0, 2.0, np.nan, 3.0, 4.0, 5.0, np.nan, 4.0, 2.0, 3.0])
+    assert apart(values, [False], 1.0) == [9]
+    assert apart(values, [False], 3.0) == []
+    assert apart(values, [True], 1.0) == []  # around the period it goes down to the lowest point
+
+
+def test_walkers_with_the_same_hills_are_told_once(tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 7, 200, 6.0)
+    cases = [replace(biased_files(Files(hills=(hills,)), T), path=f"walker-{number}") for number in range(2)]
+    found = free_energy(cases, grid=Grid())
+    alone = free_energy(cases[:1], grid=Grid())
+    assert np.array_equal(found.values, alone.values, equal_nan=True) and "walker-1" in str(found.provenance)
+    (tmp_path / "other").mkdir()
+    other = biased_files(Files(hills=(metadynamics(tmp_path / "other", 8, 200, 6.0)[0],)), T)
+    with pytest.raises(InputError, match="one of them will do"):
+        free_energy([cases[0], other], grid=Grid())
 
 
 def test_numbers_that_are_none_are_refused_where_they_count(tmp_path: Path) -> None:

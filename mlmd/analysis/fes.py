@@ -160,7 +160,8 @@ def free_energy(
     method = method or _usual(cases, variables)
     if method not in METHODS:
         raise InputError(f"{method!r} is not a way to a free energy. {did_you_mean(method, METHODS)}")
-    if method not in TOGETHER and len(cases) > 1:
+    walkers = method == "hills" and len({(one.hills, one.temperature) for one in cases}) == 1
+    if method not in TOGETHER and len(cases) > 1 and not walkers:
         raise InputError(
             f"{len(cases)} runs at once are windows of umbrellas, steered, or have adaptive forces, and {method!r} is "
             "of one run. The hills of walkers lie in one folder, which each of their runs knows: one of them will do."
@@ -204,7 +205,9 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     if all(map(is_steered, cases)) and not variables:
         return "work"
     if len(cases) > 1:
-        return "abf" if all(one.abf is not None for one in cases) else "umbrella"
+        if all(one.abf is not None for one in cases):
+            return "abf"
+        return "hills" if all(one.hills for one in cases) else "umbrella"
     opes = case.kernels is not None or case.state is not None
     if variables or (opes and can_be_weighed(case)):
         return "reweight"  # kernels blur what they estimate by their width

@@ -66,8 +66,8 @@ def basins(values: np.ndarray, periodic: Sequence[bool], least: float) -> tuple[
 def apart(values: np.ndarray, periodic: Sequence[bool], least: float) -> list[int]:
     """Lowest points of the regions that no known point joins with that of the lowest one.
 
-    Of regions with a twentieth of the known points that go up by `least`: single bins at the edge of what was seen are
-    none.
+    Of regions with a twentieth of the known points that go up by `least`, on every side: single bins at the edge of
+    what was seen, and pieces of a slope, are none.
 
     Args:
         values: (*shape), nan where not known.
@@ -86,8 +86,10 @@ def apart(values: np.ndarray, periodic: Sequence[bool], least: float) -> list[in
     found = []
     for one in np.flatnonzero(np.bincount(region[known]) > known.sum() / 20):
         points = np.flatnonzero((region == one) & known)
-        if np.ptp(flat[points]) >= least:
-            found.append(int(points[np.argmin(flat[points])]))
+        point = int(points[np.argmin(flat[points])])
+        around = near[point]
+        if np.ptp(flat[points]) >= least and known[around[around >= 0]].all():
+            found.append(point)
     lowest = region[np.nanargmin(flat)] if known.any() else -1
     return sorted((point for point in found if region[point] != lowest), key=_of(flat))
 
