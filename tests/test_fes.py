@@ -24,7 +24,8 @@ from command_line import mlmd
 from made_runs import stage, write_run
 from runs import write_input
 
-from mlmd.analysis.abf import Axis
+from mlmd.analysis.abf import AdaptiveForces, Axis
+from mlmd.analysis.abf import write_table as table_of
 from mlmd.analysis.biased import Biased, PlumedUnits, biased_run, units_in
 from mlmd.analysis.course import course_of, seen_twice
 from mlmd.analysis.fes import Files, biased_files, fes, free_energy
@@ -758,6 +759,19 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
         by_files(hills=(hills,), grid=Grid((50.0,), (60.0,), (10,)))
     with pytest.raises(InputError, match="NATURAL"):
         units_in(tuple(split_statements(Path("p.dat"), "UNITS NATURAL")))
+
+
+def test_an_adaptive_force_has_its_own_temperature_and_no_times(tmp_path: Path) -> None:
+    axis = Axis("x", "Å", -1.0, 1.0, 4, False)
+    path = tmp_path / "abf.dat"
+    table = AdaptiveForces((axis,), T, 100, 1e4, np.full(4, 50.0), np.array([[-0.1, -0.05, 0.05, 0.1]]))
+    path.write_text(table_of(table))
+    assert by_files(abf=path, temperature=None).temperature == T
+    with pytest.raises(InputError, match=r"abf\.dat is of 300 K, and --temperature says 600 K"):
+        by_files(abf=path, temperature=600.0)
+    case = biased_files(Files(abf=path), None)
+    with pytest.raises(InputError, match="no times are kept of adaptive biasing forces"):
+        free_energy([case], grid=Grid(), first_time=10.0)
 
 
 def test_a_window_of_something_else_is_refused(tmp_path: Path) -> None:

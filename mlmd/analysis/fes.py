@@ -62,7 +62,8 @@ def biased_files(files: Files, temperature: float | None) -> Biased:
     """Files of another program as a biased run.
 
     Raises:
-        InputError: without a temperature (but for abf.dat, which knows it) or a file.
+        InputError: without a temperature (but for abf.dat, which knows it) or a file, for a file given twice, and for
+            another temperature than that of abf.dat.
     """
     from mlmd.analysis.abf import read_tables
 
@@ -73,8 +74,11 @@ def biased_files(files: Files, temperature: float | None) -> Biased:
         for path in several:
             if sum(path.resolve() == other.resolve() for other in several) > 1:
                 raise InputError(f"{option} {path} is given twice, and would count twice. Give it once.")
-    if temperature is None and files.abf is not None:
-        temperature = next(read_tables(files.abf)).temperature
+    if files.abf is not None:
+        kelvin = next(read_tables(files.abf)).temperature
+        if temperature is not None and abs(temperature - kelvin) > 1e-6 * kelvin:
+            raise InputError(f"{files.abf} is of {kelvin:g} K, and --temperature says {temperature:g} K. Leave it out.")
+        temperature = kelvin
     if temperature is None:
         raise InputError(f'{given[0]} does not tell the temperature. Give it, e.g. --temperature "300 K".')
     statements = () if files.plumed is None else read_script(files.plumed, allow_unsafe=True).statements
@@ -109,11 +113,11 @@ def fes(
         temperature: K, where the run has no thermostat.
         plumed: its PLUMED input, where it is no longer where the input of the run says.
         grid: ends and bins.
-        first_time, last_time: fs since the beginning of the run.
+        first_time, last_time: fs since the beginning of the run; adaptive forces and states of OPES have none.
 
     Raises:
-        InputError: when no bias acted, its files are missing, empty or of another run, the temperature is unknown,
-            or a run is given twice.
+        InputError: when no bias acted, its files are missing, empty or of another run, the temperature is unknown or
+            another than that of the thermostat, or a run is given twice.
         StorageError: when files cannot be read.
     """
     check_each_once([(run.path if isinstance(run, Run) else Path(run)).resolve() for run in runs])
@@ -169,6 +173,8 @@ def free_energy(
     if variables and method != "reweight":
         raise InputError(f"--cv chooses columns of COLVAR, and {METHODS[method]} are of what was biased. "
                          "Give --method reweight.")  # fmt: skip
+    if method in ("abf", "state") and (first_time is not None or last_time is not None):
+        raise InputError(f"--from and --to: no times are kept of {METHODS[method]}. Leave them out.")
     begin, end = first_time if first_time is not None else -math.inf, last_time if last_time is not None else math.inf
     case, notes = cases[0], [note for one in cases for note in one.notes]
     for path in _missing(case, method):
