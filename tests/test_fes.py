@@ -414,6 +414,7 @@ def test_files_of_opes_are_told_by_the_last_three_quarters_of_their_lines(tmp_pa
         found = free_energy([case], grid=Grid((-1.5,), (1.5,), (30,)))
         assert found.method == "reweighted samples" and found.provenance.n_frames == 3000
         assert found.provenance.first_time == 1000e3
+        assert found.fractions[0] == pytest.approx(0.25 + 0.75 / 40) and found.fractions[-1] == 1.0
         assert off(found).std() < 0.15  # kT; 100 lines in a bin
 
 

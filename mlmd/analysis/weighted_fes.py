@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,10 @@ def from_weights(
     time, samples, axes, inside = _samples(case, table, names, grid, first, last)
     bias, notes = _bias(case, table, inside)
     history = bool(case.hills) or case.kernels is not None or case.state is not None
-    if np.isneginf(first_time) and (history or _changing(case)):
+    left_out = LEFT_OUT if np.isneginf(first_time) and (history or _changing(case)) else 0.0
+    if left_out:
         begin, end = float(time[inside].min()), float(time[inside].max())
-        inside &= time >= begin + LEFT_OUT * (end - begin)
+        inside &= time >= begin + left_out * (end - begin)
     if case.stage is None and len(case.colvars) > 1:
         notes.append(f"of the files of --colvar the lines of one are weighed: {table.path}")
     if len(case.hills) > 1:
@@ -179,7 +181,8 @@ def from_weights(
             "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
         )
     notes += where_times_go_back(table.path, time)
-    return seen_twice(course_of(axes, densities, case.kt)), time[inside], notes
+    course = seen_twice(course_of(axes, densities, case.kt))
+    return replace(course, fractions=left_out + (1.0 - left_out) * course.fractions), time[inside], notes
 
 
 def where_times_go_back(path: Path, times: np.ndarray) -> list[str]:
