@@ -576,6 +576,16 @@ def test_a_bias_made_for_another_temperature_is_told(tmp_path: Path) -> None:
             assert any(f"METAD has TEMP={kelvin}, and the run 300 K" in note for note in found.notes) == told
 
 
+def test_kernels_that_end_early_are_told(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 500, 1)
+    kernels = kernels_of(colvar)  # which end at 6 widths
+    for text, told in ((kernels.read_text(), False), (kernels.read_text().replace("cutoff 6.0", "cutoff 3.48"), True)):
+        kernels.write_text(text)
+        for method in ("kernels", "reweight"):
+            found = by_files(method, kernels=kernels, colvar=(colvar,))
+            assert any("kernels that end at 3.48 widths" in note for note in found.notes) == told
+
+
 def test_a_temperature_beside_that_of_the_thermostat_is_refused(tmp_path: Path) -> None:
     run = umbrella(tmp_path / "a", 0.0, np.random.default_rng(9))
     assert fes([run], method="reweight", temperature=300.0).temperature == 300.0

@@ -14,7 +14,14 @@ from mlmd.analysis.biased import Biased, biased_run, units_in
 from mlmd.analysis.course import Course
 from mlmd.analysis.free_energy import DEPTH, FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
-from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state, of_other_temperatures
+from mlmd.analysis.history_fes import (
+    from_forces,
+    from_hills,
+    from_kernels,
+    from_state,
+    of_other_temperatures,
+    of_short_kernels,
+)
 from mlmd.analysis.landscape import apart
 from mlmd.analysis.once import check_each_once
 from mlmd.analysis.umbrella_fes import from_umbrellas
@@ -278,5 +285,7 @@ def _remarks(course: Course, case: Biased, method: str) -> list[str]:
             f"a valley at {where} is not in the table: bins that say nothing lie before it, so its barrier is not "
             "known. Run longer, or take wider bins (--bins)"
         )
+    if method in ("kernels", "state", "reweight"):
+        notes += of_short_kernels(case)
     growing = {"METAD"} if method == "reweight" else {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
     return [*notes, *(of_other_temperatures(case, growing) if method not in TOGETHER else [])]

@@ -18,7 +18,10 @@ from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of,
 from mlmd.analysis.grid import Grid
 from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, check_times, read_plumed_blocks, read_plumed_table
+from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
+
+SHORT = 4.0
+"""Widths below which the end of kernels of OPES is told of: forces were 3 % too small at 3.5, and right to 0.1 % at 5."""
 
 
 def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
@@ -91,6 +94,19 @@ def of_other_temperatures(case: Biased, actions: Set[str]) -> list[str]:
                         "left is made for another temperature, and does not tell the free energy of this run"
                     )
     return notes
+
+
+def of_short_kernels(case: Biased) -> list[str]:
+    """A remark about kernels of OPES that end where they are still high: see `mlmd.bias.write.KERNELS_END`."""
+    for path in (case.kernels, case.state):
+        text = constants_of(path).get("kernel_cutoff", "") if path is not None else ""
+        with contextlib.suppress(ValueError):
+            if float(text) < SHORT:
+                return [
+                    f"{path}: kernels that end at {float(text):.3g} widths make forces that are too small for the bias "
+                    "that PLUMED prints, and free energies some hundredths too high: say KERNEL_CUTOFF=10 next time"
+                ]
+    return []
 
 
 def axes_of(case: Biased, bumps: Bumps, grid: Grid) -> tuple[Axis, ...]:

@@ -114,6 +114,22 @@ def columns_of(path: Path) -> tuple[str, ...]:
     return tuple(words[2:]) if words[:2] == ["#!", "FIELDS"] else ()
 
 
+def constants_of(path: Path) -> dict[str, str]:
+    """The constants that a file begins with, of which nothing else is read; none where it is no table, or not there."""
+    found = {}
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                words = line.split()
+                if words[:1] != ["#!"]:
+                    break
+                if words[1:2] == ["SET"] and len(words) >= 4:
+                    found[words[2]] = words[3]
+    except OSError:
+        return {}
+    return found
+
+
 def read_plumed_blocks(path: Path) -> list[PlumedTable]:
     """The tables of a file, a new one wherever its columns are named again.
 
