@@ -21,7 +21,7 @@ from mlmd.errors import InputError
 from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
 
 SHORT = 4.0
-"""Widths below which the end of kernels of OPES is told of: forces were 3 % too small at 3.5, and right to 0.1 % at 5."""
+"""Widths below which the end of kernels of OPES is told of: forces were 4 % too small at 3.5, right to 0.1 % at 5."""
 
 
 def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
