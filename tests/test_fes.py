@@ -870,7 +870,7 @@ def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_trap")
 @pytest.mark.parametrize("kind", BIASES)
 def test_runs_give_the_double_well_within_a_fifth_of_kt(kind: str, tmp_path: Path) -> None:
-    run = run_of(tmp_path, BIASES[kind], "1500 ps" if kind == "opes" else "1 ns")
+    run = run_of(tmp_path, BIASES[kind], "5 ns" if kind == "opes" else "1 ns")
     for way in ("kernels", "reweight") if kind == "opes" else (None,):
         found = fes([run], method=way)
         x = found.axes[0].centres
