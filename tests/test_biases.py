@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from runs import read_log, run_in_parts, write_input
 
+from mlmd.bias.plumed import PlumedBias, working_in
+from mlmd.bias.script import read_script
 from mlmd.engine.preview import preview
 from mlmd.engine.run import simulate
 from mlmd.errors import InputError, SimulationError
@@ -80,7 +82,7 @@ CASES = {
     ),
     "opes": (
         f'kind = "opes", cv = {DISTANCE}, barrier = "10 kJ/mol", every = "50 fs", width = "0.2 Å"',
-        "d: DISTANCE ATOMS=1,2\nOPES_METAD ARG=d BARRIER=10 PACE=10 SIGMA=0.02 SIGMA_MIN=0.01",
+        "d: DISTANCE ATOMS=1,2\nOPES_METAD ARG=d BARRIER=10 PACE=10 SIGMA=0.02 SIGMA_MIN=0.01 KERNEL_CUTOFF=10",
     ),
     "opes-expanded": (
         'kind = "opes-expanded", lowest = "60 K", highest = "200 K", every = "50 fs", observe = 2',
@@ -106,6 +108,31 @@ def test_a_bias_acts_as_the_lines_of_plumed_that_it_stands_for(name: str, tmp_pa
     assert np.abs(read_log(described)["bias energy"][1:]).max() > 1e-6
     colvar = (described.path / "COLVAR").read_text().splitlines()
     assert len([line for line in colvar if not line.startswith("#")]) == 11
+
+
+def test_the_force_of_opes_is_the_slope_of_its_bias(tmp_path: Path) -> None:
+    opes = f'kind = "opes", cv = {DISTANCE}, barrier = "12 kJ/mol", every = "50 fs", width = "0.2 Å"'
+    run = simulate(biased(tmp_path, f"bias = [{{ {opes} }}]\n"), tmp_path / "run", threads=1)
+    (tmp_path / "again").mkdir()
+    script = tmp_path / "again" / "bias.dat"
+    script.write_text((run.path / "bias.dat").read_text())
+    n, cell, rng = len(ATOMS), np.zeros((3, 3)), np.random.default_rng(1)
+    with working_in(tmp_path / "again"):
+        bias = PlumedBias(read_script(script), masses=np.full(n, 40.0), timestep=5.0, temperature=300.0)
+
+        def at(distance: float, step: int) -> tuple[float, float]:
+            positions, forces = np.zeros((n, 3)), np.zeros((n, 3))
+            positions[1, 0] = distance
+            energy = bias.compute(step, positions, cell, 0.0, forces, np.zeros((3, 3)))
+            return energy, float(forces[1, 0])
+
+        for step, distance in enumerate(rng.normal(3.0, 0.25, 3000).tolist(), 1):
+            at(distance, 10 * step)
+            bias.update()
+        # below the middle of the valley, where it is steep: kernels that end at 3.5 widths are 5 % off there
+        for distance in np.linspace(2.3, 2.8, 11).tolist():
+            (above, _), (below, _), (_, force) = (at(distance + h, 30_010) for h in (1e-4, -1e-4, 0.0))
+            assert force == pytest.approx(-(above - below) / 2e-4, rel=2e-3)
 
 
 def test_targeted_dynamics_goes_to_the_reference(tmp_path: Path) -> None:

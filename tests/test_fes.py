@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from command_line import mlmd
 from made_runs import stage, write_run
 from runs import write_input
 
-from mlmd.analysis.abf import Axis
+from mlmd.analysis.abf import AdaptiveForces, Axis
+from mlmd.analysis.abf import write_table as table_of
 from mlmd.analysis.biased import Biased, PlumedUnits, biased_run, units_in
 from mlmd.analysis.course import course_of, seen_twice
 from mlmd.analysis.fes import Files, biased_files, fes, free_energy
 from mlmd.analysis.free_energy import FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import offset
-from mlmd.analysis.landscape import basins
+from mlmd.analysis.landscape import apart, basins
 from mlmd.bias.plumed import find_kernel
 from mlmd.bias.statement import split_statements
 from mlmd.engine.run import simulate
@@ -412,6 +414,7 @@ def test_files_of_opes_are_told_by_the_last_three_quarters_of_their_lines(tmp_pa
         found = free_energy([case], grid=Grid((-1.5,), (1.5,), (30,)))
         assert found.method == "reweighted samples" and found.provenance.n_frames == 3000
         assert found.provenance.first_time == 1000e3
+        assert found.fractions[0] == pytest.approx(0.25 + 0.75 / 40) and found.fractions[-1] == 1.0
         assert off(found).std() < 0.15  # kT; 100 lines in a bin
 
 
@@ -515,6 +518,92 @@ def test_few_lines_make_wide_bins_and_no_minima_by_chance(n_lines: int, tmp_path
         assert len(found.minima) == 2
 
 
+def test_a_valley_behind_bins_that_nobody_saw_is_told(tmp_path: Path) -> None:
+    table = read_plumed_table(drawn(tmp_path, 8000, 5))
+    notes = []
+    for gap in (0.0, 0.2):
+        rows = table.rows[np.abs(table["x"]) >= gap / 2]
+        colvar = write_table(tmp_path / "COLVAR", table.names, rows)
+        found = free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x",), grid=Grid())
+        notes.append([note for note in found.notes if "is not in the table" in note])
+        assert len(found.minima) == (1 if gap else 2)
+    assert not notes[0] and "a valley at x 0.9" in notes[1][0]
+
+
+def test_a_piece_of_a_slope_is_no_valley() -> None:
+    values = np.array([0.0, 1.0, 2.0, np.nan, 3.0, 4.0, 5.0, np.nan, 4.0, 2.0, 3.0])
+    assert apart(values, [False], 1.0) == [9]
+    assert apart(values, [False], 3.0) == []
+    assert apart(values, [True], 1.0) == []  # around the period it goes down to the lowest point
+
+
+def test_walkers_with_the_same_hills_are_told_once(tmp_path: Path) -> None:
+    hills, _ = metadynamics(tmp_path, 7, 200, 6.0)
+    cases = [replace(biased_files(Files(hills=(hills,)), T), path=f"walker-{number}") for number in range(2)]
+    found = free_energy(cases, grid=Grid())
+    alone = free_energy(cases[:1], grid=Grid())
+    assert np.array_equal(found.values, alone.values, equal_nan=True) and "walker-1" in str(found.provenance)
+    (tmp_path / "other").mkdir()
+    other = biased_files(Files(hills=(metadynamics(tmp_path / "other", 8, 200, 6.0)[0],)), T)
+    with pytest.raises(InputError, match="one of them will do"):
+        free_energy([cases[0], other], grid=Grid())
+
+
+def test_numbers_that_are_none_are_refused_where_they_count(tmp_path: Path) -> None:
+    table = read_plumed_table(drawn(tmp_path, 2000, 5))
+    for column, name in ((1, "x"), (3, r"o\.bias")):
+        rows = table.rows.copy()
+        rows[1000, column] = math.nan
+        case = biased_files(Files(colvar=(write_table(tmp_path / "COLVAR", table.names, rows),)), T)
+        with pytest.raises(InputError, match=rf"{name} is nan in one line, first at time 1000: numbers are needed"):
+            free_energy([case], variables=("x",), grid=Grid())
+        assert free_energy([case], variables=("x",), grid=Grid(), last_time=9.99e5).provenance.n_frames == 1000
+        assert free_energy([case], variables=("y",), grid=Grid(), last_time=9.99e5).provenance.n_frames == 1000
+    hills, _ = metadynamics(tmp_path, 7, 50, 6.0)
+    table = read_plumed_table(hills)
+    table.rows[20, 3] = math.nan
+    with pytest.raises(InputError, match="height is nan in one line, first at time 21"):
+        by_files(hills=(write_table(hills, table.names, table.rows, **HILLS),))
+
+
+def test_a_bias_made_for_another_temperature_is_told(tmp_path: Path) -> None:
+    hills, colvar = metadynamics(tmp_path, 7, 50, 6.0)
+    for kelvin, told in ((600, True), (300, False)):
+        script = tmp_path / "p.dat"
+        script.write_text(f"x: DISTANCE ATOMS=1,2\nmetad: METAD ARG=x SIGMA=0.2 HEIGHT=1 PACE=1 TEMP={kelvin}\n")
+        for method in ("hills", "reweight"):
+            found = by_files(method, hills=(hills,), colvar=(colvar,), plumed=script)
+            assert any(f"METAD has TEMP={kelvin}, and the run 300 K" in note for note in found.notes) == told
+
+
+def test_kernels_that_end_early_are_told(tmp_path: Path) -> None:
+    colvar = drawn(tmp_path, 500, 1)
+    kernels = kernels_of(colvar)  # which end at 6 widths
+    for text, told in ((kernels.read_text(), False), (kernels.read_text().replace("cutoff 6.0", "cutoff 3.48"), True)):
+        kernels.write_text(text)
+        for method in ("kernels", "reweight"):
+            found = by_files(method, kernels=kernels, colvar=(colvar,))
+            assert any("kernels that end at 3.48 widths" in note for note in found.notes) == told
+
+
+def test_a_temperature_beside_that_of_the_thermostat_is_refused(tmp_path: Path) -> None:
+    run = umbrella(tmp_path / "a", 0.0, np.random.default_rng(9))
+    assert fes([run], method="reweight", temperature=300.0).temperature == 300.0
+    with pytest.raises(InputError, match=r"stage 1 \(nvt\) held 300 K, and --temperature says 600 K"):
+        fes([run], method="reweight", temperature=600.0)
+
+
+def test_a_part_of_a_period_has_all_lines_that_lie_in_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    angle = rng.uniform(-math.pi, math.pi, 5000)
+    rows = np.column_stack([np.arange(5000), angle, np.zeros(5000)])
+    colvar = write_table(tmp_path / "COLVAR", ["time", "t", "o.bias"], rows, min_t="-pi", max_t="pi")
+    case = biased_files(Files(colvar=(colvar,)), T)
+    # from 0 to 4.5, of which what is beyond pi is written as -pi to -1.78
+    found = free_energy([case], variables=("t",), grid=Grid((0.0,), (4.5,), (9,)))
+    assert np.isfinite(found.values).all() and found.values.max() < 0.3 * KT
+
+
 def test_times_that_go_back_are_told(tmp_path: Path) -> None:
     hills, _ = metadynamics(tmp_path, 8, 60, 6.0)
     before = by_files(hills=(hills,))
@@ -591,6 +680,33 @@ def test_units_are_those_of_the_plumed_input(tmp_path: Path) -> None:
     assert values["own"] == pytest.approx(values["real"], rel=1e-9) == pytest.approx(values["numbers"], rel=1e-9)
 
 
+def test_the_cosine_of_a_torsion_is_no_angle(tmp_path: Path) -> None:
+    script = tmp_path / "p.dat"
+    script.write_text("t: TORSION ATOMS=1,2,3,4\nc: TORSION ATOMS=1,2,3,4 COSINE\n")
+    case = biased_files(Files(hills=(script,), plumed=script), T)
+    assert case.shown("t") == ("deg", pytest.approx(180 / math.pi)) and case.shown("c") == ("", 1.0)
+
+
+def test_windows_may_have_units_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("pymbar")
+    found = []
+    for units in ("", "UNITS LENGTH=A ENERGY=kcal/mol\n"):
+        rng, runs = np.random.default_rng(6), []
+        for number, centre in enumerate(CENTRES):
+            mixed, head = (0.1, units) if units and number % 2 else (1.0, "")  # of an angstrom, or a nanometre
+            kappa = 40 * KJ * (mixed**2 / 4.184 if head else 1.0)
+            script = (
+                f"{head}x: DISTANCE ATOMS=1,2\nu: RESTRAINT ARG=x AT={centre / mixed} KAPPA={kappa}\n"
+                "PRINT ARG=x,u.bias STRIDE=1 FILE=COLVAR\n"
+            )
+            runs.append(umbrella(tmp_path / f"{bool(units)}{number}", centre, rng, script=script))
+            table = read_plumed_table(runs[-1] / "COLVAR")
+            write_table(runs[-1] / "COLVAR", table.names, table.rows / [1.0, mixed, 1.0])
+        found.append(fes(runs, grid=Grid((-8.0,), (8.0,), (16,))))
+    assert found[0].axes[0].unit == "Å"
+    assert np.allclose(found[0].values, found[1].values, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [("UNITS ENERGY=eV", 1.0), ("UNITS ENERGY=Ha", 27.211386), ("UNITS ENERGY=j/mol", EV_PER_KJMOL / 1000), ("", None)],
@@ -610,6 +726,23 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
         fes([plain])
     with pytest.raises(InputError, match=rf"is not a run folder of mlmd.*--hills {hills} --colvar {colvar} --temp"):
         fes([tmp_path])
+    with pytest.raises(InputError, match=rf"is a file, and no run folder. Give it with --hills {hills} --temp"):
+        fes([hills])
+    with pytest.raises(InputError, match=rf"Give it with --colvar {colvar} --temp"):
+        fes([colvar])
+    with pytest.raises(InputError, match="HILLS is given twice, and would count twice"):
+        by_files(hills=(hills, hills))
+    (tmp_path / "opes").mkdir()
+    kernels = kernels_of(drawn(tmp_path / "opes", 100, 1))
+    with pytest.raises(InputError, match="KERNELS has kernels of OPES, and no hills"):
+        by_files(hills=(kernels,))
+    with pytest.raises(InputError, match=r"--cv x --cv x: a variable is named twice"):
+        free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x", "x"), grid=Grid())
+    with pytest.raises(InputError, match=r"COLVAR: of its 100 lines, from 0.5 to 50 ps, 0 lie between --from and --to"):
+        free_energy([biased_files(Files(colvar=(colvar,)), T)], variables=("x",), grid=Grid(), first_time=1e6)
+    with pytest.raises(InputError, match="KERNELS: of its 20 kernels, from 0 to 95 ps, 0 lie between"):
+        free_energy([biased_files(Files(kernels=kernels), T)], method="kernels", grid=Grid(), first_time=1e6)
+    assert "--stage 2: stages are" in mlmd("analyze", "fes", "--hills", hills, "--temperature", 300, "--stage", 2).err
     with pytest.raises(InputError, match="does not tell the temperature"):
         by_files(hills=(hills,), temperature=None)
     script = tmp_path / "other.dat"
@@ -637,6 +770,19 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
         by_files(hills=(hills,), grid=Grid((50.0,), (60.0,), (10,)))
     with pytest.raises(InputError, match="NATURAL"):
         units_in(tuple(split_statements(Path("p.dat"), "UNITS NATURAL")))
+
+
+def test_an_adaptive_force_has_its_own_temperature_and_no_times(tmp_path: Path) -> None:
+    axis = Axis("x", "Å", -1.0, 1.0, 4, False)
+    path = tmp_path / "abf.dat"
+    table = AdaptiveForces((axis,), T, 100, 1e4, np.full(4, 50.0), np.array([[-0.1, -0.05, 0.05, 0.1]]))
+    path.write_text(table_of(table))
+    assert by_files(abf=path, temperature=None).temperature == T
+    with pytest.raises(InputError, match=r"abf\.dat is of 300 K, and --temperature says 600 K"):
+        by_files(abf=path, temperature=600.0)
+    case = biased_files(Files(abf=path), None)
+    with pytest.raises(InputError, match="no times are kept of adaptive biasing forces"):
+        free_energy([case], grid=Grid(), first_time=10.0)
 
 
 def test_a_window_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -724,7 +870,7 @@ def _trap(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_trap")
 @pytest.mark.parametrize("kind", BIASES)
 def test_runs_give_the_double_well_within_a_fifth_of_kt(kind: str, tmp_path: Path) -> None:
-    run = run_of(tmp_path, BIASES[kind], "1500 ps" if kind == "opes" else "1 ns")
+    run = run_of(tmp_path, BIASES[kind], "5 ns" if kind == "opes" else "1 ns")
     for way in ("kernels", "reweight") if kind == "opes" else (None,):
         found = fes([run], method=way)
         x = found.axes[0].centres

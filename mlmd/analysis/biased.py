@@ -18,7 +18,7 @@ from mlmd.rundir import Run, StageRecord, describe_targets, is_running
 
 _LENGTHS = {"DISTANCE", "POSITION", "RMSD", "DRMSD", "GYRATION"}
 _ANGLES = {"TORSION", "ANGLE"}
-_NOT_THEM = ("SQUARED", "SCALED_COMPONENTS", "TYPE=", "COMPONENTS=")
+_NOT_THEM = ("SQUARED", "SCALED_COMPONENTS", "TYPE=", "COMPONENTS=", "COSINE")
 _NAMED = {
     "LENGTH": {"nm": 10.0, "a": 1.0, "um": 1e4, "bohr": units.units_of("length")["bohr"]},
     "ENERGY": {
@@ -79,9 +79,12 @@ class Biased:
         Lengths are shown in Å and angles in degrees; a variable whose action does not tell stays as it is.
         """
         kind = _quantity(name, self.statements)
-        if kind == "length":
-            return "Å", self.units.length
-        return ("deg", 180.0 / math.pi) if kind == "angle" else ("", 1.0)
+        unit = {"length": "Å", "angle": "deg"}.get(kind or "", "")
+        return unit, self.size(unit)
+
+    def size(self, unit: str) -> float:
+        """How many of a unit, as `shown` names it, the unit in PLUMED's files of this run is."""
+        return {"Å": self.units.length, "deg": 180.0 / math.pi}.get(unit, 1.0)
 
 
 def biased_run(
@@ -92,12 +95,12 @@ def biased_run(
     Args:
         run: an open run folder.
         number: of the stage, from 1; by default the last one with a bias.
-        temperature: K, where the stage has none of its own.
+        temperature: K, where the stage has no thermostat, or one that goes through temperatures.
         script: its PLUMED file, where it is no longer where the input says.
 
     Raises:
-        InputError: when no bias acted, the stage is another, its temperature changes or is not known, or its PLUMED
-            file is gone.
+        InputError: when no bias acted, the stage is another, its temperature changes, is not known or another than the
+            one given, or its PLUMED file is gone.
     """
     stages = run.manifest.get("input", {}).get("stage", [])
     with_bias = [n for n, stage in enumerate(stages, 1) if stage.get("plumed") or _of_variables(stage)]
@@ -111,6 +114,12 @@ def biased_run(
         raise InputError(f"{run.path}: no bias acted in a stage {number}. Stages with one: {str(with_bias)[1:-1]}.")
     record = run.stages[number - 1]
     kelvin = temperature if temperature is not None else _temperature(run, record, number)
+    held = set(record.temperature or ())
+    if len(held) == 1 and abs(kelvin - (bath := held.pop())) > 1e-6 * bath:
+        raise InputError(
+            f"{run.path}: the thermostat of stage {number} ({record.kind}) held {bath:g} K, and --temperature says "
+            f"{kelvin:g} K. Leave it out."
+        )
     path, notes = (script, []) if script is not None else _script_of(run, stages, number)
     statements = read_script(path, allow_unsafe=True).statements
     since, until, others = _in_one_ensemble(run, stages, number)
@@ -147,7 +156,10 @@ def _in_one_ensemble(run: Run, stages: Sequence[dict[str, Any]], number: int) ->
                 if record.temperature
                 else record.kind
             )
-            others.append(f"stage {record.index + 1} ({what}) has the same bias: its lines and kernels are left out")
+            others.append(
+                f"stage {record.index + 1} ({what}) has the same bias: its lines and kernels are left out, and its "
+                "hills count for the bias alone"
+            )
         begin = end
     return since, until, others
 
@@ -252,9 +264,8 @@ def _quantity(name: str, statements: Sequence[Statement]) -> str | None:
         if one.action == "COMBINE" and len(one.values("ARG")) == 1 and len(words) == 2 and one.values("PERIODIC"):
             return _quantity(one.values("ARG")[0], statements) if one.values("ARG")[0] != name else None
         plain = not any(word.startswith(_NOT_THEM) for word in words)
-        if one.action in _LENGTHS:
-            return "length" if plain else None
-        return "angle" if one.action in _ANGLES else None
+        kind = "length" if one.action in _LENGTHS else "angle" if one.action in _ANGLES else None
+        return kind if plain else None
     return None
 
 

@@ -63,6 +63,7 @@ def bumps_of(table: PlumedTable, *, cutoff: float | None = None) -> Bumps:
         raise InputError(f"{table.path} has no hills or kernels: columns x, sigma_x and height are needed.")
     if len(names) > 3:
         raise InputError(f"{table.path}: {len(names)} variables; a free energy of one to three is computed.")
+    table.check_finite([*names, *(f"sigma_{name}" for name in names), "height"])
     ends_at = METAD_CUTOFF if cutoff is None else cutoff
     floor = 0.0 if table.constants.get("kerneltype", "").lower() == "gaussian" else math.exp(-0.5 * ends_at**2)
     scale = 1.0 / (1.0 - floor) if cutoff is None else 1.0

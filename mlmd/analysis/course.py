@@ -177,12 +177,17 @@ def cut_times(times: np.ndarray, n_parts: int = N_PARTS) -> np.ndarray:
     return np.minimum((share * n_parts).astype(int), n_parts - 1)
 
 
-def histogram(axes: Sequence[Axis], samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(*shape) sums of weights of samples (n, n_dim) in bins; those outside are left out."""
+def histogram(
+    axes: Sequence[Axis], samples: np.ndarray, weights: np.ndarray, lengths: Sequence[float | None]
+) -> np.ndarray:
+    """(*shape) sums of weights of samples (n, n_dim) in bins; those outside are left out.
+
+    A variable with a period, whose length `lengths` has, counts where it lies in the period that begins with its axis,
+    which may end before the period does.
+    """
     edges = [np.linspace(axis.minimum, axis.maximum, axis.n_bins + 1) for axis in axes]
     places = samples.copy()
-    for number, axis in enumerate(axes):
-        if axis.periodic:
-            length = axis.maximum - axis.minimum
+    for number, (axis, length) in enumerate(zip(axes, lengths, strict=True)):
+        if length is not None:
             places[:, number] = axis.minimum + (places[:, number] - axis.minimum) % length
     return np.histogramdd(places, edges, weights=weights)[0]

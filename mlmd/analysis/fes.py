@@ -12,9 +12,17 @@ import numpy as np
 
 from mlmd.analysis.biased import Biased, biased_run, units_in
 from mlmd.analysis.course import Course
-from mlmd.analysis.free_energy import FreeEnergy, summarise
+from mlmd.analysis.free_energy import DEPTH, FreeEnergy, summarise
 from mlmd.analysis.grid import Grid
-from mlmd.analysis.history_fes import from_forces, from_hills, from_kernels, from_state
+from mlmd.analysis.history_fes import (
+    from_forces,
+    from_hills,
+    from_kernels,
+    from_state,
+    of_other_temperatures,
+    of_short_kernels,
+)
+from mlmd.analysis.landscape import apart
 from mlmd.analysis.once import check_each_once
 from mlmd.analysis.umbrella_fes import from_umbrellas
 from mlmd.analysis.weighted_fes import can_be_weighed, colvar_of, from_weights, grows_alone, where_times_go_back
@@ -22,7 +30,7 @@ from mlmd.analysis.work_fes import from_work, is_steered
 from mlmd.bias.script import read_script
 from mlmd.errors import InputError, StorageError, did_you_mean
 from mlmd.io.frames import Provenance
-from mlmd.io.plumed_table import read_plumed_table
+from mlmd.io.plumed_table import columns_of, read_plumed_table
 from mlmd.rundir import MANIFEST, Run, open_run
 
 if TYPE_CHECKING:
@@ -61,15 +69,23 @@ def biased_files(files: Files, temperature: float | None) -> Biased:
     """Files of another program as a biased run.
 
     Raises:
-        InputError: without a temperature (but for abf.dat, which knows it) or a file.
+        InputError: without a temperature (but for abf.dat, which knows it) or a file, for a file given twice, and for
+            another temperature than that of abf.dat.
     """
     from mlmd.analysis.abf import read_tables
 
     given = [*files.hills, *(one for one in (files.kernels, files.state, files.abf) if one), *files.colvar]
     if not given:
         raise InputError("a free energy of what? Give a run folder, or files: --hills, --kernels, --state, --colvar.")
-    if temperature is None and files.abf is not None:
-        temperature = next(read_tables(files.abf)).temperature
+    for option, several in (("--hills", files.hills), ("--colvar", files.colvar)):
+        for path in several:
+            if sum(path.resolve() == other.resolve() for other in several) > 1:
+                raise InputError(f"{option} {path} is given twice, and would count twice. Give it once.")
+    if files.abf is not None:
+        kelvin = next(read_tables(files.abf)).temperature
+        if temperature is not None and abs(temperature - kelvin) > 1e-6 * kelvin:
+            raise InputError(f"{files.abf} is of {kelvin:g} K, and --temperature says {temperature:g} K. Leave it out.")
+        temperature = kelvin
     if temperature is None:
         raise InputError(f'{given[0]} does not tell the temperature. Give it, e.g. --temperature "300 K".')
     statements = () if files.plumed is None else read_script(files.plumed, allow_unsafe=True).statements
@@ -104,11 +120,11 @@ def fes(
         temperature: K, where the run has no thermostat.
         plumed: its PLUMED input, where it is no longer where the input of the run says.
         grid: ends and bins.
-        first_time, last_time: fs since the beginning of the run.
+        first_time, last_time: fs since the beginning of the run; adaptive forces and states of OPES have none.
 
     Raises:
-        InputError: when no bias acted, its files are missing, empty or of another run, the temperature is unknown,
-            or a run is given twice.
+        InputError: when no bias acted, its files are missing, empty or of another run, the temperature is unknown or
+            another than that of the thermostat, or a run is given twice.
         StorageError: when files cannot be read.
     """
     check_each_once([(run.path if isinstance(run, Run) else Path(run)).resolve() for run in runs])
@@ -124,6 +140,13 @@ def fes(
 def _opened(folder: Path | str) -> Run:
     """A run folder; of another folder with PLUMED's files it is told how they are given."""
     files = [(f"--{name.lower()}", Path(folder) / name) for name in ("HILLS", "KERNELS", "COLVAR")]
+    if Path(folder).is_file() and (columns := columns_of(Path(folder))):
+        heights = "--kernels" if "logweight" in columns else "--hills"
+        option = heights if "height" in columns else "--colvar"
+        raise InputError(
+            f'{folder} is a file, and no run folder. Give it with {option} {folder} --temperature "300 K", and its '
+            "PLUMED input, --plumed FILE; or the folder of its run."
+        )
     there = " ".join(f"{option} {path}" for option, path in files if path.is_file())
     if there and not (Path(folder) / MANIFEST).exists():
         raise InputError(
@@ -148,7 +171,8 @@ def free_energy(
     method = method or _usual(cases, variables)
     if method not in METHODS:
         raise InputError(f"{method!r} is not a way to a free energy. {did_you_mean(method, METHODS)}")
-    if method not in TOGETHER and len(cases) > 1:
+    walkers = method == "hills" and len({(one.hills, one.temperature) for one in cases}) == 1
+    if method not in TOGETHER and len(cases) > 1 and not walkers:
         raise InputError(
             f"{len(cases)} runs at once are windows of umbrellas, steered, or have adaptive forces, and {method!r} is "
             "of one run. The hills of walkers lie in one folder, which each of their runs knows: one of them will do."
@@ -156,6 +180,8 @@ def free_energy(
     if variables and method != "reweight":
         raise InputError(f"--cv chooses columns of COLVAR, and {METHODS[method]} are of what was biased. "
                          "Give --method reweight.")  # fmt: skip
+    if method in ("abf", "state") and (first_time is not None or last_time is not None):
+        raise InputError(f"--from and --to: no times are kept of {METHODS[method]}. Leave them out.")
     begin, end = first_time if first_time is not None else -math.inf, last_time if last_time is not None else math.inf
     case, notes = cases[0], [note for one in cases for note in one.notes]
     for path in _missing(case, method):
@@ -178,7 +204,7 @@ def free_energy(
         course, count, path = _from_history(method, case, grid, begin, end)
         more, times, counted = [], _times(case, path), "kernels" if method != "hills" else "hills"
     start, stop, back = times
-    notes += more + back + _remarks(course)
+    notes += more + back + _remarks(course, case, method)
     origin = Provenance(
         ", ".join(one.path for one in cases), case.stage, case.kind, max(start, begin, case.since),
         min(stop, end, case.until), (stop - start) / max(count - 1, 1), count,
@@ -192,7 +218,9 @@ def _usual(cases: Sequence[Biased], variables: Sequence[str]) -> str:
     if all(map(is_steered, cases)) and not variables:
         return "work"
     if len(cases) > 1:
-        return "abf" if all(one.abf is not None for one in cases) else "umbrella"
+        if all(one.abf is not None for one in cases):
+            return "abf"
+        return "hills" if all(one.hills for one in cases) else "umbrella"
     opes = case.kernels is not None or case.state is not None
     if variables or (opes and can_be_weighed(case)):
         return "reweight"  # kernels blur what they estimate by their width
@@ -243,7 +271,21 @@ def _times(case: Biased, path: Path) -> tuple[float, float, list[str]]:
     return float(times.min()), float(times.max()), where_times_go_back(path, times)
 
 
-def _remarks(course: Course) -> list[str]:
+def _remarks(course: Course, case: Biased, method: str) -> list[str]:
     if not np.isfinite(course.values).any():
         raise InputError("no point of the grid was visited: look at --min and --max, which are in the units shown.")
-    return [] if course.left_out is not None else ["there are no parts of this run to tell an error from"]
+    notes = [] if course.left_out is not None else ["there are no parts of this run to tell an error from"]
+    for point in apart(course.values, [axis.periodic for axis in course.axes], DEPTH * case.kt):
+        places = np.unravel_index(point, course.values.shape)
+        where = ", ".join(
+            f"{axis.name} {axis.centres[place]:.3g} {axis.unit}".rstrip()
+            for axis, place in zip(course.axes, places, strict=True)
+        )
+        notes.append(
+            f"a valley at {where} is not in the table: bins that say nothing lie before it, so its barrier is not "
+            "known. Run longer, or take wider bins (--bins)"
+        )
+    if method in ("kernels", "state", "reweight"):
+        notes += of_short_kernels(case)
+    growing = {"METAD"} if method == "reweight" else {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
+    return [*notes, *(of_other_temperatures(case, growing) if method not in TOGETHER else [])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,10 @@ from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of,
 from mlmd.analysis.grid import Grid
 from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks, read_plumed_table
+from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
+
+SHORT = 4.0
+"""Widths below which the end of kernels of OPES is told of: forces were 4 % too small at 3.5, right to 0.1 % at 5."""
 
 
 def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
@@ -29,6 +33,9 @@ def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
     if not case.hills:
         raise InputError(f"{case.path}: there are no hills of metadynamics.")
     tables = [read_plumed_table(path) for path in case.hills]
+    for table in tables:
+        if "kernel_cutoff" in table.constants:
+            raise InputError(f"{table.path} has kernels of OPES, and no hills. Give it with --kernels, or --state.")
     every = [bumps_of(table) for table in tables]
     for table, bumps in zip(tables, every, strict=True):
         if bumps.names != every[0].names:
@@ -49,7 +56,8 @@ def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:
     order = np.argsort(together.times, kind="stable")
     order = order[together.times[order] * case.units.time <= last_time]
     if not len(order):
-        raise InputError(f"{tables[0].path}: no hill lies before --to.")
+        begin = together.times.min() * case.units.time / 1e3
+        raise InputError(f"{tables[0].path}: no hill lies before --to: the first is of {begin:g} ps.")
     return _shown(case, _taken(together, order)), float(factors[0]) if factors[0] > 1.0 else np.inf
 
 
@@ -72,6 +80,33 @@ def _check_arguments(case: Biased, names: Sequence[str], actions: Sequence[str],
             raise InputError(
                 f"{path} is of {', '.join(names)}, and {one.place} biases {', '.join(wanted)}: it is another run's."
             )
+
+
+def of_other_temperatures(case: Biased, actions: Set[str]) -> list[str]:
+    """Remarks about growing biases whose TEMP is not that of the run, which what they leave is made for."""
+    notes = []
+    for one in case.statements:
+        for text in one.values("TEMP") if one.action in actions else ():
+            with contextlib.suppress(ValueError):
+                if abs(float(text) - case.temperature) > 1e-3 * case.temperature:
+                    notes.append(
+                        f"{one.place}: {one.action} has TEMP={text}, and the run {case.temperature:g} K: what it has "
+                        "left is made for another temperature, and does not tell the free energy of this run"
+                    )
+    return notes
+
+
+def of_short_kernels(case: Biased) -> list[str]:
+    """A remark about kernels of OPES that end where they are still high: see `mlmd.bias.write.KERNELS_END`."""
+    for path in (case.kernels, case.state):
+        text = constants_of(path).get("kernel_cutoff", "") if path is not None else ""
+        with contextlib.suppress(ValueError):
+            if float(text) < SHORT:
+                return [
+                    f"{path}: kernels that end at {float(text):.3g} widths make forces that are too small for the bias "
+                    "that PLUMED prints, and free energies some hundredths too high: say KERNEL_CUTOFF=10 next time"
+                ]
+    return []
 
 
 def axes_of(case: Biased, bumps: Bumps, grid: Grid) -> tuple[Axis, ...]:
@@ -104,7 +139,9 @@ def from_hills(case: Biased, grid: Grid, first_time: float = -np.inf, last_time:
     ends = np.array([hills.times[part][-1] for part in parts])
     first = max(int(LEFT_OUT * len(parts)), int(np.searchsorted(ends, first_time)))
     if first >= len(parts):
-        raise InputError(f"{case.hills[0]}: no hill lies after --from.")
+        raise InputError(
+            f"{case.hills[0]}: no hill lies after --from, and before --to: the last is of {hills.times[-1] / 1e3:g} ps."
+        )
     if np.isinf(factor):
         return _untempered(axes, so_far, first), len(hills)
     bias = -(factor - 1.0) * case.kt * np.log(hills.heights / hills.heights[0])
@@ -156,9 +193,9 @@ def from_kernels(
         raise InputError(f"{case.path}: there are no kernels of OPES.")
     table = read_plumed_table(case.kernels)
     kernels = _kernels(case, table, case.kernels)
-    inside = np.flatnonzero((kernels.times >= first_time) & (kernels.times <= last_time))
-    if not len(inside):
-        raise InputError(f"{case.kernels}: no kernel lies between --from and --to.")
+    within = (kernels.times >= first_time) & (kernels.times <= last_time)
+    check_times(case.kernels, kernels.times, within, 1, "kernels")
+    inside = np.flatnonzero(within)
     kernels = _taken(kernels, inside)
     axes, parts = axes_of(case, kernels, grid), cut(len(kernels))
     sums = np.array([add_up(kernels, axes, part) for part in parts])

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,37 @@ def basins(values: np.ndarray, periodic: Sequence[bool], least: float) -> tuple[
     kept = [one for one in passes if lowest(one.first) == region]
     minima = sorted({int(order[0])} | {point for one in kept for point in (one.first, one.second)}, key=_of(flat))
     return minima, kept
+
+
+def apart(values: np.ndarray, periodic: Sequence[bool], least: float) -> list[int]:
+    """Lowest points of the regions that no known point joins with that of the lowest one.
+
+    Of regions with a twentieth of the known points that go up by `least`, on every side: single bins at the edge of
+    what was seen, and pieces of a slope, are none.
+
+    Args:
+        values: (*shape), nan where not known.
+        periodic: of each axis.
+        least: depth below which a region is none.
+
+    Returns:
+        Flat indices, by value.
+    """
+    flat = values.ravel()
+    known = np.isfinite(flat)
+    near = _neighbours(values.shape, periodic)
+    start, column = np.nonzero(known[:, None] & (near >= 0) & known[near])
+    joined = coo_matrix((np.ones(len(start)), (start, near[start, column])), shape=(flat.size, flat.size))
+    region = connected_components(joined, directed=False)[1]
+    found = []
+    for one in np.flatnonzero(np.bincount(region[known]) > known.sum() / 20):
+        points = np.flatnonzero((region == one) & known)
+        point = int(points[np.argmin(flat[points])])
+        around = near[point]
+        if np.ptp(flat[points]) >= least and known[around[around >= 0]].all():
+            found.append(point)
+    lowest = region[np.nanargmin(flat)] if known.any() else -1
+    return sorted((point for point in found if region[point] != lowest), key=_of(flat))
 
 
 def _of(flat: np.ndarray) -> Callable[[int], tuple[float, int]]:

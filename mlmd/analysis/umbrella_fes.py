@@ -14,8 +14,9 @@ from mlmd.analysis.abf import Axis
 from mlmd.analysis.biased import Biased
 from mlmd.analysis.course import N_BLOCKS, Course, from_density, histogram, seen_twice
 from mlmd.analysis.grid import Grid
-from mlmd.analysis.weighted_fes import CHANGING, UNWEIGHABLE, colvar_of, scaled_period
+from mlmd.analysis.weighted_fes import CHANGING, UNWEIGHABLE, colvar_of, lengths_of, scaled_period
 from mlmd.errors import InputError
+from mlmd.io.plumed_table import check_times
 
 MOST_LINES = 60_000
 """Lines of all windows that are used."""
@@ -49,24 +50,25 @@ def from_umbrellas(
     names = _common_variables(cases)
     tables = [colvar_of(case, names) for case in cases]
     shown = [cases[0].shown(name) for name in names]
-    sizes = np.array([size for _, size in shown])
-    periods = [scaled_period(tables[0].period(name), size) for name, size in zip(names, sizes.tolist(), strict=True)]
+    periods = [scaled_period(tables[0].period(name), size) for name, (_, size) in zip(names, shown, strict=True)]
     windows, notes = [], list[str]()
     most = max(2, MOST_LINES // len(cases))
     for case, table in zip(cases, tables, strict=True):
         time = table["time"] * case.units.time
-        inside = np.flatnonzero((time >= max(first_time, case.since)) & (time <= min(last_time, case.until)))
-        if len(inside) < 2:
-            raise InputError(f"{table.path}: fewer than two lines lie between --from and --to.")
+        within = (time >= max(first_time, case.since)) & (time <= min(last_time, case.until))
+        check_times(table.path, time, within)
+        table.check_finite(names, within)
+        inside = np.flatnonzero(within)
         if len(inside) > most:
             inside = inside[np.linspace(0, len(inside) - 1, most).astype(int)]
             notes = [f"of every window {most:,} lines at equal distances are used at most"]
+        sizes = np.array([case.size(unit) for unit, _ in shown])  # the UNITS of each window are its own
         values = np.stack([table[name] * size for name, size in zip(names, sizes, strict=True)], axis=1)
         windows.append(_Window(values[inside], *_spring(case, names, sizes)))
         notes += [f"{case.path}: {one}" for one in _others(case)]
     axes = grid.around(names, [unit for unit, _ in shown], np.concatenate([one.samples for one in windows]), periods)
     kt = cases[0].kt
-    lengths = [None if period is None else period[1] - period[0] for period in periods]
+    lengths = lengths_of(periods)
     values, guess, connected = _mbar(windows, axes, lengths, kt, None)
     n_lines = sum(len(one.samples) for one in windows)
     if not connected:
@@ -158,7 +160,7 @@ def _mbar(
     )
     free = np.asarray(mbar.f_k)
     logs = -logsumexp(free[:, None] - reduced, b=counts[:, None], axis=0)
-    values = from_density(histogram(axes, samples, np.exp(logs - logs.max())), kt)
+    values = from_density(histogram(axes, samples, np.exp(logs - logs.max()), lengths), kt)
     overlap = np.exp(free[:, None] - reduced + logs)  # (n_windows, n) weights of each window's samples
     shared = (overlap @ overlap.T) * counts
     return values, free, connected_components(shared > OVERLAP)[0] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from mlmd.analysis.course import (
 from mlmd.analysis.grid import Grid
 from mlmd.analysis.history_fes import axes_of, hills_of, offset
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, columns_of, read_plumed_table
+from mlmd.io.plumed_table import PlumedTable, check_times, columns_of, read_plumed_table
 
 GROWING = {"METAD", "OPES_METAD", "OPES_METAD_EXPLORE"}
 """Actions whose bias grows, and follows the variable."""
@@ -137,15 +138,25 @@ def from_weights(
     expanded = any(one.action == "OPES_EXPANDED" for one in case.statements)
     if not expanded:  # which biases none of them
         names = names or tuple(name for name in table.names if name != "time" and "." not in name)[:1]
+    if len(set(names)) < len(names):
+        raise InputError(f"--cv {' --cv '.join(names)}: a variable is named twice. Name each once.")
     if not 1 <= len(names) <= 3:
         raise InputError(f"{table.path}: which variables? Name one to three with --cv: {', '.join(table.names[1:])}.")
     first, last = max(first_time, case.since), min(last_time, case.until)
     time, samples, axes, inside = _samples(case, table, names, grid, first, last)
-    bias, notes = _bias(case, table)
+    bias, notes = _bias(case, table, inside)
     history = bool(case.hills) or case.kernels is not None or case.state is not None
-    if np.isneginf(first_time) and (history or _changing(case)):
+    left_out = LEFT_OUT if np.isneginf(first_time) and (history or _changing(case)) else 0.0
+    if left_out:
         begin, end = float(time[inside].min()), float(time[inside].max())
-        inside &= time >= begin + LEFT_OUT * (end - begin)
+        inside &= time >= begin + left_out * (end - begin)
+    if case.stage is None and len(case.colvars) > 1:
+        notes.append(f"of the files of --colvar the lines of one are weighed: {table.path}")
+    if len(case.hills) > 1:
+        notes.append(
+            f"the lines of one walker of {len(case.hills)} are weighed, with the hills of all: c(t) is right where the "
+            "walkers ran at the same time"
+        )
     if not case.statements and not history:
         notes.append(
             "without PLUMED's input the bias is taken for one that does not change: of metadynamics give --hills too, "
@@ -160,14 +171,18 @@ def from_weights(
             "everything. Run longer, or print more often"
         )
     part = cut_times(time[inside])
-    densities = np.array([histogram(axes, samples[inside][part == n], weights[part == n]) for n in range(N_PARTS)])
+    lengths = lengths_of([scaled_period(table.period(name), case.shown(name)[1]) for name in names])
+    densities = np.array(
+        [histogram(axes, samples[inside][part == n], weights[part == n], lengths) for n in range(N_PARTS)]
+    )
     if (growth := growth_of_error(densities)) > TOO_SHORT:
         notes.append(
             f"the error is {growth:.1f} times that of blocks a quarter as long, and still grows: the run goes to and "
             "fro too seldom for its blocks to be independent, and the error told is too small. Run longer"
         )
     notes += where_times_go_back(table.path, time)
-    return seen_twice(course_of(axes, densities, case.kt)), time[inside], notes
+    course = seen_twice(course_of(axes, densities, case.kt))
+    return replace(course, fractions=left_out + (1.0 - left_out) * course.fractions), time[inside], notes
 
 
 def where_times_go_back(path: Path, times: np.ndarray) -> list[str]:
@@ -188,8 +203,8 @@ def _samples(
     periods = [scaled_period(table.period(name), size) for name, (_, size) in zip(names, shown, strict=True)]
     time = table["time"] * case.units.time
     inside = (time >= first) & (time <= last)
-    if inside.sum() < 2:
-        raise InputError(f"{table.path}: fewer than two lines lie between --from and --to.")
+    check_times(table.path, time, inside)
+    table.check_finite(names, inside)
     axes = grid.around(names, [unit for unit, _ in shown], samples[inside], periods)
     return time, samples, axes, inside
 
@@ -198,7 +213,11 @@ def scaled_period(period: tuple[float, float] | None, size: float) -> tuple[floa
     return None if period is None else (period[0] * size, period[1] * size)
 
 
-def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
+def lengths_of(periods: Sequence[tuple[float, float] | None]) -> list[float | None]:
+    return [None if period is None else period[1] - period[0] for period in periods]
+
+
+def _bias(case: Biased, table: PlumedTable, inside: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """(n_lines,) eV, the sum of all biases that are printed, and remarks about those that are not."""
     printed = [name for name in table.names if _is_bias(name)]
     notes = []
@@ -213,6 +232,7 @@ def _bias(case: Biased, table: PlumedTable) -> tuple[np.ndarray, list[str]]:
         notes.append(f"{one.action} {label} is not printed: it counts as a part of the potential".replace("  ", " "))
     if not printed:
         raise InputError(f"{table.path} has no column that ends in .bias, so nothing can be weighed. PRINT the bias.")
+    table.check_finite(printed, inside)
     return np.sum([table[name] for name in printed], axis=0) * case.units.energy, notes
 
 

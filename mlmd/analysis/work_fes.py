@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
@@ -29,7 +30,7 @@ from mlmd.analysis.weighted_fes import GROWING, colvar_of, scaled_period
 from mlmd.bias.script import before
 from mlmd.bias.statement import Statement
 from mlmd.errors import InputError
-from mlmd.io.plumed_table import PlumedTable, read_plumed_blocks
+from mlmd.io.plumed_table import PlumedTable, check_times, read_plumed_blocks
 
 FEW = 5.0
 """Runs that the averages need to rest on."""
@@ -69,8 +70,8 @@ def from_work(
     """
     steered = [_restraint(case) for case in cases]
     name, case = steered[0].values("ARG")[0], cases[0]
-    unit, size = case.shown(name)
-    pulls, period, inside = _pulls(cases, steered, name, size, first_time, last_time)
+    unit, _ = case.shown(name)
+    pulls, period, inside = _pulls(cases, steered, name, unit, first_time, last_time)
     length = None if period is None else period[1] - period[0]
     axes = grid.around([name], [unit], pulls.values[:, inside].reshape(-1, 1), [period])
     groups = np.array_split(np.arange(len(cases)), min(N_BLOCKS, len(cases)))
@@ -108,7 +109,7 @@ def _restraint(case: Biased) -> Statement:
 
 
 def _pulls(
-    cases: Sequence[Biased], steered: Sequence[Statement], name: str, size: float, first: float, last: float
+    cases: Sequence[Biased], steered: Sequence[Statement], name: str, unit: str, first: float, last: float
 ) -> tuple[_Pulls, tuple[float, float] | None, np.ndarray]:
     """What the runs have in common in time, the period of the variable, and which times count."""
     columns = []
@@ -116,10 +117,11 @@ def _pulls(
         label = restraint.label
         parts = [f"{label}.{name}_{part}" for part in ("work", "cntr", "kappa")]
         table = colvar_of(case, [name, *parts])
-        work = table[_work_in(table, label, parts[0])]
-        energy = case.units.energy
+        done = _work_in(table, label, parts[0])
+        table.check_finite(["time", name, done, *parts[1:]])
+        energy, size = case.units.energy, case.size(unit)
         columns.append([
-            table["time"] * case.units.time, table[name] * size, work * energy, table[parts[1]] * size,
+            table["time"] * case.units.time, table[name] * size, table[done] * energy, table[parts[1]] * size,
             table[parts[2]] * energy / size**2,
         ])  # fmt: skip
         if abs(case.temperature - cases[0].temperature) > 1e-6 * case.temperature:
@@ -137,9 +139,8 @@ def _pulls(
                 "have to be the same, and lines printed as often."
             )
     inside = (times[0] >= first) & (times[0] <= last)
-    if inside.sum() < 2:
-        raise InputError(f"{cases[0].path}: fewer than two lines lie between --from and --to.")
-    period = scaled_period(colvar_of(cases[0], [name]).period(name), size)
+    check_times(Path(cases[0].path), times[0], inside)
+    period = scaled_period(colvar_of(cases[0], [name]).period(name), cases[0].size(unit))
     return _Pulls(work, values, centres[0], springs[0]), period, inside
 
 
@@ -170,8 +171,8 @@ def _hummer_szabo(pulls: _Pulls, axis: Axis, length: float | None, kt: float, in
         away -= length * np.rint(away / length)
     held = logsumexp(-0.5 * pulls.springs[inside] * away**2 / kt - etas[inside], axis=1)
     values = pulls.values[:, inside]
-    if axis.periodic:
-        values = axis.minimum + (values - axis.minimum) % (axis.maximum - axis.minimum)
+    if length is not None:
+        values = axis.minimum + (values - axis.minimum) % length
     places = np.floor((values - axis.minimum) / axis.width).astype(int)
     found = np.full(axis.n_bins, np.nan)
     for number in np.unique(places[(places >= 0) & (places < axis.n_bins)]).tolist():

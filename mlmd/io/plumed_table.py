@@ -49,6 +49,26 @@ class PlumedTable:
             return None
         return self._constant(f"min_{name}"), self._constant(f"max_{name}")
 
+    def check_finite(self, names: Sequence[str], rows: np.ndarray | slice = slice(None)) -> None:
+        """Refuse columns with numbers that are none.
+
+        Args:
+            names: of the columns.
+            rows: which ones count.
+
+        Raises:
+            InputError: where one of them is nan or infinite.
+        """
+        for name in names:
+            values = self[name][rows]
+            if len(bad := np.flatnonzero(~np.isfinite(values))):
+                lines = "one line" if len(bad) == 1 else f"{len(bad):,} lines"
+                when = f", first at time {self['time'][rows][bad[0]]:g}" if "time" in self.names else ""
+                raise InputError(
+                    f"{self.path}: {name} is {values[bad[0]]} in {lines}{when}: numbers are needed. See what went "
+                    "wrong there, and leave these lines out."
+                )
+
     def number(self, key: str, default: float = math.nan) -> float:
         """A constant."""
         return self._constant(key) if key in self.constants else default
@@ -64,6 +84,26 @@ class PlumedTable:
             raise InputError(f"{self.path}: SET {key} {text} is not a number.") from None
 
 
+def check_times(path: Path, times: np.ndarray, inside: np.ndarray, least: int = 2, lines: str = "lines") -> None:
+    """Refuse a file with too few lines between the times that are asked for.
+
+    Args:
+        path: the file.
+        times: (n_lines,) fs, when its lines are.
+        inside: (n_lines,) bool, which of them are asked for.
+        least: how many are needed.
+        lines: what they are.
+
+    Raises:
+        InputError: where there are fewer.
+    """
+    if (n := int(inside.sum())) < least:
+        raise InputError(
+            f"{path}: of its {len(times):,} {lines}, from {times.min() / 1e3:g} to {times.max() / 1e3:g} ps, {n} lie "
+            f"between --from and --to. It takes {least} or more."
+        )
+
+
 def columns_of(path: Path) -> tuple[str, ...]:
     """The columns that a file begins with, of which nothing else is read; none where it is no table, or not there."""
     try:
@@ -72,6 +112,22 @@ def columns_of(path: Path) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(words[2:]) if words[:2] == ["#!", "FIELDS"] else ()
+
+
+def constants_of(path: Path) -> dict[str, str]:
+    """The constants that a file begins with, of which nothing else is read; none where it is no table, or not there."""
+    found = {}
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                words = line.split()
+                if words[:1] != ["#!"]:
+                    break
+                if words[1:2] == ["SET"] and len(words) >= 4:
+                    found[words[2]] = words[3]
+    except OSError:
+        return {}
+    return found
 
 
 def read_plumed_blocks(path: Path) -> list[PlumedTable]:

@@ -64,6 +64,8 @@ def fes(
     options |= {"first_time": first_time, "last_time": last_time}
     if foreign and runs:
         raise InputError("give run folders, or files of another program, not both.")
+    if foreign and stage is not None:
+        raise InputError(f"--stage {stage}: stages are those of a run folder. For files say --from and --to.")
     if foreign:
         result = free_energy([biased_files(files, temperature)], **options)
     else:
