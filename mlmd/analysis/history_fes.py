@@ -16,12 +16,10 @@ from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
 from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
 from mlmd.analysis.grid import Grid
+from mlmd.bias.doubts import SHORT
 from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
 from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
-
-SHORT = 4.0
-"""Widths below which the end of kernels of OPES is told of: forces were 4 % too small at 3.5, right to 0.1 % at 5."""
 
 
 def hills_of(case: Biased, last_time: float = np.inf) -> tuple[Bumps, float]:

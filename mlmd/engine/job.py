@@ -15,6 +15,7 @@ import numpy as np
 from openmm.app import Topology
 
 import mlmd
+from mlmd.bias.doubts import doubts
 from mlmd.bias.hyperdynamics import PAPERS
 from mlmd.bias.plumed import Said, check_script
 from mlmd.bias.script import Script
@@ -364,12 +365,14 @@ def check_biases(job: Job) -> tuple[Said, ...]:
     return tuple(said)
 
 
-def too_stiff(job: Job) -> Iterator[str]:
-    """Biases whose kernels the timestep cannot follow, in sentences."""
+def doubtful_biases(job: Job) -> Iterator[str]:
+    """Biases that would be wrong without a word, and those whose kernels the timestep cannot follow, in sentences."""
     body, positions = job.body, job.frame.to_engine(job.atoms.positions)
     cell = np.where(body.pbc[:, None], job.cell, 0.0)
     for index, script in job.scripts.items():
         target = job.stages[index].temperature
+        if job.replay is None and target is not None and len(set(target)) == 1:
+            yield from doubts(script, target[0])
         if job.replay is None:  # where nothing moves
             yield from stiff_kernels(
                 script, positions=positions, cell=cell, inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0),

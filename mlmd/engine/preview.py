@@ -24,7 +24,7 @@ from mlmd.config.stop import FIRST_LOOK
 from mlmd.engine import slab
 from mlmd.engine.early_end import strides_of
 from mlmd.engine.guard import question
-from mlmd.engine.job import Job, check_biases, models_of, potential_name, prepare, too_stiff, warnings_of
+from mlmd.engine.job import Job, check_biases, doubtful_biases, models_of, potential_name, prepare, warnings_of
 from mlmd.engine.mixed import field_platform
 from mlmd.engine.replay import cell_notes
 from mlmd.engine.replicas import shares
@@ -307,7 +307,7 @@ def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
                     f"{place}: height, {plan.stage.height:g} Å, is less than the cutoff of the potential, "
                     f"{plan.cutoff:g} Å: what arrives feels the surface as it appears"
                 )
-    notes += [*dict.fromkeys(too_stiff(job)), *_early_ends(job)]
+    notes += [*dict.fromkeys(doubtful_biases(job)), *_early_ends(job)]
     if job.config.seed is None and job.replay is None:
         notes.append("no seed: it will be drawn and written to run.json")
     return tuple(notes)

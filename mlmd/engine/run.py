@@ -169,7 +169,7 @@ def _simulate(
     import torch
 
     from mlmd.engine.course import Course
-    from mlmd.engine.job import check_biases, prepare, too_stiff, what_plumed_says
+    from mlmd.engine.job import check_biases, doubtful_biases, prepare, what_plumed_says
     from mlmd.engine.rerun import Rerunning
     from mlmd.kernels import library
 
@@ -196,7 +196,7 @@ def _simulate(
         (folder / STOP).unlink(missing_ok=True)
         messages = Messages(folder, settings.tell)
         if begins:
-            for text in (*what_plumed_says(said), *dict.fromkeys(too_stiff(job))):
+            for text in (*what_plumed_says(said), *dict.fromkeys(doubtful_biases(job))):
                 messages(text)
     request.limit(settings.max_hours)
     with ending(run, messages):
