@@ -21,7 +21,7 @@ import ase.io
 import numpy as np
 
 from mlmd.analysis.activation import told
-from mlmd.analysis.arrhenius import arrhenius
+from mlmd.analysis.arrhenius import CONDUCTIVITY, arrhenius
 from mlmd.engine.replicas import simulate_replicas
 
 GPUMD = {950: 8.03e-6, 1000: 9.68e-6, 1100: 12.87e-6, 1200: 16.64e-6}
@@ -138,7 +138,8 @@ def main() -> None:
     runs = given.out / "llzo.run"
     simulate_replicas(source, runs, n_processes=given.processes)
     found = arrhenius([runs], elements=["Li"], charges={"Li": 1.0}, drift=["La", "Zr", "O"])
-    diffusion, conductivity = found.activations
+    of = {one.quantity: one for one in found.activations}
+    diffusion, conductivity = of["D(Li)"], of[CONDUCTIVITY]
     print("T (K)   D (cm²/s)       GPUMD      difference in standard errors")
     for point in sorted(diffusion.points, key=lambda one: one.temperature):
         reference = GPUMD[round(point.temperature)]
