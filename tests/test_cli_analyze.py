@@ -203,6 +203,33 @@ def test_a_file_of_another_program_is_analysed_as_a_run_is(run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("coordination", ("--pair", "Li-Cl", "--cutoff", "Li-Cl=4.1 Å")),
+        ("rings", ("--pair", "Li-Cl", "--cutoff", "Li-Cl=4.1 Å")),
+        ("bonds", ("--pair", "Li-Cl", "--cutoff", "Li-Cl=4.1 Å")),
+    ],
+)
+def test_who_is_near_whom_does_not_ask_which_way_atoms_went(
+    run: Path, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    trajectory = open_run(run)
+    frames = [
+        ase.Atoms(trajectory.numbers, one, cell=trajectory.cells[0], pbc=True)
+        for one in next(trajectory.chunks()).positions[:30]
+    ]
+    told = []
+    for file in ("went.extxyz", "inside.extxyz"):
+        ase.io.write(tmp_path / file, frames)
+        for one in frames:
+            one.wrap()
+        answer = mlmd("analyze", name, tmp_path / file, *options, "--interval", "10 fs", "--json")
+        assert answer.code == 0, answer.err
+        told.append({key: value for key, value in json.loads(answer.out).items() if key != "provenance"})
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--interval", "1 fs"), "--wrapped: they come back"),

@@ -177,7 +177,7 @@ def _rows_between(
 def open_trajectory(
     path: Path | str, topology: ase.Atoms | Path | str | None = None, *, unwrapped: bool | None = None,
     interval: float | None = None, temperature: float | None = None, first_time: float | None = None,
-    last_time: float | None = None, averaged: bool = False,
+    last_time: float | None = None, averaged: bool = False, paths: bool = True,
 ) -> Trajectory:  # fmt: skip
     """A trajectory written by another program.
 
@@ -194,6 +194,7 @@ def open_trajectory(
         first_time, last_time: fs; by default all frames.
         averaged: whether frames are only averaged over, each for itself: then neither `unwrapped` nor `interval` is
             needed, and times that the file does not tell are nan.
+        paths: whether it matters which way atoms went; where only who is near whom does, `unwrapped` is not needed.
 
     Raises:
         InputError: when `unwrapped`, `interval` or a structure is needed and not given, the format is unknown, the
@@ -208,7 +209,7 @@ def open_trajectory(
     elif told is not None and unwrapped != told:
         says, said = ("unwrapped" if one else "wrapped" for one in (told, unwrapped))
         raise InputError(f"{path} itself says that its positions are {says}, and they were said to be {said}.")
-    if unwrapped is None and averaged:
+    if unwrapped is None and (averaged or not paths):
         unwrapped = False
     if unwrapped is None:
         raise InputError(

@@ -8,7 +8,7 @@ import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
 from mlmd.cli.analyze.cutoffs import cutoffs_option, element_groups
-from mlmd.cli.analyze.options import of_frames
+from mlmd.cli.analyze.options import of_neighbours
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ _LEAST = 0.005
 
 
 @click.command()
-@of_frames
+@of_neighbours
 @click.option("--pair", "pairs", multiple=True, help='The atom in the middle first, "P-S" (repeatable).')
 @cutoffs_option
 def coordination(

@@ -74,7 +74,7 @@ FRAMES: Options = (
 )  # fmt: skip
 
 
-def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callable[..., None]:
+def of_frames(command: Callable[..., None], *, averaged: bool = False, paths: bool = True) -> Callable[..., None]:
     """A command of the frames of RUN, a run folder or a trajectory of another program.
 
     The command gets `trajectory` and `answer` in the place of the options that say which frames, and where to.
@@ -82,6 +82,7 @@ def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callab
     Args:
         command: to be given options.
         averaged: whether it averages over frames, each for itself, and so needs neither times nor paths.
+        paths: whether it matters which way atoms went.
     """
 
     @functools.wraps(command)
@@ -93,7 +94,12 @@ def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callab
         if run.is_file():
             if stage is not None:
                 raise InputError(f"--stage {stage}: stages are those of a run folder, and {run} is a file.")
-            trajectory = _foreign(run, structure, interval, unwrapped, temperature, first_time, last_time, averaged)
+            from mlmd.io.trajectories import open_trajectory
+
+            trajectory = open_trajectory(
+                run, structure, unwrapped=unwrapped, interval=interval, temperature=temperature, first_time=first_time,
+                last_time=last_time, averaged=averaged, paths=paths,
+            )  # fmt: skip
         else:
             given = [option for option, value in foreign.items() if value is not None]
             if given:
@@ -109,6 +115,8 @@ def of_frames(command: Callable[..., None], *, averaged: bool = False) -> Callab
 
 of_single_frames = functools.partial(of_frames, averaged=True)
 """As `of_frames`, for averages over frames, each for itself."""
+of_neighbours = functools.partial(of_frames, paths=False)
+"""As `of_frames`, for who is near whom and when."""
 
 
 def with_asked(folder: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -268,15 +276,3 @@ def _of_run(run: Path, stage: int | None, first_time: float | None, last_time: f
     from mlmd.io.trajectories import open_run
 
     return open_run(run, stage, first_time, last_time)
-
-
-def _foreign(
-    path: Path, structure: Path | None, interval: float | None, unwrapped: bool | None, temperature: float | None,
-    first_time: float | None, last_time: float | None, averaged: bool,
-) -> Trajectory:  # fmt: skip
-    from mlmd.io.trajectories import open_trajectory
-
-    return open_trajectory(
-        path, structure, unwrapped=unwrapped, interval=interval, temperature=temperature, first_time=first_time,
-        last_time=last_time, averaged=averaged,
-    )  # fmt: skip

@@ -8,7 +8,7 @@ import click
 
 from mlmd.cli.analyze.answer import Answer, bare, new_table, which_frames
 from mlmd.cli.analyze.cutoffs import cutoffs_option, element_groups
-from mlmd.cli.analyze.options import of_frames
+from mlmd.cli.analyze.options import of_neighbours
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_frames
+@of_neighbours
 @click.option("--pair", "pairs", multiple=True, help='Elements that are bonded, "Si-O" (repeatable).')
 @cutoffs_option
 @click.option("--count", multiple=True, help="Only atoms of this element are the size of a ring, Si (repeatable).")
