@@ -223,7 +223,7 @@ def test_who_is_near_whom_does_not_ask_which_way_atoms_went(
         ase.io.write(tmp_path / file, frames)
         for one in frames:
             one.wrap()
-        answer = mlmd("analyze", name, tmp_path / file, *options, "--interval", "10 fs", "--json")
+        answer = mlmd("analyze", name, tmp_path / file, *options, "--interval", "10 fs", "--json", "--out", tmp_path)
         assert answer.code == 0, answer.err
         told.append({key: value for key, value in json.loads(answer.out).items() if key != "provenance"})
     assert told[0] == told[1]

@@ -568,9 +568,9 @@ def test_numbers_that_are_none_are_refused_where_they_count(tmp_path: Path) -> N
 
 def test_a_bias_made_for_another_temperature_is_told(tmp_path: Path) -> None:
     hills, colvar = metadynamics(tmp_path, 7, 50, 6.0)
-    for kelvin, told in ((600, True), (300, False)):
+    for kelvin, more, told in ((600, "BIASFACTOR=6", True), (300, "BIASFACTOR=6", False), (600, "", False)):
         script = tmp_path / "p.dat"
-        script.write_text(f"x: DISTANCE ATOMS=1,2\nmetad: METAD ARG=x SIGMA=0.2 HEIGHT=1 PACE=1 TEMP={kelvin}\n")
+        script.write_text(f"x: DISTANCE ATOMS=1,2\nmetad: METAD ARG=x SIGMA=0.2 HEIGHT=1 PACE=1 TEMP={kelvin} {more}\n")
         for method in ("hills", "reweight"):
             found = by_files(method, hills=(hills,), colvar=(colvar,), plumed=script)
             assert any(f"METAD has TEMP={kelvin}, and the run 300 K" in note for note in found.notes) == told
@@ -583,7 +583,7 @@ def test_kernels_that_end_early_are_told(tmp_path: Path) -> None:
         kernels.write_text(text)
         for method in ("kernels", "reweight"):
             found = by_files(method, kernels=kernels, colvar=(colvar,))
-            assert any("kernels that end at 3.48 widths" in note for note in found.notes) == told
+            assert any("kernels of OPES that end at 3.48 widths" in note for note in found.notes) == told
 
 
 def test_a_temperature_beside_that_of_the_thermostat_is_refused(tmp_path: Path) -> None:

@@ -247,7 +247,8 @@ def read_table(path: Path, *, at: Sequence[float] = (AMBIENT,)) -> ArrheniusResu
     ]
     name = name.strip() or "D"
     conducts = name.lower().startswith(("conductivity", "σ", "sigma"))
-    return ArrheniusResult((activation(name, points, at, times_temperature=conducts),), {}, ())
+    found = activation(name, sorted(points, key=_kelvin), at, times_temperature=conducts)
+    return ArrheniusResult((found,), {}, ())
 
 
 def _check_temperatures(points: Mapping[str, Sequence[Point]], folders: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
 from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
 from mlmd.analysis.grid import Grid
-from mlmd.bias.doubts import SHORT
+from mlmd.bias.doubts import SHORT, of_early_ends, other_temperature
 from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
 from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
@@ -82,16 +82,13 @@ def _check_arguments(case: Biased, names: Sequence[str], actions: Sequence[str],
 
 def of_other_temperatures(case: Biased, actions: Set[str]) -> list[str]:
     """Remarks about growing biases whose TEMP is not that of the run, which what they leave is made for."""
-    notes = []
-    for one in case.statements:
-        for text in one.values("TEMP") if one.action in actions else ():
-            with contextlib.suppress(ValueError):
-                if abs(float(text) - case.temperature) > 1e-3 * case.temperature:
-                    notes.append(
-                        f"{one.place}: {one.action} has TEMP={text}, and the run {case.temperature:g} K: what it has "
-                        "left is made for another temperature, and does not tell the free energy of this run"
-                    )
-    return notes
+    told = ((one, other_temperature(one, case.temperature)) for one in case.statements if one.action in actions)
+    return [
+        f"{one.place}: {one.action} has TEMP={kelvin:g}, and the run {case.temperature:g} K: what it has left is made "
+        "for another temperature, and does not tell the free energy of this run"
+        for one, kelvin in told
+        if kelvin is not None
+    ]
 
 
 def of_short_kernels(case: Biased) -> list[str]:
@@ -100,10 +97,7 @@ def of_short_kernels(case: Biased) -> list[str]:
         text = constants_of(path).get("kernel_cutoff", "") if path is not None else ""
         with contextlib.suppress(ValueError):
             if float(text) < SHORT:
-                return [
-                    f"{path}: kernels that end at {float(text):.3g} widths make forces that are too small for the bias "
-                    "that PLUMED prints, and free energies some hundredths too high: say KERNEL_CUTOFF=10 next time"
-                ]
+                return [f"{path}: {of_early_ends(float(text))} Say KERNEL_CUTOFF=10 next time"]
     return []
 
 

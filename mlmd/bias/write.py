@@ -48,8 +48,8 @@ MOST_ATOMS = 99_999
 
 KERNELS_END = 10
 """Standard deviations. PLUMED lowers a kernel of OPES to zero at its end, and its slope in proportion to its value,
-which is too little: where it chooses the end, 3.5 for a barrier of 5 kT, forces are 3 % too small for the bias that it
-prints, and free energies as much too high."""
+which is too little: where it chooses the end, 3.5 for a barrier of 5 kT, forces were 3.7 % too small for the bias that
+it prints, and free energies about as much too high."""
 
 
 @dataclass(frozen=True)

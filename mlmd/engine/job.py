@@ -371,9 +371,8 @@ def doubtful_biases(job: Job) -> Iterator[str]:
     cell = np.where(body.pbc[:, None], job.cell, 0.0)
     for index, script in job.scripts.items():
         target = job.stages[index].temperature
-        if job.replay is None and target is not None and len(set(target)) == 1:
-            yield from doubts(script, target[0])
-        if job.replay is None:  # where nothing moves
+        if job.replay is None:  # else nothing moves
+            yield from doubts(script, target[0] if target is not None and len(set(target)) == 1 else None)
             yield from stiff_kernels(
                 script, positions=positions, cell=cell, inverse_masses=np.where(body.mobile, 1.0 / body.masses, 0.0),
                 charges=charges_of(job), timestep=job.config.timestep,

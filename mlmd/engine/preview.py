@@ -278,7 +278,7 @@ def _memory() -> float:
 
 def _notes(job: Job, first: Evaluation, device: str) -> tuple[str, ...]:
     """What is allowed and may still surprise."""
-    notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job), *_doubtful_biases(job)]
+    notes = [*warnings_of(job.potential), *_suspicions(job, first), *_doubtful_steps(job), *_idle_biases(job)]
     if job.replay is not None:
         notes += [*job.replay.notes, *(one for script in job.scripts.values() for one in cell_notes(script, job.atoms))]
     platform, properties = choose_platform("auto", None, device)
@@ -363,7 +363,7 @@ def _doubtful_steps(job: Job) -> Iterator[str]:
             )
 
 
-def _doubtful_biases(job: Job) -> Iterator[str]:
+def _idle_biases(job: Job) -> Iterator[str]:
     """Biases that would never act, and that the speed does not count them."""
     for number, stage in enumerate(job.config.stage, 1):
         if isinstance(stage, Dynamics):
