@@ -2,12 +2,12 @@
 
     python benchmarks/small_models.py [--nep FILE] [--mtp FILE:Li,Y,Cl] [--seconds 5]
 
-About a hundred atoms with velocities of 300 K in NVE, 1 fs. In ASE's loop (`VelocityVerlet`) they are moved with the calculator of the
-program that the file is of (calorine, motep, LAMMPS), and with mlmd's calculator, which computes by the same kernels as
-`mlmd simulate`: then only the loop differs. `mlmd simulate` runs with log, trajectory, guard and checkpoints as by
-default, by OpenMM's steps and by its own (`engine = "native"`). One thread each; times are those of the processor, for
-a run minus those for one of few steps, so that nothing counts that a process needs to begin. All take turns, and
-medians count. Energies of the first structure are compared before.
+About a hundred atoms with velocities of 300 K in NVE, 1 fs. In ASE's loop (`VelocityVerlet`) they are moved with the
+calculator of the program that the file is of (calorine, motep, LAMMPS), and with mlmd's calculator, which computes by
+the same kernels as `mlmd simulate`: then only the loop differs. `mlmd simulate` runs with log, trajectory, guard and
+checkpoints as by default, by OpenMM's steps and by its own (`engine = "native"`). One thread each; times are those of
+the processor, for a run minus those for one of few steps, so that nothing counts that a process needs to begin. All
+take turns, and medians count. Energies of the first structure are compared before.
 """
 
 from __future__ import annotations
