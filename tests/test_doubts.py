@@ -61,9 +61,8 @@ def test_a_bias_for_another_temperature_is_told_of(tmp_path: Path) -> None:
     for folder in (other, own, plain, changing):
         folder.mkdir()
     (words,) = (one for one in told(other, hills.format(300)) if "has TEMP" in one)
-    assert words.startswith("p.dat: line 2: METAD has TEMP=300, and the stage 60 K") and words.endswith(
-        "Leave TEMP out."
-    )
+    assert words.startswith("p.dat: line 2: METAD has TEMP=300, and the stage 60 K")
+    assert words.endswith("Leave TEMP out.")
     assert not [one for one in told(own, hills.format(60)) if "has TEMP" in one]
     untempered = hills.format(300).replace(" BIASFACTOR=5", "")  # kT does not matter for its hills
     assert not [one for one in told(plain, untempered) if "has TEMP" in one]

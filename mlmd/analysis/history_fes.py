@@ -16,7 +16,7 @@ from mlmd.analysis.biased import Biased
 from mlmd.analysis.bumps import Bumps, add_up, bumps_of, natural_axes, scaled
 from mlmd.analysis.course import LEFT_OUT, N_BLOCKS, N_PARTS, Course, course_of, cut, from_density, normalised
 from mlmd.analysis.grid import Grid
-from mlmd.bias.doubts import SHORT, of_early_ends, other_temperature
+from mlmd.bias.doubts import KERNELS_END, SHORT, of_early_ends, other_temperature
 from mlmd.bias.extended import EXTENDED
 from mlmd.errors import InputError
 from mlmd.io.plumed_table import PlumedTable, check_times, constants_of, read_plumed_blocks, read_plumed_table
@@ -92,12 +92,12 @@ def of_other_temperatures(case: Biased, actions: Set[str]) -> list[str]:
 
 
 def of_short_kernels(case: Biased) -> list[str]:
-    """A remark about kernels of OPES that end where they are still high: see `mlmd.bias.write.KERNELS_END`."""
+    """A remark about kernels of OPES that end where they are still high: see `mlmd.bias.doubts`."""
     for path in (case.kernels, case.state):
         text = constants_of(path).get("kernel_cutoff", "") if path is not None else ""
         with contextlib.suppress(ValueError):
             if float(text) < SHORT:
-                return [f"{path}: {of_early_ends(float(text))} Say KERNEL_CUTOFF=10 next time"]
+                return [f"{path}: {of_early_ends(float(text))} Say KERNEL_CUTOFF={KERNELS_END} next time"]
     return []
 
 

@@ -143,7 +143,7 @@ def from_weights(
     if not 1 <= len(names) <= 3:
         raise InputError(f"{table.path}: which variables? Name one to three with --cv: {', '.join(table.names[1:])}.")
     first, last = max(first_time, case.since), min(last_time, case.until)
-    time, samples, axes, inside = _samples(case, table, names, grid, first, last)
+    time, samples, axes, lengths, inside = _samples(case, table, names, grid, first, last)
     bias, notes = _bias(case, table, inside)
     history = bool(case.hills) or case.kernels is not None or case.state is not None
     left_out = LEFT_OUT if np.isneginf(first_time) and (history or _changing(case)) else 0.0
@@ -171,7 +171,6 @@ def from_weights(
             "everything. Run longer, or print more often"
         )
     part = cut_times(time[inside])
-    lengths = lengths_of([scaled_period(table.period(name), case.shown(name)[1]) for name in names])
     densities = np.array(
         [histogram(axes, samples[inside][part == n], weights[part == n], lengths) for n in range(N_PARTS)]
     )
@@ -196,8 +195,8 @@ def where_times_go_back(path: Path, times: np.ndarray) -> list[str]:
 
 def _samples(
     case: Biased, table: PlumedTable, names: Sequence[str], grid: Grid, first: float, last: float
-) -> tuple[np.ndarray, np.ndarray, tuple[Axis, ...], np.ndarray]:
-    """Times (fs), values in units for people, the grid, and which lines lie between two times."""
+) -> tuple[np.ndarray, np.ndarray, tuple[Axis, ...], list[float | None], np.ndarray]:
+    """Times (fs), values in units for people, the grid, lengths of periods, and which lines lie between two times."""
     shown = [case.shown(name) for name in names]
     samples = np.stack([table[name] * size for name, (_, size) in zip(names, shown, strict=True)], axis=1)
     periods = [scaled_period(table.period(name), size) for name, (_, size) in zip(names, shown, strict=True)]
@@ -206,7 +205,7 @@ def _samples(
     check_times(table.path, time, inside)
     table.check_finite(names, inside)
     axes = grid.around(names, [unit for unit, _ in shown], samples[inside], periods)
-    return time, samples, axes, inside
+    return time, samples, axes, lengths_of(periods), inside
 
 
 def scaled_period(period: tuple[float, float] | None, size: float) -> tuple[float, float] | None:

@@ -16,6 +16,9 @@ from mlmd import units
 from mlmd.bias.script import Script
 from mlmd.bias.statement import Statement
 
+KERNELS_END = 10
+"""Widths that `mlmd.bias.write` says: where PLUMED chooses the end, 3.5 for a barrier of 5 kT, forces were 3.7 % too
+small for the bias that it prints, and free energies about as much too high."""
 SHORT = 4.5
 """Widths below which the end of kernels of OPES is told of: forces are then more than 0.1 % too small."""
 _OPES = ("OPES_METAD", "OPES_METAD_EXPLORE")
@@ -43,7 +46,7 @@ def doubts(script: Script, temperature: float | None) -> Iterator[str]:
             )
         end = None if one.action not in _OPES else _end(one, temperature, natural or any(map(_of_energy, scaled)))
         if end is not None and end < SHORT:
-            yield f"{place}: {of_early_ends(end)} Say KERNEL_CUTOFF=10."
+            yield f"{place}: {of_early_ends(end)} Say KERNEL_CUTOFF={KERNELS_END}."
 
 
 def other_temperature(one: Statement, temperature: float) -> float | None:

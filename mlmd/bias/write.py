@@ -15,6 +15,7 @@ import numpy as np
 
 from mlmd import units
 from mlmd.bias.bins import Dimension
+from mlmd.bias.doubts import KERNELS_END
 from mlmd.bias.extended import EXTENDED
 from mlmd.bias.safety import refuse_unsafe
 from mlmd.bias.script import before
@@ -44,12 +45,6 @@ from mlmd.units import parse
 
 MOST_ATOMS = 99_999
 """Serial numbers that a PDB file has room for."""
-
-
-KERNELS_END = 10
-"""Standard deviations. PLUMED lowers a kernel of OPES to zero at its end, and its slope in proportion to its value,
-which is too little: where it chooses the end, 3.5 for a barrier of 5 kT, forces were 3.7 % too small for the bias that
-it prints, and free energies about as much too high."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,28 +107,23 @@ def check_times(path: Path, times: np.ndarray, inside: np.ndarray, least: int = 
 
 def columns_of(path: Path) -> tuple[str, ...]:
     """The columns that a file begins with, of which nothing else is read; none where it is no table, or not there."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            words = file.readline().split()
-    except OSError:
-        return ()
-    return tuple(words[2:]) if words[:2] == ["#!", "FIELDS"] else ()
+    words = next(_head(path), [])
+    return tuple(words[1:]) if words[:1] == ["FIELDS"] else ()
 
 
 def constants_of(path: Path) -> dict[str, str]:
     """The constants that a file begins with, of which nothing else is read; none where it is no table, or not there."""
-    found = {}
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                words = line.split()
-                if words[:1] != ["#!"]:
-                    break
-                if words[1:2] == ["SET"] and len(words) >= 4:
-                    found[words[2]] = words[3]
-    except OSError:
-        return {}
-    return found
+    return {words[1]: words[2] for words in _head(path) if words[:1] == ["SET"] and len(words) >= 3}
+
+
+def _head(path: Path) -> Iterator[list[str]]:
+    """The words behind each ``#!`` that a file begins with; none where it is not there."""
+    with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            mark, *words = line.split() or [""]
+            if mark != "#!":
+                return
+            yield words
 
 
 def read_plumed_blocks(path: Path) -> list[PlumedTable]:
