@@ -1,10 +1,10 @@
-"""Models that need less than 2 ms for a step: `mlmd simulate` beside the same model in ASE's own loop.
+"""Models that need about 2 ms for a step or less: `mlmd simulate` beside the same model in ASE's own loop.
 
     python benchmarks/small_models.py [--nep FILE] [--mtp FILE:Li,Y,Cl] [--seconds 5]
 
 About a hundred atoms with velocities of 300 K in NVE, 1 fs. In ASE's loop (`VelocityVerlet`) they are moved with the
-calculator of the program that the file is of (calorine, motep, LAMMPS), and with mlmd's calculator, which computes by
-the same kernels as `mlmd simulate`: then only the loop differs. `mlmd simulate` runs with log, trajectory, guard and
+calculator of the program that the file is of (calorine, motep, LAMMPS, ASE itself), and with mlmd's calculator, which
+computes as `mlmd simulate` does: then only the loop differs. `mlmd simulate` runs with log, trajectory, guard and
 checkpoints as by default, by OpenMM's steps and by its own (`engine = "native"`). One thread each; times are those of
 the processor, for a run minus those for one of few steps, so that nothing counts that a process needs to begin. All
 take turns, and medians count. Energies of the first structure are compared before.
@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.data import atomic_numbers
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
@@ -58,6 +59,8 @@ duration = "{duration} fs"
 """
 TEMPERATURE = 300.0
 """K."""
+ENGINES = ("openmm", "native")
+"""The second moves compiled kernels only."""
 FEW = 200
 """Steps of the run whose time is taken away."""
 
@@ -73,6 +76,7 @@ class Model:
     program: str
     calculator: Callable[[], Calculator] | None
     """Of that program."""
+    engines: tuple[str, ...] = ENGINES
 
 
 def models(options: argparse.Namespace) -> list[Model]:
@@ -97,6 +101,8 @@ def models(options: argparse.Namespace) -> list[Model]:
     found.append(
         Model("Si, Stillinger-Weber", table, silicon, "LAMMPS", partial(_lammps, "Si", "sw", f"* * {folder}/Si.sw Si"))
     )
+    table = {"kind": "ase", "calculator": "ase.calculators.emt:EMT"}
+    found.append(Model("Cu, EMT", table, ase.build.bulk("Cu", cubic=True) * 2, "ASE", EMT, ENGINES[:1]))
     return found
 
 
@@ -191,7 +197,7 @@ def measured(model: Model, seconds: float, rounds: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         ways: dict[str, Loop | Simulation] = dict(loops)
-        for engine in ("openmm", "native"):
+        for engine in model.engines:
             ways[f"mlmd, {engine}"] = Simulation(model, engine, Path(name))
         first = {way: max(one.seconds(5 * FEW), 1e-4) for way, one in ways.items()}
         for _ in range(rounds):
@@ -216,8 +222,11 @@ def main() -> None:
         found = measured(model, options.seconds, options.rounds)
         program, calculator = found.get("ASE, its program"), found["ASE, mlmd's calculator"]
         cells = [f"{1e6 * program:.0f}" if program else "", f"{1e6 * calculator:.0f}"]
-        for engine in ("openmm", "native"):
-            one = found[f"mlmd, {engine}"]
+        for engine in ENGINES:
+            one = found.get(f"mlmd, {engine}")
+            if one is None:
+                cells.append("")
+                continue
             times = [f"{other / one:.2f}" for other in (program, calculator) if other]
             cells.append(f"{1e6 * one:.0f} ({', '.join(times)})")
         print(f"| {model.name} | {len(model.atoms)} | {model.program} | " + " | ".join(cells) + " |", flush=True)

@@ -9,6 +9,7 @@ import pytest
 
 from mlmd.bias.plumed import PlumedBias, _failure, check, find_kernel, working_in
 from mlmd.bias.script import read_script
+from mlmd.bias.written import flush
 from mlmd.errors import InputError, SimulationError, StorageError
 
 METAD = """
@@ -99,6 +100,7 @@ def test_trial_evaluations_neither_print_nor_deposit(bias, tmp_path):
         run(bias, POSITIONS, step=step)
         bias.update()
         bias.update()  # a second update of the same step does nothing
+    flush()
     rows = [line for line in (tmp_path / "COLVAR").read_text().splitlines() if not line.startswith("#")]
     hills = [line for line in (tmp_path / "HILLS").read_text().splitlines() if not line.startswith("#")]
     assert [float(row.split()[0]) for row in rows] == pytest.approx([0.002 * step for step in range(11)])
@@ -111,6 +113,7 @@ def test_trial_evaluations_neither_print_nor_deposit(bias, tmp_path):
 def test_steps_beyond_32_bits_keep_their_time(bias, tmp_path):
     run(bias, POSITIONS, step=3_000_000_001)
     bias.update()
+    flush()
     last = (tmp_path / "COLVAR").read_text().splitlines()[-1]
     assert float(last.split()[0]) == pytest.approx(3_000_000_001 * 0.002, rel=1e-12)
 

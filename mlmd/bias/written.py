@@ -1,11 +1,13 @@
 """Did PLUMED write what it should have? On a full disk it goes on without a word, and lines are lost.
 
-Each line is written by itself (FLUSH STRIDE=1), so that what could not be written is a torn line, or lines that are
-not there.
+PLUMED keeps lines until there are enough of them. `flush` writes them, where files are looked at or measured, so that
+what could not be written is a torn line, or lines that are not there. (PLUMED's own FLUSH would be an action of each
+step, and it closes and opens HILLS anew.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,18 @@ _BY_PACE = {"METAD", "PBMETAD"}
 """Actions with a line for every PACE; OPES waits with its first kernels until it knows their width."""
 _IRREGULAR = ("UPDATE_FROM", "UPDATE_UNTIL", "FREQUENCY_ADAPTIVE", "WALKERS_N")
 """Keywords with which an action does not write at each of its steps, or writes elsewhere."""
+
+
+_C = ctypes.CDLL(None)
+"""The C library of this process, and of PLUMED in it."""
+
+
+def flush() -> None:
+    """Write what PLUMED, and every other part of this process that uses the C library, has kept back of its files.
+
+    On a full disk lines are lost, which `Written.check` finds.
+    """
+    _C.fflush(None)
 
 
 def strides(script: Script) -> dict[str, int]:
@@ -79,6 +93,7 @@ class Written:
         Raises:
             StorageError: when a line is torn, or there are fewer than steps at which one is written.
         """
+        flush()
         for name, size in self._sizes.items():
             path = self._folder / name
             if not path.exists():

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlmd.bias.script import Script
+from mlmd.bias.written import flush
 from mlmd.engine import checkpoint as checkpoints
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.job import Job, versions
@@ -67,12 +68,15 @@ class Commit:
     @contextmanager
     def without_prints(self) -> Iterator[None]:
         """Take back what PLUMED prints meanwhile; it opens its files for appending, so that they can be cut."""
+        flush()
         before = measure(self.folder, self._prints)
         yield
+        flush()
         rewind(self.folder, before, self._prints)
 
     def write(self, content: Checkpoint) -> None:
         """Make a checkpoint of `content` and all files."""
+        flush()
         kept = sorted(name for name in self._rewritten if (self.folder / name).exists())
         header = {
             **content.header,

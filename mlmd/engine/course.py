@@ -16,6 +16,7 @@ import openmm
 
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
+from mlmd.bias.written import flush
 from mlmd.config import Minimize, Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
@@ -323,6 +324,7 @@ class Course:
 
     def _pause(self, stage: DynamicsStage, files: StageFiles, deposition: Deposition | None) -> None:
         """Make a checkpoint where one is due, and stop where that is asked for."""
+        flush()  # who follows the files of a bias sees lines as soon as those of the log
         ended = self._has_ended(stage)
         if self._ring is not None:
             self._ring.pause(ended=ended)

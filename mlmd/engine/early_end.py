@@ -20,6 +20,7 @@ from mlmd.bias.adaptive import plumed_of
 from mlmd.bias.plumed import PlumedBias
 from mlmd.bias.script import Script
 from mlmd.bias.statement import Statement
+from mlmd.bias.written import flush
 from mlmd.config import Simulate
 from mlmd.config.ending import stop_of
 from mlmd.config.stop import Stop, look_before, next_look
@@ -121,6 +122,7 @@ class _Flag:
         if any(stage.global_step % stride == 0 for stride in strides_of(self.plumed.script)):
             stage.answer()
             stage.forces.finish_step()
+            flush()
         if not self.plumed.stopped:
             return None
         why = f"{_who(self.plumed.script)} of {self.plumed.name} asks to end here{self._basin()}"

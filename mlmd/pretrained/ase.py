@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mlmd.config.files import files_in, texts_in
 from mlmd.errors import InputError
@@ -19,7 +19,7 @@ def load(
     calculator: str,
     arguments: Mapping[str, Any] | None = None,
     python: str | None = None,
-    keep: bool = False,
+    keep: bool | None = None,
     info: Mapping[str, Any] | None = None,
     elements: Sequence[str] | None = None,
     precision: str = "float64",
@@ -32,8 +32,9 @@ def load(
             will do as well.
         arguments: its keywords. A text with a slash that names a file is given as an absolute path.
         python: the interpreter of another environment, in which it runs as a process of its own.
-        keep: let the calculator keep what it likes from step to step, such as lists of neighbours or a density: faster
-            for some, but the last digits then depend on the steps before, and a resumed run is no exact continuation.
+        keep: let the calculator keep what it likes from step to step, such as a density: faster for some, but the last
+            digits then depend on the steps before, and a resumed run is no exact continuation. False for nothing at
+            all; when left out, lists of neighbours, as a resumed run finds them again (`mlmd.pretrained.window`).
         info: what such calculators read in ``atoms.info``, e.g. ``{ charge = 1, spin = 2 }``.
         elements: that it may be asked about; any when left out.
         precision: is the calculator's matter.
@@ -47,7 +48,7 @@ def load(
         raise InputError("precision: the calculator decides in which numbers it computes. Is there a keyword of it?")
     if info is not None and not isinstance(info, Mapping):
         raise InputError(f"info: {info!r} is not a table, such as {{ charge = 1 }}.")
-    if not isinstance(keep, bool):
+    if keep is not None and not isinstance(keep, bool):
         raise InputError(f"keep: {keep!r}: true or false is needed.")
     if not isinstance(calculator, str):
         raise InputError(f'calculator: {calculator!r} is not "module:Class".')
@@ -61,5 +62,6 @@ def load(
         )
     why = "a calculator may execute what stands in such a file"
     files = [check(file, trust, why) for file in sorted({*files_in(given), *files_in(calculator)})]
-    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keep, info=dict(info or {}))
+    keeps: bool | Literal["lists"] = "lists" if keep is None else keep
+    recipe = Recipe("ase", calculator, given, interpreter(python), keeps=keeps, info=dict(info or {}))
     return External(recipe, elements=elements, files=files)

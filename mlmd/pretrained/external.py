@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -24,6 +24,7 @@ from mlmd.potentials.device import choose_device
 from mlmd.potentials.trust import Digest, check, digest_of
 from mlmd.pretrained.licence import licence
 from mlmd.pretrained.recipe import Recipe, failed, interpreter
+from mlmd.pretrained.window import Beginning, reach_of
 from mlmd.pretrained.workers import Worker, worker
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
 
 _ROUNDING = ("torch", "jax", "tensorflow", "tensorflow-cpu")
+
+
+@dataclass
+class _Last:
+    """Who was asked last, and in which window."""
+
+    worker: Worker | None = None
+    window: Beginning | None = None
 
 
 class External(torch.nn.Module):
@@ -78,6 +87,7 @@ class External(torch.nn.Module):
         """Å as the framework tells; 0 where it does not. No pairs are searched for it."""
         self.has_stress = "stress" in facts["properties"]
         self._turn = Lock()
+        self._last = _Last()
         self.memory: Memory | None = None
         """What keeps answers, where structures are asked about again and again."""
 
@@ -186,35 +196,60 @@ class External(torch.nn.Module):
         positions: np.ndarray,
         cell: np.ndarray,
         device: torch.device | str = "cpu",
+        window: Beginning | None = None,
     ) -> Evaluation:
-        """Energy, forces and virial of one structure.
+        """Energy, forces and virial of one structure, in a window of a calculator that keeps lists.
 
         The virial is the stress times the volume, and in the open -Σ r ⊗ F; nan where the calculator gives no stress.
 
         Raises:
             SimulationError: when the calculator fails, or does not compute what is periodic in some directions.
         """
-        partly = bool(pbc.any() and not pbc.all())
-        if partly and not self.recipe.partly_periodic:
+        if pbc.any() and not pbc.all() and not self.recipe.partly_periodic:
             raise failed(self.recipe, "it computes what is periodic in all directions, or in none")
         with self._turn:  # calculators keep what they computed last, and a file is written by one at a time
             if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
                 return kept
-            # what a cell has of open directions is no matter, but some calculators ask for a volume
-            full = complete_cell(cell) if partly else cell
-            energy, forces, stress = self._on(device).ask(numbers, pbc, positions, full)
-            if stress is not None:
-                virial = stress * abs(np.linalg.det(cell))
-            elif pbc.all() and self.has_stress:
-                raise failed(self.recipe, "the calculator said that it gives a stress, and gave none")
-            elif pbc.any():
-                virial = np.full((3, 3), np.nan)
-            else:
-                virial = -positions.T @ forces
-            found = Evaluation(energy, np.ascontiguousarray(forces), 0.5 * (virial + virial.T))
+            found = self._in_window(self._on(device), numbers, pbc, positions, cell, window)
             if self.memory is not None:
                 self.memory.keep(numbers, pbc, positions, cell, found)
         return found
+
+    def _in_window(
+        self, worker: Worker, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray,
+        window: Beginning | None,
+    ) -> Evaluation:  # fmt: skip
+        """Ask a worker; where somebody else has asked since, or nobody yet, the window begins with its beginning."""
+        anew, last = self.recipe.keeps is not True, self._last
+        goes_on = window is not None and worker is last.worker and window is last.window
+        last.window = None  # until there is an answer
+        if goes_on:
+            anew = False
+        elif window is not None and not (
+            np.array_equal(positions, window.positions) and np.array_equal(cell, window.cell)
+        ):
+            self._compute(worker, numbers, pbc, window.positions, window.cell, anew=True)
+            anew = False
+        found = self._compute(worker, numbers, pbc, positions, cell, anew=anew)
+        last.worker, last.window = worker, window
+        return found
+
+    def _compute(
+        self, worker: Worker, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray, *,
+        anew: bool,
+    ) -> Evaluation:  # fmt: skip
+        # what a cell has of open directions is no matter, but some calculators ask for a volume
+        full = complete_cell(cell) if pbc.any() and not pbc.all() else cell
+        energy, forces, stress = worker.ask(numbers, pbc, positions, full, anew=anew)
+        if stress is not None:
+            virial = stress * abs(np.linalg.det(cell))
+        elif pbc.all() and self.has_stress:
+            raise failed(self.recipe, "the calculator said that it gives a stress, and gave none")
+        elif pbc.any():
+            virial = np.full((3, 3), np.nan)
+        else:
+            virial = -positions.T @ forces
+        return Evaluation(energy, np.ascontiguousarray(forces), 0.5 * (virial + virial.T))
 
     def _on(self, device: torch.device | str) -> Worker:
         """The calculator on a device; it is made again where it has not been there."""
@@ -303,22 +338,42 @@ class ExternalPredictor:
 
 
 class ExternalEvaluator:
-    """One system, asked about step by step."""
+    """One system, asked about step by step; what its calculator keeps meanwhile is a matter of `window`."""
 
     def __init__(self, potential: External, numbers: np.ndarray, pbc: np.ndarray, device: torch.device | str) -> None:
         """Take atomic numbers (n_atoms,), pbc (3,) bool and where to compute."""
         self._potential, self._numbers, self._pbc, self._device = potential, numbers, pbc, device
+        self._window: Beginning | None = None
+        self._reach: float | None = None if potential.recipe.keeps == "lists" else 0.0
+        """Å, of windows, 0 where there are none; None until that is tried, when it is asked a second time."""
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
         """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
-        return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device)
+        if self._reach is None and self._window is not None:
+            self._reach = reach_of(self._ask, self._window.positions, self._window.cell)
+        if self._reach == 0.0:
+            return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device)
+        if self._window is None or not self._window.covers(positions, cell, self._reach or 0.0):
+            self._window = Beginning(positions.copy(), cell.copy())
+        return self._ask(positions, cell, self._window)
+
+    def _ask(self, positions: np.ndarray, cell: np.ndarray, window: Beginning) -> Evaluation:
+        return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device, window)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Nothing: the answer depends on positions and cell alone."""
-        return {}
+        """Where the window began and how far windows reach: nan where that has not been tried."""
+        if self._window is None:
+            return {}
+        reach = np.nan if self._reach is None else self._reach
+        return {"positions": self._window.positions, "cell": self._window.cell, "reach": np.array([reach])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Nothing to do."""
+        """Go on in the window of a `state`."""
+        if "reach" not in state:
+            return
+        self._window = Beginning(np.array(state["positions"]), np.array(state["cell"]))
+        reach = float(state["reach"][0])
+        self._reach = None if np.isnan(reach) else reach
 
 
 def framework(

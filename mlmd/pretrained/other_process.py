@@ -76,8 +76,10 @@ class Elsewhere:
         self._shared: serve.Layout
         self._begin()
 
-    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
-        """Energy, forces and stress of one structure.
+    def ask(
+        self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray, *, anew: bool
+    ) -> Found:
+        """As `mlmd.pretrained.workers.Worker.ask`.
 
         Raises:
             SimulationError: when the calculator fails, or its process has ended.
@@ -91,6 +93,8 @@ class Elsewhere:
         if (system := (numbers.tobytes(), pbc.tobytes())) != self._system:
             self._share(numbers, pbc)
             self._system = system
+        elif anew and self._recipe.keeps:
+            self._answer(json.dumps({"anew": True}).encode())
         shared = self._shared
         shared.cell[:], shared.positions[:] = cell, positions
         answer = self._answer(b"")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,9 +34,10 @@ class Recipe:
     """The interpreter of another environment; None for this process."""
     moves: bool = False
     """Whether the calculator takes ``device``."""
-    keeps: bool = False
+    keeps: bool | Literal["lists"] = False
     """Whether the calculator is told what has changed since the last step, so that it may keep the rest, such as lists
-    of neighbours; else it is told that all has. What is kept may change the last digits, and so exact restarts."""
+    of neighbours; else it is told that all has. What is kept may change the last digits, and so exact restarts; where
+    only lists may be kept, it does not (`mlmd.pretrained.window`)."""
     partly_periodic: bool = True
     """Whether it computes what is periodic in some directions; else it is not asked about that, since frameworks that
     do not look at it take such a structure for something else."""
@@ -68,7 +69,7 @@ class Recipe:
 
     def to_open(self, device: str, n_threads: int) -> list[Any]:
         """What another process is told."""
-        return [self.target, self.on(device), self.keeps, dict(self.info), n_threads]
+        return [self.target, self.on(device), bool(self.keeps), dict(self.info), n_threads]
 
     def failed(self, why: str, *, file: bool = False) -> InputError | ModelError:
         """What is told when it cannot be made; `file` where that may be for the file of weights, if one is given."""

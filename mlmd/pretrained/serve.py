@@ -362,6 +362,9 @@ class _Server:
         if "threads" in message:
             use_threads(message["threads"])
             return {}
+        if "anew" in message:
+            self._known = False
+            return {}
         n_atoms, file = message["system"]
         with Path(file).open("r+b") as stream:
             self._shared = Layout(mmap.mmap(stream.fileno(), Layout.size(n_atoms)), n_atoms)

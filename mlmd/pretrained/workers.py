@@ -28,8 +28,15 @@ class Worker(Protocol):
         """What the calculator tells of itself."""
         ...
 
-    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
+    def ask(
+        self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray, *, anew: bool
+    ) -> Found:
         """Energy, forces and stress of one structure.
+
+        Args:
+            numbers, pbc, positions, cell: (n_atoms,), (3,), (n_atoms, 3) Å and (3, 3) Å.
+            anew: whether the calculator is told that everything has changed; else, where it may keep things, that
+                atoms of the same system have moved.
 
         Raises:
             SimulationError: when the calculator fails.
@@ -67,14 +74,13 @@ class Here:
         self._system: tuple[bytes, bytes] | None = None
         self._atoms = Atoms()
 
-    def ask(self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> Found:
-        """Energy, forces and stress of one structure.
-
-        Raises:
-            SimulationError: when the calculator fails.
-        """
+    def ask(
+        self, numbers: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cell: np.ndarray, *, anew: bool
+    ) -> Found:
+        """As `Worker.ask`."""
         system = (numbers.tobytes(), pbc.tobytes())
-        changes = serve.MOVED if self._recipe.keeps and system == self._system else tuple(all_changes)
+        same = self._recipe.keeps and system == self._system and not anew
+        changes = serve.MOVED if same else tuple(all_changes)
         if system != self._system:
             self._atoms = Atoms(numbers=numbers, pbc=pbc, info=dict(self._recipe.info))
         self._system = None  # until there is an answer: after a failure nothing is known of what a calculator keeps

@@ -1,0 +1,227 @@
+"""Calculators keep lists of neighbours in windows, and answers stay those of a run that was continued, bit for bit."""
+
+from __future__ import annotations
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ase.build
+import numpy as np
+import pytest
+
+from mlmd.config import PotentialTable
+from mlmd.potentials.load import load_potential
+from mlmd.pretrained import window
+from mlmd.pretrained.external import External
+from mlmd.pretrained.window import REACHES, Beginning
+
+WHERE = [pytest.param({}, id="here"), pytest.param({"python": sys.executable}, id="elsewhere")]
+CALCULATORS = """
+import time
+import numpy as np
+from pathlib import Path
+from ase.calculators.calculator import Calculator, all_changes
+
+
+class Springs(Calculator):
+    '''Atoms on springs; the energy has a last digit of where a list was made, which is renewed beyond a margin.'''
+
+    implemented_properties = ["energy", "forces"]
+    margin, pause = 0.3, 0.0
+
+    def calculate(self, atoms, properties, changes):
+        super().calculate(atoms, properties, changes)
+        time.sleep(self.pause)
+        with Path(__file__).with_name("told").open("a") as file:
+            file.write("a" if "numbers" in changes else "m")
+        x = atoms.positions
+        if "numbers" in changes or np.abs(x - self.made).max() > self.margin:
+            self.made = x.copy()
+        self.results = {"energy": (x**2).sum() + 1e-9 * self.made[0, 0], "forces": -2 * x}
+
+
+class Narrow(Springs):
+    margin = 0.2
+
+
+class Renews(Springs):
+    margin = 0.06
+
+
+class Density(Springs):
+    '''Begins with what it had a step before.'''
+
+    def calculate(self, atoms, properties, changes):
+        super().calculate(atoms, properties, changes)
+        if "numbers" in changes:
+            self.mixed = self.results["energy"]
+        self.mixed = 0.5 * (self.mixed + self.results["energy"])
+        self.results["energy"] += 1e-6 * self.mixed
+
+
+class Slow(Springs):
+    pause = 0.06
+
+
+class Picky(Springs):
+    def calculate(self, atoms, properties, changes):
+        if np.abs(atoms.positions).max() > 1.0:
+            raise RuntimeError("too far")
+        super().calculate(atoms, properties, changes)
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """A file of calculators."""
+    path = tmp_path / "own.py"
+    path.write_text(CALCULATORS)
+    return path
+
+
+def own(module: Path, name: str, **table: Any) -> External:
+    """A calculator of this file."""
+    digest = f"sha256:{sha256(module.read_bytes()).hexdigest()}"
+    return load(kind="ase", calculator=f"{module}:{name}", trust=digest, **table)
+
+
+def load(**table: Any) -> External:
+    found = load_potential([PotentialTable.model_validate(table)])
+    assert isinstance(found, External)
+    return found
+
+
+def told(module: Path) -> str:
+    """Of each question since the last look: a where all had changed, m where atoms had moved."""
+    path = module.with_name("told")
+    words = path.read_text() if path.exists() else ""
+    path.write_text("")
+    return words
+
+
+FARTHEST = REACHES[0]
+CELL = 20.0 * np.eye(3)
+NUMBERS, PBC = np.array([6, 8, 1]), np.array([True, True, True])
+START = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+
+
+def walk(n_steps: int, step: float) -> list[np.ndarray]:
+    """Positions of a walk along one direction, atom by atom."""
+    return [START + step * n * np.array([[1.0, 0.0, 0.0]]) for n in range(n_steps)]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_everything_has_changed_only_where_a_window_begins(module: Path, where: dict[str, str]) -> None:
+    one = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    path = walk(12, 0.25 * FARTHEST)
+    one.evaluate(path[0], CELL)
+    assert told(module) == "a"
+    one.evaluate(path[1], CELL)
+    assert told(module) == "a" + "ammm" + "mm" + "am" + "am" + "am"  # away, back, there at once, and on
+    for positions in path[2:9]:
+        one.evaluate(positions, CELL)
+    assert told(module) == "mm" + "ammm" + "a"  # at the fourth and at the eighth step atoms have gone far enough
+    one.evaluate(path[8], 1.01 * CELL)
+    assert told(module) == "a"
+
+
+@pytest.mark.parametrize(
+    ("stop", "where"), [*((stop, {}) for stop in (1, 2, 3, 7, 8, 11)), (7, {"python": sys.executable})]
+)
+def test_a_continued_calculator_says_the_same_to_the_last_bit(module: Path, stop: int, where: dict[str, str]) -> None:
+    path = walk(16, 0.3 * FARTHEST)
+    whole = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    energies = [whole.evaluate(positions, CELL).energy for positions in path]
+    first = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    for positions in path[:stop]:
+        first.evaluate(positions, CELL)
+    state = first.state()
+    second = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    second.restore(state)
+    second.evaluate(path[stop - 1], CELL)  # as a run that goes on makes sure that the potential is the same
+    second.restore(state)
+    assert [second.evaluate(positions, CELL).energy for positions in path[stop:]] == energies[stop:]
+    ends = [round(energy - (positions**2).sum(), 12) for energy, positions in zip(energies, path, strict=True)]
+    assert len(set(ends)) == 4  # windows
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("Density", "depends on the way"), ("Renews", "its margin is too small"), ("Slow", "is slow")]
+)
+def test_what_would_not_stay_the_same_is_told_that_everything_has_changed(
+    module: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    monkeypatch.setattr(window, "SLOW", 0.05)
+    one = own(module, name).evaluator(NUMBERS, PBC)
+    path = walk(5, 0.1 * FARTHEST)
+    for positions in path[:2]:
+        one.evaluate(positions, CELL)
+    told(module)
+    for positions in path[2:]:
+        one.evaluate(positions, CELL)
+    assert told(module) == "aaa", why
+    again = own(module, name).evaluator(NUMBERS, PBC)
+    again.restore(one.state())
+    again.evaluate(path[0], CELL)
+    assert told(module) == "a"  # and is not tried again
+
+
+def test_a_calculator_that_fails_when_it_is_tried_goes_on_as_it_was(module: Path) -> None:
+    one = own(module, "Picky").evaluator(NUMBERS, PBC)
+    path = [START / 3.001 + 0.001 * n for n in (-2, -1, 0)]
+    assert [one.evaluate(positions, CELL).energy for positions in path] == pytest.approx(
+        [(positions**2).sum() for positions in path]
+    )
+    assert told(module)[-1] == "a"
+
+
+def test_two_systems_of_one_calculator_do_not_see_each_other(module: Path) -> None:
+    path = walk(10, 0.3 * FARTHEST)
+    alone = own(module, "Springs").evaluator(NUMBERS, PBC)
+    energies = [alone.evaluate(positions, CELL).energy for positions in path]
+    both = own(module, "Springs")
+    one, other = both.evaluator(NUMBERS, PBC), both.evaluator(NUMBERS, PBC)
+    for n, positions in enumerate(path):
+        assert one.evaluate(positions, CELL).energy == energies[n]
+        if n % 2:
+            other.evaluate(positions + 5.0, CELL)
+        else:
+            both.ask(NUMBERS, PBC, positions - 5.0, CELL)
+
+
+@pytest.mark.parametrize(("keep", "words"), [(True, "ammmm"), (False, "aaaaa")])
+def test_who_says_what_is_to_be_kept_is_obeyed(module: Path, keep: bool, words: str) -> None:
+    one = own(module, "Springs", keep=keep).evaluator(NUMBERS, PBC)
+    for positions in walk(5, 0.5 * FARTHEST):
+        one.evaluate(positions, CELL)
+    assert told(module) == words
+    assert one.state() == {}
+
+
+def test_lists_of_ase_are_kept() -> None:
+    atoms = ase.build.bulk("Cu", cubic=True).repeat(2)
+    one = load(kind="ase", calculator="ase.calculators.emt:EMT").evaluator(atoms.numbers, np.array(atoms.pbc))
+    rng, positions = np.random.default_rng(1), atoms.positions.copy()
+    for _ in range(3):
+        one.evaluate(positions, atoms.cell.array)
+        positions += rng.normal(0.0, 0.01, positions.shape)
+    assert one.state()["reach"].tolist() == [REACHES[0]]
+
+
+def test_the_reach_is_less_than_the_margin_of_the_lists(module: Path) -> None:
+    one = own(module, "Narrow").evaluator(NUMBERS, PBC)
+    for positions in walk(2, 0.01):
+        one.evaluate(positions, CELL)
+    assert one.state()["reach"].tolist() == [REACHES[1]]
+
+
+def test_a_window_ends_where_one_atom_has_gone_far() -> None:
+    begun = Beginning(START, CELL)
+    moved = START.copy()
+    moved[1] += [0.99 * FARTHEST, 0.0, 0.0]
+    assert begun.covers(moved, CELL, FARTHEST)
+    moved[1] += [0.02 * FARTHEST, 0.0, 0.0]
+    assert not begun.covers(moved, CELL, FARTHEST)
+    assert not begun.covers(START, CELL + 1e-12, FARTHEST)
