@@ -311,3 +311,38 @@ def test_a_relative_kernel_is_meant_from_where_the_command_was_started(tmp_path,
 def test_check_leaves_nothing_behind(tmp_path):
     check(write(tmp_path, METAD), masses=np.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == ["plumed.dat"]
+
+
+def test_masses_and_charges_are_given_at_each_step_after_it(bias):
+    """Kernels before 2.10 refuse them before a step has been told, and forget them at the next (its Atoms.cpp)."""
+    told, command = [], bias._plumed.cmd
+
+    class Listening:
+        def cmd(self, name, *values):
+            told.append(name)
+            return command(name, *values)
+
+        def __getattr__(self, name):
+            return getattr(command.__self__, name)
+
+    bias._plumed = Listening()
+    for step in range(2):
+        run(bias, POSITIONS, step=step)
+    steps = " ".join(told).split("setStepLongLong")[1:]
+    assert len(steps) == 2
+    for words in steps:
+        before = words.partition("prepareCalc")[0].split()
+        assert {"setMasses", "setCharges"} <= set(before)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PRINT ARG=d STRIDE=10 FILE=COLVAR.gz",
+        "METAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=5 FILE=COLVAR.gz",
+        "DUMPATOMS ATOMS=1-2 FILE=COLVAR.gz",
+    ],
+)
+def test_files_that_grow_are_not_compressed(tmp_path, line):
+    with pytest.raises(InputError, match=r"line 2: FILE=COLVAR\.gz: .* Write COLVAR, and"):
+        read_script(write(tmp_path, f"d: DISTANCE ATOMS=1,2\n{line}"))

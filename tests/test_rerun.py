@@ -17,6 +17,7 @@ from made_runs import stage, write_run, write_trajectory
 from runs import ARGON, BREATHING, fcc_argon, read_log, run_in_parts, skewed, write_input
 
 from mlmd.ase import Calculator
+from mlmd.engine.observe import Moment
 from mlmd.engine.preview import preview
 from mlmd.engine.run import simulate
 from mlmd.engine.verify import verify
@@ -252,6 +253,17 @@ def test_a_rerun_is_what_plumed_driver_makes_of_the_same_frames(name: str, tmp_p
             mine = np.array(frame.info["bias_stress"]).ravel() * frame.get_volume() / EV_PER_KJMOL
             np.testing.assert_allclose(mine, np.array(virial.split(), dtype=float), **TOLERANCE)
     assert np.abs([frame.arrays["bias_forces"] for frame in seen]).max() > 1e-3
+
+
+def test_lines_of_a_bias_are_there_with_those_of_the_log(tmp_path: Path) -> None:
+    path = write_case(tmp_path, crystal(), f"d: DISTANCE ATOMS=1,2\nPRINT ARG=d FILE=COLVAR STRIDE={EVERY}\n")
+    folder, seen = tmp_path / "run", []
+
+    def look(moment: Moment) -> None:
+        seen.append((len(read_log(folder)["step"]), len(numbers(folder / "COLVAR"))))
+
+    simulate(path, folder, threads=1, progress=look)
+    assert seen == [(n, n) for n in range(1, N_FRAMES + 1)]
 
 
 # -- trajectories --------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,15 @@ from typing import Any
 import ase.build
 import numpy as np
 import pytest
+from runs import fcc_argon, write_input
 
 from mlmd.config import PotentialTable
+from mlmd.engine import preview as engine_preview
 from mlmd.potentials.load import load_potential
 from mlmd.pretrained import window
 from mlmd.pretrained.external import External
+from mlmd.pretrained.memory import Memory
+from mlmd.pretrained.recipe import Recipe
 from mlmd.pretrained.window import REACHES, Beginning
 
 WHERE = [pytest.param({}, id="here"), pytest.param({"python": sys.executable}, id="elsewhere")]
@@ -63,6 +69,15 @@ class Density(Springs):
 
 class Slow(Springs):
     pause = 0.06
+
+
+class Moving(Springs):
+    def __init__(self, device):
+        super().__init__()
+
+
+class Lasting(Springs):
+    pause = 0.02
 
 
 class Picky(Springs):
@@ -225,3 +240,40 @@ def test_a_window_ends_where_one_atom_has_gone_far() -> None:
     moved[1] += [0.02 * FARTHEST, 0.0, 0.0]
     assert not begun.covers(moved, CELL, FARTHEST)
     assert not begun.covers(START, CELL + 1e-12, FARTHEST)
+
+
+def test_before_any_question_there_is_no_window_to_go_back_to(module: Path) -> None:
+    one = own(module, "Springs").evaluator(NUMBERS, PBC)
+    kept = one.state()
+    one.evaluate(START, CELL)
+    one.restore(kept)
+    assert one.state() == {}
+
+
+def test_what_is_remembered_does_not_hide_that_an_answer_depends_on_the_way(module: Path, tmp_path: Path) -> None:
+    potential = own(module, "Density")
+    potential.memory = Memory(tmp_path / "answers", "a model")
+    one = potential.evaluator(NUMBERS, PBC)
+    for positions in walk(2, 0.01):
+        one.evaluate(positions, CELL)
+    assert one.state()["reach"].tolist() == [0.0]
+
+
+def test_a_calculator_that_moves_to_another_device_is_given_back(module: Path) -> None:
+    potential = External(Recipe("ase", f"{module}:Moving", {}, moves=True), device="cpu")
+    potential.ask(NUMBERS, PBC, START, CELL, "cpu")
+    before = weakref.ref(potential.calculator)
+    potential.calculator_on("meta")
+    gc.collect()
+    assert before() is None
+
+
+def test_the_speed_that_is_foretold_is_not_that_of_the_trial(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_preview, "BUDGET", 0.2)  # which the trial takes up
+    digest = f"sha256:{sha256(module.read_bytes()).hexdigest()}"
+    table = f'{{ kind = "ase", calculator = "{module}:Lasting", trust = "{digest}" }}'
+    stage = '[[stage]]\nkind = "nvt"\ntemperature = "10 K"\nduration = "1 ps"\n'
+    path = write_input(tmp_path, stage, atoms=fcc_argon(1), output="", potential=table)
+    assert 0.02 <= engine_preview.preview(path).seconds_per_step < 0.1

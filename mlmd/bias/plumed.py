@@ -175,8 +175,6 @@ class PlumedBias(Bias):
         self._puts = [
             (f"setValue {label}", value, f"setValueForces {label}", force) for label, (value, force) in puts.items()
         ]
-        command("setMasses", self.masses)  # of all atoms, which PLUMED takes with the first step and keeps
-        command("setCharges", self.charges)
         if script.shared:  # other walkers read the hills at once, through folders that machines share maybe
             self._read(Statement(script.path, 0, "FLUSH STRIDE=1"))
 
@@ -206,6 +204,8 @@ class PlumedBias(Bias):
         self._step[0] = step
         command("setStepLongLong", self._step)
         command("setBox", cell)
+        command("setMasses", self.masses)  # kernels before 2.10 forget them, and take them only after the step
+        command("setCharges", self.charges)
         command("setPositions", positions)
         command("setForces", forces)
         for set_value, value, set_force, force in self._puts:

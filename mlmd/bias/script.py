@@ -186,8 +186,8 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
 
     Raises:
         InputError: when a file cannot be read or includes itself, when a multi-line statement does not end, when
-            the files of a bias cannot be told, and, unless `allow_unsafe`, for actions that execute code and
-            paths outside the run folder.
+            the files of a bias cannot be told or files that grow are compressed, and, unless `allow_unsafe`, for
+            actions that execute code and paths outside the run folder.
     """
     sources: list[Path] = []
     statements = tuple(_statements(path, (), sources, allow_unsafe=allow_unsafe))
@@ -195,6 +195,7 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
         raise InputError(f"PLUMED file {path} has no actions. Give at least one, or leave `plumed` out.")
     for statement in statements:
         _refuse_unnamed_history(statement)
+        _refuse_compressed(statement)
     return Script(path, statements, sources=tuple(dict.fromkeys(sources)))
 
 
@@ -238,3 +239,14 @@ def _refuse_unnamed_history(statement: Statement) -> None:
     unnamed = statement.action == "PBMETAD" and not statement.values("FILE")
     if unnamed and any(set(argument) & set("*(") for argument in statement.values("ARG")):
         raise InputError(f"{statement.place}: PBMETAD with a pattern in ARG needs FILE=, one name for each argument.")
+
+
+def _refuse_compressed(statement: Statement) -> None:
+    """What grows is cut back to a checkpoint and looked at for torn lines, which no compressed file can be."""
+    if not _writes(statement) or statement.values("WALKERS_DIR"):
+        return
+    for name in (part for key, part in statement.paths if key == "FILE" and part.endswith(".gz")):
+        raise InputError(
+            f"{statement.place}: FILE={name}: mlmd cannot cut a compressed file back to a checkpoint. Write "
+            f"{name.removesuffix('.gz')}, and compress it when the run has ended."
+        )

@@ -43,8 +43,9 @@ from mlmd.units import BAR, DENSITY, with_unit
 
 BUDGET = 2.0
 """Seconds of force calls, unless a single call takes longer."""
-COMPILES = 3
-"""Calls in which TorchScript compiles a module for what it has seen, a hundred times slower than those that follow."""
+UNUSUAL = {"torchscript": 3, "ase": 1}
+"""Calls after the first that are slower than those that follow: TorchScript compiles a module for what it has seen, a
+hundred times slower, and it is tried which lists a calculator of ASE may keep."""
 DISPLACEMENT = 0.02
 """Å moved at random between calls: about one step of dynamics, so that pair lists are used as in a run."""
 OVERHEAD = (60e-6, 5e-8)
@@ -192,7 +193,7 @@ def _measure(job: Job, device: str) -> tuple[Evaluation, float]:
     first = engine.evaluate(positions, cell)
     random = np.random.default_rng(0)
     times: list[float] = []
-    for _ in range(COMPILES if any(table.kind == "torchscript" for table in job.config.potential) else 0):
+    for _ in range(max((UNUSUAL.get(table.kind or "", 0) for table in job.config.potential), default=0)):
         engine.evaluate(positions + random.normal(0.0, DISPLACEMENT, positions.shape), cell)
     while sum(times) < BUDGET and len(times) < 20:
         moved = positions + random.normal(0.0, DISPLACEMENT, positions.shape)

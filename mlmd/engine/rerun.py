@@ -21,6 +21,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlmd import units
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import PlumedBias, copy_inputs, working_in
+from mlmd.bias.written import flush
 from mlmd.config import Rerun
 from mlmd.engine import observe
 from mlmd.engine.checkpoint import Checkpoint
@@ -143,6 +144,7 @@ class Rerunning:
                 n_done += 1
                 if self._bias is not None:
                     self._bias.update()
+                    flush()  # its lines are there as soon as those of the log
                     stopped = self._bias.stopped
                     if n_done == 1:
                         self.messages(self._bias.begins())

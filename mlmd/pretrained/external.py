@@ -207,12 +207,13 @@ class External(torch.nn.Module):
         """
         if pbc.any() and not pbc.all() and not self.recipe.partly_periodic:
             raise failed(self.recipe, "it computes what is periodic in all directions, or in none")
+        memory = self.memory if window is None else None  # last digits in a window are of its beginning too
         with self._turn:  # calculators keep what they computed last, and a file is written by one at a time
-            if self.memory is not None and (kept := self.memory.find(numbers, pbc, positions, cell)) is not None:
+            if memory is not None and (kept := memory.find(numbers, pbc, positions, cell)) is not None:
                 return kept
             found = self._in_window(self._on(device), numbers, pbc, positions, cell, window)
-            if self.memory is not None:
-                self.memory.keep(numbers, pbc, positions, cell, found)
+            if memory is not None:
+                memory.keep(numbers, pbc, positions, cell, found)
         return found
 
     def _in_window(
@@ -258,6 +259,7 @@ class External(torch.nn.Module):
             if self._device not in self._workers:
                 # the other gives its memory back
                 self._workers = {self._device: worker(self.recipe, self._device, self._files)}
+                self._last = _Last()
         return self._workers[self._device]
 
     def spec(self) -> dict[str, Any]:
@@ -368,8 +370,9 @@ class ExternalEvaluator:
         return {"positions": self._window.positions, "cell": self._window.cell, "reach": np.array([reach])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on in the window of a `state`."""
+        """Go on in the window of a `state`, or as before any question."""
         if "reach" not in state:
+            self._window = None
             return
         self._window = Beginning(np.array(state["positions"]), np.array(state["cell"]))
         reach = float(state["reach"][0])
