@@ -346,3 +346,10 @@ def test_masses_and_charges_are_given_at_each_step_after_it(bias):
 def test_files_that_grow_are_not_compressed(tmp_path, line):
     with pytest.raises(InputError, match=r"line 2: FILE=COLVAR\.gz: .* Write COLVAR, and"):
         read_script(write(tmp_path, f"d: DISTANCE ATOMS=1,2\n{line}"))
+
+
+def test_walkers_without_a_common_folder_are_refused(tmp_path):
+    walker = "METAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=5 WALKERS_N=2 WALKERS_ID=0"
+    with pytest.raises(InputError, match="line 2: WALKERS_N needs WALKERS_DIR"):
+        read_script(write(tmp_path, f"d: DISTANCE ATOMS=1,2\n{walker}"))
+    assert read_script(write(tmp_path, f"d: DISTANCE ATOMS=1,2\n{walker} WALKERS_DIR=hills")).shared == ("hills",)

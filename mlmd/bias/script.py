@@ -186,8 +186,8 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
 
     Raises:
         InputError: when a file cannot be read or includes itself, when a multi-line statement does not end, when
-            the files of a bias cannot be told or files that grow are compressed, and, unless `allow_unsafe`, for
-            actions that execute code and paths outside the run folder.
+            the files of a bias cannot be told or files that grow are compressed, for walkers without a common
+            folder, and, unless `allow_unsafe`, for actions that execute code and paths outside the run folder.
     """
     sources: list[Path] = []
     statements = tuple(_statements(path, (), sources, allow_unsafe=allow_unsafe))
@@ -196,6 +196,7 @@ def read_script(path: Path, *, allow_unsafe: bool = False) -> Script:
     for statement in statements:
         _refuse_unnamed_history(statement)
         _refuse_compressed(statement)
+        _refuse_lonely_walker(statement)
     return Script(path, statements, sources=tuple(dict.fromkeys(sources)))
 
 
@@ -249,4 +250,13 @@ def _refuse_compressed(statement: Statement) -> None:
         raise InputError(
             f"{statement.place}: FILE={name}: mlmd cannot cut a compressed file back to a checkpoint. Write "
             f"{name.removesuffix('.gz')}, and compress it when the run has ended."
+        )
+
+
+def _refuse_lonely_walker(statement: Statement) -> None:
+    """Without a common folder PLUMED writes FILE.0 into that of the run, where nobody reads it, nor a continued run."""
+    if set(statement.values("WALKERS_N")) - {"1"} and not statement.values("WALKERS_DIR"):
+        raise InputError(
+            f"{statement.place}: WALKERS_N needs WALKERS_DIR, a folder that all walkers share: each runs in a folder "
+            "of its own. Or leave WALKERS_N out."
         )
