@@ -7,9 +7,9 @@ The first FOLDER holds Cu_train.xyz.xz, Cu_test.xyz.xz, ... of mlearn as extende
 124, 731, 2020). Nothing is chosen by the test set: every fifth training structure is held back, potentials learn from
 the others, and what is chosen has the least sum of energy and force error for those held back, each in parts of what
 the first has. Settings follow one after the other: the cutoff, at level 16; the level, which rises while the sum falls;
-the weight of energies; and a Gaussian approximation potential. Then members of a mean (`mlmd committee`) join one by
-one while the sum falls. The best potential and the members learn again from all training structures, and these are the
-errors of the second table.
+the cutoff again, which rises while the sum falls; the weight of energies; and a Gaussian approximation potential. Then
+members of a mean (`mlmd committee`) join one by one while the sum falls. The best potential and the members learn again
+from all training structures, and these are the errors of the second table.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ ELEMENTS = ("Cu", "Ni", "Si")
 HELD_BACK = 5
 """One structure of so many."""
 CUTOFFS, LEVELS = (4.2, 4.7, 5.2), (20, 22, 24, 26)
+FARTHER, WIDER = 0.6, 3
+"""Å, and how often a cutoff may rise at the level chosen: more moments can tell more neighbours apart."""
 ENERGY, MORE_ENERGY = 0.5, 0.2
 """meV/atom, of `loss`: the smaller, the more energies count."""
 MOST = 5
@@ -144,6 +146,11 @@ def chosen(choice: Choice) -> tuple[Settings, list[Settings]]:
     pool = [base]
     for level in LEVELS:
         pool.append(replace(base, level=level))
+        if choice.best(pool) != pool[-1]:
+            break
+    for _ in range(WIDER):
+        best = choice.best(pool)
+        pool.append(replace(best, cutoff=round(best.cutoff + FARTHER, 1)))
         if choice.best(pool) != pool[-1]:
             break
     pool += [replace(choice.best(pool), energy=MORE_ENERGY), Settings(base.cutoff, level=0)]

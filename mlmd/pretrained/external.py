@@ -88,6 +88,8 @@ class External(torch.nn.Module):
         self.has_stress = "stress" in facts["properties"]
         self._turn = Lock()
         self._last = _Last()
+        self.reach: float | None = None if recipe.keeps == "lists" else 0.0
+        """Å, of windows in which it keeps lists, 0 where there are none; None until that is tried."""
         self.memory: Memory | None = None
         """What keeps answers, where structures are asked about again and again."""
 
@@ -346,16 +348,18 @@ class ExternalEvaluator:
         """Take atomic numbers (n_atoms,), pbc (3,) bool and where to compute."""
         self._potential, self._numbers, self._pbc, self._device = potential, numbers, pbc, device
         self._window: Beginning | None = None
-        self._reach: float | None = None if potential.recipe.keeps == "lists" else 0.0
-        """Å, of windows, 0 where there are none; None until that is tried, when it is asked a second time."""
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
-        """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å."""
-        if self._reach is None and self._window is not None:
-            self._reach = reach_of(self._ask, self._window.positions, self._window.cell)
-        if self._reach == 0.0:
+        """Energy (eV), forces (eV/Å) and virial (eV) at positions (n_atoms, 3) Å and cell (3, 3) Å.
+
+        When it is asked a second time, it is tried how far windows reach, once for all systems of a potential.
+        """
+        if self._potential.reach is None and self._window is not None:
+            self._potential.reach = reach_of(self._ask, self._window.positions, self._window.cell)
+        reach = self._potential.reach
+        if reach == 0.0:
             return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device)
-        if self._window is None or not self._window.covers(positions, cell, self._reach or 0.0):
+        if self._window is None or not self._window.covers(positions, cell, reach or 0.0):
             self._window = Beginning(positions.copy(), cell.copy())
         return self._ask(positions, cell, self._window)
 
@@ -366,7 +370,7 @@ class ExternalEvaluator:
         """Where the window began and how far windows reach: nan where that has not been tried."""
         if self._window is None:
             return {}
-        reach = np.nan if self._reach is None else self._reach
+        reach = np.nan if self._potential.reach is None else self._potential.reach
         return {"positions": self._window.positions, "cell": self._window.cell, "reach": np.array([reach])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -375,8 +379,8 @@ class ExternalEvaluator:
             self._window = None
             return
         self._window = Beginning(np.array(state["positions"]), np.array(state["cell"]))
-        reach = float(state["reach"][0])
-        self._reach = None if np.isnan(reach) else reach
+        if not np.isnan(reach := float(state["reach"][0])):
+            self._potential.reach = reach
 
 
 def framework(

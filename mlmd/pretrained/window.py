@@ -23,8 +23,10 @@ from mlmd.potentials import Evaluation
 
 REACHES = (0.28, 0.13)
 """Å. Lists are made anew when an atom has moved by their margin (ASE's: 0.3 Å), or by half of it."""
-SLOW = 1.0
+SLOW = 0.5
 """Seconds; of what takes longer, lists are a small part."""
+QUESTIONS = 24
+"""Of the way that is tried: lists that are made anew after so many are found out too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ def _forgets_the_way(ask: Ask, positions: np.ndarray, cell: np.ndarray, reach: f
     ends = [positions - share * away for share in (0.5, 0.02)]
     way = Beginning(positions, cell)
     try:
-        for share in (0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0):
+        for share in np.linspace(0.0, 1.0, QUESTIONS):
             ask(positions + share * away, cell, way)
         by_way = [ask(end, cell, way) for end in ends]
         at_once = [ask(end, cell, Beginning(positions, cell)) for end in ends]
