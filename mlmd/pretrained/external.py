@@ -38,9 +38,8 @@ _ROUNDING = ("torch", "jax", "tensorflow", "tensorflow-cpu")
 
 @dataclass
 class _Last:
-    """Who was asked last, and in which window."""
+    """The window of the last answer; None where it had none, or there was a failure."""
 
-    worker: Worker | None = None
     window: Beginning | None = None
 
 
@@ -223,18 +222,14 @@ class External(torch.nn.Module):
         window: Beginning | None,
     ) -> Evaluation:  # fmt: skip
         """Ask a worker; where somebody else has asked since, or nobody yet, the window begins with its beginning."""
-        anew, last = self.recipe.keeps is not True, self._last
-        goes_on = window is not None and worker is last.worker and window is last.window
-        last.window = None  # until there is an answer
-        if goes_on:
-            anew = False
-        elif window is not None and not (
-            np.array_equal(positions, window.positions) and np.array_equal(cell, window.cell)
-        ):
+        goes_on = window is not None and window is self._last.window
+        self._last.window = None  # until there is an answer
+        if window is not None and not goes_on and not window.is_at(positions, cell):
             self._compute(worker, numbers, pbc, window.positions, window.cell, anew=True)
-            anew = False
+            goes_on = True
+        anew = not goes_on and self.recipe.keeps is not True
         found = self._compute(worker, numbers, pbc, positions, cell, anew=anew)
-        last.worker, last.window = worker, window
+        self._last.window = window
         return found
 
     def _compute(

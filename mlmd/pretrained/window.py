@@ -38,6 +38,10 @@ class Beginning:
     cell: np.ndarray
     """(3, 3) Å."""
 
+    def is_at(self, positions: np.ndarray, cell: np.ndarray) -> bool:
+        """Whether it is this configuration: positions (n_atoms, 3) Å and cell (3, 3) Å."""
+        return np.array_equal(positions, self.positions) and np.array_equal(cell, self.cell)
+
     def covers(self, positions: np.ndarray, cell: np.ndarray, reach: float) -> bool:
         """Whether a configuration is in its window of a reach (Å): positions (n_atoms, 3) Å and cell (3, 3) Å."""
         if not np.array_equal(cell, self.cell):
