@@ -5,14 +5,15 @@
 
 Well-tempered metadynamics on a grid, of the distance between the centres of two groups of five atoms, with the fastest
 of the potentials that come with mlmd, which is found first: all of them evaluate a crystal of about so many atoms. One
-run takes turns of some steps with and without the bias, so that both have the same memory and lists, and what else the
-machine does meets both; the ratio is that of the means over all rounds, its error from resampling rounds. Wall clock
-and time of the processor are shown; the latter does not know of other programs, but that they empty the caches.
+run takes turns of some steps without the bias, with the bias after the potential, and, where there is a core for it,
+with both at the same time as in a run, so that all have the same memory and lists, and what else the machine does meets
+all; the ratio is that of the means over all rounds, its error from resampling rounds. Wall clock and time of the
+processor are shown; the latter does not know of other programs, but that they empty the caches.
 
-Below, the time in the calls of the bias during these steps, and the processor's for several numbers of atoms, on which
-it does not depend: PLUMED gets pointers and copies what its variables need, and the forces of the potential are copied
-once, as they are kept too. The calls are some times as slow where the caches have forgotten them; where they are so too
-after pauses in which this program does nothing, others have emptied the caches, and the ratio is one of a busy machine.
+Below, the processor's time in the calls for several numbers of atoms, on which it does not depend: PLUMED gets pointers
+and copies what its variables need. The calls are some times as slow where the caches have forgotten them; where they
+are so too after pauses in which this program does nothing, others have emptied the caches, and the ratio is one of a
+busy machine.
 
 With ``--leak N`` a run of N steps of four atoms in a bowl with the same metadynamics is made instead; it prints the
 memory of the process against steps, and the slope of the line through its second half.
@@ -39,6 +40,7 @@ from mlmd import models
 from mlmd.bias.plumed import PlumedBias, working_in
 from mlmd.bias.script import read_script
 from mlmd.config import NVT, load_simulate
+from mlmd.cores import n_cores
 from mlmd.engine.forces import Forces
 from mlmd.engine.frame import IDENTITY
 from mlmd.engine.observe import Moment
@@ -131,7 +133,7 @@ class Clocked:
     """A bias whose calls are timed, by the wall clock: to ask for the processor's takes a call of the system."""
 
     def __init__(self, bias: PlumedBias) -> None:
-        self.bias, self.seconds = bias, 0.0
+        self.bias, self.seconds, self.independent = bias, 0.0, bias.independent
 
     def compute(self, *arguments: Any) -> float:
         """The bias's."""
@@ -169,7 +171,12 @@ def stage_of(name: str, atoms: Atoms, potential: Evaluator, bias: Clocked) -> Dy
     velocities = maxwell_boltzmann(body, 2 * TEMPERATURE, np.random.default_rng(1))  # half becomes potential energy
     guard = config.guard
     forces = Forces(
-        potential, atoms.cell.array, bias=bias, max_force=guard.max_force, max_displacement=guard.max_displacement
+        potential,
+        atoms.cell.array,
+        bias=bias,
+        max_force=guard.max_force,
+        max_displacement=guard.max_displacement,
+        free_core=True,
     )
     return DynamicsStage(
         stage, record, body, forces, Particles(atoms.positions, velocities, atoms.cell.array, IDENTITY),
@@ -201,22 +208,32 @@ def cost(name: str, precision: str, arguments: argparse.Namespace) -> None:
     bias = Clocked(metadynamics(len(atoms), atoms.get_masses()[0]))
     stage = stage_of(name, atoms, evaluator(model, atoms.numbers, atoms.pbc), bias)
     stage.integrator.step(100)  # warms up
-    bias.seconds = 0.0
-    times = np.zeros((arguments.rounds, 2, 2))
+    ways = {
+        "without": (None, None),
+        "one after the other": (bias, None),
+        "at the same time": (bias, stage.forces.beside),
+    }
+    if arguments.threads >= n_cores():
+        ways.pop("at the same time")  # a run does not do so then
+    times, inside = np.zeros((arguments.rounds, len(ways), 2)), np.zeros(len(ways))
+    rng = np.random.default_rng(2)
     for n in range(arguments.rounds):
-        for which in (0, 1) if n % 2 else (1, 0):
-            stage.forces.bias = bias if which else None
+        for which in rng.permutation(len(ways)):
+            stage.forces.bias, stage.forces.beside = list(ways.values())[which]
+            bias.seconds = 0.0
             times[n, which] = clocked(lambda: stage.integrator.step(n_steps)) / n_steps
+            inside[which] += 1e6 * bias.seconds / n_steps / arguments.rounds
     print(f"\n{name}, {precision}, {len(atoms)} atoms, {arguments.threads} threads, "
           f"{arguments.rounds} rounds of {n_steps} steps\n")  # fmt: skip
-    print("| clock | step (µs) | with metadynamics (µs) | ratio |\n| --- | ---: | ---: | ---: |")
-    for column, clock in enumerate(("wall", "processor")):
-        alone, biased = 1e6 * times[:, 0, column], 1e6 * times[:, 1, column]
-        found, error = ratio(biased, alone)
-        print(f"| {clock} | {alone.mean():.0f} | {biased.mean():.0f} | {found:.4f} ± {error:.4f} |")
-    inside = 1e6 * bias.seconds / (arguments.rounds * n_steps)
-    share = inside / (1e6 * times[:, 0, 1].mean())
-    print(f"\nIn the calls of the bias: {inside:.0f} µs per step, {100 * share:.2f} % of a step.\n")
+    print("| metadynamics | step, wall clock (µs) | ratio | processor (µs) | ratio | in the calls of the bias (µs) |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for which, way in enumerate(ways):
+        columns = [f"| {way} "]
+        for clock in range(2):
+            found, error = ratio(times[:, which, clock], times[:, 0, clock])
+            columns += [f"{1e6 * times[:, which, clock].mean():.0f}", f"{found:.4f} ± {error:.4f}" if which else ""]
+        print(" | ".join(columns), f"| {inside[which]:.0f} |" if which else "| |")
+    print()
     print("| atoms | PLUMED, call after call (µs) | after pauses as long as a step (µs) | copy of the forces (µs) |")
     print("| ---: | ---: | ---: | ---: |")
     for n_atoms in (100, 10_000, 100_000):

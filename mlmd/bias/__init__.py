@@ -28,6 +28,8 @@ class Bias(Protocol):
     """Whether it goes on with files of an earlier start."""
     pending: bool
     """Whether a configuration was computed that has not been updated."""
+    independent: bool = False
+    """Whether nothing of the potential matters to it, neither its answer nor that it is asked at the same time."""
 
     def compute(
         self,

@@ -38,7 +38,7 @@ class _Adaptive(Bias):
 
     def __init__(self, plumed: PlumedBias, abf: Any, tables: Tables, walker: Walker | None) -> None:
         self._plumed, self.abf, self._tables, self._walker = plumed, abf, tables, walker
-        self.name, self.restarted = plumed.name, plumed.restarted
+        self.name, self.restarted, self.independent = plumed.name, plumed.restarted, plumed.independent
         self._step = -1
 
     def update(self) -> None:

@@ -128,6 +128,7 @@ class PlumedBias(Bias):
         """
         self.script, self.name = script, script.path.name
         self.restarted, self.pending = restart, False
+        self.independent = not script.uses_energy
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
         self.charges = np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
         self._written: Written | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -153,6 +154,14 @@ class Script:
         ]  # fmt: skip
         found += [f"the adaptive SIGMA of {s.action}" for s in self.statements if _adapts(s)]
         return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def uses_energy(self) -> bool:
+        """Whether some action may use the energy of the potential, as far as words tell: it then changes its forces."""
+        return any(
+            statement.action == "LOAD" or re.search(r"energy|extracv", statement.text, re.IGNORECASE)
+            for statement in self.statements
+        )
 
     @cached_property
     def works(self) -> tuple[Work, ...]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--cores", type=click.IntRange(min=1), hidden=True, help="Those that are this run's [default: all].")
 @click.option("--tethered", is_flag=True, hidden=True, help="Stop when standard input ends.")
 def simulate(
     input_file: Path,
@@ -49,6 +50,7 @@ def simulate(
     retries: int,
     as_json: bool,
     quiet: bool,
+    cores: int | None,
     tethered: bool,
 ) -> None:
     """Run INPUT_FILE in a folder of its own. The same command again continues where it stopped.
@@ -91,8 +93,8 @@ def simulate(
     drift = _Drift()
     with shown(lambda moment: describe(moment, drift(moment)), hush=quiet or as_json) as (progress, tell):
         run = run_input(
-            input_file, out, platform=platform, device=device, threads=threads, max_hours=max_hours,
-            progress=progress, tell=tell,
+            input_file, out, platform=platform, device=device, threads=threads, cores=cores,
+            max_hours=max_hours, progress=progress, tell=tell,
         )  # fmt: skip
     results = _analyze(run, input_file)
     if as_json:

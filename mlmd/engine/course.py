@@ -19,6 +19,7 @@ from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.bias.written import flush
 from mlmd.config import Minimize, Rerun
 from mlmd.engine import observe
+from mlmd.engine.beside import leaves_core
 from mlmd.engine.checkpoint import Checkpoint
 from mlmd.engine.columns import exchanges_heat, more_columns, more_values
 from mlmd.engine.commit import Commit, machine_of
@@ -398,6 +399,7 @@ class Course:
             max_force=guard.max_force if guard.enabled else None,
             max_displacement=guard.max_displacement if guard.enabled else None,
             first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
+            free_core=leaves_core(self._given),
         )  # fmt: skip
         earlier = self.run.stages[: record.index]
         seed = np.random.SeedSequence([int(self.run.manifest["seed"]), record.index])

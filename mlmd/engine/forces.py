@@ -3,6 +3,7 @@
 OpenMM asks several times within one step (integrator, printing, trial volumes), so the last evaluation is kept and
 given again for the same positions. The bias is computed with each new configuration and updated once per step, when
 the first question about the next step comes: the configuration computed last is then the one the step ended with.
+A bias to which the potential does not matter is computed while a slow potential is, where a core is free for that.
 Nothing non-finite passes: OpenMM's Reference platform would not notice. Of a potential without an energy (AGNI) OpenMM
 and the bias get the energy 0 and no virial; what reads an answer knows of it by `Forces.has_energy`.
 """
@@ -19,6 +20,7 @@ import openmm
 from mlmd import units
 from mlmd.bias import Bias
 from mlmd.bias.plumed import PlumedBias
+from mlmd.engine.beside import Beside
 from mlmd.engine.limits import problem_of_forces, problem_of_moves
 from mlmd.errors import SimulationError
 from mlmd.potentials import Evaluation, Evaluator
@@ -28,6 +30,8 @@ NM = 10.0
 _FORCE = NM / units.EV_PER_KJMOL
 """One eV/Å in kJ/mol/nm."""
 _ENERGY = 1.0 / units.EV_PER_KJMOL
+SLOW = 1e-3
+"""Seconds of a potential, beside which to hand a bias to another thread costs little."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Forces:
         first_step: int = 0,
         bias_cell: np.ndarray | None = None,
         has_energy: bool = True,
+        free_core: bool = False,
     ) -> None:
         """
         Args:
@@ -102,6 +107,7 @@ class Forces:
             first_step: global step at which OpenMM's counter is zero.
             bias_cell: the cell PLUMED sees where it differs (rows of zeros for open directions).
             has_energy: whether the potential knows energies and virials, or forces alone.
+            free_core: whether the potential leaves a core to the bias.
         """
         self.evaluator, self.has_energy = evaluator, has_energy
         self.cell = np.ascontiguousarray(cell, dtype=np.float64)
@@ -114,8 +120,14 @@ class Forces:
         self.failure: BaseException | None = None
         """What went wrong inside OpenMM's call, kept because OpenMM passes on only its text."""
         self.seconds = {"potential": 0.0, "bias": 0.0}
-        """Wall-clock time spent."""
+        """Wall-clock time spent; of the bias, what the potential did not take anyway."""
         self._open_cell = bias_cell
+        self.beside = Beside() if free_core else None
+        """Where the bias is computed while a slow potential is; None where one follows the other."""
+        self._slow = False
+        """Whether the potential was, when it was asked last."""
+        self._push = np.zeros((0, 3))
+        """(n_atoms, 3) eV/Å, forces of the bias; one array for all steps."""
         self._scaled = np.zeros((0, 3))
         """(n_atoms, 3) kJ/mol/nm, what OpenMM gets and copies; one array for all steps."""
 
@@ -144,12 +156,12 @@ class Forces:
                 more = replace(kept.potential, energies=found.energies, virials=found.virials)
                 self.answer = kept = replace(kept, potential=more)
             return kept
-        if not same_step:
-            self.finish_step()
         self.step = step
-        if kept is not None:
-            self._check_moves(positions, kept.positions, step - kept.step)
-        answer = self._evaluate(positions, self.cell, step, details=details)
+        if kept is not None and (failure := self._jump(positions, kept.positions, step - kept.step)) is not None:
+            if not same_step:
+                self.finish_step()
+            raise failure
+        answer = self._evaluate(positions, self.cell, step, details=details, new_step=not same_step)
         self._inspect(answer)
         self.answer = answer
         return answer
@@ -214,33 +226,68 @@ class Forces:
         clock = time.perf_counter()
         ask = getattr(self.evaluator, "detailed", self.evaluator.evaluate) if details else self.evaluator.evaluate
         result: Evaluation = ask(positions, cell)
-        self.seconds["potential"] += time.perf_counter() - clock
-        return result
-
-    def _evaluate(self, positions: np.ndarray, cell: np.ndarray, step: int, *, details: bool = False) -> Answer:
-        scaled = positions * NM
-        result = self._ask(scaled, cell, details=details)
+        spent = time.perf_counter() - clock
+        self.seconds["potential"] += spent
+        self._slow = spent > SLOW
         if not self.has_energy:
             result = replace(result, energy=0.0, virial=np.zeros((3, 3)))
-        if self.bias is None:
+        return result
+
+    def _evaluate(
+        self, positions: np.ndarray, cell: np.ndarray, step: int, *, details: bool = False, new_step: bool = False
+    ) -> Answer:
+        """Both at a configuration, in a new step after the update of the one that has ended."""
+        scaled, bias = positions * NM, self.bias
+        if bias is None:
+            result = self._ask(scaled, cell, details=details)
             return Answer(positions, cell, result, result, step)
-        forces, virial, clock = result.forces.copy(), np.array(result.virial, order="C"), time.perf_counter()
-        bias = self.bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
-        self.seconds["bias"] += time.perf_counter() - clock
-        together = Evaluation(result.energy + bias, forces, virial)
+        if not bias.independent:
+            return self._one_after_the_other(bias, positions, cell, step, details=details, new_step=new_step)
+        if len(self._push) != len(scaled):
+            self._push = np.empty_like(scaled)
+        push, virial = self._push, np.zeros((3, 3))
+
+        def act() -> float:
+            push[:] = 0.0
+            if new_step:
+                bias.update()
+            return bias.compute(step, scaled, self._box(cell), 0.0, push, virial)
+
+        clock, before = time.perf_counter(), self.seconds["potential"]
+        if self.beside is not None and self._slow:
+            with self.beside.doing(act) as acting:
+                result = self._ask(scaled, cell, details=details)
+            energy = acting.result()
+        else:
+            energy = act()
+            result = self._ask(scaled, cell, details=details)
+        together = Evaluation(result.energy + energy, result.forces + push, result.virial + virial)
+        self.seconds["bias"] += time.perf_counter() - clock - (self.seconds["potential"] - before)
         return Answer(positions, cell, together, result, step)
+
+    def _one_after_the_other(
+        self, bias: Bias, positions: np.ndarray, cell: np.ndarray, step: int, *, details: bool, new_step: bool
+    ) -> Answer:
+        if new_step:
+            self.finish_step()
+        scaled = positions * NM
+        result = self._ask(scaled, cell, details=details)
+        clock = time.perf_counter()
+        forces, virial = result.forces.copy(), np.array(result.virial, order="C")
+        energy = bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
+        self.seconds["bias"] += time.perf_counter() - clock
+        return Answer(positions, cell, Evaluation(result.energy + energy, forces, virial), result, step)
 
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell
 
-    def _check_moves(self, positions: np.ndarray, before: np.ndarray, steps: int) -> None:
-        """Before the potential is asked: what searches for pairs need not survive atoms that are nowhere.
+    def _jump(self, positions: np.ndarray, before: np.ndarray, steps: int) -> ForceFailure | None:
+        """What is wrong before the potential is asked: what searches for pairs need not survive atoms that are nowhere.
 
         Forces that OpenMM computes by itself are looked at after many steps, in which atoms go farther than in one.
         """
         problem = problem_of_moves((positions - before) * NM, self.max_displacement, max(1, steps))
-        if problem is not None:
-            raise ForceFailure(problem[0], positions * NM, None, problem[1])
+        return None if problem is None else ForceFailure(problem[0], positions * NM, None, problem[1])
 
     def _inspect(self, answer: Answer) -> None:
         result = answer.evaluation

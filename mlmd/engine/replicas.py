@@ -7,7 +7,6 @@ leave signals to this process, which hands them on, and stop after a checkpoint 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import check_files
 from mlmd.config.replicas import Runs, base_seed, load_runs
+from mlmd.cores import n_cores
 from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.run import Options
 from mlmd.engine.run_process import GRACE, HOPELESS, RunProcess, simulation, start_run
@@ -111,11 +111,12 @@ def simulate_replicas(
         if not left:
             return ReplicaRuns(folder, status(folder))
         if runs.exchange is not None:
-            settings = Options(platform, device, threads, max_hours, lambda moment: None, tell)
+            settings = Options(platform, device, threads, None, max_hours, lambda moment: None, tell)
             _run_together(runs, jobs, folder, seed, settings, progress)
             return ReplicaRuns(folder, status(folder))
         at_once, each = shares(len(left), n_processes, threads, device)
         flags = ["--platform", platform, "--device", device, "--threads", str(each)]
+        flags += ["--cores", str(max(1, n_cores() // at_once))]
         crew = _Crew(
             lambda name: simulation(folder / name, flags), at_once, len(left), deque((name, 0) for name in left)
         )
@@ -184,7 +185,7 @@ def _run_together(
 
 def shares(n_replicas: int, n_processes: int | None, threads: int | None, device: str) -> tuple[int, int]:
     """How many run at a time, and the threads of each: so that they fill the cores, unless something is given."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = n_cores()
     if n_processes is None:
         from mlmd.potentials.device import choose_device
 

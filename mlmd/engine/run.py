@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import Simulate, check_files, load_simulate, resolved
 from mlmd.config.engine import engine_of
+from mlmd.cores import n_cores
 from mlmd.engine.device import device_error
 from mlmd.engine.folder import existing_run, is_finished
 from mlmd.engine.lammps.processes import refuse_mpirun
@@ -53,6 +54,7 @@ class Options:
     platform: str
     device: str
     threads: int | None
+    cores: int | None
     max_hours: float | None
     progress: Callable[[Moment], None]
     tell: Callable[[str], None]
@@ -65,6 +67,7 @@ def simulate(
     platform: str = "auto",
     device: str = "auto",
     threads: int | None = None,
+    cores: int | None = None,
     max_hours: float | None = None,
     progress: Callable[[Moment], None] = lambda moment: None,
     tell: Callable[[str], None] = lambda text: None,
@@ -78,6 +81,8 @@ def simulate(
         device: where the potential computes: ``cpu``, ``cuda``, ``cuda:0``; ``auto`` is the GPU where there
             is one, and the processor for potentials that have compiled kernels.
         threads: of the potential; by default one for each core.
+        cores: how many are this run's, by default all that the process may use. Where the potential leaves one free,
+            PLUMED computes its bias at the same time.
         max_hours: stop after so many hours, to be continued.
         progress: called with every line of the log.
         tell: called with every message for a person.
@@ -96,7 +101,7 @@ def simulate(
     source = Path(input_path)
     config = load_simulate(source)
     folder = (Path(out) if out is not None else default_folder(source)).absolute()
-    settings = Options(platform, device, threads, max_hours, progress, tell)
+    settings = Options(platform, device, threads, cores, max_hours, progress, tell)
     if not divided(config):
         return _lead(source, config, folder, settings, None)
     from mlmd.engine.lammps.team import team_of
@@ -241,6 +246,7 @@ def hardware_of(job: Job, settings: Options) -> dict[str, Any]:
         "openmm": platform,
         "device": device,
         "threads": torch.get_num_threads(),
+        "cores": settings.cores or n_cores(),
         "properties": properties,
     }
     if job.replay is None and (route := route_of(job, platform, properties, device)) is not None:

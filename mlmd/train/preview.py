@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mlmd.config import MTP, Trained, check_files, learned_parts, load_train, naming, parts_of
+from mlmd.cores import n_cores
 from mlmd.descriptors.linearised import jacobian_size
 from mlmd.fitting import cholesky
 from mlmd.fitting.gaussian import SparseGaussian
@@ -32,7 +33,6 @@ from mlmd.train.memory import bytes_of_slopes
 from mlmd.train.network_fit import Training
 from mlmd.train.network_loss import JACOBIANS
 from mlmd.train.optimise import n_linear, put
-from mlmd.train.run import n_cores
 
 BUDGET = 2.0
 """Seconds of equations that are timed, unless those of the first structures take longer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlmd.config import learned_parts, load_train, naming, of_structures, resolved
 from mlmd.config.files import sha256
+from mlmd.cores import n_cores
 from mlmd.errors import InputError, Stopped, StorageError, counted
 from mlmd.rundir import Messages, default_folder, reserved
 from mlmd.train.folder import ERRORS, MANIFEST, begin, existing, write_json
@@ -279,8 +279,3 @@ def _stoppable(source: Path, folder: Path, kind: str) -> Iterator[None]:
         else:
             kept = "every part that was done is kept. The same command continues"
         raise Stopped(f"on request; {kept}: mlmd train {source}") from None
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
