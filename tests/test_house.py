@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlmd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"config", "units", "errors", "registry", "models"}
+FOUNDATION = {"config", "units", "errors", "registry", "models", "cores"}
 """What everything may read."""
 
 IMPORTS = {
@@ -51,6 +51,7 @@ IMPORTS = {
     "units": set(),
     "errors": set(),
     "registry": set(),
+    "cores": set(),
 }
 """Part of the package -> what it stands on directly; it may also import what those stand on."""
 

@@ -12,26 +12,23 @@ from typing import Any
 
 import ase.io
 import numpy as np
-import openmm
 
 from mlmd.bias import memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.bias.written import flush
-from mlmd.config import Minimize, Rerun
+from mlmd.config import Minimize
 from mlmd.engine import observe
-from mlmd.engine.beside import leaves_core
 from mlmd.engine.checkpoint import Checkpoint
-from mlmd.engine.columns import exchanges_heat, more_columns, more_values
+from mlmd.engine.columns import exchanges_heat, more_columns
 from mlmd.engine.commit import Commit, machine_of
 from mlmd.engine.deposit import Change, DepositFailure, Deposition
 from mlmd.engine.descent import between_stages, go_down
 from mlmd.engine.deviation import CANDIDATES, MODEL_DEVI, Deviations
 from mlmd.engine.device import device_error
-from mlmd.engine.drift import drift_of
 from mlmd.engine.early_end import EarlyEnd, Ends, as_header, early_end, ends_in, with_told
 from mlmd.engine.flux_needs import charges_for_current
 from mlmd.engine.fluxes import Fluxes
-from mlmd.engine.forces import ForceFailure, Forces
+from mlmd.engine.forces import ForceFailure
 from mlmd.engine.guard import ADVICE, save_crash
 from mlmd.engine.heat_exchange import Temperatures
 from mlmd.engine.job import Job, warnings_of
@@ -41,17 +38,15 @@ from mlmd.engine.outputs import Log, Snapshot, open_trajectory, to_atoms
 from mlmd.engine.present import Present, arrays_of, at_start, restored
 from mlmd.engine.resume import checkpoint_of, particles_at, resume
 from mlmd.engine.ring import Ring
-from mlmd.engine.schedule import usual_temperature
-from mlmd.engine.stage import DynamicsStage, Hardware, Particles
+from mlmd.engine.stage import DynamicsStage, Particles
 from mlmd.engine.stage_bias import Biased
 from mlmd.engine.stage_files import StageFiles
+from mlmd.engine.stage_maker import StageMaker
 from mlmd.engine.stop import StopRequest
 from mlmd.engine.system import PS, maxwell_boltzmann
-from mlmd.engine.torch_force import torch_force
-from mlmd.engine.warmth import warmth_of
-from mlmd.engine.watch import SPREAD_EVERY, watch_of
+from mlmd.engine.watch import watch_of
 from mlmd.errors import SimulationError, Stopped
-from mlmd.potentials import Evaluator, has_energy
+from mlmd.potentials import has_energy
 from mlmd.potentials.on_gpu import why_slow
 from mlmd.rundir import (
     DEPOSITION,
@@ -73,8 +68,8 @@ ToNextExchange = Generator[None, None, None]
 class Course:
     """Runs the stages that are left."""
 
-    forces_of, stage_of = Forces, DynamicsStage
-    """What knows the forces of a stage, and what carries it out."""
+    maker_of = StageMaker
+    """What makes its stages."""
 
     def __init__(
         self,
@@ -93,9 +88,9 @@ class Course:
         self.job, self.run, self.messages, self.request, self.progress = job, run, messages, request, progress
         self.folder = run.path
         self.present: Present = at_start(job.body, job.atoms, numbered=bool(job.deposits))
-        self._hardware = Hardware(hardware["openmm"], hardware["properties"])
         self._device, self._given, self._force = hardware["device"], hardware, hardware.get("force")
         self.watch = watch_of(job, messages, self._device)
+        self.maker = self.maker_of(job, hardware, self.watch, messages, alone=ring is None)
         more = (MODEL_DEVI, CANDIDATES, *((DEPOSITION,) if job.deposits else ()), *((HYPER,) if job.boosts else ()))
         more += (FLUXES,) if job.config.output.fluxes else ()
         more += (TEMPERATURES,) if exchanges_heat(job) else ()
@@ -183,8 +178,8 @@ class Course:
 
     def _minimize(self, stage: Minimize, record: StageRecord, particles: Particles) -> Particles:
         moved = go_down(
-            stage, record, particles, self.job, self._evaluator(), self.present, self.folder, self.messages,
-            self._interrupt,
+            stage, record, particles, self.job, self.maker.evaluator(self.present.body), self.present, self.folder,
+            self.messages, self._interrupt,
         )  # fmt: skip
         self._write(between_stages(record, moved))
         if self._ring is not None:
@@ -386,45 +381,9 @@ class Course:
     def _set_up(
         self, record: StageRecord, particles: Particles, deposition: Deposition | None, *, restart: bool, step: int = 0
     ) -> DynamicsStage:
-        """The stage, or the segment of it that begins at a step."""
-        job, config = self.job, self.job.config
-        stage, guard = config.stage[record.index], config.guard
-        assert not isinstance(stage, Minimize | Rerun)
-        body = self.present.body
-        open_cell = None if body.pbc.all() else np.where(body.pbc[:, None], particles.cell, 0.0)
-        evaluator = self._evaluator()
-        bias = self._biased.bias(record, evaluator, particles.cell, self._memory, resumed=restart)
-        forces = self.forces_of(
-            evaluator, particles.cell, bias=bias,
-            max_force=guard.max_force if guard.enabled else None,
-            max_displacement=guard.max_displacement if guard.enabled else None,
-            first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(job.potential),
-            free_core=leaves_core(self._given),
-        )  # fmt: skip
-        earlier = self.run.stages[: record.index]
-        seed = np.random.SeedSequence([int(self.run.manifest["seed"]), record.index])
-        made = self.stage_of(
-            stage, record, body, forces, particles, template=self.present.atoms, hardware=self._hardware,
-            seed=seed if deposition is None else deposition.seed(), guard=guard,
-            usual_temperature=usual_temperature(record, config, earlier), first=all(r.n_steps == 0 for r in earlier),
-            start_time=self._biased.start_of(record),
-            watch=self.watch, drift=drift_of(stage, config, job.potential, self.messages),
-            warmth=None if self._ring is not None else warmth_of(stage, config, self.messages),
-            spread_every=self._spread_every(record),
-            in_frames=self.watch is not None and self.run.manifest["trajectory"]["format"] == "extxyz",
-            more=more_values(self.job, deposition), first_step=step,
-            force=self._torch_force(),
-        )  # fmt: skip
-        if deposition is not None and not restart:
-            deposition.set_up(made)
-        return made
-
-    def _spread_every(self, record: StageRecord) -> int:
-        """Lines of the log from one spread of forces to the next."""
-        wanted = self.job.config.output.spread_every
-        if wanted is None:
-            return SPREAD_EVERY
-        return max(1, round(wanted / (record.log_every * record.timestep)))
+        return self.maker.stage(
+            record, particles, self.present, self._biased, self._memory, deposition, restart=restart, step=step
+        )
 
     def _pass_again(self, stage: DynamicsStage, *, resumed: bool) -> None:
         """Let a bias that goes on pass its first step, if it has deposited and printed for that step before."""
@@ -437,15 +396,6 @@ class Course:
             stage.answer()
             with self.commit.without_prints():
                 stage.forces.finish_step()
-
-    def _evaluator(self) -> Evaluator:
-        return self.job.evaluator(self._device, self._given, self.present.body)
-
-    def _torch_force(self) -> openmm.Force | None:
-        """What OpenMM asks in the place of Python, where a run does so."""
-        if not self._force or self._force["name"] != "TorchForce":
-            return None
-        return torch_force(self.job.potential, bool(self.job.body.pbc.all()), self._device)
 
     def _explain(self, stage: DynamicsStage, error: SimulationError) -> SimulationError:
         """Leave the last good and the bad frame, and say where they are."""

@@ -12,24 +12,36 @@ from mlmd.engine.lammps.stage import SharedStage
 from mlmd.engine.lammps.team import Team
 from mlmd.engine.present import Present
 from mlmd.engine.stage import DynamicsStage, Particles
+from mlmd.engine.stage_maker import StageMaker
+from mlmd.engine.system import Body
 from mlmd.potentials import Evaluator
 from mlmd.rundir import StageRecord
+
+
+class SharedMaker(StageMaker):
+    """Makes stages for a team."""
+
+    forces_of, stage_of = SharedForces, SharedStage  # type: ignore[assignment]
+    shared: SharedEvaluator
+    """The same for all stages."""
+
+    def evaluator(self, body: Body) -> Evaluator:
+        """The team's."""
+        return self.shared
 
 
 class SharedCourse(Course):
     """Runs the stages that are left, with a team in the place of OpenMM."""
 
-    forces_of, stage_of = SharedForces, SharedStage  # type: ignore[assignment]
+    maker_of = SharedMaker
+    maker: SharedMaker
 
     def __init__(self, team: Team, *given: Any) -> None:
         """Take the processes, and what a course takes."""
         super().__init__(*given)
-        self.watch = None  # one process alone would be asked about all atoms
+        self.watch = self.maker.watch = None  # one process alone would be asked about all atoms
         job, threads = self.job, int(self._given["threads"])
-        self._shared = SharedEvaluator(team, job.body, job.potential.cutoff, job.scale, threads)
-
-    def _evaluator(self) -> Evaluator:
-        return self._shared
+        self.maker.shared = SharedEvaluator(team, job.body, job.potential.cutoff, job.scale, threads)
 
     def _set_up(
         self, record: StageRecord, particles: Particles, deposition: Deposition | None, *, restart: bool, step: int = 0
@@ -42,7 +54,7 @@ class SharedCourse(Course):
 
     def _follow(self, present: Present) -> None:
         super()._follow(present)
-        self._shared.follow(present.body)
+        self.maker.shared.follow(present.body)
 
     def _resume(self, stage: DynamicsStage, saved: Checkpoint) -> None:
         super()._resume(stage, saved)

@@ -8,13 +8,20 @@ import torch
 
 from mlmd.engine.course import Course
 from mlmd.engine.native.stage import NativeStage
+from mlmd.engine.stage_maker import StageMaker
 from mlmd.errors import InputError
+
+
+class NativeMaker(StageMaker):
+    """Makes stages that need no OpenMM."""
+
+    stage_of = NativeStage
 
 
 class NativeCourse(Course):
     """Runs the stages that are left, without OpenMM."""
 
-    stage_of = NativeStage
+    maker_of = NativeMaker
 
 
 def hardware_of_native(platform: str, device: str) -> dict[str, Any]:
