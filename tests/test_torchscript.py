@@ -191,7 +191,7 @@ def test_a_module_that_refuses_a_structure_is_told_in_its_words_alone(tmp_path: 
     potential = load(saved(tmp_path / "four.pt", ForFour()))
     with pytest.raises(SimulationError) as caught:
         predictor(potential)(CLUSTER[:3])
-    assert str(caught.value) == "the potential failed (torchscript): ValueError: this module is for 4 atoms"
+    assert str(caught.value) == "the potential failed (torchscript): ValueError: this module is for 4 atoms."
 
 
 @pytest.mark.parametrize("command", ["check", "simulate"])

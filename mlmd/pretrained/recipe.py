@@ -89,7 +89,7 @@ class Recipe:
 
 def failed(recipe: Recipe, why: str) -> SimulationError:
     """A calculator that does not like a structure."""
-    return SimulationError(f"the potential failed ({recipe.name}): {why}")
+    return SimulationError(f"the potential failed ({recipe.name}): {why.rstrip('.')}.")
 
 
 _CALLED = re.compile(r"(python|pypy)[\d.]*t?(\.exe)?", re.IGNORECASE)
