@@ -14,6 +14,7 @@ from runs import assert_same_run, run_in_parts, write_input
 from mlmd.bias.hyperdynamics import BondBoost
 from mlmd.bias.plumed import PlumedBias, working_in
 from mlmd.bias.script import read_script
+from mlmd.engine import beside as beside_of
 from mlmd.engine import forces as engine_forces
 from mlmd.engine.beside import Beside, leaves_core
 from mlmd.engine.forces import Forces
@@ -213,6 +214,27 @@ def test_a_failing_potential_leaves_no_bias_at_work() -> None:
     with pytest.raises(RuntimeError, match="no convergence"):
         of(fail, Push(slowly)).at(np.zeros((2, 3)), 0)
     assert done.is_set()
+
+
+def test_an_impatient_interrupt_is_heard_when_nothing_is_at_work_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, done, wait = threading.Event(), threading.Event(), beside_of.wait
+    times: list[int] = []
+
+    def interrupted(futures: Any) -> Any:
+        times.append(len(times))
+        if len(times) == 1:
+            raise KeyboardInterrupt  # as from a signal while it waits
+        go_on.set()
+        return wait(futures)
+
+    def slowly() -> None:
+        go_on.wait(20.0)
+        done.set()
+
+    monkeypatch.setattr(beside_of, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of(lambda: None, Push(slowly)).at(np.zeros((2, 3)), 0)
+    assert done.is_set() and len(times) == 2
 
 
 def test_a_jump_ends_the_step_before() -> None:

@@ -266,6 +266,22 @@ def test_before_any_question_there_is_no_window_to_go_back_to(module: Path) -> N
     assert one.state() == {}
 
 
+def test_what_was_tried_for_one_stage_is_kept_by_the_next(module: Path) -> None:
+    potential = own(module, "Density")
+    for _ in range(2):  # two stages of a run
+        one = potential.evaluator(NUMBERS, PBC)
+        for positions in walk(2, 0.01):
+            one.evaluate(positions, CELL)
+    kept = one.state()
+    assert kept["reach"].tolist() == [0.0]
+    told(module)
+    resumed = own(module, "Density").evaluator(NUMBERS, PBC)
+    resumed.restore(kept)
+    for positions in walk(2, 0.01):
+        resumed.evaluate(positions, CELL)
+    assert told(module) == "aa"  # and is not tried again
+
+
 def test_what_is_remembered_does_not_hide_that_an_answer_depends_on_the_way(module: Path, tmp_path: Path) -> None:
     potential = own(module, "Density")
     potential.memory = Memory(tmp_path / "answers", "a model")

@@ -25,6 +25,8 @@ class Beside:
     def doing(self, job: Callable[[], Result]) -> Iterator[Future[Result]]:
         """Do it while the block goes on, which is left only when it is done, however the block ends.
 
+        Ctrl-C while it waits is passed on when the job is done: what the job uses may be closed then, and not before.
+
         Returns:
             What gives its result, or raises what it has raised, after the block.
         """
@@ -32,4 +34,11 @@ class Beside:
         try:
             yield future
         finally:
-            wait((future,))
+            interrupted: BaseException | None = None
+            while not future.done():
+                try:
+                    wait((future,))
+                except BaseException as error:  # a signal's
+                    interrupted = error
+            if interrupted is not None:
+                raise interrupted

@@ -362,19 +362,21 @@ class ExternalEvaluator:
         return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device, window)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Where the window began and how far windows reach: nan where that has not been tried."""
-        if self._window is None:
+        """How far windows reach, where that has been tried, and where the window began, where there is one.
+
+        Without windows, as where the recipe says so, there is nothing to keep.
+        """
+        if self._potential.recipe.keeps != "lists":
             return {}
-        reach = np.nan if self._potential.reach is None else self._potential.reach
-        return {"positions": self._window.positions, "cell": self._window.cell, "reach": np.array([reach])}
+        reach, window = self._potential.reach, self._window
+        kept = {} if window is None else {"positions": window.positions, "cell": window.cell}
+        return kept if reach is None else {**kept, "reach": np.array([reach])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on in the window of a `state`, or as before any question."""
-        if "reach" not in state:
-            self._window = None
-            return
-        self._window = Beginning(np.array(state["positions"]), np.array(state["cell"]))
-        if not np.isnan(reach := float(state["reach"][0])):
+        there = "positions" in state
+        self._window = Beginning(np.array(state["positions"]), np.array(state["cell"])) if there else None
+        if "reach" in state and not np.isnan(reach := float(state["reach"][0])):  # nan: of before it could be left out
             self._potential.reach = reach
 
 
