@@ -171,13 +171,9 @@ def stage_of(name: str, atoms: Atoms, potential: Evaluator, bias: Clocked) -> Dy
     velocities = maxwell_boltzmann(body, 2 * TEMPERATURE, np.random.default_rng(1))  # half becomes potential energy
     guard = config.guard
     forces = Forces(
-        potential,
-        atoms.cell.array,
-        bias=bias,
-        max_force=guard.max_force,
-        max_displacement=guard.max_displacement,
+        potential, atoms.cell.array, bias=bias, max_force=guard.max_force, max_displacement=guard.max_displacement,
         free_core=True,
-    )
+    )  # fmt: skip
     return DynamicsStage(
         stage, record, body, forces, Particles(atoms.positions, velocities, atoms.cell.array, IDENTITY),
         template=atoms, hardware=Hardware("Reference", {}), seed=np.random.SeedSequence(1), guard=guard,

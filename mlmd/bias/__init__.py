@@ -46,9 +46,9 @@ class Bias(Protocol):
             step: global step.
             positions: (n_atoms, 3) Å, unwrapped, C order.
             cell: (3, 3) Å, zero rows where not periodic.
-            energy: of the potential, eV.
-            forces: (n_atoms, 3) eV/Å, changed in place.
-            virial: (3, 3) eV, Σ r ⊗ dE/dr, changed in place.
+            energy: of the potential, eV; of no meaning where the bias is `independent`.
+            forces: (n_atoms, 3) eV/Å, of the potential or, where the bias is `independent`, zeros; changed in place.
+            virial: (3, 3) eV, Σ r ⊗ dE/dr, likewise.
 
         Returns:
             The bias energy, eV.

@@ -242,7 +242,14 @@ class Forces:
             result = self._ask(scaled, cell, details=details)
             return Answer(positions, cell, result, result, step)
         if not bias.independent:
-            return self._one_after_the_other(bias, positions, cell, step, details=details, new_step=new_step)
+            if new_step:
+                self.finish_step()
+            result = self._ask(scaled, cell, details=details)
+            clock = time.perf_counter()
+            forces, virial = result.forces.copy(), np.array(result.virial, order="C")
+            energy = bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
+            self.seconds["bias"] += time.perf_counter() - clock
+            return Answer(positions, cell, Evaluation(result.energy + energy, forces, virial), result, step)
         if len(self._push) != len(scaled):
             self._push = np.empty_like(scaled)
         push, virial = self._push, np.zeros((3, 3))
@@ -264,19 +271,6 @@ class Forces:
         together = Evaluation(result.energy + energy, result.forces + push, result.virial + virial)
         self.seconds["bias"] += time.perf_counter() - clock - (self.seconds["potential"] - before)
         return Answer(positions, cell, together, result, step)
-
-    def _one_after_the_other(
-        self, bias: Bias, positions: np.ndarray, cell: np.ndarray, step: int, *, details: bool, new_step: bool
-    ) -> Answer:
-        if new_step:
-            self.finish_step()
-        scaled = positions * NM
-        result = self._ask(scaled, cell, details=details)
-        clock = time.perf_counter()
-        forces, virial = result.forces.copy(), np.array(result.virial, order="C")
-        energy = bias.compute(step, scaled, self._box(cell), result.energy, forces, virial)
-        self.seconds["bias"] += time.perf_counter() - clock
-        return Answer(positions, cell, Evaluation(result.energy + energy, forces, virial), result, step)
 
     def _box(self, cell: np.ndarray) -> np.ndarray:
         return cell if self._open_cell is None else self._open_cell
