@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,21 @@ ABF = STAGE.replace(
     'bias = [{ kind = "abf", cv = [{ kind = "distance", atoms = [0, 1] }], minimum = "2 Å", maximum = "8 Å", '
     'width = "0.5 Å" }]',
 )
+CHANGES_FOLDER = """
+import os
+import time
+from pathlib import Path
+from ase.calculators.lj import LennardJones
+
+
+class Own(LennardJones):
+    def calculate(self, *arguments):
+        before = os.getcwd()
+        os.chdir(Path(__file__).with_name("elsewhere"))
+        super().calculate(*arguments)
+        time.sleep(0.01)
+        os.chdir(before)
+"""
 CELL = 20.0 * np.eye(3)
 
 
@@ -110,6 +128,28 @@ def test_words_tell_what_plumed_needs(script: str, uses: bool, tmp_path: Path) -
         bias._plumed.cmd("isEnergyNeeded", needed)
         assert bool(needed[0]) == uses
         bias.close()
+
+
+def test_an_energy_that_words_hide_is_asked_for(tmp_path: Path) -> None:
+    path = biased(tmp_path, ENERGY.replace("ENERGY", "ENER{G}Y"))
+    with pytest.raises(SimulationError, match=r"bias\.dat: PLUMED needs the energy .* write the action as ENERGY"):
+        simulate(path, tmp_path / "run", threads=1, cores=2)
+
+
+@pytest.mark.parametrize(("python", "where"), [("", {"MainThread"}), (sys.executable, {"MainThread", "beside"})])
+def test_a_calculator_that_may_change_the_folder_in_which_plumed_writes_is_waited_for(
+    python: str, where: set[str], tmp_path: Path, threads_of_biases: set[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own.py").write_text(CHANGES_FOLDER)
+    path = biased(tmp_path, METAD, STAGE.replace("0.5 ps", "0.1 ps"))
+    other = f', python = "{python}"' if python else ""
+    digest = sha256((tmp_path / "own.py").read_bytes()).hexdigest()
+    table = f'{{ kind = "ase", calculator = "own.py:Own", trust = "sha256:{digest}"{other} }}'
+    path.write_text(re.sub("potential = .*", f"potential = {table}", path.read_text()))
+    simulate(path, tmp_path / "run", threads=1, cores=2)
+    assert threads_of_biases == where
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_hyperdynamics_asks_the_same_potential_and_waits() -> None:
@@ -199,6 +239,31 @@ def test_a_failing_bias_is_told_as_without_a_thread() -> None:
             forces.at(np.zeros((2, 3)), 0)
 
 
+def test_where_both_fail_the_same_is_told_with_and_without_a_thread() -> None:
+    def stop() -> None:
+        raise SimulationError("PLUMED stopped")
+
+    def fail() -> None:
+        raise RuntimeError("no convergence")
+
+    for beside in (True, False):
+        forces = of(fail, Push(stop))
+        forces.beside = forces.beside if beside else None
+        with pytest.raises(SimulationError, match="PLUMED stopped"):
+            forces.at(np.zeros((2, 3)), 0)
+
+
+def test_an_interrupt_is_no_failure_that_another_may_hide() -> None:
+    def stop() -> None:
+        raise SimulationError("PLUMED stopped")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        of(interrupt, Push(stop)).at(np.zeros((2, 3)), 0)
+
+
 def test_a_failing_potential_leaves_no_bias_at_work() -> None:
     begun, done = threading.Event(), threading.Event()
 
@@ -262,9 +327,8 @@ def test_whether_a_core_is_free(hardware: dict[str, Any], free: bool) -> None:
 
 def test_the_thread_ends_with_its_owner() -> None:
     beside = Beside()
-    with beside.doing(threading.current_thread) as found:
-        pass
-    thread = found.result()
-    del beside, found
+    thread, here = beside.both(threading.current_thread, threading.current_thread)
+    assert thread is not here is threading.main_thread()
+    del beside
     thread.join(20.0)
     assert not thread.is_alive()

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import ase.build
+import ase.io
 import numpy as np
 import pytest
-from runs import fcc_argon, write_input
+from runs import assert_same_run, fcc_argon, run_in_parts, write_input
 
 from mlmd.config import PotentialTable
 from mlmd.engine import preview as engine_preview
+from mlmd.engine.course import Course
+from mlmd.engine.run import simulate
+from mlmd.potentials.combine import Sum
 from mlmd.potentials.load import load_potential
-from mlmd.pretrained import window
-from mlmd.pretrained.external import External
+from mlmd.pretrained import external, window
+from mlmd.pretrained.external import External, reaches_in, recall_reaches
 from mlmd.pretrained.memory import Memory
 from mlmd.pretrained.recipe import Recipe
 from mlmd.pretrained.window import REACHES, Beginning
+from mlmd.rundir import LOG
 
 WHERE = [pytest.param({}, id="here"), pytest.param({"python": sys.executable}, id="elsewhere")]
 CALCULATORS = """
@@ -34,8 +39,8 @@ from ase.calculators.calculator import Calculator, all_changes
 class Springs(Calculator):
     '''Atoms on springs; the energy has a last digit of where a list was made, which is renewed beyond a margin.'''
 
-    implemented_properties = ["energy", "forces"]
-    margin, pause = 0.3, 0.0
+    implemented_properties = ["energy", "forces", "stress"]
+    margin, pause, spacing = 0.3, 0.0, 1e3
 
     def calculate(self, atoms, properties, changes):
         super().calculate(atoms, properties, changes)
@@ -45,7 +50,8 @@ class Springs(Calculator):
         x = atoms.positions
         if "numbers" in changes or np.abs(x - self.made).max() > self.margin:
             self.made = x.copy()
-        self.results = {"energy": (x**2).sum() + 1e-9 * self.made[0, 0], "forces": -2 * x}
+        x = x - self.spacing * np.round(x / self.spacing)
+        self.results = {"energy": (x**2).sum() + 1e-9 * self.made[0, 0], "forces": -2 * x, "stress": np.zeros(6)}
 
 
 class Narrow(Springs):
@@ -75,6 +81,14 @@ class Counts(Springs):
         if self.n_asked % 10 == 9:
             self.made = atoms.positions.copy()
         super().calculate(atoms, properties, changes)
+
+
+class Crystal(Springs):
+    spacing = 2.7
+
+
+class DenseCrystal(Density):
+    spacing = 2.7
 
 
 class Slow(Springs):
@@ -126,6 +140,15 @@ def told(module: Path) -> str:
     return words
 
 
+def input_of(module: Path, folder: Path, name: str, stages: str) -> Path:
+    """An input with a calculator of this file."""
+    digest = f"sha256:{sha256(module.read_bytes()).hexdigest()}"
+    table = f'{{ kind = "ase", calculator = "{module}:{name}", trust = "{digest}" }}'
+    return write_input(folder, stages, atoms=fcc_argon(1), output="checkpoint_every = 60.0", potential=table)
+
+
+MINIMIZE = '[[stage]]\nkind = "minimize"\nmax_steps = 2\n'
+STAGE = '[[stage]]\nkind = "nvt"\ntemperature = "60 K"\nduration = "0.2 ps"\n'
 FARTHEST = REACHES[0]
 CELL = 20.0 * np.eye(3)
 NUMBERS, PBC = np.array([6, 8, 1]), np.array([True, True, True])
@@ -159,11 +182,15 @@ def test_a_continued_calculator_says_the_same_to_the_last_bit(module: Path, stop
     path = walk(16, 0.3 * FARTHEST)
     whole = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
     energies = [whole.evaluate(positions, CELL).energy for positions in path]
-    first = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    before = own(module, "Springs", **where)
+    first = before.evaluator(NUMBERS, PBC)
     for positions in path[:stop]:
         first.evaluate(positions, CELL)
+    reaches = reaches_in(before)
     state = first.state()
-    second = own(module, "Springs", **where).evaluator(NUMBERS, PBC)
+    potential = own(module, "Springs", **where)
+    recall_reaches(potential, reaches)
+    second = potential.evaluator(NUMBERS, PBC)
     second.restore(state)
     second.evaluate(path[stop - 1], CELL)  # as a run that goes on makes sure that the potential is the same
     second.restore(state)
@@ -193,10 +220,6 @@ def test_what_would_not_stay_the_same_is_told_that_everything_has_changed(
     for positions in path[2:]:
         one.evaluate(positions, CELL)
     assert told(module) == "aaa", why
-    again = own(module, name).evaluator(NUMBERS, PBC)
-    again.restore(one.state())
-    again.evaluate(path[0], CELL)
-    assert told(module) == "a"  # and is not tried again
 
 
 def test_a_calculator_that_fails_when_it_is_tried_goes_on_as_it_was(module: Path) -> None:
@@ -233,19 +256,21 @@ def test_who_says_what_is_to_be_kept_is_obeyed(module: Path, keep: bool, words: 
 
 def test_lists_of_ase_are_kept() -> None:
     atoms = ase.build.bulk("Cu", cubic=True).repeat(2)
-    one = load(kind="ase", calculator="ase.calculators.emt:EMT").evaluator(atoms.numbers, np.array(atoms.pbc))
+    potential = load(kind="ase", calculator="ase.calculators.emt:EMT")
+    one = potential.evaluator(atoms.numbers, np.array(atoms.pbc))
     rng, positions = np.random.default_rng(1), atoms.positions.copy()
     for _ in range(3):
         one.evaluate(positions, atoms.cell.array)
         positions += rng.normal(0.0, 0.01, positions.shape)
-    assert one.state()["reach"].tolist() == [REACHES[0]]
+    assert potential.reach == REACHES[0]
 
 
 def test_the_reach_is_less_than_the_margin_of_the_lists(module: Path) -> None:
-    one = own(module, "Narrow").evaluator(NUMBERS, PBC)
+    potential = own(module, "Narrow")
+    one = potential.evaluator(NUMBERS, PBC)
     for positions in walk(2, 0.01):
         one.evaluate(positions, CELL)
-    assert one.state()["reach"].tolist() == [REACHES[1]]
+    assert potential.reach == REACHES[1]
 
 
 def test_a_window_ends_where_one_atom_has_gone_far() -> None:
@@ -266,20 +291,70 @@ def test_before_any_question_there_is_no_window_to_go_back_to(module: Path) -> N
     assert one.state() == {}
 
 
-def test_what_was_tried_for_one_stage_is_kept_by_the_next(module: Path) -> None:
-    potential = own(module, "Density")
-    for _ in range(2):  # two stages of a run
-        one = potential.evaluator(NUMBERS, PBC)
-        for positions in walk(2, 0.01):
-            one.evaluate(positions, CELL)
-    kept = one.state()
-    assert kept["reach"].tolist() == [0.0]
-    told(module)
-    resumed = own(module, "Density").evaluator(NUMBERS, PBC)
-    resumed.restore(kept)
-    for positions in walk(2, 0.01):
-        resumed.evaluate(positions, CELL)
-    assert told(module) == "aa"  # and is not tried again
+@pytest.mark.parametrize("name", ["Crystal", "DenseCrystal"])
+@pytest.mark.parametrize("first", [MINIMIZE, STAGE], ids=["after a minimization", "after dynamics"])
+def test_what_was_tried_in_one_stage_is_not_tried_again_in_the_next(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, name: str
+) -> None:
+    path, begin, tried = input_of(module, tmp_path, name, first + STAGE), Course._dynamics, []
+
+    def killed(self: Course, record: Any, *arguments: Any) -> Any:
+        if record.index == 1:
+            raise KeyboardInterrupt
+        return begin(self, record, *arguments)
+
+    def counted(*arguments: Any) -> float:
+        tried.append(window.reach_of(*arguments))
+        return tried[-1]
+
+    monkeypatch.setattr(external, "reach_of", counted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Course, "_dynamics", killed)
+        simulate(path, tmp_path / "killed")
+    assert tried == [0.0 if name.startswith("Dense") else FARTHEST]
+    simulate(path, tmp_path / "killed")
+    assert len(tried) == 1
+    simulate(path, tmp_path / "whole")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_rerun_that_goes_on_does_not_try_again(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms, rng = fcc_argon(1), np.random.default_rng(2)
+    frames = [atoms.copy() for _ in range(24)]
+    for frame in frames:
+        frame.positions += rng.normal(0.0, 0.05, frame.positions.shape)
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    stage = '[[stage]]\nkind = "rerun"\ntrajectory = "frames.extxyz"\n'
+    path, tried = input_of(module, tmp_path, "Crystal", stage), []
+
+    def counted(*arguments: Any) -> float:
+        tried.append(window.reach_of(*arguments))
+        return tried[-1]
+
+    monkeypatch.setattr(external, "reach_of", counted)
+    run_in_parts(path, tmp_path / "parts", [7], threads=1)
+    assert tried == [FARTHEST]
+    simulate(path, tmp_path / "whole", threads=1)
+    assert (tmp_path / "parts" / LOG).read_bytes() == (tmp_path / "whole" / LOG).read_bytes()
+
+
+def test_of_several_calculators_each_has_its_own(module: Path) -> None:
+    def made() -> Sum:
+        return Sum([own(module, name) for name in ("Springs", "Narrow", "Density", "Lasting")])
+
+    before = made()
+    one = before.evaluator(NUMBERS, PBC)
+    one.evaluate(START, CELL)
+    assert np.isnan(reaches_in(before)["reaches"]).all()
+    one.evaluate(START + 0.01, CELL)
+    kept = reaches_in(before)
+    assert kept["reaches"].tolist() == [REACHES[0], REACHES[1], 0.0, REACHES[0]]
+    after = made()
+    recall_reaches(after, kept)
+    assert [part.reach for part in after.parts] == kept["reaches"].tolist()
+    recall_reaches(after, {"reaches": np.full(4, np.nan)})  # of another that had not tried
+    assert [part.reach for part in after.parts] == kept["reaches"].tolist()
+    assert reaches_in(own(module, "Springs", keep=True)) == {}
 
 
 def test_what_is_remembered_does_not_hide_that_an_answer_depends_on_the_way(module: Path, tmp_path: Path) -> None:
@@ -288,7 +363,7 @@ def test_what_is_remembered_does_not_hide_that_an_answer_depends_on_the_way(modu
     one = potential.evaluator(NUMBERS, PBC)
     for positions in walk(2, 0.01):
         one.evaluate(positions, CELL)
-    assert one.state()["reach"].tolist() == [0.0]
+    assert potential.reach == 0.0
 
 
 def test_a_calculator_that_moves_to_another_device_is_given_back(module: Path) -> None:
@@ -304,8 +379,5 @@ def test_the_speed_that_is_foretold_is_not_that_of_the_trial(
     module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_preview, "BUDGET", 0.2)  # which the trial takes up
-    digest = f"sha256:{sha256(module.read_bytes()).hexdigest()}"
-    table = f'{{ kind = "ase", calculator = "{module}:Lasting", trust = "{digest}" }}'
-    stage = '[[stage]]\nkind = "nvt"\ntemperature = "10 K"\nduration = "1 ps"\n'
-    path = write_input(tmp_path, stage, atoms=fcc_argon(1), output="", potential=table)
+    path = input_of(module, tmp_path, "Lasting", STAGE)
     assert 0.02 <= engine_preview.preview(path).seconds_per_step < 0.1

@@ -46,7 +46,7 @@ class Bias(Protocol):
             step: global step.
             positions: (n_atoms, 3) Å, unwrapped, C order.
             cell: (3, 3) Å, zero rows where not periodic.
-            energy: of the potential, eV; of no meaning where the bias is `independent`.
+            energy: of the potential, eV; nan where the bias is `independent` and it is not known yet.
             forces: (n_atoms, 3) eV/Å, of the potential or, where the bias is `independent`, zeros; changed in place.
             virial: (3, 3) eV, Σ r ⊗ dE/dr, likewise.
 

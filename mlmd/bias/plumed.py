@@ -10,6 +10,7 @@ Reference: Tribello, Bonomi, Branduardi, Camilloni, Bussi, Comput. Phys. Commun.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -132,7 +133,7 @@ class PlumedBias(Bias):
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
         self.charges = np.zeros_like(self.masses) if charges is None else np.ascontiguousarray(charges, np.float64)
         self._written: Written | None = None
-        self._energy = np.zeros(1)
+        self._energy, self._needed = np.zeros(1), np.zeros(1, dtype=np.intc)
         self._step = np.zeros(1, dtype=np.longlong)  # as an array, since the wrapper passes plain ints as 32 bits
         self.kernel = find_kernel(kernel)
         """The library in use."""
@@ -199,7 +200,7 @@ class PlumedBias(Bias):
 
         Raises:
             StorageError: when PLUMED cannot read or write its files.
-            SimulationError: when the script fails for another reason.
+            SimulationError: when the script fails for another reason, or needs an energy that is not known.
         """
         command = self._plumed.cmd
         self._step[0] = step
@@ -217,10 +218,18 @@ class PlumedBias(Bias):
         command("setVirial", virial)
         try:
             command("prepareCalc")
+            if self.independent and math.isnan(energy):
+                command("isEnergyNeeded", self._needed)
             command("setEnergy", energy)
-            command("performCalcNoUpdate")
+            if not self._needed[0]:
+                command("performCalcNoUpdate")
         except Exception as error:
             raise _failure(self.script, error) from None
+        if self._needed[0]:
+            raise SimulationError(
+                f"{self.name}: PLUMED needs the energy of the potential, which its words do not tell: write the action "
+                "as ENERGY."
+            )
         command("getBias", self._energy)
         self.pending = True
         return float(self._energy[0])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 def leaves_core(hardware: Mapping[str, Any]) -> bool:
@@ -21,24 +21,31 @@ class Beside:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
-    @contextmanager
-    def doing(self, job: Callable[[], Result]) -> Iterator[Future[Result]]:
-        """Do it while the block goes on, which is left only when it is done, however the block ends.
+    def both(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+        """Do the first in the thread and the second here, and come back when both are done, however they end.
 
-        Ctrl-C while it waits is passed on when the job is done: what the job uses may be closed then, and not before.
-
-        Returns:
-            What gives its result, or raises what it has raised, after the block.
+        What is given back and what is raised is that of one after the other: where the first fails, its error is told.
+        Ctrl-C while it waits is passed on when the first is done: what that uses may be closed then, and not before.
         """
-        future = self._thread.submit(job)
+        future = self._thread.submit(first)
         try:
-            yield future
+            found = second()
+        except Exception:
+            _wait(future)
+            future.result()
+            raise
         finally:
-            interrupted: BaseException | None = None
-            while not future.done():
-                try:
-                    wait((future,))
-                except BaseException as error:  # a signal's
-                    interrupted = error
-            if interrupted is not None:
-                raise interrupted
+            _wait(future)
+        return future.result(), found
+
+
+def _wait(future: Future[Any]) -> None:
+    """Until it is done, with an interrupt after that."""
+    interrupted: BaseException | None = None
+    while not future.done():
+        try:
+            wait((future,))
+        except BaseException as error:  # a signal's
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted

@@ -48,6 +48,7 @@ from mlmd.engine.watch import watch_of
 from mlmd.errors import SimulationError, Stopped
 from mlmd.potentials import has_energy
 from mlmd.potentials.on_gpu import why_slow
+from mlmd.pretrained.external import reaches_in, recall_reaches
 from mlmd.rundir import (
     DEPOSITION,
     FINAL,
@@ -136,6 +137,7 @@ class Course:
                 copy_inputs(script, self.folder)
         else:
             self._memory = {name: array for name, array in saved.arrays.items() if name.startswith("bias/")}
+            recall_reaches(self.job.potential, saved.arrays)
             self._follow(restored(self.present, saved.arrays))
         particles = self._start() if saved is None else particles_at(saved, self.job.frame.rotation)
         reached = (0, -1) if saved is None else saved.position
@@ -336,8 +338,10 @@ class Course:
             raise Stopped(f"stopped by {reason} at {when}, after a checkpoint. The same command continues.")
 
     def _kept(self, content: Checkpoint, deposition: Deposition | None = None) -> Checkpoint:
-        """A checkpoint with what biases remember, and with who is there where that can change."""
-        arrays = {**content.arrays, **self._memory}
+        """A checkpoint with what belongs to the run, and not to a stage: what biases remember, what was tried of
+        calculators, and who is there where that can change.
+        """
+        arrays = {**content.arrays, **self._memory, **reaches_in(self.job.potential)}
         if self.job.deposits:
             arrays |= arrays_of(self.present)
         if deposition is not None:

@@ -10,6 +10,7 @@ and the bias get the energy 0 and no virial; what reads an answer knows of it by
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -258,16 +259,13 @@ class Forces:
             push[:] = 0.0
             if new_step:
                 bias.update()
-            return bias.compute(step, scaled, self._box(cell), 0.0, push, virial)
+            return bias.compute(step, scaled, self._box(cell), math.nan, push, virial)
+
+        def ask() -> Evaluation:
+            return self._ask(scaled, cell, details=details)
 
         clock, before = time.perf_counter(), self.seconds["potential"]
-        if self.beside is not None and self._slow:
-            with self.beside.doing(act) as acting:
-                result = self._ask(scaled, cell, details=details)
-            energy = acting.result()
-        else:
-            energy = act()
-            result = self._ask(scaled, cell, details=details)
+        energy, result = self.beside.both(act, ask) if self.beside is not None and self._slow else (act(), ask())
         together = Evaluation(result.energy + energy, result.forces + push, result.virial + virial)
         self.seconds["bias"] += time.perf_counter() - clock - (self.seconds["potential"] - before)
         return Answer(positions, cell, together, result, step)

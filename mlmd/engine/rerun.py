@@ -47,6 +47,7 @@ from mlmd.potentials import Evaluation, has_energy, has_stress
 from mlmd.potentials.nothing import Nothing
 from mlmd.potentials.on_gpu import why_slow
 from mlmd.potentials.scaled import scale_of
+from mlmd.pretrained.external import reaches_in, recall_reaches
 from mlmd.rundir import FINAL, LOG, Messages, Run, write_atomically
 
 
@@ -200,6 +201,7 @@ class Rerunning:
         """PLUMED, and the pairs of atoms that the potential knows, as they were after the last frame."""
         script, job = self.job.scripts.get(0), self.job
         if n_done:
+            recall_reaches(job.potential, saved.arrays)
             asked = self._whole(saved.arrays["positions"] * NM, saved.arrays["cell"]) / NM
             restore_evaluator(self._evaluator, saved.header, {**saved.arrays, "positions": asked})
         if script is None:
@@ -342,7 +344,7 @@ class Rerunning:
         if not self._has_energy:
             arrays["potential_forces"] = potential.forces
         arrays |= {f"evaluator/{name}": array for name, array in self._evaluator.state().items()}
-        arrays |= memory_of(self._bias)
+        arrays |= memory_of(self._bias) | reaches_in(self.job.potential)
         return Checkpoint(header, arrays)
 
     def _finish(self, n_done: int) -> None:

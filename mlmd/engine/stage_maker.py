@@ -24,6 +24,7 @@ from mlmd.engine.torch_force import torch_force
 from mlmd.engine.warmth import warmth_of
 from mlmd.engine.watch import SPREAD_EVERY, Watch
 from mlmd.potentials import Evaluator, has_energy
+from mlmd.pretrained.external import externals_in
 from mlmd.rundir import Messages, StageRecord
 
 
@@ -87,7 +88,7 @@ class StageMaker:
             max_force=guard.max_force if guard.enabled else None,
             max_displacement=guard.max_displacement if guard.enabled else None,
             first_step=record.first_step, bias_cell=open_cell, has_energy=has_energy(self.job.potential),
-            free_core=leaves_core(self._given),
+            free_core=leaves_core(self._given) and not self._changes_folder(),
         )  # fmt: skip
         earlier = run.stages[: record.index]
         seed = np.random.SeedSequence([int(run.manifest["seed"]), record.index])
@@ -106,6 +107,10 @@ class StageMaker:
         if deposition is not None and not restart:
             deposition.set_up(made)
         return made
+
+    def _changes_folder(self) -> bool:
+        """Whether the potential may change the current folder, in which PLUMED opens its files."""
+        return any(one.recipe.may_change_folder for one in externals_in(self.job.potential))
 
     def _spread_every(self, record: StageRecord) -> int:
         """Lines of the log from one spread of forces to the next."""

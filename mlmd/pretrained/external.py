@@ -88,7 +88,7 @@ class External(torch.nn.Module):
         self._turn = Lock()
         self._last = _Last()
         self.reach: float | None = None if recipe.keeps == "lists" else 0.0
-        """Å, of windows in which it keeps lists, 0 where there are none; None until that is tried."""
+        """Å, of windows in which it keeps lists, 0 where there are none; None until that is tried (`reaches_in`)."""
         self.memory: Memory | None = None
         """What keeps answers, where structures are asked about again and again."""
 
@@ -305,10 +305,38 @@ def identities(potential: object) -> list[dict[str, Any]]:
     Returns:
         of each the digests of files that its framework has by name, and versions (JSON-able).
     """
+    return [{"weights": one.weights, "versions": one.versions} for one in externals_in(potential)]
+
+
+def externals_in(potential: object) -> list[External]:
+    """The models of others of which a potential is built, always in the same order."""
     own = getattr(potential, "external", potential)
     if isinstance(own, External):
-        return [{"weights": own.weights, "versions": own.versions}]
-    return [one for name in ("parts", "members") for part in getattr(potential, name, ()) for one in identities(part)]
+        return [own]
+    return [one for name in ("parts", "members") for part in getattr(potential, name, ()) for one in externals_in(part)]
+
+
+def reaches_in(potential: object) -> dict[str, np.ndarray]:
+    """What a run keeps of what it has tried: how far windows reach (`mlmd.pretrained.window`).
+
+    A clock has its say in that, so that another try could end otherwise; it is of the run, and not of one stage.
+
+    Returns:
+        ``reaches`` (n_externals,) Å, nan for what has not been tried; nothing where all are known without.
+    """
+    tried = [one.reach for one in _with_windows(potential)]
+    return {"reaches": np.array(tried, dtype=np.float64)} if tried else {}  # None becomes nan
+
+
+def recall_reaches(potential: object, arrays: Mapping[str, np.ndarray]) -> None:
+    """Do not try again how far windows reach where it is in `arrays` of a run (`reaches_in`)."""
+    if "reaches" in arrays:
+        for one, reach in zip(_with_windows(potential), arrays["reaches"], strict=True):
+            one.reach = one.reach if np.isnan(reach) else float(reach)
+
+
+def _with_windows(potential: object) -> list[External]:
+    return [one for one in externals_in(potential) if one.recipe.keeps == "lists"]
 
 
 def _full(device: torch.device | str) -> str:
@@ -362,22 +390,13 @@ class ExternalEvaluator:
         return self._potential.ask(self._numbers, self._pbc, positions, cell, self._device, window)
 
     def state(self) -> dict[str, np.ndarray]:
-        """How far windows reach, where that has been tried, and where the window began, where there is one.
-
-        Without windows, as where the recipe says so, there is nothing to keep.
-        """
-        if self._potential.recipe.keeps != "lists":
-            return {}
-        reach, window = self._potential.reach, self._window
-        kept = {} if window is None else {"positions": window.positions, "cell": window.cell}
-        return kept if reach is None else {**kept, "reach": np.array([reach])}
+        """Where the window began, where there is one."""
+        return {} if self._window is None else {"positions": self._window.positions, "cell": self._window.cell}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on in the window of a `state`, or as before any question."""
         there = "positions" in state
         self._window = Beginning(np.array(state["positions"]), np.array(state["cell"])) if there else None
-        if "reach" in state and not np.isnan(reach := float(state["reach"][0])):  # nan: of before it could be left out
-            self._potential.reach = reach
 
 
 def framework(

@@ -58,6 +58,11 @@ class Recipe:
         return self.calculator if self.calculator is not None else self.kind
 
     @property
+    def may_change_folder(self) -> bool:
+        """Whether it may change the current folder of this process while it computes, as some do that write files."""
+        return self.kind == "ase" and self.python is None
+
+    @property
     def library(self) -> str:
         """The package of the framework, whose version tells which numbers to expect; empty where there is none."""
         words = [word for word in (self.install or "").split() if not word.startswith("-")]
