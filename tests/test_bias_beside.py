@@ -134,6 +134,8 @@ def test_an_energy_that_words_hide_is_asked_for(tmp_path: Path) -> None:
     path = biased(tmp_path, ENERGY.replace("ENERGY", "ENER{G}Y"))
     with pytest.raises(SimulationError, match=r"bias\.dat: PLUMED needs the energy .* write the action as ENERGY"):
         simulate(path, tmp_path / "run", threads=1, cores=2)
+    why = (tmp_path / "run" / "crash" / "why.txt").read_text()
+    assert why.endswith("write the action as ENERGY.\n")  # there is no frame yet, and no other potential would help
 
 
 @pytest.mark.parametrize(("python", "where"), [("", {"MainThread"}), (sys.executable, {"MainThread", "beside"})])

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlmd.bias import BiasFailure
 from mlmd.bias.plumed import PlumedBias, _failure, check, find_kernel, working_in
 from mlmd.bias.script import read_script
 from mlmd.bias.written import flush
-from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.errors import InputError, StorageError
 
 METAD = """
 # a comment
@@ -291,7 +292,7 @@ def test_well_tempered_metadynamics_without_a_temperature_is_refused(tmp_path):
     ("message", "kind"),
     [
         ("(tools/OFile.cpp:90) size_t PLMD::OFile::llwrite\n+++ assertion failed", StorageError),
-        ("(tools/Grid.cpp:7) the profile of the bias is outside of the grid", SimulationError),
+        ("(tools/Grid.cpp:7) the profile of the bias is outside of the grid", BiasFailure),
     ],
 )
 def test_a_failure_of_a_running_script_is_of_storage_only_where_plumed_failed_at_a_file(tmp_path, message, kind):

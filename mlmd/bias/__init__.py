@@ -12,6 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
+from mlmd.errors import SimulationError
+
+
+class BiasFailure(SimulationError):
+    """A bias could not be computed, whatever the potential says."""
+
 
 class Bias(Protocol):
     """What acts on all atoms besides the potential: computed as often as asked, updated once per step.

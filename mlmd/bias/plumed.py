@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from mlmd import units
-from mlmd.bias import Bias
+from mlmd.bias import Bias, BiasFailure
 from mlmd.bias.script import Script, before, read_script
 from mlmd.bias.statement import Statement
 from mlmd.bias.walkers import elsewhere, is_walker, make_ready
 from mlmd.bias.written import Written, every_multiple
-from mlmd.errors import InputError, SimulationError, StorageError
+from mlmd.errors import InputError, StorageError
 
 INSTALL_HINT = (
     "Install a kernel with `pip install --no-deps hillclimber==0.1.8`, or set PLUMED_KERNEL to your libplumedKernel.so "
@@ -200,7 +200,7 @@ class PlumedBias(Bias):
 
         Raises:
             StorageError: when PLUMED cannot read or write its files.
-            SimulationError: when the script fails for another reason, or needs an energy that is not known.
+            BiasFailure: when the script fails for another reason, or needs an energy that is not known.
         """
         command = self._plumed.cmd
         self._step[0] = step
@@ -226,7 +226,7 @@ class PlumedBias(Bias):
         except Exception as error:
             raise _failure(self.script, error) from None
         if self._needed[0]:
-            raise SimulationError(
+            raise BiasFailure(
                 f"{self.name}: PLUMED needs the energy of the potential, which its words do not tell: write the action "
                 "as ENERGY."
             )
@@ -347,7 +347,7 @@ def _without_history(names: tuple[str, ...]) -> bool:
     return True
 
 
-def _failure(script: Script, error: Exception) -> SimulationError | StorageError:
+def _failure(script: Script, error: Exception) -> BiasFailure | StorageError:
     """An error of a running script; PLUMED's errors name the source file, and files are read and written by three.
 
     Where PLUMED names the action that failed its line is told, and what went wrong inside it.
@@ -364,7 +364,7 @@ def _failure(script: Script, error: Exception) -> SimulationError | StorageError
     storage = any(
         isinstance(one, OSError) or re.search(r"\((?:\S*/)?(?:OFile|IFile|FileBase)\.\w+:", str(one)) for one in chain
     )
-    return StorageError(message) if storage else SimulationError(message)
+    return StorageError(message) if storage else BiasFailure(message)
 
 
 def _place_of(script: Script, label: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import ase.io
 import numpy as np
 
-from mlmd.bias import memory_of
+from mlmd.bias import BiasFailure, memory_of
 from mlmd.bias.plumed import copy_inputs, working_in
 from mlmd.bias.written import flush
 from mlmd.config import Minimize
@@ -410,11 +410,10 @@ class Course:
         good = observe.last_good(stage)
         if good is not None and len(good.positions) != len(self.present.atoms):
             good = None  # of before somebody came or went
-        path = save_crash(self.folder, self.present.atoms, good, bad, message)
+        advice = "" if isinstance(error, DepositFailure | BiasFailure) else ADVICE
+        told = save_crash(self.folder, self.present.atoms, good, bad, message, advice)
         self.messages(message, echo=False)
-        if isinstance(error, DepositFailure):
-            return SimulationError(f"{message} The frame is in {path}.")
-        return SimulationError(f"{message} The last good and the bad frame are in {path}. {ADVICE}")
+        return SimulationError(told)
 
     # -- beginning and end -------------------------------------------------------------------------------------------
 

@@ -67,9 +67,9 @@ def _check(result: Minimum, job: Job, present: Present, folder: Path, messages: 
         f"the minimization ended after {result.n_steps} steps at {result.energy:.6g} eV with a force of "
         f"{result.max_force:.3g} eV/Å: {question(job.config)}"
     )
-    path = save_crash(folder, present.atoms, None, where, message)
+    told = save_crash(folder, present.atoms, None, where, message)
     messages(message, echo=False)
-    raise SimulationError(f"{message} The last frame is in {path}.")
+    raise SimulationError(told)
 
 
 def between_stages(record: StageRecord, particles: Particles) -> Checkpoint:

@@ -121,8 +121,14 @@ def check_distances(
     )
 
 
-def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Snapshot | None, message: str) -> Path:
-    """Write the last good and the bad frame and the explanation into the crash folder; gives the file of frames."""
+def save_crash(
+    folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Snapshot | None, message: str, advice: str = ""
+) -> str:
+    """Leave the last good and the bad frame, where there are such, and the explanation in the crash folder.
+
+    Returns:
+        The message, where the frames are, and the advice.
+    """
     crash = folder / CRASH
     crash.mkdir(exist_ok=True)
     path = crash / "last.extxyz"
@@ -134,6 +140,14 @@ def save_crash(folder: Path, template: ase.Atoms, good: Snapshot | None, bad: Sn
             and not np.all(np.isfinite(frame.calc.results["forces"]))
         ):
             frame.info["note"] = "forces are not finite"
-    ase.io.write(path, frames, format="extxyz")
-    (crash / "why.txt").write_text(message + "\n")
-    return path
+    if frames:
+        ase.io.write(path, frames, format="extxyz")
+    else:
+        path.unlink(missing_ok=True)  # of a crash before
+
+    def told(name: Path) -> str:
+        which = ("", f"The last frame is in {name}.", f"The last good and the bad frame are in {name}.")[len(frames)]
+        return " ".join(one for one in (message, which, advice) if one)
+
+    (crash / "why.txt").write_text(told(path.relative_to(folder)) + "\n")
+    return told(path)

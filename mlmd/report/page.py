@@ -22,7 +22,7 @@ from mlmd.report.origin import commands, facts, failure, messages, text_of
 from mlmd.report.results import Section, not_writable, sections
 from mlmd.report.stages import Table, stage_table
 from mlmd.report.structure import View, legend_of, packed, structure_figure, views
-from mlmd.rundir import CRASH, Run, write_atomically
+from mlmd.rundir import Run, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,6 @@ class Chapter:
     state_class: str
     subtitle: str
     failure: str | None
-    crashed: bool
     tiles: tuple[tuple[str, str], ...]
     """Values and names."""
     warnings: tuple[str, ...]
@@ -136,7 +135,7 @@ def chapter(run: Run, folder: Path, *, key: str = "run", title: str | None = Non
     said, note = messages(run)
     return Chapter(
         title or run.path.resolve().name, key, state, state if state in STATES else "", _subtitle(run),
-        failure(run) if state == "failed" else None, (run.path / CRASH / "why.txt").exists(), _tiles(run, log, found),
+        failure(run) if state == "failed" else None, _tiles(run, log, found),
         tuple(_warnings(run)), methods(run, [one.name for one in found if one.origin or one.tables]),
         stage_table(run, log), _course(run, log),
         _structure(run, shown) if shown else None, legend_of(shown), tuple(map(shown_section, found)),
