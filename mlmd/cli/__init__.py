@@ -9,6 +9,7 @@ import click
 
 import mlmd
 from mlmd.cli.groups import LazyGroup
+from mlmd.cores import n_allowed, n_cores
 from mlmd.errors import MlmdError, StorageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -66,9 +67,19 @@ def threads_that_sleep() -> None:
         os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
+def threads_that_are_paid_for() -> None:
+    """Let OpenMP begin no more threads than a container has time of cores for (`mlmd.cores`).
+
+    It knows the cores of the machine alone, and threads beyond a quota stop all others for a part of every period.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and (n := n_cores()) < n_allowed():
+        os.environ["OMP_NUM_THREADS"] = str(n)
+
+
 def main() -> None:
     """Entry point: runs a verb and turns errors into one message and an exit code."""
     threads_that_sleep()
+    threads_that_are_paid_for()
     try:
         code = group.main(standalone_mode=False)
     except click.ClickException as error:
