@@ -211,9 +211,9 @@ def test_kernels_add_up_to_the_density(tmp_path: Path) -> None:
 
 
 def test_the_error_of_kernels_knows_how_they_blur(tmp_path: Path) -> None:
-    width, sigma = 0.5, 0.3  # of the valley and of the kernels
+    width, sigma = 0.5, 0.2  # of the valley and of the kernels
     rng = np.random.default_rng(2)
-    n = 4000
+    n = 20000
     rows = np.stack(
         [np.arange(1, n + 1), rng.normal(0.0, width, n), *np.full((2, n), [[sigma], [1.0]]), np.zeros(n)], 1
     )
@@ -226,8 +226,8 @@ def test_the_error_of_kernels_knows_how_they_blur(tmp_path: Path) -> None:
     expected = KT * x**2 / 2 * (1 / (width**2 + sigma**2) - 1 / width**2)  # what kernels do to a valley
     ends = np.abs(x) > 0.8
     assert np.allclose(off[ends], expected[ends], rtol=0.3)
-    # the second blur, 1/(s² + 2σ²) - 1/(s² + σ²), is 0.58 of the first
-    assert (np.abs(off[ends]) < 3.0 * told[ends]).all()
+    # from kernels √2 times as wide alone, it would be 1.75
+    assert (np.abs(off[ends]) < 1.5 * told[ends]).all()
     assert (told[ends] < 1.5 * np.abs(off[ends])).all()
 
 

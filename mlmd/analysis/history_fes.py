@@ -177,7 +177,7 @@ def from_kernels(
     """F = -kT ln P with P the sum of the kernels that OPES has deposited (Invernizzi, Parrinello, J. Phys. Chem. Lett.
     11, 2731 (2020)).
 
-    Kernels blur what they estimate: by how much, is estimated from kernels √2 times as wide, and belongs to the error.
+    Kernels blur what they estimate, which belongs to the error (`_blur`).
     Those of the exploring variant add up to what is sampled, F = -γ kT ln P (J. Chem. Theory Comput. 18, 3988 (2022));
     its error is told as that of metadynamics, from blocks weighted by exp(V/kT) and the motion of F.
     """
@@ -191,9 +191,7 @@ def from_kernels(
     kernels = _taken(kernels, inside)
     axes, parts = axes_of(case, kernels, grid), cut(len(kernels))
     sums = np.array([add_up(kernels, axes, part) for part in parts])
-    # kernels that are wider by √2 blur the density that is blurred already once more, by as much
-    wider = add_up(replace(kernels, widths=2.0**0.5 * kernels.widths), axes)
-    blur = from_density(wider, case.kt) - from_density(sums.sum(axis=0), case.kt)
+    blur = _blur(kernels, axes, sums.sum(axis=0), case.kt)
     if "EXPLORE" not in table.constants.get("action", ""):
         return replace(course_of(axes, sums, case.kt), blur=blur), len(kernels)
     factor, logs = table.number("biasfactor"), table["logweight"][inside]
@@ -203,6 +201,21 @@ def from_kernels(
     first = int(LEFT_OUT * len(parts))
     course = course_of(axes, densities, case.kt, first=first, values=so_far[-1], so_far=so_far)
     return replace(course, blur=factor * blur), len(kernels)
+
+
+def _blur(kernels: Bumps, axes: Sequence[Axis], density: np.ndarray, kt: float) -> np.ndarray:
+    """What the width of kernels has done to a free energy: (*shape) eV.
+
+    A density is a smooth function of the variance of its kernels. It is carried on from once, twice and three times
+    the variance to none by a parabola, and no farther down than to a tenth.
+    """
+    heights, n_dim = kernels.heights, kernels.widths.shape[1]  # of one volume, whatever the width
+    twice, thrice = (
+        add_up(replace(kernels, widths=n**0.5 * kernels.widths, heights=heights / n ** (0.5 * n_dim)), axes)
+        for n in (2, 3)
+    )
+    sharp = 3.0 * density - 3.0 * twice + thrice
+    return from_density(density, kt) - from_density(np.maximum(sharp, 0.1 * density), kt)
 
 
 def _kernels(case: Biased, table: PlumedTable, path: Path) -> Bumps:
