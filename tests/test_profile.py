@@ -117,6 +117,20 @@ def test_the_result_says_where_errors_are_not_known(rng: np.random.Generator) ->
     assert any("2 frames are too few" in note for note in of(positions[:2], "Ar400").notes)
 
 
+def test_a_step_between_two_bins_has_no_error(rng: np.random.Generator) -> None:
+    positions = rng.random((N_FRAMES, 400, 3)) * [1.0, 1.0, 0.5] @ CELL
+    result = of(positions, "Ar400")
+    slab = curve(result, "Ar").slab
+    assert slab is not None and slab.sharp == (True, True)
+    assert all(np.isnan(one.error) for one in (slab.lower, slab.upper_width, slab.thickness))
+    assert slab.inside.error > 0.0 and slab.thickness.value == pytest.approx(30.0, abs=0.25)
+    assert any("lies between two bins" in note for note in result.notes)
+    assert not any("remember each other" in note for note in result.notes)
+    assert set(result.to_json()["interfaces"]["Ar"]) == {
+        "lower", "upper", "lower_width", "upper_width", "thickness", "inside", "outside"
+    }  # fmt: skip
+
+
 def test_a_left_handed_cell_is_not_upside_down(rng: np.random.Generator) -> None:
     cell = np.array([[0.0, 20.0, 0.0], [20.0, 0.0, 0.0], [0.0, 0.0, 40.0]])
     frames = rng.random((20, 400, 3)) * [20.0, 20.0, 10.0] + [0.0, 0.0, 5.0]

@@ -19,6 +19,8 @@ from mlmd.analysis.estimate import Estimate, average
 
 LEAST = 0.8
 """Part of the variance of a profile that the two tangents have to explain."""
+SHARP = 0.5
+"""Widths in bins below which a profile is a step, whose bins say nothing of its width."""
 FEW = 10.0
 """Independent frames, below which errors are not known; five times in six, 200 frames that remember 50 seem fewer."""
 
@@ -41,6 +43,13 @@ class Slab:
     """f between the interfaces."""
     outside: Estimate
     """f beyond them."""
+    sharp: tuple[bool, bool] = (False, False)
+    """Whether the lower and the upper one lie between two bins, which do not tell where and how wide they are."""
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """All of them by name."""
+        return {name: one for name, one in vars(self).items() if isinstance(one, Estimate)}
 
     def curve(self, heights: np.ndarray, period: float | None) -> np.ndarray:
         """f at heights in Å."""
@@ -68,7 +77,7 @@ def find_slab(
     Returns:
         None where the profile does not look like a slab: the tangents explain less than `LEAST` of its variance, are as
         broad as what they bound, or contain fewer than two bins. Errors are nan with fewer than `FEW` independent
-        frames.
+        frames, and those of an interface that is too sharp for the bins (`Slab.sharp`).
     """
     found = _fit(heights, mean, period)
     if found is None:
@@ -77,16 +86,19 @@ def find_slab(
     here = _around(heights[known], 0.5 * (found[0] + found[1]), period)
     moves = deviations[:, known] @ np.linalg.pinv(_slopes(here, *found)).T
 
-    def estimate(value: float, series: np.ndarray, of: str) -> Estimate:
+    least = SHARP * float(np.diff(heights[:2])[0])
+    sharp = (bool(found[2] < least), bool(found[3] < least))
+
+    def estimate(value: float, series: np.ndarray, of: str, *, known: bool = True) -> Estimate:
         one = average(series, of, least=FEW)
-        return Estimate(value, one.error, of, one.n_independent)
+        return Estimate(value, one.error if known else math.nan, of, one.n_independent)
 
     units = ("Å", "Å", "Å", "Å", unit, unit)
     lower, upper, w_lower, w_upper, inside, outside = (
-        estimate(float(value), moves[:, k], units[k]) for k, value in enumerate(found)
+        estimate(float(value), moves[:, k], units[k], known=k > 3 or not sharp[k % 2]) for k, value in enumerate(found)
     )
-    thickness = estimate(float(found[1] - found[0]), moves[:, 1] - moves[:, 0], "Å")
-    return Slab(lower, upper, w_lower, w_upper, thickness, inside, outside)
+    thickness = estimate(float(found[1] - found[0]), moves[:, 1] - moves[:, 0], "Å", known=not any(sharp))
+    return Slab(lower, upper, w_lower, w_upper, thickness, inside, outside, sharp)
 
 
 def _around(heights: np.ndarray, middle: float, period: float | None) -> np.ndarray:

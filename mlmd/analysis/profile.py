@@ -43,7 +43,8 @@ class Curve:
     @property
     def errors_known(self) -> bool:
         """Whether there is an error wherever there is a value, and of the interfaces."""
-        told = [] if self.slab is None else [one.error for one in vars(self.slab).values()]
+        slab = self.slab
+        told = [] if slab is None or any(slab.sharp) else [one.error for one in slab.estimates.values()]
         return bool(np.isfinite(self.errors[np.isfinite(self.values)]).all() and np.isfinite(told).all())
 
 
@@ -80,7 +81,7 @@ class ProfileResult:
             "analysis": self.name,
             "axis": self.axis,
             "interfaces": {
-                one.name: {key: value.to_dict() for key, value in vars(one.slab).items()}
+                one.name: {key: value.to_dict() for key, value in one.slab.estimates.items()}
                 for one in self.curves
                 if one.slab is not None
             },
@@ -155,6 +156,11 @@ def profile(
         notes.append(
             f"{', '.join(unknown)}: frames remember each other for more than 1/{FEW:g} of the trajectory, at some "
             "heights or in where interfaces are; errors there are not known, and the means are not those of equilibrium"
+        )
+    if sharp := [one.name for one in curves if one.slab is not None and any(one.slab.sharp)]:
+        notes.append(
+            f"{', '.join(sharp)}: an interface lies between two bins, which do not tell its place and width further: "
+            "errors of them are not known. Take narrower bins (--bin)"
         )
     period = ruler.length if ruler.periodic else None
     return ProfileResult(axis, ruler.middles, period, curves, len(frames), tuple(notes), trajectory.provenance)
